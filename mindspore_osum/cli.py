@@ -1,0 +1,93 @@
+"""The `osum` command: one table from verb to module.
+
+Notable choices
+- The table is the whole command line. A verb's module offers `add_arguments(parser)` and `run(args) -> int`;
+  only the module of the chosen verb is imported, so that help stays instant.
+- A user's mistake is one line on stderr: exit 1 for `UserError`, 2 for a wrong command line.
+"""
+
+import argparse
+import importlib
+import os
+import select
+import sys
+from typing import NamedTuple
+
+from mindspore_osum import __version__
+from mindspore_osum.config import did_you_mean
+from mindspore_osum.errors import UserError
+
+# what a shell reports for a process ended by the signal: 128 + its number
+EXIT_INTERRUPTED = 130  # SIGINT
+EXIT_BROKEN_PIPE = 141  # SIGPIPE
+
+
+class Verb(NamedTuple):
+    """Where a verb lives, and the line `osum --help` shows for it."""
+
+    module: str
+    help: str
+
+
+VERBS = {
+    "infer": Verb("mindspore_osum.inference.command", "recordings in, tagged and parsed answers out"),
+    "train": Verb("mindspore_osum.training.command", "train or fine-tune a model as a YAML job describes"),
+    "convert": Verb("ckpt_convert.cli", "PyTorch checkpoints to MindSpore model folders, and back"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `osum` with `argv` (default: the process's arguments); returns the exit status."""
+    try:
+        status = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()  # a closed pipe shows here, not in a traceback while Python shuts down
+        return status
+    except UserError as error:
+        print(f"osum: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("osum: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        if not _stdout_closed():
+            raise  # another pipe, a worker's for instance: not to be hidden
+        # `osum ... | head`: nobody reads on. What is still buffered goes nowhere instead of failing again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _dispatch(argv: list[str]) -> int:
+    word, rest = (argv[0], argv[1:]) if argv else (None, [])
+    if word in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if word == "--version":
+        print(f"osum {__version__}")
+        return 0
+    if word is None:
+        print(_usage(), file=sys.stderr)
+        return 2
+    if word not in VERBS:
+        print(f"osum: no verb {word!r}{did_you_mean(word, VERBS)} (osum --help lists them)", file=sys.stderr)
+        return 2
+    verb = VERBS[word]
+    module = importlib.import_module(verb.module)
+    parser = argparse.ArgumentParser(prog=f"osum {word}", description=verb.help)
+    module.add_arguments(parser)
+    try:
+        args = parser.parse_args(rest)
+    except SystemExit as end:  # argparse has printed: help (0) or what is wrong with the arguments (2)
+        return end.code
+    return module.run(args)
+
+
+def _stdout_closed() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are reported without asking
+    return bool(poll.poll(0))
+
+
+def _usage() -> str:
+    lines = ["usage: osum VERB ...", "", "verbs (osum VERB --help says more):"]
+    lines += [f"  {name:<10} {verb.help}" for name, verb in VERBS.items()]
+    return "\n".join([*lines, "", "options:", "  -h, --help  this text", "  --version   the version"])

@@ -1,0 +1,44 @@
+"""Named model descriptions.
+
+Sizes of the Whisper encoders are those of Radford et al. 2022, Table 1 (large-v3: 128 mel bins); of
+openPangu-Embedded-7B-V1.1 those of its config.json. `tiny` is the model trained in this repository.
+"""
+
+from dataclasses import replace
+
+from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig, did_you_mean
+from mindspore_osum.errors import UserError
+
+ENCODERS = {
+    "tiny": EncoderConfig(d_model=384, n_layers=4, n_heads=6, d_ff=1536),
+    "base": EncoderConfig(d_model=512, n_layers=6, n_heads=8, d_ff=2048),
+    "small": EncoderConfig(d_model=768, n_layers=12, n_heads=12, d_ff=3072),
+    "medium": EncoderConfig(),
+    "large-v3": EncoderConfig(n_mels=128, d_model=1280, n_layers=32, n_heads=20, d_ff=5120),
+}
+
+_PANGU_7B = ModelConfig()
+
+PRESETS = {
+    "osum_pangu_7b": _PANGU_7B,
+    # the paper's text instead of its code: two 2-D convolutions
+    "osum_pangu_7b_conv2d": replace(_PANGU_7B, adapter=AdapterConfig(kind="conv2d")),
+    "tiny": ModelConfig(
+        encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=4, d_ff=576, dropout=0.1),
+        adapter=AdapterConfig(n_layers=2, n_heads=4, d_ff=288, dropout=0.1),
+        decoder=DecoderConfig(
+            vocab_size=800, d_model=192, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=48, d_ff=512,
+            max_positions=1024, eos_id=4,
+        ),
+        lora=LoraConfig(rank=8, alpha=16.0, dropout=0.0),
+        speech_token_num=2,
+        prompts="compact",
+    ),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The named description; UserError with the nearest name if there is none."""
+    if name not in PRESETS:
+        raise UserError(f"model preset {name!r} is unknown{did_you_mean(name, PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,1 @@
+"""From a recording to what the encoder reads: decoding and resampling (`audio`), log-mel (`features`)."""

@@ -1,0 +1,247 @@
+"""Any recording -> mono float32 samples at 16 kHz.
+
+Legend: N samples at 16 kHz, S samples at the recording's own rate, C channels.
+"""
+
+from __future__ import annotations
+
+import io
+import numbers
+import os
+import re
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+
+SAMPLE_RATE = 16_000
+"""Hz; the rate of every waveform inside this package."""
+
+MAX_SECONDS = 3 * 3600.0
+"""Longest recording taken by default, in seconds (0.7 GB as float32 at 16 kHz)."""
+
+_RATES = (1_000, 384_000)  # Hz; a header outside of this is damaged or not about speech
+_MAX_SAMPLES = 2**29  # before resampling: 2 GiB as float32, 3.1 h at 48 kHz
+_BLOCK_VALUES = 2**18  # samples times channels decoded at once, so that channels cost no memory
+_INTEGER_SCALES = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 2**7)}  # zero level, full scale
+
+# libsndfile shortens what the header declares to what the file holds and only logs it. Writers to a pipe
+# cannot know the length and declare about 2 or 4 GiB; others count the header itself in: both are complete.
+_DECLARED_BYTES = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_LENGTH = 0x7FFFFFFF - 4096
+_HEADER_SLACK = 64
+_MP3_PADDING = 4096  # bytes; an encoder fills up its last two or three frames, 1 kB each at most
+
+
+def load_audio(source, *, max_seconds: float = MAX_SECONDS) -> np.ndarray:
+    """Decode a recording, average its channels and resample it to 16 kHz (soxr HQ, as librosa does).
+
+    Parameters
+    ----------
+    source : str, os.PathLike, bytes, binary file object, or tuple (array, rate)
+        Audio in any format libsndfile reads (wav, flac, ogg, opus, mp3, ...). A file object is read from
+        its start, must be able to seek, is not closed, and its ``name`` appears in errors.
+        An array is (S,) or (S, C), float of any scale, or int16, int32, uint8 at full scale; rate in Hz.
+    max_seconds : float
+        Longer recordings are refused from the header alone, before memory is taken.
+
+    Returns
+    -------
+    np.ndarray
+        wave_N, float32, N = ceil(S * 16000 / rate) >= 1, a new array. Integer formats are scaled to [-1, 1);
+        float values, also those beyond [-1, 1], stay as they are.
+
+    Raises
+    ------
+    UserError
+        Missing, unreadable, not audio, empty, incomplete, too long, not finite, or an impossible rate.
+        Nothing is ever shortened silently.
+    """
+    if isinstance(source, tuple):
+        wave_S, rate = _from_array(source, max_seconds)
+    else:
+        with _opened(source) as (name, stream, file):
+            rate = file.samplerate
+            _check_size(name, file.frames, rate, max_seconds)
+            wave_S = _decode(name, stream, file)
+    if rate == SAMPLE_RATE:
+        return wave_S
+    import librosa  # over a second to import, and most recordings do not need it
+
+    return librosa.resample(wave_S, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")
+
+
+def duration_seconds(source) -> float:
+    """Length of a recording in seconds, from its header, without decoding it.
+
+    Parameters
+    ----------
+    source : str, os.PathLike, bytes or binary file object
+        As in `load_audio`.
+
+    Returns
+    -------
+    float
+        Seconds, > 0. What the header declares: an estimate for an MP3 without a length header.
+
+    Raises
+    ------
+    UserError
+        As `load_audio` does for what a header shows (it has no limit of length).
+    """
+    with _opened(source) as (name, _, file):
+        _check_rate(name, file.samplerate)
+        _check_not_empty(name, file.frames)
+        return file.frames / file.samplerate
+
+
+@contextmanager
+def _opened(source):
+    """Yield (name for errors, binary stream, soundfile.SoundFile), and close what was opened here."""
+    import soundfile
+
+    with ExitStack() as stack:
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            name, stream = "audio bytes", io.BytesIO(source)
+        elif isinstance(source, (str, os.PathLike)):
+            name = os.fsdecode(source)
+            stream = stack.enter_context(_open_path(name))
+        elif hasattr(source, "read"):
+            name, stream = str(getattr(source, "name", None) or "audio file object"), source
+        else:
+            raise UserError(f"audio source of type {type(source).__name__}: give a path, bytes, a binary "
+                            "file object or a tuple (array, rate)")
+        _check_stream(name, stream)
+        try:
+            file = stack.enter_context(soundfile.SoundFile(stream))
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"{name}: not audio that can be read ({_reason(error)}); give wav, flac, ogg, opus "
+                            "or mp3") from error
+        except TypeError as error:  # soundfile takes the name *.raw for samples without a header
+            raise UserError(f"{name}: raw samples have no rate; load them and give (array, rate)") from error
+        yield name, stream, file
+
+
+def _open_path(name: str):
+    try:
+        if os.path.exists(name) and not os.path.isfile(name):  # opening a named pipe would wait for ever
+            kind = "a directory" if os.path.isdir(name) else "a device or a pipe"
+            raise UserError(f"{name}: is {kind}, not an audio file")
+        return open(name, "rb")
+    except FileNotFoundError as error:
+        raise UserError(f"{name}: no such audio file") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{name!r}: cannot open the audio file ({reason})") from error
+
+
+def _check_stream(name: str, stream) -> None:
+    if isinstance(stream, io.TextIOBase):
+        raise UserError(f"{name}: is open as text; open it with mode 'rb'")
+    if not stream.seekable():
+        raise UserError(f"{name}: cannot seek in this stream; read it and give the bytes")
+    if stream.seek(0, os.SEEK_END) == 0:
+        raise UserError(f"{name}: the file is empty (0 bytes)")
+    stream.seek(0)
+
+
+def _reason(error) -> str:
+    return " ".join(error.error_string.split()).rstrip(".") or "unknown format"
+
+
+def _check_rate(name: str, rate) -> None:
+    valid = isinstance(rate, numbers.Real) and not isinstance(rate, bool) and _RATES[0] <= rate <= _RATES[1]
+    if not valid:
+        raise UserError(f"{name}: sample rate {rate!r}, it must be between {_RATES[0]} and {_RATES[1]} Hz")
+
+
+def _check_not_empty(name: str, samples: int) -> None:
+    if samples <= 0:
+        raise UserError(f"{name}: no audio in it (0 samples); it is empty or was cut off after its header")
+
+
+def _check_size(name: str, samples: int, rate, max_seconds: float) -> None:
+    _check_rate(name, rate)
+    _check_not_empty(name, samples)
+    seconds = samples / rate
+    if seconds > max_seconds:
+        raise UserError(f"{name}: {seconds:.2f} s of audio, the limit is {max_seconds:g} s; cut it into "
+                        "parts or raise max_seconds")
+    if samples > _MAX_SAMPLES:
+        raise UserError(f"{name}: {samples} samples at {rate} Hz, the limit is {_MAX_SAMPLES}; cut it into "
+                        f"parts or resample it to {SAMPLE_RATE} Hz")
+
+
+def _decode(name: str, stream, file) -> np.ndarray:
+    """wave_S of an open file, block by block: peak memory is the result and one block."""
+    import soundfile
+
+    wave_S = np.empty(file.frames, np.float32)
+    block = max(1, _BLOCK_VALUES // file.channels)
+    done = 0
+    try:
+        while done < len(wave_S):
+            x_SC = file.read(block, dtype="float32", always_2d=True)
+            if not len(x_SC):
+                break
+            wave_S[done:done + len(x_SC)] = _mono(name, x_SC, done / file.samplerate, file.samplerate)
+            done += len(x_SC)
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{name}: damaged after {done / file.samplerate:.2f} s ({_reason(error)}); "
+                        "copy or export it again") from error
+    _check_complete(name, stream, file, done)
+    return wave_S
+
+
+def _check_complete(name: str, stream, file, done: int) -> None:
+    """Refuse a file that holds less, or more, than its header says: a transcript would not match."""
+    seconds = done / file.samplerate
+    declared = _DECLARED_BYTES.search(file.extra_info)
+    cut = False
+    if declared:
+        promised, held = int(declared[1]), int(declared[2])
+        cut = held + _HEADER_SLACK < promised < _UNKNOWN_LENGTH
+    if cut or done < file.frames:
+        raise UserError(f"{name}: incomplete, only {seconds:.2f} s are there of what its header declares; "
+                        "copy it again, or convert it to flac if nothing is missing")
+    if file.format == "MP3":  # without a length header libsndfile guesses one, and stops there
+        rest = stream.read(_MP3_PADDING)
+        if len(rest) == _MP3_PADDING and rest[0] == 0xFF and rest[1] >= 0xE0:  # the next frame's sync word
+            raise UserError(f"{name}: goes on after the {seconds:.2f} s found from its header; "
+                            "convert it to flac")
+
+
+def _from_array(source: tuple, max_seconds: float):
+    """(wave_S, rate) of a tuple (array (S,) or (S, C), rate)."""
+    if len(source) != 2:
+        raise UserError(f"audio given as a tuple of {len(source)}: it must be (array, rate)")
+    x_SC, rate = np.asarray(source[0]), source[1]
+    name = f"audio array {x_SC.shape} {x_SC.dtype}"
+    if x_SC.ndim == 1:
+        x_SC = x_SC[:, None]
+    if x_SC.ndim != 2 or x_SC.shape[1] == 0:
+        raise UserError(f"{name}: the shape must be (samples,) or (samples, channels)")
+    if x_SC.shape[1] > x_SC.shape[0] > 0:
+        raise UserError(f"{name}: more channels than samples; the shape must be (samples, channels)")
+    if x_SC.dtype.kind != "f" and x_SC.dtype.name not in _INTEGER_SCALES:
+        raise UserError(f"{name}: the type must be float, {', '.join(_INTEGER_SCALES)}")
+    _check_size(name, len(x_SC), rate, max_seconds)
+    zero, scale = _INTEGER_SCALES.get(x_SC.dtype.name, (0, 1))
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes Inf and is refused by name
+        x_SC = x_SC.astype(np.float32)
+    if scale != 1:
+        x_SC -= zero
+        x_SC /= scale
+    return _mono(name, x_SC, 0.0, rate), rate
+
+
+def _mono(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:
+    """Mean over channels, (S,) float32, refused if not finite; the first row is at `start` seconds."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        wave_S = x_SC[:, 0] if x_SC.shape[1] == 1 else x_SC.mean(axis=1)
+    bad_S = ~np.isfinite(wave_S)
+    if bad_S.any():
+        raise UserError(f"{name}: NaN or infinite sample at {start + bad_S.argmax() / rate:.4f} s; "
+                        "export the recording again")
+    return wave_S

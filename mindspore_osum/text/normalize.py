@@ -1,0 +1,73 @@
+"""Label normalisation as the published OSUM-Pangu data pipeline does it.
+
+Notable choices
+- A task key is the published one, for example ``"<TRANSCRIBE> <AGE>"`` (see ``mindspore_osum.tasks``).
+- Order: first the label remaps (age, style), then `process_text2` on tag string + text together.
+- Only plain transcription is lower-cased, so answers of all other tasks keep their ``<ADULT>`` in capitals.
+"""
+
+import re
+
+# Speaker age: the raw corpora know more classes than the model (OSUM-Pangu data pipeline).
+AGE_REMAP = {"YOUTH": "ADULT", "MIDDLE_AGE": "ADULT", "MIDDLE": "ADULT"}
+
+# Speaking style: the 15 raw labels of the corpora -> the 8 classes of OSUM Table 1.
+STYLE_REMAP = {
+    "朗读": "新闻科普",
+    "科普百科": "新闻科普",
+    "悬疑恐怖": "恐怖故事",
+    "童话故事": "童话故事",
+    "客服": "客服",
+    "诗歌": "诗歌散文",
+    "散文": "诗歌散文",
+    "武侠评书": "有声书",
+    "小说": "有声书",
+    "历史": "有声书",
+    "科幻": "有声书",
+    "对话": "日常口语",
+    "口语": "日常口语",
+    "幽默": "其他",
+    "其他": "其他",
+}
+
+# Which part of a task key switches which remap on.
+REMAP_OF_KEY_PART = {"<AGE>": AGE_REMAP, "<STYLE>": STYLE_REMAP}
+
+_AROUND_CJK = re.compile(r"\s*([\u4e00-\u9fff])\s*")
+_AROUND_BRACKET = re.compile(r"\s*([<>])\s*")
+_LABEL = re.compile(r"<([^<>]*)>")
+
+
+def process_text2(text: str, task_key: str) -> str:
+    """Strip spaces beside CJK characters and angle brackets; lower-case plain transcription only.
+
+    Parameters
+    ----------
+    text : str
+        Label text, tag string included.
+    task_key : str
+        Published task key; exactly ``"<TRANSCRIBE>"`` lower-cases everything, tags included.
+
+    Source: behaviour of OSUM-Pangu ``wenet/dataset/process/processor.py:process_text2``.
+    """
+    text = _AROUND_CJK.sub(r"\1", text)
+    if task_key == "<TRANSCRIBE>":
+        text = text.lower()
+    return _AROUND_BRACKET.sub(r"\1", text)
+
+
+def remap_labels(text: str, task_key: str) -> str:
+    """Replace raw ``<YOUTH>``- or ``<小说>``-like labels by the classes the model knows.
+
+    Applies the age table when the key has ``<AGE>`` and the style table when it has ``<STYLE>``;
+    labels in neither table stay as they are.
+    """
+    for part, table in REMAP_OF_KEY_PART.items():
+        if part in task_key:
+            text = _LABEL.sub(lambda m, table=table: f"<{table.get(m[1], m[1])}>", text)
+    return text
+
+
+def normalize_label(text: str, task_key: str) -> str:
+    """Return a training label as the published pipeline makes it: `remap_labels`, then `process_text2`."""
+    return process_text2(remap_labels(text, task_key), task_key)

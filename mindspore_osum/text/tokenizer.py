@@ -1,0 +1,127 @@
+"""SentencePiece tokenizer with the behaviour of the published openPangu (slow Hugging Face) tokenizer.
+
+Notable choices
+- Special pieces written in a text (``[unused10]``) become one id each; the stretches between them are encoded on
+  their own, so each gets SentencePiece's dummy prefix again, as in the published tokenizer.
+- The published decode "drops the first character" of a string that always got a space put in front, so it never
+  drops a real one; here that is simply the plain SentencePiece decode of each stretch.
+- ``[PAD]`` is the id just past the pieces. It has no embedding row, so a text that spells ``[PAD]`` is encoded as
+  ordinary text (the published tokenizer would emit the id and the embedding lookup would fail).
+"""
+
+import re
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+
+MAX_MODEL_BYTES = 64 * 2**20  # the openPangu file is about 2 MB; anything far above is no tokenizer
+
+# Added tokens of openPangu-Embedded-7B (tokenizer_config.json); those a model lacks are ordinary text for it.
+SPECIAL_PIECES = ("<unk>", "<s>", "</s>", "<|User|>:", "<|Bot|>:", *(f"[unused{i}]" for i in range(34)))
+END_OF_ANSWER = "[unused10]"  # eos of openPangu
+PAD = "[PAD]"
+
+
+class Tokenizer:
+    """Text <-> ids.
+
+    Parameters
+    ----------
+    path : str or Path
+        A SentencePiece model file (``tokenizer.model``).
+
+    Attributes
+    ----------
+    vocab_size : int
+        Number of pieces (without ``[PAD]``).
+    bos_id, eos_id, unk_id : int
+        ``<s>``; ``[unused10]`` where the model has it, else ``</s>``; ``<unk>``.
+    pad_id : int
+        ``vocab_size``: outside the embedding table, to be replaced before an embedding lookup.
+
+    Raises
+    ------
+    UserError
+        The file is missing, too large, not a SentencePiece model, or has no begin or end piece.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = str(path)
+        self._sp = _load(Path(path))
+        self.vocab_size = self._sp.get_piece_size()
+        self.bos_id, self.unk_id = self._sp.bos_id(), self._sp.unk_id()
+        special = {p: self._sp.piece_to_id(p) for p in SPECIAL_PIECES}
+        self._special_ids = {p: i for p, i in special.items() if i != self.unk_id or p == "<unk>"}
+        self._special_pieces = {i: p for p, i in self._special_ids.items()}
+        self.eos_id = self._special_ids.get(END_OF_ANSWER, self._sp.eos_id())
+        self.pad_id = self.vocab_size
+        if self.bos_id < 0 or self.eos_id < 0:
+            raise UserError(f"{path}: the tokenizer has no begin (<s>) or end ({END_OF_ANSWER} or </s>) piece; "
+                            "train it with bos_id and eos_id")
+        self._split = re.compile("(" + "|".join(map(re.escape, self._special_ids)) + ")")
+        self._skipped = {self.unk_id, self.bos_id, self.eos_id, self.pad_id}
+
+    def encode(self, text: str, bos: bool = False) -> list[int]:
+        """Return the ids of ``text``, with ``<s>`` in front if ``bos``.
+
+        Raises
+        ------
+        UserError
+            The text holds lone surrogates, so it is not valid Unicode.
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as e:
+            raise UserError(f"text is not valid Unicode at character {e.start}: read it as UTF-8") from None
+        ids = [self.bos_id] if bos else []
+        for stretch in self._split.split(text):
+            if stretch in self._special_ids:
+                ids.append(self._special_ids[stretch])
+            elif stretch:
+                ids.extend(self._sp.encode(stretch))
+        return ids
+
+    def decode(self, ids, skip_special: bool = True) -> str:
+        """Return the text of ``ids`` (any iterable of integers).
+
+        ``skip_special`` removes only ``<unk>``, ``<s>``, the end piece and ``[PAD]``; other special pieces
+        (``</s>``, ``[unused9]``, ``[unused16]``...) stay in the text, as in the published tokenizer.
+
+        Raises
+        ------
+        UserError
+            An id is no piece of this tokenizer.
+        """
+        out, run = [], []
+        for i in map(int, ids):
+            if not 0 <= i <= self.pad_id:
+                raise UserError(f"id {i} is outside the {self.vocab_size} pieces of {self.path}: "
+                                "this tokenizer does not belong to the model")
+            if skip_special and i in self._skipped:
+                continue
+            if i == self.pad_id or i in self._special_pieces:
+                out += [self._sp.decode(run), self._special_pieces.get(i, PAD)]
+                run = []
+            else:
+                run.append(i)
+        return "".join([*out, self._sp.decode(run)])
+
+
+def _load(path: Path):
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        size = path.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise UserError(f"{path}: {size} bytes is too large for a tokenizer (at most {MAX_MODEL_BYTES}); "
+                            "give the tokenizer.model file")
+        data = path.read_bytes()
+    except OSError as e:
+        raise UserError(f"{path}: cannot read the tokenizer ({e.strerror}); give a tokenizer.model file") from None
+    processor = SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(data)
+    except (RuntimeError, ValueError):
+        raise UserError(f"{path}: not a SentencePiece model; give the tokenizer.model file itself "
+                        "(a Git LFS pointer of a few lines is not it)") from None
+    return processor

@@ -1,0 +1,437 @@
+"""Weights on disk: safetensors read and written one tensor at a time, without MindSpore or PyTorch.
+
+Notable choices
+- A tensor is its raw little-endian bytes plus `TensorInfo` (dtype code, shape): copying never rounds.
+  `read` turns it into numbers; bfloat16, which numpy lacks, is widened to float32 exactly.
+- Each tensor is memory-mapped by itself and unmapped with its array, so peak memory is one tensor.
+- The reader trusts nothing: header size, names, shapes and offsets are checked before a byte is mapped,
+  and the data must be covered without holes or overlaps, as the format promises.
+- The writer knows every shape beforehand: the header goes first, tensors follow in any order, and files
+  get their final names (temp + fsync + rename) only when every tensor is there.
+"""
+
+import json
+import math
+import mmap
+import os
+import re
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+
+# dtype code of safetensors -> numpy type of its bits
+DTYPES = {
+    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"),
+    "BOOL": np.dtype("bool"),
+}  # fmt: skip
+CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
+         "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
+         "bool": "BOOL"}  # fmt: skip
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 4 * 10**9  # default size limit of one file
+_SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_MAX_HEADER = 100 * 10**6  # bytes; the limit of the reference implementation
+_MAX_DIMS = 16
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a tensor is: dtype code ("F32", "BF16", ...) and shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the data in bytes."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+def info_of(values: np.ndarray) -> TensorInfo:
+    """The `TensorInfo` of an array (numpy types, and any extension type named "bfloat16")."""
+    code = CODES.get(values.dtype.name)
+    if code is None:
+        raise UserError(f"arrays of type {values.dtype} cannot be saved; use one of {sorted(CODES)}")
+    return TensorInfo(code, tuple(values.shape))
+
+
+def decode(raw: np.ndarray, info: TensorInfo) -> np.ndarray:
+    """Bytes -> numbers of `info.shape`: numpy's own type, or float32 for bfloat16 (exact)."""
+    bits = raw.view(DTYPES[info.dtype]).reshape(info.shape)
+    if info.dtype == "BF16":
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+    return bits
+
+
+def encode(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers -> bytes (1-D uint8) of dtype code `dtype`, rounded once, to nearest even."""
+    values = np.ascontiguousarray(values)
+    if CODES.get(values.dtype.name) == dtype:
+        return values.reshape(-1).view(np.uint8)
+    if dtype != "BF16":
+        return values.astype(DTYPES[dtype]).reshape(-1).view(np.uint8)
+    bits = values.astype(np.float32).reshape(-1).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    quiet_nan = (bits >> 16) | 0x40
+    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    return np.where(is_nan, quiet_nan, rounded).astype(np.uint16).view(np.uint8)
+
+
+def map_bytes(file, start: int, size: int) -> np.ndarray:
+    """`size` bytes of an open file from `start`, as a read-only 1-D uint8 array over a mapping of its own."""
+    if size == 0:
+        return np.empty(0, np.uint8)
+    shift = start % mmap.ALLOCATIONGRANULARITY
+    mapped = mmap.mmap(file.fileno(), size + shift, access=mmap.ACCESS_READ, offset=start - shift)
+    return np.frombuffer(mapped, np.uint8, count=size, offset=shift)
+
+
+class Weights:
+    """Named tensors of one model, read one at a time; subclasses say where the bytes are.
+
+    Attributes
+    ----------
+    where : file or folder, for messages.
+    infos : name -> `TensorInfo`, in the order of the file.
+    """
+
+    def __init__(self, where: str, infos: dict[str, TensorInfo]):
+        self.where = where
+        self.infos = infos
+
+    def raw(self, name: str) -> np.ndarray:
+        """The tensor's bytes in row-major order: uint8 (nbytes,), usually read-only over a file mapping."""
+        raise KeyError(name)
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor's numbers (see `decode`)."""
+        return decode(self.raw(name), self.infos[name])
+
+    def close(self) -> None:
+        """Close the files; arrays handed out stay valid."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+
+class _SafetensorsWeights(Weights):
+    """One safetensors file, or the files of an index."""
+
+    def __init__(self, where: str, files: list["_SafetensorsFile"]):
+        self._files = {name: file for file in files for name in file.spans}
+        super().__init__(where, {name: file.infos[name] for name, file in self._files.items()})
+        self.metadata = files[0].metadata if len(files) == 1 else {}
+
+    def raw(self, name: str) -> np.ndarray:
+        file = self._files[name]
+        return map_bytes(file.file, *file.spans[name])
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.file.close()
+
+
+class _SafetensorsFile:
+    """Checked header of one file: infos, spans (name -> start, size in the file) and metadata."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self.file = open(path, "rb")
+        except OSError as error:
+            raise UserError(f"{path}: cannot open the weights ({error.strerror})") from None
+        try:
+            self._read_header()
+        except UserError:
+            self.file.close()
+            raise
+
+    def _fail(self, what: str):
+        return UserError(f"{self.path}: not a valid safetensors file: {what}")
+
+    def _read_header(self) -> None:
+        size = os.fstat(self.file.fileno()).st_size
+        if size < 8:
+            raise self._fail(f"only {size} bytes")
+        (length,) = struct.unpack("<Q", self.file.read(8))
+        if length > min(_MAX_HEADER, size - 8):
+            raise self._fail(f"the header claims {length} bytes (file: {size}, limit: {_MAX_HEADER})")
+        try:
+            header = json.loads(self.file.read(length).decode("utf-8"), object_pairs_hook=self._unique)
+        except (ValueError, RecursionError):
+            raise self._fail("the header is not JSON") from None
+        if not isinstance(header, dict):
+            raise self._fail("the header is not a mapping")
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            raise self._fail("__metadata__ must map text to text")
+        self.metadata: dict[str, str] = metadata
+        self.infos = {name: self._info(name, entry) for name, entry in header.items()}
+        offsets = {name: header[name]["data_offsets"] for name in header}
+        end = 0
+        for name in sorted(offsets, key=lambda n: (offsets[n][0], offsets[n][1])):
+            start, stop = offsets[name]
+            if start != end:
+                raise self._fail(f"tensor {name!r} starts at byte {start} of the data, expected {end} (hole or overlap)")
+            if stop - start != self.infos[name].nbytes:
+                raise self._fail(f"tensor {name!r} has {stop - start} bytes, its shape and dtype need {self.infos[name].nbytes}")
+            end = stop
+        if 8 + length + end != size:
+            raise self._fail(f"the tensors need {8 + length + end} bytes, the file has {size} (cut short or padded)")
+        self.spans = {name: (8 + length + start, stop - start) for name, (start, stop) in offsets.items()}
+
+    def _unique(self, pairs):
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) != len(keys):
+            raise self._fail("a name appears twice in the header")
+        return dict(pairs)
+
+    def _info(self, name: str, entry) -> TensorInfo:
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise self._fail(f"tensor {name!r}: expected dtype, shape and data_offsets")
+        shape, offsets = entry["shape"], entry["data_offsets"]
+        if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
+            raise self._fail(f"tensor {name!r}: dtype {str(entry['dtype'])[:20]!r} is not one of {sorted(DTYPES)}")
+        for key, numbers, ok in (("shape", shape, _MAX_DIMS), ("data_offsets", offsets, 2)):
+            if not isinstance(numbers, list) or len(numbers) > ok or (key == "data_offsets" and len(numbers) != 2):
+                raise self._fail(f"tensor {name!r}: bad {key}")
+            if not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+                raise self._fail(f"tensor {name!r}: bad {key}")
+        if math.prod(max(n, 1) for n in shape) >= 1 << 48:
+            raise self._fail(f"tensor {name!r}: bad shape")
+        return TensorInfo(entry["dtype"], tuple(shape))
+
+
+def open_weights(path: str | Path) -> Weights:
+    """Open a `.safetensors` file, or a folder with `model.safetensors` or `model.safetensors.index.json`.
+
+    Raises
+    ------
+    UserError : nothing there, a hostile or damaged file, an index that does not match its files.
+    """
+    path = Path(path)
+    if path.is_dir():
+        single, index = path / SINGLE, path / INDEX
+        if single.exists() and index.exists():
+            raise UserError(f"{path}: has both {SINGLE} and {INDEX}; remove the one that is out of date")
+        if index.exists():
+            return _open_index(index)
+        if not single.exists():
+            raise UserError(f"{path}: no {SINGLE} or {INDEX} in this folder")
+        path = single
+    return _SafetensorsWeights(str(path), [_SafetensorsFile(path)])
+
+
+def _open_index(index: Path) -> Weights:
+    try:
+        if index.stat().st_size > _MAX_HEADER:
+            raise ValueError
+        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        shards = sorted(set(weight_map.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{index}: not a valid index (expected a JSON mapping with weight_map)") from None
+    for shard in shards:
+        if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".", ".."):
+            raise UserError(f"{index}: {str(shard)[:80]!r} is not a plain file name")
+    files: list[_SafetensorsFile] = []
+    try:
+        for shard in shards:
+            files.append(_SafetensorsFile(index.parent / shard))
+        found = [(name, file.path.name) for file in files for name in file.spans]
+        wrong = sorted(set(found) ^ set(weight_map.items()))
+        if wrong:
+            raise UserError(f"{index}: tensor {wrong[0][0]!r} of {wrong[0][1]!r} is in only one of the index and the file")
+    except UserError:
+        for file in files:
+            file.file.close()
+        raise
+    return _SafetensorsWeights(str(index.parent), files)
+
+
+class WeightsWriter:
+    """Write safetensors tensor by tensor; the files appear under their names only when all is written.
+
+    Parameters
+    ----------
+    target : a ``.safetensors`` file, or a folder (``model.safetensors``, or shards and an index).
+    infos : every tensor's `TensorInfo`.
+    metadata : text kept in the header of a single file.
+    shard_bytes : a folder's files hold at most this much, one larger tensor excepted.
+
+    Examples
+    --------
+    >>> with WeightsWriter("model.safetensors", {"w": TensorInfo("F32", (2,))}) as writer:
+    ...     writer.write("w", np.zeros(2, np.float32))
+    """
+
+    def __init__(
+        self,
+        target: str | Path,
+        infos: Mapping[str, TensorInfo],
+        metadata: Mapping[str, str] | None = None,
+        shard_bytes: int = SHARD_BYTES,
+    ):
+        self._target = Path(target)
+        self._infos = dict(infos)
+        self._is_folder = self._target.suffix != ".safetensors"
+        self._folder = self._target if self._is_folder else self._target.parent
+        self._folder.mkdir(parents=True, exist_ok=True)
+        groups = _split(self._infos, shard_bytes) if self._is_folder else [list(self._infos)]
+        names = [f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors" for i in range(len(groups))]
+        if len(groups) == 1:
+            names = [SINGLE if self._is_folder else self._target.name]
+        self._temps: dict[str, str] = {}  # final name -> temporary path
+        self._files: dict[str, object] = {}  # final name -> open file
+        self._places: dict[str, tuple[str, int]] = {}  # tensor -> final name, offset
+        self._left = set(self._infos)
+        try:
+            for name, group in zip(names, groups, strict=True):
+                self._start(name, group, metadata or {})
+        except BaseException:
+            self.abort()
+            raise
+
+    def _start(self, file_name: str, group: list[str], metadata: Mapping[str, str]) -> None:
+        # widest types first: every tensor then lies at a multiple of its item size
+        group = sorted(group, key=lambda n: -DTYPES[self._infos[n].dtype].itemsize)
+        header: dict = {"__metadata__": dict(metadata)} if metadata else {}
+        end = 0
+        for name in group:
+            info = self._infos[name]
+            header[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [end, end + info.nbytes]}
+            end += info.nbytes
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)
+        handle, temp = tempfile.mkstemp(prefix=f".{file_name}.", suffix=".partial", dir=self._folder)
+        self._temps[file_name] = temp
+        self._files[file_name] = file = os.fdopen(handle, "wb")
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+        for name in group:
+            self._places[name] = (file_name, 8 + len(text) + header[name]["data_offsets"][0])
+
+    def write(self, name: str, values: np.ndarray) -> None:
+        """Write a tensor's numbers, rounded once to the dtype announced for it."""
+        info = self._infos[name]
+        if tuple(values.shape) != info.shape:
+            raise ValueError(f"{name}: shape {values.shape}, announced {info.shape}")
+        self.write_raw(name, encode(values, info.dtype))
+
+    def write_raw(self, name: str, raw: np.ndarray) -> None:
+        """Write a tensor's bytes as they are: uint8 (nbytes,)."""
+        info = self._infos[name]
+        if raw.nbytes != info.nbytes or name not in self._left:
+            raise ValueError(f"{name}: {raw.nbytes} bytes, announced {info.nbytes}, or written twice")
+        file_name, offset = self._places[name]
+        file = self._files[file_name]
+        file.seek(offset)
+        for chunk in chunks(raw):
+            file.write(chunk)
+        self._left.discard(name)
+
+    def close(self) -> None:
+        """Give the finished files their names; needs every announced tensor to be written."""
+        if self._left:
+            raise ValueError(f"{len(self._left)} tensors were announced but not written, e.g. {min(self._left)}")
+        for file in self._files.values():
+            finish(file)
+        for name, temp in self._temps.items():
+            os.replace(temp, self._folder / name)
+        if self._is_folder:
+            self._finish_folder()
+        sync_folder(self._folder)
+        self._temps = {}
+
+    def _finish_folder(self) -> None:
+        """Write the index, and remove weights that an earlier model left here in another split."""
+        keep = set(self._files)
+        if len(keep) > 1:
+            total = sum(info.nbytes for info in self._infos.values())
+            weight_map = {name: self._places[name][0] for name in self._infos}
+            write_text(self._folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1))
+            keep.add(INDEX)
+        for path in self._folder.iterdir():
+            if path.name not in keep and (path.name in (SINGLE, INDEX) or _SHARD_NAME.fullmatch(path.name)):
+                path.unlink()
+
+    def abort(self) -> None:
+        """Remove what was written so far."""
+        for file in self._files.values():
+            file.close()
+        for temp in self._temps.values():
+            Path(temp).unlink(missing_ok=True)
+        self._temps = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *exc):
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.abort()
+
+
+def _split(infos: dict[str, TensorInfo], shard_bytes: int) -> list[list[str]]:
+    """Names in order, in groups of at most `shard_bytes`."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for name, info in infos.items():
+        if groups[-1] and size + info.nbytes > shard_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += info.nbytes
+    return groups
+
+
+def chunks(raw: np.ndarray, size: int = 1 << 24) -> Iterator[memoryview]:
+    """The bytes of a contiguous array in pieces of at most `size`."""
+    view = memoryview(raw.reshape(-1).view(np.uint8))
+    return (view[i : i + size] for i in range(0, len(view), size))
+
+
+def finish(file) -> None:
+    """Flush a written file to the disk, give it an ordinary file's permissions, and close it."""
+    file.flush()
+    mask = os.umask(0)
+    os.umask(mask)
+    os.fchmod(file.fileno(), 0o666 & ~mask)  # mkstemp made it private
+    os.fsync(file.fileno())
+    file.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file whole or not at all."""
+    handle, temp = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf-8"))
+            finish(file)
+        os.replace(temp, path)
+    except BaseException:
+        Path(temp).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Makes .venv in the checkout and installs the package there, editable, with the extras named:
+#   scripts/setup_env.sh [EXTRA...]        extras: see setup.py
+# Safe to run again: when setup.py has not changed since and the extras are in, it ends at once.
+#
+# torch (extra "dev") comes from whatever index pip is configured with. On Linux x86-64 the default index has
+# the CUDA build, which works without a GPU but is gigabytes larger; where pip also sees a CPU build of the
+# same version (PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS), it takes that one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=.venv/bin/python
+
+say() { echo "setup: $*" >&2; }
+
+# need_debian PACKAGE WHY: install as root, else say how; never fatal, since what needs it says so itself.
+need_debian() {
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing the Debian package $1 ($2)"
+    apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "$1" </dev/null >/dev/null && return
+  fi
+  say "missing: $1 ($2); install it with: sudo apt-get install $1"
+}
+
+# Runnable, 3.10 or 3.11, able to make virtual environments (a version manager's shim can be none of these).
+usable_python() {
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null
+}
+
+make_venv() {
+  local candidate
+  for candidate in ${PYTHON:-} python3.11 python3.10 python3 python; do
+    if usable_python "$candidate"; then
+      say "making .venv with $("$candidate" --version) ($candidate)"
+      "$candidate" -m venv .venv
+      return
+    fi
+  done
+  say "no usable Python found: MindSpore 2.7.2 needs python3.10 or python3.11 with its venv module" \
+    "(Debian: apt-get install python3.11 python3.11-venv), or name one: PYTHON=/path/to/python3.11 $0"
+  exit 1
+}
+
+# pip's chatter goes to a log; the name of each package is the progress to watch.
+pip_install() {
+  local log=.venv/pip.log line
+  say "installing $* (the first time some 2 GB; log: $log)"
+  if "$python" -m pip install --disable-pip-version-check --no-input -e "$@" </dev/null 2>&1 | tee "$log" |
+    while read -r line; do
+      case $line in
+        Collecting\ *) line=${line#Collecting } && printf ' %s' "${line%%[!A-Za-z0-9_.-]*}" >&2 ;;
+        Installing\ collected*) printf '\nsetup: unpacking' >&2 ;;
+      esac
+    done; then
+    printf '\n' >&2
+  else
+    printf '\n' >&2
+    tail -n 20 "$log" >&2
+    say "pip failed; its last lines are above, the rest is in $log"
+    exit 1
+  fi
+}
+
+if ! { [ -x "$python" ] && [ -x .venv/bin/pip ]; }; then make_venv; fi
+if ! usable_python "$python"; then
+  say ".venv holds $("$python" --version 2>&1 || echo "a Python that does not run"), not 3.10 or 3.11: remove .venv and run this again"
+  exit 1
+fi
+
+# One stamp per state of setup.py; its lines are the extras installed in that state.
+stamp=.venv/installed-$("$python" -c 'import hashlib; print(hashlib.sha256(open("setup.py", "rb").read()).hexdigest()[:16])')
+missing=()
+for extra in "$@"; do
+  grep -qsx -- "$extra" "$stamp" || missing+=("$extra")
+done
+# The command is run because a moved checkout breaks its first line.
+if [ ! -e "$stamp" ] || [ ${#missing[@]} -gt 0 ] || ! .venv/bin/osum --version >/dev/null 2>&1; then
+  extras=$(IFS=, && echo "$*")
+  pip_install ".${extras:+[$extras]}"
+  { cat "$stamp" 2>/dev/null || true; printf '%s\n' "$@"; } | sort -u >"$stamp.new"
+  rm -f .venv/installed-????????????????
+  mv "$stamp.new" "$stamp"
+fi
+
+"$python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || need_debian libgomp1 "MindSpore's threads"
+for extra in "$@"; do
+  if [ "$extra" = dev ]; then
+    command -v espeak-ng >/dev/null || need_debian espeak-ng "speech for the synthetic corpus in examples and tests"
+  fi
+done

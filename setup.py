@@ -1,0 +1,48 @@
+"""The distribution: the `mindspore_osum` and `ckpt_convert` packages and the `osum` command."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+PACKAGE_INIT = (HERE / "mindspore_osum" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'^__version__ = "(.+)"$', PACKAGE_INIT, re.M).group(1)
+
+# MindSpore, MindFormers and transformers move together: this is one working set, and MindFormers 1.8.0
+# itself pins transformers. Everything else has the range in which its API is the one used here.
+CORE = [
+    "mindspore==2.7.2",
+    "mindformers==1.8.0",
+    "transformers==4.57.1",
+    "tokenizers==0.22.2",
+    "numpy>=1.26,<2",  # MindSpore 2.7 is built against NumPy 1
+    "soundfile>=0.12.1,<1",
+    "librosa>=0.10.2,<0.12",
+    "pyyaml>=6.0,<7",
+    "jiwer>=3.0.4,<5",
+    "safetensors>=0.4.3,<1",
+    "sentencepiece>=0.2.0,<0.3",
+    "tqdm>=4.65,<5",
+]
+EXTRAS = {
+    # the PyTorch-free oracle of the published classes; newer peft and diffusers break its import
+    "mindnlp": ["mindnlp==0.5.0", "peft==0.17.1", "accelerate==1.10.1", "diffusers==0.35.1"],
+    "serve": ["fastapi>=0.110,<1", "uvicorn>=0.29,<1", "python-multipart>=0.0.9,<1"],
+    "plots": ["matplotlib>=3.8,<4"],
+    # torch is the reference that tests compare with; nothing in the packages imports it
+    "dev": ["pytest>=8,<10", "ruff>=0.9,<1", "hypothesis>=6.100,<7", "pypinyin>=0.51,<1", "torch==2.13.0"],
+}
+
+setup(
+    name="mindspore-osum",
+    version=VERSION,
+    description="OSUM speech understanding models native in MindSpore: training, inference, conversion",
+    license="Apache-2.0",
+    packages=find_packages(include=["mindspore_osum", "mindspore_osum.*", "ckpt_convert", "ckpt_convert.*"]),
+    package_data={"mindspore_osum": ["**/*.yaml", "assets/**/*"]},
+    python_requires=">=3.10,<3.12",
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["osum = mindspore_osum.cli:main"]},
+)
