@@ -2,7 +2,7 @@
 
 Notable choices
 - A name in the stream (GLOBAL) becomes a `Global` record. REDUCE looks that record up in the table of
-  callables passed in, all of them plain functions of ours; a name outside the table is refused by name.
+  callables passed in, all of them functions of ours; a name outside the table is refused by name.
 - Stack, memo and dictionaries hold only None, bool, int, float, str, bytes, tuple, list, dict and what those
   functions return, so no attribute of a Python object can be reached from the stream.
 - Each opcode adds at most one object of a size bounded by the bytes it consumed: work and memory are linear
@@ -155,7 +155,7 @@ class StateDictPickle:
 
     def _global(self) -> None:
         module = self._line()
-        self._name(f"{module}.{self._line()}")
+        self._name(f"{module}.{self._line()}"[:200])
 
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
@@ -166,7 +166,8 @@ class StateDictPickle:
     def _reduce(self) -> None:
         args, function = self._pop(), self._pop()
         if not isinstance(function, Global) or function.name not in self._callables:
-            raise self.fail(f"the file calls {getattr(function, 'name', type(function).__name__)!r}, which is refused")
+            name = getattr(function, "name", type(function).__name__)
+            raise self.fail(f"the file calls {name!r}, which is refused")
         if not isinstance(args, tuple):
             raise ValueError("arguments are not a tuple")
         self._stack.append(self._callables[function.name](*args))
@@ -175,7 +176,8 @@ class StateDictPickle:
         # OrderedDict attributes (a module's _metadata): of no use here
         state = self._pop()
         if not isinstance(state, dict) or not isinstance(self._stack[-1], dict):
-            raise self.fail(f"the file sets the state of a {type(self._stack[-1]).__name__}, which is refused")
+            kind = type(self._stack[-1]).__name__
+            raise self.fail(f"the file sets the state of a {kind}, which is refused")
 
     def _set_items(self, items: list) -> None:
         target = self._stack[-1]

@@ -42,6 +42,7 @@ SHARD_BYTES = 4 * 10**9  # default size limit of one file
 _SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _MAX_HEADER = 100 * 10**6  # bytes; the limit of the reference implementation
 _MAX_DIMS = 16
+_MAX_ELEMENTS = 1 << 48
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class TensorInfo:
     def nbytes(self) -> int:
         """Size of the data in bytes."""
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+def valid_shape(shape) -> bool:
+    """Whether numbers from a file can be a tensor's shape: few, whole, not negative, of a product numpy can hold."""
+    whole = len(shape) <= _MAX_DIMS and all(type(n) is int and n >= 0 for n in shape)
+    return whole and math.prod(max(n, 1) for n in shape) < _MAX_ELEMENTS
 
 
 def info_of(values: np.ndarray) -> TensorInfo:
@@ -185,12 +192,13 @@ class _SafetensorsFile:
         for name in sorted(offsets, key=lambda n: (offsets[n][0], offsets[n][1])):
             start, stop = offsets[name]
             if start != end:
-                raise self._fail(f"tensor {name!r} starts at byte {start} of the data, expected {end} (hole or overlap)")
-            if stop - start != self.infos[name].nbytes:
-                raise self._fail(f"tensor {name!r} has {stop - start} bytes, its shape and dtype need {self.infos[name].nbytes}")
+                raise self._fail(f"tensor {name!r} starts at byte {start}, expected {end} (hole or overlap)")
+            needed = self.infos[name].nbytes
+            if stop - start != needed:
+                raise self._fail(f"tensor {name!r} has {stop - start} bytes, its shape and dtype need {needed}")
             end = stop
         if 8 + length + end != size:
-            raise self._fail(f"the tensors need {8 + length + end} bytes, the file has {size} (cut short or padded)")
+            raise self._fail(f"it should have {8 + length + end} bytes, it has {size} (cut short or padded)")
         self.spans = {name: (8 + length + start, stop - start) for name, (start, stop) in offsets.items()}
 
     def _unique(self, pairs):
@@ -204,14 +212,12 @@ class _SafetensorsFile:
             raise self._fail(f"tensor {name!r}: expected dtype, shape and data_offsets")
         shape, offsets = entry["shape"], entry["data_offsets"]
         if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
-            raise self._fail(f"tensor {name!r}: dtype {str(entry['dtype'])[:20]!r} is not one of {sorted(DTYPES)}")
-        for key, numbers, ok in (("shape", shape, _MAX_DIMS), ("data_offsets", offsets, 2)):
-            if not isinstance(numbers, list) or len(numbers) > ok or (key == "data_offsets" and len(numbers) != 2):
-                raise self._fail(f"tensor {name!r}: bad {key}")
-            if not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
-                raise self._fail(f"tensor {name!r}: bad {key}")
-        if math.prod(max(n, 1) for n in shape) >= 1 << 48:
+            raise self._fail(f"tensor {name!r}: dtype {str(entry['dtype'])[:20]!r} is not supported")
+        if not isinstance(shape, list) or not valid_shape(shape):
             raise self._fail(f"tensor {name!r}: bad shape")
+        pair = isinstance(offsets, list) and len(offsets) == 2
+        if not pair or not all(type(n) is int and n >= 0 for n in offsets):
+            raise self._fail(f"tensor {name!r}: bad data_offsets")
         return TensorInfo(entry["dtype"], tuple(shape))
 
 
@@ -253,7 +259,8 @@ def _open_index(index: Path) -> Weights:
         found = [(name, file.path.name) for file in files for name in file.spans]
         wrong = sorted(set(found) ^ set(weight_map.items()))
         if wrong:
-            raise UserError(f"{index}: tensor {wrong[0][0]!r} of {wrong[0][1]!r} is in only one of the index and the file")
+            name, shard = wrong[0]
+            raise UserError(f"{index}: tensor {name!r} of {shard!r} is in only one of the index and the file")
     except UserError:
         for file in files:
             file.file.close()
@@ -311,7 +318,8 @@ class WeightsWriter:
         end = 0
         for name in group:
             info = self._infos[name]
-            header[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [end, end + info.nbytes]}
+            offsets = [end, end + info.nbytes]
+            header[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": offsets}
             end += info.nbytes
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
@@ -345,7 +353,7 @@ class WeightsWriter:
     def close(self) -> None:
         """Give the finished files their names; needs every announced tensor to be written."""
         if self._left:
-            raise ValueError(f"{len(self._left)} tensors were announced but not written, e.g. {min(self._left)}")
+            raise ValueError(f"{len(self._left)} announced tensors were not written, e.g. {min(self._left)}")
         for file in self._files.values():
             finish(file)
         for name, temp in self._temps.items():
@@ -361,7 +369,8 @@ class WeightsWriter:
         if len(keep) > 1:
             total = sum(info.nbytes for info in self._infos.values())
             weight_map = {name: self._places[name][0] for name in self._infos}
-            write_text(self._folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1))
+            index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+            write_text(self._folder / INDEX, json.dumps(index, indent=1))
             keep.add(INDEX)
         for path in self._folder.iterdir():
             if path.name not in keep and (path.name in (SINGLE, INDEX) or _SHARD_NAME.fullmatch(path.name)):

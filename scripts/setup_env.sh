@@ -12,7 +12,7 @@ python=.venv/bin/python
 
 say() { echo "setup: $*" >&2; }
 
-# need_debian PACKAGE WHY: install as root, else say how; never fatal, since what needs it says so itself.
+# need_debian PACKAGE WHY: install as root, else say how and fail.
 need_debian() {
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing the Debian package $1 ($2)"
@@ -20,6 +20,7 @@ need_debian() {
       apt-get install -y -qq --no-install-recommends "$1" </dev/null >/dev/null && return
   fi
   say "missing: $1 ($2); install it with: sudo apt-get install $1"
+  return 1
 }
 
 # Runnable, 3.10 or 3.11, able to make virtual environments (a version manager's shim can be none of these).
@@ -44,31 +45,33 @@ make_venv() {
 # pip's chatter goes to a log; the name of each package is the progress to watch.
 pip_install() {
   local log=.venv/pip.log line
-  say "installing $* (the first time some 2 GB; log: $log)"
-  if "$python" -m pip install --disable-pip-version-check --no-input -e "$@" </dev/null 2>&1 | tee "$log" |
+  say "installing $* (the first time some minutes, up to 5 GB; log: $log)"
+  if ! "$python" -m pip install --disable-pip-version-check --no-input -e "$@" </dev/null 2>&1 | tee "$log" |
     while read -r line; do
       case $line in
         Collecting\ *) line=${line#Collecting } && printf ' %s' "${line%%[!A-Za-z0-9_.-]*}" >&2 ;;
-        Installing\ collected*) printf '\nsetup: unpacking' >&2 ;;
+        Installing\ collected*) printf '\nsetup: unpacking ...' >&2 ;;
       esac
     done; then
-    printf '\n' >&2
-  else
-    printf '\n' >&2
     tail -n 20 "$log" >&2
     say "pip failed; its last lines are above, the rest is in $log"
     exit 1
   fi
+  printf '\n' >&2
+  # pip only warns of this
+  if grep -o 'does not provide the extra.*' "$log" >&2; then exit 1; fi
 }
 
 if ! { [ -x "$python" ] && [ -x .venv/bin/pip ]; }; then make_venv; fi
 if ! usable_python "$python"; then
-  say ".venv holds $("$python" --version 2>&1 || echo "a Python that does not run"), not 3.10 or 3.11: remove .venv and run this again"
+  found=$("$python" --version 2>&1 || echo "a Python that does not run")
+  say ".venv holds $found, not 3.10 or 3.11: remove .venv and run this again"
   exit 1
 fi
 
 # One stamp per state of setup.py; its lines are the extras installed in that state.
-stamp=.venv/installed-$("$python" -c 'import hashlib; print(hashlib.sha256(open("setup.py", "rb").read()).hexdigest()[:16])')
+hash=$("$python" -c 'import hashlib; print(hashlib.sha256(open("setup.py", "rb").read()).hexdigest()[:16])')
+stamp=.venv/installed-$hash
 missing=()
 for extra in "$@"; do
   grep -qsx -- "$extra" "$stamp" || missing+=("$extra")
@@ -82,9 +85,8 @@ if [ ! -e "$stamp" ] || [ ${#missing[@]} -gt 0 ] || ! .venv/bin/osum --version >
   mv "$stamp.new" "$stamp"
 fi
 
+# Debian packages: libgomp1 always; espeak-ng for tests, which say so themselves where it is missing.
 "$python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || need_debian libgomp1 "MindSpore's threads"
-for extra in "$@"; do
-  if [ "$extra" = dev ]; then
-    command -v espeak-ng >/dev/null || need_debian espeak-ng "speech for the synthetic corpus in examples and tests"
-  fi
-done
+if [[ " $* " == *" dev "* ]] && ! command -v espeak-ng >/dev/null; then
+  need_debian espeak-ng "speech for the synthetic corpus of examples and tests" || true
+fi

@@ -1,8 +1,8 @@
 """What is said in the speech world: a small grammar of spoken commands and of digit strings.
 
-A template is a sentence with `{slot}` places; a sentence is a template with every slot filled.  All words come
-from the tables below, so the vocabulary is closed, and splitting the sentences by a hash gives test sentences
-that were never trained on but are made of trained words.
+A template is a sentence with `{slot}` places; a sentence is a template with every slot filled. All words
+come from the tables below, so the vocabulary is closed, and splitting the sentences by a hash gives test
+sentences that were never trained on but are made of trained words.
 """
 
 from __future__ import annotations

@@ -16,10 +16,12 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from grammar import LANGUAGES, vocabulary  # noqa: E402
+from grammar import LANGUAGES, vocabulary
+
+from mindspore_osum.errors import UserError
 
 RESERVED = ("[unused9]", "[unused10]", "[unused16]", "[unused17]")  # ids 3-6; [unused10] ends an answer
+# Ids follow the order of these lists, and trained models depend on ids: do not reorder.
 CHAT = ("<|im_start|>", "<|im_end|>")
 TAGS = ("asr", "align", "event", "emotion", "style", "gender", "age", "chat", "caption", "开始回答")
 LABELS = (
@@ -32,11 +34,11 @@ LABELS = (
 # Words of the chat frame, the system prompts and the plain requests: they keep the prompts short in pieces.
 FRAME = ("system", "user", "assistant", "You", "First", "chat")  # of the prompts, with no space before
 PROMPT_EN = """
-You are OSUM chat an audio understanding assistant by ASLP Lab You can transcribe speech accurately and analyze
-paralinguistic cues to provide precise text responses First perform intent recognition on the user input output
-the corresponding task tag then execute the relevant task based on the tag a speech to text dialogue
-You understand both the meaning and in then respond exclusively with appropriate reply
-Please tell me what is said who how old speaker emotion gender age style event time question answer
+You are OSUM chat an audio understanding assistant by ASLP Lab You can transcribe speech accurately and
+analyze paralinguistic cues to provide precise text responses First perform intent recognition on the user
+input output the corresponding task tag then execute the relevant task based on the tag a speech to text
+dialogue You understand both the meaning and in then respond exclusively with appropriate reply Please tell
+me what is said who how old speaker emotion gender age style event time question answer
 """
 PROMPT_ZH = """
 你能听这段语音然后告诉我内容吗？把这段音频里的内容写出来，每个词和字都标上时间 录音 还有标出里面发生的事
@@ -48,23 +50,28 @@ SPACE = "\u2581"  # SentencePiece's mark of a space; a dummy one is put before e
 
 
 def manifest_words(manifest: Path) -> set[str]:
-    """English words and other single characters in the texts of a manifest (tags in < > are not words)."""
+    """English words and Chinese characters in the texts of a manifest; what stands in < > is no word.
+
+    Raises
+    ------
+    UserError
+        If the manifest cannot be read, or a line has no text.
+    """
     found: set[str] = set()
     try:
         lines = manifest.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        sys.exit(f"make_tokenizer.py: cannot read {manifest}: {error.strerror}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {manifest}: {error}; give a UTF-8 file of JSON lines") from None
     for number, line in enumerate(lines, 1):
         try:
-            text = json.loads(line)["txt"]
+            found |= units(re.sub(r"<[^>]*>", " ", json.loads(line)["txt"]))
         except (ValueError, KeyError, TypeError):
-            sys.exit(f'make_tokenizer.py: {manifest}:{number}: not a JSON object with "txt"')
-        found |= units(re.sub(r"<[^>]*>", " ", text))
+            raise UserError(f'{manifest}:{number}: give a JSON object with a "txt" string') from None
     return found
 
 
 def units(text: str) -> set[str]:
-    """Runs of ASCII letters, and every character that is neither ASCII nor a space."""
+    """Words of ASCII letters, and every character that is neither ASCII nor a space."""
     return set(re.findall(r"[A-Za-z]+|[^\x00-\x7f\s]", text))
 
 
@@ -80,7 +87,7 @@ def pieces(spoken: set[str], prompted: set[str]) -> list[tuple[str, float, str]]
     latin = sorted(word for word in words if word.isascii())
     bare = sorted(word for word in spoken | set(FRAME) if word.isascii() and len(word) > 1)
     table += [(SPACE + word, -1.0, "NORMAL") for word in latin] + [(word, -1.0, "NORMAL") for word in bare]
-    # The largest score is 0, so that SentencePiece prefers a tag to its letters; a lone character has no rival.
+    # The largest score is 0, so SentencePiece prefers a tag to its letters; a lone character has no rival.
     table += [(char, 0.0, "NORMAL") for char in sorted(words) if not char.isascii()]
     return table
 
@@ -130,14 +137,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--manifest", type=Path, nargs="*", default=[], help="add the words of these")
     parser.add_argument("--output", type=Path, required=True, help="tokenizer.model to write")
     options = parser.parse_args(arguments)
-    spoken = {word for lang in LANGUAGES for word in vocabulary(lang)}
-    for manifest in options.manifest:
-        spoken |= manifest_words(manifest)
-    data = build(spoken, units(PROMPT_EN) | units(PROMPT_ZH))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = options.output.with_name(options.output.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, options.output)
+    try:
+        spoken = {word for lang in LANGUAGES for word in vocabulary(lang)}
+        for manifest in options.manifest:
+            spoken |= manifest_words(manifest)
+        data = build(spoken, units(PROMPT_EN) | units(PROMPT_ZH))
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = options.output.with_name(options.output.name + ".tmp")
+        temporary.write_bytes(data)
+        os.replace(temporary, options.output)
+    except (UserError, OSError) as error:
+        sys.exit(f"make_tokenizer.py: {error}")
     print(f"{options.output}: {len(data)} bytes, {vocabulary_size(data)} pieces, {len(spoken)} spoken words")
 
 

@@ -1,8 +1,9 @@
 """Who speaks in the speech world: espeak-ng variants (the speaker) and accents, divided among the splits.
 
 A variant belongs to one split only, in every accent and both languages, so test speakers are never heard in
-training.  Variants with nearly the same spectrum are in one split (m4 and m5, f4 and aunty) or left out (caleb and
-klatt, which are adam; steph2; iven2 ...).  Left out too: whispers, creaky voices, effects such as robosoft.
+training. Variants with nearly the same spectrum are in one split (m4 and m5, f4 and aunty) or left out
+(caleb and klatt, which are adam; steph2; iven2 ...). Left out too: whispers, creaky voices, effects such as
+robosoft.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ACCENTS = {
     ),
     "zh": ("cmn-latn-pinyin",),
 }
+LANGUAGE_FAMILIES = ("gmw", "sit")  # folders of espeak-ng's data that hold the accents
 VARIANTS = {
     "train": {
         "MALE": "m1 m2 m4 m5 m7 m8 adam Alex Andy Denis Diogo ed Gene max Michael paul robert victor john "

@@ -27,7 +27,7 @@ PRESETS = {
         encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=4, d_ff=576, dropout=0.1),
         adapter=AdapterConfig(n_layers=2, n_heads=4, d_ff=288, dropout=0.1),
         decoder=DecoderConfig(
-            vocab_size=800, d_model=192, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=48, d_ff=512,
+            vocab_size=1024, d_model=192, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=48, d_ff=512,
             max_positions=1024, eos_id=4,
         ),
         lora=LoraConfig(rank=8, alpha=16.0, dropout=0.0),

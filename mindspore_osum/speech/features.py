@@ -66,9 +66,10 @@ def log_mel(wave_N: np.ndarray, n_mels: int = 80, *, pad_to_seconds: float = 0.0
     mel_TF = np.empty((num_frames(len(wave_N)), n_mels), np.float32)
     for start in range(0, len(mel_TF), _CHUNK):
         stop = min(start + _CHUNK, len(mel_TF))
-        spectrum_TQ = np.fft.rfft(_frames(wave_N, start, stop) * window_W)
-        power_TQ = spectrum_TQ.real**2 + spectrum_TQ.imag**2
-        mel_TF[start:stop] = np.log10(np.maximum(power_TQ @ filters_QF, _FLOOR))
+        with np.errstate(invalid="ignore"):  # of Inf samples, refused below
+            spectrum_TQ = np.fft.rfft(_frames(wave_N, start, stop) * window_W)
+            power_TQ = spectrum_TQ.real**2 + spectrum_TQ.imag**2
+            mel_TF[start:stop] = np.log10(np.maximum(power_TQ @ filters_QF, _FLOOR))
     peak = mel_TF.max()
     if not np.isfinite(peak):
         raise UserError("waveform: has NaN or infinite samples; see load_audio")

@@ -1,12 +1,12 @@
 """SentencePiece tokenizer with the behaviour of the published openPangu (slow Hugging Face) tokenizer.
 
 Notable choices
-- Special pieces written in a text (``[unused10]``) become one id each; the stretches between them are encoded on
-  their own, so each gets SentencePiece's dummy prefix again, as in the published tokenizer.
-- The published decode "drops the first character" of a string that always got a space put in front, so it never
-  drops a real one; here that is simply the plain SentencePiece decode of each stretch.
-- ``[PAD]`` is the id just past the pieces. It has no embedding row, so a text that spells ``[PAD]`` is encoded as
-  ordinary text (the published tokenizer would emit the id and the embedding lookup would fail).
+- Special pieces written in a text (``[unused10]``) become one id each; the stretches between them are encoded
+  on their own, so each gets SentencePiece's dummy prefix again, as in the published tokenizer.
+- The published decode "drops the first character" of a string that always got a space put in front, so it
+  never drops a real one; here that is simply the plain SentencePiece decode of each stretch.
+- ``[PAD]`` is the id just past the pieces. It has no embedding row, so a text that spells ``[PAD]`` is plain
+  text here (the published tokenizer would emit the id and the embedding lookup would fail).
 """
 
 import re
@@ -56,8 +56,8 @@ class Tokenizer:
         self.eos_id = self._special_ids.get(END_OF_ANSWER, self._sp.eos_id())
         self.pad_id = self.vocab_size
         if self.bos_id < 0 or self.eos_id < 0:
-            raise UserError(f"{path}: the tokenizer has no begin (<s>) or end ({END_OF_ANSWER} or </s>) piece; "
-                            "train it with bos_id and eos_id")
+            raise UserError(f"{path}: no begin (<s>) or no end ({END_OF_ANSWER} or </s>) piece; "
+                            "train the tokenizer with bos_id and eos_id")
         self._split = re.compile("(" + "|".join(map(re.escape, self._special_ids)) + ")")
         self._skipped = {self.unk_id, self.bos_id, self.eos_id, self.pad_id}
 
@@ -112,12 +112,14 @@ def _load(path: Path):
 
     try:
         size = path.stat().st_size
+        if not path.is_file():  # checked before opening: reading a pipe or a device would not end
+            raise UserError(f"{path}: not an ordinary file; give the tokenizer.model file")
         if size > MAX_MODEL_BYTES:
             raise UserError(f"{path}: {size} bytes is too large for a tokenizer (at most {MAX_MODEL_BYTES}); "
                             "give the tokenizer.model file")
         data = path.read_bytes()
     except OSError as e:
-        raise UserError(f"{path}: cannot read the tokenizer ({e.strerror}); give a tokenizer.model file") from None
+        raise UserError(f"{path}: cannot read it ({e.strerror}); give a tokenizer.model file") from None
     processor = SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(data)

@@ -1,0 +1,326 @@
+"""The eight tasks: published keys and tags, label sets, and how an answer is written and read back.
+
+Notable choices
+- Everything about a task is a row of `TASKS`; everything about a label set a row of `LABEL_SETS`.
+- Writing is strict (a label outside its set is refused), reading is tolerant: case and spaces in tags do not
+  matter, and whatever is not understood stays in the text and is listed in ``ParsedAnswer.unknown``.
+- Tags and labels are ordinary text for the tokenizer, as in OSUM-Pangu.
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.text.normalize import AGE_REMAP, STYLE_REMAP, normalize_label
+
+# Part of a published task key -> tag the model writes (OSUM-Pangu conf/prompt_config2.yaml).
+TAG_OF_KEY_PART = {
+    "<TRANSCRIBE>": "asr",
+    "<ALIGN>": "align",
+    "<S2TCHAT>": "chat",
+    "<EMOTION>": "emotion",
+    "<STYLE>": "style",
+    "<CAPTION>": "caption",
+    "<AGE>": "age",
+    "<GENDER>": "gender",
+}
+
+# All published task keys with tags, single and combined.
+TASK_KEYS = (
+    "<TRANSCRIBE>",
+    "<TRANSCRIBE> <ALIGN>",
+    "<S2TCHAT>",
+    "<TRANSCRIBE> <S2TCHAT>",
+    "<TRANSCRIBE> <EMOTION>",
+    "<EMOTION>",
+    "<TRANSCRIBE> <STYLE>",
+    "<STYLE>",
+    "<TRANSCRIBE> <CAPTION>",
+    "<CAPTION>",
+    "<GENDER>",
+    "<TRANSCRIBE> <GENDER>",
+    "<TRANSCRIBE> <AGE>",
+    "<AGE>",
+    "<TRANSCRIBE> <AGE> <GENDER>",
+    "<AGE> <GENDER>",
+    "<TRANSCRIBE> <STYLE> <AGE> <GENDER>",
+    "<STYLE> <AGE> <GENDER>",
+    "<TRANSCRIBE> <CAPTION> <AGE> <GENDER>",
+    "<TRANSCRIBE> <EMOTION> <AGE> <GENDER>",
+    "<TRANSCRIBE> <AGE> <GENDER> <STYLE> <EMOTION>",
+    "<TRANSCRIBE> <CAPTION> <AGE> <GENDER> <EMOTION> <STYLE>",
+)
+INTENT_KEY = "<INTENT_CLASSIFICATION>"  # its answer is the tag string alone, with no tags in front
+ANSWER_MARK = "<开始回答>"  # OSUM (v1) writes transcript<开始回答>reply
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """One kind of label: its key in ``ParsedAnswer.labels``, the tag that announces it, and its values.
+
+    ``values`` are spelled as they are written; ``aliases`` are other spellings that are read as one of them.
+    """
+
+    field: str
+    tag: str
+    values: tuple[str, ...]
+    aliases: dict[str, str]
+
+    def read(self, spelling: str) -> str | None:
+        """Return the value a spelling stands for (case, spaces, ``_`` and ``-`` ignored), None if none."""
+        return self._spellings.get(_fold(spelling))
+
+    @cached_property
+    def _spellings(self) -> dict[str, str]:
+        return {_fold(name): value for name, value in [*zip(self.values, self.values), *self.aliases.items()]}
+
+
+# Values: OSUM Table 1 and 2. The written form of multi-word events is not published; it is read in any form.
+LABEL_SETS = {
+    s.tag: s
+    for s in (
+        LabelSet("event", "caption",
+                 ("LAUGH", "COUGH", "CRY", "SCREAMING", "SIGH", "THROAT CLEARING", "SNEEZE", "OTHER"),
+                 {"LAUGHTER": "LAUGH", "SCREAM": "SCREAMING", "OTHERS": "OTHER"}),
+        LabelSet("emotion", "emotion",
+                 ("SAD", "ANGER", "NEUTRAL", "HAPPY", "SURPRISE", "FEAR", "DISGUST", "OTHER"),
+                 {"ANGRY": "ANGER", "SADNESS": "SAD", "SURPRISED": "SURPRISE", "OTHERS": "OTHER"}),
+        LabelSet("style", "style",
+                 ("新闻科普", "恐怖故事", "童话故事", "客服", "诗歌散文", "有声书", "日常口语", "其他"),
+                 STYLE_REMAP),
+        LabelSet("gender", "gender", ("MALE", "FEMALE"), {}),
+        LabelSet("age", "age", ("CHILD", "ADULT", "OLD"), AGE_REMAP),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of the eight tasks. Its requests are in ``text/prompts.yaml`` under the abbreviation."""
+
+    abbr: str
+    name: str
+    key: str
+    output_type: str = "text"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tag names the answer starts with, for example ``("asr", "align")``."""
+        return tags_of(self.key)
+
+    @property
+    def tag_string(self) -> str:
+        """The tags as written: ``"<asr><align>"``."""
+        return write_tags(self.tags)
+
+    @property
+    def label_set(self) -> LabelSet | None:
+        """The label set of the task, None for asr, srwt and sttc."""
+        return next((LABEL_SETS[t] for t in self.tags if t in LABEL_SETS), None)
+
+
+TASKS = {
+    t.abbr: t
+    for t in (
+        Task("asr", "automatic speech recognition", "<TRANSCRIBE>"),
+        Task("srwt", "speech recognition with timestamps", "<TRANSCRIBE> <ALIGN>"),
+        Task("ved", "vocal event detection", "<TRANSCRIBE> <CAPTION>"),
+        Task("ser", "speech emotion recognition", "<TRANSCRIBE> <EMOTION>"),
+        Task("ssr", "speaking style recognition", "<TRANSCRIBE> <STYLE>"),
+        Task("sgc", "speaker gender classification", "<TRANSCRIBE> <GENDER>"),
+        Task("sap", "speaker age prediction", "<TRANSCRIBE> <AGE>"),
+        Task("sttc", "speech-to-text chat", "<S2TCHAT>", "s2t_chat"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ParsedAnswer:
+    """What a model wrote, taken apart.
+
+    Attributes
+    ----------
+    tags : leading tag names in lower case, as written: ``["asr", "age"]``.
+    text : transcript, including everything that was not understood.
+    labels : field -> value, for example ``{"age": "ADULT"}``.
+    words : (word, start in s, end in s) of a transcript with timestamps.
+    answer : reply of a spoken chat, None if there is none.
+    unknown : tags and fragments that were not understood; each is still in ``text``.
+    """
+
+    tags: list[str] = field(default_factory=list)
+    text: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    words: list[tuple[str, float, float]] = field(default_factory=list)
+    answer: str | None = None
+    unknown: list[str] = field(default_factory=list)
+
+
+def task_key(task: str) -> str:
+    """Return the published key of a task given by abbreviation (``"sap"``) or by key, spaces optional.
+
+    Raises
+    ------
+    UserError
+        No such task.
+    """
+    if task in TASKS:
+        return TASKS[task].key
+    spaced = re.sub(r">\s*<", "> <", task.strip().upper())
+    if spaced in TASK_KEYS or spaced == INTENT_KEY:
+        return spaced
+    raise UserError(f"task {task!r}: choose one of {', '.join(TASKS)} "
+                    "or a published key like '<TRANSCRIBE> <AGE>'")
+
+
+def tags_of(task: str) -> tuple[str, ...]:
+    """Return the tag names of a task (abbreviation or key); empty for intent classification."""
+    key = task_key(task)
+    return () if key == INTENT_KEY else tuple(TAG_OF_KEY_PART[part] for part in key.split())
+
+
+def write_tags(tags) -> str:
+    """Write tag names: ``("asr", "age")`` -> ``"<asr><age>"``."""
+    return "".join(f"<{t}>" for t in tags)
+
+
+def task_of_tags(tags) -> str | None:
+    """Return the abbreviation of the task with exactly these tags, None for combined or unknown ones."""
+    return next((t.abbr for t in TASKS.values() if t.tags == tuple(tags)), None)
+
+
+def format_answer(task: str, *, text: str = "", labels=None, words=(), answer: str | None = None) -> str:
+    """Write the training label of a task: tags, then the body (OSUM Table 1), normalised as published.
+
+    One record may serve several tasks: what a task does not announce is left out.
+
+    Parameters
+    ----------
+    task : abbreviation or published key; for ``<INTENT_CLASSIFICATION>`` the text is the whole answer
+    text : transcript, for tasks with ``<asr>`` but without ``<align>``
+    labels : dict field -> value or alias, for the fields the task announces
+    words : (word, start in s, end in s), for ``<align>``
+    answer : reply of a spoken chat, for ``<chat>``
+
+    Raises
+    ------
+    UserError
+        Unknown task; a label, the words or the answer missing; a label outside its set.
+    """
+    key = task_key(task)
+    tags = tags_of(key)
+    body = text if "asr" in tags or key == INTENT_KEY else ""
+    if "align" in tags:
+        body = _write_words(task, words)
+    if "chat" in tags:
+        body = (body + ANSWER_MARK if body else "") + _required(task, "answer", answer)
+    return normalize_label(write_tags(tags) + body + _write_labels(task, tags, labels or {}), key)
+
+
+def _required(task: str, what: str, value):
+    if not value:
+        raise UserError(f"task {task}: {what} is missing")
+    return value
+
+
+def _write_words(task: str, words) -> str:
+    return " ".join(f"<{start:.2f}>{word}<{end:.2f}>" for word, start, end in _required(task, "words", words))
+
+
+def _write_labels(task: str, tags, labels: dict[str, str]) -> str:
+    out = []
+    for s in (LABEL_SETS[t] for t in tags if t in LABEL_SETS):
+        given = _required(task, f"label {s.field}", labels.get(s.field))
+        if (value := s.read(given)) is None:
+            raise UserError(f"task {task}: {s.field} {given!r} is not one of {', '.join(s.values)}")
+        out.append(f"<{value}>")
+    return "".join(out)
+
+
+_LEADING_TAG = re.compile(r"\s*<\s*(" + "|".join(TAG_OF_KEY_PART.values()) + r")\s*>", re.IGNORECASE)
+_MARK = re.compile(r"<\s*开始回答\s*>")
+_BRACKET = re.compile(r"<([^<>]*)>")
+_UNCLOSED = re.compile(r"<[^<>]*$")
+_TIME = r"<\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*>"
+_WORD = re.compile(_TIME + r"(?!\s*<)([^<>]+)" + _TIME)
+_CJK = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
+
+
+def parse_answer(raw: str, task: str | None = None) -> ParsedAnswer:
+    """Take an answer apart; no text makes it fail, and what it does not understand stays in the text.
+
+    Reads ``<asr><age>text<ADULT>``, timed words ``<0.21>父<0.47> <0.46>母<0.60>``, chat replies
+    (``<chat>reply`` and OSUM's ``text<开始回答>reply``), and untagged OSUM answers (``text<anger>``).
+    A label counts even if no tag announced it, unless its spelling belongs to several sets.
+
+    Parameters
+    ----------
+    raw : decoded answer
+    task : abbreviation or key of the task that was asked for; guides the reading of an answer without tags
+    """
+    tags, start = [], 0
+    while match := _LEADING_TAG.match(raw, start):
+        tags.append(match[1].lower())
+        start = match.end()
+    guide = tags or (list(tags_of(task)) if task else [])
+    body, answer = _split_answer(raw[start:].strip(), "chat" in guide)
+    words = []
+    if "align" in guide or not guide:
+        body, words = _read_words(body)
+    body, labels = _read_labels(body, guide)
+    unknown = [m[0] for m in _BRACKET.finditer(body)] + [m[0] for m in _UNCLOSED.finditer(body)]
+    return ParsedAnswer(tags, body.strip(), labels, words, answer, unknown)
+
+
+def _split_answer(body: str, chat: bool) -> tuple[str, str | None]:
+    if mark := _MARK.search(body):
+        return body[:mark.start()], body[mark.end():].strip()
+    return ("", body) if chat else (body, None)
+
+
+def _read_words(body: str) -> tuple[str, list[tuple[str, float, float]]]:
+    """Return the text without the times of well-formed words, and these words; the rest stays in place."""
+    words, pieces, end = [], [], 0
+    for m in _WORD.finditer(body):
+        words.append((m[2].strip(), float(m[1]), float(m[3])))
+        pieces += [body[end:m.start()].strip(), words[-1][0]]
+        end = m.end()
+    if not words:
+        return body, words
+    text = ""
+    for piece in filter(None, [*pieces, body[end:].strip()]):
+        glued = not text or _CJK.match(text[-1]) or _CJK.match(piece[0]) or piece[0] == "<"
+        text += piece if glued else " " + piece
+    return text, words
+
+
+def _read_labels(body: str, tags: list[str]) -> tuple[str, dict[str, str]]:
+    """Take the labels out of the body.
+
+    The last label of a kind counts, since labels close an answer. ``<OTHER>``, which several sets know,
+    goes to the first announced set that has no label of its own.
+    """
+    announced = [LABEL_SETS[t] for t in dict.fromkeys(tags) if t in LABEL_SETS]
+    found = [(m, _candidates(m[1], announced)) for m in _BRACKET.finditer(body)]
+    sure = [(m, sets) for m, sets in reversed(found) if len(sets) == 1]
+    shared = [(m, sets) for m, sets in found if len(sets) > 1]
+    labels, spans = {}, []
+    for match, sets in [*sure, *shared]:
+        if free := [s for s in sets if s.field not in labels]:
+            labels[free[0].field] = free[0].read(match[1])
+            spans.append(match.span())
+    for start, end in sorted(spans, reverse=True):
+        body = body[:start] + body[end:]
+    return body, labels
+
+
+def _candidates(spelling: str, announced: list[LabelSet]) -> list[LabelSet]:
+    if sets := [s for s in announced if s.read(spelling)]:
+        return sets
+    sets = [s for s in LABEL_SETS.values() if s.read(spelling)]
+    return sets if len(sets) == 1 else []
+
+
+def _fold(spelling: str) -> str:
+    return re.sub(r"[\s_-]", "", spelling).casefold()

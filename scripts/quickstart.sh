@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# From a clean clone to answers: sets up .venv, then lets the bundled model listen to the bundled recordings.
+# Arguments go to `osum infer`.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/scripts/setup_env.sh"
+cd "$root"
+exec .venv/bin/osum infer --model mindspore_osum/assets/tiny \
+  --manifest mindspore_osum/assets/recordings/manifest.jsonl --table "$@"

@@ -1,0 +1,214 @@
+"""Every operator against its formula in float64, and the gradients against torch.
+
+Legend: B batch, L queries, S keys, H query heads, K key heads, E head size, D width, V vocabulary.
+"""
+
+import math
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.osum import token_losses
+from tests.models.common import SAME, TOLERANCE, Weighted, error
+from tests.models.reference import F, torch
+
+SCALE = 0.4  # of the attention scores
+EPS = 0.01  # of rms_norm, large enough to matter
+
+
+def attention(q_BHLE, k_BKSE, v_BKSE, mask_B1LS):
+    return device_ops.attention(q_BHLE, k_BKSE, v_BKSE, mask_B1LS, SCALE)
+
+
+def rms_norm(x, weight):
+    return device_ops.rms_norm(x, weight, EPS)
+
+
+class Graph(nn.Cell):
+    """A function as a compiled graph."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def construct(self, *inputs):
+        return self.f(*inputs)
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape, np.float32)
+
+
+def softmax(x):
+    x = np.exp(x - x.max(-1, keepdims=True))
+    return x / x.sum(-1, keepdims=True)
+
+
+def compare_gradients(f, f_torch, weight, *inputs):
+    """d sum(f * weight) / d inputs, ours and torch's; returns the largest error."""
+    ours = ms.grad(Weighted(f), grad_position=tuple(range(1, 1 + len(inputs))))
+    got = ours(Tensor(weight), *map(Tensor, inputs))
+    wanted = [torch.tensor(x, requires_grad=True) for x in inputs]
+    (f_torch(*wanted) * torch.tensor(weight)).sum().backward()
+    got = got if isinstance(got, tuple) else (got,)
+    assert len(got) == len(wanted)
+    return max(error(g.asnumpy(), w.grad.numpy()) for g, w in zip(got, wanted))
+
+
+@pytest.fixture(scope="module", params=[(6, 6), (6, 2), (4, 1)], ids=["plain", "grouped", "one key head"])
+def attended(request):
+    """Queries, keys, values and a ragged additive mask."""
+    h, k = request.param
+    b, length, s, e = 2, 5, 7, 10
+    visible = np.random.default_rng(h * k).random((b, 1, length, s)) < 0.6
+    visible[..., 0] = True
+    mask = np.where(visible, 0, device_ops.MASKED).astype(np.float32)
+    return draw(b, h, length, e), draw(b, k, s, e, seed=1), draw(b, k, s, e, seed=2), mask
+
+
+def test_attention_is_its_formula(attended):
+    q, k, v, mask = attended
+    heads = q.shape[1]
+    want = np.zeros((q.shape[0], q.shape[2], heads, q.shape[3]))
+    for b in range(q.shape[0]):
+        for h in range(heads):
+            key = h * k.shape[1] // heads  # consecutive query heads share a key head
+            scores = SCALE * q[b, h].astype(np.float64) @ k[b, key].T.astype(np.float64)
+            scores[mask[b, 0] < 0] = -np.inf
+            want[b, :, h] = softmax(scores) @ v[b, key]
+    got = Graph(attention)(*map(Tensor, attended)).asnumpy()
+    assert error(got, want.reshape(got.shape)) <= SAME
+
+
+def test_attention_gradients(attended):
+    *qkv, mask = attended
+    b, h, length, e = qkv[0].shape
+
+    def attention_torch(q, k, v):
+        k, v = (x.repeat_interleave(h // x.shape[1], dim=1) for x in (k, v))
+        out = F.scaled_dot_product_attention(q, k, v, torch.tensor(mask), scale=SCALE)
+        return out.transpose(1, 2).reshape(b, length, h * e)
+
+    mask_ms = Tensor(mask)
+
+    def masked(q, k, v):
+        return attention(q, k, v, mask_ms)
+
+    assert compare_gradients(masked, attention_torch, draw(b, length, h * e), *qkv) <= SAME
+
+
+def test_a_masked_key_has_no_weight_at_all():
+    q, k, v = draw(1, 2, 3, 4), draw(1, 2, 5, 4), draw(1, 2, 5, 4)
+    mask = np.array([0, 0, device_ops.MASKED, 0, device_ops.MASKED], np.float32).reshape(1, 1, 1, 5)
+    cell = Graph(attention)
+    first = cell(*map(Tensor, (q, k, v, mask))).asnumpy()
+    k[:, :, [2, 4]], v[:, :, [2, 4]] = 1e3, -1e6
+    assert np.array_equal(first, cell(*map(Tensor, (q, k, v, mask))).asnumpy())
+
+
+def test_rms_norm():
+    x, weight = 3 * draw(2, 5, 33), draw(33, seed=1)
+
+    x64 = x.astype(np.float64)
+    want = x64 / np.sqrt((x64 * x64).mean(-1, keepdims=True) + EPS) * weight
+    assert error(Graph(rms_norm)(Tensor(x), Tensor(weight)).asnumpy(), want) <= SAME
+
+    def rms_norm_torch(x, weight):
+        return F.rms_norm(x, (33,), weight, EPS)
+
+    assert compare_gradients(rms_norm, rms_norm_torch, draw(2, 5, 33, seed=2), x, weight) <= SAME
+
+
+def test_gelu_is_the_erf_form():
+    x = np.linspace(-7, 7, 501, dtype=np.float32)
+    want = [float(v) * 0.5 * (1 + math.erf(float(v) / math.sqrt(2))) for v in x]
+    got = Graph(device_ops.gelu)(Tensor(x)).asnumpy()
+    # the tanh form differs by 5e-4
+    assert np.abs(got - want).max() <= 1e-6
+    assert compare_gradients(device_ops.gelu, F.gelu, draw(501), x) <= SAME
+
+
+@pytest.mark.parametrize("theta", [1e4, 1.6e7])
+def test_rotary(theta):
+    x = draw(2, 3, 5, 12)
+    positions = np.array([[0, 1, 2, 3, 4], [7, 100, 2900, 8191, 32767]], np.int32)
+    freq = device_ops.inverse_frequencies(12, theta)
+
+    def rotate(x, positions):
+        return device_ops.rotary(x, *device_ops.rotary_tables(positions, freq))
+
+    got = Graph(rotate)(Tensor(x), Tensor(positions)).asnumpy()
+    angle = positions[:, None, :, None] * theta ** (-np.arange(0, 12, 2) / 12)
+    # the complex form: pair (i, i + E/2) turned by the angle
+    turned = (x[..., :6] + 1j * x[..., 6:]) * np.exp(1j * angle)
+    want = np.concatenate([turned.real, turned.imag], -1)
+    assert error(got[0], want[0]) <= SAME
+    # an angle of 32767 rad in float32 is known to 2e-3 rad, in every implementation that uses float32
+    assert error(got[1], want[1]) <= 4e-3
+    angle_torch = torch.tensor(positions)[:, None, :, None] * torch.tensor(freq.asnumpy())
+
+    def rotate_torch(x):
+        one, two = x[..., :6], x[..., 6:]
+        cos, sin = angle_torch.cos(), angle_torch.sin()
+        return torch.cat([one * cos - two * sin, one * sin + two * cos], -1)
+
+    assert error(got, rotate_torch(torch.tensor(x)).numpy()) <= SAME
+    positions_ms = Tensor(positions)
+
+    def rotate_here(x):
+        return rotate(x, positions_ms)
+
+    assert compare_gradients(rotate_here, rotate_torch, draw(2, 3, 5, 12, seed=3), x) <= SAME
+
+
+def test_length_and_key_masks():
+    lengths = Tensor([3, 1, 5], ms.int32)
+    keep = np.array([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]], np.float32)
+
+    def both(lengths):
+        return device_ops.length_mask(5, lengths), device_ops.key_mask(5, lengths)
+
+    length_mask, key_mask = Graph(both)(lengths)
+    assert np.array_equal(length_mask.asnumpy(), keep)
+    assert key_mask.shape == (3, 1, 1, 5)
+    assert np.array_equal(key_mask.asnumpy()[:, 0, 0] == 0, keep == 1)
+    assert np.array_equal(key_mask.asnumpy()[:, 0, 0] == device_ops.MASKED, keep == 0)
+
+
+def test_segment_causal_mask():
+    segments = np.array([[1, 1, 2, 2, 2, 0], [3, 1, 1, 1, 2, 2]], np.int32)
+    mask = Graph(device_ops.segment_causal_mask)(Tensor(segments)).asnumpy()
+    assert mask.shape == (2, 1, 6, 6)
+    for b in range(2):
+        for query in range(6):
+            for key in range(6):
+                seen = key <= query and segments[b, key] == segments[b, query]
+                assert mask[b, 0, query, key] == (0 if seen else np.float32(device_ops.MASKED)), (
+                    b,
+                    query,
+                    key,
+                )
+
+
+def test_token_losses():
+    logits = 5 * draw(2, 6, 9)
+    logits[0, 0] += 300  # a large common shift must not overflow
+    labels = np.array([[0, 8, -100, 3, 4, -100], [-100, -100, -100, -100, -100, 7]], np.int32)
+    loss, count = (out.asnumpy() for out in Graph(token_losses)(Tensor(logits), Tensor(labels)))
+    assert np.array_equal(count, (labels != -100).astype(np.float32))
+    log_probability = np.log(softmax(logits.astype(np.float64)))
+    picked = np.take_along_axis(log_probability, np.maximum(labels, 0)[..., None], -1)[..., 0]
+    assert error(loss, -picked * count) <= SAME
+    labels_ms = Tensor(labels)
+
+    def losses(x):
+        return token_losses(x, labels_ms)[0]
+
+    def losses_torch(x):
+        flat = F.cross_entropy(x.reshape(-1, 9), torch.tensor(labels).long().reshape(-1), reduction="none")
+        return flat.reshape(2, 6)
+
+    assert compare_gradients(losses, losses_torch, draw(2, 6), logits) <= TOLERANCE

@@ -1,0 +1,138 @@
+"""The `osum` command: dispatch, exit statuses, and help that loads nothing heavy."""
+
+import os
+import subprocess
+import sys
+import types
+from importlib.metadata import entry_points
+
+import pytest
+
+from mindspore_osum import __version__, cli
+from mindspore_osum.errors import UserError
+
+HEAVY = {"mindspore", "mindformers", "mindnlp", "torch", "transformers", "librosa", "scipy", "sklearn"}
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Installs a verb named `probe` whose module runs the given function; returns the installer."""
+
+    def install(run, add_arguments=lambda parser: None):
+        module = types.ModuleType("osum_probe")
+        module.run, module.add_arguments = run, add_arguments
+        monkeypatch.setitem(sys.modules, "osum_probe", module)
+        monkeypatch.setitem(cli.VERBS, "probe", cli.Verb("osum_probe", "a verb of this test"))
+
+    return install
+
+
+def modules_after(argv: list[str]) -> tuple[set[str], str]:
+    """(top-level modules a fresh process has loaded after ``osum *argv``, what it printed)."""
+    code = (
+        "import sys; from mindspore_osum.cli import main; status = main(sys.argv[1:]);"
+        "print('MODULES', *{name.partition('.')[0] for name in sys.modules}); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    printed, _, modules = done.stdout.rpartition("MODULES")
+    return set(modules.split()), printed
+
+
+def test_help_lists_every_verb_and_loads_nothing_heavy():
+    modules, printed = modules_after(["--help"])
+    assert "mindspore_osum" in modules
+    assert not modules & (HEAVY | {"numpy", "yaml"})
+    for name, verb in cli.VERBS.items():
+        assert f"  {name} " in printed and verb.help in printed
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_verb_help_loads_nothing_heavy(name):
+    modules, printed = modules_after([name, "--help"])
+    assert not modules & HEAVY
+    assert printed.startswith(f"usage: osum {name}")
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"osum {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "usage: osum VERB"),
+        (["infre"], "no verb 'infre'; did you mean 'infer'?"),
+        (["zzz"], "known: convert, "),
+        (["--verison"], "no verb '--verison'"),
+    ],
+)
+def test_wrong_command_lines_end_with_2(argv, message, capsys):
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and not captured.out
+
+
+def test_wrong_arguments_of_a_verb_end_with_2(verb, capsys):
+    verb(lambda args: 0, lambda parser: parser.add_argument("--count", type=int))
+    assert cli.main(["probe", "--count", "many"]) == 2
+    assert "osum probe: error: argument --count" in capsys.readouterr().err
+
+
+def test_status_and_arguments_pass_through(verb):
+    verb(lambda args: args.count, lambda parser: parser.add_argument("--count", type=int))
+    assert cli.main(["probe", "--count", "7"]) == 7
+
+
+def test_user_error_is_one_line(verb, capsys):
+    def run(args):
+        raise UserError("a.wav: not found; check the path")
+
+    verb(run)
+    assert cli.main(["probe"]) == 1
+    assert capsys.readouterr().err == "osum: a.wav: not found; check the path\n"
+
+
+def test_other_errors_are_not_hidden(verb):
+    def run(args):
+        raise ZeroDivisionError
+
+    verb(run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["probe"])
+
+
+def test_interrupt(verb, capsys):
+    def run(args):
+        raise KeyboardInterrupt
+
+    verb(run)
+    assert cli.main(["probe"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["convert", "--help"]])
+def test_closed_pipe_is_quiet(argv):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        command = [sys.executable, "-m", "mindspore_osum", *argv]
+        done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_broken_pipe_of_something_else_is_not_hidden(verb):
+    def run(args):
+        raise BrokenPipeError("a worker's")
+
+    verb(run)
+    with pytest.raises(BrokenPipeError):
+        cli.main(["probe"])
+
+
+def test_console_command_is_this_main():
+    (command,) = entry_points(group="console_scripts", name="osum")
+    assert command.load() is cli.main

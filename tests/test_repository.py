@@ -1,0 +1,229 @@
+"""Rules of the repository that no single module's test would notice being broken."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mindspore_osum
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("mindspore_osum", "ckpt_convert")
+PRODUCT = (*PACKAGES, "scripts", "examples")
+TEXT = {".py", ".sh", ".md", ".yaml", ".yml", ".toml", ".cfg", ".in", ".txt", ".html", ".js", ".css", ""}
+MAX_LINES = 600
+ASSETS_MAX_BYTES = 20 * 2**20
+OTHER_FILE_MAX_BYTES = 2**20
+
+# a machine's own folders at the start of a path; "~/work/x", "a/tmp/b" and "https://host/opt" are none
+MACHINE_PATH = re.compile(r"(?<![\w./~:$}])/(?:work|tmp|root|home|Users|opt|mnt|farm)/\w")
+
+FORBIDDEN_CALLS = {
+    "eval", "exec", "os.system", "os.popen", "torch.load", "marshal.load", "marshal.loads",
+    "pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "cloudpickle.load",
+    "cloudpickle.loads", "joblib.load", "shelve.open", "yaml.load", "yaml.load_all", "yaml.unsafe_load",
+    "yaml.full_load",
+}  # fmt: skip
+FORBIDDEN_METHODS = {"extractall"}
+FORBIDDEN_TRUE_KEYWORDS = {"shell", "allow_pickle"}
+
+# who may import whom: a part imports only from its own row and the rows below it
+LAYERS = (
+    ("cli", "__main__"),
+    ("training", "inference", "evaluation", "serving"),
+    ("data", "models", "folder"),
+)
+FOREIGN = {"mindformers", "mindnlp", "torch"}
+
+
+def tracked_files() -> list[Path]:
+    """Files of the repository: committed, or new and not ignored."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs a git checkout: {done.stderr.strip()}")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def text_files() -> list[Path]:
+    return [path for path in tracked_files() if path.suffix in TEXT and path.name != "LICENSE"]
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Absolute names of everything a module imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def roots(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def forbidden_uses(source: str) -> list[str]:
+    """'line: what' for each unsafe call in Python source, seen through import aliases."""
+    tree = ast.parse(source)
+    meaning = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            meaning |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            meaning |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+
+    def dotted(node: ast.expr) -> str:
+        if isinstance(node, ast.Attribute):
+            return f"{dotted(node.value)}.{node.attr}"
+        return meaning.get(node.id, node.id) if isinstance(node, ast.Name) else "?"
+
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = dotted(node.func).removeprefix("builtins.")
+        if name in FORBIDDEN_CALLS or name.rpartition(".")[2] in FORBIDDEN_METHODS:
+            found.append(f"{node.lineno}: {name}()")
+        for keyword in node.keywords:
+            is_off = isinstance(keyword.value, ast.Constant) and not keyword.value.value
+            if keyword.arg in FORBIDDEN_TRUE_KEYWORDS and not is_off:
+                found.append(f"{node.lineno}: {keyword.arg}=")
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle\npickle.load(f)",
+        "import pickle as p\np.loads(b)",
+        "from pickle import Unpickler as U\nU(f)",
+        "def f():\n    import torch\n    return torch.load(p)",
+        "eval('1')",
+        "import builtins\nbuiltins.exec('1')",
+        "import subprocess\nsubprocess.run('ls', shell=True)",
+        "import numpy as np\nnp.load(p, allow_pickle=flag)",
+        "tar.extractall(path)",
+        "import yaml\nyaml.load(f, Loader=yaml.Loader)",
+    ],
+)
+def test_the_scan_sees_unsafe_calls(source):
+    assert forbidden_uses(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["model.eval()", "import yaml\nyaml.safe_load(f)", "import numpy as np\nnp.load(p, allow_pickle=False)"],
+)
+def test_the_scan_lets_safe_calls_pass(source):
+    assert not forbidden_uses(source)
+
+
+def test_no_unsafe_calls_in_the_product():
+    files = python_files(*PRODUCT)
+    assert files
+    found = {str(path.relative_to(ROOT)): forbidden_uses(path.read_text(encoding="utf-8")) for path in files}
+    assert not {path: uses for path, uses in found.items() if uses}
+
+
+def test_files_stay_small():
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in text_files()}
+    assert not {str(path.relative_to(ROOT)): n for path, n in lines.items() if n >= MAX_LINES}
+
+
+def test_no_paths_of_one_machine():
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in text_files()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert not found
+
+
+def test_machine_paths_are_recognised():
+    assert MACHINE_PATH.search("data: " + "/home" + "/someone/x")
+    assert not MACHINE_PATH.search("see https://host/opt/x, ~/work/x and out/tmp/x")
+
+
+def test_sizes():
+    assets = ROOT / "mindspore_osum" / "assets"
+    files = tracked_files()
+    assert sum(path.stat().st_size for path in files if assets in path.parents) < ASSETS_MAX_BYTES
+    others = [path for path in files if assets not in path.parents]
+    assert not [path for path in others if path.stat().st_size > OTHER_FILE_MAX_BYTES]
+
+
+def test_configs_are_yaml_mappings():
+    configs = sorted((ROOT / "configs").rglob("*.yaml"))
+    assert configs
+    for path in configs:
+        assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), path
+
+
+def test_readme_is_short():
+    assert 0 < len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_changelog_has_this_version():
+    assert f"## {mindspore_osum.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_shell_scripts_are_strict_and_executable():
+    scripts = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
+    for path in scripts:
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("#!/usr/bin/env bash\n") and "\nset -euo pipefail\n" in text, path
+        assert path.stat().st_mode & 0o111, f"{path} is not executable"
+        assert not re.search(r"(^|[;&|]\s*)eval\s", text, re.MULTILINE), path
+        subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_every_folder_with_code_ships():
+    for path in python_files(*PACKAGES):
+        assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py: left out"
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    code = "import sys, mindspore_osum, mindspore_osum.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & (FOREIGN | {"mindspore", "transformers", "librosa"})
+
+
+def test_core_imports_no_foreign_framework():
+    """MindFormers is for training alone; torch and mindnlp for nobody."""
+    for path in python_files(*PACKAGES):
+        allowed = {"mindformers"} if path.is_relative_to(ROOT / "mindspore_osum" / "training") else set()
+        assert not roots(imported_modules(path)) & (FOREIGN - allowed), path
+
+
+def test_imports_go_one_way():
+    rank = {part: row for row, parts in enumerate(LAYERS) for part in parts}
+    for path in python_files("mindspore_osum"):
+        names = imported_modules(path)
+        part = path.relative_to(ROOT / "mindspore_osum").parts[0].removesuffix(".py")
+        own = rank.get(part, len(LAYERS))
+        for name in names:
+            if name.startswith("mindspore_osum."):
+                used = rank.get(name.split(".")[1], len(LAYERS))
+                assert used >= own, f"{path}: {name} is above {part}"
+        if part == "models":
+            assert not roots(names) & {"yaml", "json", "pathlib"}, f"{path}: models know nothing of files"
+            assert not {name for name in names if name.startswith("mindspore_osum.data")}, path
+
+
+def test_lint():
+    pytest.importorskip("ruff", reason="needs ruff (extra dev)")
+    command = [sys.executable, "-m", "ruff", "check", "--output-format", "concise", str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
