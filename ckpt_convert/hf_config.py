@@ -65,10 +65,11 @@ def decoder_values(values: dict, where: str) -> dict:
     """`DecoderConfig` values of a Llama-shaped model's config.json."""
     kind = values.get("model_type")
     if kind not in _ATTENTION:
-        raise UserError(f"{where}: model_type {str(kind)[:40]!r} is not supported; known: {', '.join(_ATTENTION)}")
+        known = ", ".join(_ATTENTION)
+        raise UserError(f"{where}: decoder of model_type {str(kind)[:40]!r} is not supported; known: {known}")
     read = _Reader(values, where)
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
+    rope = read.get("rope_parameters", dict, {}) or read.get("rope_scaling", dict, {})
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type != "default":
         raise UserError(f"{where}: rotary positions of type {str(rope_type)[:40]!r} are not supported")
     read.refuse("hidden_act", ("silu",), "the decoder's MLP is SwiGLU")
@@ -77,7 +78,8 @@ def decoder_values(values: dict, where: str) -> dict:
     if kind == "mistral":
         read.refuse("sliding_window", (), "attention is over the whole context")
     qkv, o, qk_norm = _ATTENTION[kind]
-    stated = read.get("bias" if kind == "PanguEmbedded" else "attention_bias", bool, kind == "PanguEmbedded" or False)
+    is_pangu = kind == "PanguEmbedded"
+    stated = read.get("bias" if is_pangu else "attention_bias", bool, is_pangu)
     heads = read.get("num_attention_heads", int)
     d = read.get("hidden_size", int)
     eos = values.get("eos_token_id")

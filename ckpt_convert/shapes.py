@@ -9,7 +9,7 @@ Notable choices
 
 import re
 
-from mindspore_osum.config import DecoderConfig, EncoderConfig, ModelConfig
+from mindspore_osum.config import DecoderConfig, ModelConfig
 from mindspore_osum.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -100,32 +100,35 @@ def adapted(name: str, cfg: ModelConfig) -> bool:
     return cfg.lora.rank > 0 and name.startswith("decoder.") and module.rpartition(".")[2] in cfg.lora.targets
 
 
-def infer(shapes: Shapes, base: ModelConfig, given: dict) -> dict:
-    """What the tensors tell of a configuration, as nested plain values for the keys they settle.
+def infer(shapes: Shapes, base: ModelConfig, given: dict) -> tuple[dict, list[str]]:
+    """What the tensors tell of a configuration.
 
     Parameters
     ----------
     shapes : our names -> shapes, of a whole model or of its encoder or decoder only.
-    base : where head counts come from when `given` has none.
+    base : where head counts and alpha come from when `given` has none and the sizes they go with are equal.
     given : nested values the user or the source's own config.json states; they are not second-guessed.
+
+    Returns
+    -------
+    The values the tensors settle, nested as in `ModelConfig`, and a line for each value that nobody tells.
 
     Raises
     ------
-    UserError : head counts or alpha that neither the tensors nor a fitting `base` nor `given` tell.
+    UserError : a tensor that sizes are read from is missing or has a wrong rank.
     """
     out: dict = {}
+    needs: list[str] = []
     if "encoder.embed.conv.0.weight" in shapes:
-        out["encoder"] = _infer_encoder(shapes, base.encoder, given.get("encoder", {}))
+        out["encoder"] = _infer_encoder(shapes, base, given.get("encoder", {}), needs)
     if "adapter.proj.weight" in shapes:
-        out["adapter"] = _infer_adapter(shapes, base, given.get("adapter", {}))
+        out["adapter"] = _infer_adapter(shapes, base, given.get("adapter", {}), needs)
     if "speech_token_embed.weight" in shapes:
         out["speech_token_num"] = shapes["speech_token_embed.weight"][0] - 2
     if "decoder.model.embed_tokens.weight" in shapes:
-        out["decoder"] = _infer_decoder(shapes, base.decoder, given.get("decoder", {}))
-    lora = _infer_lora(shapes, base, given.get("lora", {}))
-    if lora is not None:
-        out["lora"] = lora
-    return out
+        out["decoder"] = _infer_decoder(shapes, base, given.get("decoder", {}), needs)
+    out |= _infer_lora(shapes, base, given.get("lora", {}), needs)
+    return out, needs
 
 
 def _size(shapes: Shapes, name: str, axis: int) -> int:
@@ -140,13 +143,10 @@ def _layers(shapes: Shapes, prefix: str) -> int:
     return max(numbers, default=-1) + 1
 
 
-def _infer_encoder(shapes: Shapes, base: EncoderConfig, given: dict) -> dict:
+def _infer_encoder(shapes: Shapes, base: ModelConfig, given: dict, needs: list[str]) -> dict:
     d = _size(shapes, "encoder.embed.conv.0.weight", 0)
-    if "n_heads" not in given and d != base.d_model:
-        raise UserError(
-            f"the encoder is {d} wide and the preset {base.d_model}: its head count is in no tensor; "
-            "add --set encoder.n_heads=... (Whisper has one head for every 64)"
-        )
+    if "n_heads" not in given and d != base.encoder.d_model:
+        needs.append(f"encoder.n_heads (width {d}, preset {base.encoder.d_model}; Whisper has a head for every 64)")
     return {
         "d_model": d,
         "n_mels": _size(shapes, "encoder.embed.conv.0.weight", 1),
@@ -155,13 +155,10 @@ def _infer_encoder(shapes: Shapes, base: EncoderConfig, given: dict) -> dict:
     }
 
 
-def _infer_adapter(shapes: Shapes, base: ModelConfig, given: dict) -> dict:
+def _infer_adapter(shapes: Shapes, base: ModelConfig, given: dict, needs: list[str]) -> dict:
     d = _size(shapes, "adapter.proj.weight", 1)
     if "n_heads" not in given and d != base.encoder.d_model:
-        raise UserError(
-            f"the adapter is {d} wide and the preset's {base.encoder.d_model}: its head count is in no tensor; "
-            "add --set adapter.n_heads=... (the published one has 4)"
-        )
+        needs.append(f"adapter.n_heads (width {d}, preset {base.encoder.d_model}; the published adapter has 4)")
     out = {
         "kind": "conv2d" if "adapter.conv_out.weight" in shapes else "conv1d",
         "n_layers": _layers(shapes, "adapter.transformer.encoders."),
@@ -172,46 +169,44 @@ def _infer_adapter(shapes: Shapes, base: ModelConfig, given: dict) -> dict:
     return out
 
 
-def _infer_decoder(shapes: Shapes, base: DecoderConfig, given: dict) -> dict:
+def _infer_decoder(shapes: Shapes, base: ModelConfig, given: dict, needs: list[str]) -> dict:
+    embed = "decoder.model.embed_tokens.weight"
+    return {
+        "vocab_size": _size(shapes, embed, 0),
+        "d_model": _size(shapes, embed, 1),
+        "n_layers": _layers(shapes, "decoder.model.layers."),
+        "d_ff": _size(shapes, "decoder.model.layers.0.mlp.gate_proj.weight", 0),
+        **_infer_heads(shapes, base.decoder, given, needs),
+    }
+
+
+def _infer_heads(shapes: Shapes, base: DecoderConfig, given: dict, needs: list[str]) -> dict:
     attention = "decoder.model.layers.0.self_attn"
-    q_rows = _size(shapes, f"{attention}.q_proj.weight", 0)
-    kv_rows = _size(shapes, f"{attention}.k_proj.weight", 0)
+    q = _size(shapes, f"{attention}.q_proj.weight", 0)
+    kv = _size(shapes, f"{attention}.k_proj.weight", 0)
     e = given.get("head_dim")
     if f"{attention}.q_norm.weight" in shapes:
         e = _size(shapes, f"{attention}.q_norm.weight", 0)
     elif e is None and given.get("n_heads"):
-        e = q_rows // given["n_heads"]
+        e = q // given["n_heads"]
     elif e is None and given.get("n_kv_heads"):
-        e = kv_rows // given["n_kv_heads"]
-    elif e is None and (base.n_heads * base.head_dim, base.n_kv_heads * base.head_dim) == (q_rows, kv_rows):
+        e = kv // given["n_kv_heads"]
+    elif e is None and (base.n_heads * base.head_dim, base.n_kv_heads * base.head_dim) == (q, kv):
         e = base.head_dim
-    if not e or q_rows % e or kv_rows % e:
-        raise UserError(
-            f"the decoder's q_proj has {q_rows} rows and its k_proj {kv_rows}, which the head size "
-            f"{e or base.head_dim} does not explain; add --set decoder.n_heads=..."
-        )
-    return {
-        "vocab_size": _size(shapes, "decoder.model.embed_tokens.weight", 0),
-        "d_model": _size(shapes, "decoder.model.embed_tokens.weight", 1),
-        "n_layers": _layers(shapes, "decoder.model.layers."),
-        "n_heads": q_rows // e,
-        "n_kv_heads": kv_rows // e,
-        "head_dim": e,
-        "d_ff": _size(shapes, "decoder.model.layers.0.mlp.gate_proj.weight", 0),
-    }
+    if not e or q % e or kv % e:
+        needs.append(f"decoder.n_heads (q_proj has {q} rows, k_proj {kv}; head size {e or base.head_dim} does not fit)")
+        return {}
+    return {"n_heads": q // e, "n_kv_heads": kv // e, "head_dim": e}
 
 
-def _infer_lora(shapes: Shapes, base: ModelConfig, given: dict) -> dict | None:
+def _infer_lora(shapes: Shapes, base: ModelConfig, given: dict, needs: list[str]) -> dict:
     names = [n for n in shapes if n.endswith(".lora_A.weight")]
     if not names:
         # a whole model without adapters has them merged; a part says nothing about them
-        return {"rank": 0} if "adapter.proj.weight" in shapes else None
-    rank = shapes[names[0]][0]
+        return {"lora": {"rank": 0}} if "adapter.proj.weight" in shapes else {}
+    rank = _size(shapes, names[0], 0)
     if rank != base.lora.rank and "alpha" not in given:
-        raise UserError(
-            f"LoRA has rank {rank} and the preset {base.lora.rank}: its alpha is in no tensor; "
-            "add --set lora.alpha=... (OSUM 32, OSUM-Pangu 32)"
-        )
+        needs.append(f"lora.alpha (rank {rank}, preset {base.lora.rank}; OSUM and OSUM-Pangu have alpha 32)")
     found = {n.split(".")[-3] for n in names}
     known = [t for t in base.lora.targets if t in found]
-    return {"rank": rank, "targets": [*known, *sorted(found - set(known))]}
+    return {"lora": {"rank": rank, "targets": [*known, *sorted(found - set(known))]}}

@@ -1,11 +1,21 @@
-"""A model folder: config.json + safetensors + tokenizer.model, whichever side wrote it."""
+"""A model folder: config.json + safetensors + tokenizer.model, whichever side wrote it.
+
+Notable choices
+- The type on disk may differ from the model's: weights are converted one by one as they are read.
+- Loading is strict: every tensor of the model is there, in its shape, and no other.
+- config.json is written last: a folder whose writing was interrupted is no model folder.
+"""
 
 import json
 import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from mindspore_osum.config import ModelConfig, from_dict
 from mindspore_osum.errors import UserError
+from mindspore_osum.weights_io import CODES, TensorInfo, Weights, WeightsWriter, open_weights, write_text
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
 MAX_CONFIG_BYTES = 1 << 20
@@ -31,5 +41,77 @@ def read_config(folder: str | os.PathLike) -> ModelConfig:
 
 def write_config(folder: str | os.PathLike, cfg: ModelConfig) -> None:
     """Write config.json."""
-    text = json.dumps(cfg.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    (Path(folder) / CONFIG).write_text(text, encoding="utf-8")
+    write_text(Path(folder) / CONFIG, json.dumps(cfg.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def load_folder(folder: str | os.PathLike, dtype: str | None = None):
+    """The folder's model with its weights.
+
+    Parameters
+    ----------
+    folder : a model folder.
+    dtype : compute in this type instead of the one in config.json.
+
+    Returns
+    -------
+    OsumModel, in training mode as cells are made.
+
+    Raises
+    ------
+    UserError : no model folder, damaged weights, or tensors that are missing, unknown or of another shape.
+    """
+    from mindspore import Tensor
+
+    from mindspore_osum.models.osum import OsumModel
+
+    cfg = read_config(folder)
+    model = OsumModel(replace(cfg, dtype=dtype or cfg.dtype))
+    params = dict(model.parameters_and_names())
+    with open_weights(folder) as weights:
+        check_tensors(weights, {name: tuple(p.shape) for name, p in params.items()})
+        for name, param in params.items():
+            param.set_data(Tensor(weights.read(name), param.dtype))
+    return model
+
+
+def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) -> None:
+    """Write `model` (an OsumModel) as a model folder, in its own type, with a copy of the tokenizer file.
+
+    Weights and config appear under their names only when they are complete; an existing model is replaced.
+    """
+    from mindspore import float32
+
+    folder = Path(folder)
+    params = dict(model.parameters_and_names())
+    code = CODES[model.cfg.dtype]
+    try:
+        with WeightsWriter(folder, {name: TensorInfo(code, tuple(p.shape)) for name, p in params.items()}) as writer:
+            for name, param in params.items():
+                writer.write(name, param.astype(float32).asnumpy())
+        target = folder / TOKENIZER
+        if not (target.exists() and target.samefile(tokenizer)):
+            temp = folder / f".{TOKENIZER}.partial"
+            shutil.copyfile(tokenizer, temp)
+            os.replace(temp, target)
+        write_config(folder, model.cfg)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the model ({error.strerror})") from None
+
+
+def check_tensors(weights: Weights, shapes: dict[str, tuple]) -> None:
+    """Refuse weights whose names and shapes are not exactly `shapes`, naming the tensors."""
+    found = {name: info.shape for name, info in weights.infos.items()}
+    problems = [
+        ("missing", shapes.keys() - found.keys()),
+        ("not in this model", found.keys() - shapes.keys()),
+        ("of another shape", {f"{n} {list(found[n])} instead of {list(shapes[n])}"
+                              for n in shapes.keys() & found.keys() if found[n] != shapes[n]}),
+    ]
+    wrong = [f"{len(names)} {what}: {_some(names)}" for what, names in problems if names]
+    if wrong:
+        raise UserError(f"{weights.where}: the weights are not those of its {CONFIG}: {'; '.join(wrong)}")
+
+
+def _some(names: Iterable[str], n: int = 3) -> str:
+    names = sorted(names)
+    return ", ".join(names[:n]) + (", ..." if len(names) > n else "")

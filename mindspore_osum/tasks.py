@@ -232,7 +232,7 @@ def _write_labels(task: str, tags, labels: dict[str, str]) -> str:
     out = []
     for s in (LABEL_SETS[t] for t in tags if t in LABEL_SETS):
         given = _required(task, f"label {s.field}", labels.get(s.field))
-        if (value := s.read(given)) is None:
+        if (value := s.read(str(given))) is None:
             raise UserError(f"task {task}: {s.field} {given!r} is not one of {', '.join(s.values)}")
         out.append(f"<{value}>")
     return "".join(out)
@@ -269,8 +269,9 @@ def parse_answer(raw: str, task: str | None = None) -> ParsedAnswer:
     if "align" in guide or not guide:
         body, words = _read_words(body)
     body, labels = _read_labels(body, guide)
-    unknown = [m[0] for m in _BRACKET.finditer(body)] + [m[0] for m in _UNCLOSED.finditer(body)]
-    return ParsedAnswer(tags, body.strip(), labels, words, answer, unknown)
+    text = body.strip()
+    unknown = [m[0] for m in _BRACKET.finditer(text)] + [m[0] for m in _UNCLOSED.finditer(text)]
+    return ParsedAnswer(tags, text, labels, words, answer, unknown)
 
 
 def _split_answer(body: str, chat: bool) -> tuple[str, str | None]:

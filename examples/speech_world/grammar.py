@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from mindspore_osum.errors import UserError
+
 SPLITS = ("train", "valid", "test")
 VALID_PERCENT, TEST_PERCENT = 5, 10  # of the sentences; the rest is for training
 DIGIT_SHARE = 0.2  # of the utterances are digit strings
@@ -206,5 +208,5 @@ def pinyin(text: str) -> str:
         else:
             syllables += lazy_pinyin(part, style=Style.TONE3, neutral_tone_with_five=True)
     if len(syllables) != len(text):
-        raise ValueError(f"{text!r} has a character without a pinyin reading: {' '.join(syllables)}")
+        raise UserError(f"{text!r} does not have one pinyin syllable per character: {' '.join(syllables)}")
     return " ".join(syllables)

@@ -27,6 +27,8 @@ COLUMNS = ("mel_BTF", "mel_len_B", "token_ids_BL", "speech_row_BL", "labels_BL",
            "ctc_labels_BS", "ctc_len_B", "targets_B")
 REQUEST_KINDS = ("tag", "natural", "both")
 TEXT2TEXT = "<TEXT2TEXT>"
+_NONE = np.zeros(0, np.int32)
+EMPTY = HybridSequence(_NONE, _NONE, _NONE, _NONE)  # a row of a batch that nothing is in
 _ANGLES = re.compile(r"<[^<>]*>")
 
 
@@ -157,18 +159,18 @@ def spec_augment(mel_TF: np.ndarray, rng, time_masks: int, time_max: int, freq_m
         mel_TF[:, start:start + rng.integers(1, freq_max + 1)] = 0.0
 
 
-def stack_batch(shape: Shape, mels: list, sequences: list[HybridSequence], ctc: list[list[int]], targets: float):
+def stack_batch(shape: Shape, n_mels: int, mels: list, sequences: list[HybridSequence], ctc: list[list[int]],
+                targets: float):
     """One batch as a tuple of arrays in the order of COLUMNS.
 
     Parameters
     ----------
     mels : (T, F) float32 each, None for a text-only example (its slot is two silent frames that nothing reads).
-    sequences : hybrid sequence of each example.
+    sequences : hybrid sequence of each example, EMPTY for none.
     ctc : CTC target ids of each example, [] for none.
     targets : labels the loss is divided by: those of the whole step, divided by its parts (see loader.py).
     """
-    bins = next((m.shape[1] for m in mels if m is not None), 80)
-    mel_BTF = np.zeros((shape.size, shape.frames, bins), np.float32)
+    mel_BTF = np.zeros((shape.size, shape.frames, n_mels), np.float32)
     mel_len_B = np.full(shape.size, 2, np.int32)
     ctc_labels_BS = np.zeros((shape.size, shape.text_tokens), np.int32)
     ctc_len_B = np.zeros(shape.size, np.int32)

@@ -17,6 +17,7 @@ import numpy as np
 
 from mindspore_osum.data.batching import (
     COLUMNS,
+    EMPTY,
     Shape,
     Texts,
     features,
@@ -29,6 +30,7 @@ from mindspore_osum.data.batching import (
 from mindspore_osum.data.manifest import Utterance, read_manifest
 from mindspore_osum.errors import UserError
 
+NOBODY = -1  # number of an empty row
 MIN_FRAMES = 20  # shorter recordings are noise (published filter)
 
 
@@ -45,6 +47,11 @@ class Augment:
 class Corpus:
     """Weighted manifests, scanned: what fits the largest shape, its bucket and its label count.
 
+    Parameters
+    ----------
+    sources : (name, path, weight) of each manifest.
+    ctc : what the CTC loss reads, "encoder" or "adapter"; "" without one.
+
     Attributes
     ----------
     utterances, frames, buckets, labels : parallel lists over what can be used.
@@ -52,7 +59,7 @@ class Corpus:
     report : lines about what was left out.
     """
 
-    def __init__(self, sources, texts: Texts, shapes: list[Shape], encoder, ctc: bool = False, strict: bool = False):
+    def __init__(self, sources, texts: Texts, shapes: list[Shape], encoder, ctc: str = "", strict: bool = False):
         self.texts, self.shapes, self.encoder, self.ctc = texts, shapes, encoder, ctc
         self.utterances: list[Utterance] = []
         self.frames, self.buckets, self.labels = [], [], []
@@ -97,6 +104,10 @@ class Corpus:
             line += f"; {count} left out, {reason} (first: {example})"
         self.report.append(line)
 
+    def ctc_frames(self, number: int) -> int:
+        """Frames the CTC loss sees of an utterance."""
+        return speech_tokens(self.frames[number]) if self.ctc == "adapter" else (self.frames[number] + 1) // 2
+
     def weighted(self, rng) -> np.ndarray:
         """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share of it."""
         chosen = []
@@ -134,7 +145,7 @@ class Loader:
         """(bucket, utterance numbers of the group) of every step of an epoch.
 
         What does not fill a group of its bucket moves up to the next longer one; the last group of all is filled
-        up with the first utterances of the epoch's order.
+        up with NOBODY, empty rows.
         """
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(self.corpus.weighted(rng))
@@ -148,7 +159,8 @@ class Loader:
             groups += [(bucket, part) for part in pool[:full].reshape(-1, self.group)]
             rest = pool[full:]
         if len(rest):
-            groups.append((len(self.corpus.shapes) - 1, np.concatenate([rest, np.resize(order, self.group - len(rest))])))
+            nobody = np.full(self.group - len(rest), NOBODY)
+            groups.append((len(self.corpus.shapes) - 1, np.concatenate([rest, nobody])))
         return [groups[i] for i in rng.permutation(len(groups))]
 
     def position(self, step: int) -> tuple[int, int]:
@@ -156,26 +168,33 @@ class Loader:
         return divmod(step, self.steps_per_epoch)
 
     def numbers(self, step: int) -> tuple[Shape, np.ndarray]:
-        """The shape and all utterance numbers of a step, over all ranks and micro-batches."""
+        """The shape and all utterance numbers (or NOBODY) of a step, over all ranks and micro-batches."""
         epoch, place = self.position(step)
         bucket, group = self.plan(epoch)[place]
         return self.corpus.shapes[bucket], group
 
     def keys(self, step: int) -> list[str]:
         """Keys of all utterances of a step."""
-        return [self.corpus.utterances[n].key for n in self.numbers(step)[1]]
+        return [self.corpus.utterances[n].key for n in self.numbers(step)[1] if n != NOBODY]
+
+    def counts(self, step: int) -> tuple[int, int]:
+        """Utterances and labels of a step."""
+        real = [n for n in self.numbers(step)[1] if n != NOBODY]
+        return len(real), sum(self.corpus.labels[n] for n in real)
 
     def micro_batch(self, step: int, micro: int) -> tuple[np.ndarray, ...]:
         """This rank's arrays of one micro-batch, in the order of COLUMNS."""
         shape, group = self.numbers(step)
         first = (micro * self.ranks + self.rank) * shape.size
-        targets = sum(self.corpus.labels[n] for n in group) / (self.accumulation * self.ranks)
+        targets = self.counts(step)[1] / (self.accumulation * self.ranks)
         rows = [self.example(int(group[row]), step, row) for row in range(first, first + shape.size)]
-        return stack_batch(shape, *zip(*rows, strict=True), targets)
+        return stack_batch(shape, self.corpus.encoder.n_mels, *zip(*rows, strict=True), targets)
 
     def example(self, number: int, step: int, row: int):
         """(mel or None, sequence, CTC ids) of one utterance as row `row` of a step."""
         corpus = self.corpus
+        if number == NOBODY:
+            return None, EMPTY, []
         utt, rng = corpus.utterances[number], np.random.default_rng([self.seed, step, row])
         requests = corpus.texts.requests(utt)
         request = requests[rng.integers(len(requests))]
@@ -187,7 +206,7 @@ class Loader:
                 spec_augment(mel_TF, rng, a.time_masks, a.time_max, a.freq_masks, a.freq_max)
         n_speech = speech_tokens(len(mel_TF)) if mel_TF is not None else None
         ids = corpus.texts.ctc_ids(utt) if corpus.ctc else []
-        if needed_frames(ids) > (corpus.frames[number] + 1) // 2:
+        if needed_frames(ids) > self.corpus.ctc_frames(number):
             ids = []  # spoken too fast to be aligned: no path exists, the loss would be infinite
         return mel_TF, corpus.texts.sequence(utt, request, n_speech), ids
 

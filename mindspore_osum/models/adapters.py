@@ -22,7 +22,9 @@ STRIDES = (1, 2, 2)  # of the conv1d form
 
 def interleaved_sinusoids(length: int, width: int) -> np.ndarray:
     """sin at even and cos at odd columns of t * 10000^(-2i/width) (Vaswani et al. 2017); (length, width) float32."""
-    rate = np.exp(np.arange(0, width, 2, dtype=np.float32) * np.float32(-(np.log(10000.0) / width)))
+    # as whisper.sinusoids: float32 exponents, exp without numpy's float32 error
+    exponent = np.arange(0, width, 2, dtype=np.float32) * np.float32(-(np.log(10000.0) / width))
+    rate = np.exp(np.float64(exponent)).astype(np.float32)
     angle = np.arange(length, dtype=np.float32)[:, None] * rate[None, :]
     table = np.empty((length, width), np.float32)
     table[:, 0::2], table[:, 1::2] = np.sin(angle), np.cos(angle)

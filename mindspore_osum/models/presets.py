@@ -24,13 +24,13 @@ PRESETS = {
     # the paper's text instead of its code: two 2-D convolutions
     "osum_pangu_7b_conv2d": replace(_PANGU_7B, adapter=AdapterConfig(kind="conv2d")),
     "tiny": ModelConfig(
-        encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=4, d_ff=576, dropout=0.1),
-        adapter=AdapterConfig(n_layers=2, n_heads=4, d_ff=288, dropout=0.1),
+        encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=2, d_ff=432),
+        adapter=AdapterConfig(n_layers=2, n_heads=2, d_ff=288),
         decoder=DecoderConfig(
             vocab_size=1024, d_model=192, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=48, d_ff=512,
             max_positions=1024, eos_id=4,
         ),
-        lora=LoraConfig(rank=8, alpha=16.0, dropout=0.0),
+        lora=LoraConfig(rank=0),
         speech_token_num=2,
         prompts="compact",
     ),

@@ -66,22 +66,37 @@ def load(cell: nn.Cell, values: dict[str, np.ndarray]) -> None:
         params[name].set_data(Tensor(np.ascontiguousarray(value)))
 
 
-def gradients(cell: nn.Cell, *inputs) -> tuple[float, dict[str, np.ndarray]]:
-    """The cell's scalar and its gradient for every parameter, by name, in one compiled graph."""
+def gradients(cell: nn.Cell, *inputs) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """All outputs of the cell, and the gradient of the first (a scalar) for every parameter, by name.
+
+    One compiled graph; the cell must have a second output.
+    """
     named = dict(cell.parameters_and_names())
-    value, grads = ms.value_and_grad(cell, None, weights=list(named.values()))(*inputs)
-    return float(value.asnumpy()), {name: grad.asnumpy() for name, grad in zip(named, grads)}
+    outputs, grads = ms.value_and_grad(cell, None, weights=list(named.values()), has_aux=True)(*inputs)
+    return [out.asnumpy() for out in outputs], {name: grad.asnumpy() for name, grad in zip(named, grads)}
+
+
+def compare_gradients(got: dict[str, np.ndarray], weights) -> None:
+    """Gradients by name against the `.grad` of torch tensors of the same names."""
+    assert set(got) == set(weights), sorted(set(got) ^ set(weights))
+    for name, grad in got.items():
+        if name.endswith("linear_k.bias"):
+            # it adds the same to every score of a query: the softmax, and so the loss, does not see it
+            assert np.abs(grad).max() <= SAME * np.abs(got[name.replace("_k.", "_q.")]).max(), name
+        else:
+            assert error(grad, weights[name].grad.numpy()) <= TOLERANCE, name
 
 
 class Weighted(nn.Cell):
-    """sum(f(*inputs) * weight): a scalar whose gradient sees every element of f differently."""
+    """sum(f(*inputs) * weight), a scalar whose gradient sees every element of f differently; and f(*inputs)."""
 
     def __init__(self, f):
         super().__init__()
         self.f = f
 
     def construct(self, weight, *inputs):
-        return (self.f(*inputs) * weight).sum()
+        out = self.f(*inputs)
+        return (out * weight).sum(), out
 
 
 @dataclass

@@ -49,8 +49,8 @@ def softmax(x):
 
 def compare_gradients(f, f_torch, weight, *inputs):
     """d sum(f * weight) / d inputs, ours and torch's; returns the largest error."""
-    ours = ms.grad(Weighted(f), grad_position=tuple(range(1, 1 + len(inputs))))
-    got = ours(Tensor(weight), *map(Tensor, inputs))
+    ours = ms.grad(Weighted(f), grad_position=tuple(range(1, 1 + len(inputs))), has_aux=True)
+    got, _ = ours(Tensor(weight), *map(Tensor, inputs))
     wanted = [torch.tensor(x, requires_grad=True) for x in inputs]
     (f_torch(*wanted) * torch.tensor(weight)).sum().backward()
     got = got if isinstance(got, tuple) else (got,)

@@ -1,0 +1,221 @@
+"""Conversion between PyTorch checkpoints and model folders, both ways, one tensor in memory at a time.
+
+Notable choices
+- Every way is one pipeline: sources -> `Plan` (our names) -> names of the target -> writer.
+- The output appears whole or not at all: it is written beside its place and renamed; nothing is overwritten.
+- Bytes are copied, never re-rounded; only `merge_lora` computes.
+- What the published form has and our model does not use stays in `extras.safetensors`, so that the way back
+  gives every tensor; positional buffers are computed, and written back only when asked for.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ckpt_convert import hf_config
+from ckpt_convert.derived import PUBLISHED_BUFFERS, derived_blocks
+from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, PUBLISHED, Form
+from ckpt_convert.plan import Item, Plan, Settings, make_plan
+from ckpt_convert.report import Report
+from ckpt_convert.shapes import adapted
+from ckpt_convert.sources import EXTRAS, Source, open_source
+from ckpt_convert.torch_writer import TorchWriter
+from mindspore_osum.config import ModelConfig
+from mindspore_osum.errors import UserError
+from mindspore_osum.folder import CONFIG, TOKENIZER, write_config
+from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode, write_text
+
+REPORT = "conversion_report.json"
+_FILES = (".pt", ".safetensors")
+
+
+def convert(
+    source: str | Path | None,
+    output: str | Path,
+    *,
+    encoder: str | Path | None = None,
+    decoder: str | Path | None = None,
+    form: str | None = None,
+    settings: Settings | None = None,
+    tokenizer: str | Path | None = None,
+    buffers: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+) -> Report:
+    """Convert a checkpoint to a model folder, or a model folder to a checkpoint.
+
+    Parameters
+    ----------
+    source : a whole model: a folder of ours, or a file of the published form; None when parts are given.
+    output : a new folder, or a new ``.pt`` or ``.safetensors`` file.
+    encoder, decoder : parts (Hugging Face folder, openai-whisper ``.pt``, or any whole model) to join; adapter
+        and LoRA are initialised.
+    form : "folder" (ours; default for a folder), "published" (default for a file) or another of `FORMS`.
+    settings : configuration values, what is allowed to be wrong, LoRA merging, seed.
+    tokenizer : tokenizer.model to put into the folder; default: that of the sources.
+    buffers : write the published form's positional buffers too, computed.
+    shard_bytes : largest file of a folder.
+
+    Returns
+    -------
+    Report : what became of every tensor.
+
+    Raises
+    ------
+    UserError : anything wrong with the sources or the settings; nothing is left behind then.
+    """
+    started = time.monotonic()
+    settings = settings or Settings()
+    output = Path(output)
+    form = form or ("published" if output.suffix in _FILES else "folder")
+    if form not in (*FORMS, "folder"):
+        raise UserError(f"form {form!r} is unknown; known: folder, {', '.join(FORMS)}")
+    if form == "folder" and output.suffix in _FILES:
+        raise UserError(f"{output}: a model folder is a folder, not a {output.suffix} file")
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise UserError(f"{output}: exists already; nothing is overwritten, name a new place or remove it")
+    paths = {"model": source, "encoder": encoder, "decoder": decoder}
+    paths = {part: Path(path) for part, path in paths.items() if path}
+    if not paths or (source and len(paths) > 1):
+        raise UserError("give one whole checkpoint, or --encoder and/or --decoder")
+    parts: dict[str, Source] = {}
+    try:
+        for part, path in paths.items():
+            parts[part] = open_source(path)
+            parts[part].label = f"{part}:" if len(paths) > 1 else ""
+        report = Report(" + ".join(str(p) for p in paths.values()), str(output))
+        plan = make_plan(parts, settings, report)
+        if form == "folder":
+            _write_folder(plan, output, _find_tokenizer(tokenizer, paths), shard_bytes, report, started)
+        else:
+            _write_form(plan, FORMS[form], output, buffers, shard_bytes, report)
+    except OSError as error:
+        raise UserError(f"{error.filename or output}: {error.strerror or error}") from None
+    finally:
+        for opened in parts.values():
+            opened.close()
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Path | None:
+    if given:
+        if not Path(given).is_file():
+            raise UserError(f"{given}: no such tokenizer file")
+        return Path(given)
+    beside = [(p if p.is_dir() else p.parent) / TOKENIZER for part, p in paths.items() if part != "encoder"]
+    return next((p for p in beside if p.is_file()), None)
+
+
+def _write_folder(
+    plan: Plan, output: Path, tokenizer: Path | None, shard_bytes: int, report: Report, started: float
+) -> None:
+    def fill(folder: Path) -> None:
+        _write_weights(folder, plan.items, shard_bytes, report)
+        if plan.aside or plan.buffers:
+            rows = {key: str(n) for key, n in plan.buffers.items()}
+            infos = {key: item.info for key, item in plan.aside.items()}
+            with WeightsWriter(folder / EXTRAS, infos, metadata=rows) as writer:
+                for key, item in plan.aside.items():
+                    writer.write_raw(key, item.load())
+        if tokenizer:
+            shutil.copyfile(tokenizer, folder / TOKENIZER)
+        else:
+            report.notes.append(f"no {TOKENIZER} was found; add it with --tokenizer before the model is used")
+        write_config(folder, plan.config)
+        report.seconds = time.monotonic() - started
+        write_text(folder / REPORT, json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
+
+    _make_folder(output, fill)
+
+
+def _make_folder(output: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a folder beside `output`, then give it its name."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temp = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
+    try:
+        fill(temp)
+        temp.chmod(0o755)
+        temp.replace(output)
+    except BaseException:
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
+
+
+def _write_weights(target: Path, items: dict[str, Item], shard_bytes: int, report: Report) -> None:
+    infos = {name: item.info for name, item in items.items()}
+    with WeightsWriter(target, infos, shard_bytes=shard_bytes) as writer:
+        for name, item in items.items():
+            writer.write_raw(name, item.load())
+    report.size_bytes += sum(info.nbytes for info in infos.values())
+
+
+def _write_form(plan: Plan, form: Form, output: Path, buffers: bool, shard_bytes: int, report: Report) -> None:
+    items, aliases = _form_items(plan, form, buffers, report)
+    if output.suffix == ".pt":
+        infos = {key: item.info for key, item in items.items()}
+        with TorchWriter(output, infos, aliases) as writer:
+            for key, item in items.items():
+                writer.write_raw(key, item.load())
+        report.size_bytes += sum(info.nbytes for info in infos.values())
+        return
+    copies = {key: items[of] for key, of in aliases.items()}
+    if output.suffix == ".safetensors":
+        _write_weights(output, items | copies, shard_bytes, report)
+        return
+    hf = {HF_DECODER: _decoder_config, HF_WHISPER: _encoder_config}.get(form)
+    if hf is None:
+        raise UserError(f"{output}: the {form.title} form is a file; name a .pt or .safetensors")
+
+    def fill(folder: Path) -> None:
+        write_text(folder / CONFIG, json.dumps(hf(plan.config), indent=2))
+        _write_weights(folder, items | copies, shard_bytes, report)
+
+    _make_folder(output, fill)
+
+
+def _decoder_config(cfg: ModelConfig) -> dict:
+    return hf_config.decoder_hf_config(cfg.decoder) | {"dtype": cfg.dtype}
+
+
+def _encoder_config(cfg: ModelConfig) -> dict:
+    return hf_config.encoder_hf_config(cfg.encoder) | {"dtype": cfg.dtype}
+
+
+def _form_items(plan: Plan, form: Form, buffers: bool, report: Report) -> tuple[dict[str, Item], dict[str, str]]:
+    """What the form's file holds: key -> item, and key -> key of the tensor it is a copy of."""
+    peft = plan.config.lora.rank > 0
+    if peft and form is HF_DECODER:
+        raise UserError("a Hugging Face decoder has no LoRA; add --merge-lora")
+    items: dict[str, Item] = {}
+    named: dict[str, str] = {}
+    for name, item in plan.items.items():
+        key = form.theirs(name, adapted(name, plan.config), peft)
+        if key is not None:
+            items[key], named[name] = item, key
+        elif form is PUBLISHED:
+            raise UserError(f"{name} has no name in the published form (adapter.kind {plan.config.adapter.kind})")
+    report.mapped = {source: named[name] for source, name in report.mapped.items() if name in named}
+    left = len(plan.items) - len(named)
+    if left:
+        report.notes.append(f"{left} tensors are not part of the {form.title} form and stay behind")
+    if form is not PUBLISHED:
+        return items, {}
+    items |= plan.aside
+    if buffers:
+        items |= {key: _buffer(key, rows, plan.config) for key, rows in (PUBLISHED_BUFFERS | plan.buffers).items()}
+    plain = {form.plain(key): key for key in items}
+    return items, {o.pattern: plain[o.of] for o in form.others if o.kind == "copy" and o.of in plain}
+
+
+def _buffer(key: str, rows: int, cfg: ModelConfig) -> Item:
+    info = TensorInfo(CODES[cfg.dtype], (1, rows, cfg.encoder.d_model))
+
+    def load() -> np.ndarray:
+        return np.concatenate([encode(block, info.dtype) for block in derived_blocks(key, info.shape, cfg)])
+
+    return Item(info, load)

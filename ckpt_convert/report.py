@@ -1,0 +1,95 @@
+"""What a conversion did with every tensor."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from mindspore_osum.errors import UserError
+
+TROUBLES = ("missing", "unexpected", "wrong-shape")  # what `allow` may name
+_SHOWN = 8  # names listed for each kind of trouble
+
+
+@dataclass
+class Report:
+    """Every tensor of source and target is in exactly one of the lists.
+
+    Attributes
+    ----------
+    mapped : key in the source -> name in the target.
+    ignored : key in the source -> why nothing corresponds to it.
+    merged : decoder weights that took up their LoRA (keys are in `mapped`).
+    initialised : target names that no source has, drawn at random from the seed.
+    missing, unexpected, wrong_shape : what stops a conversion unless it is allowed; `unexpected` maps a key to
+        the reason, `wrong_shape` a target name to what was found and what was expected.
+    notes : configuration values that were read off the tensors and differ from the preset, and similar.
+    size_bytes : bytes of the tensors written. seconds : time taken.
+    """
+
+    source: str
+    output: str
+    mapped: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    merged: list[str] = field(default_factory=list)
+    initialised: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: dict[str, str] = field(default_factory=dict)
+    wrong_shape: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    size_bytes: int = 0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict:
+        """Plain values, as saved in conversion_report.json."""
+        return dataclasses.asdict(self)
+
+    def table(self) -> str:
+        """A short table for the terminal."""
+        rows = [
+            ("mapped", len(self.mapped), ""),
+            ("ignored", len(self.ignored), _by_reason(self.ignored)),
+            ("LoRA merged", len(self.merged), ""),
+            ("initialised", len(self.initialised), _some(self.initialised)),
+            ("missing", len(self.missing), _some(self.missing)),
+            ("unexpected", len(self.unexpected), _by_reason(self.unexpected)),
+            ("wrong shape", len(self.wrong_shape), _some([f"{k} ({v})" for k, v in self.wrong_shape.items()])),
+        ]
+        lines = [f"{self.source} -> {self.output}"]
+        for label, count, detail in rows:
+            if count or label == "mapped":
+                lines.append(f"  {label:<12} {count:>5}  {detail}".rstrip())
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.seconds:
+            speed = self.size_bytes / 1e6 / max(self.seconds, 1e-9)
+            lines.append(f"  {self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s ({speed:.0f} MB/s)")
+        return "\n".join(lines)
+
+    def check(self, allow: set[str]) -> None:
+        """Raise `ConversionError` for missing, unexpected or wrongly shaped tensors that are not allowed."""
+        troubles = zip(TROUBLES, (self.missing, self.unexpected, self.wrong_shape), strict=True)
+        bad = {kind: names for kind, names in troubles if names and kind not in allow}
+        if bad:
+            what = "; ".join(f"{len(names)} {kind}: {_some(list(names), 3)}" for kind, names in bad.items())
+            hint = ",".join(bad)
+            raise ConversionError(f"{self.source}: {what} (--allow {hint} goes on without them)", self)
+
+
+class ConversionError(UserError):
+    """A source that does not fit its model; `report` has every tensor."""
+
+    def __init__(self, line: str, report: Report):
+        super().__init__(line)
+        self.report = report
+
+
+def _by_reason(whys: dict[str, str]) -> str:
+    """``reason: names; reason: names``."""
+    groups: dict[str, list[str]] = {}
+    for key, why in whys.items():
+        groups.setdefault(why, []).append(key)
+    return "; ".join(f"{why}: {_some(keys, 3)}" for why, keys in groups.items())
+
+
+def _some(names, limit: int = _SHOWN) -> str:
+    names = [str(n) if len(str(n)) <= 160 else str(n)[:157] + "..." for n in names]
+    more = f", ... {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,227 @@
+"""Answers from prompts: a prefill graph, a step graph, and the loop between them.
+
+Legend: B batch, N prompts, T mel frames, F mel bins, L prompt positions, S cache places, D width, V vocabulary.
+
+Notable choices
+- Two graphs for each static shape, no other computation: prefill reads the whole prompt and scores its last place;
+  a step takes the chosen tokens and scores the next ones. Greedy choices never leave the device, only ids are read.
+- Prompts are padded on the right. Their cache places beyond the end hold rubbish until a step overwrites them, and
+  no mask shows a place before that; so neither padding nor neighbours change an answer.
+- Shapes come from buckets (see cache.py). A new one is compiled and run once before it counts (`Generator.compiles`).
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, DecodeState, batch_bucket, bucket
+from mindspore_osum.inference.sampling import Sampling, draw
+from mindspore_osum.models.ops import MASKED
+from mindspore_osum.models.osum import OsumModel
+from mindspore_osum.text.sequence import HybridSequence, stack_sequences
+
+ENDED = -1  # in the arrays of `Generator.stream`: the sequence has no token here, it has ended
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a sequence starts from: the hybrid sequence, and the log-mel (T, F) float32 it refers to, if any."""
+
+    sequence: HybridSequence
+    mel_TF: np.ndarray | None = None
+
+
+@dataclass
+class Answer:
+    """What was generated after one prompt."""
+
+    tokens: list[int] = field(default_factory=list)  # without the end token
+    cut: bool = True  # no end token came before the limit
+
+
+class Prefill(nn.Cell):
+    """Prompts to the scores of their first new token; fills the cache."""
+
+    def __init__(self, model: OsumModel, state: DecodeState):
+        super().__init__(auto_prefix=False)
+        self.model, self.state = model, state
+
+    def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B):
+        decoder = self.model.decoder
+        batch, length = token_ids_BL.shape
+        if mel_BTF is None:
+            x_BLD = decoder.embed(token_ids_BL)
+        else:
+            z_BZD, _ = self.model.encode_speech(mel_BTF, mel_len_B)
+            x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
+        place_1L = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
+        # padding lies after the prompt, so the causal mask hides it
+        later_LL = ops.cast(place_1L > place_1L.transpose((1, 0)), ms.float32)
+        mask_11LL = (later_LL * MASKED).expand_dims(0).expand_dims(0)
+        places_BL = place_1L.broadcast_to((batch, length))
+        h_BLD = decoder(x_BLD, places_BL, mask_11LL, self.state.keys_values, self.state.slots(places_BL))
+        last_B = ops.arange(0, batch, dtype=ms.int32) * length + length_B - 1
+        scores_BV = decoder.logits(ops.gather(h_BLD.reshape((batch * length, -1)), last_B, 0))
+        self.state.forget_tokens()
+        return ops.cast(ops.argmax(scores_BV, -1), ms.int32), length_B, scores_BV
+
+
+class Step(nn.Cell):
+    """The tokens chosen last to the scores of the next ones."""
+
+    def __init__(self, model: OsumModel, state: DecodeState):
+        super().__init__(auto_prefix=False)
+        self.model, self.state = model, state
+        self.last_place = state.places - 1
+
+    def construct(self, token_B, position_B, penalty_B):
+        decoder, state = self.model.decoder, self.state
+        position_B1 = position_B.expand_dims(1)
+        x_B1D = decoder.embed(token_B.expand_dims(1))
+        h_B1D = decoder(x_B1D, position_B1, state.mask(position_B), state.keys_values, state.slots(position_B1))
+        scores_BV = decoder.logits(h_B1D.squeeze(1))
+        factor_BV = state.penalize(token_B, penalty_B)
+        scores_BV = ops.select(scores_BV < 0, scores_BV * factor_BV, scores_BV / factor_BV)
+        # a sequence that has ended goes round in its last place, so that it never writes into another's
+        next_B = ops.minimum(position_B + 1, self.last_place)
+        return ops.cast(ops.argmax(scores_BV, -1), ms.int32), next_B, scores_BV
+
+
+class Generator:
+    """Generation with one model; not to be used by two threads at once.
+
+    Parameters
+    ----------
+    model : with its weights; put into evaluation mode here.
+    eos_ids : tokens that end an answer; by default the model's own end token.
+
+    Attributes
+    ----------
+    compiles : number of graphs compiled so far: one for each graph and static shape.
+    compile_seconds : time that took, one first run of each included.
+    """
+
+    def __init__(self, model: OsumModel, eos_ids: Sequence[int] | None = None):
+        model.set_train(False)
+        self.model, self.cfg = model, model.cfg
+        self.eos_ids = frozenset([self.cfg.decoder.eos_id] if eos_ids is None else eos_ids)
+        self.compile_seconds = 0.0
+        self._shapes: set[tuple] = set()
+        self._idle: dict[tuple[int, int], list] = {}  # (B, S) -> graphs with a cache that nobody uses now
+
+    @property
+    def compiles(self) -> int:
+        return len(self._shapes)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling | None = None) -> list[Answer]:
+        """The answers to all prompts, computed as one batch.
+
+        Raises
+        ------
+        UserError : a prompt leaves no room for an answer in the model's positions.
+        """
+        answers = [Answer() for _ in prompts]
+        for tokens_N in self.stream(prompts, sampling):
+            for answer, token in zip(answers, tokens_N.tolist(), strict=True):
+                if token in self.eos_ids:
+                    answer.cut = False
+                elif token != ENDED:
+                    answer.tokens.append(token)
+        return answers
+
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling | None = None) -> Iterator[np.ndarray]:
+        """As `generate`, step by step.
+
+        Yields
+        ------
+        tokens_N : int32, the next token of each prompt; after its end token or its limit `ENDED`.
+        """
+        sampling = sampling or Sampling()
+        limits_N = np.array([self._limit(p, sampling.max_new_tokens) for p in prompts])
+        length = bucket(max(len(p.sequence) for p in prompts), SMALLEST_LENGTH)
+        places = min(length + sampling.max_new_tokens, max(length, self.cfg.decoder.max_positions))
+        size = batch_bucket(len(prompts)), bucket(places, SMALLEST_LENGTH)
+        idle = self._idle.setdefault(size, [])
+        graphs = idle.pop() if idle else self._graphs(*size)
+        try:
+            yield from self._steps(graphs, prompts, length, limits_N, sampling)
+        finally:
+            idle.append(graphs)
+
+    def _steps(self, graphs, prompts, length: int, limits_N, sampling: Sampling) -> Iterator[np.ndarray]:
+        prefill, step, batch = graphs
+        penalty_B = Tensor(np.full(batch, sampling.repetition_penalty, np.float32))
+        streams = [np.random.default_rng(sampling.seed) for _ in prompts]
+        ended_N = np.zeros(len(prompts), bool)
+        token_B, position_B, scores_BV = self._run(prefill, *self._inputs(prompts, batch, length))
+        for done in range(1, limits_N.max() + 1):
+            if sampling.greedy:
+                tokens_N = token_B.asnumpy()[: len(prompts)].copy()
+            else:
+                rows = zip(scores_BV.asnumpy(), streams, ended_N, strict=False)  # the batch's padding has no stream
+                tokens_N = np.array([ENDED if end else draw(row_V, sampling, rng) for row_V, rng, end in rows], np.int32)
+                token_B = Tensor(np.pad(np.maximum(tokens_N, 0), (0, batch - len(prompts))))
+            tokens_N[ended_N] = ENDED
+            yield tokens_N
+            ended_N |= np.isin(tokens_N, list(self.eos_ids)) | (limits_N <= done)
+            if ended_N.all():
+                return
+            token_B, position_B, scores_BV = self._run(step, token_B, position_B, penalty_B)
+
+    def _limit(self, prompt: Prompt, max_new_tokens: int) -> int:
+        room = self.cfg.decoder.max_positions - len(prompt.sequence)
+        if room < 1:
+            raise UserError(
+                f"prompt of {len(prompt.sequence)} positions ({prompt.sequence.n_speech} of speech): the model has "
+                f"{self.cfg.decoder.max_positions}, which leaves none for the answer; cut the recording or the request"
+            )
+        return min(max_new_tokens, room)
+
+    def _inputs(self, prompts, batch: int, length: int) -> list[Tensor | None]:
+        """The prefill's inputs; rows beyond the prompts are one token long, their results are not read."""
+        mels = [p.mel_TF for p in prompts if p.mel_TF is not None]
+        frames = bucket(max(map(len, mels)), SMALLEST_FRAMES) if mels else 0
+        slots = batch if mels else 0
+        rows = stack_sequences([p.sequence for p in prompts], length, -(-frames // 8), slots)
+        pad = ((0, batch - len(prompts)), (0, 0))
+        token_ids_BL = np.pad(rows["token_ids_BL"], pad)
+        speech_row_BL = np.pad(rows["speech_row_BL"], pad, constant_values=-1)
+        length_B = np.array([len(p.sequence) for p in prompts] + [1] * pad[0][1], np.int32)
+        texts = [Tensor(token_ids_BL), Tensor(speech_row_BL), Tensor(length_B)]
+        if not mels:
+            return [None, None, *texts]
+        mel_BTF = np.zeros((slots, frames, self.cfg.encoder.n_mels), np.float32)
+        mel_len_B = np.full(slots, SMALLEST_FRAMES, np.int32)
+        for slot, mel_TF in enumerate(mels):
+            mel_BTF[slot, : len(mel_TF)] = mel_TF
+            mel_len_B[slot] = len(mel_TF)
+        return [Tensor(mel_BTF), Tensor(mel_len_B), *texts]
+
+    def _graphs(self, batch: int, places: int):
+        state = DecodeState(self.cfg.decoder, batch, places, getattr(ms, self.cfg.dtype))
+        prefill, step = Prefill(self.model, state), Step(self.model, state)
+        return _compiled(prefill), _compiled(step), batch
+
+    def _run(self, graph, *inputs):
+        shape = (graph, *(None if x is None else x.shape for x in inputs))
+        if shape not in self._shapes:
+            start = time.perf_counter()
+            graph(*inputs)[0].asnumpy()  # repeating a prefill or a step changes nothing
+            self.compile_seconds += time.perf_counter() - start
+            self._shapes.add(shape)
+        return graph(*inputs)
+
+
+def _compiled(cell: nn.Cell):
+    """`cell` as a compiled function: unlike a call of the cell, it costs no walk over all sub-cells each time."""
+
+    @ms.jit
+    def run(*inputs):
+        return cell(*inputs)
+
+    return run

@@ -1,0 +1,68 @@
+"""How the next token is chosen from the model's scores: settings, and the draw itself (numpy, on the host).
+
+Legend: V vocabulary, C candidates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of generation; the defaults are those of the released inference code: greedy, penalty 1.05."""
+
+    max_new_tokens: int = 400
+    repetition_penalty: float = 1.05  # on generated tokens only: score * p below 0, score / p above (Keskar et al. 2019)
+    temperature: float = 0.0  # 0 = greedy: always the best token
+    top_k: int = 0  # draw among the k best only; 0 = all
+    top_p: float = 1.0  # draw among the fewest best tokens whose probabilities reach this (Holtzman et al. 2020)
+    seed: int = 0  # of the draws; every sequence draws from its own stream, whatever batch it is in
+
+    def __post_init__(self):
+        def need(ok: bool, name: str, what: str):
+            if not ok:
+                raise UserError(f"{name} {getattr(self, name)}: must be {what}")
+
+        need(self.max_new_tokens >= 1, "max_new_tokens", "1 or more")
+        need(0 < self.repetition_penalty < float("inf"), "repetition_penalty", "above 0; 1 means none")
+        need(0 <= self.temperature < float("inf"), "temperature", "0 (greedy) or more")
+        need(self.top_k >= 0, "top_k", "0 (all tokens) or more")
+        need(0 < self.top_p <= 1, "top_p", "above 0 and at most 1 (all tokens)")
+        need(self.seed >= 0, "seed", "0 or more")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the best token is always taken."""
+        return self.temperature == 0
+
+
+def candidates(scores_V: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens that may be drawn, best first, and their probabilities.
+
+    Temperature, then top-k, then top-p, in the order of Hugging Face's generate.
+
+    Returns
+    -------
+    ids_C int64, and p_C float64 that sums to 1; C >= 1.
+    """
+    scores_V = scores_V.astype(np.float64) / sampling.temperature
+    k = sampling.top_k if 0 < sampling.top_k < len(scores_V) else len(scores_V)
+    ids_C = np.argpartition(-scores_V, k - 1)[:k]
+    ids_C = ids_C[np.lexsort((ids_C, -scores_V[ids_C]))]
+    p_C = np.exp(scores_V[ids_C] - scores_V[ids_C[0]])
+    p_C /= p_C.sum()
+    if sampling.top_p < 1:
+        better_C = np.cumsum(p_C) - p_C  # probability of all better tokens
+        keep = max(1, int(np.count_nonzero(better_C < sampling.top_p)))
+        ids_C, p_C = ids_C[:keep], p_C[:keep] / p_C[:keep].sum()
+    return ids_C, p_C
+
+
+def draw(scores_V: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> int:
+    """One token, by inverting the cumulative distribution at one uniform number of `rng`."""
+    ids_C, p_C = candidates(scores_V, sampling)
+    place = np.searchsorted(np.cumsum(p_C), rng.random(), side="right")
+    return int(ids_C[min(place, len(ids_C) - 1)])

@@ -1,0 +1,104 @@
+"""Checkpoints: everything a run needs to go on exactly, in one folder that is either whole or not there.
+
+    checkpoints/step_000500/state.safetensors   what learns, Adam moments, counters
+    checkpoints/step_000500/state.json          format, step, data position, fingerprint of the job
+
+Notable choices
+- Written into a temporary folder (files synced, state.json last), then renamed. A folder without state.json is no checkpoint.
+- What does not learn is not stored: it comes from the job's start, which the fingerprint pins down.
+- Old checkpoints are removed only after a newer one is in place.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.weights_io import WeightsWriter, info_of, open_weights, sync_folder, write_text
+
+FORMAT = 1
+STATE, MARKER = "state.safetensors", "state.json"
+
+
+def save(folder: Path, step: int, arrays: dict[str, np.ndarray], about: dict, keep_last: int) -> Path:
+    """Write checkpoint `step` under `folder` and remove the oldest beyond `keep_last`."""
+    target, temp = folder / f"step_{step:06d}", folder / f".step_{step:06d}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temp, ignore_errors=True)
+    temp.mkdir()
+    try:
+        with WeightsWriter(temp / STATE, {name: info_of(values) for name, values in arrays.items()}) as writer:
+            for name, values in arrays.items():
+                writer.write(name, values)
+        write_text(temp / MARKER, json.dumps({"format": FORMAT, "step": step, **about}, indent=1) + "\n")
+        sync_folder(temp)
+        shutil.rmtree(target, ignore_errors=True)  # the same step written again, by a run that was resumed before it
+        os.replace(temp, target)
+        sync_folder(folder)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write the checkpoint ({error.strerror})") from None
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    for _, old in found(folder)[:-keep_last]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def found(folder: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every whole checkpoint, oldest first."""
+    if not folder.is_dir():
+        return []
+    whole = [p for p in folder.glob("step_*") if (p / MARKER).is_file() and p.name[5:].isdigit()]
+    return sorted((int(p.name[5:]), p) for p in whole)
+
+
+def read_about(checkpoint: Path) -> dict:
+    """The checkpoint's state.json, checked."""
+    try:
+        about = json.loads((checkpoint / MARKER).read_text("utf-8"))
+        ok = about["format"] == FORMAT and isinstance(about["step"], int) and isinstance(about["fingerprint"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
+        ok = False
+    if not ok:
+        raise UserError(f"{checkpoint / MARKER}: not a checkpoint of this version; remove the folder to use an older one")
+    return about
+
+
+def restore(checkpoint: Path, params: dict) -> None:
+    """Put a checkpoint's values into `params` (name -> Parameter); every name and shape must match."""
+    from mindspore import Tensor
+
+    with open_weights(checkpoint / STATE) as weights:
+        odd = sorted(set(weights.infos) ^ set(params))
+        if odd:
+            side = "the run" if odd[0] in params else "the checkpoint"
+            raise UserError(f"{checkpoint}: {len(odd)} tensors do not match, {odd[0]} is only in {side}; "
+                            "model, learn and ctc must be those of the checkpoint")
+        for name, param in params.items():
+            values = weights.read(name)
+            if tuple(values.shape) != tuple(param.shape):
+                raise UserError(f"{checkpoint}: {name} is {values.shape}, the run needs {tuple(param.shape)}")
+            param.set_data(Tensor(np.array(values), param.dtype))
+
+
+def load_start(model, folder: str) -> None:
+    """Fill `model` from a model folder; new LoRA parameters, which a folder without them lacks, stay as drawn."""
+    from mindspore import Tensor
+
+    params = {p.name.removeprefix("model."): p for p in model.get_parameters()}
+    with open_weights(folder) as weights:
+        missing = sorted(name for name in params if name not in weights.infos and "lora_" not in name)
+        extra = sorted(set(weights.infos) - set(params))
+        if missing or extra:
+            name, side = (missing[0], "misses") if missing else (extra[0], "has the unknown")
+            raise UserError(f"{folder}: {side} tensor {name} ({len(missing)} missing, {len(extra)} unknown); "
+                            "model.overrides must leave the shapes of the folder's model as they are")
+        for name, param in params.items():
+            if name in weights.infos:
+                values = weights.read(name)
+                if tuple(values.shape) != tuple(param.shape):
+                    raise UserError(f"{folder}: {name} is {values.shape}, the model needs {tuple(param.shape)}")
+                param.set_data(Tensor(np.array(values), param.dtype))

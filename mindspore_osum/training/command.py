@@ -1,0 +1,21 @@
+"""`osum train`: a YAML job, run by MindFormers."""
+
+from mindspore_osum.config import parse_overrides
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum train` and scripts/train.py."""
+    parser.add_argument("--config", required=True, metavar="JOB.yaml", help="the job; see configs/")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                        help="lay a value on the job, for instance optimizer.lr=1e-4; may be repeated")
+    parser.add_argument("--fresh", action="store_true", help="refuse to resume: the output folder must hold no checkpoint")
+
+
+def run(args) -> int:
+    """Train as the job says; 0, or 128 + signal when stopped by SIGINT (130) or SIGTERM (143) with a checkpoint."""
+    from mindspore_osum.training.config import read_job
+
+    cfg = read_job(args.config, parse_overrides(args.overrides))
+    from mindspore_osum.training.mindformers_job import run_job
+
+    return run_job(cfg, fresh=args.fresh)

@@ -1,0 +1,201 @@
+"""A training job as dataclasses with a comment per field; `read_job` makes one from YAML and overrides, strictly.
+
+Notable choices
+- The keys of `parallel`, `parallel_config`, `recompute_config` and `context` are MindFormers' own and pass through;
+  they are checked by name, so that a misspelt one is refused here and not ignored there.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from mindspore_osum.config import did_you_mean, from_dict, merge, read_yaml
+from mindspore_osum.errors import UserError
+
+PARTS = ("encoder", "adapter", "lora", "decoder")
+SCHEDULES = ("inverse_sqrt", "linear", "cosine")
+# MindFormers 1.8: core/config_args.py, tools/register/template.py, modules/transformer
+KNOWN_KEYS = {
+    "parallel": (
+        "parallel_mode", "full_batch", "dataset_strategy", "gradients_mean", "gradient_fp32_sync", "search_mode",
+        "auto_parallel_search_mode", "parameter_broadcast", "strategy_ckpt_load_file", "strategy_ckpt_save_file",
+        "strategy_ckpt_config", "enable_parallel_optimizer", "enable_alltoall", "all_reduce_fusion_config",
+        "pipeline_stages", "grad_accumulation_step", "parallel_optimizer_config", "comm_fusion", "loss_repeated_mean",
+    ),
+    "parallel_config": (
+        "data_parallel", "model_parallel", "context_parallel", "expert_parallel", "pipeline_stage", "micro_batch_num",
+        "seq_split_num", "use_seq_parallel", "optimizer_shard", "gradient_aggregation_group", "vocab_emb_dp",
+        "context_parallel_algo", "ulysses_degree_in_cp", "mem_coeff",
+    ),
+    "recompute_config": (
+        "recompute", "select_recompute", "parallel_optimizer_comm_recompute", "select_comm_recompute",
+        "mp_comm_recompute", "recompute_slice_activation", "select_recompute_exclude", "select_comm_recompute_exclude",
+    ),
+    "context": (
+        "device_id", "max_device_memory", "max_call_depth", "memory_optimize_level", "mempool_block_size",
+        "deterministic", "jit_config", "save_graphs", "save_graphs_path", "runtime_num_threads", "affinity_cpu_list",
+        "ascend_config",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What to start from."""
+
+    start: str  # a preset name (random weights) or a model folder
+    overrides: dict = field(default_factory=dict)  # laid on its ModelConfig, for instance {lora: {rank: 0}}
+
+
+@dataclass(frozen=True)
+class Ctc:
+    """Auxiliary CTC loss (Graves et al. 2006) on the encoder's frames; it teaches an untrained encoder to align."""
+
+    weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
+    at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One manifest."""
+
+    name: str
+    path: str  # .jsonl
+    weight: float = 1.0  # whole numbers repeat it in every epoch, a fraction takes a random share (published rule)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to train on."""
+
+    train: list[Source]
+    valid: list[Source] = field(default_factory=list)
+    requests: str = "both"  # the user's words: "tag" (<asr>), "natural" (published sentences) or both at random
+    cache: bool = False  # keep features in memory as float16: 16 kB a second of audio
+    strict: bool = False  # refuse malformed manifest lines instead of listing them
+    ahead: int = 4  # batches computed ahead of the network
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Static shapes: each length bucket compiles one graph."""
+
+    size: int = 1  # utterances a process and micro-batch
+    seconds: list[float] = field(default_factory=lambda: [40.0])  # upper audio lengths of the buckets, ascending
+    text_tokens: int = 500  # sequence positions for request, answer and marks, beside the speech tokens
+
+
+@dataclass(frozen=True)
+class SpecAugment:
+    """Park et al. 2019; defaults as published for OSUM-Pangu; 0 masks = off."""
+
+    time_masks: int = 2
+    time_max: int = 50  # mel frames (10 ms)
+    freq_masks: int = 2
+    freq_max: int = 10  # mel bins
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019); norms and biases do not decay. Defaults as published."""
+
+    lr: float = 5e-4  # the peak, at the end of the warm-up
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then a decay by the optimizer's steps."""
+
+    kind: str = "inverse_sqrt"  # published: lr * warmup^0.5 * min(step^-0.5, step * warmup^-1.5); "linear"/"cosine" reach 0
+    warmup_steps: int = 2000
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One job."""
+
+    output_dir: str  # the run's folder: configs, logs, metrics.jsonl, checkpoints, model
+    model: ModelSource
+    tokenizer: str  # tokenizer.model
+    data: Data
+    seed: int = 777  # of weights, data order, augmentation and dropout
+    learn: list[str] = field(default_factory=lambda: ["encoder", "adapter", "lora"])  # speech embeddings go with adapter
+    ctc: Ctc = field(default_factory=Ctc)
+    batch: Batch = field(default_factory=Batch)
+    spec_augment: SpecAugment = field(default_factory=SpecAugment)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    clip_norm: float = 5.0  # gradients are scaled to at most this global norm
+    accumulation: int = 1  # micro-batches an optimizer step
+    steps: int = 0  # optimizer steps of the whole job; give this or epochs
+    epochs: float = 0.0  # passes over the weighted data
+    log_every: int = 10  # steps between two progress lines
+    save_every: int = 2500  # steps between two checkpoints
+    keep_last: int = 3  # checkpoints that are kept
+    device: str = "Ascend"  # "Ascend" or "CPU"
+    context: dict = field(default_factory=dict)  # MindFormers `context` keys
+    parallel: dict = field(default_factory=dict)  # MindFormers `parallel` keys (parallel_mode: 0 data, 1 semi-auto, ...)
+    parallel_config: dict = field(default_factory=dict)  # MindFormers `parallel_config` keys (data_parallel, ...)
+    recompute_config: dict = field(default_factory=dict)  # MindFormers `recompute_config` keys
+
+    def __post_init__(self):
+        check_job(self)
+
+
+def read_job(path: str, overrides: dict | None = None) -> TrainConfig:
+    """The job in a YAML file with `overrides` (see config.parse_overrides) laid on it; UserError for any mistake."""
+    return from_dict(TrainConfig, merge(read_yaml(path), overrides or {}), path)
+
+
+def to_dict(cfg: TrainConfig) -> dict:
+    """Plain dictionaries and lists, as saved in the run's folder."""
+    return dataclasses.asdict(cfg)
+
+
+def check_job(cfg: TrainConfig) -> None:
+    """Refuse values that cannot work, naming the key."""
+
+    def need(ok: bool, what: str):
+        if not ok:
+            raise UserError(what)
+
+    def one_of(name: str, value: str, known):
+        need(value in known, f"{name}: {value!r} is unknown{did_you_mean(str(value), known)}")
+
+    need(bool(cfg.learn), "learn: names no part; give some of " + ", ".join(PARTS))
+    for part in cfg.learn:
+        one_of("learn", part, PARTS)
+    one_of("schedule.kind", cfg.schedule.kind, SCHEDULES)
+    one_of("data.requests", cfg.data.requests, ("tag", "natural", "both"))
+    one_of("ctc.at", cfg.ctc.at, ("encoder", "adapter"))
+    one_of("device", cfg.device, ("Ascend", "CPU"))
+    need((cfg.steps > 0) != (cfg.epochs > 0), "steps, epochs: give exactly one of them, above 0")
+    need(bool(cfg.data.train), "data.train: names no manifest")
+    for source in cfg.data.train:
+        need(source.weight > 0, f"data.train: weight {source.weight} of {source.name!r} must be above 0")
+    need(bool(cfg.batch.seconds) and cfg.batch.seconds == sorted(set(cfg.batch.seconds)) and cfg.batch.seconds[0] > 0,
+         f"batch.seconds: {cfg.batch.seconds} must be ascending lengths above 0")
+    for name in ("batch.size", "batch.text_tokens", "accumulation", "log_every", "save_every", "keep_last",
+                 "data.ahead", "schedule.warmup_steps"):
+        need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
+    for name in ("optimizer.lr", "optimizer.eps", "clip_norm"):
+        need(_value(cfg, name) > 0, f"{name}: {_value(cfg, name)} must be above 0")
+    for name in ("optimizer.weight_decay", "ctc.weight", "seed", "spec_augment.time_masks",
+                 "spec_augment.freq_masks"):
+        need(_value(cfg, name) >= 0, f"{name}: {_value(cfg, name)} must not be negative")
+    for name in ("spec_augment.time_max", "spec_augment.freq_max"):
+        need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
+    betas = cfg.optimizer.betas
+    need(len(betas) == 2 and all(0 < b < 1 for b in betas), f"optimizer.betas: {betas} must be two numbers in (0, 1)")
+    for section, known in KNOWN_KEYS.items():
+        for key in getattr(cfg, section):
+            need(key in known, f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
+
+
+def _value(cfg: TrainConfig, path: str):
+    node = cfg
+    for name in path.split("."):
+        node = getattr(node, name)
+    return node

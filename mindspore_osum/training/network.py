@@ -1,0 +1,122 @@
+"""The training network: OsumModel with the losses of a batch, in the form MindFormers builds from a config.
+
+Notable choices
+- Cross-entropy is divided by the label count the loader gives for the whole step, so that micro-batches and ranks
+  add up to the token mean of the step (the published loss), whatever their shares.
+- The CTC head belongs to this network and not to the exported model. Its class 0 is the blank, class i+1 token i.
+
+Legend: B utterances, T mel frames, U encoder frames, F mel bins, L sequence positions, S CTC labels, V vocabulary.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindformers.models import PretrainedConfig, PreTrainedModel
+from mindspore import Parameter, Tensor, nn, ops
+
+from mindspore_osum.config import ModelConfig, from_dict
+from mindspore_osum.models.init import init_weights
+from mindspore_osum.models.ops import matmul_t, segment_causal_mask
+from mindspore_osum.models.osum import OsumModel, token_losses
+from mindspore_osum.training.checkpoint import load_start
+
+BLANK = 0
+
+
+class OsumTrainingConfig(PretrainedConfig):
+    """What MindFormers hands to the network: the model's description and the job's choices about it."""
+
+    model_type = "osum"
+
+    def __init__(self, model=None, start="", learn=(), ctc_weight=0.0, ctc_at="encoder", ctc_vocab=0, seed=0, **kwargs):
+        self.model = model or {}  # ModelConfig as a dictionary
+        self.start = start  # model folder, or "" for random weights
+        self.learn = list(learn)  # parts that learn
+        self.ctc_weight, self.ctc_at = ctc_weight, ctc_at
+        self.ctc_vocab = ctc_vocab  # tokens of the CTC head
+        self.seed = seed
+        super().__init__(**kwargs)
+
+
+class CtcHead(nn.Cell):
+    """A linear layer to vocabulary + blank, and the CTC loss."""
+
+    def __init__(self, d_model: int, vocab: int, seed: int):
+        super().__init__()
+        weight = np.random.default_rng([seed, *b"ctc_head"]).standard_normal((vocab + 1, d_model), np.float32)
+        self.weight = Parameter(Tensor(weight * np.float32(d_model**-0.5)))
+        self.bias = Parameter(Tensor(np.zeros(vocab + 1, np.float32)))
+        self.log_softmax = nn.LogSoftmax(-1)
+
+    def construct(self, h_BUD, len_B, labels_BS, label_len_B):
+        """Mean over the batch of each utterance's -log p(labels) / length; utterances without labels count 0."""
+        b, u, d = h_BUD.shape
+        flat = matmul_t(ops.cast(h_BUD, ms.float32).reshape((-1, d)), self.weight) + self.bias
+        log_p_UBV = self.log_softmax(flat.reshape((b, u, -1))).transpose((1, 0, 2))
+        length_B = ops.maximum(label_len_B, 1)
+        loss_B = ops.ctc_loss(log_p_UBV, labels_BS + 1, len_B, length_B, BLANK, "none", True)[0]
+        has_B = ops.cast(label_len_B > 0, ms.float32)
+        return ops.mean(loss_B * has_B / ops.cast(length_B, ms.float32))
+
+
+class OsumForTraining(PreTrainedModel):
+    """Losses of a batch (data/batching.py COLUMNS)."""
+
+    config_class = OsumTrainingConfig
+    base_model_prefix = "osum"
+
+    def __init__(self, config: OsumTrainingConfig):
+        super().__init__(config)
+        cfg = from_dict(ModelConfig, config.model, "model")
+        self.model = OsumModel(cfg)
+        init_weights(self.model, config.seed)
+        if config.start:
+            load_start(self.model, config.start)
+        self.ctc_weight = config.ctc_weight
+        self.ctc_on_speech = config.ctc_at == "adapter"
+        width = cfg.decoder.d_model if self.ctc_on_speech else cfg.encoder.d_model
+        self.ctc = CtcHead(width, config.ctc_vocab, config.seed) if config.ctc_weight > 0 else None
+        for name, param in self.parameters_and_names():
+            param.requires_grad = part_of(name) in config.learn
+
+    def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
+               ctc_labels_BS, ctc_len_B, targets_B):
+        """(loss, cross-entropy, CTC), float32 scalars."""
+        h_BUD, len_B = self.model.encoder(mel_BTF, mel_len_B)
+        z_BZD, z_len_B = self.model.adapter(h_BUD, len_B)
+        x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
+        hidden_BLD = self.model.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
+        loss_BM, _ = token_losses(self.model.decoder.logits(hidden_BLD[:, :-1]), labels_BL[:, 1:])
+        ce = ops.reduce_sum(loss_BM) / ops.maximum(ops.mean(targets_B), 1.0)
+        if self.ctc is None:
+            return ce, ce, ops.zeros_like(ce)
+        if self.ctc_on_speech:
+            h_BUD, len_B = z_BZD, z_len_B
+        ctc = self.ctc(h_BUD, len_B, ctc_labels_BS, ctc_len_B)
+        return ce + self.ctc_weight * ctc, ce, ctc
+
+    def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
+                  ctc_labels_BS, ctc_len_B, targets_B):
+        """The loss alone, for MindFormers' own wrappers (pipeline, semi-auto accumulation)."""
+        return self.losses(mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
+                           ctc_labels_BS, ctc_len_B, targets_B)[0]
+
+
+class Evaluation(nn.Cell):
+    """Sum of the cross-entropy over the labels of a batch, without learning."""
+
+    def __init__(self, network: OsumForTraining):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, *inputs):
+        return self.network.losses(*inputs)[1] * ops.mean(inputs[-1])
+
+
+def part_of(name: str) -> str:
+    """The part of `learn` a parameter of the training network belongs to."""
+    if "lora_" in name:
+        return "lora"
+    name = name.removeprefix("model.")
+    if name.startswith(("adapter.", "speech_token_embed.")):
+        return "adapter"
+    return "decoder" if name.startswith("decoder.") else "encoder"  # the CTC head learns with the encoder

@@ -1,0 +1,192 @@
+"""Generation against the model computed anew for every token, and against its own batches."""
+
+import numpy as np
+import pytest
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.cache import batch_bucket, bucket
+from mindspore_osum.inference.generate import ENDED, Generator
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.text.sequence import stack_sequences
+
+
+def penalized(scores_V, tokens, penalty):
+    """Keskar et al. 2019 in the form of Hugging Face, on the tokens generated so far."""
+    scores_V = scores_V.copy()
+    for token in set(tokens):
+        scores_V[token] = scores_V[token] * penalty if scores_V[token] < 0 else scores_V[token] / penalty
+    return scores_V
+
+
+def by_recomputing(model, prompt, steps: int, penalty: float) -> tuple[list[int], float]:
+    """Greedy tokens by running the whole sequence through the model for each; and the smallest margin."""
+    import mindspore as ms
+    from mindspore import Tensor
+
+    length = bucket(len(prompt.sequence) + steps, 64)
+    frames = len(prompt.mel_TF)
+    rows = stack_sequences([prompt.sequence], length, -(-frames // 8), 1)
+    ids_BL, speech_BL = rows["token_ids_BL"], Tensor(rows["speech_row_BL"])
+    mel_BTF, mel_len_B = Tensor(prompt.mel_TF[None]), Tensor(np.array([frames], np.int32))
+    positions_BL = Tensor(np.arange(length, dtype=np.int32)[None])
+    segments_BL = Tensor(np.ones((1, length), np.int32))
+
+    @ms.jit
+    def forward(ids_BL):
+        return model.decoder.logits(
+            model.hidden_states(mel_BTF, mel_len_B, ids_BL, speech_BL, positions_BL, segments_BL)
+        )
+
+    tokens, margins = [], []
+    for place in range(len(prompt.sequence) - 1, len(prompt.sequence) - 1 + steps):
+        scores_V = penalized(forward(Tensor(ids_BL)).asnumpy()[0, place], tokens, penalty)
+        second, best = np.sort(scores_V)[-2:]
+        margins.append(best - second)
+        tokens.append(int(scores_V.argmax()))
+        ids_BL[0, place + 1] = tokens[-1]
+    return tokens, min(margins)
+
+
+def test_cache_equals_full_recompute_over_256_steps(model, prompt, record_property):
+    ours = Generator(model, eos_ids=[])
+    sampling = Sampling(max_new_tokens=256, repetition_penalty=1.05)
+    prompts = [prompt(1, 30, 100), prompt(2, 20, 61)]  # of different lengths, in one batch
+    for one, answer in zip(prompts, ours.generate(prompts, sampling), strict=True):
+        expected, margin = by_recomputing(model, one, 256, 1.05)
+        record_property("smallest_margin", float(margin))
+        assert margin > 1e-4, "the test is at the mercy of rounding: take other weights"
+        assert len(set(expected)) > 50, "the test says nothing about text that repeats itself"
+        assert answer.tokens == expected
+        assert answer.cut
+
+
+def test_batch_equals_one_by_one(generator, prompt):
+    """Different lengths of text and speech, a prompt without speech, and rows of padding."""
+    prompts = [prompt(11, 9, 80), prompt(12, 40, 128), prompt(13, 25), prompt(14, 8, 7), prompt(15, 33, 41)]
+    sampling = Sampling(max_new_tokens=24)
+    together = generator.generate(prompts, sampling)
+    assert together == [generator.generate([p], sampling)[0] for p in prompts]
+    assert len({tuple(a.tokens) for a in together}) == len(prompts)
+    assert together[::-1] == generator.generate(prompts[::-1], sampling)
+
+
+def test_speech_is_heard(generator, prompt):
+    """The same text with another recording is answered differently."""
+    first, second = prompt(21, 9, 80), prompt(22, 9, 80)
+    mixed = type(first)(first.sequence, second.mel_TF)
+    answers = generator.generate([first, mixed], Sampling(max_new_tokens=24))
+    assert answers[0] != answers[1]
+
+
+def test_each_sequence_stops_alone(model, generator, prompt):
+    prompts = [prompt(31, 9, 80), prompt(32, 20, 100), prompt(33, 12, 60)]
+    sampling = Sampling(max_new_tokens=24)
+    free = [a.tokens for a in Generator(model, eos_ids=[]).generate(prompts, sampling)]
+    ends = {free[0][5], free[1][11]}
+    expected = [next((i for i, t in enumerate(tokens) if t in ends), None) for tokens in free]
+    assert len(set(expected)) == 3, "take other prompts: these end at the same step"
+    steps = list(Generator(model, eos_ids=ends).stream(prompts, sampling))
+    answers = Generator(model, eos_ids=ends).generate(prompts, sampling)
+    for n, (tokens, end) in enumerate(zip(free, expected, strict=True)):
+        assert answers[n].tokens == tokens[:end]
+        assert answers[n].cut == (end is None)
+        column = [int(step[n]) for step in steps]
+        shown = tokens if end is None else tokens[: end + 1]  # the stream shows the end token, then nothing
+        assert column == shown + [ENDED] * (len(steps) - len(shown))
+
+
+def test_stops_when_all_have_ended(model, generator, prompt):
+    one = prompt(41, 9, 80)
+    end = generator.generate([one], Sampling(max_new_tokens=24))[0].tokens[3]
+    assert len(list(Generator(model, eos_ids=[end]).stream([one], Sampling(max_new_tokens=24)))) <= 4
+
+
+def test_limit_of_the_models_positions(model, prompt):
+    """An answer ends where the model's positions end, whoever else is in the batch."""
+    long, short = prompt(51, 500), prompt(52, 9)
+    ours = Generator(model, eos_ids=[])
+    sampling = Sampling(max_new_tokens=40)
+    alone = [ours.generate([p], sampling)[0] for p in (long, short)]
+    assert [len(a.tokens) for a in alone] == [12, 40]
+    assert all(a.cut for a in alone)
+    assert ours.generate([long, short], sampling) == alone
+    with pytest.raises(UserError, match="512, which leaves none for the answer"):
+        ours.generate([short, prompt(53, 512)], sampling)
+
+
+def test_repetition_penalty_changes_only_what_was_generated(model, prompt):
+    ours = Generator(model, eos_ids=[])
+    plain, strong = (
+        ours.generate([prompt(61, 9, 80)], Sampling(max_new_tokens=48, repetition_penalty=p))[0].tokens for p in (1.0, 50.0)
+    )
+    assert plain[0] == strong[0]  # nothing has been generated before the first
+    assert len(set(strong)) == 48 > len(set(plain))
+
+
+def test_interleaved_streams_do_not_share_a_cache(generator, prompt):
+    first, second = prompt(71, 9, 80), prompt(72, 20, 100)
+    sampling = Sampling(max_new_tokens=12)
+    alone = [np.concatenate(list(generator.stream([p], sampling))) for p in (first, second)]
+    pairs = list(zip(generator.stream([first], sampling), generator.stream([second], sampling), strict=False))
+    for n in range(2):
+        together = np.concatenate([pair[n] for pair in pairs])
+        assert together.tolist() == alone[n][: len(together)].tolist()
+
+
+def test_an_abandoned_stream_leaves_no_trace(generator, prompt):
+    one, other = prompt(81, 9, 80), prompt(82, 20, 100)
+    sampling = Sampling(max_new_tokens=12)
+    expected = generator.generate([one], sampling)
+    stream = generator.stream([other], sampling)
+    next(stream), next(stream)
+    stream.close()
+    assert generator.generate([one], sampling) == expected
+
+
+def test_nothing_compiles_after_warm_up(model, prompt, monkeypatch):
+    """Neither by our count nor by MindSpore's: its compiler parses no function any more."""
+    from mindspore._extends.parse import parser
+
+    parsed = []
+    parse = parser.Parser.parse
+
+    def counted(self):
+        parsed.append(self)
+        return parse(self)
+
+    monkeypatch.setattr(parser.Parser, "parse", counted)
+    ours = Generator(model)
+    ours.generate([prompt(1, 9, 80), prompt(2, 20, 100), prompt(3, 11, 30)], Sampling(max_new_tokens=8))
+    assert ours.compiles == 2 and parsed and ours.compile_seconds > 0
+    parsed.clear()
+    seconds = ours.compile_seconds
+    for seed in range(4, 8):
+        greedy, drawn = Sampling(max_new_tokens=9, repetition_penalty=1.3), Sampling(max_new_tokens=10, temperature=0.7)
+        ours.generate([prompt(seed, 5 + seed, 20 * seed) for _ in range(3 + seed % 2)], greedy)
+        ours.generate([prompt(seed, 10, 128) for _ in range(4)], drawn)
+    assert (ours.compiles, ours.compile_seconds, parsed) == (2, seconds, [])
+    ours.generate([prompt(9, 9)], greedy)
+    assert ours.compiles == 4 and parsed
+
+
+def test_drawing(generator, prompt):
+    prompts = [prompt(91, 9, 80), prompt(92, 20, 100)]
+    warm = Sampling(max_new_tokens=16, temperature=1.0, seed=3)
+    drawn = generator.generate(prompts, warm)
+    assert drawn == generator.generate(prompts, warm)
+    assert drawn == [generator.generate([p], warm)[0] for p in prompts]
+    assert drawn != generator.generate(prompts, Sampling(max_new_tokens=16, temperature=1.0, seed=4))
+    greedy = generator.generate(prompts, Sampling(max_new_tokens=16))
+    assert drawn != greedy
+    assert greedy == generator.generate(prompts, Sampling(max_new_tokens=16, temperature=1.0, top_k=1))
+
+
+@pytest.mark.parametrize("smallest", [64, 128])
+def test_buckets(smallest):
+    sizes = [bucket(n, smallest) for n in range(1, 6001)]
+    assert all(n <= size for n, size in enumerate(sizes, 1))
+    assert sizes == sorted(sizes)
+    assert all(size - n < max(smallest, n / 4) for n, size in enumerate(sizes, 1))
+    assert len(set(sizes)) < 40
+    assert all(bucket(size, smallest) == size for size in set(sizes))
+    assert [batch_bucket(n) for n in range(1, 10)] == [1, 2, 4, 4, 8, 8, 8, 8, 16]
