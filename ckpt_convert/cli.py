@@ -23,28 +23,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     add = parser.add_argument
     add("source", nargs="?", help="a whole model: published .pt or .safetensors, or a model folder")
-    add("--encoder", metavar="PATH", help="take the encoder from here: Whisper (Hugging Face folder or openai .pt), or a whole model")
+    add(
+        "--encoder",
+        metavar="PATH",
+        help="take the encoder from here: Whisper (Hugging Face folder or openai .pt), or a whole model",
+    )
     add("--decoder", metavar="PATH", help="take the decoder from here: Hugging Face folder, or a whole model")
     add("--output", "-o", required=True, metavar="PATH", help="new folder, or new .pt / .safetensors file")
-    add("--to", metavar="FORM", help="folder (default), published (default for a file), hf_decoder, hf_whisper, openai_whisper")
+    add(
+        "--to",
+        metavar="FORM",
+        help="folder (default), published (default for a file), hf_decoder, hf_whisper, openai_whisper",
+    )
     add("--preset", help="where values come from that no tensor tells (head counts, rope_theta, token ids)")
     add("--config", metavar="FILE", help="a config.json of ours, taken whole instead of a preset")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration value, e.g. decoder.n_heads=6")
-    add("--tokenizer", metavar="FILE", help="tokenizer.model for the folder (default: the one beside the source)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="configuration value, e.g. decoder.n_heads=6",
+    )
+    add(
+        "--tokenizer",
+        metavar="FILE",
+        help="tokenizer.model for the folder (default: the one beside the source)",
+    )
     add("--merge-lora", action="store_true", help="add LoRA to the weights it belongs to")
-    add("--allow", default="", metavar="KINDS", help="go on in spite of: missing, unexpected, wrong-shape (comma-separated)")
+    add(
+        "--allow",
+        default="",
+        metavar="KINDS",
+        help="go on in spite of: missing, unexpected, wrong-shape (comma-separated)",
+    )
     add("--buffers", action="store_true", help="to published: write the positional buffers too")
-    add("--shard-gb", type=float, default=4.0, metavar="GB", help="largest weights file of a folder (default 4)")
+    add(
+        "--shard-gb",
+        type=float,
+        default=4.0,
+        metavar="GB",
+        help="largest weights file of a folder (default 4)",
+    )
     add("--seed", type=int, default=0, help="of the parts that no source has")
     add("--verify", action="store_true", help="run source and result on random input and compare")
-    add("--verify-only", action="store_true", help="compare source and an --output that exists; convert nothing")
+    add(
+        "--reference",
+        default="auto",
+        choices=("auto", "torch", "mindnlp"),
+        help="what runs the source to verify",
+    )
+    add(
+        "--verify-only",
+        action="store_true",
+        help="compare source and an --output that exists; convert nothing",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert and/or verify; returns the exit status."""
     from ckpt_convert.convert import convert
-    from ckpt_convert.plan import Settings
     from ckpt_convert.report import TROUBLES, ConversionError
+    from ckpt_convert.settle import Settings
     from mindspore_osum.config import did_you_mean, parse_overrides
 
     allow = frozenset(word.strip() for word in args.allow.split(",") if word.strip())
@@ -53,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
     if args.shard_gb <= 0:
         raise UserError(f"--shard-gb must be positive, not {args.shard_gb}")
     if not args.verify_only:
-        settings = Settings(args.preset, args.config, parse_overrides(args.set), allow, args.merge_lora, args.seed)
+        settings = Settings(
+            args.preset, args.config, parse_overrides(args.set), allow, args.merge_lora, args.seed
+        )
         try:
             report = convert(
                 args.source, args.output, encoder=args.encoder, decoder=args.decoder, form=args.to,
@@ -69,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
         if not args.source:
             raise UserError("--verify compares one whole source with its model folder; give the source")
-        result = verify(args.source, args.output)
+        result = verify(args.source, args.output, by=args.reference)
         print(result.table())
         print(json.dumps(result.to_dict()))
         return 0 if result.ok else 1

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from ckpt_convert import hf_config
-from ckpt_convert.derived import PUBLISHED_BUFFERS, derived_blocks
+from ckpt_convert.derived import POSITIONS, derived_blocks
 from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, PUBLISHED, Form
-from ckpt_convert.plan import Item, Plan, Settings, make_plan
+from ckpt_convert.plan import Item, Plan, make_plan
 from ckpt_convert.report import Report
+from ckpt_convert.settle import Settings
 from ckpt_convert.shapes import adapted
 from ckpt_convert.sources import EXTRAS, Source, open_source
 from ckpt_convert.torch_writer import TorchWriter
@@ -30,7 +31,12 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, TOKENIZER, write_config
 from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode, write_text
 
+_HF_CONFIGS = {
+    HF_DECODER: lambda cfg: hf_config.decoder_hf_config(cfg.decoder),
+    HF_WHISPER: lambda cfg: hf_config.encoder_hf_config(cfg.encoder),
+}
 REPORT = "conversion_report.json"
+_FROM_TORCH = {"format": "pt"}  # transformers wants to read this in a file's header
 _FILES = (".pt", ".safetensors")
 
 
@@ -52,8 +58,8 @@ def convert(
     ----------
     source : a whole model: a folder of ours, or a file of the published form; None when parts are given.
     output : a new folder, or a new ``.pt`` or ``.safetensors`` file.
-    encoder, decoder : parts (Hugging Face folder, openai-whisper ``.pt``, or any whole model) to join; adapter
-        and LoRA are initialised.
+    encoder, decoder : parts to join (Hugging Face folder, openai-whisper ``.pt``, or any whole model);
+        adapter and LoRA are initialised.
     form : "folder" (ours; default for a folder), "published" (default for a file) or another of `FORMS`.
     settings : configuration values, what is allowed to be wrong, LoRA merging, seed.
     tokenizer : tokenizer.model to put into the folder; default: that of the sources.
@@ -115,13 +121,10 @@ def _write_folder(
     plan: Plan, output: Path, tokenizer: Path | None, shard_bytes: int, report: Report, started: float
 ) -> None:
     def fill(folder: Path) -> None:
-        _write_weights(folder, plan.items, shard_bytes, report)
+        _write_items(WeightsWriter(folder, _infos(plan.items), None, shard_bytes), plan.items, report)
         if plan.aside or plan.buffers:
             rows = {key: str(n) for key, n in plan.buffers.items()}
-            infos = {key: item.info for key, item in plan.aside.items()}
-            with WeightsWriter(folder / EXTRAS, infos, metadata=rows) as writer:
-                for key, item in plan.aside.items():
-                    writer.write_raw(key, item.load())
+            _write_items(WeightsWriter(folder / EXTRAS, _infos(plan.aside), rows), plan.aside, report)
         if tokenizer:
             shutil.copyfile(tokenizer, folder / TOKENIZER)
         else:
@@ -146,74 +149,70 @@ def _make_folder(output: Path, fill: Callable[[Path], None]) -> None:
         raise
 
 
-def _write_weights(target: Path, items: dict[str, Item], shard_bytes: int, report: Report) -> None:
-    infos = {name: item.info for name, item in items.items()}
-    with WeightsWriter(target, infos, shard_bytes=shard_bytes) as writer:
+def _write_items(writer: WeightsWriter | TorchWriter, items: dict[str, Item], report: Report) -> None:
+    with writer:
         for name, item in items.items():
             writer.write_raw(name, item.load())
-    report.size_bytes += sum(info.nbytes for info in infos.values())
+            report.size_bytes += item.info.nbytes
 
 
-def _write_form(plan: Plan, form: Form, output: Path, buffers: bool, shard_bytes: int, report: Report) -> None:
+def _infos(items: dict[str, Item]) -> dict[str, TensorInfo]:
+    return {name: item.info for name, item in items.items()}
+
+
+def _write_form(
+    plan: Plan, form: Form, output: Path, buffers: bool, shard_bytes: int, report: Report
+) -> None:
     items, aliases = _form_items(plan, form, buffers, report)
     if output.suffix == ".pt":
-        infos = {key: item.info for key, item in items.items()}
-        with TorchWriter(output, infos, aliases) as writer:
-            for key, item in items.items():
-                writer.write_raw(key, item.load())
-        report.size_bytes += sum(info.nbytes for info in infos.values())
-        return
-    copies = {key: items[of] for key, of in aliases.items()}
+        return _write_items(TorchWriter(output, _infos(items), aliases), items, report)
+    items |= {key: items[of] for key, of in aliases.items()}
     if output.suffix == ".safetensors":
-        _write_weights(output, items | copies, shard_bytes, report)
-        return
-    hf = {HF_DECODER: _decoder_config, HF_WHISPER: _encoder_config}.get(form)
-    if hf is None:
+        return _write_items(WeightsWriter(output, _infos(items), _FROM_TORCH), items, report)
+    if form not in _HF_CONFIGS:
         raise UserError(f"{output}: the {form.title} form is a file; name a .pt or .safetensors")
+    config = _HF_CONFIGS[form](plan.config) | {"dtype": plan.config.dtype}
 
     def fill(folder: Path) -> None:
-        write_text(folder / CONFIG, json.dumps(hf(plan.config), indent=2))
-        _write_weights(folder, items | copies, shard_bytes, report)
+        write_text(folder / CONFIG, json.dumps(config, indent=2))
+        _write_items(WeightsWriter(folder, _infos(items), _FROM_TORCH, shard_bytes), items, report)
 
     _make_folder(output, fill)
 
 
-def _decoder_config(cfg: ModelConfig) -> dict:
-    return hf_config.decoder_hf_config(cfg.decoder) | {"dtype": cfg.dtype}
-
-
-def _encoder_config(cfg: ModelConfig) -> dict:
-    return hf_config.encoder_hf_config(cfg.encoder) | {"dtype": cfg.dtype}
-
-
-def _form_items(plan: Plan, form: Form, buffers: bool, report: Report) -> tuple[dict[str, Item], dict[str, str]]:
+def _form_items(
+    plan: Plan, form: Form, buffers: bool, report: Report
+) -> tuple[dict[str, Item], dict[str, str]]:
     """What the form's file holds: key -> item, and key -> key of the tensor it is a copy of."""
-    peft = plan.config.lora.rank > 0
-    if peft and form is HF_DECODER:
+    cfg = plan.config
+    if cfg.lora.rank and form is HF_DECODER:
         raise UserError("a Hugging Face decoder has no LoRA; add --merge-lora")
     items: dict[str, Item] = {}
     named: dict[str, str] = {}
     for name, item in plan.items.items():
-        key = form.theirs(name, adapted(name, plan.config), peft)
+        key = form.theirs(name, adapted(name, cfg), peft=cfg.lora.rank > 0)
         if key is not None:
             items[key], named[name] = item, key
         elif form is PUBLISHED:
-            raise UserError(f"{name} has no name in the published form (adapter.kind {plan.config.adapter.kind})")
+            raise UserError(f"{name} has no name in the published form (adapter.kind {cfg.adapter.kind})")
     report.mapped = {source: named[name] for source, name in report.mapped.items() if name in named}
     left = len(plan.items) - len(named)
     if left:
         report.notes.append(f"{left} tensors are not part of the {form.title} form and stay behind")
-    if form is not PUBLISHED:
-        return items, {}
-    items |= plan.aside
-    if buffers:
-        items |= {key: _buffer(key, rows, plan.config) for key, rows in (PUBLISHED_BUFFERS | plan.buffers).items()}
+    if form is PUBLISHED:
+        items |= plan.aside
+    for other in form.others:
+        # Whisper's classes hold their positions as a weight, the published ones compute them
+        if other.pattern in POSITIONS and (buffers or form is not PUBLISHED):
+            rows = plan.buffers.get(other.pattern, POSITIONS[other.pattern])
+            items[other.pattern] = _buffer(other.pattern, rows, cfg)
     plain = {form.plain(key): key for key in items}
     return items, {o.pattern: plain[o.of] for o in form.others if o.kind == "copy" and o.of in plain}
 
 
 def _buffer(key: str, rows: int, cfg: ModelConfig) -> Item:
-    info = TensorInfo(CODES[cfg.dtype], (1, rows, cfg.encoder.d_model))
+    shape = (rows, cfg.encoder.d_model)
+    info = TensorInfo(CODES[cfg.dtype], (1, *shape) if key.endswith(".pe") else shape)
 
     def load() -> np.ndarray:
         return np.concatenate([encode(block, info.dtype) for block in derived_blocks(key, info.shape, cfg)])

@@ -1,7 +1,7 @@
 """Buffers that checkpoints carry and our model computes: positions and rotary frequencies.
 
-They are compared on the way in, so that a checkpoint made with other positions is not converted to a model that
-computes the usual ones, and computed on the way back where they are asked for.
+They are compared on the way in, so that a checkpoint made with other positions is not converted to a model
+that computes the usual ones, and computed on the way back where they are asked for.
 
 Legend: N rows (positions), D width.
 """
@@ -13,7 +13,13 @@ import numpy as np
 from mindspore_osum.config import ModelConfig
 from mindspore_osum.weights_io import Weights
 
-PUBLISHED_BUFFERS = {"encoder.embed.pos_enc.pe": 30000, "speech_transformer.embed.pos_enc.pe": 5000}  # rows
+# tables of positions in the forms of checkpoint -> rows they usually have
+POSITIONS = {
+    "encoder.embed.pos_enc.pe": 30000,
+    "speech_transformer.embed.pos_enc.pe": 5000,
+    "encoder.embed_positions.weight": 1500,
+    "encoder.positional_embedding": 1500,
+}
 _BLOCK = 4096  # rows computed at a time
 # bfloat16 rounds 1.0 to 0.4 %; float32 angles at row 30000 are off by 0.2 %
 _TOLERANCE = 1e-2

@@ -111,13 +111,17 @@ def decoder_values(values: dict, where: str) -> dict:
 def decoder_hf_config(dec: DecoderConfig) -> dict:
     """A config.json that makes transformers build this decoder."""
     if dec.qk_norm and dec.qkv_bias != dec.o_bias:
-        raise UserError("a decoder with q/k norms and biases on only some projections has no Hugging Face form")
+        raise UserError(
+            "a decoder with q/k norms and biases on only some projections has no Hugging Face form"
+        )
     kind = "qwen3" if dec.qk_norm else "qwen2" if dec.qkv_bias and not dec.o_bias else "llama"
     if dec.o_bias and not dec.qkv_bias:
         raise UserError("a decoder with a bias on o_proj alone has no Hugging Face form")
     if kind == "qwen2" and dec.n_heads * dec.head_dim != dec.d_model:
         raise UserError("a Qwen2 decoder needs n_heads * head_dim = d_model")
-    architecture = {"qwen3": "Qwen3ForCausalLM", "qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}[kind]
+    architecture = {"qwen3": "Qwen3ForCausalLM", "qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}[
+        kind
+    ]
     return {
         "architectures": [architecture],
         "model_type": kind,

@@ -13,22 +13,22 @@ Sources: modules of the published OSUM code, transformers' Whisper and Llama, op
 import re
 from dataclasses import dataclass, field
 
-_BOTH = ("weight", "bias")
-_WEIGHT = ("weight",)
+_WB = ("weight", "bias")
+_W = ("weight",)
 
-# ours and published                   Hugging Face Whisper               openai-whisper           parameters
+# ours and published                      Hugging Face Whisper               openai-whisper          params
 ENCODER = (
-    ("embed.conv.0",                      "conv1",                           "conv1",                 _BOTH),
-    ("embed.conv.2",                      "conv2",                           "conv2",                 _BOTH),
-    ("encoders.{i}.self_attn.linear_q",   "layers.{i}.self_attn.q_proj",     "blocks.{i}.attn.query", _BOTH),
-    ("encoders.{i}.self_attn.linear_k",   "layers.{i}.self_attn.k_proj",     "blocks.{i}.attn.key",   _WEIGHT),
-    ("encoders.{i}.self_attn.linear_v",   "layers.{i}.self_attn.v_proj",     "blocks.{i}.attn.value", _BOTH),
-    ("encoders.{i}.self_attn.linear_out", "layers.{i}.self_attn.out_proj",   "blocks.{i}.attn.out",   _BOTH),
-    ("encoders.{i}.feed_forward.w_1",     "layers.{i}.fc1",                  "blocks.{i}.mlp.0",      _BOTH),
-    ("encoders.{i}.feed_forward.w_2",     "layers.{i}.fc2",                  "blocks.{i}.mlp.2",      _BOTH),
-    ("encoders.{i}.norm1",                "layers.{i}.self_attn_layer_norm", "blocks.{i}.attn_ln",    _BOTH),
-    ("encoders.{i}.norm2",                "layers.{i}.final_layer_norm",     "blocks.{i}.mlp_ln",     _BOTH),
-    ("after_norm",                        "layer_norm",                      "ln_post",               _BOTH),
+    ("embed.conv.0",                      "conv1",                           "conv1",                 _WB),
+    ("embed.conv.2",                      "conv2",                           "conv2",                 _WB),
+    ("encoders.{i}.self_attn.linear_q",   "layers.{i}.self_attn.q_proj",     "blocks.{i}.attn.query", _WB),
+    ("encoders.{i}.self_attn.linear_k",   "layers.{i}.self_attn.k_proj",     "blocks.{i}.attn.key",   _W),
+    ("encoders.{i}.self_attn.linear_v",   "layers.{i}.self_attn.v_proj",     "blocks.{i}.attn.value", _WB),
+    ("encoders.{i}.self_attn.linear_out", "layers.{i}.self_attn.out_proj",   "blocks.{i}.attn.out",   _WB),
+    ("encoders.{i}.feed_forward.w_1",     "layers.{i}.fc1",                  "blocks.{i}.mlp.0",      _WB),
+    ("encoders.{i}.feed_forward.w_2",     "layers.{i}.fc2",                  "blocks.{i}.mlp.2",      _WB),
+    ("encoders.{i}.norm1",                "layers.{i}.self_attn_layer_norm", "blocks.{i}.attn_ln",    _WB),
+    ("encoders.{i}.norm2",                "layers.{i}.final_layer_norm",     "blocks.{i}.mlp_ln",     _WB),
+    ("after_norm",                        "layer_norm",                      "ln_post",               _WB),
 )  # fmt: skip
 
 _LAYER = [f"encoders.{{i}}.{m}" for m in (
@@ -38,27 +38,27 @@ _LAYER = [f"encoders.{{i}}.{m}" for m in (
 
 # ours                           published                         parameters
 ADAPTER = (
-    ("adapter.conv.0",              "down_sample_2.conv.1",           _BOTH),
-    ("adapter.conv.1",              "down_sample_2.conv.4",           _BOTH),
-    ("adapter.conv.2",              "down_sample_2.conv.7",           _BOTH),
-    ("adapter.transformer.embed.0", "speech_transformer.embed.out.0", _BOTH),
-    ("adapter.transformer.embed.1", "speech_transformer.embed.out.1", _BOTH),
-    *((f"adapter.transformer.{m}",  f"speech_transformer.{m}",        _BOTH) for m in (*_LAYER, "after_norm")),
-    ("adapter.proj",                "speech_llama_proj",              _BOTH),
-    ("speech_token_embed",          "speech_token_emded",             _WEIGHT),
+    ("adapter.conv.0",              "down_sample_2.conv.1",           _WB),
+    ("adapter.conv.1",              "down_sample_2.conv.4",           _WB),
+    ("adapter.conv.2",              "down_sample_2.conv.7",           _WB),
+    ("adapter.transformer.embed.0", "speech_transformer.embed.out.0", _WB),
+    ("adapter.transformer.embed.1", "speech_transformer.embed.out.1", _WB),
+    *((f"adapter.transformer.{m}", f"speech_transformer.{m}", _WB) for m in (*_LAYER, "after_norm")),
+    ("adapter.proj",                "speech_llama_proj",              _WB),
+    ("speech_token_embed",          "speech_token_emded",             _W),
 )  # fmt: skip
 
 _LORA = ("lora_A.weight", "lora_B.weight")
 
 # modules of the decoder have one name on all sides; only the prefix differs
 DECODER = (
-    ("model.embed_tokens", _WEIGHT),
-    *((f"model.layers.{{i}}.self_attn.{m}", (*_BOTH, *_LORA)) for m in ("q_proj", "k_proj", "v_proj", "o_proj")),
-    *((f"model.layers.{{i}}.self_attn.{m}", _WEIGHT) for m in ("q_norm", "k_norm")),
-    *((f"model.layers.{{i}}.mlp.{m}", (*_WEIGHT, *_LORA)) for m in ("gate_proj", "up_proj", "down_proj")),
-    *((f"model.layers.{{i}}.{m}", _WEIGHT) for m in ("input_layernorm", "post_attention_layernorm")),
-    ("model.norm", _WEIGHT),
-    ("lm_head", _WEIGHT),
+    ("model.embed_tokens", _W),
+    *((f"model.layers.{{i}}.self_attn.{m}_proj", (*_WB, *_LORA)) for m in "qkvo"),
+    *((f"model.layers.{{i}}.self_attn.{m}_norm", _W) for m in "qk"),
+    *((f"model.layers.{{i}}.mlp.{m}_proj", (*_W, *_LORA)) for m in ("gate", "up", "down")),
+    *((f"model.layers.{{i}}.{m}_layernorm", _W) for m in ("input", "post_attention")),
+    ("model.norm", _W),
+    ("lm_head", _W),
 )  # fmt: skip
 
 
@@ -69,8 +69,8 @@ class Other:
     Attributes
     ----------
     pattern : `{i}` is a layer number, `*` anything.
-    kind : "derived" (computed from the configuration; compared with that), "copy" (of `of`; compared with it),
-        "aside" (unused by the model, kept in extras.safetensors) or "dropped".
+    kind : "derived" (computed from the configuration, and compared with that), "copy" (of `of`, and compared
+        with it), "aside" (unused by the model, kept in extras.safetensors) or "dropped".
     why : reason for the report.
     of : key of the form that a copy copies.
     """
@@ -81,6 +81,7 @@ class Other:
     of: str = ""
 
 
+_ALIAS = "alias of the decoder's"
 _POSITIONS = "positions are computed, not stored"
 _INV_FREQ = Other("*.rotary_emb.inv_freq", "derived", "rotary frequencies are computed from rope_theta")
 _NO_TEXT_DECODER = "Whisper's text decoder has no place in this model"
@@ -172,8 +173,8 @@ PUBLISHED = Form(
     "published OSUM / OSUM-Pangu",
     (*_encoder_rows(0), *_rows(ADAPTER), *_decoder_rows("llama_model.")),
     (
-        Other("embed_tokens.weight", "copy", "alias of the decoder's", of="llama_model.model.embed_tokens.weight"),
-        Other("lm_head.weight", "copy", "alias of the decoder's", of="llama_model.lm_head.weight"),
+        Other("embed_tokens.weight", "copy", _ALIAS, of="llama_model.model.embed_tokens.weight"),
+        Other("lm_head.weight", "copy", _ALIAS, of="llama_model.lm_head.weight"),
         Other("encoder.embed.pos_enc.pe", "derived", _POSITIONS),
         Other("speech_transformer.embed.pos_enc.pe", "derived", _POSITIONS),
         Other("ln_speech.*", "aside", "constructed but never used by the published model"),

@@ -70,7 +70,9 @@ class StateDictPickle:
 
     def fail(self, what: str) -> UserError:
         """The error for this stream."""
-        return UserError(f"{self._where}: {what}; only plain state_dicts are read, nothing in the file is ever run")
+        return UserError(
+            f"{self._where}: {what}; only plain state_dicts are read, nothing in the file is ever run"
+        )
 
     def load(self):
         """The object the stream describes; UserError for anything outside the subset or damaged."""

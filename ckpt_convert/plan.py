@@ -1,31 +1,27 @@
 """Decides, before a byte is written, where every tensor of the new model comes from.
 
 Notable choices
-- Nothing is dropped or filled in silently: each key of each source, and each tensor of the model, ends up in one
-  list of the `Report`, and what does not fit stops the conversion unless it is allowed.
-- Values come in the order: preset < what the tensors tell < what the source's config.json states < overrides.
-  A configuration given as a file is taken whole instead, and the tensors must fit it.
+- Nothing is dropped or filled in silently: each key of each source, and each tensor of the model, ends up in
+  one list of the `Report`, and what does not fit stops the conversion unless it is allowed.
 """
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from ckpt_convert.derived import PUBLISHED_BUFFERS, differs
+from ckpt_convert.derived import POSITIONS, differs
 from ckpt_convert.report import Report
-from ckpt_convert.shapes import adapted, expected_shapes, infer
+from ckpt_convert.settle import Settings, settle_config
+from ckpt_convert.shapes import adapted, expected_shapes
 from ckpt_convert.sources import Source
-from mindspore_osum.config import ModelConfig, from_dict, merge
+from mindspore_osum.config import ModelConfig
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.presets import preset as find_preset
 from mindspore_osum.weights_io import CODES, TensorInfo, Weights, chunks, decode, encode
 
-DEFAULT_PRESET = "osum_pangu_7b"
+_STARTED = ("adapter.", "speech_token_embed.")  # what joined parts have not; LoRA too
 _FLOATS = ("F32", "BF16", "F16")
-_BLOCK_ROWS = 1024  # of a weight that takes up its LoRA, at a time
+_BLOCK = 1 << 21  # elements of a weight that take up their LoRA at a time: 16 MB in float64
 
 
 @dataclass(frozen=True)
@@ -38,24 +34,19 @@ class Item:
 
 @dataclass
 class Plan:
-    """The new model: configuration and, for every tensor by our name, its `Item`; what is kept aside likewise."""
+    """The new model.
+
+    Attributes
+    ----------
+    items : our name -> `Item`, for every tensor of `config`.
+    aside : published key -> `Item`, of tensors that our model does not use.
+    buffers : table of positions of the source -> rows it had.
+    """
 
     config: ModelConfig
     items: dict[str, Item]
-    aside: dict[str, Item] = field(default_factory=dict)  # by published key
-    buffers: dict[str, int] = field(default_factory=dict)  # published positional buffers -> rows they had
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where configuration values come from, and what may be wrong with a source."""
-
-    preset: str | None = None
-    config: str | None = None  # path of a config.json of ours
-    overrides: dict = field(default_factory=dict)
-    allow: frozenset[str] = frozenset()
-    merge_lora: bool = False
-    seed: int = 0
+    aside: dict[str, Item] = field(default_factory=dict)
+    buffers: dict[str, int] = field(default_factory=dict)
 
 
 def make_plan(parts: dict[str, Source], settings: Settings, report: Report) -> Plan:
@@ -74,11 +65,10 @@ def make_plan(parts: dict[str, Source], settings: Settings, report: Report) -> P
     found: dict[str, tuple[Source, str]] = {}
     for part, source in parts.items():
         _map_keys(part, source, found, report)
-    cfg = _settle_config(parts, found, settings, report)
+    cfg = settle_config(parts, found, settings, report)
     for part, source in parts.items():
         _check_others(part, source, cfg, report)
-    startable = ("adapter.", "speech_token_embed.", ".lora_A.", ".lora_B.") if "model" not in parts else ()
-    chosen = _choose(found, cfg, settings, startable, report)
+    chosen = _choose(found, cfg, "model" not in parts, report)
     report.check(set(settings.allow))
     plan = Plan(cfg, {})
     if settings.merge_lora:
@@ -87,8 +77,8 @@ def make_plan(parts: dict[str, Source], settings: Settings, report: Report) -> P
         plan.config = replace(cfg, lora=replace(cfg.lora, rank=0))
     for name, shape in expected_shapes(plan.config).items():
         plan.items[name] = _item(name, shape, chosen, cfg, settings, report)
-    for source in parts.values():
-        _keep_aside(source, plan)
+    if "model" in parts:
+        _keep_aside(parts["model"], plan)
     return plan
 
 
@@ -107,86 +97,6 @@ def _map_keys(part: str, source: Source, found: dict, report: Report) -> None:
             found[name] = (source, key)
 
 
-def _settle_config(parts: dict[str, Source], found: dict, settings: Settings, report: Report) -> ModelConfig:
-    if settings.config:
-        return _read_config(Path(settings.config), settings.overrides)
-    whole = next((s.config for s in parts.values() if s.config is not None), None)
-    if whole is not None and "model" in parts:
-        if settings.preset:
-            raise UserError("--preset is for checkpoints without a configuration; use --set to change the folder's")
-        return from_dict(ModelConfig, merge(whole.to_dict(), settings.overrides), "config.json with --set")
-    base = find_preset(settings.preset or DEFAULT_PRESET)
-    shapes = {name: source.weights.infos[key].shape for name, (source, key) in found.items()}
-    stated: dict = {}
-    for part, source in parts.items():
-        stated = merge(stated, _stated(part, source))
-    given = merge(stated, settings.overrides)
-    inferred, needs = infer(shapes, base, given)
-    if not settings.preset and "decoder" not in stated:
-        needs += _default_misfit(inferred.get("decoder", {}), base)
-    if needs:
-        raise UserError(
-            f"{report.source}: not told by its tensors: {'; '.join(needs)}. Name each with --set KEY=VALUE, "
-            "or give --preset or --config"
-        )
-    inferred["dtype"] = _main_dtype(found)
-    cfg = from_dict(ModelConfig, merge(merge(base.to_dict(), inferred), given), "settings of the converted model")
-    _note_differences(cfg, base, settings.preset or DEFAULT_PRESET, report)
-    return cfg
-
-
-def _stated(part: str, source: Source) -> dict:
-    """Configuration values of one part that its own config.json states."""
-    if source.config is None:
-        return source.stated
-    values = source.config.to_dict()
-    return {key: values[key] for key in (("decoder", "lora") if part == "decoder" else (part,))}
-
-
-def _read_config(path: Path, overrides: dict) -> ModelConfig:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: not valid JSON") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a mapping of settings")
-    return from_dict(ModelConfig, merge(values, overrides), str(path))
-
-
-def _default_misfit(decoder: dict, base: ModelConfig) -> list[str]:
-    sizes = [(k, decoder[k], getattr(base.decoder, k)) for k in ("d_model", "n_layers", "vocab_size") if k in decoder]
-    wrong = [f"{key} {found}, preset {expected}" for key, found, expected in sizes if found != expected]
-    if not wrong:
-        return []
-    return [f"a preset for the decoder's rope_theta, norm_eps and token ids ({'; '.join(wrong)}: not {DEFAULT_PRESET})"]
-
-
-def _main_dtype(found: dict) -> str:
-    """The dtype most of the bytes have, as the model's own."""
-    sizes: dict[str, int] = {}
-    for source, key in found.values():
-        info = source.weights.infos[key]
-        sizes[info.dtype] = sizes.get(info.dtype, 0) + info.nbytes
-    names = {code: name for name, code in CODES.items()}
-    return names[max(sizes, key=sizes.get)] if sizes else "float32"
-
-
-def _note_differences(cfg: ModelConfig, base: ModelConfig, base_name: str, report: Report) -> None:
-    mine, theirs = _leaves(cfg.to_dict()), _leaves(base.to_dict())
-    changed = [f"{key} {mine[key]} (preset {theirs[key]})" for key in mine if mine[key] != theirs[key]]
-    if changed:
-        report.notes.append(f"differs from preset {base_name}: " + ", ".join(changed))
-
-
-def _leaves(values: dict, prefix: str = "") -> dict:
-    out: dict = {}
-    for key, value in values.items():
-        out |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return out
-
-
 def _check_others(part: str, source: Source, cfg: ModelConfig, report: Report) -> None:
     """Report keys without a tensor of ours; copies and derived buffers must be what they claim."""
     if source.form is None:
@@ -197,7 +107,9 @@ def _check_others(part: str, source: Source, cfg: ModelConfig, report: Report) -
         other = source.form.other(key) if source.ours(key) is None else None
         if other is None:
             continue
-        if other.kind == "copy" and (other.of not in plain or not _same(source.weights, key, plain[other.of])):
+        if other.kind == "copy" and (
+            other.of not in plain or not _same(source.weights, key, plain[other.of])
+        ):
             report.unexpected[source.label + key] = f"should be a copy of {other.of} but is not"
         elif other.kind == "derived" and differs(source.weights, key, source.form.plain(key), cfg):
             report.unexpected[source.label + key] = "its values are not those that this model's settings give"
@@ -214,7 +126,7 @@ def _same(weights: Weights, a: str, b: str) -> bool:
     return all(np.array_equal(x, y) for x, y in pieces)
 
 
-def _choose(found: dict, cfg: ModelConfig, settings: Settings, startable: Iterable[str], report: Report) -> dict:
+def _choose(found: dict, cfg: ModelConfig, starting: bool, report: Report) -> dict:
     """The found tensors that the model takes: our name -> (source, key)."""
     expected = expected_shapes(cfg)
     chosen = {}
@@ -235,7 +147,7 @@ def _choose(found: dict, cfg: ModelConfig, settings: Settings, startable: Iterab
     for name in expected:
         if name in found:
             continue
-        if any(mark in f".{name}" if mark.startswith(".") else name.startswith(mark) for mark in startable):
+        if starting and (name.startswith(_STARTED) or ".lora_" in name):
             report.initialised.append(name)
         else:
             report.missing.append(name)
@@ -251,7 +163,9 @@ def _drop_tied(found: dict, name: str, report: Report) -> None:
         report.ignored[source.label + key] = "tied to embed_tokens"
 
 
-def _item(name: str, shape: tuple, chosen: dict, cfg: ModelConfig, settings: Settings, report: Report) -> Item:
+def _item(
+    name: str, shape: tuple, chosen: dict, cfg: ModelConfig, settings: Settings, report: Report
+) -> Item:
     if name not in chosen:
         if name not in report.initialised:
             report.initialised.append(name)
@@ -263,7 +177,7 @@ def _item(name: str, shape: tuple, chosen: dict, cfg: ModelConfig, settings: Set
         if None in lora:
             raise UserError(f"{name}: its LoRA is not in the source, so there is nothing to merge")
         report.merged.append(name)
-        return Item(info, lambda: merged(*[(s.weights, k) for s, k in ((source, key), *lora)], cfg.lora.scale))
+        return Item(info, lambda: merged((source, key), *lora, cfg.lora.scale))
     return Item(info, lambda: source.weights.raw(key))
 
 
@@ -280,16 +194,18 @@ def _initial_item(name: str, shape: tuple, cfg: ModelConfig, seed: int) -> Item:
     return Item(TensorInfo(code, shape), load)
 
 
-def merged(base: tuple[Weights, str], a: tuple[Weights, str], b: tuple[Weights, str], scale: float) -> np.ndarray:
-    """Bytes of W + scale * B @ A, summed in float64 and rounded to W's dtype (Hu et al. 2022, section 4.1)."""
-    (weights, name), low = base, a[0].read(a[1]).astype(np.float64)
-    high = b[0].read(b[1])
+def merged(
+    weight: tuple[Source, str], a: tuple[Source, str], b: tuple[Source, str], scale: float
+) -> np.ndarray:
+    """Bytes of W + scale * B @ A, summed in float64, rounded to W's dtype (Hu et al. 2022, section 4.1)."""
+    weights, name = weight[0].weights, weight[1]
+    low, high = a[0].weights.read(a[1]).astype(np.float64), b[0].weights.read(b[1])
     info, raw = weights.infos[name], weights.raw(name)
     rows, columns = info.shape
     out = np.empty(info.nbytes, np.uint8)
-    row_bytes = info.nbytes // rows
-    for start in range(0, rows, _BLOCK_ROWS):
-        stop = min(rows, start + _BLOCK_ROWS)
+    row_bytes, step = info.nbytes // rows, max(1, _BLOCK // columns)
+    for start in range(0, rows, step):
+        stop = min(rows, start + step)
         span = slice(start * row_bytes, stop * row_bytes)
         w = decode(raw[span], TensorInfo(info.dtype, (stop - start, columns)))
         block = w + scale * (high[start:stop].astype(np.float64) @ low)
@@ -303,10 +219,10 @@ def _keep_aside(source: Source, plan: Plan) -> None:
     if extras is not None:
         plan.aside |= {k: Item(info, lambda k=k: extras.raw(k)) for k, info in extras.infos.items()}
         rows = extras.metadata
-        plan.buffers |= {k: int(rows[k]) for k in PUBLISHED_BUFFERS if rows.get(k, "").isdecimal()}
+        plan.buffers |= {k: int(rows[k]) for k in POSITIONS if rows.get(k, "").isdecimal()}
     for key, info in source.weights.infos.items() if source.form else ():
         other = source.form.other(key) if source.ours(key) is None else None
         if other is not None and other.kind == "aside":
             plan.aside[source.form.plain(key)] = Item(info, lambda key=key: source.weights.raw(key))
-        elif other is not None and source.form.plain(key) in PUBLISHED_BUFFERS:
+        elif other is not None and source.form.plain(key) in POSITIONS:
             plan.buffers[source.form.plain(key)] = info.shape[-2]

@@ -19,8 +19,8 @@ class Report:
     ignored : key in the source -> why nothing corresponds to it.
     merged : decoder weights that took up their LoRA (keys are in `mapped`).
     initialised : target names that no source has, drawn at random from the seed.
-    missing, unexpected, wrong_shape : what stops a conversion unless it is allowed; `unexpected` maps a key to
-        the reason, `wrong_shape` a target name to what was found and what was expected.
+    missing, unexpected, wrong_shape : what stops a conversion unless it is allowed; `unexpected` maps a key
+        to the reason, `wrong_shape` a target name to what was found and what was expected.
     notes : configuration values that were read off the tensors and differ from the preset, and similar.
     size_bytes : bytes of the tensors written. seconds : time taken.
     """
@@ -51,7 +51,11 @@ class Report:
             ("initialised", len(self.initialised), _some(self.initialised)),
             ("missing", len(self.missing), _some(self.missing)),
             ("unexpected", len(self.unexpected), _by_reason(self.unexpected)),
-            ("wrong shape", len(self.wrong_shape), _some([f"{k} ({v})" for k, v in self.wrong_shape.items()])),
+            (
+                "wrong shape",
+                len(self.wrong_shape),
+                _some([f"{k} ({v})" for k, v in self.wrong_shape.items()]),
+            ),
         ]
         lines = [f"{self.source} -> {self.output}"]
         for label, count, detail in rows:

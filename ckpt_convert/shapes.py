@@ -1,8 +1,8 @@
 """Sizes both ways: the tensors a configuration needs, and what of a configuration the tensors tell.
 
 Notable choices
-- Sizes come from the tensors; whether a bias, a norm or a head exists comes from the configuration, so that a
-  tensor lost by an earlier conversion (openPangu's o_proj bias is a known victim) is missed, not assumed away.
+- Sizes come from the tensors; whether a bias, a norm or a head exists comes from the configuration, so that
+  a tensor lost by an earlier conversion (openPangu's o_proj bias is a known victim) is missed, not excused.
 - Head counts, rope_theta, eps, alpha and token ids are in no tensor: they come from a preset, a configuration
   or overrides, and a preset of another size is not silently trusted with them.
 """
@@ -134,7 +134,9 @@ def infer(shapes: Shapes, base: ModelConfig, given: dict) -> tuple[dict, list[st
 def _size(shapes: Shapes, name: str, axis: int) -> int:
     shape = shapes.get(name)
     if shape is None or len(shape) <= axis:
-        raise UserError(f"tensor {name!r} is missing or has a wrong rank, so the model's sizes cannot be read")
+        raise UserError(
+            f"tensor {name!r} is missing or has a wrong rank, so the model's sizes cannot be read"
+        )
     return shape[axis]
 
 
@@ -146,7 +148,9 @@ def _layers(shapes: Shapes, prefix: str) -> int:
 def _infer_encoder(shapes: Shapes, base: ModelConfig, given: dict, needs: list[str]) -> dict:
     d = _size(shapes, "encoder.embed.conv.0.weight", 0)
     if "n_heads" not in given and d != base.encoder.d_model:
-        needs.append(f"encoder.n_heads (width {d}, preset {base.encoder.d_model}; Whisper has a head for every 64)")
+        needs.append(
+            f"encoder.n_heads (width {d}, preset {base.encoder.d_model}; Whisper has a head for every 64)"
+        )
     return {
         "d_model": d,
         "n_mels": _size(shapes, "encoder.embed.conv.0.weight", 1),
@@ -158,7 +162,9 @@ def _infer_encoder(shapes: Shapes, base: ModelConfig, given: dict, needs: list[s
 def _infer_adapter(shapes: Shapes, base: ModelConfig, given: dict, needs: list[str]) -> dict:
     d = _size(shapes, "adapter.proj.weight", 1)
     if "n_heads" not in given and d != base.encoder.d_model:
-        needs.append(f"adapter.n_heads (width {d}, preset {base.encoder.d_model}; the published adapter has 4)")
+        needs.append(
+            f"adapter.n_heads (width {d}, preset {base.encoder.d_model}; the published adapter has 4)"
+        )
     out = {
         "kind": "conv2d" if "adapter.conv_out.weight" in shapes else "conv1d",
         "n_layers": _layers(shapes, "adapter.transformer.encoders."),
@@ -194,7 +200,9 @@ def _infer_heads(shapes: Shapes, base: DecoderConfig, given: dict, needs: list[s
     elif e is None and (base.n_heads * base.head_dim, base.n_kv_heads * base.head_dim) == (q, kv):
         e = base.head_dim
     if not e or q % e or kv % e:
-        needs.append(f"decoder.n_heads (q_proj has {q} rows, k_proj {kv}; head size {e or base.head_dim} does not fit)")
+        needs.append(
+            f"decoder.n_heads (q_proj has {q} rows, k_proj {kv}; head size {e or base.head_dim} does not fit)"
+        )
         return {}
     return {"n_heads": q // e, "n_kv_heads": kv // e, "head_dim": e}
 

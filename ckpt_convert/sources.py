@@ -75,7 +75,9 @@ def _open_folder(path: Path) -> Source:
         extras = open_weights(aside) if aside.exists() else None
         return Source(path, None, open_weights(path), config=read_config(path), extras=extras)
     if values["model_type"] == "whisper":
-        return Source(path, HF_WHISPER, _hf_weights(path), {"encoder": hf_config.encoder_values(values, where)})
+        return Source(
+            path, HF_WHISPER, _hf_weights(path), {"encoder": hf_config.encoder_values(values, where)}
+        )
     return Source(path, HF_DECODER, _hf_weights(path), {"decoder": hf_config.decoder_values(values, where)})
 
 

@@ -28,10 +28,13 @@ from mindspore_osum.weights_io import DTYPES, TensorInfo, Weights, map_bytes, va
 STORAGES = {
     "torch.DoubleStorage": "F64", "torch.FloatStorage": "F32", "torch.HalfStorage": "F16",
     "torch.BFloat16Storage": "BF16", "torch.LongStorage": "I64", "torch.IntStorage": "I32",
-    "torch.ShortStorage": "I16", "torch.CharStorage": "I8", "torch.ByteStorage": "U8", "torch.BoolStorage": "BOOL",
+    "torch.ShortStorage": "I16", "torch.CharStorage": "I8", "torch.ByteStorage": "U8",
+    "torch.BoolStorage": "BOOL",
 }  # fmt: skip
 # values a state_dict may mention but that say nothing about its tensors
-_OTHER_NAMES = {f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "bool")}
+_OTHER_NAMES = {
+    f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "bool")
+}
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _MAX_PICKLE = 64 << 20  # bytes of data.pkl; a 7B model needs 0.2 MB
 _MAX_ENTRIES = 1 << 20
@@ -107,12 +110,23 @@ class TorchWeights(Weights):
         size = os.fstat(self._file.fileno()).st_size
         magic = self._file.read(2)
         if magic == b"\x80\x02":
-            raise self._fail("the old format from before PyTorch 1.6; torch.save it again with a newer PyTorch")
+            raise self._fail(
+                "the old format from before PyTorch 1.6; torch.save it again with a newer PyTorch"
+            )
         try:
             with zipfile.ZipFile(self._file) as archive:
                 infos = archive.infolist()
-        except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, OverflowError, OSError) as error:
+        except (
+            zipfile.BadZipFile,
+            struct.error,
+            ValueError,
+            NotImplementedError,
+            OverflowError,
+            OSError,
+        ) as error:
             raise self._fail(f"no zip directory, so cut short or not a .pt ({str(error)[:80]})") from None
+        if any(info.filename.endswith("/constants.pkl") for info in infos):
+            raise self._fail("a TorchScript archive; torch.save model.state_dict() instead")
         if len(infos) > _MAX_ENTRIES:
             raise self._fail(f"{len(infos)} entries")
         entries: dict[str, tuple[int, int]] = {}
@@ -129,8 +143,14 @@ class TorchWeights(Weights):
         return entries
 
     def _data_start(self, info: zipfile.ZipInfo) -> int:
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
-            raise self._fail(f"entry {info.filename[:80]!r} is compressed or encrypted, which torch.save never does")
+        if (
+            info.compress_type != zipfile.ZIP_STORED
+            or info.compress_size != info.file_size
+            or info.flag_bits & 1
+        ):
+            raise self._fail(
+                f"entry {info.filename[:80]!r} is compressed or encrypted, which torch.save never does"
+            )
         self._file.seek(max(info.header_offset, 0))
         header = self._file.read(_LOCAL_HEADER.size)
         if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
@@ -147,12 +167,10 @@ class TorchWeights(Weights):
     def _read_tensors(self) -> tuple[dict[str, _Tensor], dict]:
         if "data.pkl" not in self._entries:
             raise self._fail("the zip has no data.pkl")
-        if "constants.pkl" in self._entries:
-            raise self._fail("a TorchScript archive; save model.state_dict() instead")
         if "byteorder" in self._entries and self._bytes("byteorder", 16).strip() != b"little":
             raise self._fail("it was written on a big-endian machine")
         callables = {
-            "collections.OrderedDict": _ordered_dict,
+            "collections.OrderedDict": self._ordered_dict,
             "torch._utils._rebuild_tensor_v2": self._rebuild_tensor,
             "torch._utils._rebuild_parameter": _rebuild_parameter,
             "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
@@ -202,8 +220,15 @@ class TorchWeights(Weights):
             raise self._fail(f"storage {key[:40]!r} is missing (cut short?)")
         start, size = self._entries[f"data/{key}"]
         if type(count) is not int or count < 0 or count * DTYPES[dtype].itemsize != size:
-            raise self._fail(f"storage {key[:40]!r} has {size} bytes, not {str(count)[:20]} elements of {dtype}")
+            raise self._fail(
+                f"storage {key[:40]!r} has {size} bytes, not {str(count)[:20]} elements of {dtype}"
+            )
         return _Storage(dtype, start, count)
+
+    def _ordered_dict(self, items=()) -> dict:
+        if items:
+            raise self._fail("an OrderedDict made from items, which torch.save does not write")
+        return {}
 
     def _rebuild_tensor(self, storage, offset, shape, stride, *_unused) -> _Tensor:
         if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or len(shape) != len(stride):
@@ -242,12 +267,6 @@ def _is_contiguous(shape, stride) -> bool:
             return 0 in shape
         expected *= n
     return True
-
-
-def _ordered_dict(items=()) -> dict:
-    if len(items):
-        raise UserError("OrderedDict with its items as an argument is refused; re-save the checkpoint with torch.save")
-    return {}
 
 
 def _rebuild_parameter(tensor, *_unused) -> _Tensor:

@@ -6,6 +6,7 @@ Notable choices
 - Storages start at multiples of 64 bytes, as torch.save places them, so that ``torch.load(mmap=True)`` works.
 """
 
+import contextlib
 import os
 import struct
 import tempfile
@@ -87,6 +88,8 @@ class TorchWriter:
 
     def abort(self) -> None:
         """Remove what was written so far."""
+        with contextlib.suppress(OSError, ValueError):  # a full disk, for instance
+            self._zip.close()
         self._file.close()
         Path(self._temp).unlink(missing_ok=True)
 

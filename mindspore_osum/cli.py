@@ -32,7 +32,9 @@ class Verb(NamedTuple):
 VERBS = {
     "infer": Verb("mindspore_osum.inference.command", "recordings in, tagged and parsed answers out"),
     "train": Verb("mindspore_osum.training.command", "train or fine-tune a model as a YAML job describes"),
+    "eval": Verb("mindspore_osum.evaluation.command", "measure a model as the papers do, and compare"),
     "convert": Verb("ckpt_convert.cli", "PyTorch checkpoints to MindSpore model folders, and back"),
+    "data": Verb("mindspore_osum.data.command", "manifests: import published corpora"),
 }
 
 

@@ -34,8 +34,9 @@ def read_config(folder: str | os.PathLike) -> ModelConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
-    if isinstance(values, dict) and "encoder" not in values and ("model_type" in values or "architectures" in values):
-        raise UserError(f"{folder}: a Hugging Face folder, not a model folder of ours; convert it with `osum convert`")
+    hugging_face = {"model_type", "architectures"}
+    if isinstance(values, dict) and "encoder" not in values and values.keys() & hugging_face:
+        raise UserError(f"{folder}: a Hugging Face folder, not one of ours; convert it with `osum convert`")
     return from_dict(ModelConfig, values, str(path))
 
 
@@ -84,8 +85,9 @@ def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) 
     folder = Path(folder)
     params = dict(model.parameters_and_names())
     code = CODES[model.cfg.dtype]
+    infos = {name: TensorInfo(code, tuple(p.shape)) for name, p in params.items()}
     try:
-        with WeightsWriter(folder, {name: TensorInfo(code, tuple(p.shape)) for name, p in params.items()}) as writer:
+        with WeightsWriter(folder, infos) as writer:
             for name, param in params.items():
                 writer.write(name, param.astype(float32).asnumpy())
         target = folder / TOKENIZER

@@ -32,9 +32,11 @@ DTYPES = {
     "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"),
     "BOOL": np.dtype("bool"),
 }  # fmt: skip
-CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-         "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
-         "bool": "BOOL"}  # fmt: skip
+CODES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -59,7 +61,7 @@ class TensorInfo:
 
 
 def valid_shape(shape) -> bool:
-    """Whether numbers from a file can be a tensor's shape: few, whole, not negative, of a product numpy can hold."""
+    """Whether numbers from a file can be a tensor's shape: few, whole, not negative, their product sane."""
     whole = len(shape) <= _MAX_DIMS and all(type(n) is int and n >= 0 for n in shape)
     return whole and math.prod(max(n, 1) for n in shape) < _MAX_ELEMENTS
 
@@ -195,7 +197,9 @@ class _SafetensorsFile:
                 raise self._fail(f"tensor {name!r} starts at byte {start}, expected {end} (hole or overlap)")
             needed = self.infos[name].nbytes
             if stop - start != needed:
-                raise self._fail(f"tensor {name!r} has {stop - start} bytes, its shape and dtype need {needed}")
+                raise self._fail(
+                    f"tensor {name!r} has {stop - start} bytes, its shape and dtype need {needed}"
+                )
             end = stop
         if 8 + length + end != size:
             raise self._fail(f"it should have {8 + length + end} bytes, it has {size} (cut short or padded)")

@@ -5,5 +5,4 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/setup_env.sh"
 cd "$root"
-exec .venv/bin/osum infer --model mindspore_osum/assets/tiny \
-  --manifest mindspore_osum/assets/recordings/manifest.jsonl --table "$@"
+exec .venv/bin/osum infer --manifest mindspore_osum/assets/recordings/manifest.jsonl --table "$@"

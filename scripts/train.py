@@ -1,4 +1,4 @@
-"""`osum train` as a script, for msrun: scripts/msrun_launcher.sh "scripts/train.py --config JOB.yaml" WORKERS."""
+"""`osum train` as a script; for msrun: scripts/msrun_launcher.sh "scripts/train.py --config X.yaml" N."""
 
 import sys
 from pathlib import Path

@@ -118,7 +118,9 @@ def test_closed_pipe_is_quiet(argv):
     os.close(read_end)
     try:
         command = [sys.executable, "-m", "mindspore_osum", *argv]
-        done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, timeout=60)
+        # unbuffered, argparse itself swallows the error of printing its help
+        env = os.environ | {"PYTHONUNBUFFERED": ""}
+        done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=env, timeout=60)
     finally:
         os.close(write_end)
     assert (done.returncode, done.stderr) == (141, b"")

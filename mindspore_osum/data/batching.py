@@ -1,8 +1,8 @@
 """From an utterance to a static-shape training batch: features, hybrid sequence, stacked arrays.
 
 Notable choices
-- Labels and requests follow the published data pipeline: the task's tags in front of the text; the request is the
-  tag string or one of the published sentences; `extra.question` and `extra.intent` replace it.
+- Labels and requests follow the published data pipeline: the task's tags in front of the text; the request is
+  the tag string or one of the published sentences; `extra.question` and `extra.intent` replace it.
 - What does not fit a shape is refused by the caller before training (see loader.py), never shortened.
 - Column order is the order of the training network's inputs.
 
@@ -23,8 +23,18 @@ from mindspore_osum.text.normalize import normalize_label
 from mindspore_osum.text.prompts import intent_instructions, intent_request, task_requests
 from mindspore_osum.text.sequence import IGNORE, HybridSequence, build_sequence, stack_sequences
 
-COLUMNS = ("mel_BTF", "mel_len_B", "token_ids_BL", "speech_row_BL", "labels_BL", "positions_BL", "segments_BL",
-           "ctc_labels_BS", "ctc_len_B", "targets_B")
+COLUMNS = (
+    "mel_BTF",
+    "mel_len_B",
+    "token_ids_BL",
+    "speech_row_BL",
+    "labels_BL",
+    "positions_BL",
+    "segments_BL",
+    "ctc_labels_BS",
+    "ctc_len_B",
+    "targets_B",
+)
 REQUEST_KINDS = ("tag", "natural", "both")
 TEXT2TEXT = "<TEXT2TEXT>"
 _NONE = np.zeros(0, np.int32)
@@ -100,8 +110,14 @@ class Texts:
 
     def sequence(self, utt: Utterance, request: str | None, n_speech: int | None) -> HybridSequence:
         """The hybrid sequence with label."""
-        return build_sequence(self.tokenizer, self.prompts, output_type(utt), request=request, n_speech=n_speech,
-                              label=self.label(utt))
+        return build_sequence(
+            self.tokenizer,
+            self.prompts,
+            output_type(utt),
+            request=request,
+            n_speech=n_speech,
+            label=self.label(utt),
+        )
 
     def _key(self, utt: Utterance) -> str:
         try:
@@ -143,29 +159,39 @@ def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
     first = round((utt.start or 0.0) * SAMPLE_RATE)
     last = samples if utt.end is None else round(utt.end * SAMPLE_RATE)
     if not first < last <= samples + SAMPLE_RATE // 100:  # ends are rounded in published lists
-        raise UserError(f"{utt.where}: start {utt.start} and end {utt.end} do not fit the recording's "
-                        f"{samples / SAMPLE_RATE:.2f} s")
+        raise UserError(
+            f"{utt.where}: start {utt.start} and end {utt.end} do not fit the recording's "
+            f"{samples / SAMPLE_RATE:.2f} s"
+        )
     return first, min(last, samples)
 
 
-def spec_augment(mel_TF: np.ndarray, rng, time_masks: int, time_max: int, freq_masks: int, freq_max: int) -> None:
-    """Zero random stretches of time and frequency in place (SpecAugment, Park et al. 2019; zeros as published)."""
+def spec_augment(
+    mel_TF: np.ndarray, rng, time_masks: int, time_max: int, freq_masks: int, freq_max: int
+) -> None:
+    """Zero random stretches of time and frequency in place (SpecAugment, Park et al. 2019)."""
     frames, bins = mel_TF.shape
     for _ in range(time_masks):
         start = rng.integers(0, frames)
-        mel_TF[start:start + rng.integers(1, time_max + 1)] = 0.0
+        mel_TF[start : start + rng.integers(1, time_max + 1)] = 0.0
     for _ in range(freq_masks):
         start = rng.integers(0, bins)
-        mel_TF[:, start:start + rng.integers(1, freq_max + 1)] = 0.0
+        mel_TF[:, start : start + rng.integers(1, freq_max + 1)] = 0.0
 
 
-def stack_batch(shape: Shape, n_mels: int, mels: list, sequences: list[HybridSequence], ctc: list[list[int]],
-                targets: float):
+def stack_batch(
+    shape: Shape,
+    n_mels: int,
+    mels: list,
+    sequences: list[HybridSequence],
+    ctc: list[list[int]],
+    targets: float,
+):
     """One batch as a tuple of arrays in the order of COLUMNS.
 
     Parameters
     ----------
-    mels : (T, F) float32 each, None for a text-only example (its slot is two silent frames that nothing reads).
+    mels : (T, F) float32 each, None for a text-only example (its slot is two frames nothing reads).
     sequences : hybrid sequence of each example, EMPTY for none.
     ctc : CTC target ids of each example, [] for none.
     targets : labels the loss is divided by: those of the whole step, divided by its parts (see loader.py).
@@ -176,9 +202,9 @@ def stack_batch(shape: Shape, n_mels: int, mels: list, sequences: list[HybridSeq
     ctc_len_B = np.zeros(shape.size, np.int32)
     for b, (mel_TF, ids) in enumerate(zip(mels, ctc, strict=True)):
         if mel_TF is not None:
-            mel_BTF[b, :len(mel_TF)] = mel_TF
+            mel_BTF[b, : len(mel_TF)] = mel_TF
             mel_len_B[b] = len(mel_TF)
-        ctc_labels_BS[b, :len(ids)] = ids
+        ctc_labels_BS[b, : len(ids)] = ids
         ctc_len_B[b] = len(ids)
     arrays = stack_rows(sequences, shape)
     text = [arrays[name] for name in COLUMNS[2:7]]

@@ -1,10 +1,11 @@
 """Corpora as an endless, seeded sequence of training steps: step number -> batch, a pure function.
 
 Notable choices
-- Position is one integer, the step: order, request and augmentation are drawn from (seed, epoch) or (seed, step, row),
-  so resuming is exact and needs no saved state, and any process can compute any other's share.
-- A step is a group of size x accumulation x ranks utterances of one length bucket; ranks and micro-batches take their
-  parts of it. Its label total is known beforehand, so that the parts add up to the token mean of the whole group.
+- Position is one integer, the step: order, request and augmentation are drawn from (seed, epoch) or (seed,
+  step, row), so resuming is exact and needs no saved state, and any process can compute any other's share.
+- A step is a group of size x accumulation x ranks utterances of one length bucket; ranks and micro-batches
+  take their parts of it. Its label total is known beforehand, so that the parts add up to the token mean of
+  the whole group.
 - Utterances that do not fit are found from headers and token counts before training, counted and listed.
 - Features may be kept in memory as float16 (a corpus of 6 h takes about 340 MB).
 """
@@ -59,7 +60,9 @@ class Corpus:
     report : lines about what was left out.
     """
 
-    def __init__(self, sources, texts: Texts, shapes: list[Shape], encoder, ctc: str = "", strict: bool = False):
+    def __init__(
+        self, sources, texts: Texts, shapes: list[Shape], encoder, ctc: str = "", strict: bool = False
+    ):
         self.texts, self.shapes, self.encoder, self.ctc = texts, shapes, encoder, ctc
         self.utterances: list[Utterance] = []
         self.frames, self.buckets, self.labels = [], [], []
@@ -109,7 +112,7 @@ class Corpus:
         return speech_tokens(self.frames[number]) if self.ctc == "adapter" else (self.frames[number] + 1) // 2
 
     def weighted(self, rng) -> np.ndarray:
-        """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share of it."""
+        """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share."""
         chosen = []
         for first, last, weight in self.parts:
             numbers = np.arange(first, last)
@@ -132,20 +135,28 @@ class Loader:
     cache : keep features in memory as float16.
     """
 
-    def __init__(self, corpus: Corpus, seed: int, accumulation: int = 1, rank: int = 0, ranks: int = 1,
-                 augment: Augment | None = None, cache: bool = False):
+    def __init__(
+        self,
+        corpus: Corpus,
+        seed: int,
+        accumulation: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+        augment: Augment | None = None,
+        cache: bool = False,
+    ):
         self.corpus, self.seed, self.augment = corpus, seed, augment
         self.accumulation, self.rank, self.ranks = accumulation, rank, ranks
         self.group = corpus.shapes[0].size * accumulation * ranks
+        self.plan = lru_cache(maxsize=2)(self._plan)  # two: the dataset's thread may be an epoch ahead
         self.steps_per_epoch = len(self.plan(0))
         self.cache: dict[int, np.ndarray] | None = {} if cache else None
 
-    @lru_cache(maxsize=2)
-    def plan(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+    def _plan(self, epoch: int) -> list[tuple[int, np.ndarray]]:
         """(bucket, utterance numbers of the group) of every step of an epoch.
 
-        What does not fill a group of its bucket moves up to the next longer one; the last group of all is filled
-        up with NOBODY, empty rows.
+        What does not fill a group of its bucket moves up to the next longer one; the last group of all is
+        filled up with NOBODY, empty rows.
         """
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(self.corpus.weighted(rng))
@@ -217,8 +228,10 @@ class Loader:
         encoder, utt = self.corpus.encoder, self.corpus.utterances[number]
         mel_TF = features(utt, encoder.n_mels, encoder.pad_to_seconds)
         if len(mel_TF) != self.corpus.frames[number]:
-            raise UserError(f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header promised "
-                            f"{self.corpus.frames[number]}; the file changed or its header is wrong, export it again")
+            raise UserError(
+                f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header promised "
+                f"{self.corpus.frames[number]}; the file changed or its header is wrong, export it again"
+            )
         if self.cache is not None:
             # the rounded features are used the first time too: a resumed run must see the same numbers
             self.cache[number] = mel_TF.astype(np.float16)
@@ -256,5 +269,6 @@ def generator_dataset(steps: Steps, ahead: int = 4):
 
     ds.config.set_prefetch_size(ahead)
     # one thread: batches stay in order, and numpy's share of a step is far below the network's
-    return ds.GeneratorDataset(steps, list(COLUMNS), shuffle=False, num_parallel_workers=1,
-                               python_multiprocessing=False)
+    return ds.GeneratorDataset(
+        steps, list(COLUMNS), shuffle=False, num_parallel_workers=1, python_multiprocessing=False
+    )

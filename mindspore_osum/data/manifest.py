@@ -2,8 +2,10 @@
 
 Notable choices
 - `wav` is relative to the manifest's folder; null or absent for text-only tasks.
-- A malformed line is counted and listed with file:line, or refused when `strict`; nothing is dropped in silence.
-- Other keys of published lists (lang, speaker, ...) are allowed and not used; `start` and `end` cut the recording.
+- A malformed line is counted and listed with file:line, or refused when `strict`; nothing is dropped in
+  silence.
+- Other keys of published lists (lang, speaker, ...) are allowed and not used; `start` and `end` cut the
+  recording.
 """
 
 import json
@@ -56,7 +58,9 @@ def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[U
                 try:
                     utterance = parse_line(raw, Path(path).parent, where)
                     if utterance.key in keys:
-                        raise UserError(f"{where}: key {utterance.key!r} is there twice; keys name an utterance")
+                        raise UserError(
+                            f"{where}: key {utterance.key!r} is there twice; keys name an utterance"
+                        )
                     keys.add(utterance.key)
                     utterances.append(utterance)
                 except UserError as error:
@@ -66,7 +70,9 @@ def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[U
     except OSError as error:
         raise UserError(f"{path}: cannot read the manifest ({error.strerror})") from None
     if not utterances:
-        raise UserError(f"{path}: no usable line" + (f"; the first problem: {problems[0]}" if problems else ""))
+        raise UserError(
+            f"{path}: no usable line" + (f"; the first problem: {problems[0]}" if problems else "")
+        )
     return utterances, problems
 
 
@@ -77,7 +83,9 @@ def parse_line(raw: bytes, folder: Path, where: str) -> Utterance:
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
     if not isinstance(values, dict):
-        raise UserError(f"{where}: expected an object with key, wav, txt, task; found {type(values).__name__}")
+        raise UserError(
+            f"{where}: expected an object with key, wav, txt, task; found {type(values).__name__}"
+        )
     for name in ("key", "txt", "task"):
         if not isinstance(values.get(name), str) or not values[name].strip():
             raise UserError(f"{where}: {name!r} must be a text that is not empty, found {values.get(name)!r}")
@@ -91,8 +99,16 @@ def parse_line(raw: bytes, folder: Path, where: str) -> Utterance:
     start, end = (_seconds(values, name, where) for name in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise UserError(f"{where}: 'end' {end} is not after 'start' {start or 0.0}")
-    return Utterance(values["key"], str(folder / wav) if wav else None, values["txt"], values["task"], extra or {},
-                     start, end, where)
+    return Utterance(
+        values["key"],
+        str(folder / wav) if wav else None,
+        values["txt"],
+        values["task"],
+        extra or {},
+        start,
+        end,
+        where,
+    )
 
 
 def _seconds(values: dict, name: str, where: str) -> float | None:

@@ -3,9 +3,9 @@
 Legend: B batch, L prompt positions, S cache places a sequence, K kv heads, E head size, V vocabulary.
 
 Notable choices
-- Lengths are rounded up to buckets, four an octave, so that padding costs at most a quarter and a few graphs serve
-  every length; batch sizes to powers of two.
-- The cache lives in parameters that the graphs write in place: nothing of it is ever copied or seen by the host.
+- Lengths are rounded up to buckets, four an octave, so that padding costs at most a quarter and a few graphs
+  serve every length; batch sizes to powers of two.
+- The cache lives in parameters that the graphs write in place: nothing of it is ever copied to the host.
 - Its rows need no clearing: a place is written before the mask lets anybody look at it.
 """
 
@@ -22,7 +22,10 @@ SMALLEST_FRAMES = 128  # mel frames (10 ms)
 
 
 def bucket(n: int, smallest: int) -> int:
-    """The least bucket that holds `n`: multiples of `smallest`, and above 8 * `smallest` of an eighth of the octave's end."""
+    """The least bucket that holds `n`.
+
+    Buckets are multiples of `smallest`; above 8 * `smallest`, of an eighth of the next power of two.
+    """
     step = max(smallest, 1 << max(n - 1, 0).bit_length() >> 3)
     return max(1, -(-n // step)) * step
 
@@ -48,13 +51,14 @@ class DecodeState(nn.Cell):
         names = [f"{kind}_{i}" for i in range(cfg.n_layers) for kind in ("key", "value")]
         self.keys_values = ms.ParameterTuple([_state(name, "zeros", shape, dtype) for name in names])
         self.factor_BV = _state("factor", "ones", (batch * self.vocab,), ms.float32)
-        self.first_slot_BK1 = Tensor(np.arange(batch * cfg.n_kv_heads, dtype=np.int32).reshape(batch, -1, 1) * places)
+        heads_BK1 = np.arange(batch * cfg.n_kv_heads, dtype=np.int32).reshape(batch, -1, 1)
+        self.first_slot_BK1 = Tensor(heads_BK1 * places)
         self.first_token_B = Tensor(np.arange(batch, dtype=np.int32) * self.vocab)
         self.place_1S = Tensor(np.arange(places, dtype=np.int32)[None])
         self.write = ops.ScatterUpdate()
 
     def slots(self, place_BL):
-        """Cache rows of new keys at the places (B or 1, L) of each sequence, in (batch, head, position) order."""
+        """Cache rows of new keys at these places of each sequence, in (batch, head, position) order."""
         return (self.first_slot_BK1 + place_BL.expand_dims(1)).reshape((-1,))
 
     def mask(self, position_B):
@@ -68,7 +72,8 @@ class DecodeState(nn.Cell):
 
     def penalize(self, token_B, penalty_B):
         """Remember the generated tokens; returns every token's penalty (B, V)."""
-        return self.write(self.factor_BV, self.first_token_B + token_B, penalty_B).reshape((self.batch, self.vocab))
+        factor_BV = self.write(self.factor_BV, self.first_token_B + token_B, penalty_B)
+        return factor_BV.reshape((self.batch, self.vocab))
 
 
 def _state(name: str, fill: str, shape: tuple, dtype) -> Parameter:

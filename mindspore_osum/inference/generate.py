@@ -1,13 +1,14 @@
 """Answers from prompts: a prefill graph, a step graph, and the loop between them.
 
-Legend: B batch, N prompts, T mel frames, F mel bins, L prompt positions, S cache places, D width, V vocabulary.
+Legend: B batch, N prompts, T mel frames, F mel bins, Z speech tokens, L prompt positions, S cache places,
+D width, V vocabulary.
 
 Notable choices
-- Two graphs for each static shape, no other computation: prefill reads the whole prompt and scores its last place;
-  a step takes the chosen tokens and scores the next ones. Greedy choices never leave the device, only ids are read.
-- Prompts are padded on the right. Their cache places beyond the end hold rubbish until a step overwrites them, and
+- Two graphs for each static shape and nothing else: prefill reads the whole prompt and scores its last place;
+  a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, the host reads ids.
+- Prompts are padded on the right. Cache places beyond their end hold rubbish until a step overwrites it, and
   no mask shows a place before that; so neither padding nor neighbours change an answer.
-- Shapes come from buckets (see cache.py). A new one is compiled and run once before it counts (`Generator.compiles`).
+- Shapes come from buckets (see cache.py). A new one is compiled, and run once, before it counts.
 """
 
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, DecodeState, batch_bucket, bucket
@@ -30,7 +31,7 @@ ENDED = -1  # in the arrays of `Generator.stream`: the sequence has no token her
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a sequence starts from: the hybrid sequence, and the log-mel (T, F) float32 it refers to, if any."""
+    """What an answer starts from: the hybrid sequence, and the log-mel of its speech, float32, if any."""
 
     sequence: HybridSequence
     mel_TF: np.ndarray | None = None
@@ -44,11 +45,10 @@ class Answer:
     cut: bool = True  # no end token came before the limit
 
 
-class Prefill(nn.Cell):
+class Prefill:
     """Prompts to the scores of their first new token; fills the cache."""
 
     def __init__(self, model: OsumModel, state: DecodeState):
-        super().__init__(auto_prefix=False)
         self.model, self.state = model, state
 
     def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B):
@@ -57,7 +57,7 @@ class Prefill(nn.Cell):
         if mel_BTF is None:
             x_BLD = decoder.embed(token_ids_BL)
         else:
-            z_BZD, _ = self.model.encode_speech(mel_BTF, mel_len_B)
+            z_BZD = self.model.encode_speech(mel_BTF, mel_len_B)[0]
             x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
         place_1L = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
         # padding lies after the prompt, so the causal mask hides it
@@ -71,11 +71,10 @@ class Prefill(nn.Cell):
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), length_B, scores_BV
 
 
-class Step(nn.Cell):
+class Step:
     """The tokens chosen last to the scores of the next ones."""
 
     def __init__(self, model: OsumModel, state: DecodeState):
-        super().__init__(auto_prefix=False)
         self.model, self.state = model, state
         self.last_place = state.places - 1
 
@@ -83,7 +82,9 @@ class Step(nn.Cell):
         decoder, state = self.model.decoder, self.state
         position_B1 = position_B.expand_dims(1)
         x_B1D = decoder.embed(token_B.expand_dims(1))
-        h_B1D = decoder(x_B1D, position_B1, state.mask(position_B), state.keys_values, state.slots(position_B1))
+        h_B1D = decoder(
+            x_B1D, position_B1, state.mask(position_B), state.keys_values, state.slots(position_B1)
+        )
         scores_BV = decoder.logits(h_B1D.squeeze(1))
         factor_BV = state.penalize(token_B, penalty_B)
         scores_BV = ops.select(scores_BV < 0, scores_BV * factor_BV, scores_BV / factor_BV)
@@ -142,7 +143,7 @@ class Generator:
         tokens_N : int32, the next token of each prompt; after its end token or its limit `ENDED`.
         """
         sampling = sampling or Sampling()
-        limits_N = np.array([self._limit(p, sampling.max_new_tokens) for p in prompts])
+        limits_N = np.array([min(self.room(p), sampling.max_new_tokens) for p in prompts])
         length = bucket(max(len(p.sequence) for p in prompts), SMALLEST_LENGTH)
         places = min(length + sampling.max_new_tokens, max(length, self.cfg.decoder.max_positions))
         size = batch_bucket(len(prompts)), bucket(places, SMALLEST_LENGTH)
@@ -163,8 +164,9 @@ class Generator:
             if sampling.greedy:
                 tokens_N = token_B.asnumpy()[: len(prompts)].copy()
             else:
-                rows = zip(scores_BV.asnumpy(), streams, ended_N, strict=False)  # the batch's padding has no stream
-                tokens_N = np.array([ENDED if end else draw(row_V, sampling, rng) for row_V, rng, end in rows], np.int32)
+                rows = zip(scores_BV.asnumpy(), streams, ended_N, strict=False)  # without the batch's padding
+                drawn = [ENDED if ended else draw(row_V, sampling, rng) for row_V, rng, ended in rows]
+                tokens_N = np.array(drawn, np.int32)
                 token_B = Tensor(np.pad(np.maximum(tokens_N, 0), (0, batch - len(prompts))))
             tokens_N[ended_N] = ENDED
             yield tokens_N
@@ -173,14 +175,15 @@ class Generator:
                 return
             token_B, position_B, scores_BV = self._run(step, token_B, position_B, penalty_B)
 
-    def _limit(self, prompt: Prompt, max_new_tokens: int) -> int:
-        room = self.cfg.decoder.max_positions - len(prompt.sequence)
-        if room < 1:
+    def room(self, prompt: Prompt) -> int:
+        """Tokens that an answer to `prompt` may have in the model's positions; UserError if there is none."""
+        length, positions = len(prompt.sequence), self.cfg.decoder.max_positions
+        if length >= positions:
             raise UserError(
-                f"prompt of {len(prompt.sequence)} positions ({prompt.sequence.n_speech} of speech): the model has "
-                f"{self.cfg.decoder.max_positions}, which leaves none for the answer; cut the recording or the request"
+                f"prompt of {length} positions ({prompt.sequence.n_speech} of speech): the model has "
+                f"{positions}, which leaves none for the answer; cut the recording or the request"
             )
-        return min(max_new_tokens, room)
+        return positions - length
 
     def _inputs(self, prompts, batch: int, length: int) -> list[Tensor | None]:
         """The prefill's inputs; rows beyond the prompts are one token long, their results are not read."""
@@ -205,7 +208,8 @@ class Generator:
     def _graphs(self, batch: int, places: int):
         state = DecodeState(self.cfg.decoder, batch, places, getattr(ms, self.cfg.dtype))
         prefill, step = Prefill(self.model, state), Step(self.model, state)
-        return _compiled(prefill), _compiled(step), batch
+        # a method of one object is compiled for that object alone; a decorated class would go by addresses
+        return ms.jit(prefill.construct), ms.jit(step.construct), batch
 
     def _run(self, graph, *inputs):
         shape = (graph, *(None if x is None else x.shape for x in inputs))
@@ -215,13 +219,3 @@ class Generator:
             self.compile_seconds += time.perf_counter() - start
             self._shapes.add(shape)
         return graph(*inputs)
-
-
-def _compiled(cell: nn.Cell):
-    """`cell` as a compiled function: unlike a call of the cell, it costs no walk over all sub-cells each time."""
-
-    @ms.jit
-    def run(*inputs):
-        return cell(*inputs)
-
-    return run

@@ -15,10 +15,11 @@ class Sampling:
     """Settings of generation; the defaults are those of the released inference code: greedy, penalty 1.05."""
 
     max_new_tokens: int = 400
-    repetition_penalty: float = 1.05  # on generated tokens only: score * p below 0, score / p above (Keskar et al. 2019)
+    # on generated tokens only: score * p below 0, score / p above (Keskar et al. 2019)
+    repetition_penalty: float = 1.05
     temperature: float = 0.0  # 0 = greedy: always the best token
     top_k: int = 0  # draw among the k best only; 0 = all
-    top_p: float = 1.0  # draw among the fewest best tokens whose probabilities reach this (Holtzman et al. 2020)
+    top_p: float = 1.0  # draw among the fewest best tokens that hold this probability (Holtzman et al. 2020)
     seed: int = 0  # of the draws; every sequence draws from its own stream, whatever batch it is in
 
     def __post_init__(self):

@@ -4,7 +4,8 @@
     checkpoints/step_000500/state.json          format, step, data position, fingerprint of the job
 
 Notable choices
-- Written into a temporary folder (files synced, state.json last), then renamed. A folder without state.json is no checkpoint.
+- Written into a temporary folder (files synced, state.json last), then renamed. A folder without state.json
+  is no checkpoint.
 - What does not learn is not stored: it comes from the job's start, which the fingerprint pins down.
 - Old checkpoints are removed only after a newer one is in place.
 """
@@ -30,12 +31,16 @@ def save(folder: Path, step: int, arrays: dict[str, np.ndarray], about: dict, ke
     shutil.rmtree(temp, ignore_errors=True)
     temp.mkdir()
     try:
-        with WeightsWriter(temp / STATE, {name: info_of(values) for name, values in arrays.items()}) as writer:
+        with WeightsWriter(
+            temp / STATE, {name: info_of(values) for name, values in arrays.items()}
+        ) as writer:
             for name, values in arrays.items():
                 writer.write(name, values)
         write_text(temp / MARKER, json.dumps({"format": FORMAT, "step": step, **about}, indent=1) + "\n")
         sync_folder(temp)
-        shutil.rmtree(target, ignore_errors=True)  # the same step written again, by a run that was resumed before it
+        shutil.rmtree(
+            target, ignore_errors=True
+        )  # the same step written again, by a run that was resumed before it
         os.replace(temp, target)
         sync_folder(folder)
     except OSError as error:
@@ -59,11 +64,17 @@ def read_about(checkpoint: Path) -> dict:
     """The checkpoint's state.json, checked."""
     try:
         about = json.loads((checkpoint / MARKER).read_text("utf-8"))
-        ok = about["format"] == FORMAT and isinstance(about["step"], int) and isinstance(about["fingerprint"], dict)
+        ok = (
+            about["format"] == FORMAT
+            and isinstance(about["step"], int)
+            and isinstance(about["fingerprint"], dict)
+        )
     except (OSError, ValueError, KeyError, TypeError):
         ok = False
     if not ok:
-        raise UserError(f"{checkpoint / MARKER}: not a checkpoint of this version; remove the folder to use an older one")
+        raise UserError(
+            f"{checkpoint / MARKER}: not a checkpoint of this version; remove the folder to use an older one"
+        )
     return about
 
 
@@ -75,8 +86,10 @@ def restore(checkpoint: Path, params: dict) -> None:
         odd = sorted(set(weights.infos) ^ set(params))
         if odd:
             side = "the run" if odd[0] in params else "the checkpoint"
-            raise UserError(f"{checkpoint}: {len(odd)} tensors do not match, {odd[0]} is only in {side}; "
-                            "model, learn and ctc must be those of the checkpoint")
+            raise UserError(
+                f"{checkpoint}: {len(odd)} tensors do not match, {odd[0]} is only in {side}; "
+                "model, learn and ctc must be those of the checkpoint"
+            )
         for name, param in params.items():
             values = weights.read(name)
             if tuple(values.shape) != tuple(param.shape):
@@ -85,7 +98,7 @@ def restore(checkpoint: Path, params: dict) -> None:
 
 
 def load_start(model, folder: str) -> None:
-    """Fill `model` from a model folder; new LoRA parameters, which a folder without them lacks, stay as drawn."""
+    """Fill `model` from a model folder; LoRA parameters that the folder does not have stay as drawn."""
     from mindspore import Tensor
 
     params = {p.name.removeprefix("model."): p for p in model.get_parameters()}
@@ -94,11 +107,15 @@ def load_start(model, folder: str) -> None:
         extra = sorted(set(weights.infos) - set(params))
         if missing or extra:
             name, side = (missing[0], "misses") if missing else (extra[0], "has the unknown")
-            raise UserError(f"{folder}: {side} tensor {name} ({len(missing)} missing, {len(extra)} unknown); "
-                            "model.overrides must leave the shapes of the folder's model as they are")
+            raise UserError(
+                f"{folder}: {side} tensor {name} ({len(missing)} missing, {len(extra)} unknown); "
+                "model.overrides must leave the shapes of the folder's model as they are"
+            )
         for name, param in params.items():
             if name in weights.infos:
                 values = weights.read(name)
                 if tuple(values.shape) != tuple(param.shape):
-                    raise UserError(f"{folder}: {name} is {values.shape}, the model needs {tuple(param.shape)}")
+                    raise UserError(
+                        f"{folder}: {name} is {values.shape}, the model needs {tuple(param.shape)}"
+                    )
                 param.set_data(Tensor(np.array(values), param.dtype))

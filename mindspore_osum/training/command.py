@@ -6,16 +6,24 @@ from mindspore_osum.config import parse_overrides
 def add_arguments(parser) -> None:
     """The arguments of `osum train` and scripts/train.py."""
     parser.add_argument("--config", required=True, metavar="JOB.yaml", help="the job; see configs/")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-                        help="lay a value on the job, for instance optimizer.lr=1e-4; may be repeated")
-    parser.add_argument("--fresh", action="store_true", help="refuse to resume: the output folder must hold no checkpoint")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="lay a value on the job, for instance optimizer.lr=1e-4; may be repeated",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="refuse to resume: the output folder must hold no checkpoint"
+    )
 
 
 def run(args) -> int:
-    """Train as the job says; 0, or 128 + signal when stopped by SIGINT (130) or SIGTERM (143) with a checkpoint."""
+    """Train; 0, or 128 + signal when SIGINT (130) or SIGTERM (143) stopped it, with a checkpoint."""
     from mindspore_osum.training.config import read_job
 
     cfg = read_job(args.config, parse_overrides(args.overrides))
-    from mindspore_osum.training.mindformers_job import run_job
+    from mindspore_osum.training.run import run_job
 
     return run_job(cfg, fresh=args.fresh)

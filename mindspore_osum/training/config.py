@@ -1,8 +1,8 @@
-"""A training job as dataclasses with a comment per field; `read_job` makes one from YAML and overrides, strictly.
+"""A training job as dataclasses with a comment per field; `read_job` makes one from YAML and overrides.
 
 Notable choices
-- The keys of `parallel`, `parallel_config`, `recompute_config` and `context` are MindFormers' own and pass through;
-  they are checked by name, so that a misspelt one is refused here and not ignored there.
+- The keys of `parallel`, `parallel_config`, `recompute_config` and `context` are MindFormers' own and pass
+  through; they are checked by name, so that a misspelt one is refused here and not ignored there.
 """
 
 import dataclasses
@@ -14,27 +14,18 @@ from mindspore_osum.errors import UserError
 PARTS = ("encoder", "adapter", "lora", "decoder")
 SCHEDULES = ("inverse_sqrt", "linear", "cosine")
 # MindFormers 1.8: core/config_args.py, tools/register/template.py, modules/transformer
-KNOWN_KEYS = {
-    "parallel": (
-        "parallel_mode", "full_batch", "dataset_strategy", "gradients_mean", "gradient_fp32_sync", "search_mode",
-        "auto_parallel_search_mode", "parameter_broadcast", "strategy_ckpt_load_file", "strategy_ckpt_save_file",
-        "strategy_ckpt_config", "enable_parallel_optimizer", "enable_alltoall", "all_reduce_fusion_config",
-        "pipeline_stages", "grad_accumulation_step", "parallel_optimizer_config", "comm_fusion", "loss_repeated_mean",
-    ),
-    "parallel_config": (
-        "data_parallel", "model_parallel", "context_parallel", "expert_parallel", "pipeline_stage", "micro_batch_num",
-        "seq_split_num", "use_seq_parallel", "optimizer_shard", "gradient_aggregation_group", "vocab_emb_dp",
-        "context_parallel_algo", "ulysses_degree_in_cp", "mem_coeff",
-    ),
-    "recompute_config": (
-        "recompute", "select_recompute", "parallel_optimizer_comm_recompute", "select_comm_recompute",
-        "mp_comm_recompute", "recompute_slice_activation", "select_recompute_exclude", "select_comm_recompute_exclude",
-    ),
-    "context": (
-        "device_id", "max_device_memory", "max_call_depth", "memory_optimize_level", "mempool_block_size",
-        "deterministic", "jit_config", "save_graphs", "save_graphs_path", "runtime_num_threads", "affinity_cpu_list",
-        "ascend_config",
-    ),
+_KNOWN_KEYS = {
+    "parallel": "parallel_mode full_batch dataset_strategy gradients_mean gradient_fp32_sync search_mode "
+    "auto_parallel_search_mode parameter_broadcast strategy_ckpt_load_file strategy_ckpt_save_file "
+    "strategy_ckpt_config enable_parallel_optimizer enable_alltoall all_reduce_fusion_config pipeline_stages "
+    "grad_accumulation_step parallel_optimizer_config comm_fusion loss_repeated_mean",
+    "parallel_config": "data_parallel model_parallel context_parallel expert_parallel pipeline_stage "
+    "micro_batch_num seq_split_num use_seq_parallel optimizer_shard gradient_aggregation_group vocab_emb_dp "
+    "context_parallel_algo ulysses_degree_in_cp mem_coeff",
+    "recompute_config": "recompute select_recompute parallel_optimizer_comm_recompute select_comm_recompute "
+    "mp_comm_recompute recompute_slice_activation select_recompute_exclude select_comm_recompute_exclude",
+    "context": "device_id max_device_memory max_call_depth memory_optimize_level mempool_block_size deterministic "
+    "jit_config save_graphs save_graphs_path runtime_num_threads affinity_cpu_list ascend_config",
 }
 
 
@@ -48,10 +39,11 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Ctc:
-    """Auxiliary CTC loss (Graves et al. 2006) on the encoder's frames; it teaches an untrained encoder to align."""
+    """Auxiliary CTC loss (Graves et al. 2006), which teaches an untrained encoder to align."""
 
     weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
     at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
+    only: bool = False  # no cross-entropy and no decoder: the warm-up of encoder (and adapter) before it joins
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class Source:
 
     name: str
     path: str  # .jsonl
-    weight: float = 1.0  # whole numbers repeat it in every epoch, a fraction takes a random share (published rule)
+    weight: float = 1.0  # whole numbers repeat it in every epoch, a fraction takes a random share (published)
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class Data:
 
     train: list[Source]
     valid: list[Source] = field(default_factory=list)
-    requests: str = "both"  # the user's words: "tag" (<asr>), "natural" (published sentences) or both at random
+    requests: str = "both"  # the user's words: "tag" (<asr>), "natural" (published sentences), both at random
     cache: bool = False  # keep features in memory as float16: 16 kB a second of audio
     strict: bool = False  # refuse malformed manifest lines instead of listing them
     ahead: int = 4  # batches computed ahead of the network
@@ -80,7 +72,7 @@ class Batch:
     """Static shapes: each length bucket compiles one graph."""
 
     size: int = 1  # utterances a process and micro-batch
-    seconds: list[float] = field(default_factory=lambda: [40.0])  # upper audio lengths of the buckets, ascending
+    seconds: list[float] = field(default_factory=lambda: [40.0])  # audio lengths of the buckets, ascending
     text_tokens: int = 500  # sequence positions for request, answer and marks, beside the speech tokens
 
 
@@ -108,7 +100,8 @@ class Optimizer:
 class Schedule:
     """Linear warm-up, then a decay by the optimizer's steps."""
 
-    kind: str = "inverse_sqrt"  # published: lr * warmup^0.5 * min(step^-0.5, step * warmup^-1.5); "linear"/"cosine" reach 0
+    # published: lr * warmup^0.5 * min(step^-0.5, step * warmup^-1.5); "linear" and "cosine" end at 0
+    kind: str = "inverse_sqrt"
     warmup_steps: int = 2000
 
 
@@ -121,7 +114,8 @@ class TrainConfig:
     tokenizer: str  # tokenizer.model
     data: Data
     seed: int = 777  # of weights, data order, augmentation and dropout
-    learn: list[str] = field(default_factory=lambda: ["encoder", "adapter", "lora"])  # speech embeddings go with adapter
+    # parts that learn: encoder, adapter (with the speech embeddings), lora, decoder (without lora)
+    learn: list[str] = field(default_factory=lambda: ["encoder", "adapter", "lora"])
     ctc: Ctc = field(default_factory=Ctc)
     batch: Batch = field(default_factory=Batch)
     spec_augment: SpecAugment = field(default_factory=SpecAugment)
@@ -136,8 +130,8 @@ class TrainConfig:
     keep_last: int = 3  # checkpoints that are kept
     device: str = "Ascend"  # "Ascend" or "CPU"
     context: dict = field(default_factory=dict)  # MindFormers `context` keys
-    parallel: dict = field(default_factory=dict)  # MindFormers `parallel` keys (parallel_mode: 0 data, 1 semi-auto, ...)
-    parallel_config: dict = field(default_factory=dict)  # MindFormers `parallel_config` keys (data_parallel, ...)
+    parallel: dict = field(default_factory=dict)  # MindFormers `parallel` keys
+    parallel_config: dict = field(default_factory=dict)  # MindFormers `parallel_config` keys
     recompute_config: dict = field(default_factory=dict)  # MindFormers `recompute_config` keys
 
     def __post_init__(self):
@@ -145,7 +139,7 @@ class TrainConfig:
 
 
 def read_job(path: str, overrides: dict | None = None) -> TrainConfig:
-    """The job in a YAML file with `overrides` (see config.parse_overrides) laid on it; UserError for any mistake."""
+    """The job in a YAML file with `overrides` (of config.parse_overrides) laid on it; strict."""
     return from_dict(TrainConfig, merge(read_yaml(path), overrides or {}), path)
 
 
@@ -175,21 +169,23 @@ def check_job(cfg: TrainConfig) -> None:
     need(bool(cfg.data.train), "data.train: names no manifest")
     for source in cfg.data.train:
         need(source.weight > 0, f"data.train: weight {source.weight} of {source.name!r} must be above 0")
-    need(bool(cfg.batch.seconds) and cfg.batch.seconds == sorted(set(cfg.batch.seconds)) and cfg.batch.seconds[0] > 0,
-         f"batch.seconds: {cfg.batch.seconds} must be ascending lengths above 0")
+    seconds = cfg.batch.seconds
+    ascending = bool(seconds) and seconds == sorted(set(seconds)) and seconds[0] > 0
+    need(ascending, f"batch.seconds: {seconds} must be ascending lengths above 0")
     for name in ("batch.size", "batch.text_tokens", "accumulation", "log_every", "save_every", "keep_last",
-                 "data.ahead", "schedule.warmup_steps"):
+                 "data.ahead", "schedule.warmup_steps", "spec_augment.time_max", "spec_augment.freq_max"):
         need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
     for name in ("optimizer.lr", "optimizer.eps", "clip_norm"):
         need(_value(cfg, name) > 0, f"{name}: {_value(cfg, name)} must be above 0")
     for name in ("optimizer.weight_decay", "ctc.weight", "seed", "spec_augment.time_masks",
                  "spec_augment.freq_masks"):
         need(_value(cfg, name) >= 0, f"{name}: {_value(cfg, name)} must not be negative")
-    for name in ("spec_augment.time_max", "spec_augment.freq_max"):
-        need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
     betas = cfg.optimizer.betas
-    need(len(betas) == 2 and all(0 < b < 1 for b in betas), f"optimizer.betas: {betas} must be two numbers in (0, 1)")
-    for section, known in KNOWN_KEYS.items():
+    valid = len(betas) == 2 and all(0 < b < 1 for b in betas)
+    need(valid, f"optimizer.betas: {betas} must be two numbers in (0, 1)")
+    need(not cfg.ctc.only or cfg.ctc.weight > 0, "ctc.only: needs ctc.weight above 0")
+    for section, words in _KNOWN_KEYS.items():
+        known = words.split()
         for key in getattr(cfg, section):
             need(key in known, f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
 

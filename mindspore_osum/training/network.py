@@ -1,11 +1,13 @@
 """The training network: OsumModel with the losses of a batch, in the form MindFormers builds from a config.
 
 Notable choices
-- Cross-entropy is divided by the label count the loader gives for the whole step, so that micro-batches and ranks
-  add up to the token mean of the step (the published loss), whatever their shares.
-- The CTC head belongs to this network and not to the exported model. Its class 0 is the blank, class i+1 token i.
+- Cross-entropy is divided by the label count the loader gives for the whole step, so that micro-batches and
+  ranks add up to the token mean of the step (the published loss), whatever their shares.
+- The CTC head belongs to this network and not to the exported model. Its class 0 is the blank, class i+1
+  token i.
 
-Legend: B utterances, T mel frames, U encoder frames, F mel bins, L sequence positions, S CTC labels, V vocabulary.
+Legend: B utterances, T mel frames, U encoder frames, Z speech tokens, F mel bins, D width, L sequence
+positions, M positions with a next one, S CTC labels, V classes.
 """
 
 import mindspore as ms
@@ -18,22 +20,30 @@ from mindspore_osum.models.init import init_weights
 from mindspore_osum.models.ops import matmul_t, segment_causal_mask
 from mindspore_osum.models.osum import OsumModel, token_losses
 from mindspore_osum.training.checkpoint import load_start
+from mindspore_osum.training.config import Ctc
 
 BLANK = 0
 
 
 class OsumTrainingConfig(PretrainedConfig):
-    """What MindFormers hands to the network: the model's description and the job's choices about it."""
+    """What MindFormers hands to the network: the model's description and the job's choices about it.
+
+    Parameters
+    ----------
+    model : ModelConfig as a dictionary.
+    start : model folder, or "" for random weights.
+    learn : parts that learn.
+    ctc : fields of config.Ctc.
+    ctc_vocab : tokens of the CTC head.
+    seed : of random weights.
+    kwargs : what MindFormers adds.
+    """
 
     model_type = "osum"
 
-    def __init__(self, model=None, start="", learn=(), ctc_weight=0.0, ctc_at="encoder", ctc_vocab=0, seed=0, **kwargs):
-        self.model = model or {}  # ModelConfig as a dictionary
-        self.start = start  # model folder, or "" for random weights
-        self.learn = list(learn)  # parts that learn
-        self.ctc_weight, self.ctc_at = ctc_weight, ctc_at
-        self.ctc_vocab = ctc_vocab  # tokens of the CTC head
-        self.seed = seed
+    def __init__(self, model=None, start="", learn=(), ctc=None, ctc_vocab=0, seed=0, **kwargs):
+        self.model, self.start, self.learn = model or {}, start, list(learn)
+        self.ctc, self.ctc_vocab, self.seed = ctc or {}, ctc_vocab, seed
         super().__init__(**kwargs)
 
 
@@ -48,7 +58,7 @@ class CtcHead(nn.Cell):
         self.log_softmax = nn.LogSoftmax(-1)
 
     def construct(self, h_BUD, len_B, labels_BS, label_len_B):
-        """Mean over the batch of each utterance's -log p(labels) / length; utterances without labels count 0."""
+        """Mean over the batch of -log p(labels) / length; utterances without labels count 0."""
         b, u, d = h_BUD.shape
         flat = matmul_t(ops.cast(h_BUD, ms.float32).reshape((-1, d)), self.weight) + self.bias
         log_p_UBV = self.log_softmax(flat.reshape((b, u, -1))).transpose((1, 0, 2))
@@ -71,45 +81,45 @@ class OsumForTraining(PreTrainedModel):
         init_weights(self.model, config.seed)
         if config.start:
             load_start(self.model, config.start)
-        self.ctc_weight = config.ctc_weight
-        self.ctc_on_speech = config.ctc_at == "adapter"
+        ctc = from_dict(Ctc, config.ctc, "ctc")
+        self.ctc_weight, self.ctc_only, self.ctc_on_speech = ctc.weight, ctc.only, ctc.at == "adapter"
         width = cfg.decoder.d_model if self.ctc_on_speech else cfg.encoder.d_model
-        self.ctc = CtcHead(width, config.ctc_vocab, config.seed) if config.ctc_weight > 0 else None
+        self.ctc = CtcHead(width, config.ctc_vocab, config.seed) if ctc.weight > 0 else None
         for name, param in self.parameters_and_names():
             param.requires_grad = part_of(name) in config.learn
 
     def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
                ctc_labels_BS, ctc_len_B, targets_B):
         """(loss, cross-entropy, CTC), float32 scalars."""
-        h_BUD, len_B = self.model.encoder(mel_BTF, mel_len_B)
-        z_BZD, z_len_B = self.model.adapter(h_BUD, len_B)
-        x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
-        hidden_BLD = self.model.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
-        loss_BM, _ = token_losses(self.model.decoder.logits(hidden_BLD[:, :-1]), labels_BL[:, 1:])
-        ce = ops.reduce_sum(loss_BM) / ops.maximum(ops.mean(targets_B), 1.0)
-        if self.ctc is None:
-            return ce, ce, ops.zeros_like(ce)
-        if self.ctc_on_speech:
-            h_BUD, len_B = z_BZD, z_len_B
-        ctc = self.ctc(h_BUD, len_B, ctc_labels_BS, ctc_len_B)
+        h_BUD, h_len_B = self.model.encoder(mel_BTF, mel_len_B)
+        z_BZD, z_len_B = self.model.adapter(h_BUD, h_len_B)
+        ce, ctc = ops.zeros((), ms.float32), ops.zeros((), ms.float32)
+        if not self.ctc_only:
+            x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
+            hidden_BLD = self.model.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
+            loss_BM, _ = token_losses(self.model.decoder.logits(hidden_BLD[:, :-1]), labels_BL[:, 1:])
+            ce = ops.reduce_sum(loss_BM) / ops.maximum(ops.mean(targets_B), 1.0)
+        if self.ctc is not None:
+            if self.ctc_on_speech:
+                h_BUD, h_len_B = z_BZD, z_len_B
+            ctc = self.ctc(h_BUD, h_len_B, ctc_labels_BS, ctc_len_B)
         return ce + self.ctc_weight * ctc, ce, ctc
 
-    def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-                  ctc_labels_BS, ctc_len_B, targets_B):
-        """The loss alone, for MindFormers' own wrappers (pipeline, semi-auto accumulation)."""
-        return self.losses(mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-                           ctc_labels_BS, ctc_len_B, targets_B)[0]
+    def construct(self, *batch):
+        """The loss alone."""
+        return self.losses(*batch)[0]
 
 
 class Evaluation(nn.Cell):
-    """Sum of the cross-entropy over the labels of a batch, without learning."""
+    """(cross-entropy summed over the labels, CTC summed over the utterances) of a batch, without learning."""
 
     def __init__(self, network: OsumForTraining):
         super().__init__(auto_prefix=False)
         self.network = network
 
-    def construct(self, *inputs):
-        return self.network.losses(*inputs)[1] * ops.mean(inputs[-1])
+    def construct(self, *batch):
+        _, ce, ctc = self.network.losses(*batch)
+        return ops.stack((ce * ops.mean(batch[-1]), ctc * batch[-1].shape[0]))
 
 
 def part_of(name: str) -> str:

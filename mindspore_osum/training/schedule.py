@@ -1,4 +1,4 @@
-"""Learning rate by optimizer step: linear warm-up, then inverse square root (published), linear or cosine to 0."""
+"""Learning rate by optimizer step: linear warm-up, then inverse square root, linear or cosine."""
 
 import mindspore as ms
 from mindspore import ops

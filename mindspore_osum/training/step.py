@@ -1,11 +1,14 @@
 """One training step: loss and gradients, accumulation, reduction over ranks, clipping, AdamW.
 
 Notable choices
-- A subclass of MindFormers' MFTrainOneStepCell, so its overflow check, loss scale and clipping stay in charge on
-  Ascend. On CPU, which lacks the overflow operators, the gradients' norm tells: a step that is not finite changes nothing.
-- Loss and gradients come from one value_and_grad: the parent's two calls ran the forward pass twice (1.5x slower on CPU).
+- A subclass of MindFormers' MFTrainOneStepCell, so its overflow check, loss scale and clipping stay in charge
+  on Ascend. On CPU, which lacks the overflow operators, the gradients' norm tells: a step that is not finite
+  changes nothing.
+- Loss and gradients come from one value_and_grad: the parent's two calls ran the forward pass twice (1.5x
+  slower on CPU).
 - The losses it returns are those of all ranks, so that every rank decides and logs the same.
-- Micro-batches add up in parameters; the last of a step reduces and applies them. One graph serves all of them.
+- Micro-batches add up in parameters; the last of a step reduces and applies them. One graph serves all of
+  them.
 """
 
 import mindspore as ms
@@ -63,7 +66,15 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
             return self.update(loss, ce, ctc, grads)
         added = self.hyper_map(_accumulate, self.totals, grads)
         micro = ops.assign_add(self.micro, Tensor(1, ms.int32))
-        result = (loss, Tensor(False), self.scale_sense, Tensor(0.0, ms.float32), Tensor(0.0, ms.float32), ce, ctc)
+        result = (
+            loss,
+            Tensor(False),
+            self.scale_sense,
+            Tensor(0.0, ms.float32),
+            Tensor(0.0, ms.float32),
+            ce,
+            ctc,
+        )
         if micro >= self.accumulation:
             grads = self.hyper_map(ops.partial(_mean_and_clear, self.share), self.totals, added)
             loss = ops.depend(loss, ops.assign(self.micro, Tensor(0, ms.int32)))

@@ -47,11 +47,10 @@ def by_recomputing(model, prompt, steps: int, penalty: float) -> tuple[list[int]
     return tokens, min(margins)
 
 
-def test_cache_equals_full_recompute_over_256_steps(model, prompt, record_property):
-    ours = Generator(model, eos_ids=[])
+def test_cache_equals_full_recompute_over_256_steps(model, generator, endless, prompt, record_property):
     sampling = Sampling(max_new_tokens=256, repetition_penalty=1.05)
     prompts = [prompt(1, 30, 100), prompt(2, 20, 61)]  # of different lengths, in one batch
-    for one, answer in zip(prompts, ours.generate(prompts, sampling), strict=True):
+    for one, answer in zip(prompts, generator.generate(prompts, sampling), strict=True):
         expected, margin = by_recomputing(model, one, 256, 1.05)
         record_property("smallest_margin", float(margin))
         assert margin > 1e-4, "the test is at the mercy of rounding: take other weights"
@@ -78,15 +77,16 @@ def test_speech_is_heard(generator, prompt):
     assert answers[0] != answers[1]
 
 
-def test_each_sequence_stops_alone(model, generator, prompt):
+def test_each_sequence_stops_alone(generator, endless, monkeypatch, prompt):
     prompts = [prompt(31, 9, 80), prompt(32, 20, 100), prompt(33, 12, 60)]
     sampling = Sampling(max_new_tokens=24)
-    free = [a.tokens for a in Generator(model, eos_ids=[]).generate(prompts, sampling)]
+    free = [a.tokens for a in generator.generate(prompts, sampling)]
     ends = {free[0][5], free[1][11]}
     expected = [next((i for i, t in enumerate(tokens) if t in ends), None) for tokens in free]
     assert len(set(expected)) == 3, "take other prompts: these end at the same step"
-    steps = list(Generator(model, eos_ids=ends).stream(prompts, sampling))
-    answers = Generator(model, eos_ids=ends).generate(prompts, sampling)
+    monkeypatch.setattr(generator, "eos_ids", frozenset(ends))
+    steps = list(generator.stream(prompts, sampling))
+    answers = generator.generate(prompts, sampling)
     for n, (tokens, end) in enumerate(zip(free, expected, strict=True)):
         assert answers[n].tokens == tokens[:end]
         assert answers[n].cut == (end is None)
@@ -95,29 +95,31 @@ def test_each_sequence_stops_alone(model, generator, prompt):
         assert column == shown + [ENDED] * (len(steps) - len(shown))
 
 
-def test_stops_when_all_have_ended(model, generator, prompt):
-    one = prompt(41, 9, 80)
-    end = generator.generate([one], Sampling(max_new_tokens=24))[0].tokens[3]
-    assert len(list(Generator(model, eos_ids=[end]).stream([one], Sampling(max_new_tokens=24)))) <= 4
+def test_stops_when_all_have_ended(generator, endless, monkeypatch, prompt):
+    one, sampling = prompt(41, 9, 80), Sampling(max_new_tokens=24)
+    tokens = generator.generate([one], sampling)[0].tokens
+    monkeypatch.setattr(generator, "eos_ids", frozenset([tokens[3]]))
+    assert len(list(generator.stream([one], sampling))) == tokens.index(tokens[3]) + 1
 
 
-def test_limit_of_the_models_positions(model, prompt):
+def test_limit_of_the_models_positions(generator, endless, prompt):
     """An answer ends where the model's positions end, whoever else is in the batch."""
     long, short = prompt(51, 500), prompt(52, 9)
-    ours = Generator(model, eos_ids=[])
     sampling = Sampling(max_new_tokens=40)
-    alone = [ours.generate([p], sampling)[0] for p in (long, short)]
+    alone = [generator.generate([p], sampling)[0] for p in (long, short)]
     assert [len(a.tokens) for a in alone] == [12, 40]
     assert all(a.cut for a in alone)
-    assert ours.generate([long, short], sampling) == alone
+    assert generator.generate([long, short], sampling) == alone
     with pytest.raises(UserError, match="512, which leaves none for the answer"):
-        ours.generate([short, prompt(53, 512)], sampling)
+        generator.generate([short, prompt(53, 512)], sampling)
 
 
-def test_repetition_penalty_changes_only_what_was_generated(model, prompt):
-    ours = Generator(model, eos_ids=[])
+def test_repetition_penalty_changes_only_what_was_generated(generator, endless, prompt):
     plain, strong = (
-        ours.generate([prompt(61, 9, 80)], Sampling(max_new_tokens=48, repetition_penalty=p))[0].tokens for p in (1.0, 50.0)
+        generator.generate([prompt(61, 9, 80)], Sampling(max_new_tokens=48, repetition_penalty=penalty))[
+            0
+        ].tokens
+        for penalty in (1.0, 50.0)
     )
     assert plain[0] == strong[0]  # nothing has been generated before the first
     assert len(set(strong)) == 48 > len(set(plain))
@@ -161,8 +163,11 @@ def test_nothing_compiles_after_warm_up(model, prompt, monkeypatch):
     parsed.clear()
     seconds = ours.compile_seconds
     for seed in range(4, 8):
-        greedy, drawn = Sampling(max_new_tokens=9, repetition_penalty=1.3), Sampling(max_new_tokens=10, temperature=0.7)
-        ours.generate([prompt(seed, 5 + seed, 20 * seed) for _ in range(3 + seed % 2)], greedy)
+        greedy, drawn = (
+            Sampling(max_new_tokens=9, repetition_penalty=1.3),
+            Sampling(max_new_tokens=10, temperature=0.7),
+        )
+        ours.generate([prompt(seed, 5 + seed, 18 * seed) for _ in range(3 + seed % 2)], greedy)
         ours.generate([prompt(seed, 10, 128) for _ in range(4)], drawn)
     assert (ours.compiles, ours.compile_seconds, parsed) == (2, seconds, [])
     ours.generate([prompt(9, 9)], greedy)

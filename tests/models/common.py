@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
+from mindspore_osum.models.ops import segment_causal_mask
 
 TOLERANCE = 1e-4  # demanded of every comparison with PyTorch, relative to the largest value
 SAME = 1e-5  # demanded between two ways of computing the same thing in MindSpore
@@ -17,7 +18,7 @@ SAME = 1e-5  # demanded between two ways of computing the same thing in MindSpor
 # every width different, so that a swapped pair of axes cannot pass
 SMALL = ModelConfig(
     encoder=EncoderConfig(n_mels=80, d_model=36, n_layers=2, n_heads=3, d_ff=52),
-    adapter=AdapterConfig(n_layers=2, n_heads=2, d_ff=44, conv_channels=5),
+    adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=44),
     decoder=DecoderConfig(
         vocab_size=61, d_model=40, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=56
     ),
@@ -88,7 +89,7 @@ def compare_gradients(got: dict[str, np.ndarray], weights) -> None:
 
 
 class Weighted(nn.Cell):
-    """sum(f(*inputs) * weight), a scalar whose gradient sees every element of f differently; and f(*inputs)."""
+    """f(*inputs), and before it sum(f(*inputs) * weight), whose gradient sees every element differently."""
 
     def __init__(self, f):
         super().__init__()
@@ -153,21 +154,15 @@ def pack(items: list[Item], rows: list[list[int]], frames: int, length: int) -> 
 
 
 class Parts(nn.Cell):
-    """Everything the composite computes on its way to the logits, in one graph."""
+    """The loss, and what is computed on the way: speech tokens, their lengths, embeddings, logits."""
 
     def __init__(self, model):
         super().__init__()
         self.model = model
 
-    def construct(self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL):
+    def construct(self, mel_NTF, mel_len_N, ids_BL, rows_BL, labels_BL, positions_BL, segments_BL):
+        loss = self.model(mel_NTF, mel_len_N, ids_BL, rows_BL, labels_BL, positions_BL, segments_BL)
         z_NZD, len_N = self.model.encode_speech(mel_NTF, mel_len_N)
-        x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_NZD)
-        hidden_BLD = self.model.hidden_states(
-            mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL
-        )
-        return z_NZD, len_N, x_BLD, self.model.decoder.logits(hidden_BLD)
-
-
-def run_parts(parts: Parts, batch: list[Tensor]) -> list[np.ndarray]:
-    """`Parts` on a batch of `pack`, without its labels."""
-    return [out.asnumpy() for out in parts(*batch[:4], *batch[5:])]
+        x_BLD = self.model.embed(ids_BL, rows_BL, z_NZD)
+        hidden_BLD = self.model.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
+        return loss, z_NZD, len_N, x_BLD, self.model.decoder.logits(hidden_BLD)

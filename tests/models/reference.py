@@ -244,29 +244,3 @@ def loss(cfg: ModelConfig, weights: Weights, items):
         total = total + F.cross_entropy(scores_LV[:-1], labels_L[1:], ignore_index=-100, reduction="sum")
         count += int((labels_L[1:] != -100).sum())
     return total / count
-
-
-# --- published checkpoints ---------------------------------------------------------------------
-
-_PUBLISHED = (
-    (r"^llama_model\.base_model\.model\.", "decoder."), (r"\.base_layer\.", "."), (r"\.default\.", "."),
-    (r"^down_sample_2\.conv\.1\.", "adapter.conv.0."), (r"^down_sample_2\.conv\.4\.", "adapter.conv.1."),
-    (r"^down_sample_2\.conv\.7\.", "adapter.conv.2."),
-    (r"^speech_transformer\.embed\.out\.", "adapter.transformer.embed."),
-    (r"^speech_transformer\.", "adapter.transformer."), (r"^speech_llama_proj\.", "adapter.proj."),
-    (r"^speech_token_emded\.", "speech_token_embed."),
-)  # fmt: skip
-_UNUSED = re.compile(r"^(ln_speech|speech_head|embed_tokens|lm_head)\.|\.pos_enc\.pe$|rotary_emb\.inv_freq$")
-
-
-def from_published(state: Weights) -> dict[str, np.ndarray]:
-    """A published OSUM-Pangu state_dict in our names; what inference does not use is left out."""
-    out = {}
-    for name, value in state.items():
-        if _UNUSED.search(name):
-            continue
-        for pattern, new in _PUBLISHED:
-            name = re.sub(pattern, new, name)
-        assert name not in out, name
-        out[name] = value.detach().float().numpy()
-    return out

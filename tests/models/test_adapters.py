@@ -76,15 +76,10 @@ def test_batch_and_gradients_are_torchs_one_by_one(adapted):
     compare_gradients(adapted.grads, weights)
 
 
-def test_padded_bucket_is_exact_length_whatever_the_padding(adapted):
-    changed = adapted.x_BUD.copy()
-    for x_UD, frames in zip(changed, LENGTHS):
-        x_UD[frames:] = 1e4
-    z_BZD = adapted.cell(Tensor(changed), Tensor(LENGTHS, ms.int32))[0].asnumpy()
-    exact = adapted.cell(Tensor(changed[2:3, : LENGTHS[2]]), Tensor(LENGTHS[2:3], ms.int32))[0].asnumpy()
-    assert error(z_BZD[2, : adapted.len_B[2]], exact[0]) <= SAME
-    for before_ZD, after_ZD, n in zip(adapted.z_BZD, z_BZD, adapted.len_B):
-        assert error(after_ZD[:n], before_ZD[:n]) <= SAME
+def test_padded_bucket_is_exact_length(adapted):
+    exact_BUD = Tensor(adapted.x_BUD[2:3, : LENGTHS[2]])
+    z_BZD = adapted.cell(exact_BUD, Tensor(LENGTHS[2:3], ms.int32))[0].asnumpy()
+    assert error(adapted.z_BZD[2, : adapted.len_B[2]], z_BZD[0]) <= SAME
 
 
 @pytest.mark.parametrize("width", [38, 1024])

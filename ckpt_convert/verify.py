@@ -1,0 +1,152 @@
+"""Runs a PyTorch checkpoint and the model folder made from it on the same random input, and compares.
+
+Legend: T mel frames, F mel bins, Z speech tokens, D width, L positions, V vocabulary.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.folder import CONFIG, load_folder, read_config
+
+TOLERANCE = 1e-4  # of the largest value, both sides in float32
+MERGED_TOLERANCE = 5e-2  # where LoRA was merged into 16-bit weights, which rounds them
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One compared tensor: `largest` value of the reference, `difference` at most, both absolute."""
+
+    name: str
+    largest: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Result of `verify`; `ok` when every difference is within `tolerance` of the largest value."""
+
+    reference: str
+    tolerance: float
+    stages: tuple[Stage, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all stages agree."""
+        return all(s.difference <= self.tolerance * s.largest for s in self.stages)
+
+    def table(self) -> str:
+        """For the terminal."""
+        lines = [f"compared with {self.reference}, tolerance {self.tolerance:g} of the largest value"]
+        lines += [
+            f"  {s.name:<8} largest {s.largest:.4g}  difference {s.difference:.2e}" for s in self.stages
+        ]
+        return "\n".join([*lines, "  agree" if self.ok else "  DO NOT AGREE"])
+
+    def to_dict(self) -> dict:
+        """Plain values."""
+        return asdict(self) | {"ok": self.ok}
+
+
+def verify(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    by: str = "auto",
+    frames: int = 96,
+    tokens: int = 12,
+    seed: int = 0,
+) -> Verification:
+    """Compare what a checkpoint and its converted folder compute, in float32.
+
+    Parameters
+    ----------
+    source : the checkpoint: published file, Hugging Face folder or openai-whisper `.pt`.
+    folder : the model folder converted from it.
+    by : what runs the checkpoint: "torch", "mindnlp", or "auto" for torch where it is installed.
+    frames : mel frames of the random input, even.
+    tokens : text tokens around the speech.
+    seed : of the input.
+
+    Raises
+    ------
+    UserError : neither PyTorch nor MindNLP with transformers is installed, or the reference could not run.
+    """
+    cfg = read_config(folder)
+    rng = np.random.default_rng(seed)
+    mel_TF = rng.uniform(-1, 1, (frames, cfg.encoder.n_mels)).astype(np.float32)
+    ids_L = rng.integers(0, cfg.decoder.vocab_size, tokens)
+    expected = _run_reference(Path(source), Path(folder), mel_TF, ids_L, by)
+    by = str(expected.pop("by"))
+    found = _run_ours(folder, mel_TF, ids_L, expected)
+    stages = tuple(
+        Stage(name, float(np.abs(value).max()), float(np.abs(value - found[name]).max()))
+        for name, value in expected.items()
+    )
+    rounded = cfg.dtype != "float32" and not cfg.lora.rank
+    return Verification(by, MERGED_TOLERANCE if rounded else TOLERANCE, stages)
+
+
+def _run_reference(source: Path, folder: Path, mel_TF: np.ndarray, ids_L: np.ndarray, by: str) -> dict:
+    with tempfile.TemporaryDirectory(prefix="osum_verify_") as temp:
+        given, output = Path(temp) / "input.npz", Path(temp) / "output.npz"
+        np.savez(given, mel_TF=mel_TF, ids_L=ids_L)
+        command = [sys.executable, "-m", "ckpt_convert.reference", str(source), str(folder / CONFIG)]
+        command += [str(given), str(output), by]
+        paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            hint = "; it needs transformers with torch or mindnlp" if "ModuleNotFoundError" in last else ""
+            raise UserError(f"{source}: the reference could not run ({last[:300]}){hint}")
+        with np.load(output) as results:
+            return {name: results[name] for name in results.files}
+
+
+def _run_ours(
+    folder: str | Path, mel_TF: np.ndarray, ids_L: np.ndarray, wanted: dict
+) -> dict[str, np.ndarray]:
+    """The same stages by our cells, eagerly."""
+    import mindspore as ms
+    from mindspore import Tensor, ops
+
+    from mindspore_osum.models.ops import segment_causal_mask
+
+    model = load_folder(folder, dtype="float32")
+    model.set_train(False)
+    out = {}
+    frames = Tensor([mel_TF.shape[0]], ms.int32)
+    speech = None
+    if "encoder" in wanted:
+        out["encoder"] = model.encoder(Tensor(mel_TF[None]), frames)[0][0]
+    if "speech" in wanted:
+        speech, _ = model.encode_speech(Tensor(mel_TF[None]), frames)
+        out["speech"] = speech[0]
+    if "logits" in wanted:
+        x_1LD = _embed(model, ids_L, speech)
+        length = x_1LD.shape[1]
+        positions = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
+        mask = segment_causal_mask(Tensor(np.ones((1, length), np.int32)))
+        out["logits"] = model.decoder.logits(model.decoder(x_1LD, positions, mask))[0]
+    return {name: value.asnumpy() for name, value in out.items()}
+
+
+def _embed(model, ids_L: np.ndarray, speech):
+    """Input embeddings of [first half of the text; begin; speech; end; second half], or of the text alone."""
+    import mindspore as ms
+    from mindspore import Tensor
+
+    if speech is None:
+        return model.decoder.embed(Tensor(ids_L[None], ms.int32))
+    half, z = len(ids_L) // 2, speech.shape[1]
+    row_L = np.array([*[-1] * half, 0, *range(2, 2 + z), 1, *[-1] * (len(ids_L) - half)], np.int32)
+    id_L = np.zeros_like(row_L)
+    id_L[row_L < 0] = ids_L
+    return model.embed(Tensor(id_L[None]), Tensor(row_L[None]), speech)

@@ -1,0 +1,151 @@
+"""The test set of an evaluation: what is asked about which utterance, and what cannot be asked or scored."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mindspore_osum.data.manifest import TEXT_TASKS, Utterance, read_manifest
+from mindspore_osum.errors import UserError
+from mindspore_osum.evaluation.predictions import Place, Prediction
+from mindspore_osum.evaluation.requests import Pools, published_pools, read_pools, request_of
+from mindspore_osum.evaluation.run import Question
+from mindspore_osum.evaluation.scoring import SCORINGS, Case
+from mindspore_osum.evaluation.tokens import score_tokens
+from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS, tags_of
+
+Problems = dict[str, list[str]]  # kind -> one line for each
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """The utterances of a manifest and the questions about them.
+
+    Attributes
+    ----------
+    utterances : those asked about, in the order of the manifest.
+    questions : one for each utterance and way of asking.
+    modes : ways of asking, "fixed" and "natural".
+    keys : of all usable utterances, also of those beyond the limit.
+    digest : of all recordings a model could be shown; references may be mended without changing it.
+    problems : malformed_lines, duplicate_keys, unusable_lines, without_request (none known in words),
+        empty_references, labels_outside_set (neither can be scored).
+    """
+
+    utterances: tuple[Utterance, ...]
+    questions: tuple[Question, ...]
+    modes: Sequence[str]
+    keys: frozenset[str]
+    digest: str
+    problems: Problems
+
+    def join(
+        self, predictions: Sequence[Prediction], failed: Mapping[Place, str]
+    ) -> tuple[dict[str, list[Case]], Problems]:
+        """Pair utterances and answers; `failed` says why there is none.
+
+        Returns
+        -------
+        The cases of each way of asking, and the problems: missing_predictions, duplicate_predictions (the first
+        counts), unknown_predictions (of no utterance of the set), cut_answers (no end within the limit).
+        """
+        asked = {q.place: q for q in self.questions}
+        cases: dict[str, list[Case]] = {mode: [] for mode in self.modes}
+        seen, twice, unknown, cut = set(), [], [], []
+        for prediction in predictions:
+            name = f"{prediction.key} ({prediction.prompts})"
+            if prediction.key not in self.keys:
+                unknown.append(name)
+            elif prediction.place in seen:
+                twice.append(name)
+            elif question := asked.get(prediction.place):  # else: beyond the limit, or asked in another way
+                seen.add(prediction.place)
+                cases[prediction.prompts].append(Case(question.utterance, prediction, question.request))
+                cut += [name] if prediction.cut else []
+        missing = [f"{q.utterance.where}: {failed.get(q.place, f'{q.utterance.key} ({q.prompts})')}"
+                   for q in asked.values() if q.place not in seen]
+        return cases, {"missing_predictions": missing, "duplicate_predictions": twice,
+                       "unknown_predictions": unknown, "cut_answers": cut}
+
+
+def read_eval_set(manifest: str, modes: Sequence[str], requests: str | None = None, limit: int | None = None) -> EvalSet:
+    """Read a manifest for an evaluation.
+
+    Parameters
+    ----------
+    manifest : published jsonl with recordings; see `data.manifest`
+    modes : ways of asking
+    requests : file of natural requests (see `requests.read_pools`); by default the published ones
+    limit : use only so many utterances, from the beginning
+
+    Raises
+    ------
+    UserError : no usable line, or an impossible requests file.
+    """
+    pools = read_pools(requests) if requests else published_pools()
+    read, broken = read_manifest(manifest)
+    unusable = {u.key: why for u in read if (why := _unusable(u))}
+    usable = [u for u in read if u.key not in unusable]
+    if not usable:
+        raise UserError(f"{manifest}: no usable line; the first problem: {next(iter(unusable.values()))}")
+    chosen = usable[:limit]
+    questions, unasked = _questions(chosen, modes, pools)
+    twice = [line for line in broken if "there twice" in line]
+    problems = {
+        "malformed_lines": [line for line in broken if line not in twice],
+        "duplicate_keys": twice,
+        "unusable_lines": list(unusable.values()),
+        "without_request": unasked,
+        "empty_references": [f"{u.where}: {u.txt!r} holds nothing to compare" for u in chosen if _empty(u)],
+        "labels_outside_set": [line for u in chosen for line in _bad_labels(u)],
+    }
+    return EvalSet(tuple(chosen), tuple(questions), modes, frozenset(u.key for u in usable), _digest(usable), problems)
+
+
+def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Pools) -> tuple[list[Question], list[str]]:
+    questions, unasked = [], []
+    for utterance in utterances:
+        for mode in modes:
+            request = request_of(utterance, mode, pools)
+            if request is None:
+                unasked.append(f"{utterance.where}: no natural request for {utterance.task}; add extra.request, "
+                               "or --requests FILE")
+            else:
+                questions.append(Question(utterance, mode, request))
+    return questions, unasked
+
+
+def _unusable(utterance: Utterance) -> str | None:
+    if utterance.task in (*TEXT_TASKS, INTENT_KEY):
+        return f"{utterance.where}: task {utterance.task} has no recording, which an evaluation needs"
+    try:
+        tags_of(utterance.task)
+    except UserError as error:
+        return f"{utterance.where}: {error}"
+    if utterance.extra.get("scoring", SCORINGS[0]) not in SCORINGS:
+        return f"{utterance.where}: extra.scoring {utterance.extra['scoring']!r} is not one of {', '.join(SCORINGS)}"
+    return None
+
+
+def _empty(utterance: Utterance) -> bool:
+    case = _case(utterance)
+    if "asr" in case.tags and not score_tokens(case.reference.text):
+        return True
+    return "chat" in case.tags and not any(score_tokens(a) for a in case.accepted)
+
+
+def _bad_labels(utterance: Utterance) -> Iterable[str]:
+    case = _case(utterance)
+    for labels in (LABEL_SETS[tag] for tag in case.tags if tag in LABEL_SETS):
+        if labels.field not in case.reference.labels:
+            yield (f"{utterance.where}: no {labels.field} in {utterance.txt!r}; expected one of "
+                   f"{', '.join(labels.values)}")
+
+
+def _case(utterance: Utterance) -> Case:
+    return Case(utterance, Prediction(utterance.key, "", ""))
+
+
+def _digest(utterances: Iterable[Utterance]) -> str:
+    shown = sorted(json.dumps([u.key, u.wav, u.start, u.end, u.task]) for u in utterances)
+    return hashlib.sha256("\n".join(shown).encode()).hexdigest()

@@ -1,0 +1,40 @@
+"""Putting the cases of an evaluation before a language model, and the verdicts into its numbers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mindspore_osum.evaluation.endpoint import Endpoint
+from mindspore_osum.evaluation.llm_judge import Matter, chat_matter, instruction_matter, judge
+from mindspore_osum.evaluation.measure import chat_judgement, group, llm_ifr
+from mindspore_osum.evaluation.requests import NATURAL
+from mindspore_osum.evaluation.scoring import Case
+
+
+def add_judgements(endpoint: Endpoint, cases: Mapping[str, Sequence[Case]], result: dict, folder: Path) -> list[str]:
+    """Judge and write into `result`: "ifr" of natural prompts, and the score of every task with replies.
+
+    Returns one line for each verdict that is missing. Verdicts are kept in `folder`.
+    """
+    instructions = list(cases.get(NATURAL, ()))
+    chats = [c for mine in cases.values() for c in mine if "chat" in c.tags]
+    asked = [c for c in chats if _question(c)]
+    matters: list[Matter] = [instruction_matter(c.request, c.prediction.raw) for c in instructions]
+    matters += [chat_matter(_question(c), c.accepted[0], c.answer.answer or "") for c in asked]
+    troubles: list[str] = []
+    verdicts = judge(endpoint, matters, folder, troubles.append)
+    followed = {c.prediction.place: v for c, v in zip(instructions, verdicts)}
+    scored = {c.prediction.place: v for c, v in zip(asked, verdicts[len(instructions) :])}
+    if instructions:
+        result["ifr"] |= llm_ifr(instructions, followed, endpoint.model)
+    for mode, mine in cases.items():
+        for task, some in group(c for c in mine if "chat" in c.tags).items():
+            result[mode][task] |= chat_judgement(some, scored, endpoint.model)
+    silent = [f"{c.utterance.where}: extra.question is missing: replies are judged by their question"
+              for c in chats if not _question(c)]
+    return silent + troubles
+
+
+def _question(case: Case) -> str:
+    """What was asked in the recording, as text."""
+    question = case.utterance.extra.get("question")
+    return question if isinstance(question, str) else ""

@@ -1,0 +1,157 @@
+"""A language model as judge: instruction following, and replies on a scale of 1 to 10.
+
+Sources: paper 000, section 3.4 (IFR judged by DeepSeek-V3 from instruction and response); paper 003, STTC (AirBench's
+protocol: question, real answer and given answer, both scored from 1 to 10). The prompts are in judge_prompts.yaml.
+
+Notable choices
+- A verdict is kept as soon as it is given (verdicts.jsonl): a repeated run asks only for what is missing.
+- It is kept under a hash of the judge's model and the whole prompt: another answer or judge is asked anew.
+- A reply without a verdict is asked for again; what is missing then stays missing, and no rate is made of the rest.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.evaluation.endpoint import Endpoint, Unavailable
+
+CACHE = "verdicts.jsonl"
+JOBS = 4  # requests under way at once
+ASKS = 3  # times a question is put until its reply holds a verdict
+GIVE_UP = 8  # questions in a row without a verdict: the judge is taken for gone
+
+
+@dataclass(frozen=True)
+class Matter:
+    """One thing to be judged: the prompt, and how its reply is read (ValueError if it holds no verdict)."""
+
+    prompt: str
+    read: Callable[[str], dict]
+
+    def id(self, model: str) -> str:
+        """Name of the verdict in the cache."""
+        return hashlib.sha256(f"{model}\n{self.prompt}".encode()).hexdigest()
+
+
+def instruction_matter(request: str, answer: str) -> Matter:
+    """Whether `answer` follows `request`; the verdict is {"followed": bool}."""
+    return Matter(_prompts()["instruction"].format(request=request, answer=answer or "(nothing)"), _followed)
+
+
+def chat_matter(question: str, reference: str, answer: str) -> Matter:
+    """How good a real and a given answer are; the verdict is {"answer_1": real's score, "answer_2": given's}."""
+    filled = _prompts()["chat"].format(question=question, reference=reference, answer=answer or "(nothing)")
+    return Matter(filled, _scores)
+
+
+def judge(endpoint: Endpoint, matters: Sequence[Matter], folder: Path, note: Callable[[str], None]):
+    """Return the verdict on each matter, None where there is none; `note` is told of troubles.
+
+    Raises
+    ------
+    UserError : the server refuses to serve, or the cache is damaged.
+    """
+    path = folder / CACHE
+    known = _read_cache(path)
+    names = [m.id(endpoint.model) for m in matters]
+    todo = {name: m for name, m in zip(names, matters) if name not in known}
+    missed = 0
+    with open(path, "a", encoding="utf-8") as file, ThreadPoolExecutor(JOBS) as pool:
+        for name, verdict, trouble in _ask_all(pool, endpoint, todo):
+            missed = 0 if verdict else missed + 1
+            if verdict:
+                known[name] = verdict
+                file.write(json.dumps({"id": name, "judge": endpoint.model, "verdict": verdict}) + "\n")
+                file.flush()
+                continue
+            note(f"no verdict from the judge: {trouble}")
+            if missed == GIVE_UP:
+                pool.shutdown(wait=False, cancel_futures=True)
+                note("the judge is given up for now; the same command asks for the rest")
+                break
+    return [known.get(name) for name in names]
+
+
+def agreement(first: Sequence[bool], second: Sequence[bool]) -> dict:
+    """Return the share of equal verdicts of two judges, and Cohen's kappa (1960); None where it is undefined."""
+    n = len(first)
+    if not n:
+        return {"agreement": None, "kappa": None}
+    equal = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    yes_1, yes_2 = sum(first) / n, sum(second) / n
+    chance = yes_1 * yes_2 + (1 - yes_1) * (1 - yes_2)
+    return {"agreement": equal, "kappa": (equal - chance) / (1 - chance) if chance < 1 else None}
+
+
+@lru_cache(maxsize=1)
+def _prompts() -> dict[str, str]:
+    import yaml
+
+    return yaml.safe_load(Path(__file__).with_name("judge_prompts.yaml").read_text("utf-8"))
+
+
+def _ask_all(pool, endpoint: Endpoint, todo: Mapping[str, Matter]) -> Iterator[tuple[str, dict | None, str]]:
+    futures = [(name, pool.submit(_ask, endpoint, matter)) for name, matter in todo.items()]
+    for name, future in futures:
+        try:
+            verdict, trouble = future.result()
+        except UserError:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        yield name, verdict, trouble
+
+
+def _ask(endpoint: Endpoint, matter: Matter) -> tuple[dict | None, str]:
+    reply = ""
+    for _ in range(ASKS):
+        try:
+            reply = endpoint.ask(matter.prompt)
+            return matter.read(reply), ""
+        except Unavailable as error:
+            return None, str(error)
+        except ValueError:
+            continue
+    return None, f"no verdict in {' '.join(reply.split())[:100]!r}"
+
+
+def _read_cache(path: Path) -> dict[str, dict]:
+    if not path.exists():
+        return {}
+    with open(path, "rb+") as file:  # what follows the last line end was torn by a kill
+        data = file.read()
+        file.truncate(data.rfind(b"\n") + 1)
+    try:
+        entries = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        return {entry["id"]: entry["verdict"] for entry in entries}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged; delete it, and the judge is asked again") from None
+
+
+def _object_in(reply: str) -> dict:
+    match = re.search(r"\{[^{}]*\}", reply)
+    values = json.loads(match[0]) if match else None
+    if not isinstance(values, dict):
+        raise ValueError("no JSON object")
+    return values
+
+
+def _followed(reply: str) -> dict:
+    followed = _object_in(reply).get("followed")
+    if not isinstance(followed, bool):
+        raise ValueError("neither true nor false")
+    return {"followed": followed}
+
+
+def _scores(reply: str) -> dict:
+    values = _object_in(reply)
+    scores = {name: values.get(name) for name in ("answer_1", "answer_2")}
+    for score in scores.values():
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 1 <= score <= 10:
+            raise ValueError("not from 1 to 10")
+    return scores

@@ -1,0 +1,117 @@
+"""All numbers of an evaluation, as metrics.json holds them.
+
+    {"fixed": {"asr": {"wer": ...}, "sgc": {"accuracy": ...}}, "natural": {...},
+     "ifr": {"rule": ..., "llm": ...}, "difference": {...}, "sets": {...}, "speed": {...}, "counts": {...}, "run": {...}}
+
+Rates are fractions. Section by section: docs/EVALUATION.md.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from mindspore_osum.evaluation.bootstrap import ratio_interval
+from mindspore_osum.evaluation.compare import compare_prompts
+from mindspore_osum.evaluation.llm_judge import agreement
+from mindspore_osum.evaluation.predictions import Place, Prediction
+from mindspore_osum.evaluation.requests import FIXED, NATURAL
+from mindspore_osum.evaluation.rule_judge import fault
+from mindspore_osum.evaluation.scoring import Case, score_task, task_name
+
+Verdicts = Mapping[Place, dict | None]  # of a judge, by prompts and key
+
+
+def group(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """Sort cases by task."""
+    out: dict[str, list[Case]] = {}
+    for case in sorted(cases, key=lambda c: c.utterance.key):
+        out.setdefault(task_name(case.utterance), []).append(case)
+    return dict(sorted(out.items()))
+
+
+def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
+    """Score everything that needs no judge.
+
+    Parameters
+    ----------
+    cases : prompts ("fixed", "natural") -> the answered utterances
+    """
+    out: dict = {mode: {name: score_task(some) for name, some in group(mine).items()} for mode, mine in cases.items()}
+    if mine := cases.get(NATURAL):
+        out["ifr"] = rule_ifr(mine)
+    if len(cases) == 2:
+        first, second = group(cases[FIXED]), group(cases[NATURAL])
+        pairs = {name: compare_prompts(first[name], second[name]) for name in first if name in second}
+        out["difference"] = {name: result for name, result in pairs.items() if result}
+    out["sets"] = _by_set(cases)
+    out["speed"] = _speed([c.prediction for mine in cases.values() for c in mine])
+    return out
+
+
+def rule_ifr(cases: Sequence[Case]) -> dict:
+    """Instruction following by rule: ``rule``, its 95% interval, per task, and why answers did not follow."""
+    cases = sorted(cases, key=lambda c: c.utterance.key)
+    faults = [fault(c.answer, c.tags) for c in cases]
+    followed_N2 = np.array([(f is None, 1) for f in faults])
+    by_task: dict[str, list[bool]] = {}
+    for case, reason in zip(cases, faults):
+        by_task.setdefault(task_name(case.utterance), []).append(reason is None)
+    return {
+        "rule": float(followed_N2[:, 0].mean()),
+        "rule_interval": ratio_interval(followed_N2),
+        "by_task": {name: float(np.mean(some)) for name, some in sorted(by_task.items())},
+        "faults": dict(sorted(Counter(f for f in faults if f).items())),
+        "items": len(cases),
+    }
+
+
+def llm_ifr(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
+    """Instruction following by a language model: ``llm`` is None as long as a verdict is missing."""
+    cases = sorted(cases, key=lambda c: c.utterance.key)
+    given = [(c, verdicts.get(c.prediction.place)) for c in cases]
+    judged = [(c, bool(v["followed"])) for c, v in given if v]
+    missing = len(cases) - len(judged)
+    out = {"llm": None, "llm_interval": None, "judge": model, "missing_verdicts": missing}
+    if not missing:
+        followed_N2 = np.array([(yes, 1) for _, yes in judged])
+        out |= {"llm": float(followed_N2[:, 0].mean()), "llm_interval": ratio_interval(followed_N2)}
+    by_rule = [fault(c.answer, c.tags) is None for c, _ in judged]
+    return out | agreement(by_rule, [yes for _, yes in judged])
+
+
+def chat_judgement(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
+    """Replies from 1 to 10: mean ``judge_score`` beside that of the real answers; None while a verdict is missing."""
+    given = [verdicts.get(c.prediction.place) for c in sorted(cases, key=lambda c: c.utterance.key)]
+    judged = [v for v in given if v]
+    out = {"judge_score": None, "judge_score_interval": None, "judge_reference_score": None, "judge": model,
+           "missing_verdicts": len(given) - len(judged)}
+    if judged and len(judged) == len(given):
+        scores_N2 = np.array([(v["answer_2"], 1) for v in judged])
+        out |= {
+            "judge_score": float(scores_N2[:, 0].mean()),
+            "judge_score_interval": ratio_interval(scores_N2),
+            "judge_reference_score": float(np.mean([v["answer_1"] for v in judged])),
+        }
+    return out
+
+
+def _by_set(cases: Mapping[str, Sequence[Case]]) -> dict:
+    out: dict = {}
+    for mode, mine in cases.items():
+        sets: dict[str, list[Case]] = {}
+        for case in mine:
+            name = case.utterance.extra.get("dataset")
+            if isinstance(name, str) and name:
+                sets.setdefault(name, []).append(case)
+        for name, some in sorted(sets.items()):
+            out.setdefault(name, {})[mode] = {task: score_task(them) for task, them in group(some).items()}
+    return out
+
+
+def _speed(predictions: Sequence[Prediction]) -> dict:
+    """Real-time factor: seconds of computing per second of audio, over answers whose time is known."""
+    timed = [p for p in predictions if p.seconds and p.compute_seconds is not None]
+    audio, spent = sum(p.seconds for p in timed), sum(p.compute_seconds for p in timed)
+    return {"rtf": spent / audio if audio else None, "audio_seconds": audio, "compute_seconds": spent,
+            "answers": len(timed)}

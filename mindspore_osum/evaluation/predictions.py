@@ -1,0 +1,118 @@
+"""The answers of a model to a manifest: predictions.jsonl, and the run that fills it.
+
+One JSON object a line: {"key", "prompts", "raw", "task", "request", "seconds", "compute_seconds", "cut"}.
+
+Notable choices
+- Lines are appended batch by batch. A run that was killed is taken up where it stopped (a torn last line is
+  cut off); settings.json beside the file says what the answers were made with, and other settings are refused.
+- Only the raw answer is kept: reading and scoring it can be repeated without the model.
+- A recording that cannot be answered has no line: it is reported, and tried again by the next run.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+
+FILE, SETTINGS = "predictions.jsonl", "settings.json"
+Place = tuple[str, str]  # prompts, key
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer: `seconds` of audio, `compute_seconds` its share of its batch's time (None: not known)."""
+
+    key: str
+    prompts: str
+    raw: str
+    task: str = ""
+    request: str | None = None
+    seconds: float | None = None
+    compute_seconds: float | None = None
+    cut: bool = False  # it has no end within the limit of tokens
+
+    @property
+    def place(self) -> Place:
+        """What the prediction is of."""
+        return self.prompts, self.key
+
+
+def read_predictions(path: str | os.PathLike) -> list[Prediction]:
+    """Read a predictions file; unknown fields are ignored, `prompts` is "fixed" when absent.
+
+    Raises
+    ------
+    UserError : the file cannot be read, or a line is no object with the texts "key" and "raw".
+    """
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the predictions ({error.strerror})") from None
+    return [_parse(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
+
+
+def append_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
+    """Add answers to the folder's file; they are on disk when this returns."""
+    lines = (json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in predictions)
+    with open(folder / FILE, "ab") as file:
+        file.write("".join(lines).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def open_run(folder: Path, settings: dict) -> list[Prediction]:
+    """Begin or take up a run in `folder`; returns what is answered already.
+
+    Raises
+    ------
+    UserError : the folder's answers were made with other settings, or it cannot be written.
+    """
+    known, path = folder / SETTINGS, folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if known.exists():
+            _check_settings(known, settings)
+        elif path.exists():
+            raise UserError(f"{folder}: has {FILE} but no {SETTINGS}; choose another --output, or score that "
+                            f"file with --predictions {path}")
+        else:
+            write_text(known, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        if not path.exists():
+            return []
+        with open(path, "rb+") as file:  # what follows the last line end was torn by a kill
+            file.truncate(file.read().rfind(b"\n") + 1)
+        return read_predictions(path)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the evaluation there ({error.strerror})") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is never seen half-written."""
+    temp = path.with_name(f".{path.name}.partial")
+    temp.write_text(text, encoding="utf-8")
+    os.replace(temp, path)
+
+
+def _parse(line: bytes, where: str) -> Prediction:
+    try:
+        values = json.loads(line.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise UserError(f"{where}: not a JSON object in UTF-8") from None
+    if not isinstance(values, dict) or not all(isinstance(values.get(f), str) for f in ("key", "raw")):
+        raise UserError(f"{where}: expected an object with the texts 'key' and 'raw'")
+    fields = {f: values[f] for f in Prediction.__dataclass_fields__ if values.get(f) is not None}
+    return Prediction(**{"prompts": "fixed"} | fields)
+
+
+def _check_settings(path: Path, settings: dict) -> None:
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise UserError(f"{path}: damaged; delete the folder or choose another --output") from None
+    for name, value in settings.items():
+        if not isinstance(known, dict) or known.get(name) != value:
+            raise UserError(f"{path.parent}: holds an evaluation with another {name}; choose another --output,"
+                            " or delete the folder to start afresh")

@@ -1,0 +1,118 @@
+"""Scores of free text: spoken question answering by containment, translation by ROUGE-L and BLEU.
+
+All compare scoring tokens (see tokens.py): case, width and punctuation do not count, Chinese is compared
+character by character. Values are fractions. BLEU by other tokenizations (sacreBLEU's 13a) is close to it.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from mindspore_osum.evaluation.bootstrap import ratio_interval
+from mindspore_osum.evaluation.tokens import score_tokens
+
+_ARTICLES = {"A", "AN", "THE"}  # dropped as in TriviaQA's own scorer (Joshi et al. 2017)
+_NUMBERS = (
+    "ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "TEN", "ELEVEN", "TWELVE",
+    "THIRTEEN", "FOURTEEN", "FIFTEEN", "SIXTEEN", "SEVENTEEN", "EIGHTEEN", "NINETEEN", "TWENTY",
+)  # fmt: skip
+_DIGITS = {word: str(n) for n, word in enumerate(_NUMBERS)}
+MAX_NGRAM = 4
+
+
+def contains_answer(reply: str, answers: Sequence[str]) -> bool:
+    """Whether one of the accepted answers stands in the reply, as whole words in a row.
+
+    English articles are ignored; number words up to twenty equal their digits. An answer without any token is
+    contained in nothing. Source: accuracy on LLaMA Questions, TriviaQA and Web Questions (paper 000, Table 4),
+    whose scorer is not published.
+    """
+    said = _answer_tokens(reply)
+    for answer in answers:
+        wanted = _answer_tokens(answer)
+        if wanted and any(said[i : i + len(wanted)] == wanted for i in range(len(said) - len(wanted) + 1)):
+            return True
+    return False
+
+
+def answer_columns(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return rightness (1 or 0) and 1 for each reply, (N, 2); the accuracy is the ratio of their sums."""
+    pairs = zip(replies, answers, strict=True)
+    return np.array([(contains_answer(reply, accepted), 1) for reply, accepted in pairs]).reshape(-1, 2)
+
+
+def answer_scores(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> dict:
+    """Score replies to questions: ``accuracy`` by `contains_answer`, its 95% bootstrap interval, ``items``."""
+    right_N2 = answer_columns(replies, answers)
+    return {
+        "accuracy": float(right_N2[:, 0].mean()) if len(right_N2) else None,
+        "accuracy_interval": ratio_interval(right_N2),
+        "items": len(right_N2),
+    }
+
+
+def rouge_l(hypothesis: str, references: Sequence[str]) -> float:
+    """ROUGE-L F1 (Lin 2004): harmonic mean of LCS/hypothesis and LCS/reference; of the best reference."""
+    hyp = score_tokens(hypothesis)
+    return max(_rouge_l(hyp, score_tokens(r)) for r in references)
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float | None:
+    """Corpus BLEU-4 (Papineni et al. 2002), unsmoothed; brevity penalty against the closest reference length.
+
+    None without a hypothesis; 0 if n-grams of some order never match.
+    """
+    matches, totals = [0] * MAX_NGRAM, [0] * MAX_NGRAM
+    length = closest = 0
+    for hypothesis, accepted in zip(hypotheses, references, strict=True):
+        hyp, refs = score_tokens(hypothesis), [score_tokens(r) for r in accepted]
+        length += len(hyp)
+        closest += min((abs(len(r) - len(hyp)), len(r)) for r in refs)[1]
+        for n in range(1, MAX_NGRAM + 1):
+            most: Counter = Counter()
+            for r in refs:
+                most |= _ngrams(r, n)
+            matches[n - 1] += (_ngrams(hyp, n) & most).total()
+            totals[n - 1] += max(len(hyp) - n + 1, 0)
+    if not hypotheses:
+        return None
+    if not all(matches):
+        return 0.0
+    precision = math.exp(sum(math.log(m / t) for m, t in zip(matches, totals)) / MAX_NGRAM)
+    return precision * min(1.0, math.exp(1 - closest / length))
+
+
+def translation_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict:
+    """Score translations: mean ``rouge_l`` and its 95% bootstrap interval, corpus ``bleu``, ``items``."""
+    scores_N = np.array([rouge_l(h, r) for h, r in zip(hypotheses, references, strict=True)])
+    return {
+        "rouge_l": float(scores_N.mean()) if len(scores_N) else None,
+        "rouge_l_interval": ratio_interval(np.stack([scores_N, np.ones(len(scores_N))], axis=1)),
+        "bleu": bleu(hypotheses, references),
+        "items": len(scores_N),
+    }
+
+
+def _answer_tokens(text: str) -> list[str]:
+    return [_DIGITS.get(t, t) for t in score_tokens(text) if t not in _ARTICLES]
+
+
+def _rouge_l(hyp: list[str], ref: list[str]) -> float:
+    common = _common_subsequence(hyp, ref)
+    return 2 * common / (len(hyp) + len(ref)) if common else 0.0
+
+
+def _common_subsequence(a: list[str], b: list[str]) -> int:
+    """Length of the longest common subsequence."""
+    row = [0] * (len(b) + 1)
+    for x in a:
+        diagonal = 0
+        for j, y in enumerate(b, 1):
+            diagonal, row[j] = row[j], diagonal + 1 if x == y else max(row[j], row[j - 1])
+    return row[-1]
+
+
+def _ngrams(tokens: list[str], n: int) -> Counter:
+    return Counter(zip(*(tokens[i:] for i in range(n))))

@@ -1,0 +1,95 @@
+"""What a model is asked in an evaluation: the task's tags ("fixed") or a sentence ("natural").
+
+Paper 000, section 4.4: the same recordings under fixed instructions (FI) and natural language (NL).
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mindspore_osum.data.manifest import Utterance, read_manifest
+from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, tags_of, task_key, write_tags
+from mindspore_osum.text.prompts import task_requests
+
+FIXED, NATURAL = "fixed", "natural"
+Pools = Mapping[tuple[str, ...], Sequence[str]]  # tags of a task -> requests
+
+
+def published_pools() -> Pools:
+    """Return the requests of the released inference scripts (`text/prompts.yaml`)."""
+    return {task.tags: task_requests(abbr) for abbr, task in TASKS.items()}
+
+
+def read_pools(path: str) -> Pools:
+    """Read requests from a file.
+
+    Parameters
+    ----------
+    path : YAML with a list of requests per task (abbreviation or published key), or a .jsonl manifest of
+        <INTENT_CLASSIFICATION> examples, whose extra.intent is the request and whose txt the tags it asks for
+
+    Raises
+    ------
+    UserError : not readable, not of that form, or an unknown task.
+    """
+    if path.endswith(".jsonl"):
+        return _from_intents(path)
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the requests ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path}: broken YAML; expected a list of requests per task, 'asr: [...]'") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a list of requests per task, 'asr: [...]'")
+    pools = {}
+    for task, requests in values.items():
+        if not (isinstance(requests, list) and requests and all(_is_text(r) for r in requests)):
+            raise UserError(f"{path}: {task}: expected a list of requests that are not empty")
+        pools[tags_of(_task(path, str(task)))] = requests
+    return pools
+
+
+def request_of(utterance: Utterance, prompts: str, pools: Pools) -> str | None:
+    """Return what to ask about an utterance; None if no natural request of its task is known.
+
+    The request of the manifest (extra.request) comes first. Otherwise a hash of the key chooses from the pool, so
+    that the choice depends on neither order nor limit.
+    """
+    tags = tags_of(utterance.task)
+    if prompts == FIXED:
+        return write_tags(tags)
+    if _is_text(own := utterance.extra.get("request")):
+        return own
+    pool = pools.get(tags)
+    if not pool:
+        return None
+    digest = hashlib.sha256(utterance.key.encode()).digest()
+    return pool[int.from_bytes(digest[:8], "big") % len(pool)]
+
+
+def _from_intents(path: str) -> Pools:
+    keys = {write_tags(tags_of(key)): key for key in TASK_KEYS}
+    pools: dict[tuple[str, ...], list[str]] = {}
+    for utterance in read_manifest(path, strict=True)[0]:
+        words = utterance.extra.get("intent")
+        if utterance.task != INTENT_KEY or not _is_text(words):
+            raise UserError(f"{utterance.where}: expected task {INTENT_KEY} and the request in extra.intent")
+        if utterance.txt not in keys:
+            raise UserError(f"{utterance.where}: {utterance.txt!r} are not the tags of a task")
+        pools.setdefault(tags_of(keys[utterance.txt]), []).append(words)
+    return pools
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _task(path: str, task: str) -> str:
+    try:
+        return task_key(task)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -1,0 +1,31 @@
+"""Instruction following by rule: does the answer do what was asked, in the notation the model was taught?
+
+    IFR = answers that match the requested task / answers          (paper 000, equation 6)
+
+An answer follows its request if it begins with exactly the tags of the task and brings what each tag announces
+and nothing else: a transcript for <asr>, word times for <align>, a label of the set for <gender> and its like, a
+reply for <chat>. Whether the transcript or the label is right is measured elsewhere.
+"""
+
+from collections.abc import Sequence
+
+from mindspore_osum.evaluation.tokens import score_tokens
+from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer
+
+
+def fault(answer: ParsedAnswer, tags: Sequence[str]) -> str | None:
+    """Return why an answer does not follow a request for `tags`, None if it does."""
+    if tuple(answer.tags) != tuple(tags):
+        return "other tags"
+    announced = {LABEL_SETS[tag].field for tag in tags if tag in LABEL_SETS}
+    if missing := announced - answer.labels.keys():
+        return f"no {min(missing)} label"
+    if surplus := answer.labels.keys() - announced:
+        return f"unasked {min(surplus)} label"
+    if "align" in tags and not answer.words:
+        return "no word times"
+    if "chat" in tags and not score_tokens(answer.answer or ""):
+        return "no reply"
+    if "asr" in tags and not score_tokens(answer.text):
+        return "no transcript"
+    return "unreadable tags or labels" if answer.unknown else None

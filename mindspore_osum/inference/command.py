@@ -1,0 +1,184 @@
+"""`osum infer`: recordings in, one JSON object a line (or a table for people) out.
+
+Notable choices
+- Standard output holds results and nothing else: while the model runs, file descriptor 1 leads to standard
+  error, so that no library can write between them.
+- A recording that fails is a line with `error`; the rest is answered, and the exit status is 1.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+
+BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "tiny"
+# MindSpore and CANN log to standard output and error by default; these are read when they are imported
+QUIET = {"GLOG_v": "3", "ASCEND_GLOBAL_LOG_LEVEL": "3", "ASCEND_SLOG_PRINT_TO_STDOUT": "0"}
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum infer` and scripts/infer.py."""
+    from mindspore_osum.inference.sampling import Sampling
+
+    default = Sampling()
+    parser.add_argument("audio", nargs="*", help="recordings: wav, flac, ogg, opus or mp3")
+    parser.add_argument(
+        "--manifest", metavar="FILE.jsonl", help="more recordings: lines of key, wav, txt, task"
+    )
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument(
+        "--task", help="asr (default), srwt, ved, ser, ssr, sgc, sap, sttc, or a published key"
+    )
+    asked.add_argument("--instruction", metavar="WORDS", help="the request in your own words")
+    parser.add_argument(
+        "--model", default=str(BUNDLED), metavar="DIR", help="model folder (default: the bundled one)"
+    )
+    parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="recordings at a time (default 8)"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the JSON lines there instead of standard output"
+    )
+    parser.add_argument("--table", action="store_true", help="print a table to read instead of JSON lines")
+    for name, what in (
+        ("max_new_tokens", "longest answer, in tokens"),
+        ("repetition_penalty", "above 1: generated tokens become less likely"),
+        ("temperature", "0: always the best token; above: draw"),
+        ("top_k", "draw among the k best; 0: all"),
+        ("top_p", "draw among the best that hold this probability"),
+        ("seed", "of the draws"),
+    ):
+        value = getattr(default, name)
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(value),
+            default=value,
+            metavar="N",
+            help=f"{what} (default {value})",
+        )
+
+
+def run(args) -> int:
+    """Answer; 0, or 1 if a recording failed (or a `UserError` for what concerns all of them)."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from mindspore_osum.inference.engine import make_request
+    from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.inference.table import table
+
+    sampling = Sampling(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Sampling)})
+    request = make_request(args.task, args.instruction)  # refused before the model is loaded
+    sources, problems = _sources(args)
+    with _clean_stdout() as stdout, _json_lines(args, stdout) as write:
+        shown = []
+        for source, result in _results(args, sources, sampling):
+            write(json.dumps(_line(source, result), ensure_ascii=False))
+            if result.error:
+                problems.append(result.error)
+            if args.table:
+                shown.append((source, result))
+        if args.table:
+            print(table(shown, request), file=stdout, flush=True)
+    if problems:
+        print(
+            f"osum: {len(problems)} of {len(sources)} recordings failed:",
+            *problems,
+            sep="\n  ",
+            file=sys.stderr,
+        )
+    return 1 if problems else 0
+
+
+def _sources(args) -> tuple[list, list[str]]:
+    """Paths and manifest lines, and what was wrong in the manifest."""
+    sources, problems = list(args.audio), []
+    if args.manifest:
+        from mindspore_osum.data.manifest import read_manifest
+
+        utterances, problems = read_manifest(args.manifest)
+        sources += utterances
+    if not sources:
+        raise UserError("no recordings: give files, or --manifest FILE.jsonl")
+    return sources, problems
+
+
+def _results(args, sources: list, sampling) -> Iterator[tuple]:
+    """(source, result) in order, with progress on standard error."""
+    print(f"osum: loading {args.model}", file=sys.stderr)
+    from mindspore_osum.inference.engine import Engine
+
+    engine = Engine(args.model, args.device)
+    results = engine.answer_each(
+        sources, task=args.task, instruction=args.instruction, sampling=sampling, batch_size=args.batch_size
+    )
+    for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
+        yield source, result
+        if result.cut:
+            print(
+                f"osum: {result.audio}: the answer did not end within {sampling.max_new_tokens} tokens "
+                "(or the model's positions) and was cut there",
+                file=sys.stderr,
+            )
+        if done % 100 == 0 or done == len(sources):
+            print(f"osum: {done} of {len(sources)}", file=sys.stderr)
+
+
+def _line(source, result) -> dict:
+    """The JSON object of one recording; `key` for manifest lines only."""
+    key = {"key": source.key} if hasattr(source, "key") else {}
+    if result.error:
+        return key | {"audio": result.audio, "error": result.error}
+    line = key | dataclasses.asdict(result)
+    del line["error"]
+    return line | {"seconds": round(result.seconds, 3), "rtf": round(result.rtf, 4)}
+
+
+@contextlib.contextmanager
+def _clean_stdout():
+    """Yields a stream to the real standard output; whatever else is written there goes to standard error."""
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with _text(os.dup(real)) as stream:
+            yield stream
+    finally:
+        sys.stdout.flush()
+        os.dup2(real, 1)
+        os.close(real)
+
+
+def _text(handle: int):
+    """A UTF-8 stream; what is no Unicode in a file's name becomes a JSON escape."""
+    return open(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+@contextlib.contextmanager
+def _json_lines(args, stdout):
+    """Yields a function that writes one line: to --output, which appears when complete, else to `stdout`."""
+    if not args.output:
+        yield (lambda line: None) if args.table else (lambda line: print(line, file=stdout, flush=True))
+        return
+    from mindspore_osum.weights_io import finish
+
+    target = Path(args.output)
+    try:
+        handle, temp = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write there ({error.strerror})") from None
+    file = _text(handle)
+    try:
+        yield lambda line: print(line, file=file)
+        finish(file)
+        os.replace(temp, target)
+    except BaseException:
+        file.close()
+        Path(temp).unlink(missing_ok=True)
+        raise

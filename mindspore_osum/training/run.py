@@ -1,0 +1,209 @@
+"""One training run: from a job to a model folder, resuming where an earlier run of the job stopped.
+
+Notable choices
+- A run resumes by itself from the newest checkpoint in its folder; a job that would train something else is
+  refused.
+- Every process reads the same data description and takes its own share of each step (data parallel).
+"""
+
+import math
+import os
+import signal
+from pathlib import Path
+
+from mindspore_osum.config import ModelConfig, from_dict, merge
+from mindspore_osum.data.batching import Shape, Texts
+from mindspore_osum.data.loader import Augment, Corpus, Loader, Steps, generator_dataset
+from mindspore_osum.errors import UserError
+from mindspore_osum.folder import read_config, save_folder
+from mindspore_osum.models.presets import PRESETS, preset
+from mindspore_osum.text.prompts import load_prompt_set
+from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.training import checkpoint
+from mindspore_osum.training import mindformers_job as job
+from mindspore_osum.training.config import TrainConfig, to_dict
+from mindspore_osum.training.report import say
+from mindspore_osum.weights_io import write_text
+
+# settings that do not decide the numbers of a run: they may differ in its resumption
+FREE = (
+    "output_dir",
+    "steps",
+    "epochs",
+    "log_every",
+    "save_every",
+    "keep_last",
+    "tokenizer",
+    "model",
+    "context",
+)
+FREE_DATA = ("valid", "ahead", "strict")
+
+
+def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
+    """Train; resumes from the newest checkpoint of the run's folder unless `fresh`.
+
+    Returns
+    -------
+    0, or 128 + the signal that stopped the run (130 SIGINT, 143 SIGTERM) after its checkpoint was written.
+
+    Raises
+    ------
+    UserError : a mistake in the job or its data, or a loss that is not finite.
+    """
+    folder, (rank, ranks) = Path(cfg.output_dir), process()
+    tokenizer = Tokenizer(cfg.tokenizer)
+    model, start = model_config(cfg, tokenizer)
+    newest = checkpoint.found(folder / "checkpoints")[-1:]
+    if newest and fresh:
+        raise UserError(
+            f"{folder}: holds checkpoints, but a fresh run was asked for; remove it or change output_dir"
+        )
+    train, valid = corpora(cfg, model, tokenizer)
+    for line in train.report + (valid.report if valid else []):
+        say(line)
+    loader = Loader(
+        train, cfg.seed, cfg.accumulation, rank, ranks, Augment(**vars(cfg.spec_augment)), cfg.data.cache
+    )
+    last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
+    first, resume = newest[0] if newest else (0, None)
+    fingerprint = job_fingerprint(cfg, model, start, loader)
+    if resume:
+        check_fingerprint(resume, fingerprint)
+        say(f"resuming from {resume}")
+    if first >= last:
+        say(f"{folder}: trained to step {first} already")
+        return 0
+    return _train(
+        cfg,
+        folder,
+        loader,
+        Loader(valid, cfg.seed) if valid else None,
+        first,
+        last,
+        resume,
+        fingerprint,
+        job.mindformers_config(cfg, model, start, tokenizer.vocab_size, last, ranks),
+    )
+
+
+def _train(
+    cfg, folder: Path, loader: Loader, valid, first: int, last: int, resume, fingerprint: dict, config: dict
+):
+    """Run `mindformers.Trainer` over steps [first, last)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", job.yaml_text(to_dict(cfg)))
+    write_text(folder / "mindformers.yaml", job.yaml_text(config))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    steps = Steps(loader, first, last)
+    try:
+        with job.quiet(folder, loader.rank):
+            mindformers = job.import_mindformers(folder)
+            from mindspore_osum.training.monitor import RunMonitor
+
+            job.register()
+            settings = mindformers.MindFormerConfig(str(folder / "mindformers.yaml"))
+            mindformers.build_context(settings)
+            monitor = RunMonitor(cfg, folder, loader, valid, first, last, resume, fingerprint)
+            trainer = mindformers.Trainer(
+                args=settings, train_dataset=generator_dataset(steps, cfg.data.ahead), callbacks=[monitor]
+            )
+            trainer.train()
+    except RuntimeError:
+        if steps.error is not None:  # a worker's error, which the dataset passed on as text
+            raise steps.error from None
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if monitor.signal:
+        return 128 + monitor.signal
+    if loader.rank == 0:
+        save_folder(folder / "model", monitor.network.model, cfg.tokenizer)
+        say(f"the model: {folder / 'model'}")
+    return 0
+
+
+def process() -> tuple[int, int]:
+    """(rank, number of processes), as msrun says in the environment."""
+    if "MS_ROLE" not in os.environ:
+        return 0, 1
+    return int(os.environ["RANK_ID"]), int(os.environ["MS_WORKER_NUM"])
+
+
+def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[ModelConfig, str]:
+    """The model to train, and the folder its weights come from ("" for random ones)."""
+    start = cfg.model.start
+    is_folder = start not in PRESETS and Path(start).is_dir()
+    base = read_config(start) if is_folder else preset(start)
+    model = from_dict(ModelConfig, merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
+    if tokenizer.vocab_size > model.decoder.vocab_size:
+        raise UserError(
+            f"{cfg.tokenizer}: {tokenizer.vocab_size} pieces, but the model's decoder.vocab_size is "
+            f"{model.decoder.vocab_size}; set model.overrides.decoder.vocab_size"
+        )
+    for name in ("bos_id", "eos_id"):
+        ours, theirs = getattr(model.decoder, name), getattr(tokenizer, name)
+        if ours != theirs:
+            raise UserError(
+                f"{cfg.tokenizer}: {name} is {theirs}, the model's decoder.{name} is {ours}; set it in "
+                "model.overrides.decoder, or give the model's own tokenizer"
+            )
+    if "lora" in cfg.learn and not model.lora.rank:
+        raise UserError("learn: names lora, but the model's lora.rank is 0; set model.overrides.lora.rank")
+    return model, start if is_folder else ""
+
+
+def corpora(cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> tuple[Corpus, Corpus | None]:
+    """Training and validation corpus; validation asks by the tag and has one shape, the largest."""
+    prompts = load_prompt_set(model.prompts)
+    shapes = [Shape(cfg.batch.size, round(s * 100), cfg.batch.text_tokens) for s in cfg.batch.seconds]
+
+    def corpus(sources, requests: str, shapes: list[Shape]) -> Corpus:
+        manifests = [(s.name, s.path, s.weight) for s in sources]
+        ctc = cfg.ctc.at if cfg.ctc.weight > 0 else ""
+        return Corpus(
+            manifests, Texts(tokenizer, prompts, requests), shapes, model.encoder, ctc, cfg.data.strict
+        )
+
+    train = corpus(cfg.data.train, cfg.data.requests, shapes)
+    return train, corpus(cfg.data.valid, "tag", shapes[-1:]) if cfg.data.valid else None
+
+
+def job_fingerprint(cfg: TrainConfig, model: ModelConfig, start: str, loader: Loader) -> dict:
+    """What decides the numbers of a run."""
+    values = {key: value for key, value in to_dict(cfg).items() if key not in FREE}
+    values["data"] = {key: value for key, value in values["data"].items() if key not in FREE_DATA}
+    values["data"]["train"] = [{"name": s.name, "weight": s.weight} for s in cfg.data.train]
+    return job.plain(
+        {
+            **values,
+            "ranks": loader.ranks,
+            "utterances": len(loader.corpus.utterances),
+            "start": start,
+            "model": model.to_dict(),
+        }
+    )
+
+
+def check_fingerprint(resume: Path, now: dict) -> None:
+    """Refuse to resume a run whose job has changed, naming what differs."""
+    difference = _first_difference(checkpoint.read_about(resume)["fingerprint"], now)
+    if difference:
+        raise UserError(
+            f"{resume}: the job has changed since, {difference}; change it back, or start anew with "
+            "another output_dir"
+        )
+
+
+def _first_difference(before: dict, now: dict) -> str:
+    """'key was x, is y' for the first setting that both know and that differs; "" if there is none."""
+    for key in before.keys() & now.keys():
+        old, new = before[key], now[key]
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = _first_difference(old, new)
+            if inner:
+                return f"{key}.{inner}"
+        elif old != new:
+            return f"{key} was {old}, is {new}"
+    return ""

@@ -1,0 +1,70 @@
+"""What the inference tests share: a tiny model, random weights and prompts for it."""
+
+import io
+
+import numpy as np
+
+from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
+from mindspore_osum.inference.generate import Prompt
+from mindspore_osum.text.sequence import IGNORE, HybridSequence
+
+SMALL = ModelConfig(
+    encoder=EncoderConfig(d_model=32, n_layers=1, n_heads=2, d_ff=48),
+    adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=40),
+    decoder=DecoderConfig(
+        vocab_size=512, d_model=48, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=12, d_ff=80,
+        rope_theta=1e4, max_positions=512, eos_id=4,
+    ),
+    lora=LoraConfig(rank=2, alpha=4.0, dropout=0.0),
+    speech_token_num=3,
+    prompts="compact",
+)  # fmt: skip
+
+
+def fill(model, seed: int) -> dict[str, np.ndarray]:
+    """Random weights with scores some units apart, so that rounding never decides."""
+    from mindspore import Tensor
+
+    rng, values = np.random.default_rng(seed), {}
+    for name, param in model.parameters_and_names():
+        draw = rng.standard_normal(param.shape, np.float32)
+        if len(param.shape) == 1:
+            draw = 0.3 * draw + (1 if name.endswith("weight") else 0)
+        elif "embed" in name.rsplit(".", 2)[-2]:
+            pass
+        else:
+            draw *= 1.5 * np.prod(param.shape[1:]) ** -0.5
+        values[name] = draw.astype(np.float32)
+        param.set_data(Tensor(values[name]))
+    return values
+
+
+def random_prompt(cfg: ModelConfig, rng, text: int, frames: int = 0) -> Prompt:
+    """`text` random tokens, with the recording of so many random mel frames in their midst."""
+    ids = rng.integers(5, cfg.decoder.vocab_size, text).tolist()
+    if frames:
+        ids[text // 2 : text // 2] = [-2] + [-1] * -(-frames // 8) + [-3]
+    ids_L = np.array(ids, np.int32)
+    places_L = np.arange(len(ids), dtype=np.int32)
+    sequence = HybridSequence(ids_L, np.full_like(ids_L, IGNORE), places_L, np.ones_like(ids_L))
+    mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32) if frames else None
+    return Prompt(sequence, mel_TF)
+
+
+def train_tokenizer(pieces: int) -> bytes:
+    """A small SentencePiece model of the openPangu kind, filled up with symbols that no text has."""
+    import sentencepiece as spm
+
+    sentences = [
+        "please transcribe the recording and tell me the age of the speaker",
+        "你能听这段语音然后告诉我内容吗",
+        "<asr><age>hello world<ADULT>",
+        "turn on the light in the kitchen",
+    ]
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences * 4), model_writer=model, model_type="bpe", vocab_size=pieces,
+        user_defined_symbols=["[unused9]", "[unused10]", *(f"[filler{i}]" for i in range(pieces - 398))],
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+    )  # fmt: skip
+    return model.getvalue()

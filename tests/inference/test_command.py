@@ -1,0 +1,179 @@
+"""`osum infer` as people run it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindspore_osum.cli import main
+from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.inference.command import BUNDLED
+from mindspore_osum.inference.engine import Result, make_request
+from mindspore_osum.inference.table import agrees, table, width
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELDS = {"audio", "text", "tags", "labels", "words", "answer", "raw", "cut", "seconds", "rtf"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with two recordings, a broken one and a manifest."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    for name, seconds in (("a", 0.5), ("你好", 0.8)):
+        soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(round(16_000 * seconds)), 16_000)
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    lines = [
+        {"key": "first", "wav": "a.wav", "txt": "hello world", "task": "<TRANSCRIBE>"},
+        {"key": "gone", "wav": "gone.wav", "txt": "x", "task": "<TRANSCRIBE>"},
+        {"key": "part", "wav": "你好.wav", "txt": "你好", "task": "<TRANSCRIBE>", "start": 0.2, "end": 0.7},
+    ]
+    text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n{broken\n"
+    (folder / "list.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def osum(*args, cwd) -> subprocess.CompletedProcess:
+    """`python -m mindspore_osum infer`, with the bytes of its output."""
+    env = {k: v for k, v in os.environ.items() if k != "GLOG_v"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mindspore_osum", "infer", *map(str, args)]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, timeout=600)
+
+
+def test_json_lines(files, model_folder, tmp_path):
+    """Files and a manifest, good and bad ones; --output has the same lines, beside a table."""
+    args = ["--model", model_folder, "--max-new-tokens", 8, "a.wav", "broken.wav", "你好.wav"]
+    done = osum(*args, "--manifest", "list.jsonl", cwd=files)
+    lines = [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
+    assert done.returncode == 1
+    assert [line["audio"] for line in lines] == [
+        "a.wav",
+        "broken.wav",
+        "你好.wav",
+        "a.wav",
+        "gone.wav",
+        "你好.wav",
+    ]
+    assert [line.get("key") for line in lines] == [None, None, None, "first", "gone", "part"]
+    for n, line in enumerate(lines):
+        assert line.keys() - {"key"} == ({"audio", "error"} if n in (1, 4) else FIELDS)
+    assert [lines[n]["seconds"] for n in (0, 2, 3, 5)] == [0.5, 0.8, 0.5, 0.5]
+    assert lines[0]["raw"] == lines[3]["raw"] and lines[2]["raw"] != lines[5]["raw"]
+    errors = done.stderr.decode("utf-8")
+    assert "osum: 3 recordings failed:" in errors and "Traceback" not in errors
+    assert (
+        "broken.wav: not audio" in errors
+        and "list.jsonl:2: " in errors
+        and "list.jsonl:4: not a JSON" in errors
+    )
+
+    out = tmp_path / "out.jsonl"
+    again = osum(*args[:-3], "a.wav", "--output", out, "--table", cwd=files)
+    assert again.returncode == 0
+    (line,) = map(json.loads, out.read_text("utf-8").splitlines())
+    assert line | {"rtf": 0} == lines[0] | {"rtf": 0}
+    head, row = again.stdout.decode("utf-8").splitlines()
+    assert head.split() == ["file", "s", "heard"] and row.startswith("a.wav  0.5  ")
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_core_needs_no_other_framework(files, model_folder):
+    code = (
+        "import sys; from mindspore_osum.cli import main; status = main(sys.argv[1:]);"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(status)"
+    )
+    args = ["infer", "a.wav", "--model", str(model_folder), "--max-new-tokens", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=files, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stderr.splitlines()[-1].split())
+    assert "mindspore" in modules
+    assert not modules & {"mindformers", "mindnlp", "torch", "transformers", "tensorflow"}
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_script(files):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/infer.py"], cwd=files, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "osum: no recordings: give files, or --manifest FILE.jsonl"
+
+
+@pytest.mark.parametrize(
+    "args, status, message",
+    [
+        ([], 1, "osum: no recordings"),
+        (["a.wav", "--model", "nowhere"], 1, "nowhere: no such model folder"),
+        (["a.wav", "--task", "asrr"], 1, "task 'asrr': choose one of"),
+        (["a.wav", "--top-p", "2"], 1, "top_p 2.0: must be above 0 and at most 1"),
+        (["a.wav", "--batch-size", "0"], 1, "batch_size 0: must be 1 or more"),
+        (["--manifest", "nowhere.jsonl"], 1, "nowhere.jsonl: cannot read the manifest"),
+        (["a.wav", "--output", "nowhere/out.jsonl"], 1, "nowhere/out.jsonl: cannot write there"),
+        (["a.wav", "--task", "asr", "--instruction", "x"], 2, "not allowed with argument"),
+        (["a.wav", "--device", "GPU"], 2, "invalid choice: 'GPU'"),
+    ],
+)
+def test_mistakes_are_one_line(args, status, message, model_folder, capfd):
+    model = [] if "--model" in args else ["--model", str(model_folder)]
+    assert main(["infer", *args, *model]) == status
+    printed = capfd.readouterr()
+    assert message in printed.err and "Traceback" not in printed.err
+    assert printed.out == ""
+
+
+def test_the_bundled_model_is_the_default(capfd):
+    assert main(["infer", "--help"]) == 0
+    assert "bundled" in capfd.readouterr().out
+    assert BUNDLED.parent.parent == ROOT / "mindspore_osum"
+
+
+def heard(**values) -> Result:
+    return Result(**({"audio": "x.wav", "seconds": 1.25} | values))
+
+
+def line(key: str, txt: str, task: str = "<TRANSCRIBE>") -> Utterance:
+    return Utterance(key, "x.wav", txt, task)
+
+
+def test_table():
+    """Wide characters take two places; references and marks for manifest lines."""
+    pairs = [
+        (line("one", "你好 世界"), heard(text="你好，世界")),
+        (line("second", "good  bye"), heard(text="good buy")),
+        ("c.wav", heard(audio="c.wav", text="是", labels={"age": "OLD"}, seconds=12.0)),
+        ("d.wav", heard(audio="d.wav", error="d.wav: no such audio file")),
+    ]
+    assert table(pairs, make_request()).splitlines() == [
+        "file       s      heard                             reference",
+        "one      1.2  ok  你好，世界                        你好 世界",
+        "second   1.2  X   good buy                          good bye",
+        "c.wav   12.0      是 <OLD>",
+        "d.wav             error: d.wav: no such audio file",
+    ]
+    assert table(pairs[2:3], make_request()).splitlines() == ["file      s  heard", "c.wav  12.0  是 <OLD>"]
+    assert width("a你é") == 4
+
+
+@pytest.mark.parametrize(
+    "result, txt, task, same",
+    [
+        ({"text": "Hello, world!"}, "hello world", "asr", True),
+        ({"text": "hello word"}, "hello world", "asr", False),
+        ({"text": "hello"}, "hello<ADULT>", "asr", True),  # the label was not asked for
+        ({"text": "hello", "labels": {"age": "ADULT"}}, "hello<ADULT>", "sap", True),
+        ({"text": "hello", "labels": {"age": "OLD"}}, "hello<ADULT>", "sap", False),
+        ({"text": "hello"}, "hello<ADULT>", "sap", False),
+        ({"text": "one two"}, "<0.10>one<0.20> <0.20>two<0.50>", "srwt", True),
+        ({"answer": "fine"}, "fine", "sttc", True),
+        ({"text": "hello", "error": "no"}, "hello", "asr", False),
+    ],
+)
+def test_agreement_with_a_reference(result, txt, task, same):
+    assert agrees(heard(**result), line("k", txt), make_request(task)) == same

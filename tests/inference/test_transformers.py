@@ -1,0 +1,75 @@
+"""Token for token what transformers' `generate` gives for the same weights (LlamaForCausalLM with biases)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mindspore_osum.config import DecoderConfig, LoraConfig
+from mindspore_osum.inference.sampling import Sampling
+from tests.inference.common import SMALL, fill, random_prompt
+
+torch = pytest.importorskip("torch", reason="needs torch, the reference: pip install -e .[dev]")
+NEW, PENALTY = 40, 1.05
+ENDS = [7, 60, 201, 399, 480]
+DECODER = DecoderConfig(
+    vocab_size=512, d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_ff=96, max_positions=256
+)  # fmt: skip
+
+
+def llama(cfg: DecoderConfig, values: dict[str, np.ndarray]):
+    """transformers' model with our decoder's weights, under the same names."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=cfg.vocab_size, hidden_size=cfg.d_model, intermediate_size=cfg.d_ff,
+        num_hidden_layers=cfg.n_layers, num_attention_heads=cfg.n_heads, num_key_value_heads=cfg.n_kv_heads,
+        head_dim=cfg.head_dim, rope_theta=cfg.rope_theta, rms_norm_eps=cfg.norm_eps, attention_bias=True,
+        mlp_bias=False, max_position_embeddings=cfg.max_positions, tie_word_embeddings=False,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    module = LlamaForCausalLM(config).eval()
+    ours = {
+        n.removeprefix("decoder."): torch.from_numpy(v) for n, v in values.items() if n.startswith("decoder.")
+    }
+    module.load_state_dict(ours, strict=True)
+    return module
+
+
+@torch.no_grad()
+def reference(module, ids_L: np.ndarray) -> tuple[list[int], float]:
+    """New tokens up to the end token, and the smallest distance from the best to the second score."""
+    embeds = module.get_input_embeddings()(torch.from_numpy(ids_L.astype(np.int64))[None])
+    out = module.generate(
+        inputs_embeds=embeds, attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long), do_sample=False,
+        max_new_tokens=NEW, repetition_penalty=PENALTY, eos_token_id=ENDS, pad_token_id=0,
+        output_scores=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    tokens = out.sequences[0].tolist()
+    best = torch.stack(out.scores)[:, 0].topk(2).values
+    if tokens[-1] in ENDS:
+        tokens = tokens[:-1]
+    return tokens, float((best[:, 0] - best[:, 1]).min())
+
+
+def test_fifty_prompts(record_property):
+    from mindspore_osum.inference.generate import Generator
+    from mindspore_osum.models.osum import OsumModel
+
+    cfg = replace(SMALL, decoder=DECODER, lora=LoraConfig(rank=0))
+    model = OsumModel(cfg)
+    module = llama(DECODER, fill(model, seed=8))
+    rng = np.random.default_rng(9)
+    prompts = [random_prompt(cfg, rng, text=int(rng.integers(1, 64))) for _ in range(50)]
+    generator, sampling = Generator(model, ENDS), Sampling(max_new_tokens=NEW, repetition_penalty=PENALTY)
+    ours = [answer for i in range(0, 50, 8) for answer in generator.generate(prompts[i : i + 8], sampling)]
+    margins, ended = [], 0
+    for prompt, answer in zip(prompts, ours, strict=True):
+        tokens, margin = reference(module, prompt.sequence.ids_L)
+        margins.append(margin)
+        ended += len(tokens) < NEW
+        assert answer.tokens == tokens
+        assert answer.cut == (len(tokens) == NEW)
+    record_property("smallest_margin", min(margins))
+    assert min(margins) > 1e-4, "at the mercy of rounding: take other weights"
+    assert 5 < ended < 45, "both ways to end must be seen"

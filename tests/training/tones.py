@@ -1,0 +1,79 @@
+"""A world of tones for the training tests: each letter is a tone, each utterance a word of them."""
+
+import io
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from mindspore_osum.config import merge
+
+LETTERS = "abcdefgh"
+TONE_SECONDS = 0.12
+SMALL_MODEL = {
+    "encoder": {"d_model": 32, "n_layers": 1, "n_heads": 2, "d_ff": 64},
+    "adapter": {"n_layers": 1, "n_heads": 2, "d_ff": 64},
+    "decoder": {"d_model": 32, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "d_ff": 64,
+                "vocab_size": 320},
+}
+
+
+def tone_word(word: str) -> np.ndarray:
+    """int16 samples of a word: one tone a letter, faded in and out."""
+    t = np.arange(round(TONE_SECONDS * 16000)) / 16000
+    fade = np.minimum(1, np.minimum(t, t[::-1]) / 0.01)
+    tones = [0.5 * fade * np.sin(2 * np.pi * (300 + 250 * LETTERS.index(c)) * t) for c in word]
+    return (np.concatenate(tones) * 32767).astype(np.int16)
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """A 16 kHz mono file."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+
+
+def write_tokenizer(path: Path) -> None:
+    """A tokenizer with a piece for every letter and byte, bos 1 and the end piece [unused10] as 4."""
+    import sentencepiece as spm
+
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a b c d e f g h", "<asr>abc", "<asr>defgh"] * 4), model_writer=model,
+        model_type="char", vocab_size=320, user_defined_symbols=["[unused9]", "[unused10]"], byte_fallback=True,
+        hard_vocab_limit=False, minloglevel=2)
+    path.write_bytes(model.getvalue())
+
+
+def make_world(folder: Path, words: list[str], task: str = "<TRANSCRIBE>") -> Path:
+    """`folder` with words.jsonl, its recordings and tokenizer.model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, word in enumerate(words):
+        write_wav(folder / f"{i}.wav", tone_word(word))
+        lines.append(json.dumps({"key": f"u{i}", "wav": f"{i}.wav", "txt": word, "task": task, "extra": {}}))
+    (folder / "words.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    write_tokenizer(folder / "tokenizer.model")
+    return folder
+
+
+def random_words(count: int, seed: int = 0) -> list[str]:
+    """Words of 2 to 5 letters."""
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(list(LETTERS), rng.integers(2, 6))) for _ in range(count)]
+
+
+def small_job(world: Path, out: Path, **over) -> dict:
+    """A job for a small model on CPU, as read from YAML, with `over` laid on it."""
+    job = {
+        "output_dir": str(out), "seed": 3, "device": "CPU",
+        "model": {"start": "tiny", "overrides": SMALL_MODEL},
+        "tokenizer": str(world / "tokenizer.model"), "learn": ["encoder", "adapter", "decoder"],
+        "data": {"train": [{"name": "words", "path": str(world / "words.jsonl")}], "requests": "tag"},
+        "batch": {"size": 4, "seconds": [0.64], "text_tokens": 24},
+        "spec_augment": {"time_masks": 0, "freq_masks": 0},
+        "optimizer": {"lr": 3e-3}, "schedule": {"kind": "inverse_sqrt", "warmup_steps": 10},
+        "steps": 6, "log_every": 1, "save_every": 100,
+    }
+    return merge(job, over)
