@@ -117,7 +117,7 @@ class Form:
         peft : the language model is wrapped by PEFT.
         """
         key = _translate(self._to_theirs, name)
-        if key is None or not peft or not key.startswith(self.decoder_prefix):
+        if key is None or not peft or not name.startswith("decoder."):
             return key
         if adapted:
             module, _, parameter = key.rpartition(".")

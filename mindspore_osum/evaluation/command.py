@@ -1,7 +1,7 @@
 """`osum eval`: measure a model folder on a manifest as the papers do, and compare.
 
-Writes predictions.jsonl, metrics.json, report.md, problems.txt and plots into one folder. Killed and started again,
-it goes on where it stopped. Exit status 1 if something of the manifest could not be read, answered or judged.
+Writes predictions.jsonl, metrics.json, report.md, problems.txt and plots into one folder. Killed and started
+again, it goes on where it stopped. Exit status 1 if something could not be read, answered or judged.
 """
 
 import argparse
@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `osum eval`."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
-    source.add_argument("--predictions", metavar="FILE", help="score these answers instead (lines of key, raw)")
-    parser.add_argument("--manifest", metavar="FILE", required=True, help="test set (key, wav, txt, task, extra)")
+    source.add_argument("--predictions", metavar="FILE", help="score these answers instead (key, raw)")
+    parser.add_argument("--manifest", metavar="FILE", required=True, help="test set (key, wav, txt, task)")
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for all that is written")
     parser.add_argument("--prompts", choices=MODES, default="fixed",
                         help="ask by tags, in words, or both and compare (default: fixed)")
-    parser.add_argument("--requests", metavar="FILE", help="the words: YAML lists by task, or .jsonl of intents")
+    parser.add_argument("--requests", metavar="FILE", help="the words (YAML or intents as .jsonl)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (16)")
     parser.add_argument("--max-new-tokens", type=int, default=NEW_TOKENS, metavar="N",
@@ -40,9 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judge = parser.add_argument_group("a language model as judge of instruction following and of spoken chat")
     judge.add_argument("--judge-url", metavar="URL", default=os.environ.get("OSUM_JUDGE_URL"),
                        help="OpenAI-compatible address, as https://api.deepseek.com/v1 (or OSUM_JUDGE_URL)")
-    judge.add_argument("--judge-model", metavar="NAME", default=os.environ.get("OSUM_JUDGE_MODEL", JUDGE_MODEL),
+    judge.add_argument("--judge-model", metavar="NAME",
+                       default=os.environ.get("OSUM_JUDGE_MODEL", JUDGE_MODEL),
                        help=f"its model (or OSUM_JUDGE_MODEL; default: {JUDGE_MODEL})")
-    judge.add_argument("--judge-key", metavar="KEY", help="its key (better in the environment: OSUM_JUDGE_KEY)")
+    judge.add_argument("--judge-key", metavar="KEY", help="its key (safer as OSUM_JUDGE_KEY)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     result = measure(cases)
     if judge:
         problems["missing_verdicts"] = add_judgements(judge, cases, result, folder)
-    result["counts"] = {"utterances": len(asked.utterances)} | {kind: len(some) for kind, some in problems.items()}
+    result["counts"] = {"utterances": len(asked.utterances)}
+    result["counts"] |= {kind: len(lines) for kind, lines in problems.items()}
     result["run"] = {"model": args.model, "predictions": args.predictions, "manifest": args.manifest,
                      "prompts": MODES[args.prompts], "limit": args.limit}
     _write(folder, result, problems, [] if args.no_plots else plots.draw_all(cases, result, folder))
@@ -125,10 +127,11 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
 def _settings(args: argparse.Namespace, asked) -> dict:
     """What answers depend on; they are taken up only if all of it is the same."""
     files = sorted(p for p in Path(args.model).iterdir() if p.is_file())
+    words = hashlib.sha256(Path(args.requests).read_bytes()).hexdigest() if args.requests else "published"
     return {
         "model": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files],
         "recordings": asked.digest,
-        "requests": hashlib.sha256(Path(args.requests).read_bytes()).hexdigest() if args.requests else "published",
+        "requests": words,
         "max_new_tokens": args.max_new_tokens,
         "device": args.device,
     }
@@ -140,11 +143,11 @@ def _write(folder: Path, result: dict, problems: dict, plots: list[str]) -> None
 
     report = write_report(result, problems, plots)
     write_text(folder / "metrics.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "problems.txt", "".join(f"{kind}: {p}\n" for kind, some in problems.items() for p in some))
+    lines = (f"{kind}: {line}\n" for kind, some in problems.items() for line in some)
+    write_text(folder / "problems.txt", "".join(lines))
     write_text(folder / "report.md", report)
     print(summary(result, problems))
-    print(f"written: {folder / 'report.md'}, metrics.json, problems.txt, predictions.jsonl"
-          + (f", {len(plots)} plots" if plots else ""))
+    print(f"written: {folder / 'report.md'}, and beside it metrics.json, problems.txt, {len(plots)} plots")
 
 
 def _first(problems: dict) -> str:

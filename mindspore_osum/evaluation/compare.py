@@ -14,9 +14,9 @@ def compare_prompts(fixed: Sequence[Case], natural: Sequence[Case]) -> dict | No
 
     Returns
     -------
-    dict with the task's headline ``metric`` (see `scoring.headline`), its value for ``fixed`` and ``natural``, the
-    ``difference`` natural - fixed with its 95% bootstrap ``interval`` over the pairs, and ``pairs``; None for a task
-    without headline or without pairs.
+    dict with the task's headline ``metric`` (see `scoring.headline`), its value for ``fixed`` and
+    ``natural``, the ``difference`` natural - fixed with its 95% bootstrap ``interval`` over the pairs, and
+    ``pairs``; None for a task without headline or without pairs.
     """
     first = {c.utterance.key: c for c in fixed}
     second = {c.utterance.key: c for c in natural}

@@ -1,8 +1,8 @@
 """A client for chat completions of any OpenAI-compatible server, with the standard library alone.
 
 Notable choices
-- Passing troubles (rate limits, server errors, broken connections, empty answers) are tried again with growing
-  pauses; a refusal (wrong key, unknown model) ends the run at once with the server's words.
+- Passing troubles (rate limits, server errors, broken connections, empty answers) are tried again with
+  growing pauses; a refusal (wrong key, unknown model) ends the run at once with the server's words.
 - Redirects are refused: they would carry the key to another host. The key is never written or printed.
 """
 

@@ -46,8 +46,8 @@ class EvalSet:
 
         Returns
         -------
-        The cases of each way of asking, and the problems: missing_predictions, duplicate_predictions (the first
-        counts), unknown_predictions (of no utterance of the set), cut_answers (no end within the limit).
+        The cases of each way of asking, and the problems: missing_predictions, duplicate_predictions (the
+        first counts), unknown_predictions (of no utterance of the set), cut_answers (no end in the limit).
         """
         asked = {q.place: q for q in self.questions}
         cases: dict[str, list[Case]] = {mode: [] for mode in self.modes}
@@ -68,7 +68,9 @@ class EvalSet:
                        "unknown_predictions": unknown, "cut_answers": cut}
 
 
-def read_eval_set(manifest: str, modes: Sequence[str], requests: str | None = None, limit: int | None = None) -> EvalSet:
+def read_eval_set(
+    manifest: str, modes: Sequence[str], requests: str | None = None, limit: int | None = None
+) -> EvalSet:
     """Read a manifest for an evaluation.
 
     Parameters
@@ -99,17 +101,19 @@ def read_eval_set(manifest: str, modes: Sequence[str], requests: str | None = No
         "empty_references": [f"{u.where}: {u.txt!r} holds nothing to compare" for u in chosen if _empty(u)],
         "labels_outside_set": [line for u in chosen for line in _bad_labels(u)],
     }
-    return EvalSet(tuple(chosen), tuple(questions), modes, frozenset(u.key for u in usable), _digest(usable), problems)
+    keys = frozenset(u.key for u in usable)
+    return EvalSet(tuple(chosen), tuple(questions), modes, keys, _digest(usable), problems)
 
 
-def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Pools) -> tuple[list[Question], list[str]]:
+def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Pools):
+    """The questions, and a line for each utterance nobody knows how to ask about."""
     questions, unasked = [], []
     for utterance in utterances:
         for mode in modes:
             request = request_of(utterance, mode, pools)
             if request is None:
-                unasked.append(f"{utterance.where}: no natural request for {utterance.task}; add extra.request, "
-                               "or --requests FILE")
+                unasked.append(f"{utterance.where}: no natural request for {utterance.task}; add "
+                               "extra.request, or --requests FILE")
             else:
                 questions.append(Question(utterance, mode, request))
     return questions, unasked
@@ -122,15 +126,15 @@ def _unusable(utterance: Utterance) -> str | None:
         tags_of(utterance.task)
     except UserError as error:
         return f"{utterance.where}: {error}"
-    if utterance.extra.get("scoring", SCORINGS[0]) not in SCORINGS:
-        return f"{utterance.where}: extra.scoring {utterance.extra['scoring']!r} is not one of {', '.join(SCORINGS)}"
+    if (scoring := utterance.extra.get("scoring", SCORINGS[0])) not in SCORINGS:
+        return f"{utterance.where}: extra.scoring {scoring!r} is not one of {', '.join(SCORINGS)}"
     return None
 
 
 def _empty(utterance: Utterance) -> bool:
     case = _case(utterance)
-    if "asr" in case.tags and not score_tokens(case.reference.text):
-        return True
+    if case.tags in (("asr",), ("asr", "align")):  # beside a label it may be empty: a vocal event alone
+        return not case.spoken
     return "chat" in case.tags and not any(score_tokens(a) for a in case.accepted)
 
 

@@ -10,7 +10,9 @@ from mindspore_osum.evaluation.requests import NATURAL
 from mindspore_osum.evaluation.scoring import Case
 
 
-def add_judgements(endpoint: Endpoint, cases: Mapping[str, Sequence[Case]], result: dict, folder: Path) -> list[str]:
+def add_judgements(
+    endpoint: Endpoint, cases: Mapping[str, Sequence[Case]], result: dict, folder: Path
+) -> list[str]:
     """Judge and write into `result`: "ifr" of natural prompts, and the score of every task with replies.
 
     Returns one line for each verdict that is missing. Verdicts are kept in `folder`.
@@ -29,12 +31,12 @@ def add_judgements(endpoint: Endpoint, cases: Mapping[str, Sequence[Case]], resu
     for mode, mine in cases.items():
         for task, some in group(c for c in mine if "chat" in c.tags).items():
             result[mode][task] |= chat_judgement(some, scored, endpoint.model)
-    silent = [f"{c.utterance.where}: extra.question is missing: replies are judged by their question"
+    silent = [f"{c.utterance.where}: no text of the question (extra.transcript), which a judge needs"
               for c in chats if not _question(c)]
     return silent + troubles
 
 
 def _question(case: Case) -> str:
-    """What was asked in the recording, as text."""
-    question = case.utterance.extra.get("question")
-    return question if isinstance(question, str) else ""
+    """What was asked in the recording: extra.transcript (as importers write it) or extra.question."""
+    found = (case.utterance.extra.get(name) for name in ("transcript", "question"))
+    return next((q for q in found if isinstance(q, str) and q), "")

@@ -1,12 +1,13 @@
 """A language model as judge: instruction following, and replies on a scale of 1 to 10.
 
-Sources: paper 000, section 3.4 (IFR judged by DeepSeek-V3 from instruction and response); paper 003, STTC (AirBench's
-protocol: question, real answer and given answer, both scored from 1 to 10). The prompts are in judge_prompts.yaml.
+Sources: paper 000, section 3.4 (IFR judged by DeepSeek-V3 from instruction and response); paper 003, STTC
+(AirBench's protocol: question, real answer and given answer, both scored from 1 to 10). The prompts are in
+judge_prompts.yaml.
 
 Notable choices
 - A verdict is kept as soon as it is given (verdicts.jsonl): a repeated run asks only for what is missing.
 - It is kept under a hash of the judge's model and the whole prompt: another answer or judge is asked anew.
-- A reply without a verdict is asked for again; what is missing then stays missing, and no rate is made of the rest.
+- A reply without a verdict is asked for again. What is missing then stays missing: no rate is made then.
 """
 
 import hashlib
@@ -45,7 +46,7 @@ def instruction_matter(request: str, answer: str) -> Matter:
 
 
 def chat_matter(question: str, reference: str, answer: str) -> Matter:
-    """How good a real and a given answer are; the verdict is {"answer_1": real's score, "answer_2": given's}."""
+    """How good a real and a given answer are; the verdict holds their scores as "answer_1" and "answer_2"."""
     filled = _prompts()["chat"].format(question=question, reference=reference, answer=answer or "(nothing)")
     return Matter(filled, _scores)
 
@@ -79,7 +80,7 @@ def judge(endpoint: Endpoint, matters: Sequence[Matter], folder: Path, note: Cal
 
 
 def agreement(first: Sequence[bool], second: Sequence[bool]) -> dict:
-    """Return the share of equal verdicts of two judges, and Cohen's kappa (1960); None where it is undefined."""
+    """Return the share of equal verdicts of two judges, and Cohen's kappa (1960), None where undefined."""
     n = len(first)
     if not n:
         return {"agreement": None, "kappa": None}

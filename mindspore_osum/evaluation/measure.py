@@ -1,7 +1,7 @@
 """All numbers of an evaluation, as metrics.json holds them.
 
-    {"fixed": {"asr": {"wer": ...}, "sgc": {"accuracy": ...}}, "natural": {...},
-     "ifr": {"rule": ..., "llm": ...}, "difference": {...}, "sets": {...}, "speed": {...}, "counts": {...}, "run": {...}}
+    {"fixed": {"asr": {"wer": ...}, "sgc": {"accuracy": ...}}, "natural": {...}, "ifr": {"rule": ...},
+     "difference": {...}, "sets": {...}, "speed": {...}, "counts": {...}, "run": {...}}
 
 Rates are fractions. Section by section: docs/EVALUATION.md.
 """
@@ -16,7 +16,6 @@ from mindspore_osum.evaluation.compare import compare_prompts
 from mindspore_osum.evaluation.llm_judge import agreement
 from mindspore_osum.evaluation.predictions import Place, Prediction
 from mindspore_osum.evaluation.requests import FIXED, NATURAL
-from mindspore_osum.evaluation.rule_judge import fault
 from mindspore_osum.evaluation.scoring import Case, score_task, task_name
 
 Verdicts = Mapping[Place, dict | None]  # of a judge, by prompts and key
@@ -37,7 +36,7 @@ def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
     ----------
     cases : prompts ("fixed", "natural") -> the answered utterances
     """
-    out: dict = {mode: {name: score_task(some) for name, some in group(mine).items()} for mode, mine in cases.items()}
+    out: dict = {mode: _score(mine) for mode, mine in cases.items()}
     if mine := cases.get(NATURAL):
         out["ifr"] = rule_ifr(mine)
     if len(cases) == 2:
@@ -52,7 +51,7 @@ def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
 def rule_ifr(cases: Sequence[Case]) -> dict:
     """Instruction following by rule: ``rule``, its 95% interval, per task, and why answers did not follow."""
     cases = sorted(cases, key=lambda c: c.utterance.key)
-    faults = [fault(c.answer, c.tags) for c in cases]
+    faults = [case.fault for case in cases]
     followed_N2 = np.array([(f is None, 1) for f in faults])
     by_task: dict[str, list[bool]] = {}
     for case, reason in zip(cases, faults):
@@ -76,12 +75,12 @@ def llm_ifr(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
     if not missing:
         followed_N2 = np.array([(yes, 1) for _, yes in judged])
         out |= {"llm": float(followed_N2[:, 0].mean()), "llm_interval": ratio_interval(followed_N2)}
-    by_rule = [fault(c.answer, c.tags) is None for c, _ in judged]
+    by_rule = [c.fault is None for c, _ in judged]
     return out | agreement(by_rule, [yes for _, yes in judged])
 
 
 def chat_judgement(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
-    """Replies from 1 to 10: mean ``judge_score`` beside that of the real answers; None while a verdict is missing."""
+    """Replies from 1 to 10: ``judge_score`` beside the real answers'; None while a verdict is missing."""
     given = [verdicts.get(c.prediction.place) for c in sorted(cases, key=lambda c: c.utterance.key)]
     judged = [v for v in given if v]
     out = {"judge_score": None, "judge_score_interval": None, "judge_reference_score": None, "judge": model,
@@ -101,12 +100,15 @@ def _by_set(cases: Mapping[str, Sequence[Case]]) -> dict:
     for mode, mine in cases.items():
         sets: dict[str, list[Case]] = {}
         for case in mine:
-            name = case.utterance.extra.get("dataset")
-            if isinstance(name, str) and name:
+            if name := case.set_name:
                 sets.setdefault(name, []).append(case)
         for name, some in sorted(sets.items()):
-            out.setdefault(name, {})[mode] = {task: score_task(them) for task, them in group(some).items()}
+            out.setdefault(name, {})[mode] = _score(some)
     return out
+
+
+def _score(cases: Iterable[Case]) -> dict:
+    return {name: score_task(some) for name, some in group(cases).items()}
 
 
 def _speed(predictions: Sequence[Prediction]) -> dict:

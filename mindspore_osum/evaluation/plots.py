@@ -28,8 +28,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UserError("plots need matplotlib: pip install 'mindspore-osum[plots]', or ask for none with --no-plots"
-                        ) from None
+        raise UserError("plots need matplotlib: pip install 'mindspore-osum[plots]', or --no-plots") from None
 
 
 def draw_all(cases: Mapping[str, Sequence[Case]], metrics: Mapping, folder: Path) -> list[str]:
@@ -83,7 +82,8 @@ def _confusion(path: Path, title: str, table: Mapping) -> str | None:
     figure, axes = _axes(2.5 + 0.8 * len(columns), 1.8 + 0.6 * len(seen))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), n in np.ndenumerate(counts):
-        axes.text(column, row, n, ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
+        ink = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, n, ha="center", va="center", color=ink)
     axes.set_xticks(range(len(columns)), [labels[c] for c in columns], rotation=30, ha="right")
     axes.set_yticks(range(len(seen)), [labels[c] for c in seen])
     axes.set(xlabel="answered", ylabel="reference", title=title)
@@ -103,8 +103,10 @@ def _by_duration(path: Path, title: str, cases: Sequence[Case]) -> str | None:
         wrong, tokens = columns_N2[place == b].sum(0)
         left, right = edges[b], edges[min(b + 1, len(edges) - 1)]
         if tokens:
-            axes.bar(left, wrong / tokens, width=max(right - left, 0.05), align="edge", edgecolor="white", color="C0")
-    axes.set(xlabel="duration of the recording (s); bars hold like numbers of utterances", ylabel="WER/CER", title=title)
+            width = max(right - left, 0.05)
+            axes.bar(left, wrong / tokens, width, align="edge", edgecolor="white", color="C0")
+    xlabel = "duration of the recording (s); bars hold like numbers of utterances"
+    axes.set(xlabel=xlabel, ylabel="WER/CER", title=title)
     return _save(figure, path)
 
 
@@ -117,6 +119,7 @@ def _timing(path: Path, title: str, cases: Sequence[Case]) -> str | None:
     bins = np.linspace(-limit, limit, 61)
     for column, name in enumerate(("start", "end")):
         axes.hist(np.clip(moved_M2[:, column], -limit, limit), bins, histtype="step", label=name)
-    axes.set(xlabel="answer - reference (ms); the outer bins hold what lies beyond", ylabel="words", title=title)
+    xlabel = "answer - reference (ms); the outer bins hold what lies beyond"
+    axes.set(xlabel=xlabel, ylabel="words", title=title)
     axes.legend()
     return _save(figure, path)

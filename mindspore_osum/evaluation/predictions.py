@@ -4,7 +4,7 @@ One JSON object a line: {"key", "prompts", "raw", "task", "request", "seconds", 
 
 Notable choices
 - Lines are appended batch by batch. A run that was killed is taken up where it stopped (a torn last line is
-  cut off); settings.json beside the file says what the answers were made with, and other settings are refused.
+  cut off). settings.json beside the file says what the answers were made with; other settings are refused.
 - Only the raw answer is kept: reading and scoring it can be repeated without the model.
 - A recording that cannot be answered has no line: it is reported, and tried again by the next run.
 """
@@ -114,5 +114,5 @@ def _check_settings(path: Path, settings: dict) -> None:
         raise UserError(f"{path}: damaged; delete the folder or choose another --output") from None
     for name, value in settings.items():
         if not isinstance(known, dict) or known.get(name) != value:
-            raise UserError(f"{path.parent}: holds an evaluation with another {name}; choose another --output,"
-                            " or delete the folder to start afresh")
+            raise UserError(f"{path.parent}: holds an evaluation with another {name}; choose another "
+                            "--output, or delete the folder to start afresh")

@@ -72,10 +72,8 @@ def figures() -> tuple[Figure, ...]:
     return tuple(Figure(**values) for values in _data()["figures"])
 
 
-def find_set(dataset: str | None) -> str | None:
-    """Return the id of the published set a manifest's extra.dataset names, None if it is none of them."""
-    if not dataset:
-        return None
+def find_set(dataset: str) -> str | None:
+    """Return the id of the published set of this name, None if it is none of them."""
     wanted = _fold(dataset)
     for name, known in published_sets().items():
         if wanted in {_fold(name), *map(_fold, known.names)}:
@@ -84,10 +82,10 @@ def find_set(dataset: str | None) -> str | None:
 
 
 def by_table() -> Iterator[tuple[Figure, str]]:
-    """Yield the figures of each table on one test set: the first of them, and all systems with their values."""
+    """Yield the figures of each table on one test set: the first of them, and all of them in words."""
     same: dict[tuple, list[Figure]] = {}
-    for figure in figures():
-        same.setdefault((figure.task, figure.set, figure.metric, figure.source, figure.prompts), []).append(figure)
+    for f in figures():
+        same.setdefault((f.task, f.set, f.metric, f.source, f.prompts), []).append(f)
     for some in same.values():
         yield some[0], ", ".join(f"{f.system} {f.value:g}" + (f" [{f.note}]" if f.note else "") for f in some)
 

@@ -26,8 +26,8 @@ def contains_answer(reply: str, answers: Sequence[str]) -> bool:
     """Whether one of the accepted answers stands in the reply, as whole words in a row.
 
     English articles are ignored; number words up to twenty equal their digits. An answer without any token is
-    contained in nothing. Source: accuracy on LLaMA Questions, TriviaQA and Web Questions (paper 000, Table 4),
-    whose scorer is not published.
+    contained in nothing. Source: accuracy on LLaMA Questions, TriviaQA and Web Questions (paper 000, Table
+    4), whose scorer is not published.
     """
     said = _answer_tokens(reply)
     for answer in answers:
@@ -44,7 +44,7 @@ def answer_columns(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> 
 
 
 def answer_scores(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> dict:
-    """Score replies to questions: ``accuracy`` by `contains_answer`, its 95% bootstrap interval, ``items``."""
+    """Score replies to questions: ``accuracy`` by `contains_answer`, its bootstrap interval, ``items``."""
     right_N2 = answer_columns(replies, answers)
     return {
         "accuracy": float(right_N2[:, 0].mean()) if len(right_N2) else None,

@@ -26,18 +26,8 @@ def write_report(result: Mapping, problems: Mapping[str, Sequence[str]], plots: 
     problems : kind of trouble -> one line for each
     plots : names of pictures beside the report
     """
-    tables = [
-        ("Results", ("task", "prompts", "measure", "value", "95% interval", "utterances"), list(_results(result))),
-        ("By language", ("task", "prompts", "language", "tokens", "error rate"), list(_languages(result))),
-        ("By class", ("task", "prompts", "class", "items", "recall", "95% interval"), list(_classes(result))),
-        ("Instruction following", ("judge", "followed", "95% interval"), list(_ifr(result))),
-        ("Fixed instructions against natural language",
-         ("task", "measure", "fixed", "natural", "natural - fixed", "95% interval", "pairs"), list(_paired(result))),
-        ("Beside the published figures",
-         ("task", "their test set", "measure", "published", "ours, fixed", "ours, natural", "comparable"),
-         list(_published(result))),
-    ]  # fmt: skip
-    lines = [*_head(result), *(line for table in tables for line in _table(*table))]
+    tables = (line for title, head, rows in TABLES for line in _table(title, head, list(rows(result))))
+    lines = [*_head(result), *tables]
     return "\n".join([*lines, *_problems(problems), *_plots(plots), *_notes(result)]) + "\n"
 
 
@@ -58,8 +48,8 @@ def _head(result: Mapping) -> Iterator[str]:
     yield f"- manifest: `{run['manifest']}`, {result['counts']['utterances']} utterances{limit}"
     yield f"- prompts: {', '.join(run['prompts'])}"
     if speed["rtf"] is not None:
-        yield (f"- speed: {speed['audio_seconds']:.1f} s of audio in {speed['compute_seconds']:.1f} s of computing, "
-               f"real-time factor {speed['rtf']:.3f}")
+        yield (f"- speed: {speed['audio_seconds']:.1f} s of audio in {speed['compute_seconds']:.1f} s of "
+               f"computing, real-time factor {speed['rtf']:.3f}")
 
 
 def _results(result: Mapping) -> Iterator[Row]:
@@ -70,6 +60,13 @@ def _results(result: Mapping) -> Iterator[Row]:
                 interval = scores.get(INTERVALS.get(name, f"{name}_interval"))
                 items = scores.get("utterances", scores.get("items"))
                 yield task, mode, title, _show(name, scores[name]), _between(name, interval), items
+
+
+def _sets(result: Mapping) -> Iterator[Row]:
+    """The first measure of each task on each test set, where there are several."""
+    for name, modes in result["sets"].items():
+        first = {(row[0], row[1]): row for row in reversed(list(_results(modes)))}
+        yield from ((name, *row) for row in first.values() if len(result["sets"]) > 1)
 
 
 def _languages(result: Mapping) -> Iterator[Row]:
@@ -109,9 +106,10 @@ def _paired(result: Mapping) -> Iterator[Row]:
 
 
 def _published(result: Mapping) -> Iterator[Row]:
-    """Every published figure of a measured task, beside ours on that set, or on all we have where it is another."""
-    known, limited = metrics(), bool(result["run"]["limit"])
+    """Every published figure of a measured task, beside ours on that set, or on all where that is another."""
+    limited = bool(result["run"]["limit"])
     for figure, systems in by_table():
+        metric = metrics()[figure.metric]
         mine = [modes for name, modes in result["sets"].items() if find_set(name) == figure.set]
         ours = {mode: _ours(result, (mine[0] if mine else result).get(mode, {}), figure, mode)
                 for mode in (FIXED, NATURAL) if figure.prompts in (None, mode)}
@@ -119,9 +117,9 @@ def _published(result: Mapping) -> Iterator[Row]:
             continue
         utterances = max(found[1] for found in ours.values() if found)
         why = obstacle(figure, bool(mine), utterances, limited)
-        shown = [known[figure.metric].show(ours[mode][0]) if ours.get(mode) else "" for mode in (FIXED, NATURAL)]
+        shown = [metric.show(ours[mode][0]) if ours.get(mode) else "" for mode in (FIXED, NATURAL)]
         asked = f", {figure.prompts} prompts" if figure.prompts else ""
-        yield (figure.task, published_sets()[figure.set].title, f"{known[figure.metric].title}, {known[figure.metric].unit}",
+        yield (figure.task, published_sets()[figure.set].title, f"{metric.title}, {metric.unit}",
                f"{systems} ({figure.source}{asked})", *shown, why)
 
 
@@ -130,7 +128,7 @@ def _ours(result: Mapping, tasks: Mapping, figure: Figure, mode: str) -> tuple[f
     scores, metric = tasks.get(figure.task), figure.metric
     if figure.task == "ifr" and mode == NATURAL:
         scores = result.get("ifr", {})
-        if scores.get("llm") is None:  # theirs is a language model's verdict; without one the rule's stands in
+        if scores.get("llm") is None:  # theirs is a language model's verdict; the rule's stands in for it
             metric = "rule"
     if not scores or scores.get(metric) is None:
         return None
@@ -151,7 +149,8 @@ def _table(title: str, head: Row, rows: Sequence[Row]) -> Iterator[str]:
     if rows:
         yield from ("", f"## {title}", "")
         for row in (head, ["---"] * len(head), *rows):
-            yield "| " + " | ".join(_plain("" if c is None else str(c)).replace("|", "\\|") for c in row) + " |"
+            cells = (_plain("" if cell is None else str(cell)).replace("|", "\\|") for cell in row)
+            yield f"| {' | '.join(cells)} |"
 
 
 def _plain(text: str) -> str:
@@ -195,4 +194,18 @@ def _notes(result: Mapping) -> Iterator[str]:
     yield from ("", "## How it was measured", "")
     yield "Intervals are bootstrap intervals over utterances. Every measure's definition: docs/EVALUATION.md."
     if "difference" in result:
-        yield "Fixed and natural prompts are compared in pairs: the same recordings, and the same resamples of them."
+        yield "Fixed and natural prompts are compared in pairs: same recordings, same resamples of them."
+
+
+TABLES = (  # title, head, rows
+    ("Results", ("task", "prompts", "measure", "value", "95% interval", "utterances"), _results),
+    ("By test set", ("set", "task", "prompts", "measure", "value", "95% interval", "utterances"), _sets),
+    ("By language", ("task", "prompts", "language", "tokens", "error rate"), _languages),
+    ("By class", ("task", "prompts", "class", "items", "recall", "95% interval"), _classes),
+    ("Instruction following", ("judge", "followed", "95% interval"), _ifr),
+    ("Fixed instructions against natural language",
+     ("task", "measure", "fixed", "natural", "natural - fixed", "95% interval", "pairs"), _paired),
+    ("Beside the published figures",
+     ("task", "their test set", "measure", "published", "ours, fixed", "ours, natural", "comparable"),
+     _published),
+)  # fmt: skip

@@ -56,8 +56,8 @@ def read_pools(path: str) -> Pools:
 def request_of(utterance: Utterance, prompts: str, pools: Pools) -> str | None:
     """Return what to ask about an utterance; None if no natural request of its task is known.
 
-    The request of the manifest (extra.request) comes first. Otherwise a hash of the key chooses from the pool, so
-    that the choice depends on neither order nor limit.
+    The request of the manifest (extra.request) comes first. Otherwise a hash of the key chooses from the
+    pool: the choice depends on neither order nor limit.
     """
     tags = tags_of(utterance.task)
     if prompts == FIXED:

@@ -2,9 +2,9 @@
 
     IFR = answers that match the requested task / answers          (paper 000, equation 6)
 
-An answer follows its request if it begins with exactly the tags of the task and brings what each tag announces
-and nothing else: a transcript for <asr>, word times for <align>, a label of the set for <gender> and its like, a
-reply for <chat>. Whether the transcript or the label is right is measured elsewhere.
+An answer follows its request if it begins with exactly the tags of the task and brings what each tag
+announces and nothing else: a transcript for <asr>, word times for <align>, a label of the set for <gender>
+and its like, a reply for <chat>. Whether the transcript or the label is right is measured elsewhere.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,11 @@ from mindspore_osum.evaluation.tokens import score_tokens
 from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer
 
 
-def fault(answer: ParsedAnswer, tags: Sequence[str]) -> str | None:
-    """Return why an answer does not follow a request for `tags`, None if it does."""
+def fault(answer: ParsedAnswer, tags: Sequence[str], spoken: bool = True) -> str | None:
+    """Return why an answer does not follow a request for `tags`, None if it does.
+
+    Where nothing is `spoken` (a vocal event alone), no transcript is asked for.
+    """
     if tuple(answer.tags) != tuple(tags):
         return "other tags"
     announced = {LABEL_SETS[tag].field for tag in tags if tag in LABEL_SETS}
@@ -26,6 +29,6 @@ def fault(answer: ParsedAnswer, tags: Sequence[str]) -> str | None:
         return "no word times"
     if "chat" in tags and not score_tokens(answer.answer or ""):
         return "no reply"
-    if "asr" in tags and not score_tokens(answer.text):
+    if "asr" in tags and spoken and not score_tokens(answer.text):
         return "no transcript"
     return "unreadable tags or labels" if answer.unknown else None

@@ -34,7 +34,8 @@ class Question:
 
 
 def answer_all(
-    engine, questions: Sequence[Question], folder: Path, batch_size: int, sampling, progress: Callable[[str], None]
+    engine, questions: Sequence[Question], folder: Path, batch_size: int, sampling,
+    progress: Callable[[str], None],
 ) -> tuple[list[Prediction], dict[Place, str]]:
     """Answer the questions; each batch's answers are in the folder's predictions before the next one begins.
 
@@ -59,7 +60,7 @@ def answer_all(
 
 
 def progress_line(stream=None) -> Callable[[str], None]:
-    """Return a printer of progress: one line that is overwritten on a terminal, now and then a line elsewhere."""
+    """Return a printer of progress: one line that changes on a terminal, now and then a line elsewhere."""
     stream = stream or sys.stderr
     last = 0.0
 

@@ -20,7 +20,9 @@ from mindspore_osum.evaluation.classes import class_scores
 from mindspore_osum.evaluation.error_rate import error_columns, error_rates
 from mindspore_osum.evaluation.predictions import Prediction
 from mindspore_osum.evaluation.replies import answer_columns, answer_scores, translation_scores
+from mindspore_osum.evaluation.rule_judge import fault
 from mindspore_osum.evaluation.timing import shift_columns, shifts, timing_scores
+from mindspore_osum.evaluation.tokens import score_tokens
 from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer, parse_answer, tags_of, task_of_tags
 
 # extra.scoring of a spoken chat's line; "judge": only a judge can tell
@@ -49,6 +51,22 @@ class Case:
     def answer(self) -> ParsedAnswer:
         """What the model said."""
         return parse_answer(self.prediction.raw, self.utterance.task)
+
+    @cached_property
+    def fault(self) -> str | None:
+        """Why the answer does not follow its request, None if it does."""
+        return fault(self.answer, self.tags, spoken=self.spoken)
+
+    @property
+    def spoken(self) -> bool:
+        """Whether there are words in the recording; vocal events may stand alone."""
+        return bool(score_tokens(self.reference.text))
+
+    @property
+    def set_name(self) -> str:
+        """The test set: extra.dataset, and extra.split where there is one; "" if it is not named."""
+        names = (self.utterance.extra.get(name) for name in ("dataset", "split"))
+        return " ".join(name for name in names if isinstance(name, str) and name)
 
     @property
     def accepted(self) -> list[str]:
@@ -80,9 +98,10 @@ def score_task(cases: Sequence[Case]) -> dict:
     """
     cases = sorted(cases, key=lambda c: c.utterance.key)
     tags = cases[0].tags
-    transcript = _transcript(cases) if "asr" in tags else {}
     if tags == ("asr",):
-        return transcript
+        return _transcript(cases)
+    spoken = [c for c in cases if c.spoken]
+    transcript = _transcript(spoken) if "asr" in tags and spoken else {}
     out = {"utterances": len(cases)}
     if "align" in tags:
         out |= timing_scores([c.reference.words for c in cases], [c.answer.words for c in cases])

@@ -69,7 +69,7 @@ def run(args) -> int:
     """Answer; 0, or 1 if a recording failed (or a `UserError` for what concerns all of them)."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from mindspore_osum.inference.engine import make_request
+    from mindspore_osum.inference.request import make_request
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.inference.table import table
 

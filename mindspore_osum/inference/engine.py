@@ -15,7 +15,7 @@ Legend: T mel frames.
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -24,11 +24,12 @@ from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import TOKENIZER, load_folder
 from mindspore_osum.inference.generate import Generator, Prompt
+from mindspore_osum.inference.request import Request, Result, make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.models.whisper import MAX_FRAMES
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import HOP, log_mel, num_frames
-from mindspore_osum.tasks import INTENT_KEY, TASKS, parse_answer, tags_of, task_key, write_tags
+from mindspore_osum.tasks import parse_answer
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.sequence import build_sequence
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -37,32 +38,6 @@ WINDOW = 16  # batches that are read ahead and sorted together
 DEVICES = ("CPU", "Ascend")
 # the one prompt set whose requests began with <s>, as the released inference code made them
 PUBLISHED_INFERENCE = "osum_pangu_published_inference"
-
-
-@dataclass
-class Result:
-    """The answer to one recording; see `tasks.ParsedAnswer` for the parts of it."""
-
-    audio: str  # its path, or what it was given as
-    text: str = ""
-    tags: list[str] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    words: list[tuple[str, float, float]] = field(default_factory=list)  # word, start, end in seconds
-    answer: str | None = None  # reply of a spoken chat
-    raw: str = ""  # all the model wrote
-    cut: bool = False  # the answer reached max_new_tokens, or the model's last position, before its end
-    seconds: float = 0.0  # length of the recording
-    rtf: float = 0.0  # real-time factor: computing time (its share of the batch; without compiling) / seconds
-    error: str | None = None  # one line; nothing else is set then
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of every recording."""
-
-    words: str | None  # None for spoken chat, which has none
-    output_type: str
-    task: str | None  # published key, where it is known
 
 
 @dataclass
@@ -186,21 +161,6 @@ class Engine:
             result.rtf = job.spent / result.seconds + spent / seconds
 
 
-def make_request(task: str | None = None, instruction: str | None = None) -> Request:
-    """What to ask for: the tags of a task (by default asr), or free words."""
-    if instruction is not None:
-        if task is not None:
-            raise UserError("a task and an instruction exclude each other: give one of them")
-        if not instruction.strip():
-            raise UserError("the instruction is empty: say what to do with the recording")
-        return Request(instruction, "text", None)
-    key = task_key(task or "asr")
-    if key == INTENT_KEY:
-        raise UserError(f"task {task}: reads words, not a recording")
-    output_type = next((t.output_type for t in TASKS.values() if t.key == key), "text")
-    return Request(write_tags(tags_of(key)), output_type, key)
-
-
 def name_of(source) -> str:
     """How a recording is called in results."""
     if isinstance(source, Utterance):
@@ -226,6 +186,8 @@ def _use_device(device: str) -> None:
 
     if device not in DEVICES:
         raise UserError(f"device {device!r}: choose one of {', '.join(DEVICES)}")
+    if ms.get_context("device_target") == device:
+        return  # it may be in use already, and cannot be set then
     try:
         ms.set_device(device)
     except (RuntimeError, ValueError) as error:

@@ -3,7 +3,7 @@
 import unicodedata
 
 from mindspore_osum.data.manifest import Utterance
-from mindspore_osum.inference.engine import Request, Result
+from mindspore_osum.inference.request import Request, Result
 from mindspore_osum.tasks import LABEL_SETS, parse_answer, tags_of
 
 GAP = "  "

@@ -24,8 +24,9 @@ _KNOWN_KEYS = {
     "context_parallel_algo ulysses_degree_in_cp mem_coeff",
     "recompute_config": "recompute select_recompute parallel_optimizer_comm_recompute select_comm_recompute "
     "mp_comm_recompute recompute_slice_activation select_recompute_exclude select_comm_recompute_exclude",
-    "context": "device_id max_device_memory max_call_depth memory_optimize_level mempool_block_size deterministic "
-    "jit_config save_graphs save_graphs_path runtime_num_threads affinity_cpu_list ascend_config",
+    "context": "device_id max_device_memory max_call_depth memory_optimize_level mempool_block_size "
+    "deterministic jit_config save_graphs save_graphs_path runtime_num_threads affinity_cpu_list "
+    "ascend_config",
 }
 
 
@@ -43,7 +44,7 @@ class Ctc:
 
     weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
     at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
-    only: bool = False  # no cross-entropy and no decoder: the warm-up of encoder (and adapter) before it joins
+    only: bool = False  # no cross-entropy and no decoder: warms encoder (and adapter) up
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ Notable choices
   writing one.
 """
 
+import hashlib
 import math
 import signal
+import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
@@ -20,6 +21,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.network import Evaluation
 from mindspore_osum.training.report import append_line, clock, keep_lines, say
+from mindspore_osum.weights_io import write_text
 
 
 class RunMonitor(Callback):
@@ -27,12 +29,7 @@ class RunMonitor(Callback):
 
     Parameters
     ----------
-    cfg : the job.
-    folder : the run's folder.
-    loader, valid : of the training and (or None) of the validation data; rank 0 reports and saves.
-    first, last : steps [first, last) are run.
-    resume : checkpoint to start from, or None.
-    fingerprint : what a resumption must have in common with this run.
+    run : training/run.py `Run`; its first process reports and saves.
 
     Attributes
     ----------
@@ -40,13 +37,11 @@ class RunMonitor(Callback):
     network : the training network, once training has begun.
     """
 
-    def __init__(
-        self, cfg, folder: Path, loader, valid, first: int, last: int, resume: Path | None, fingerprint: dict
-    ):
-        self.cfg, self.folder, self.loader, self.valid = cfg, folder, loader, valid
-        self.step, self.first, self.last = first, first, last
-        self.resume, self.fingerprint, self.main = resume, fingerprint, loader.rank == 0
-        self.metrics = folder / "metrics.jsonl"
+    def __init__(self, run):
+        self.cfg, self.folder, self.loader, self.valid = run.cfg, run.folder, run.loader, run.valid
+        self.step, self.first, self.last = run.first, run.first, run.last
+        self.resume, self.fingerprint, self.main = run.resume, run.fingerprint, run.loader.rank == 0
+        self.metrics, self.stop_file = run.folder / "metrics.jsonl", run.folder / "stop_after_step"
         self.network, self.evaluation, self.signal = None, None, 0
         self._start_counting()
 
@@ -63,6 +58,7 @@ class RunMonitor(Callback):
             checkpoint.restore(self.resume, state_params(step_cell))
         if self.main:
             keep_lines(self.metrics, self.first)
+            self.stop_file.unlink(missing_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         say(f"compiling; steps {self.first}..{self.last}")
@@ -93,10 +89,22 @@ class RunMonitor(Callback):
         done = self.step >= self.last
         if self.step % self.cfg.log_every == 0 or done:
             self._report(rate, norm)
-        if self.step % self.cfg.save_every == 0 or done or self.signal:
-            self._save(args.train_network)
-        if done or self.signal:
+        stop = self._asked_to_stop()
+        if self.step % self.cfg.save_every == 0 or done or stop:
+            self._save(args.train_network, validate=not stop)
+        if done or stop:
             run_context.request_stop()
+
+    def _asked_to_stop(self) -> bool:
+        """Whether a signal ends the run after this step, with the same answer in all processes."""
+        if self.loader.ranks > 1:
+            # the first process names the next step; no other has passed it, as every step is reduced over all
+            if self.main and self.signal and not self.stop_file.exists():
+                write_text(self.stop_file, str(self.step + 1))
+            if not self.stop_file.exists() or self.step < int(self.stop_file.read_text()):
+                return False
+            self.signal = self.signal or signal.SIGTERM
+        return bool(self.signal)
 
     def _refuse(self, what: str, value: float):
         keys = ", ".join(self.loader.keys(self.step))
@@ -115,33 +123,25 @@ class RunMonitor(Callback):
             f"grad {norm:.2f}  {self.rows / seconds:.1f} utt/s  {self.tokens / seconds:.0f} tok/s  "
             f"left {clock(left)}"
         )
+        record = {"step": self.step, "epoch": self.loader.position(self.step - 1)[0], "loss": loss, "ce": ce,
+                  "ctc": ctc, "lr": rate, "grad_norm": norm, "utterances_per_s": self.rows / seconds,
+                  "tokens_per_s": self.tokens / seconds, "seconds": seconds}
         if self.main:
-            append_line(
-                self.metrics,
-                {
-                    "step": self.step,
-                    "epoch": self.loader.position(self.step - 1)[0],
-                    "loss": loss,
-                    "ce": ce,
-                    "ctc": ctc,
-                    "lr": rate,
-                    "grad_norm": norm,
-                    "utterances_per_s": self.rows / seconds,
-                    "tokens_per_s": self.tokens / seconds,
-                    "seconds": seconds,
-                },
-            )
+            append_line(self.metrics, record)
         self._start_counting()
 
-    def _save(self, step_cell) -> None:
+    def _save(self, step_cell, validate: bool) -> None:
         began = time.perf_counter()
+        arrays = {name: p.asnumpy() for name, p in state_params(step_cell).items()}
+        if self.loader.ranks > 1:  # in every process's log: data-parallel processes must hold the same bits
+            line = f"rank {self.loader.rank} step {self.step} weights digest {digest(arrays)}"
+            print(line, file=sys.stderr, flush=True)
         if self.main:
-            arrays = {name: p.asnumpy() for name, p in state_params(step_cell).items()}
             epoch, place = self.loader.position(self.step)
             about = {"epoch": epoch, "place": place, "fingerprint": self.fingerprint}
             path = checkpoint.save(self.folder / "checkpoints", self.step, arrays, about, self.cfg.keep_last)
             say(f"saved {path}")
-            if self.valid and not self.signal:
+            if self.valid and validate:
                 self._validate()
         self.since += time.perf_counter() - began  # saving is no part of the speed
 
@@ -158,6 +158,14 @@ class RunMonitor(Callback):
         ce, ctc = float(sums[0] / labels), float(sums[1] / rows)
         append_line(self.metrics, {"step": self.step, "valid_ce": ce, "valid_ctc": ctc})
         say(f"step {self.step}  valid ce {ce:.4f} ctc {ctc:.4f}")
+
+
+def digest(arrays: dict[str, np.ndarray]) -> str:
+    """The same text for the same names and bits."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        total.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return total.hexdigest()
 
 
 def state_params(step_cell) -> dict:

@@ -9,6 +9,7 @@ Notable choices
 import math
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 from mindspore_osum.config import ModelConfig, from_dict, merge
@@ -26,18 +27,23 @@ from mindspore_osum.training.report import say
 from mindspore_osum.weights_io import write_text
 
 # settings that do not decide the numbers of a run: they may differ in its resumption
-FREE = (
-    "output_dir",
-    "steps",
-    "epochs",
-    "log_every",
-    "save_every",
-    "keep_last",
-    "tokenizer",
-    "model",
-    "context",
-)
-FREE_DATA = ("valid", "ahead", "strict")
+FREE = {"output_dir", "steps", "epochs", "log_every", "save_every", "keep_last", "tokenizer", "model",
+        "context"}
+FREE_DATA = {"valid", "ahead", "strict"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job that is ready to go, as training/monitor.py follows it."""
+
+    cfg: TrainConfig
+    folder: Path
+    loader: Loader
+    valid: Loader | None  # of the validation data
+    first: int  # steps [first, last) are run
+    last: int
+    resume: Path | None  # checkpoint to start from
+    fingerprint: dict  # what a resumption must have in common with this run
 
 
 def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
@@ -45,83 +51,76 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
 
     Returns
     -------
-    0, or 128 + the signal that stopped the run (130 SIGINT, 143 SIGTERM) after its checkpoint was written.
+    0, or 128 + the signal that stopped the run (143 SIGTERM, 130 SIGINT) after its checkpoint was written.
+    While a graph runs MindSpore turns SIGINT into SIGTERM, so Ctrl-C mostly gives 143 too.
 
     Raises
     ------
     UserError : a mistake in the job or its data, or a loss that is not finite.
     """
-    folder, (rank, ranks) = Path(cfg.output_dir), process()
     tokenizer = Tokenizer(cfg.tokenizer)
     model, start = model_config(cfg, tokenizer)
-    newest = checkpoint.found(folder / "checkpoints")[-1:]
-    if newest and fresh:
-        raise UserError(
-            f"{folder}: holds checkpoints, but a fresh run was asked for; remove it or change output_dir"
-        )
-    train, valid = corpora(cfg, model, tokenizer)
-    for line in train.report + (valid.report if valid else []):
-        say(line)
-    loader = Loader(
-        train, cfg.seed, cfg.accumulation, rank, ranks, Augment(**vars(cfg.spec_augment)), cfg.data.cache
-    )
-    last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
-    first, resume = newest[0] if newest else (0, None)
-    fingerprint = job_fingerprint(cfg, model, start, loader)
-    if resume:
-        check_fingerprint(resume, fingerprint)
-        say(f"resuming from {resume}")
-    if first >= last:
-        say(f"{folder}: trained to step {first} already")
+    run = prepare(cfg, model, start, tokenizer, fresh)
+    if run.first >= run.last:
+        say(f"{run.folder}: trained to step {run.first} already")
         return 0
-    return _train(
-        cfg,
-        folder,
-        loader,
-        Loader(valid, cfg.seed) if valid else None,
-        first,
-        last,
-        resume,
-        fingerprint,
-        job.mindformers_config(cfg, model, start, tokenizer.vocab_size, last, ranks),
-    )
-
-
-def _train(
-    cfg, folder: Path, loader: Loader, valid, first: int, last: int, resume, fingerprint: dict, config: dict
-):
-    """Run `mindformers.Trainer` over steps [first, last)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", job.yaml_text(to_dict(cfg)))
-    write_text(folder / "mindformers.yaml", job.yaml_text(config))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    config = job.mindformers_config(cfg, model, start, tokenizer.vocab_size, run.last, run.loader.ranks)
+    write_text(run.folder / "config.yaml", job.yaml_text(to_dict(cfg)))
+    write_text(run.folder / "mindformers.yaml", job.yaml_text(config))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    steps = Steps(loader, first, last)
     try:
-        with job.quiet(folder, loader.rank):
-            mindformers = job.import_mindformers(folder)
-            from mindspore_osum.training.monitor import RunMonitor
-
-            job.register()
-            settings = mindformers.MindFormerConfig(str(folder / "mindformers.yaml"))
-            mindformers.build_context(settings)
-            monitor = RunMonitor(cfg, folder, loader, valid, first, last, resume, fingerprint)
-            trainer = mindformers.Trainer(
-                args=settings, train_dataset=generator_dataset(steps, cfg.data.ahead), callbacks=[monitor]
-            )
-            trainer.train()
-    except RuntimeError:
-        if steps.error is not None:  # a worker's error, which the dataset passed on as text
-            raise steps.error from None
-        raise
+        monitor = train(run)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if monitor.signal:
         return 128 + monitor.signal
-    if loader.rank == 0:
-        save_folder(folder / "model", monitor.network.model, cfg.tokenizer)
-        say(f"the model: {folder / 'model'}")
+    if run.loader.rank == 0:
+        save_folder(run.folder / "model", monitor.network.model, cfg.tokenizer)
+        say(f"the model: {run.folder / 'model'}")
     return 0
+
+
+def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokenizer, fresh: bool) -> Run:
+    """Scan the data, find the checkpoint to resume from, say both."""
+    folder, (rank, ranks) = Path(cfg.output_dir), process()
+    newest = checkpoint.found(folder / "checkpoints")[-1:]
+    if newest and fresh:
+        raise UserError(f"{folder}: has checkpoints, but a fresh run is asked for; change output_dir")
+    data, valid = corpora(cfg, model, tokenizer)
+    for line in data.report + (valid.report if valid else []):
+        say(line)
+    augment = Augment(**vars(cfg.spec_augment))
+    loader = Loader(data, cfg.seed, cfg.accumulation, rank, ranks, augment, cfg.data.cache)
+    fingerprint = job_fingerprint(cfg, model, start, loader)
+    first, resume = newest[0] if newest else (0, None)
+    if resume:
+        check_fingerprint(resume, fingerprint)
+        say(f"resuming from {resume}")
+    last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
+    check = Loader(valid, cfg.seed) if valid else None
+    return Run(cfg, folder, loader, check, first, last, resume, fingerprint)
+
+
+def train(run: Run):
+    """Run `mindformers.Trainer`; returns the RunMonitor that followed it."""
+    steps = Steps(run.loader, run.first, run.last)
+    try:
+        with job.quiet(run.folder, run.loader.rank):
+            mindformers = job.import_mindformers(run.folder)
+            from mindspore_osum.training.monitor import RunMonitor
+
+            job.register()
+            config = mindformers.MindFormerConfig(str(run.folder / "mindformers.yaml"))
+            mindformers.build_context(config)
+            monitor, dataset = RunMonitor(run), generator_dataset(steps, run.cfg.data.ahead)
+            mindformers.Trainer(args=config, train_dataset=dataset, callbacks=[monitor]).train()
+    except RuntimeError:
+        if steps.error is not None:  # a worker's error, which the dataset passed on as text
+            raise steps.error from None
+        raise
+    return monitor
 
 
 def process() -> tuple[int, int]:

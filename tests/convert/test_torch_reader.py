@@ -183,7 +183,7 @@ BAD_PICKLES = {
     "a list": (pickle_of(b"]"), "a list, not a dictionary"),
     "no tensors": (pickle_of(b"}", text("a"), b"K\x01s"), "among its keys: 'a'"),
     "numbers as keys": (pickle_of(b"}K\x01", tensor_opcodes(V2, TAIL), b"s"), "not text"),
-    "a dictionary in itself": (pickle_of(b"}q\x00", text("model"), b"h\x00s"), "among its keys"),
+    "a dictionary in itself": (pickle_of(b"}q\x00", text("model"), b"h\x00s"), "no tensors in it"),
     "two models": (pickle_of(b"}", text("model"), b"}s", text("module"), b"}s"), "among its keys"),
     "OrderedDict with items": (pickle_of(b"ccollections\nOrderedDict\n(](K\x01K\x02etR"), "made from items"),
 }

@@ -2,7 +2,6 @@
 
 import json
 import re
-import zlib
 from collections import Counter
 from itertools import combinations
 
@@ -31,11 +30,12 @@ KEYWORDS = {
     "style": r"\b(style|news|story|fairy|poem|book|customer)\b|风格|新闻|故事|童话|客服|有声书|诗歌",
     "caption": r"\bvocal\b|\bsound events?\b|sounds (that|besides)|besides (the )?speech"
                r"|\b(laugh|cough|cry|cries|sigh|sneez|scream)|声音事件|笑|咳嗽|哭|尖叫|叹气|喷嚏"
-               r"|除了说话(?![人者的])|说话以外|清嗓子|别的声音|发生的事",
+               r"|除了说话(?![人者的])|说话[以之]外|清嗓子|别的声音|发生的事",
 }
 # What is said not to be wanted, and words of politeness that hold a keyword.
-ASIDE = (r"no transcript( needed)?|do not transcribe|not the words|no text|no labels|take your time"
-         r"|no time to listen|不用写内容|不要文字|不用转写|不用标签|有空的话")
+ASIDE = (r"no transcript( needed)?|do not transcribe|not (the|teh|th) words|never mind the words"
+         r"|no text|no labels|take your time"
+         r"|no time to listen|不用写内.|不要文字|不用转写|不用标签|有空的话")
 
 
 def tags_read(text: str) -> set[str]:
@@ -203,7 +203,7 @@ def test_a_typing_mistake_does_not_change_the_task(language):
             _, text = grammar.compose(rng, key, "train")
             typed = grammar.mistype(rng, text.lower())
             assert tags_read(typed) <= set(tags_of(key)), typed
-            assert abs(len(typed) - len(text)) <= 2
+            assert abs(len(typed) - len(text)) <= 3  # please -> plz
             changed += typed != text.lower()
     assert changed > 22 * 30 / 2
 
@@ -254,25 +254,25 @@ def test_test_requests_have_no_words_that_training_never_shows(language):
     assert sorted(words["test"] - words["train"]) == []
 
 
-def ngrams(texts, size=4096) -> np.ndarray:
+def ngrams(texts, size=4093) -> np.ndarray:
     """Unit vectors of hashed character 2- and 3-gram counts, (texts, size) float32."""
     rows = np.zeros((len(texts), size), np.float32)
     for row, text in zip(rows, texts):
-        text = f" {text.lower()} "
-        for n in (2, 3):
-            for i in range(len(text) - n + 1):
-                row[zlib.crc32(text[i:i + n].encode()) % size] += 1
+        codes = np.frombuffer(f" {text.lower()} ".encode("utf-32-le"), np.uint32).astype(np.int64)
+        pairs = codes[:-1] * 131 + codes[1:]
+        np.add.at(row, pairs % size, 1)
+        np.add.at(row, (pairs[:-1] * 131 + codes[2:]) % size, 1)
     rows = np.sqrt(rows)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_the_task_can_be_learned_but_not_looked_up(train, test):
-    """Nearest neighbour on character n-grams: far above chance (1 of 22), and far from perfect."""
-    train, test = train[:3000], test[:500]
+    """Nearest neighbour on character n-grams: far above chance (1 of 22), far from a copy of the answers."""
+    train, test = train[:2500], test[:400]
     nearest = (ngrams([r.text for r in test]) @ ngrams([r.text for r in train]).T).argmax(axis=1)
     right = np.mean([train[j].task_key == r.task_key for r, j in zip(test, nearest)])
     print(f"\nnearest neighbour: {right:.1%} of {len(test)} test requests, chance {1 / len(TASK_KEYS):.1%}")
-    assert 0.4 < right < 0.98
+    assert 0.3 < right < 0.95
 
 
 def test_command_writes_the_published_format(tmp_path, capsys):

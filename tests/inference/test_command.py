@@ -13,7 +13,7 @@ import soundfile
 from mindspore_osum.cli import main
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.inference.command import BUNDLED
-from mindspore_osum.inference.engine import Result, make_request
+from mindspore_osum.inference.request import Result, make_request
 from mindspore_osum.inference.table import agrees, table, width
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,8 @@ import soundfile
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config, write_config
-from mindspore_osum.inference.engine import Engine, make_request
+from mindspore_osum.inference.engine import Engine
+from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.tasks import parse_answer
 from tests.inference.common import train_tokenizer

@@ -1,4 +1,4 @@
-"""Whole runs through mindformers.Trainer on a small model: what they learn, resume, refuse and leave behind."""
+"""Whole runs through mindformers.Trainer on a small model: what they learn, resume, refuse and leave."""
 
 import json
 import os
@@ -102,7 +102,8 @@ def test_accumulated_micro_batches_equal_the_whole_batch(world, tmp_path):
         assert np.abs(a[name] - b[name]).max() < 1e-6, name
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+# while a graph runs MindSpore turns SIGINT into SIGTERM
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, {143}), (signal.SIGINT, {130, 143})])
 def test_a_signal_leaves_a_checkpoint(world, tmp_path, number, status):
     out = tmp_path / "run"
     job = small_job(world, out, steps=100000)
@@ -117,7 +118,7 @@ def test_a_signal_leaves_a_checkpoint(world, tmp_path, number, status):
     thread = threading.Thread(target=send_when_running)
     thread.start()
     try:
-        assert run(job) == status
+        assert run(job) in status
     finally:
         stop.set()
         thread.join()
@@ -157,6 +158,6 @@ def test_a_changed_job_is_not_resumed(world, tmp_path):
     assert run(small_job(world, out, steps=1)) == 0
     with pytest.raises(UserError, match="optimizer.lr was 0.003, is 0.001"):
         run(small_job(world, out, steps=2, optimizer={"lr": 1e-3}))
-    with pytest.raises(UserError, match="holds checkpoints"):
+    with pytest.raises(UserError, match="has checkpoints"):
         run_job(from_dict(TrainConfig, small_job(world, out, steps=2), "job"), fresh=True)
     assert run(small_job(world, out, steps=1, optimizer={"lr": 3e-3})) == 0  # nothing left to do

@@ -14,8 +14,7 @@ TONE_SECONDS = 0.12
 SMALL_MODEL = {
     "encoder": {"d_model": 32, "n_layers": 1, "n_heads": 2, "d_ff": 64},
     "adapter": {"n_layers": 1, "n_heads": 2, "d_ff": 64},
-    "decoder": {"d_model": 32, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "d_ff": 64,
-                "vocab_size": 320},
+    "decoder": {"d_model": 32, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "d_ff": 64},
 }
 
 
@@ -41,8 +40,8 @@ def write_tokenizer(path: Path) -> None:
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(["a b c d e f g h", "<asr>abc", "<asr>defgh"] * 4), model_writer=model,
-        model_type="char", vocab_size=320, user_defined_symbols=["[unused9]", "[unused10]"], byte_fallback=True,
-        hard_vocab_limit=False, minloglevel=2)
+        model_type="char", vocab_size=320, user_defined_symbols=["[unused9]", "[unused10]"],
+        byte_fallback=True, hard_vocab_limit=False, minloglevel=2)
     path.write_bytes(model.getvalue())
 
 
@@ -52,7 +51,8 @@ def make_world(folder: Path, words: list[str], task: str = "<TRANSCRIBE>") -> Pa
     lines = []
     for i, word in enumerate(words):
         write_wav(folder / f"{i}.wav", tone_word(word))
-        lines.append(json.dumps({"key": f"u{i}", "wav": f"{i}.wav", "txt": word, "task": task, "extra": {}}))
+        line = {"key": f"u{i}", "wav": f"{i}.wav", "txt": word, "task": task, "extra": {}}
+        lines.append(json.dumps(line))
     (folder / "words.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     write_tokenizer(folder / "tokenizer.model")
     return folder

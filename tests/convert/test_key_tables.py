@@ -1,0 +1,131 @@
+"""The key tables: both directions, decorations, completeness against a published key list, and their document."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ckpt_convert.key_docs import tables, with_tables
+from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, PUBLISHED
+from ckpt_convert.shapes import adapted, expected_shapes
+from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
+from mindspore_osum.errors import UserError
+
+SMALL = ModelConfig(
+    encoder=EncoderConfig(d_model=36, n_layers=2, n_heads=3, d_ff=52),
+    adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=44),
+    decoder=DecoderConfig(vocab_size=61, d_model=40, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=56),
+    lora=LoraConfig(rank=3, alpha=5.0, dropout=0.0),
+    speech_token_num=7,
+)
+VARIANTS = {
+    "openpangu": SMALL,
+    "merged": replace(SMALL, lora=LoraConfig(rank=0)),
+    "every target": replace(
+        SMALL,
+        lora=LoraConfig(2, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+    ),
+    "qwen2": replace(SMALL, decoder=replace(SMALL.decoder, o_bias=False, tie_embeddings=True)),
+    "qwen3": replace(SMALL, decoder=replace(SMALL.decoder, qkv_bias=False, o_bias=False, qk_norm=True)),
+}
+
+
+def test_every_golden_key_is_accounted_for_and_comes_back(shared):
+    keys = json.loads((shared / "golden" / "model_keys.json").read_text())
+    assert len(keys) == 201
+    mapped = {key: PUBLISHED.ours(key) for key in keys if PUBLISHED.ours(key)}
+    assert len(mapped) == len(set(mapped.values())) == 193
+    others = {key: PUBLISHED.other(key).kind for key in keys if key not in mapped}
+    assert sorted(others.values()) == ["aside"] * 4 + ["copy"] * 2 + ["derived"] * 2
+    cfg = replace(SMALL, lora=LoraConfig(64))
+    for key, name in mapped.items():
+        assert PUBLISHED.theirs(name, adapted(name, cfg), peft=True) == key
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_rows_are_one_to_one(form):
+    assert len({ours for ours, _ in form.rows}) == len({theirs for _, theirs in form.rows}) == len(form.rows)
+    for ours, theirs in form.rows:
+        for i in ("0", "7", "33"):
+            name, key = ours.replace("{i}", i), theirs.replace("{i}", i)
+            assert form.ours(key) == name and form.theirs(name) == key
+            assert form.other(key) is None or form.other(key).pattern == "decoder.*"
+
+
+@pytest.mark.parametrize("cfg", VARIANTS.values(), ids=VARIANTS)
+def test_every_parameter_of_a_model_has_a_published_name(cfg):
+    for name in expected_shapes(cfg):
+        key = PUBLISHED.theirs(name, adapted(name, cfg), peft=cfg.lora.rank > 0)
+        assert key is not None and PUBLISHED.ours(key) == name
+        if name.startswith("decoder.") and "lora_" not in name:
+            assert HF_DECODER.theirs(name) == name.removeprefix("decoder.")
+
+
+@pytest.mark.parametrize(
+    "key, name",
+    [
+        ("llama_model.base_model.model.model.layers.3.self_attn.o_proj.base_layer.bias", "self_attn.o_proj.bias"),
+        ("llama_model.base_model.model.model.layers.3.self_attn.o_proj.bias", "self_attn.o_proj.bias"),
+        ("llama_model.model.layers.3.self_attn.o_proj.bias", "self_attn.o_proj.bias"),
+        ("module.llama_model.base_model.model.model.layers.3.self_attn.o_proj.base_layer.bias", "self_attn.o_proj.bias"),
+        ("llama_model.base_model.model.model.layers.3.mlp.up_proj.weight", "mlp.up_proj.weight"),
+        ("llama_model.base_model.model.model.layers.3.mlp.down_proj.lora_A.default.weight", "mlp.down_proj.lora_A.weight"),
+        ("llama_model.base_model.model.model.layers.3.mlp.down_proj.lora_B.weight", "mlp.down_proj.lora_B.weight"),
+        ("module.llama_model.model.layers.3.mlp.down_proj.lora_B.other.weight", "mlp.down_proj.lora_B.weight"),
+    ],
+)
+def test_spellings_of_peft_and_data_parallel(key, name):
+    assert PUBLISHED.ours(key) == f"decoder.model.layers.3.{name}"
+
+
+def test_whisper_with_and_without_model_prefix():
+    for prefix in ("", "model."):
+        assert HF_WHISPER.ours(f"{prefix}encoder.layers.0.fc1.bias") == "encoder.encoders.0.feed_forward.w_1.bias"
+        assert HF_WHISPER.other(f"{prefix}decoder.layers.0.fc1.bias").kind == "dropped"
+    assert HF_WHISPER.other("proj_out.weight").kind == "dropped"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "encoder.encoders.00.norm1.weight", "encoder.encoders.x.norm1.weight", "encoder.norm1.weight",
+        "encoder.encoders.0.self_attn.linear_k.bias", "xencoder.after_norm.weight", "encoder.after_norm.weight2",
+        "llama_model.model.layers.99999.mlp.up_proj.weight", "down_sample_2.conv.2.weight",
+    ],
+)  # fmt: skip
+def test_keys_that_are_nobodys(key):
+    assert PUBLISHED.ours(key) is None and PUBLISHED.other(key) is None
+
+
+def test_the_document_has_these_tables():
+    path = Path(__file__).resolve().parents[2] / "docs" / "CONVERSION.md"
+    text = path.read_text("utf-8")
+    assert with_tables(text) == text, "run python -m ckpt_convert.key_docs docs/CONVERSION.md"
+    rows = [row for form in FORMS.values() for row in form.rows]
+    assert len(rows) > 150 and tables().count("\n| `") > 40
+    with pytest.raises(UserError, match="key tables"):
+        with_tables("no markers")
+
+
+@pytest.mark.parametrize("cfg", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("kind", ["conv1d", "conv2d"])
+def test_shapes_are_those_of_the_model(cfg, kind):
+    from mindspore_osum.models.osum import OsumModel
+
+    cfg = replace(cfg, adapter=replace(cfg.adapter, kind=kind, conv_channels=5))
+    model = {name: tuple(p.shape) for name, p in OsumModel(cfg).parameters_and_names()}
+    assert expected_shapes(cfg) == model
+
+
+def test_parameter_count_of_the_released_model():
+    shapes = expected_shapes(ModelConfig())
+    count = {part: 0 for part in ("encoder", "lora", "decoder")}
+    for name, shape in shapes.items():
+        size = 1
+        for n in shape:
+            size *= n
+        part = "lora" if "lora_" in name else name.partition(".")[0]
+        count[part] = count.get(part, 0) + size
+    assert count["decoder"] == 8_030_887_936  # of openPangu-Embedded-7B-V1.1
+    assert round(count["encoder"] / 1e6, 1) == 305.7 and round(count["lora"] / 1e6, 1) == 131.5

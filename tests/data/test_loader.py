@@ -1,0 +1,187 @@
+"""Batches as a function of the step: what is in them, their order, shares, and what is left out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mindspore_osum.data.batching import COLUMNS, Shape, Texts, features, spec_augment
+from mindspore_osum.data.loader import NOBODY, Augment, Corpus, Loader, needed_frames
+from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.errors import UserError
+from mindspore_osum.models.presets import preset
+from mindspore_osum.text.prompts import load_prompt_set
+from mindspore_osum.text.sequence import IGNORE
+from mindspore_osum.text.tokenizer import Tokenizer
+from tests.training.tones import LETTERS, make_world, random_words
+
+SHAPES = [Shape(2, 36, 24), Shape(2, 64, 24)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"), random_words(21))
+
+
+def corpus(world, weight=1.0, shapes=SHAPES, requests="tag", **over):
+    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), requests)
+    return Corpus([("words", world / "words.jsonl", weight)], texts, shapes, preset("tiny").encoder, **over)
+
+
+def test_an_epoch_has_every_utterance_once(world):
+    loader = Loader(corpus(world), seed=1)
+    for epoch in range(2):
+        numbers = np.concatenate([group for _, group in loader.plan(epoch)])
+        assert sorted(n for n in numbers if n != NOBODY) == list(range(21))
+        assert (numbers == NOBODY).sum() == 1 and loader.steps_per_epoch == 11
+    orders = [[list(group) for _, group in loader.plan(e)] for e in (0, 1)]
+    assert orders[0] != orders[1]
+    assert orders == [[list(g) for _, g in Loader(corpus(world), seed=1).plan(e)] for e in (0, 1)]
+    assert orders[0] != [list(g) for _, g in Loader(corpus(world), seed=2).plan(0)]
+
+
+def test_groups_are_of_one_bucket_and_fit_it(world):
+    loader = Loader(corpus(world), seed=1)
+    used = set()
+    for step in range(loader.steps_per_epoch):
+        shape, group = loader.numbers(step)
+        used.add(shape.frames)
+        assert all(loader.corpus.frames[n] <= shape.frames for n in group if n != NOBODY)
+    assert used == {36, 64}
+
+
+def test_a_batch_says_what_the_manifest_says(world):
+    loader = Loader(corpus(world, ctc="encoder"), seed=1)
+    tokenizer = loader.corpus.texts.tokenizer
+    for step in range(3):
+        batch = dict(zip(COLUMNS, loader.micro_batch(step, 0), strict=True))
+        _, group = loader.numbers(step)
+        total = 0
+        for row, number in enumerate(group):
+            utt = loader.corpus.utterances[number]
+            mel = features(utt, 80)
+            assert batch["mel_len_B"][row] == len(mel)
+            assert np.array_equal(batch["mel_BTF"][row, :len(mel)], mel) and not batch["mel_BTF"][row, len(mel):].any()
+            labels = batch["labels_BL"][row]
+            answer = labels[labels != IGNORE]
+            assert answer[-1] == tokenizer.eos_id and tokenizer.decode(answer) == f"<asr>{utt.txt}"
+            assert np.array_equal(answer, batch["token_ids_BL"][row][labels != IGNORE])
+            ctc = batch["ctc_labels_BS"][row, :batch["ctc_len_B"][row]]
+            assert list(ctc) == tokenizer.encode(utt.txt)
+            speech = batch["speech_row_BL"][row]
+            n = -(-len(mel) // 8)
+            shape = loader.numbers(step)[0]
+            assert list(speech[speech >= 2]) == [2 + row * shape.speech + z for z in range(n)]
+            total += len(answer)
+        assert (batch["targets_B"] == total).all()
+
+
+def test_ranks_and_micro_batches_share_the_group(world):
+    big = [Shape(8, 64, 24)]
+    whole = Loader(corpus(world, shapes=big), 5)
+    parts = [Loader(corpus(world, shapes=[Shape(2, 64, 24)]), 5, accumulation=2, rank=r, ranks=2) for r in (0, 1)]
+    assert whole.keys(1) == parts[0].keys(1) == parts[1].keys(1)
+    batch = whole.micro_batch(1, 0)
+    shares = [parts[rank].micro_batch(1, micro) for micro in (0, 1) for rank in (0, 1)]
+    for name, *columns in zip(COLUMNS, batch, *shares, strict=True):
+        if name not in ("speech_row_BL", "targets_B"):  # slots are counted in the micro-batch
+            assert np.array_equal(columns[0], np.concatenate(columns[1:])), name
+    assert batch[-1][0] == 4 * shares[0][-1][0] == whole.counts(1)[1]
+
+
+def test_augmentation_is_seeded_and_masks_zeros(world):
+    loader = Loader(corpus(world), 1, augment=Augment(2, 5, 2, 10), cache=True)
+    first, again = loader.micro_batch(0, 0), loader.micro_batch(0, 0)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    plain = Loader(corpus(world), 1, cache=True).micro_batch(0, 0)
+    changed = first[0] != plain[0]
+    assert changed.any() and (first[0][changed] == 0).all()
+
+
+def test_spec_augment_is_within_its_limits():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        mel = np.ones((40, 80), np.float32)
+        spec_augment(mel, rng, 1, 7, 1, 9)
+        rows, columns = (mel == 0).all(1).sum(), (mel == 0).all(0).sum()
+        assert 1 <= rows <= 7 and 1 <= columns <= 9
+        assert (mel == 0).sum() == rows * 80 + columns * 40 - rows * columns
+
+
+def test_weights_repeat_and_sample(world):
+    twice = Loader(corpus(world, weight=2.0), 1)
+    numbers = np.concatenate([g for _, g in twice.plan(0)])
+    assert sorted(numbers) == sorted(list(range(21)) * 2)
+    part = Loader(corpus(world, weight=0.5), 1)
+    drawn = [{n for _, g in part.plan(e) for n in g} - {NOBODY} for e in range(3)]
+    assert all(len(d) == 10 for d in drawn) and drawn[0] != drawn[1]
+
+
+def test_what_does_not_fit_is_counted_and_named(world):
+    kept = corpus(world, shapes=[Shape(2, 40, 24)])
+    assert len(kept.utterances) == sum(f <= 40 for f in corpus(world).frames) < 21
+    assert "left out, longer than 0.4 s (first: " in kept.report[0] and "words.jsonl:" in kept.report[0]
+    with pytest.raises(UserError, match="more than 5 text tokens.*nothing is left to train on"):
+        corpus(world, shapes=[Shape(2, 64, 5)])
+
+
+def test_requests_and_labels_follow_the_published_rules(world):
+    texts = corpus(world).texts
+    natural, both = (Texts(texts.tokenizer, texts.prompts, kind) for kind in ("natural", "both"))
+
+    def utt(task, txt="hello", **extra):
+        return Utterance("k", None if task.startswith(("<TEXT", "<INT")) else "a.wav", txt, task, extra, where="m:1")
+
+    sap = utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")
+    assert texts.label(sap) == "<asr><age>Hi<ADULT>" and texts.requests(sap) == ["<asr><age>"]
+    assert texts.requests(utt("<AGE> <GENDER>")) == natural.requests(utt("<AGE> <GENDER>")) == ["<age><gender>"]
+    assert both.requests(sap) == natural.requests(sap) + ["<asr><age>"] and len(natural.requests(sap)) >= 1
+    assert texts.label(utt("<TRANSCRIBE>", "HI")) == "<asr>hi"
+    chat = utt("<S2TCHAT>", "fine")
+    assert texts.requests(chat) == [None] and texts.label(chat) == "<chat>fine" and texts.ctc_ids(chat) == []
+    intent = utt("<INTENT_CLASSIFICATION>", "<asr><age>", intent="how old")
+    assert texts.label(intent) == "<asr><age>"
+    assert all(r.endswith(":how old") for r in texts.requests(intent)) and len(texts.requests(intent)) == 2
+    question = utt("<TEXT2TEXT>", "Paris", question="capital of France?")
+    assert texts.requests(question) == ["capital of France?"] and texts.label(question) == "Paris"
+    for task in ("<INTENT_CLASSIFICATION>", "<TEXT2TEXT>"):
+        with pytest.raises(UserError, match="m:1: .*needs the user's words"):
+            texts.requests(utt(task))
+    with pytest.raises(UserError, match="m:1: task '<SING>'"):
+        texts.label(utt("<SING>"))
+    assert texts.ctc_ids(sap) == texts.tokenizer.encode("Hi")
+
+
+def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
+    world = make_world(tmp_path, ["ab", "cd"])
+    lines = (world / "words.jsonl").read_text().splitlines()
+    text = {"key": "t", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "abc"}}
+    (world / "words.jsonl").write_text("\n".join([lines[0], json.dumps(text), lines[1]]), "utf-8")
+    loader = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 0)
+    batch = dict(zip(COLUMNS, loader.micro_batch(0, 0), strict=True))
+    _, group = loader.numbers(0)
+    for row, number in enumerate(group):
+        speech = batch["speech_row_BL"][row]
+        if number == 1:
+            assert (speech == -1).all() and (batch["labels_BL"][row] != IGNORE).sum() > 1
+        else:  # the row reads its own audio slot, whatever rows stand before it
+            assert speech.max() // 8 == row + (2 + row * 8) % 8 // 8 and (speech[speech >= 2] - 2).min() == row * 8
+
+
+def test_ctc_labels_that_no_path_fits_are_left_out(world):
+    assert needed_frames([1, 1, 2, 2, 2]) == 8 and needed_frames([]) == 0
+    fast = make_world(world.parent / "fast", ["ab"])
+    path = fast / "words.jsonl"
+    path.write_text(path.read_text().replace('"ab"', f'"{LETTERS}"'), "utf-8")
+    on_frames, on_speech = (Loader(corpus(fast, ctc=at), 0) for at in ("encoder", "adapter"))
+    assert on_frames.example(0, 0, 0)[2] and on_speech.example(0, 0, 0)[2] == []
+
+
+def test_parts_of_a_recording(world):
+    (utt, *_), whole = corpus(world).utterances, None
+    whole = features(utt, 80)
+    part = Utterance(utt.key, utt.wav, utt.txt, utt.task, {}, 0.0, 0.2, utt.where)
+    assert len(features(part, 80)) == 20 < len(whole)
+    beyond = Utterance(utt.key, utt.wav, utt.txt, utt.task, {}, 0.1, 99.0, utt.where)
+    with pytest.raises(UserError, match="words.jsonl:1: start 0.1 and end 99.0 do not fit"):
+        features(beyond, 80)

@@ -1,0 +1,68 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mindspore_osum.data.manifest import parse_line, read_manifest
+from mindspore_osum.errors import UserError
+
+GOOD = {"key": "a", "wav": "x/a.wav", "txt": "hello", "task": "<TRANSCRIBE>", "extra": {"age": "OLD"}, "lang": "en"}
+
+
+def write(path, *lines):
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines), "utf-8")
+    return path
+
+
+def test_a_published_line(tmp_path):
+    text_only = {"key": "b", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "write it down"}}
+    part = {**GOOD, "key": "c", "start": 1, "end": 2.5, "extra": None}
+    utterances, problems = read_manifest(write(tmp_path / "m.jsonl", GOOD, "", text_only, part))
+    assert problems == []
+    first, second, third = utterances
+    assert (first.key, first.txt, first.task, first.extra) == ("a", "hello", "<TRANSCRIBE>", {"age": "OLD"})
+    assert first.wav == str(tmp_path / "x/a.wav") and first.where == f"{tmp_path}/m.jsonl:1"
+    assert second.wav is None and second.extra == {"intent": "write it down"}
+    assert (third.start, third.end, third.extra) == (1.0, 2.5, {})
+
+
+@pytest.mark.parametrize(("bad", "says"), [
+    ("{", "not a JSON object"),
+    ('"text"', "expected an object"),
+    ({**GOOD, "key": ""}, "'key'"),
+    ({**GOOD, "txt": None}, "'txt'"),
+    ({k: v for k, v in GOOD.items() if k != "task"}, "'task'"),
+    ({**GOOD, "wav": None}, "needs a recording"),
+    ({**GOOD, "wav": 3}, "'wav'"),
+    ({**GOOD, "extra": []}, "'extra'"),
+    ({**GOOD, "start": -1}, "'start'"),
+    ({**GOOD, "start": 2, "end": 1}, "'end' 1.0 is not after"),
+    ({**GOOD, "end": True}, "'end'"),
+    ({**GOOD, "key": "first"}, "twice"),
+])
+def test_malformed_lines_are_listed_or_refused(tmp_path, bad, says):
+    path = write(tmp_path / "m.jsonl", {**GOOD, "key": "first"}, bad, {**GOOD, "key": "last"})
+    utterances, problems = read_manifest(path)
+    assert [u.key for u in utterances] == ["first", "last"]
+    assert len(problems) == 1 and problems[0].startswith(f"{path}:2: ") and says in problems[0]
+    with pytest.raises(UserError, match=f"{path}:2: "):
+        read_manifest(path, strict=True)
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(UserError, match="cannot read the manifest"):
+        read_manifest(tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match="no usable line; the first problem: .*:1: not a JSON"):
+        read_manifest(write(tmp_path / "m.jsonl", "no"))
+
+
+@given(st.binary(max_size=60) | st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda x: st.lists(x, max_size=2) | st.dictionaries(st.sampled_from([*GOOD, "start", "end"]), x, max_size=7),
+).map(lambda v: json.dumps(v).encode()))
+def test_no_line_ends_in_another_error(tmp_path_factory, raw):
+    try:
+        parse_line(raw, tmp_path_factory.getbasetemp(), "m:1")
+    except UserError as error:
+        assert str(error).startswith("m:1: ")

@@ -1,0 +1,290 @@
+"""`osum eval` on answers that are there: what is written, counted, refused and judged."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from mindspore_osum.cli import main
+
+ASR, SGC, SRWT, CHAT = "<TRANSCRIBE>", "<TRANSCRIBE> <GENDER>", "<TRANSCRIBE> <ALIGN>", "<S2TCHAT>"
+
+
+def line(key, task, txt, **extra):
+    return {"key": key, "wav": f"{key}.wav", "txt": txt, "task": task, "extra": extra}
+
+
+def said(key, raw, prompts="fixed", **more):
+    return {"key": key, "prompts": prompts, "raw": raw, "seconds": 2.0, "compute_seconds": 0.5, "request": "?"} | more
+
+
+@pytest.fixture
+def evaluate(write_lines, tmp_path, capsys):
+    """evaluate(manifest, answers, *arguments) -> (exit status, metrics or None, report, standard error)."""
+
+    def run(manifest, answers, *arguments):
+        out = tmp_path / "out"
+        status = main(["eval", "--manifest", str(write_lines("m.jsonl", manifest)), "--predictions",
+                       str(write_lines("p.jsonl", answers)), "--output", str(out), "--no-plots", *arguments])
+        metrics = json.loads((out / "metrics.json").read_text("utf-8")) if (out / "metrics.json").exists() else None
+        report = (out / "report.md").read_text("utf-8") if metrics else ""
+        return status, metrics, report, capsys.readouterr().err
+
+    return run
+
+
+MANIFEST = [
+    line("a1", ASR, "turn on the light"), line("a2", ASR, "打开灯"),
+    line("g1", SGC, "hello<MALE>"), line("g2", SGC, "hello<FEMALE>"),
+    line("t1", SRWT, "<0.10>父<0.40> <0.40>母<0.80>"),
+    line("c1", CHAT, "Paris", answers=["Paris", "City of Light"], transcript="capital of France?"),
+    line("c2", CHAT, "Rome", transcript="capital of Italy?"),
+]  # fmt: skip
+FIXED = [
+    said("a1", "<asr>turn on a light"), said("a2", "<asr>打开灯"),
+    said("g1", "<asr><gender>hello<male>"), said("g2", "<asr><gender>hello<MALE>"),
+    said("t1", "<asr><align><0.12>父<0.40> <0.40>母<0.86>"),
+    said("c1", "<chat>The City of Light."), said("c2", "<chat>Milan"),
+]  # fmt: skip
+NATURAL = [
+    said("a1", "<asr>turn on the light", "natural"), said("a2", "<asr>打开", "natural"),
+    said("g1", "<asr>hello", "natural"), said("g2", "<asr><gender>hello<FEMALE>", "natural"),
+    said("t1", "<asr><align><0.10>父<0.40> <0.40>母<0.80>", "natural"),
+    said("c1", "<chat>Paris", "natural"), said("c2", "<chat>Rome", "natural"),
+]  # fmt: skip
+
+
+def test_every_task_is_measured(evaluate):
+    status, metrics, report, _ = evaluate(MANIFEST, FIXED)
+    fixed = metrics["fixed"]
+    assert status == 0
+    assert fixed["asr"]["wer"] == pytest.approx(1 / 7)
+    assert fixed["sgc"]["accuracy"] == 1 / 2
+    assert fixed["sgc"]["transcript"]["wer"] == 0
+    assert fixed["srwt"]["aas_ms"] == pytest.approx((10 + 30) / 2)
+    assert fixed["sttc"]["accuracy"] == 1 / 2
+    assert metrics["speed"] == {"rtf": 0.25, "audio_seconds": 14, "compute_seconds": 3.5, "answers": 7}
+    assert "ifr" not in metrics
+    assert "natural" not in metrics
+    assert "| asr | fixed | WER/CER | 14.29% |" in report
+    assert "| srwt | fixed | AAS | 20.00 ms |" in report
+    assert "None: every line" in report
+
+
+def test_both_ways_of_asking_are_compared_in_pairs(evaluate):
+    status, metrics, report, _ = evaluate(MANIFEST, FIXED + NATURAL, "--prompts", "both")
+    assert status == 0
+    difference = metrics["difference"]
+    assert difference["asr"]["difference"] == pytest.approx(1 / 7 - 1 / 7)
+    assert difference["sgc"] | {"interval": None} == {
+        "metric": "accuracy", "fixed": 0.5, "natural": 0.5, "difference": 0, "interval": None, "pairs": 2
+    }  # fmt: skip
+    assert difference["srwt"]["difference"] == pytest.approx(-20)
+    assert difference["sttc"]["difference"] == pytest.approx(0.5)
+    # g1 has no gender in it and begins with other tags
+    assert metrics["ifr"]["rule"] == pytest.approx(6 / 7)
+    assert metrics["ifr"]["by_task"] == {"asr": 1, "sgc": 0.5, "srwt": 1, "sttc": 1}
+    assert metrics["ifr"]["faults"] == {"other tags": 1}
+    assert "| srwt | AAS | 20.00 ms | 0.00 ms | -20.00 ms |" in report
+
+
+def test_pairs_need_both_answers(evaluate):
+    _, metrics, _, _ = evaluate(MANIFEST, FIXED + NATURAL[1:], "--prompts", "both")
+    assert metrics["difference"]["asr"]["pairs"] == 1
+    assert metrics["difference"]["asr"]["fixed"] == 0
+    assert metrics["difference"]["asr"]["natural"] == pytest.approx(1 / 3)
+
+
+def test_bad_input_is_counted_and_told(evaluate):
+    manifest = [
+        *MANIFEST[:3], MANIFEST[0], "{broken", line("x", "<DANCE>", "a"), line("e", ASR, "。"),
+        line("r", SGC, "hello<ROBOT>"), line("lost", ASR, "hello"), line("s", CHAT, "a", scoring="odd"),
+        {"key": "i", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "write"}},
+    ]  # fmt: skip
+    answers = [*FIXED[:3], FIXED[0] | {"raw": "<asr>other"}, said("who", "x"), said("e", "<asr>um"),
+               said("r", "<asr><gender>hello<MALE>", cut=True)]  # fmt: skip
+    status, metrics, report, _ = evaluate(manifest, answers)
+    assert status == 1
+    assert metrics["counts"] == {
+        "utterances": 6, "malformed_lines": 1, "duplicate_keys": 1, "unusable_lines": 3, "without_request": 0,
+        "empty_references": 1, "labels_outside_set": 1, "missing_predictions": 1, "duplicate_predictions": 1,
+        "unknown_predictions": 1, "cut_answers": 1,
+    }  # fmt: skip
+    assert metrics["fixed"]["asr"]["utterances"] == 3
+    assert metrics["fixed"]["asr"]["wer"] == pytest.approx(2 / 7)  # one substituted, one inserted; the first answer counts
+    assert metrics["fixed"]["sgc"]["items"] == 1
+    for words in ("m.jsonl:9: lost (fixed)", "'hello&lt;ROBOT>'", "key 'a1' is there twice", "who (fixed)",
+                  "task '&lt;DANCE>'", "extra.scoring 'odd'", "r (fixed)", "has no recording"):
+        assert words in report, words
+    assert "unusable_lines: 3" in report
+
+
+def test_many_problems_are_all_kept(evaluate, tmp_path):
+    manifest = [*MANIFEST, *(line(f"n{i}", ASR, "x") for i in range(30))]
+    _, metrics, report, _ = evaluate(manifest, FIXED)
+    assert metrics["counts"]["missing_predictions"] == 30
+    assert "and 10 more, see problems.txt" in report
+    assert (tmp_path / "out" / "problems.txt").read_text().count("missing_predictions: ") == 30
+
+
+def test_order_and_limit(evaluate):
+    _, first, _, _ = evaluate(MANIFEST, FIXED)
+    _, second, _, _ = evaluate(MANIFEST[::-1], FIXED[::-1])
+    assert second["fixed"] == first["fixed"]
+    status, metrics, _, _ = evaluate(MANIFEST, FIXED, "--limit", "2")
+    assert status == 0
+    assert list(metrics["fixed"]) == ["asr"]
+    assert metrics["counts"]["utterances"] == 2
+    assert metrics["counts"]["unknown_predictions"] == 0
+
+
+def test_sets_stand_beside_the_published_figures(evaluate):
+    name = {"dataset": "librispeech", "split": "test-clean"}
+    manifest = [line("a", ASR, "a b", **name), line("b", ASR, "打开", dataset="own"), line("c", SGC, "hi<MALE>")]
+    answers = [said("a", "<asr>a c"), said("b", "<asr>打开"), said("c", "<asr><gender>hi<MALE>")]
+    _, metrics, report, _ = evaluate(manifest, answers)
+    assert metrics["sets"]["librispeech test-clean"]["fixed"]["asr"]["wer"] == 1 / 2
+    assert metrics["sets"]["own"]["fixed"]["asr"]["wer"] == 0
+    assert "| own | asr | fixed | WER/CER | 0.00% |" in report
+    rows = [row for row in report.splitlines() if "000 Table 1" in row]
+    clean = next(row for row in rows if "test-clean" in row)
+    assert clean == ("| asr | LibriSpeech test-clean | WER/CER, % | Qwen2-Audio 1.6, OSUM 2.19, OSUM-Pangu 3.51 "
+                     "(000 Table 1) | 50.00 |  | no: only 1 of 2620 utterances |")
+    other = next(row for row in rows if "test-other" in row)
+    assert other.endswith("| 25.00 |  | no: other test set |")
+    assert any("Common Voice" in row and row.endswith("| 100.00 |  | no: other test set |") for row in rows)
+    assert not any("VocalSound" in row for row in rows)  # events were not measured
+
+
+def test_combined_tasks_have_a_part_for_each_label(evaluate):
+    task = "<TRANSCRIBE> <AGE> <GENDER>"
+    manifest = [line("a", task, "hi<ADULT><MALE>"), line("b", task, "hi<OLD><FEMALE>")]
+    answers = [said("a", "<asr><age><gender>hi<ADULT><FEMALE>"), said("b", "<asr><age><gender>hi<OLD><FEMALE>")]
+    _, metrics, report, _ = evaluate(manifest, answers)
+    scores = metrics["fixed"][task]
+    assert (scores["age"]["accuracy"], scores["gender"]["accuracy"], scores["transcript"]["wer"]) == (1, 0.5, 0)
+    assert "| &lt;TRANSCRIBE> &lt;AGE> &lt;GENDER> | fixed | gender accuracy | 50.00% |" in report
+
+
+def test_translations_and_open_replies(evaluate):
+    manifest = [line("a", CHAT, "今天天气很好", scoring="translation"), line("b", CHAT, "你好", scoring="judge")]
+    _, metrics, _, _ = evaluate(manifest, [said("a", "<chat>今天天气很好"), said("b", "<chat>")])
+    scores = metrics["fixed"]["sttc"]
+    assert (scores["rouge_l"], scores["bleu"], scores["items"]) == (1, pytest.approx(1), 1)
+    assert "accuracy" not in scores
+    assert scores["empty_replies"] == 1
+
+
+def test_events_without_words_need_no_transcript(evaluate):
+    task = "<TRANSCRIBE> <CAPTION>"
+    manifest = [line("a", task, "<LAUGH>", request="what happens?"), line("b", task, "ha<COUGH>", request="what?")]
+    answers = [said("a", "<asr><caption><laughter>", "natural"), said("b", "<asr><caption>ha<COUGH>", "natural")]
+    status, metrics, _, _ = evaluate(manifest, answers, "--prompts", "natural")
+    assert status == 0
+    assert metrics["natural"]["ved"]["accuracy"] == 1
+    assert metrics["natural"]["ved"]["transcript"]["utterances"] == 1
+    assert metrics["ifr"]["rule"] == 1
+
+
+def test_a_judge_over_http(evaluate, chat_server, monkeypatch, tmp_path):
+    def reply(prompt):
+        if "Rate two answers" in prompt:
+            return json.dumps({"answer_1": 9, "answer_2": 8 if "Answer 2: Paris" in prompt else 5})
+        return json.dumps({"followed": "Response: <asr>hello\n" not in prompt and "<asr>打开" not in prompt})
+
+    chat_server.reply = reply
+    monkeypatch.setenv("OSUM_JUDGE_KEY", "sk-secret-of-mine")
+    judge = ("--prompts", "natural", "--judge-url", chat_server.url, "--judge-model", "judge-1")
+    status, metrics, report, _ = evaluate(MANIFEST, NATURAL, *judge)
+    assert status == 0
+    assert metrics["ifr"]["llm"] == pytest.approx(5 / 7)
+    assert metrics["ifr"]["rule"] == pytest.approx(6 / 7)
+    assert metrics["ifr"]["agreement"] == pytest.approx(6 / 7)
+    assert metrics["natural"]["sttc"]["judge_score"] == pytest.approx(6.5)
+    assert metrics["natural"]["sttc"]["judge_reference_score"] == 9
+    assert "| judge-1 | 71.43% |" in report
+    assert len(chat_server.requests) == 9
+    assert any("Instruction: ?\n" not in p and "capital of Italy?" in p for p in chat_server.prompts())
+    evaluate(MANIFEST, NATURAL, *judge)
+    assert len(chat_server.requests) == 9
+    for path in (tmp_path / "out").iterdir():
+        assert "sk-secret" not in path.read_text("utf-8")
+
+
+def test_missing_verdicts_forbid_a_rate(evaluate, chat_server):
+    chat_server.reply = lambda p: "well..." if "打开" in p or "Italy" in p else '{"followed": true, "answer_1": 9, "answer_2": 7}'
+    status, metrics, report, _ = evaluate(MANIFEST, NATURAL, "--prompts", "natural", "--judge-url", chat_server.url)
+    assert status == 1
+    assert metrics["ifr"]["llm"] is None
+    assert metrics["ifr"]["missing_verdicts"] == 1
+    assert metrics["natural"]["sttc"]["judge_score"] is None
+    assert metrics["counts"]["missing_verdicts"] == 2
+    assert "not reported: 1 verdicts are missing" in report
+
+
+def test_replies_are_not_judged_without_their_question(evaluate, chat_server):
+    manifest = [line("c", CHAT, "Rome")]
+    status, metrics, report, _ = evaluate(manifest, [said("c", "<chat>Rome")], "--judge-url", chat_server.url)
+    assert status == 1
+    assert metrics["fixed"]["sttc"]["judge_score"] is None
+    assert "extra.transcript" in report
+    assert chat_server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--limit", "0"], "--limit 0: must be 1 or more"),
+        (["--batch-size", "0"], "--batch-size 0"),
+        (["--max-new-tokens", "-1"], "--max-new-tokens -1"),
+        (["--judge-url", "nowhere"], "judge address 'nowhere'"),
+        (["--requests", "none.yaml"], "none.yaml: cannot read"),
+    ],
+)
+def test_impossible_arguments_are_one_line(evaluate, arguments, message):
+    status, metrics, _, err = evaluate(MANIFEST, FIXED, *arguments)
+    assert status == 1
+    assert metrics is None
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_to_score_is_said(evaluate):
+    status, metrics, _, err = evaluate(MANIFEST, [said("zz", "x")])
+    assert (status, metrics) == (1, None)
+    assert "nothing to score" in err
+    assert evaluate([line("i", "<INTENT_CLASSIFICATION>", "x")], FIXED)[0] == 1
+
+
+def test_plots_are_drawn(write_lines, tmp_path, capsys):
+    Image = pytest.importorskip("PIL.Image", reason="needs pillow (comes with matplotlib)")
+    pytest.importorskip("matplotlib", reason="needs matplotlib (extra plots)")
+    style = line("s1", "<TRANSCRIBE> <STYLE>", "你好<童话故事>")
+    status = main(["eval", "--manifest", str(write_lines("m.jsonl", [*MANIFEST, style])), "--predictions",
+                   str(write_lines("p.jsonl", [*FIXED, said("s1", "<asr><style>你好")])),
+                   "--output", str(tmp_path / "out")])  # fmt: skip
+    assert status == 0
+    assert "missing from font" not in capsys.readouterr().err
+    names = {p.name for p in (tmp_path / "out").glob("*.png")}
+    assert names == {
+        "fixed_asr_wer_by_duration.png", "fixed_sgc_gender_confusion.png", "fixed_sgc_wer_by_duration.png",
+        "fixed_srwt_alignment_error.png", "fixed_ssr_style_confusion.png", "fixed_ssr_wer_by_duration.png",
+    }  # fmt: skip
+    report = (tmp_path / "out" / "report.md").read_text("utf-8")
+    for name in names:
+        with Image.open(tmp_path / "out" / name) as picture:
+            picture.load()
+            assert picture.format == "PNG"
+            assert len(picture.convert("L").getcolors(256) or range(257)) > 2, f"{name} is blank"
+        assert f"({name})" in report
+
+
+def test_without_matplotlib_nothing_begins(write_lines, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    arguments = ["eval", "--manifest", str(write_lines("m.jsonl", MANIFEST)), "--predictions",
+                 str(write_lines("p.jsonl", FIXED)), "--output", str(tmp_path / "out")]  # fmt: skip
+    assert main(arguments) == 1
+    assert "mindspore-osum[plots]" in capsys.readouterr().err
+    assert not os.path.exists(tmp_path / "out")
+    assert main([*arguments, "--no-plots"]) == 0

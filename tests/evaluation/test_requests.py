@@ -1,0 +1,85 @@
+"""How a model is asked."""
+
+from collections import Counter
+
+import pytest
+
+from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.errors import UserError
+from mindspore_osum.evaluation.requests import published_pools, read_pools, request_of
+from mindspore_osum.text.prompts import task_requests
+
+
+def utterance(key="a", task="<TRANSCRIBE> <AGE>", **extra):
+    return Utterance(key, "a.wav", "hi<ADULT>", task, extra)
+
+
+def test_fixed_requests_are_the_tags():
+    assert request_of(utterance(request="tell me"), "fixed", {}) == "<asr><age>"
+
+
+def test_the_manifest_has_the_first_word():
+    assert request_of(utterance(request="how old?"), "natural", published_pools()) == "how old?"
+    assert request_of(utterance(request=" "), "natural", published_pools()) == task_requests("sap")[0]
+
+
+def test_a_task_without_requests_has_none():
+    assert request_of(utterance(task="<TRANSCRIBE> <AGE> <GENDER>"), "natural", published_pools()) is None
+
+
+def test_the_choice_depends_on_the_key_alone():
+    pools = {("asr", "age"): [f"r{i}" for i in range(4)]}
+    chosen = {f"k{i}": request_of(utterance(f"k{i}"), "natural", pools) for i in range(400)}
+    assert all(request_of(utterance(k), "natural", pools) == r for k, r in reversed(chosen.items()))
+    assert all(70 < n < 130 for n in Counter(chosen.values()).values())
+
+
+def test_requests_from_yaml(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text('asr: ["what is said?"]\n"<TRANSCRIBE><AGE>": [多大年纪, how old]\n', encoding="utf-8")
+    assert read_pools(str(path)) == {("asr",): ["what is said?"], ("asr", "age"): ["多大年纪", "how old"]}
+
+
+def test_requests_from_intents(write_lines):
+    """The form of the Intent-Instruction Set (`data.requests`)."""
+    lines = [{"key": str(i), "txt": tags, "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": words}}
+             for i, (tags, words) in enumerate([("<asr>", "写下来"), ("<asr><age>", "how old"), ("<asr>", "type it")])]
+    assert read_pools(str(write_lines("i.jsonl", lines))) == {("asr",): ["写下来", "type it"], ("asr", "age"): ["how old"]}
+
+
+def test_the_generated_instruction_set_is_understood(tmp_path):
+    requests = pytest.importorskip("mindspore_osum.data.requests")
+    path = tmp_path / "requests.jsonl"
+    assert requests.main(["--split", "test", "--count", "200", "--output", str(path)]) == 0
+    pools = read_pools(str(path))
+    assert sum(map(len, pools.values())) == 200
+    assert ("asr", "age") in pools
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("asr: hello", "asr: expected a list"),
+        ("asr: []", "asr: expected a list"),
+        ("asr: ['']", "asr: expected a list"),
+        ("asr: [1]", "asr: expected a list"),
+        ("- asr", "expected a list of requests per task"),
+        ("asr: [", "broken YAML"),
+        ("dance: [a]", "task 'dance'"),
+    ],
+)
+def test_impossible_yaml(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_pools(str(path))
+
+
+def test_impossible_intents(write_lines, tmp_path):
+    good = {"key": "a", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "x"}}
+    for change, message in (({"txt": "<foo>"}, "tags of a task"), ({"extra": {}}, "extra.intent"),
+                            ({"task": "<TEXT2TEXT>"}, "expected task")):
+        with pytest.raises(UserError, match=message):
+            read_pools(str(write_lines("i.jsonl", [good | change])))
+    with pytest.raises(UserError, match="cannot read"):
+        read_pools(str(tmp_path / "none.yaml"))

@@ -1,0 +1,64 @@
+"""Two data-parallel processes under msrun against one process with the same global batch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindspore_osum.training.mindformers_job import yaml_text
+from mindspore_osum.weights_io import open_weights
+from tests.training.tones import make_world, random_words, small_job
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def launch(folder: Path, job: dict, workers: int) -> None:
+    """Run scripts/train.py, alone or by the launcher."""
+    (folder / "job.yaml").write_text(yaml_text(job), "utf-8")
+    train = ["scripts/train.py", "--config", str(folder / "job.yaml")]
+    command = [sys.executable, *train]
+    if workers > 1:
+        command = ["bash", "scripts/msrun_launcher.sh", " ".join(train), str(workers), str(free_port())]
+        command += [str(folder / "msrun")]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+                          capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def weights(out: Path) -> dict[str, np.ndarray]:
+    with open_weights(out / "model") as opened:
+        return {name: np.array(opened.read(name)) for name in opened.infos}
+
+
+@pytest.mark.slow  # three processes that each import and compile: over a minute
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
+    world = make_world(tmp_path / "world", random_words(13))
+    for name, workers, size in (("one", 1, 8), ("two", 2, 4)):
+        (tmp_path / name).mkdir()
+        job = small_job(world, tmp_path / name / "run", steps=4, batch={"size": size}, ctc={"weight": 0.3},
+                        optimizer={"lr": 1e-3, "eps": 1.0})  # Adam would magnify rounding of gradients near 0
+        launch(tmp_path / name, job, workers)
+    one, two = tmp_path / "one/run", tmp_path / "two/run"
+    records = [list(map(json.loads, (out / "metrics.jsonl").read_text().splitlines())) for out in (one, two)]
+    assert [r["step"] for r in records[1]] == [1, 2, 3, 4]
+    for a, b in zip(*records, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-4)
+    a, b = weights(one), weights(two)
+    for name in a:
+        assert np.abs(a[name] - b[name]).max() < 1e-6, name
+    logs = [(tmp_path / f"two/msrun/worker_{rank}.log").read_text() for rank in (0, 1)]
+    digests = [line.split()[-1] for log in logs for line in log.splitlines() if "weights digest" in line]
+    assert len(digests) == 2 and digests[0] == digests[1], logs[1][-2000:]
