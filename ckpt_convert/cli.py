@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from mindspore_osum.errors import UserError
 
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     allow = frozenset(word.strip() for word in args.allow.split(",") if word.strip())
     for word in sorted(allow - set(TROUBLES)):
         raise UserError(f"--allow {word!r} is unknown{did_you_mean(word, TROUBLES)}")
-    if args.shard_gb <= 0:
+    if not 0 < args.shard_gb < 1e6:
         raise UserError(f"--shard-gb must be positive, not {args.shard_gb}")
     if not args.verify_only:
         settings = Settings(
@@ -105,13 +106,25 @@ def run(args: argparse.Namespace) -> int:
             print(error.report.table(), file=sys.stderr)
             raise
         print(report.table())
-    if args.verify or args.verify_only:
-        from ckpt_convert.verify import verify
+    return _verify(args) if args.verify or args.verify_only else 0
 
-        if not args.source:
-            raise UserError("--verify compares one whole source with its model folder; give the source")
-        result = verify(args.source, args.output, by=args.reference)
-        print(result.table())
+
+def _verify(args: argparse.Namespace) -> int:
+    from ckpt_convert.sources import is_ours
+    from ckpt_convert.verify import verify
+
+    parts = {"model": args.source, "encoder": args.encoder, "decoder": args.decoder}
+    given = {part: path for part, path in parts.items() if path}
+    if not given:
+        raise UserError("--verify-only compares a source with its --output; give the source")
+    agree = True
+    forward = is_ours(
+        Path(args.output)
+    )  # on the way back the folder is the source, the checkpoint the output
+    for part, path in given.items():
+        pair = (path, args.output) if forward else (args.output, path)
+        result = verify(*pair, part=part, by=args.reference)
+        print(f"{pair[0]}: {result.table()}")
         print(json.dumps(result.to_dict()))
-        return 0 if result.ok else 1
-    return 0
+        agree = agree and result.ok
+    return 0 if agree else 1

@@ -29,7 +29,15 @@ from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.config import ModelConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, TOKENIZER, write_config
-from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode, write_text
+from mindspore_osum.weights_io import (
+    CODES,
+    SHARD_BYTES,
+    TensorInfo,
+    WeightsWriter,
+    encode,
+    ordinary,
+    write_text,
+)
 
 _HF_CONFIGS = {
     HF_DECODER: lambda cfg: hf_config.decoder_hf_config(cfg.decoder),
@@ -142,7 +150,7 @@ def _make_folder(output: Path, fill: Callable[[Path], None]) -> None:
     temp = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
     try:
         fill(temp)
-        temp.chmod(0o755)
+        temp.chmod(ordinary(0o777))
         temp.replace(output)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)

@@ -120,7 +120,7 @@ def _check_others(part: str, source: Source, cfg: ModelConfig, report: Report) -
 def _same(weights: Weights, a: str, b: str) -> bool:
     if weights.infos[a] != weights.infos[b]:
         return False
-    if hasattr(weights, "shared") and any({a, b} <= set(names) for names in weights.shared()):
+    if any({a, b} <= set(names) for names in weights.shared()):
         return True
     pieces = zip(chunks(weights.raw(a)), chunks(weights.raw(b)), strict=True)
     return all(np.array_equal(x, y) for x, y in pieces)
@@ -218,8 +218,8 @@ def _keep_aside(source: Source, plan: Plan) -> None:
     extras = source.extras
     if extras is not None:
         plan.aside |= {k: Item(info, lambda k=k: extras.raw(k)) for k, info in extras.infos.items()}
-        rows = extras.metadata
-        plan.buffers |= {k: int(rows[k]) for k in POSITIONS if rows.get(k, "").isdecimal()}
+        rows = {key: extras.metadata.get(key, "") for key in POSITIONS}
+        plan.buffers |= {key: int(n) for key, n in rows.items() if n.isdecimal() and len(n) < 7}
     for key, info in source.weights.infos.items() if source.form else ():
         other = source.form.other(key) if source.ours(key) is None else None
         if other is not None and other.kind == "aside":

@@ -1,7 +1,7 @@
 """The other side of a verification: a checkpoint run by PyTorch and transformers, in a process of its own.
 
-``python -m ckpt_convert.reference SOURCE CONFIG INPUT.npz OUTPUT.npz auto|torch|mindnlp`` builds the
-source's model from classes of transformers (and the adapter in plain torch), not from our cells or key
+``python -m ckpt_convert.reference SOURCE PART CONFIG INPUT.npz OUTPUT.npz REFERENCE`` builds the source's
+model from classes of transformers (and the adapter in plain torch), not from our cells or key
 tables, and saves what it computes. Where PyTorch is absent, MindNLP's stand-in for it runs the same code on
 MindSpore; it replaces `torch` in the process that imports it, which is why this is a process of its own.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ckpt_convert.hf_config import decoder_hf_config, read_hf_config
-from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PUBLISHED
+from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, PUBLISHED
 from ckpt_convert.sources import Source, open_source
 from mindspore_osum.config import ModelConfig, from_dict
 
@@ -89,9 +89,21 @@ class Reference:
         return model(self.torch.from_numpy(mel_TF.T[None].copy())).last_hidden_state
 
     def _positions(self, frames: int):
-        """The positions that the checkpoint carries."""
-        key = next(k for k in self.keys if re.search(r"encoder\.(embed\.pos_enc\.pe|.*position.*)$", k))
-        return self.tensor(key).reshape(-1, self.cfg.encoder.d_model)[:frames]
+        """The encoder's positions as the checkpoint carries them, else as transformers computes them."""
+        from transformers.models.whisper.modeling_whisper import sinusoids
+
+        d = self.cfg.encoder.d_model
+        keys = [k for k in self.keys if re.search(r"(^|\.)encoder\.(embed\.pos_enc\.pe|.*position.*)$", k)]
+        return self.tensor(keys[0]).reshape(-1, d)[:frames] if keys else sinusoids(frames, d)
+
+    def _adapter_positions(self, rows: int):
+        """The same for the adapter: sin and cos interleaved (Vaswani et al. 2017)."""
+        key = "speech_transformer.embed.pos_enc.pe"
+        if key in self.keys:
+            return self.tensor(key)[0, :rows]
+        torch, d = self.torch, self.cfg.encoder.d_model
+        angles = torch.arange(rows)[:, None] * torch.exp(torch.arange(0, d, 2) * (-np.log(10000.0) / d))
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(rows, d)
 
     def adapter(self, x_1UD):
         """Speech tokens (1, Z, D) by the released form: 3 causal Conv1d, Transformer layers, projection."""
@@ -107,7 +119,7 @@ class Reference:
         x = self._norm(
             self._linear(x.transpose(1, 2), f"{prefix}.embed.out.0"), f"{prefix}.embed.out.1", 1e-5
         )
-        x = x * x.shape[-1] ** 0.5 + self.tensor(f"{prefix}.embed.pos_enc.pe")[:, : x.shape[1]]
+        x = x * x.shape[-1] ** 0.5 + self._adapter_positions(x.shape[1])
         eps = self.cfg.adapter.norm_eps
         for i in range(self.cfg.adapter.n_layers):
             layer = f"{prefix}.encoders.{i}"
@@ -174,18 +186,21 @@ class Reference:
             state[name.replace(".base_layer.", ".")] = value
         return state
 
-    def run(self, mel_TF: np.ndarray, ids_L: np.ndarray) -> dict[str, np.ndarray]:
-        """All stages the source has: `encoder` (U, D), `speech` (Z, D), `logits` (L, V)."""
+    def run(self, mel_TF: np.ndarray, ids_L: np.ndarray, part: str) -> dict[str, np.ndarray]:
+        """The stages that the source has: `encoder` (U, D), `speech` (Z, D), `logits` (L, V).
+
+        `part` is what was taken from the source: "model", or its "encoder" or "decoder" only.
+        """
         torch, out = self.torch, {}
-        speech = None
+        speech, form = None, self.source.form
         with torch.no_grad():
-            if self.source.form in (PUBLISHED, HF_WHISPER, OPENAI_WHISPER):
+            if form is not HF_DECODER and part != "decoder":
                 frames = self.encoder(mel_TF)
                 out["encoder"] = frames[0]
-            if self.source.form is PUBLISHED:
+            if form is PUBLISHED and part == "model":
                 speech = self.adapter(frames)
                 out["speech"] = speech[0]
-            if self.source.form in (PUBLISHED, HF_DECODER):
+            if form in (PUBLISHED, HF_DECODER) and part != "encoder":
                 model = self.decoder()
                 x = model.get_input_embeddings()(torch.from_numpy(ids_L)[None])
                 if speech is not None:
@@ -197,12 +212,12 @@ class Reference:
 
 
 def main(argv: list[str]) -> int:
-    """SOURCE CONFIG INPUT OUTPUT BY; see the module's text."""
-    source, config, given, output, by = argv
+    """SOURCE PART CONFIG INPUT OUTPUT BY; see the module's text."""
+    source, part, config, given, output, by = argv
     cfg = from_dict(ModelConfig, json.loads(Path(config).read_text("utf-8")), config)
-    inputs = np.load(given)
+    inputs, opened = np.load(given), open_source(source)
     torch, name = import_torch(by)
-    results = Reference(torch, open_source(source), cfg).run(inputs["mel_TF"], inputs["ids_L"])
+    results = Reference(torch, opened, cfg).run(inputs["mel_TF"], inputs["ids_L"], part)
     np.savez(output, by=np.array(name), **results)
     return 0
 

@@ -50,6 +50,11 @@ class Source:
             self.extras.close()
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a path is a model folder of ours (its config.json has no model_type)."""
+    return (path / CONFIG).is_file() and "model_type" not in hf_config.read_hf_config(path)
+
+
 def open_source(path: str | Path) -> Source:
     """Open a checkpoint; UserError when it is none of the known forms."""
     path = Path(path)
@@ -68,12 +73,11 @@ def open_source(path: str | Path) -> Source:
 def _open_folder(path: Path) -> Source:
     if not (path / CONFIG).is_file():
         raise UserError(f"{path}: no {CONFIG} in this folder, so what is in it is not known")
-    values = hf_config.read_hf_config(path)
-    where = str(path / CONFIG)
-    if "model_type" not in values:
+    if is_ours(path):
         aside = path / EXTRAS
         extras = open_weights(aside) if aside.exists() else None
         return Source(path, None, open_weights(path), config=read_config(path), extras=extras)
+    values, where = hf_config.read_hf_config(path), str(path / CONFIG)
     if values["model_type"] == "whisper":
         return Source(
             path, HF_WHISPER, _hf_weights(path), {"encoder": hf_config.encoder_values(values, where)}

@@ -81,7 +81,6 @@ class TorchWeights(Weights):
         self._tensors = tensors
 
     def shared(self) -> list[list[str]]:
-        """Groups of names that are the same bytes (aliases such as tied embeddings)."""
         groups = defaultdict(list)
         for name, tensor in self._tensors.items():
             groups[tensor].append(name)

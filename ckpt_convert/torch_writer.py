@@ -24,7 +24,6 @@ _CLASSES = {code: name.rpartition(".")[2] for name, code in STORAGES.items()}
 _FOLDER = "archive"
 _ALIGNMENT = 64
 _EXTRA_ID = 0x4246  # "FB": the padding field of torch.save
-_ZIP64_LIMIT = (1 << 31) - 1
 
 
 class TorchWriter:
@@ -55,17 +54,24 @@ class TorchWriter:
         )
         self._file = os.fdopen(handle, "wb")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
-        self._zip.writestr(self._entry("data.pkl", 0), _describe(self._infos, self._keys, aliases))
-        self._zip.writestr(self._entry("byteorder", 6), "little")
+        try:
+            self._write_text("data.pkl", _describe(self._infos, self._keys, aliases))
+            self._write_text("byteorder", b"little")
+        except BaseException:
+            self.abort()
+            raise
 
     def _entry(self, name: str, size: int) -> zipfile.ZipInfo:
         """A stored entry whose data will start at a multiple of 64 bytes."""
         entry = zipfile.ZipInfo(f"{_FOLDER}/{name}")
         entry.file_size = size
-        zip64 = 20 if size * 1.05 > _ZIP64_LIMIT else 0  # zipfile puts these bytes in front of `extra`
+        zip64 = 20 if size * 1.05 > zipfile.ZIP64_LIMIT else 0  # zipfile puts these bytes before `extra`
         data = self._file.tell() + 30 + len(entry.filename) + zip64 + 4
         entry.extra = struct.pack("<HH", _EXTRA_ID, -data % _ALIGNMENT) + bytes(-data % _ALIGNMENT)
         return entry
+
+    def _write_text(self, name: str, data: bytes) -> None:
+        self._zip.writestr(self._entry(name, len(data)), data)
 
     def write_raw(self, name: str, raw: np.ndarray) -> None:
         """Write a tensor's bytes as they are: uint8 (nbytes,)."""
@@ -80,7 +86,7 @@ class TorchWriter:
         """Give the finished file its name; needs every announced tensor to be written."""
         if self._left:
             raise ValueError(f"{len(self._left)} announced tensors were not written, e.g. {min(self._left)}")
-        self._zip.writestr(self._entry("version", 2), "3\n")
+        self._write_text("version", b"3\n")
         self._zip.close()
         finish(self._file)
         os.replace(self._temp, self._path)

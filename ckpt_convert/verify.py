@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ckpt_convert.sources import is_ours
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, load_folder, read_config
 
@@ -58,6 +59,7 @@ def verify(
     source: str | Path,
     folder: str | Path,
     *,
+    part: str = "model",
     by: str = "auto",
     frames: int = 96,
     tokens: int = 12,
@@ -69,6 +71,7 @@ def verify(
     ----------
     source : the checkpoint: published file, Hugging Face folder or openai-whisper `.pt`.
     folder : the model folder converted from it.
+    part : what the folder took from the source: "model", "encoder" or "decoder".
     by : what runs the checkpoint: "torch", "mindnlp", or "auto" for torch where it is installed.
     frames : mel frames of the random input, even.
     tokens : text tokens around the speech.
@@ -76,13 +79,16 @@ def verify(
 
     Raises
     ------
-    UserError : neither PyTorch nor MindNLP with transformers is installed, or the reference could not run.
+    UserError : a source that is a folder of ours; neither PyTorch nor MindNLP with transformers is installed;
+        the reference could not run.
     """
+    if is_ours(Path(source)):
+        raise UserError(f"{source}: a model folder of ours; verification needs a PyTorch checkpoint")
     cfg = read_config(folder)
     rng = np.random.default_rng(seed)
     mel_TF = rng.uniform(-1, 1, (frames, cfg.encoder.n_mels)).astype(np.float32)
     ids_L = rng.integers(0, cfg.decoder.vocab_size, tokens)
-    expected = _run_reference(Path(source), Path(folder), mel_TF, ids_L, by)
+    expected = _run_reference([str(source), part, str(Path(folder) / CONFIG)], mel_TF, ids_L, by)
     by = str(expected.pop("by"))
     found = _run_ours(folder, mel_TF, ids_L, expected)
     stages = tuple(
@@ -93,19 +99,19 @@ def verify(
     return Verification(by, MERGED_TOLERANCE if rounded else TOLERANCE, stages)
 
 
-def _run_reference(source: Path, folder: Path, mel_TF: np.ndarray, ids_L: np.ndarray, by: str) -> dict:
+def _run_reference(what: list[str], mel_TF: np.ndarray, ids_L: np.ndarray, by: str) -> dict[str, np.ndarray]:
+    """Stages by name, and `by`, from the process of `reference.py`; `what` is its SOURCE PART CONFIG."""
     with tempfile.TemporaryDirectory(prefix="osum_verify_") as temp:
         given, output = Path(temp) / "input.npz", Path(temp) / "output.npz"
         np.savez(given, mel_TF=mel_TF, ids_L=ids_L)
-        command = [sys.executable, "-m", "ckpt_convert.reference", str(source), str(folder / CONFIG)]
-        command += [str(given), str(output), by]
+        command = [sys.executable, "-m", "ckpt_convert.reference", *what, str(given), str(output), by]
         paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]
         env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)}
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             hint = "; it needs transformers with torch or mindnlp" if "ModuleNotFoundError" in last else ""
-            raise UserError(f"{source}: the reference could not run ({last[:300]}){hint}")
+            raise UserError(f"{what[0]}: the reference could not run ({last[:300]}){hint}")
         with np.load(output) as results:
             return {name: results[name] for name in results.files}
 

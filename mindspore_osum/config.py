@@ -3,7 +3,7 @@
 Notable choices
 - A model is described by `ModelConfig` alone; it is saved as `config.json` beside the weights, and
   training, inference, conversion and the benchmark all read that.
-- `from_dict` is strict: an unknown key is refused with the nearest known one, a wrong type with the key's path.
+- `from_dict` is strict: an unknown key is refused with the nearest known one, a wrong type with its path.
 - Job settings (training runs) are dataclasses of their own package and use the same `from_dict`.
 """
 
@@ -30,7 +30,9 @@ class EncoderConfig:
     d_ff: int = 4096  # inner width of the feed-forward
     norm_eps: float = 1e-5
     dropout: float = 0.0  # on the residual branches, in training only
-    pad_to_seconds: float = 0.0  # audio is padded to this before the log-mel; 0 = as published for OSUM, 30 = stock Whisper
+    pad_to_seconds: float = (
+        0.0  # audio is padded to this before the log-mel; 0 = as published for OSUM, 30 = stock Whisper
+    )
 
 
 @dataclass(frozen=True)
@@ -116,17 +118,28 @@ def check_model(cfg: ModelConfig) -> None:
             if isinstance(value, int) and not isinstance(value, bool) and not key.endswith("_id"):
                 need(value > 0, f"{name}.{key} must be positive, not {value}")
     enc, ada, dec = cfg.encoder, cfg.adapter, cfg.decoder
-    need(enc.d_model % enc.n_heads == 0, f"encoder.d_model {enc.d_model} must divide by n_heads {enc.n_heads}")
+    need(
+        enc.d_model % enc.n_heads == 0, f"encoder.d_model {enc.d_model} must divide by n_heads {enc.n_heads}"
+    )
     need(enc.d_model % 2 == 0, f"encoder.d_model {enc.d_model} must be even (sinusoids)")
-    need(enc.d_model % ada.n_heads == 0, f"encoder.d_model {enc.d_model} must divide by adapter.n_heads {ada.n_heads}")
+    need(
+        enc.d_model % ada.n_heads == 0,
+        f"encoder.d_model {enc.d_model} must divide by adapter.n_heads {ada.n_heads}",
+    )
     need(ada.kind in ("conv1d", "conv2d"), f"adapter.kind must be conv1d or conv2d, not {ada.kind!r}")
-    need(dec.n_heads % dec.n_kv_heads == 0, f"decoder.n_heads {dec.n_heads} must divide by n_kv_heads {dec.n_kv_heads}")
+    need(
+        dec.n_heads % dec.n_kv_heads == 0,
+        f"decoder.n_heads {dec.n_heads} must divide by n_kv_heads {dec.n_kv_heads}",
+    )
     need(dec.head_dim % 2 == 0, f"decoder.head_dim {dec.head_dim} must be even (rotary)")
     need(cfg.lora.rank >= 0, f"lora.rank must be 0 or more, not {cfg.lora.rank}")
     known = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     unknown = sorted(set(cfg.lora.targets) - known)
     need(not unknown, f"lora.targets {unknown} unknown; known: {sorted(known)}")
-    need(cfg.dtype in ("float32", "bfloat16", "float16"), f"dtype must be float32, bfloat16 or float16, not {cfg.dtype!r}")
+    need(
+        cfg.dtype in ("float32", "bfloat16", "float16"),
+        f"dtype must be float32, bfloat16 or float16, not {cfg.dtype!r}",
+    )
 
 
 def from_dict(cls: type[T], values: Any, where: str) -> T:
@@ -143,7 +156,9 @@ def from_dict(cls: type[T], values: Any, where: str) -> T:
     UserError : not a mapping, an unknown key (with the nearest known one), a missing key or a wrong type.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where}: expected a mapping of {cls.__name__} settings, found {type(values).__name__}")
+        raise UserError(
+            f"{where}: expected a mapping of {cls.__name__} settings, found {type(values).__name__}"
+        )
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for key in values:
@@ -152,7 +167,9 @@ def from_dict(cls: type[T], values: Any, where: str) -> T:
     out = {}
     for name, f in fields.items():
         if name in values:
-            out[name] = _convert(hints[name], values[name], f"{where}: {name}" if ": " not in where else f"{where}.{name}")
+            out[name] = _convert(
+                hints[name], values[name], f"{where}: {name}" if ": " not in where else f"{where}.{name}"
+            )
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise UserError(f"{where}: missing key {name!r}")
     try:
@@ -223,7 +240,9 @@ def merge(base: dict, over: dict) -> dict:
     """`over` laid on `base`, mappings merged key by key; neither is changed."""
     out = dict(base)
     for key, value in over.items():
-        out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+        out[key] = (
+            merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+        )
     return out
 
 
@@ -239,7 +258,9 @@ def read_yaml(path: str) -> dict:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+        raise UserError(
+            f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})"
+        ) from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of settings at the top level")
     return values

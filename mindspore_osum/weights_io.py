@@ -101,7 +101,10 @@ def map_bytes(file, start: int, size: int) -> np.ndarray:
     if size == 0:
         return np.empty(0, np.uint8)
     shift = start % mmap.ALLOCATIONGRANULARITY
-    mapped = mmap.mmap(file.fileno(), size + shift, access=mmap.ACCESS_READ, offset=start - shift)
+    try:
+        mapped = mmap.mmap(file.fileno(), size + shift, access=mmap.ACCESS_READ, offset=start - shift)
+    except ValueError:
+        raise UserError(f"{file.name}: became shorter while it was read") from None
     return np.frombuffer(mapped, np.uint8, count=size, offset=shift)
 
 
@@ -125,6 +128,10 @@ class Weights:
     def read(self, name: str) -> np.ndarray:
         """The tensor's numbers (see `decode`)."""
         return decode(self.raw(name), self.infos[name])
+
+    def shared(self) -> list[list[str]]:
+        """Groups of names that are known to be the same bytes (aliases such as tied embeddings)."""
+        return []
 
     def close(self) -> None:
         """Close the files; arrays handed out stay valid."""
@@ -421,11 +428,16 @@ def chunks(raw: np.ndarray, size: int = 1 << 24) -> Iterator[memoryview]:
 def finish(file) -> None:
     """Flush a written file to the disk, give it an ordinary file's permissions, and close it."""
     file.flush()
-    mask = os.umask(0)
-    os.umask(mask)
-    os.fchmod(file.fileno(), 0o666 & ~mask)  # mkstemp made it private
+    os.fchmod(file.fileno(), ordinary(0o666))  # mkstemp made it private
     os.fsync(file.fileno())
     file.close()
+
+
+def ordinary(mode: int) -> int:
+    """The permissions that a new file or folder of `mode` gets in this process."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mode & ~mask
 
 
 def sync_folder(folder: Path) -> None:

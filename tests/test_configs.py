@@ -1,4 +1,4 @@
-"""Every job in configs/ is read, and run for a step on a small model: its own settings, our data and sizes."""
+"""Every job in configs/ is read, and run for a step: its own settings, a small model, data of ours."""
 
 from pathlib import Path
 

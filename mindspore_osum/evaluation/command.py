@@ -121,6 +121,8 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
 
     engine, sampling = Engine(args.model, args.device), Sampling(max_new_tokens=args.max_new_tokens)
     new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress_line())
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     return known + new, failed
 
 

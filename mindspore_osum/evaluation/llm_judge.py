@@ -102,7 +102,7 @@ def _ask_all(pool, endpoint: Endpoint, todo: Mapping[str, Matter]) -> Iterator[t
     for name, future in futures:
         try:
             verdict, trouble = future.result()
-        except UserError:
+        except BaseException:  # refused, or interrupted: what has not begun is not asked
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         yield name, verdict, trouble

@@ -66,17 +66,17 @@ def rule_ifr(cases: Sequence[Case]) -> dict:
 
 
 def llm_ifr(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
-    """Instruction following by a language model: ``llm`` is None as long as a verdict is missing."""
+    """Instruction following by a language model, agreement with the rule; None while verdicts are missing."""
     cases = sorted(cases, key=lambda c: c.utterance.key)
     given = [(c, verdicts.get(c.prediction.place)) for c in cases]
     judged = [(c, bool(v["followed"])) for c, v in given if v]
     missing = len(cases) - len(judged)
     out = {"llm": None, "llm_interval": None, "judge": model, "missing_verdicts": missing}
-    if not missing:
-        followed_N2 = np.array([(yes, 1) for _, yes in judged])
-        out |= {"llm": float(followed_N2[:, 0].mean()), "llm_interval": ratio_interval(followed_N2)}
-    by_rule = [c.fault is None for c, _ in judged]
-    return out | agreement(by_rule, [yes for _, yes in judged])
+    if missing:
+        return out | agreement([], [])
+    followed_N2 = np.array([(yes, 1) for _, yes in judged])
+    out |= {"llm": float(followed_N2[:, 0].mean()), "llm_interval": ratio_interval(followed_N2)}
+    return out | agreement([c.fault is None for c, _ in judged], [yes for _, yes in judged])
 
 
 def chat_judgement(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:

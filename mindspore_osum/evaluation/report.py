@@ -65,7 +65,9 @@ def _results(result: Mapping) -> Iterator[Row]:
 def _sets(result: Mapping) -> Iterator[Row]:
     """The first measure of each task on each test set, where there are several."""
     for name, modes in result["sets"].items():
-        first = {(row[0], row[1]): row for row in reversed(list(_results(modes)))}
+        first: dict[tuple, Row] = {}
+        for row in _results(modes):
+            first.setdefault((row[0], row[1]), row)
         yield from ((name, *row) for row in first.values() if len(result["sets"]) > 1)
 
 

@@ -130,8 +130,7 @@ class Engine:
             self.generator.room(prompt)  # refuses what is too long
             job.prompt = prompt
         except UserError as error:
-            text = str(error)
-            job.result.error = text if job.result.audio in text else f"{job.result.audio}: {text}"
+            _fail(job.result, error)
         job.spent = time.perf_counter() - start
         return job
 
@@ -154,11 +153,16 @@ class Engine:
         spent = time.perf_counter() - start - (self.generator.compile_seconds - compiling)
         seconds = sum(job.result.seconds for job in jobs)
         for job, answer in zip(jobs, answers, strict=True):
-            result, result.raw = job.result, self.tokenizer.decode(answer.tokens)
+            result = job.result
+            result.rtf = job.spent / result.seconds + spent / seconds
+            try:
+                result.raw = self.tokenizer.decode(answer.tokens)
+            except UserError as error:
+                _fail(result, error)
+                continue
             parsed = parse_answer(result.raw, request.task)
             result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
             result.words, result.answer, result.cut = parsed.words, parsed.answer, answer.cut
-            result.rtf = job.spent / result.seconds + spent / seconds
 
 
 def name_of(source) -> str:
@@ -170,6 +174,11 @@ def name_of(source) -> str:
     if isinstance(source, tuple):
         return "array"
     return str(getattr(source, "name", None) or "bytes")
+
+
+def _fail(result: Result, error: UserError) -> None:
+    text = str(error)
+    result.error = text if result.audio in text else f"{result.audio}: {text}"
 
 
 def _check_length(frames: int) -> None:

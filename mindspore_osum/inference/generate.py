@@ -5,7 +5,7 @@ D width, V vocabulary.
 
 Notable choices
 - Two graphs for each static shape and nothing else: prefill reads the whole prompt and scores its last place;
-  a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, the host reads ids.
+  a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, only ids leave.
 - Prompts are padded on the right. Cache places beyond their end hold rubbish until a step overwrites it, and
   no mask shows a place before that; so neither padding nor neighbours change an answer.
 - Shapes come from buckets (see cache.py). A new one is compiled, and run once, before it counts.

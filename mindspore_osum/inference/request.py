@@ -20,7 +20,7 @@ class Result:
     cut: bool = False  # the answer reached max_new_tokens, or the model's last position, before its end
     seconds: float = 0.0  # length of the recording
     rtf: float = 0.0  # real-time factor: computing time (its share of the batch; without compiling) / seconds
-    error: str | None = None  # one line; nothing else is set then
+    error: str | None = None  # one line; there is no answer then
 
 
 @dataclass(frozen=True)

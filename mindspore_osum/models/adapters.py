@@ -1,9 +1,9 @@
 """Adapters from encoder frames to speech tokens: 4x shorter in time, in the decoder's width.
 
-Two forms, with one Transformer behind them (DESIGN: the paper's text and its code differ):
-- `conv1d`, the released checkpoint's: three causal Conv1d, kernel 3, strides 1, 2, 2 (paper 003, section 2.1);
-- `conv2d`, the text of paper 000, section 3.1, eq. 2: two 2-D convolutions over (time, width), each halving both,
-  then a linear layer back to the width, as in the usual Conv2dSubsampling4.
+Two forms, with one Transformer behind them, since the text and the code of OSUM-Pangu differ:
+- `conv1d`, the released checkpoint's: three causal Conv1d, kernel 3, strides 1, 2, 2 (Geng et al. 2025, 2.1);
+- `conv2d`, the text of OSUM-Pangu, section 3.1, eq. 2: two 2-D convolutions over (time, width), each halving
+  both, then a linear layer back to the width, as in the usual Conv2dSubsampling4.
 
 Legend: B batch, U encoder frames (20 ms), Z speech tokens (80 ms), D encoder width, C channels.
 """
@@ -21,7 +21,7 @@ STRIDES = (1, 2, 2)  # of the conv1d form
 
 
 def interleaved_sinusoids(length: int, width: int) -> np.ndarray:
-    """sin at even and cos at odd columns of t * 10000^(-2i/width) (Vaswani et al. 2017); (length, width) float32."""
+    """sin at even, cos at odd columns of t * 10000^(-2i/width) (Vaswani et al. 2017); (length, width)."""
     # as whisper.sinusoids: float32 exponents, exp without numpy's float32 error
     exponent = np.arange(0, width, 2, dtype=np.float32) * np.float32(-(np.log(10000.0) / width))
     rate = np.exp(np.float64(exponent)).astype(np.float32)
@@ -37,11 +37,21 @@ class AdapterTransformer(nn.Cell):
     def __init__(self, d: int, cfg: AdapterConfig, dtype):
         super().__init__()
         self.embed = nn.CellList([Linear(d, d, dtype=dtype), LayerNorm(d, 1e-5, dtype)])
-        self.encoders = nn.CellList([
-            TransformerLayer(d, cfg.n_heads, cfg.d_ff, key_bias=True, activation="relu", eps=cfg.norm_eps,
-                             dropout=cfg.dropout, dtype=dtype)
-            for _ in range(cfg.n_layers)
-        ])
+        self.encoders = nn.CellList(
+            [
+                TransformerLayer(
+                    d,
+                    cfg.n_heads,
+                    cfg.d_ff,
+                    key_bias=True,
+                    activation="relu",
+                    eps=cfg.norm_eps,
+                    dropout=cfg.dropout,
+                    dtype=dtype,
+                )
+                for _ in range(cfg.n_layers)
+            ]
+        )
         self.after_norm = LayerNorm(d, cfg.norm_eps, dtype)
         self.scale = float(d) ** 0.5
         self.positions_ZD = Tensor(interleaved_sinusoids((MAX_FRAMES + 3) // 4, d), dtype)
@@ -65,7 +75,7 @@ class Conv1dAdapter(nn.Cell):
         self.proj = Linear(d_in, d_out, dtype=dtype)
 
     def construct(self, x_BUD, len_B):
-        """(B, U, D) frames and their lengths -> (B, Z, d_out) tokens and their lengths, Z = ceil(ceil(U/2)/2)."""
+        """(B, U, D) frames and lengths -> (B, Z, d_out) tokens and lengths, Z = ceil(ceil(U/2)/2)."""
         x_BDU = x_BUD.transpose((0, 2, 1))
         for conv in self.conv:
             # left padding only: frames beyond the end never reach earlier ones, so they need no mask
@@ -79,7 +89,9 @@ class Conv2dAdapter(nn.Cell):
 
     def __init__(self, d_in: int, d_out: int, cfg: AdapterConfig, dtype=ms.float32):
         super().__init__()
-        self.conv = nn.CellList([Conv2d(1, cfg.conv_channels, dtype), Conv2d(cfg.conv_channels, cfg.conv_channels, dtype)])
+        self.conv = nn.CellList(
+            [Conv2d(1, cfg.conv_channels, dtype), Conv2d(cfg.conv_channels, cfg.conv_channels, dtype)]
+        )
         self.conv_out = Linear(cfg.conv_channels * (((d_in + 1) // 2 + 1) // 2), d_in, dtype=dtype)
         self.transformer = AdapterTransformer(d_in, cfg, dtype)
         self.proj = Linear(d_in, d_out, dtype=dtype)

@@ -1,10 +1,12 @@
 """openPangu-Embedded and its Llama-shaped relatives (Qwen2, Qwen3, Yi, Llama), one class by config.
 
-Legend: B batch, L positions, S cache places a sequence, D width, H query heads, K key heads, E head size, V vocabulary.
+Legend: B batch, L positions, S cache places a sequence, D width, H query heads, K key heads, E head size,
+V vocabulary.
 
 Notable choices
 - The cells hold no state: a static key/value cache is handed in as parameters and written in place.
-- Prefill writes the cache and attends within the prompt; decode writes one place a sequence and attends to the cache.
+- Prefill writes the cache and attends within the prompt; decode writes one place a sequence and attends to
+  the cache.
 - Parameter names are those of the Hugging Face checkpoints, LoRA's lie beside them.
 """
 

@@ -1,8 +1,9 @@
 """Random weights for training from scratch, drawn by numpy from a seed: the same on every device and machine.
 
-Linear and convolution weights are normal with std 1/sqrt(fan_in) (LeCun 1998), scaled down on the branches that write to
-the residual stream by 1/sqrt(2 * layers) (Radford et al. 2019); embeddings normal 0.02 (openPangu's config); norms
-1, biases 0; LoRA A Kaiming uniform with a = sqrt(5), B zero (Hu et al. 2022), so that training starts from the base model.
+Linear and convolution weights are normal with std 1/sqrt(fan_in) (LeCun 1998), scaled down by
+1/sqrt(2 * layers) where they write to the residual stream (Radford et al. 2019); embeddings normal 0.02
+(openPangu's config); norms 1, biases 0; LoRA A Kaiming uniform with a = sqrt(5), B zero (Hu et al. 2022), so that
+training starts from the base model.
 """
 
 import numpy as np
@@ -15,8 +16,11 @@ _WRITES_RESIDUAL = ("linear_out.weight", "w_2.weight", "o_proj.weight", "down_pr
 
 def init_weights(model: OsumModel, seed: int) -> None:
     """Fill every parameter of `model` in place; each draws from its own stream, named by the parameter."""
-    layers = {"encoder": model.cfg.encoder.n_layers, "adapter": model.cfg.adapter.n_layers,
-              "decoder": model.cfg.decoder.n_layers}
+    layers = {
+        "encoder": model.cfg.encoder.n_layers,
+        "adapter": model.cfg.adapter.n_layers,
+        "decoder": model.cfg.decoder.n_layers,
+    }
     for name, param in model.parameters_and_names():
         depth = layers.get(name.split(".")[0], 1)
         value = initial_value(name, param.shape, depth, seed)

@@ -1,4 +1,4 @@
-"""Cells with the parameter names of the published checkpoints: `weight`, `bias`, `lora_A.weight`, `lora_B.weight`.
+"""Cells with the parameter names of the published checkpoints: weight, bias, lora_A.weight, lora_B.weight.
 
 Legend: B batch, T time, D width, C channels, H heads, E head size.
 Parameters are made as zeros; `models/init.py` draws them for training, loading overwrites them.
@@ -18,12 +18,14 @@ def zeros(shape, dtype) -> Parameter:
 
 
 class Linear(nn.Cell):
-    """x W^T + b, with a LoRA branch scale * B(A(dropout(x))) beside it when `lora` is given (Hu et al. 2022, eq. 3).
+    """x W^T + b, and scale * B(A(dropout(x))) beside it if `lora` is given (Hu et al. 2022, eq. 3).
 
     Parameters: weight (d_out, d_in), bias (d_out), lora_A.weight (rank, d_in), lora_B.weight (d_out, rank).
     """
 
-    def __init__(self, d_in: int, d_out: int, bias: bool = True, dtype=ms.float32, lora: LoraConfig | None = None):
+    def __init__(
+        self, d_in: int, d_out: int, bias: bool = True, dtype=ms.float32, lora: LoraConfig | None = None
+    ):
         super().__init__()
         self.d_in, self.d_out = d_in, d_out
         self.weight = zeros((d_out, d_in), dtype)
@@ -81,9 +83,11 @@ class Embedding(nn.Cell):
 
 
 class Conv1d(nn.Cell):
-    """1-D convolution of (B, C_in, T), zero padded by (left, right); weight (C_out, C_in, kernel), bias (C_out)."""
+    """1-D convolution of (B, C_in, T) padded with zeros; weight (C_out, C_in, kernel), bias (C_out)."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, pad: tuple[int, int], dtype=ms.float32):
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int, pad: tuple[int, int], dtype=ms.float32
+    ):
         super().__init__()
         self.weight = zeros((c_out, c_in, kernel), dtype)
         self.bias = zeros((c_out,), dtype)
@@ -95,7 +99,7 @@ class Conv1d(nn.Cell):
 
 
 class Conv2d(nn.Cell):
-    """3 x 3 convolution with stride 2 and padding 1 on both axes; weight (C_out, C_in, 3, 3), bias (C_out)."""
+    """3 x 3 convolution, stride 2 and padding 1 on both axes; weight (C_out, C_in, 3, 3), bias (C_out)."""
 
     def __init__(self, c_in: int, c_out: int, dtype=ms.float32):
         super().__init__()
@@ -124,7 +128,11 @@ class SelfAttention(nn.Cell):
         return x_BTD.reshape((b, t, self.n_heads, self.head_dim)).transpose((0, 2, 1, 3))
 
     def construct(self, x_BTD, mask_B11T):
-        q, k, v = self.heads(self.linear_q(x_BTD)), self.heads(self.linear_k(x_BTD)), self.heads(self.linear_v(x_BTD))
+        q, k, v = (
+            self.heads(self.linear_q(x_BTD)),
+            self.heads(self.linear_k(x_BTD)),
+            self.heads(self.linear_v(x_BTD)),
+        )
         return self.linear_out(device_ops.attention(q, k, v, mask_B11T, self.scale))
 
 
@@ -144,8 +152,18 @@ class FeedForward(nn.Cell):
 class TransformerLayer(nn.Cell):
     """Pre-norm Transformer encoder layer (attention, feed-forward, each with a residual)."""
 
-    def __init__(self, d: int, n_heads: int, d_ff: int, *, key_bias: bool, activation: str, eps: float,
-                 dropout: float, dtype=ms.float32):
+    def __init__(
+        self,
+        d: int,
+        n_heads: int,
+        d_ff: int,
+        *,
+        key_bias: bool,
+        activation: str,
+        eps: float,
+        dropout: float,
+        dtype=ms.float32,
+    ):
         super().__init__()
         self.self_attn = SelfAttention(d, n_heads, key_bias, dtype)
         self.feed_forward = FeedForward(d, d_ff, activation, dtype)

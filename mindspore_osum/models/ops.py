@@ -4,8 +4,8 @@ Everything above this file is the same code on every device. Legend: B batch, L 
 H query heads, K key/value heads, G = H/K queries a key head, E head size, D width.
 
 Notable choices
-- Attention takes grouped keys as they are (no repeat): the G queries of a key head are extra rows of one matmul.
-- Masks are additive float32, 0 where a key may be seen and `MASKED` elsewhere: a masked key's weight is exactly 0.
+- Attention takes grouped keys as they are: the G queries of a key head are extra rows of one matmul.
+- Masks are additive float32, 0 where a key may be seen, `MASKED` elsewhere: a masked key weighs exactly 0.
 - Softmax, norms and rotary angles are computed in float32 whatever the weights' type.
 """
 

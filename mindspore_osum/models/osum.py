@@ -4,8 +4,8 @@ Legend: B sequences, N audio slots (N = B unless packed), T mel frames, F mel bi
 L sequence positions, D decoder width, V vocabulary.
 
 Notable choices
-- A position of the sequence is either a text token or a row of the speech table [begin; end; Z of slot 0; Z of slot 1; ...],
-  so that batches and packs are one code path: `speech_row_BL` < 0 means text.
+- A position of the sequence is either a text token or a row of the speech table
+  [begin; end; Z of slot 0; Z of slot 1; ...] (`speech_row_BL` < 0 means text): batches and packs are one path.
 - `segments_BL` (0 = padding) masks the attention; positions come from the data.
 """
 
@@ -30,7 +30,9 @@ class OsumModel(nn.Cell):
         self.cfg = cfg
         dtype = getattr(ms, cfg.dtype)
         self.encoder = WhisperEncoder(cfg.encoder, dtype)
-        self.adapter = ADAPTERS[cfg.adapter.kind](cfg.encoder.d_model, cfg.decoder.d_model, cfg.adapter, dtype)
+        self.adapter = ADAPTERS[cfg.adapter.kind](
+            cfg.encoder.d_model, cfg.decoder.d_model, cfg.adapter, dtype
+        )
         self.decoder = Decoder(cfg.decoder, cfg.lora, dtype)
         self.speech_token_embed = Embedding(cfg.speech_token_num + 2, cfg.decoder.d_model, dtype)
         self.begin_row = cfg.speech_token_num
@@ -46,14 +48,16 @@ class OsumModel(nn.Cell):
         Parameters
         ----------
         token_ids_BL : int32, text token ids (anything valid at speech places).
-        speech_row_BL : int32, -1 for text, 0 speech begin, 1 speech end, 2 + n*Z + z for token z of audio slot n.
+        speech_row_BL : int32, -1 for text, 0 speech begin, 1 speech end, 2 + n*Z + z for token z of slot n.
         z_NZD : speech tokens.
         """
         text_BLD = self.decoder.embed(token_ids_BL)
         marks_2D = self.speech_token_embed.weight[self.begin_row : self.begin_row + 2]
         table_RD = ops.concat((marks_2D, z_NZD.reshape((-1, z_NZD.shape[-1]))), 0)
         speech_BLD = ops.gather(table_RD, ops.maximum(speech_row_BL, 0), 0)
-        return ops.select((speech_row_BL >= 0).expand_dims(-1).broadcast_to(text_BLD.shape), speech_BLD, text_BLD)
+        return ops.select(
+            (speech_row_BL >= 0).expand_dims(-1).broadcast_to(text_BLD.shape), speech_BLD, text_BLD
+        )
 
     def hidden_states(self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL):
         """Decoder output (B, L, D) for a whole batch, without cache."""
@@ -61,9 +65,13 @@ class OsumModel(nn.Cell):
         x_BLD = self.embed(token_ids_BL, speech_row_BL, z_NZD)
         return self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
 
-    def construct(self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL):
-        """Training loss: mean cross-entropy over the counted labels of the batch (shifted by one, HF convention)."""
-        hidden = self.hidden_states(mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL)
+    def construct(
+        self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL
+    ):
+        """Training loss: mean cross-entropy over the counted labels of the batch (shifted by one)."""
+        hidden = self.hidden_states(
+            mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL
+        )
         loss_BM, count_BM = token_losses(self.decoder.logits(hidden[:, :-1]), labels_BL[:, 1:])
         return ops.reduce_sum(loss_BM) / ops.maximum(ops.reduce_sum(count_BM), 1.0)
 

@@ -6,7 +6,14 @@ openPangu-Embedded-7B-V1.1 those of its config.json. `tiny` is the model trained
 
 from dataclasses import replace
 
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig, did_you_mean
+from mindspore_osum.config import (
+    AdapterConfig,
+    DecoderConfig,
+    EncoderConfig,
+    LoraConfig,
+    ModelConfig,
+    did_you_mean,
+)
 from mindspore_osum.errors import UserError
 
 ENCODERS = {
@@ -27,8 +34,15 @@ PRESETS = {
         encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=2, d_ff=432),
         adapter=AdapterConfig(n_layers=2, n_heads=2, d_ff=288),
         decoder=DecoderConfig(
-            vocab_size=1024, d_model=192, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=48, d_ff=512,
-            max_positions=1024, eos_id=4,
+            vocab_size=1024,
+            d_model=192,
+            n_layers=3,
+            n_heads=4,
+            n_kv_heads=2,
+            head_dim=48,
+            d_ff=512,
+            max_positions=1024,
+            eos_id=4,
         ),
         lora=LoraConfig(rank=0),
         speech_token_num=2,

@@ -4,8 +4,8 @@ Legend: B batch, T mel frames (10 ms), U encoder frames (20 ms), F mel bins, D w
 
 Notable choices
 - Padding never changes results: after each convolution the frames beyond an item's end are zeroed, and masked
-  as attention keys, so a batch equals its members one by one, and one item equals the published model on it alone.
-- Positions are Whisper's sinusoids, recomputed and never stored; parameter names are those of the published checkpoint.
+  as attention keys: a batch equals its members one by one, one item the published model on it alone.
+- Positions are Whisper's sinusoids, recomputed and never stored; parameter names are the published ones.
 """
 
 import mindspore as ms
@@ -29,7 +29,7 @@ def sinusoids(length: int, width: int) -> np.ndarray:
 
 
 class ConvStem(nn.Cell):
-    """Two convolutions over mel frames: kernel 3; the second halves the frame rate. Items 0 and 2 of `conv`."""
+    """Two convolutions over mel frames, kernel 3; the second halves the frame rate. Items 0, 2 of `conv`."""
 
     def __init__(self, cfg: EncoderConfig, dtype):
         super().__init__()
@@ -49,11 +49,21 @@ class WhisperEncoder(nn.Cell):
     def __init__(self, cfg: EncoderConfig, dtype=ms.float32):
         super().__init__()
         self.embed = ConvStem(cfg, dtype)
-        self.encoders = nn.CellList([
-            TransformerLayer(cfg.d_model, cfg.n_heads, cfg.d_ff, key_bias=False, activation="gelu",
-                             eps=cfg.norm_eps, dropout=cfg.dropout, dtype=dtype)
-            for _ in range(cfg.n_layers)
-        ])
+        self.encoders = nn.CellList(
+            [
+                TransformerLayer(
+                    cfg.d_model,
+                    cfg.n_heads,
+                    cfg.d_ff,
+                    key_bias=False,
+                    activation="gelu",
+                    eps=cfg.norm_eps,
+                    dropout=cfg.dropout,
+                    dtype=dtype,
+                )
+                for _ in range(cfg.n_layers)
+            ]
+        )
         self.after_norm = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.dtype = dtype
         self.positions_UD = Tensor(sinusoids(MAX_FRAMES, cfg.d_model), dtype)

@@ -185,6 +185,9 @@ def check_job(cfg: TrainConfig) -> None:
     valid = len(betas) == 2 and all(0 < b < 1 for b in betas)
     need(valid, f"optimizer.betas: {betas} must be two numbers in (0, 1)")
     need(not cfg.ctc.only or cfg.ctc.weight > 0, "ctc.only: needs ctc.weight above 0")
+    mode = cfg.parallel.get("parallel_mode", 0)
+    data_parallel = mode in (0, "data_parallel")
+    need(data_parallel, f"parallel.parallel_mode: {mode!r} is not supported, only 0 (data parallel)")
     for section, words in _KNOWN_KEYS.items():
         known = words.split()
         for key in getattr(cfg, section):

@@ -169,6 +169,10 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def state_params(step_cell) -> dict:
-    """Name -> Parameter of what a checkpoint holds: what learns, and all that is no weight of the network."""
-    frozen = {p.name for p in step_cell.network.get_parameters() if not p.requires_grad}
-    return {p.name: p for p in step_cell.get_parameters() if p.name not in frozen}
+    """Name -> Parameter of what a checkpoint holds: what learns, and all that is no weight of the network.
+
+    The sums of micro-batches are left out: between two steps they are zero.
+    """
+    left_out = {p.name for p in step_cell.network.get_parameters() if not p.requires_grad}
+    left_out |= {p.name for p in step_cell.sums}
+    return {p.name: p for p in step_cell.get_parameters() if p.name not in left_out}

@@ -58,14 +58,19 @@ class CtcHead(nn.Cell):
         self.log_softmax = nn.LogSoftmax(-1)
 
     def construct(self, h_BUD, len_B, labels_BS, label_len_B):
-        """Mean over the batch of -log p(labels) / length; utterances without labels count 0."""
+        """Mean over the batch of -log p(labels) / length; 0 where there are no labels or no path for them."""
         b, u, d = h_BUD.shape
         flat = matmul_t(ops.cast(h_BUD, ms.float32).reshape((-1, d)), self.weight) + self.bias
         log_p_UBV = self.log_softmax(flat.reshape((b, u, -1))).transpose((1, 0, 2))
-        length_B = ops.maximum(label_len_B, 1)
-        loss_B = ops.ctc_loss(log_p_UBV, labels_BS + 1, len_B, length_B, BLANK, "none", True)[0]
-        has_B = ops.cast(label_len_B > 0, ms.float32)
-        return ops.mean(loss_B * has_B / ops.cast(length_B, ms.float32))
+        # the operator fails on more labels than frames, and gives infinity, whatever its flag, where they are
+        # too few for the blanks between equal neighbours: such ones are computed with one label and left out
+        inside_BS = ops.arange(1, labels_BS.shape[1]).expand_dims(0) < label_len_B.expand_dims(-1)
+        repeats_BS = ops.logical_and(labels_BS[:, 1:] == labels_BS[:, :-1], inside_BS)
+        needed_B = label_len_B + ops.reduce_sum(ops.cast(repeats_BS, ms.int32), 1)
+        counts_B = ops.logical_and(label_len_B > 0, needed_B <= len_B)
+        length_B = ops.select(counts_B, label_len_B, ops.ones_like(label_len_B))
+        loss_B = ops.ctc_loss(log_p_UBV, labels_BS + 1, len_B, length_B, BLANK, "none")[0]
+        return ops.mean(loss_B * ops.cast(counts_B, ms.float32) / ops.cast(length_B, ms.float32))
 
 
 class OsumForTraining(PreTrainedModel):

@@ -45,9 +45,11 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
         self.value_and_grad = ops.value_and_grad(self.network.losses, None, self.weights, has_aux=True)
         self.accumulation = accumulation
         self.share = Tensor(1.0 / accumulation, ms.float32)
+        self.sums = ()  # parameters that hold the micro-batches of a step so far
         if accumulation > 1:
             self.micro = Parameter(Tensor(0, ms.int32), name="micro", requires_grad=False)
             self.totals = self.weights.clone(prefix="accumulated", init="zeros")
+            self.sums = (self.micro, *self.totals)
         self.sum_over_ranks = ops.AllReduce() if self.reducer_flag else None
 
     def start_overflow_check(self, pre_cond, compute_input):

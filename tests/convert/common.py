@@ -95,7 +95,11 @@ def save(state, path: Path) -> Path:
 def bits(tensor) -> np.ndarray:
     """A tensor's bytes, for comparisons that no rounding can pass."""
     tensor = tensor.detach().contiguous()
-    return tensor.reshape(-1).view(torch.uint8).numpy() if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy()
+    return (
+        tensor.reshape(-1).view(torch.uint8).numpy()
+        if tensor.ndim
+        else tensor.reshape(1).view(torch.uint8).numpy()
+    )
 
 
 def same_states(a: dict, b: dict) -> None:
@@ -107,7 +111,7 @@ def same_states(a: dict, b: dict) -> None:
 
 
 def rewrite_zip(source: Path, target: Path, change) -> Path:
-    """Copy a `.pt` entry by entry, stored; ``change(name, data)`` returns the data to write, or None to drop."""
+    """Copy a `.pt` entry by entry, stored; ``change(name, data)`` returns the data, or None to drop."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for name in old.namelist():
             data = change(name.partition("/")[2], old.read(name))

@@ -52,7 +52,10 @@ def test_golden_model_every_key_and_every_value(shared, tmp_path):
     overrides = {
         "encoder": {"n_heads": described["encoder"]["attention_heads"]},
         "adapter": {"n_heads": described["adapter"]["speech_transformer"]["attention_heads"]},
-        "decoder": {"n_heads": described["llm"]["num_attention_heads"], "eos_id": described["llm"]["eos_token_id"]},
+        "decoder": {
+            "n_heads": described["llm"]["num_attention_heads"],
+            "eos_id": described["llm"]["eos_token_id"],
+        },
     }
     report = convert(golden / "model.pt", tmp_path / "m", settings=settings(overrides=overrides))
     state = load(golden / "model.pt")
@@ -60,7 +63,12 @@ def test_golden_model_every_key_and_every_value(shared, tmp_path):
     assert not report.missing and not report.unexpected and not report.wrong_shape and not report.initialised
     cfg, llm = read_config(tmp_path / "m"), described["llm"]
     assert (cfg.decoder.d_model, cfg.decoder.n_layers, cfg.decoder.head_dim) == (96, 3, llm["head_dim"])
-    assert (cfg.decoder.n_kv_heads, cfg.decoder.rope_theta, cfg.lora.rank, cfg.lora.scale) == (2, 1.6e7, 64, 0.5)
+    assert (cfg.decoder.n_kv_heads, cfg.decoder.rope_theta, cfg.lora.rank, cfg.lora.scale) == (
+        2,
+        1.6e7,
+        64,
+        0.5,
+    )
     assert (cfg.speech_token_num, cfg.adapter.d_ff, cfg.encoder.d_ff, cfg.dtype) == (32, 160, 256, "float32")
     with open_weights(tmp_path / "m") as weights:
         assert set(weights.infos) == set(report.mapped.values())
@@ -130,7 +138,9 @@ def test_o_proj_bias_survives(state, source, tmp_path):
     key = f"{LLM}model.layers.1.self_attn.o_proj.base_layer.bias"
     convert(source, tmp_path / "m", settings=SETTINGS)
     with open_weights(tmp_path / "m") as weights:
-        assert np.array_equal(weights.read("decoder.model.layers.1.self_attn.o_proj.bias"), state[key].numpy())
+        assert np.array_equal(
+            weights.read("decoder.model.layers.1.self_attn.o_proj.bias"), state[key].numpy()
+        )
     convert(tmp_path / "m", tmp_path / "merged", settings=Settings(merge_lora=True))
     convert(tmp_path / "merged", tmp_path / "hf", form="hf_decoder")
     with open_weights(tmp_path / "hf") as weights:
@@ -138,8 +148,12 @@ def test_o_proj_bias_survives(state, source, tmp_path):
 
 
 def test_lost_o_proj_biases_are_missed(state, tmp_path):
-    lost = save({k: v for k, v in state.items() if not k.endswith("o_proj.base_layer.bias")}, tmp_path / "lost.pt")
-    error = refused("2 missing: decoder.model.layers.0.self_attn.o_proj.bias", lost, tmp_path / "m", settings=SETTINGS)
+    lost = save(
+        {k: v for k, v in state.items() if not k.endswith("o_proj.base_layer.bias")}, tmp_path / "lost.pt"
+    )
+    error = refused(
+        "2 missing: decoder.model.layers.0.self_attn.o_proj.bias", lost, tmp_path / "m", settings=SETTINGS
+    )
     assert len(error.report.missing) == 2
     assert not (tmp_path / "m").exists()
 
@@ -154,7 +168,8 @@ def test_merging_lora(tmp_path, dtype):
         for name in report.merged:
             module = LLM + name.removeprefix("decoder.").removesuffix(".weight")
             w, a, b = (
-                state[f"{module}.{part}.weight"].double() for part in ("base_layer", "lora_A.default", "lora_B.default")
+                state[f"{module}.{part}.weight"].double()
+                for part in ("base_layer", "lora_A.default", "lora_B.default")
             )
             expected = (w + 5.0 / RANK * b @ a).numpy()
             # numpy rounds float64 to float16 directly, torch by way of float32
@@ -162,7 +177,9 @@ def test_merging_lora(tmp_path, dtype):
             rounded = torch.from_numpy(expected.astype(via)).to(dtype)
             assert np.array_equal(weights.raw(name), bits(rounded)), name
         up = weights.read("decoder.model.layers.0.mlp.up_proj.weight")
-    assert np.array_equal(up, state[f"{LLM}model.layers.0.mlp.up_proj.weight"].float().numpy().astype(up.dtype))
+    assert np.array_equal(
+        up, state[f"{LLM}model.layers.0.mlp.up_proj.weight"].float().numpy().astype(up.dtype)
+    )
     convert(tmp_path / "m", tmp_path / "b.pt")
     assert set(load(tmp_path / "b.pt")) == set(published_state(lora=False))
 
@@ -192,7 +209,9 @@ def test_extras_are_kept_and_not_part_of_the_model(state, source, tmp_path):
         assert set(extras.infos) == {k for k in state if k.startswith(("ln_speech.", "speech_head."))}
     os.unlink(tmp_path / "m" / "extras.safetensors")
     convert(tmp_path / "m", tmp_path / "b.pt")
-    assert set(state) - set(load(tmp_path / "b.pt")) == {k for k in state if k.startswith(("ln_speech.", "speech_head."))}
+    assert set(state) - set(load(tmp_path / "b.pt")) == {
+        k for k in state if k.startswith(("ln_speech.", "speech_head."))
+    }
 
 
 @pytest.mark.parametrize("rows", [5, 5000])
@@ -220,7 +239,9 @@ def test_copies_are_checked(state, tmp_path):
     state["lm_head.weight"] = state["lm_head.weight"].clone()
     convert(save(state, tmp_path / "equal.pt"), tmp_path / "m", settings=SETTINGS)
     state["lm_head.weight"][3, 4] += 1e-3
-    error = refused("1 unexpected: lm_head.weight", save(state, tmp_path / "w.pt"), tmp_path / "x", settings=SETTINGS)
+    error = refused(
+        "1 unexpected: lm_head.weight", save(state, tmp_path / "w.pt"), tmp_path / "x", settings=SETTINGS
+    )
     assert "should be a copy" in error.report.unexpected["lm_head.weight"]
 
 
@@ -229,7 +250,9 @@ def test_missing_unexpected_and_wrong_shape(state, tmp_path):
     state["mystery.weight"] = torch.ones(2)
     del state[f"{LLM}model.norm.weight"]
     path = save(state, tmp_path / "a.pt")
-    error = refused("(--allow missing,unexpected,wrong-shape goes on", path, tmp_path / "m", settings=SETTINGS)
+    error = refused(
+        "(--allow missing,unexpected,wrong-shape goes on", path, tmp_path / "m", settings=SETTINGS
+    )
     assert isinstance(error, ConversionError)
     assert error.report.missing == ["decoder.model.norm.weight"]
     assert list(error.report.unexpected) == ["mystery.weight"]
@@ -251,9 +274,18 @@ def test_missing_unexpected_and_wrong_shape(state, tmp_path):
 
 def test_missing_layer_is_missed(state, tmp_path):
     state = {k: v for k, v in state.items() if "encoder.encoders.0." not in k or "feed_forward.w_1" in k}
-    assert len(refused("missing", save(state, tmp_path / "a.pt"), tmp_path / "m", settings=SETTINGS).report.missing) == 13
+    assert (
+        len(
+            refused(
+                "missing", save(state, tmp_path / "a.pt"), tmp_path / "m", settings=SETTINGS
+            ).report.missing
+        )
+        == 13
+    )
     shorter = settings(overrides=merge(OVERRIDES, {"decoder": {"n_layers": 3}}))
-    refused("decoder.model.layers.2", save(published_state(), tmp_path / "b.pt"), tmp_path / "m", settings=shorter)
+    refused(
+        "decoder.model.layers.2", save(published_state(), tmp_path / "b.pt"), tmp_path / "m", settings=shorter
+    )
 
 
 def test_integer_weights_are_refused(state, tmp_path):
@@ -270,7 +302,12 @@ def test_what_no_tensor_tells_is_asked_for_in_one_line(source, tmp_path):
     error = refused("not told by its tensors", source, tmp_path / "m")
     for need in ("encoder.n_heads", "adapter.n_heads", "decoder.n_heads", "lora.alpha", "rope_theta"):
         assert need in str(error)
-    for part, key in (("encoder", "n_heads"), ("adapter", "n_heads"), ("decoder", "n_heads"), ("lora", "alpha")):
+    for part, key in (
+        ("encoder", "n_heads"),
+        ("adapter", "n_heads"),
+        ("decoder", "n_heads"),
+        ("lora", "alpha"),
+    ):
         fewer = {name: dict(values) for name, values in OVERRIDES.items()}
         del fewer[part][key]
         assert refused("not told", source, tmp_path / "m", settings=settings(overrides=fewer)) is not None
@@ -305,7 +342,9 @@ def test_configuration_from_a_file(source, tmp_path):
     (tmp_path / "bad.json").write_text("{")
     refused("not valid JSON", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "bad.json")))
     (tmp_path / "bad.json").write_text("[]")
-    refused("expected a mapping", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "bad.json")))
+    refused(
+        "expected a mapping", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "bad.json"))
+    )
     refused("cannot read", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "gone.json")))
 
 
@@ -331,10 +370,16 @@ def test_file_of_no_known_form(tmp_path):
 
 
 def test_other_adapter_of_the_published_code_is_refused(state, tmp_path):
-    state = {k: v for k, v in state.items() if not k.startswith(("down_sample_2", "speech_transformer", "speech_llama"))}
+    state = {
+        k: v
+        for k, v in state.items()
+        if not k.startswith(("down_sample_2", "speech_transformer", "speech_llama"))
+    }
     state["down_sample_2.conv1d2.weight"] = torch.ones(4, 36, 5)
     state["down_sample_2.project.weight"] = torch.ones(40, 4)
-    error = refused("unexpected: down_sample_2", save(state, tmp_path / "a.pt"), tmp_path / "m", settings=SETTINGS)
+    error = refused(
+        "unexpected: down_sample_2", save(state, tmp_path / "a.pt"), tmp_path / "m", settings=SETTINGS
+    )
     assert "adapter.proj.weight" in error.report.missing
 
 
@@ -371,7 +416,9 @@ def test_overrides_of_a_folder(source, tmp_path):
     convert(source, tmp_path / "m", settings=SETTINGS)
     convert(tmp_path / "m", tmp_path / "n", settings=Settings(overrides={"prompts": "compact"}))
     assert read_config(tmp_path / "n").prompts == "compact"
-    assert (tmp_path / "n" / "model.safetensors").read_bytes() == (tmp_path / "m" / "model.safetensors").read_bytes()
+    assert (tmp_path / "n" / "model.safetensors").read_bytes() == (
+        tmp_path / "m" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_converted_folder_loads(source, tmp_path, state):

@@ -129,7 +129,8 @@ def test_whisper_in_and_out(tmp_path, model):
             "layers.0.self_attn_layer_norm.weight": "encoders.0.norm1.weight",
             "layers.0.final_layer_norm.bias": "encoders.0.norm2.bias",
             "layers.0.fc1.bias": "encoders.0.feed_forward.w_1.bias",
-            "layers.0.fc2.weight": "encoders.0.feed_forward.w_2.weight", "layer_norm.weight": "after_norm.weight",
+            "layers.0.fc2.weight": "encoders.0.feed_forward.w_2.weight",
+            "layer_norm.weight": "after_norm.weight",
         }  # fmt: skip
         same(weights, {f"encoder.{ours}": state[theirs] for theirs, ours in pairs.items()})
 
@@ -158,7 +159,9 @@ def openai_file(path, whisper):
             for parameter in ("weight", "bias"):
                 key = f"layers.{i}.{theirs}.{parameter}" if inside else f"{theirs}.{parameter}"
                 if key in state:
-                    made[f"encoder.blocks.{i}.{ours}.{parameter}" if inside else f"encoder.{ours}.{parameter}"] = state[key]
+                    made[
+                        f"encoder.blocks.{i}.{ours}.{parameter}" if inside else f"encoder.{ours}.{parameter}"
+                    ] = state[key]
     assert len(made) == len(state)
     made["decoder.token_embedding.weight"] = torch.ones(5, 36)
     dims = dict(n_mels=80, n_audio_ctx=1500, n_audio_state=36, n_audio_head=3, n_audio_layer=2, n_vocab=5,
@@ -190,7 +193,11 @@ def test_stock_parts_are_completed_reproducibly(whisper, pangu, tmp_path):
     convert(None, tmp_path / "c", encoder=whisper, decoder=pangu, settings=other)
     first, second, third = ((tmp_path / x / "model.safetensors").read_bytes() for x in "abc")
     assert first == second != third
-    assert {name.partition(".")[0] for name in report.initialised} == {"adapter", "speech_token_embed", "decoder"}
+    assert {name.partition(".")[0] for name in report.initialised} == {
+        "adapter",
+        "speech_token_embed",
+        "decoder",
+    }
     assert all("lora_" in name for name in report.initialised if name.startswith("decoder."))
     with open_weights(tmp_path / "a") as weights:
         for name in report.initialised:
@@ -202,7 +209,9 @@ def test_parts_of_whole_models(whisper, pangu, tmp_path):
     convert(None, tmp_path / "a", encoder=whisper, decoder=pangu, settings=START)
     convert(tmp_path / "a", tmp_path / "a.pt")
     report = convert(None, tmp_path / "b", encoder=whisper, decoder=tmp_path / "a")
-    assert not any(name.startswith("decoder.") for name in report.initialised)  # LoRA comes with a whole model
+    assert not any(
+        name.startswith("decoder.") for name in report.initialised
+    )  # LoRA comes with a whole model
     assert any(key.startswith("decoder:") for key in report.ignored)
     assert read_config(tmp_path / "b").lora == read_config(tmp_path / "a").lora
     taken = Settings(overrides={"encoder": {"n_heads": 3}} | START.overrides)
@@ -251,10 +260,26 @@ def test_sharded_and_torch_folders(whisper, tmp_path):
     assert written[0] == written[1] == written[2]
 
 
+def test_tied_decoder_that_stores_its_head_too(whisper, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    source = make_decoder(tmp_path / "hf", "qwen2 tied")
+    state = load_file(source / "model.safetensors")
+    head = state["model.embed_tokens.weight"].clone()
+    save_file(state | {"lm_head.weight": head}, source / "model.safetensors", metadata={"format": "pt"})
+    report = convert(None, tmp_path / "m", encoder=whisper, decoder=source, settings=START)
+    assert report.ignored["decoder:lm_head.weight"] == "tied to embed_tokens"
+    head[0, 0] += 1
+    save_file(state | {"lm_head.weight": head}, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="1 unexpected: decoder:lm_head.weight"):
+        convert(None, tmp_path / "n", encoder=whisper, decoder=source, settings=START)
+
+
 PANGU = {
     "model_type": "PanguEmbedded", "hidden_size": 4096, "intermediate_size": 12800, "num_hidden_layers": 34,
-    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 153376, "max_position_embeddings": 32768,
-    "rope_theta": 16000000.0, "rms_norm_eps": 1e-5, "hidden_act": "silu", "bias": True, "attention_dropout": 0.0,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 153376,
+    "max_position_embeddings": 32768, "rope_theta": 16000000.0, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+    "bias": True, "attention_dropout": 0.0,
     "tie_word_embeddings": False, "bos_token_id": 1, "pad_token_id": 0, "eos_token_id": 45892,
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The key tables: both directions, decorations, completeness against a published key list, and their document."""
+"""The key tables: both directions, decorations, completeness against a published key list, their document."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,9 @@ from mindspore_osum.errors import UserError
 SMALL = ModelConfig(
     encoder=EncoderConfig(d_model=36, n_layers=2, n_heads=3, d_ff=52),
     adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=44),
-    decoder=DecoderConfig(vocab_size=61, d_model=40, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=56),
+    decoder=DecoderConfig(
+        vocab_size=61, d_model=40, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=56
+    ),
     lora=LoraConfig(rank=3, alpha=5.0, dropout=0.0),
     speech_token_num=7,
 )
@@ -24,7 +26,9 @@ VARIANTS = {
     "merged": replace(SMALL, lora=LoraConfig(rank=0)),
     "every target": replace(
         SMALL,
-        lora=LoraConfig(2, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+        lora=LoraConfig(
+            2, targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+        ),
     ),
     "qwen2": replace(SMALL, decoder=replace(SMALL.decoder, o_bias=False, tie_embeddings=True)),
     "qwen3": replace(SMALL, decoder=replace(SMALL.decoder, qkv_bias=False, o_bias=False, qk_norm=True)),
@@ -65,23 +69,82 @@ def test_every_parameter_of_a_model_has_a_published_name(cfg):
 @pytest.mark.parametrize(
     "key, name",
     [
-        ("llama_model.base_model.model.model.layers.3.self_attn.o_proj.base_layer.bias", "self_attn.o_proj.bias"),
+        (
+            "llama_model.base_model.model.model.layers.3.self_attn.o_proj.base_layer.bias",
+            "self_attn.o_proj.bias",
+        ),
         ("llama_model.base_model.model.model.layers.3.self_attn.o_proj.bias", "self_attn.o_proj.bias"),
         ("llama_model.model.layers.3.self_attn.o_proj.bias", "self_attn.o_proj.bias"),
-        ("module.llama_model.base_model.model.model.layers.3.self_attn.o_proj.base_layer.bias", "self_attn.o_proj.bias"),
+        (
+            "module.llama_model.base_model.model.model.layers.3.self_attn.o_proj.base_layer.bias",
+            "self_attn.o_proj.bias",
+        ),
         ("llama_model.base_model.model.model.layers.3.mlp.up_proj.weight", "mlp.up_proj.weight"),
-        ("llama_model.base_model.model.model.layers.3.mlp.down_proj.lora_A.default.weight", "mlp.down_proj.lora_A.weight"),
-        ("llama_model.base_model.model.model.layers.3.mlp.down_proj.lora_B.weight", "mlp.down_proj.lora_B.weight"),
-        ("module.llama_model.model.layers.3.mlp.down_proj.lora_B.other.weight", "mlp.down_proj.lora_B.weight"),
+        (
+            "llama_model.base_model.model.model.layers.3.mlp.down_proj.lora_A.default.weight",
+            "mlp.down_proj.lora_A.weight",
+        ),
+        (
+            "llama_model.base_model.model.model.layers.3.mlp.down_proj.lora_B.weight",
+            "mlp.down_proj.lora_B.weight",
+        ),
+        (
+            "module.llama_model.model.layers.3.mlp.down_proj.lora_B.other.weight",
+            "mlp.down_proj.lora_B.weight",
+        ),
     ],
 )
 def test_spellings_of_peft_and_data_parallel(key, name):
     assert PUBLISHED.ours(key) == f"decoder.model.layers.3.{name}"
 
 
+SPELLED_OUT = {
+    "encoder.embed.conv.2.weight": "encoder.embed.conv.2.weight",
+    "encoder.encoders.5.self_attn.linear_q.weight": "encoder.encoders.5.self_attn.linear_q.weight",
+    "encoder.encoders.5.self_attn.linear_k.weight": "encoder.encoders.5.self_attn.linear_k.weight",
+    "encoder.encoders.5.self_attn.linear_v.bias": "encoder.encoders.5.self_attn.linear_v.bias",
+    "encoder.encoders.5.self_attn.linear_out.bias": "encoder.encoders.5.self_attn.linear_out.bias",
+    "encoder.encoders.5.feed_forward.w_1.bias": "encoder.encoders.5.feed_forward.w_1.bias",
+    "encoder.encoders.5.feed_forward.w_2.bias": "encoder.encoders.5.feed_forward.w_2.bias",
+    "encoder.encoders.5.norm1.bias": "encoder.encoders.5.norm1.bias",
+    "encoder.encoders.5.norm2.bias": "encoder.encoders.5.norm2.bias",
+    "down_sample_2.conv.1.weight": "adapter.conv.0.weight",
+    "down_sample_2.conv.4.weight": "adapter.conv.1.weight",
+    "down_sample_2.conv.7.bias": "adapter.conv.2.bias",
+    "speech_transformer.embed.out.0.weight": "adapter.transformer.embed.0.weight",
+    "speech_transformer.embed.out.1.bias": "adapter.transformer.embed.1.bias",
+    "speech_transformer.encoders.3.self_attn.linear_k.bias":
+        "adapter.transformer.encoders.3.self_attn.linear_k.bias",
+    "speech_transformer.encoders.3.feed_forward.w_2.bias": "adapter.transformer.encoders.3.feed_forward.w_2.bias",
+    "speech_transformer.encoders.3.norm2.bias": "adapter.transformer.encoders.3.norm2.bias",
+    "speech_transformer.after_norm.weight": "adapter.transformer.after_norm.weight",
+    "speech_llama_proj.bias": "adapter.proj.bias",
+    "speech_token_emded.weight": "speech_token_embed.weight",
+    "llama_model.base_model.model.model.embed_tokens.weight": "decoder.model.embed_tokens.weight",
+    "llama_model.base_model.model.model.norm.weight": "decoder.model.norm.weight",
+    "llama_model.base_model.model.lm_head.weight": "decoder.lm_head.weight",
+    "llama_model.base_model.model.model.layers.9.mlp.gate_proj.base_layer.weight":
+        "decoder.model.layers.9.mlp.gate_proj.weight",
+    "llama_model.base_model.model.model.layers.9.mlp.up_proj.weight": "decoder.model.layers.9.mlp.up_proj.weight",
+    "llama_model.base_model.model.model.layers.9.input_layernorm.weight":
+        "decoder.model.layers.9.input_layernorm.weight",
+    "llama_model.base_model.model.model.layers.9.self_attn.k_proj.lora_B.default.weight":
+        "decoder.model.layers.9.self_attn.k_proj.lora_B.weight",
+}  # fmt: skip
+
+
+def test_published_names_spelled_out():
+    for key, name in SPELLED_OUT.items():
+        assert PUBLISHED.ours(key) == name
+        assert PUBLISHED.theirs(name, adapted(name, ModelConfig()), peft=True) == key
+
+
 def test_whisper_with_and_without_model_prefix():
     for prefix in ("", "model."):
-        assert HF_WHISPER.ours(f"{prefix}encoder.layers.0.fc1.bias") == "encoder.encoders.0.feed_forward.w_1.bias"
+        assert (
+            HF_WHISPER.ours(f"{prefix}encoder.layers.0.fc1.bias")
+            == "encoder.encoders.0.feed_forward.w_1.bias"
+        )
         assert HF_WHISPER.other(f"{prefix}decoder.layers.0.fc1.bias").kind == "dropped"
     assert HF_WHISPER.other("proj_out.weight").kind == "dropped"
 
@@ -90,7 +153,8 @@ def test_whisper_with_and_without_model_prefix():
     "key",
     [
         "encoder.encoders.00.norm1.weight", "encoder.encoders.x.norm1.weight", "encoder.norm1.weight",
-        "encoder.encoders.0.self_attn.linear_k.bias", "xencoder.after_norm.weight", "encoder.after_norm.weight2",
+        "encoder.encoders.0.self_attn.linear_k.bias", "xencoder.after_norm.weight",
+        "encoder.after_norm.weight2",
         "llama_model.model.layers.99999.mlp.up_proj.weight", "down_sample_2.conv.2.weight",
     ],
 )  # fmt: skip

@@ -15,8 +15,8 @@ from mindspore_osum.errors import UserError
 from tests.convert.common import bits, pickle_of, rewrite_zip, save, text, torch, write_pt
 
 DTYPES = (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool,
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
+    torch.int8, torch.uint8, torch.bool,
 )  # fmt: skip
 
 
@@ -54,7 +54,10 @@ def test_views_share_a_storage(tmp_path):
 
 
 def test_numbers_of_every_type(tmp_path):
-    state = {"b": torch.tensor([1.5, -3e38], dtype=torch.bfloat16), "h": torch.tensor([0.1], dtype=torch.float16)}
+    state = {
+        "b": torch.tensor([1.5, -3e38], dtype=torch.bfloat16),
+        "h": torch.tensor([0.1], dtype=torch.float16),
+    }
     with open_torch(save(state, tmp_path / "x.pt")) as weights:
         assert np.array_equal(weights.read("b"), state["b"].float().numpy())
         assert weights.read("h").dtype == np.float16
@@ -88,7 +91,9 @@ def test_pickle_protocols(tmp_path, protocol):
     check(tmp_path / "x.pt", state)
 
 
-def tensor_opcodes(rebuild: bytes, tail: bytes, count=4, cls=b"torch\nFloatStorage", shape=(2, 2), stride=(2, 1), offset=0):
+def tensor_opcodes(
+    rebuild: bytes, tail: bytes, count=4, cls=b"torch\nFloatStorage", shape=(2, 2), stride=(2, 1), offset=0
+):
     def number(n):
         return b"\x8a\x08" + struct.pack("<q", n)
 
@@ -162,11 +167,17 @@ BAD_PICKLES = {
     "os.system": (pickle.dumps({"a": Evil(__import__("os").system, "touch hacked")}, 2), "system'"),
     "eval": (pickle.dumps(Evil(eval, "1"), 4), "eval'"),
     "getattr": (pickle_of(b"c__builtin__\ngetattr\n(tR"), "'__builtin__.getattr'"),
-    "an argparse.Namespace": (pickle.dumps({"args": __import__("argparse").Namespace(a=1)}, 2), "argparse.Namespace"),
+    "an argparse.Namespace": (
+        pickle.dumps({"args": __import__("argparse").Namespace(a=1)}, 2),
+        "argparse.Namespace",
+    ),
     "a storage class called": (pickle_of(b"ctorch\nFloatStorage\n(K\x05tR"), "'torch.FloatStorage'"),
     "text called": (pickle_of(text("x"), b"(tR"), "'str'"),
     "state set on a list": (pickle_of(b"]}b"), "state of a list"),
-    "attributes set by a dictionary": (pickle_of(b"ccollections\nOrderedDict\n)R", text("x"), b"b"), "state of a dict"),
+    "attributes set by a dictionary": (
+        pickle_of(b"ccollections\nOrderedDict\n)R", text("x"), b"b"),
+        "state of a dict",
+    ),
     "INST": (b"(ios\nsystem\n.", "opcode"),
     "NEWOBJ": (pickle_of(b"ctorch\nFloatStorage\n)\x81"), "opcode"),
     "EXT1": (pickle_of(b"\x82\x01"), "opcode"),
@@ -216,17 +227,29 @@ def test_cut_short_anywhere(good, tmp_path):
             open_torch(tmp_path / "x.pt")
 
 
+def test_cut_short_after_opening(good):
+    with open_torch(good) as weights:
+        with open(good, "r+b") as file:
+            file.truncate(200)
+        with pytest.raises(UserError, match="became shorter"):
+            weights.raw("b")
+
+
 def test_missing_storage_is_named(good, tmp_path):
     path = rewrite_zip(good, tmp_path / "x.pt", lambda n, d: None if n == "data/1" else d)
     refused(path, "storage '1' is missing")
 
 
 def test_storage_of_another_size(good, tmp_path):
-    refused(rewrite_zip(good, tmp_path / "x.pt", lambda n, d: d[:-4] if n == "data/0" else d), "not 1000 elements")
+    refused(
+        rewrite_zip(good, tmp_path / "x.pt", lambda n, d: d[:-4] if n == "data/0" else d), "not 1000 elements"
+    )
 
 
 def test_big_endian(good, tmp_path):
-    refused(rewrite_zip(good, tmp_path / "x.pt", lambda n, d: b"big" if n == "byteorder" else d), "big-endian")
+    refused(
+        rewrite_zip(good, tmp_path / "x.pt", lambda n, d: b"big" if n == "byteorder" else d), "big-endian"
+    )
 
 
 def test_old_format(tmp_path):
@@ -259,7 +282,7 @@ def test_compressed_bomb(tmp_path):
 
 
 def edit_directory(path, edit):
-    """Apply ``edit(record, name)`` to every record (bytearray, 46 bytes and more) of the central directory."""
+    """Apply ``edit(record, name)`` to every record (bytearray, at least 46 bytes) of the directory."""
     data = bytearray(path.read_bytes())
     end = data.rindex(b"PK\x05\x06")
     at = struct.unpack_from("<I", data, end + 16)[0]

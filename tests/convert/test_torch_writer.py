@@ -36,6 +36,16 @@ def test_torch_loads_the_same_bytes(tmp_path, mmap):
         assert archive.testzip() is None  # checksums
 
 
+def test_sizes_beyond_four_gigabytes_use_zip64(tmp_path, monkeypatch):
+    monkeypatch.setattr("zipfile.ZIP64_LIMIT", 30)  # so that every size and offset here is beyond
+    path = rewrite(save(STATE, tmp_path / "a.pt"), tmp_path / "b.pt")
+    assert path.read_bytes().count(b"PK\x06\x06") == 1
+    same_states(torch.load(path, weights_only=True, mmap=True), STATE)
+    assert path.read_bytes().index(bits(STATE["f32"]).tobytes()) % 64 == 0
+    with open_torch(path) as weights:
+        assert all(np.array_equal(weights.raw(name), bits(tensor)) for name, tensor in STATE.items())
+
+
 def test_aliases_share_a_storage(tmp_path):
     state = {"a": torch.randn(100, 100), "b": torch.ones(1)}
     state["c"] = state["a"]

@@ -215,7 +215,10 @@ def test_folder_without_and_with_two_kinds_of_weights(tmp_path):
 
 
 @settings(max_examples=150, deadline=None)
-@given(edits=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6), cut=st.integers(0, 60))
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6),
+    cut=st.integers(0, 60),
+)
 def test_damaged_bytes_give_a_user_error_or_readable_tensors(tmp_path_factory, edits, cut):
     path = tmp_path_factory.mktemp("fuzz") / "x.safetensors"
     data = bytearray(write(path).read_bytes())

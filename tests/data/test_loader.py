@@ -61,7 +61,8 @@ def test_a_batch_says_what_the_manifest_says(world):
             utt = loader.corpus.utterances[number]
             mel = features(utt, 80)
             assert batch["mel_len_B"][row] == len(mel)
-            assert np.array_equal(batch["mel_BTF"][row, :len(mel)], mel) and not batch["mel_BTF"][row, len(mel):].any()
+            assert np.array_equal(batch["mel_BTF"][row, :len(mel)], mel)
+            assert not batch["mel_BTF"][row, len(mel):].any()
             labels = batch["labels_BL"][row]
             answer = labels[labels != IGNORE]
             assert answer[-1] == tokenizer.eos_id and tokenizer.decode(answer) == f"<asr>{utt.txt}"
@@ -79,7 +80,8 @@ def test_a_batch_says_what_the_manifest_says(world):
 def test_ranks_and_micro_batches_share_the_group(world):
     big = [Shape(8, 64, 24)]
     whole = Loader(corpus(world, shapes=big), 5)
-    parts = [Loader(corpus(world, shapes=[Shape(2, 64, 24)]), 5, accumulation=2, rank=r, ranks=2) for r in (0, 1)]
+    small = corpus(world, shapes=[Shape(2, 64, 24)])
+    parts = [Loader(small, 5, accumulation=2, rank=rank, ranks=2) for rank in (0, 1)]
     assert whole.keys(1) == parts[0].keys(1) == parts[1].keys(1)
     batch = whole.micro_batch(1, 0)
     shares = [parts[rank].micro_batch(1, micro) for micro in (0, 1) for rank in (0, 1)]
@@ -130,11 +132,13 @@ def test_requests_and_labels_follow_the_published_rules(world):
     natural, both = (Texts(texts.tokenizer, texts.prompts, kind) for kind in ("natural", "both"))
 
     def utt(task, txt="hello", **extra):
-        return Utterance("k", None if task.startswith(("<TEXT", "<INT")) else "a.wav", txt, task, extra, where="m:1")
+        wav = None if task.startswith(("<TEXT", "<INT")) else "a.wav"
+        return Utterance("k", wav, txt, task, extra, where="m:1")
 
     sap = utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")
     assert texts.label(sap) == "<asr><age>Hi<ADULT>" and texts.requests(sap) == ["<asr><age>"]
-    assert texts.requests(utt("<AGE> <GENDER>")) == natural.requests(utt("<AGE> <GENDER>")) == ["<age><gender>"]
+    pair = utt("<AGE> <GENDER>")  # a combination without a published sentence
+    assert texts.requests(pair) == natural.requests(pair) == ["<age><gender>"]
     assert both.requests(sap) == natural.requests(sap) + ["<asr><age>"] and len(natural.requests(sap)) >= 1
     assert texts.label(utt("<TRANSCRIBE>", "HI")) == "<asr>hi"
     chat = utt("<S2TCHAT>", "fine")
@@ -165,7 +169,7 @@ def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
         if number == 1:
             assert (speech == -1).all() and (batch["labels_BL"][row] != IGNORE).sum() > 1
         else:  # the row reads its own audio slot, whatever rows stand before it
-            assert speech.max() // 8 == row + (2 + row * 8) % 8 // 8 and (speech[speech >= 2] - 2).min() == row * 8
+            assert (speech[speech >= 2] - 2).min() == row * 8
 
 
 def test_ctc_labels_that_no_path_fits_are_left_out(world):

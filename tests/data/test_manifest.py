@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from mindspore_osum.data.manifest import parse_line, read_manifest
 from mindspore_osum.errors import UserError
 
-GOOD = {"key": "a", "wav": "x/a.wav", "txt": "hello", "task": "<TRANSCRIBE>", "extra": {"age": "OLD"}, "lang": "en"}
+GOOD = {"key": "a", "wav": "x/a.wav", "txt": "hello", "task": "<TRANSCRIBE>", "extra": {"age": "OLD"},
+        "lang": "en"}
 
 
 def write(path, *lines):
@@ -16,14 +17,15 @@ def write(path, *lines):
 
 
 def test_a_published_line(tmp_path):
-    text_only = {"key": "b", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "write it down"}}
+    words = {"intent": "write it"}
+    text_only = {"key": "b", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": words}
     part = {**GOOD, "key": "c", "start": 1, "end": 2.5, "extra": None}
     utterances, problems = read_manifest(write(tmp_path / "m.jsonl", GOOD, "", text_only, part))
     assert problems == []
     first, second, third = utterances
     assert (first.key, first.txt, first.task, first.extra) == ("a", "hello", "<TRANSCRIBE>", {"age": "OLD"})
     assert first.wav == str(tmp_path / "x/a.wav") and first.where == f"{tmp_path}/m.jsonl:1"
-    assert second.wav is None and second.extra == {"intent": "write it down"}
+    assert second.wav is None and second.extra == words
     assert (third.start, third.end, third.extra) == (1.0, 2.5, {})
 
 
@@ -59,7 +61,8 @@ def test_nothing_to_read(tmp_path):
 
 @given(st.binary(max_size=60) | st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-    lambda x: st.lists(x, max_size=2) | st.dictionaries(st.sampled_from([*GOOD, "start", "end"]), x, max_size=7),
+    lambda x: st.lists(x, max_size=2)
+    | st.dictionaries(st.sampled_from([*GOOD, "start", "end"]), x, max_size=7),
 ).map(lambda v: json.dumps(v).encode()))
 def test_no_line_ends_in_another_error(tmp_path_factory, raw):
     try:

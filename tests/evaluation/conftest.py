@@ -36,7 +36,11 @@ class ChatServer:
                 (message,) = body["messages"]
                 assert message["role"] == "user"
                 content = chat.reply(message["content"])
-                choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+                choice = {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": content},
+                }
                 answer = {"id": "x", "object": "chat.completion", "model": body["model"], "choices": [choice]}
                 return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
 
@@ -79,7 +83,9 @@ def write_lines(tmp_path):
 
     def write(name, objects):
         path = tmp_path / name
-        text = "".join((o if isinstance(o, str) else json.dumps(o, ensure_ascii=False)) + "\n" for o in objects)
+        text = "".join(
+            (o if isinstance(o, str) else json.dumps(o, ensure_ascii=False)) + "\n" for o in objects
+        )
         path.write_text(text, encoding="utf-8")
         return path
 

@@ -13,7 +13,10 @@ def test_by_hand():
     preds = ["SAD", "ANGER", "ANGER", None, "SAD"]
     scores = class_scores(refs, preds, VALUES)
     assert scores["accuracy"] == pytest.approx(3 / 5)
-    assert {c: r["recall"] for c, r in scores["recall"].items()} == {"SAD": pytest.approx(2 / 3), "ANGER": 1 / 2}
+    assert {c: r["recall"] for c, r in scores["recall"].items()} == {
+        "SAD": pytest.approx(2 / 3),
+        "ANGER": 1 / 2,
+    }
     assert {c: r["items"] for c, r in scores["recall"].items()} == {"SAD": 3, "ANGER": 2}
     assert scores["unweighted_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     # SAD: P 2/2, R 2/3, F1 4/5; ANGER: P 1/2, R 1/2, F1 1/2; HAPPY has no items and does not count

@@ -16,7 +16,14 @@ def line(key, task, txt, **extra):
 
 
 def said(key, raw, prompts="fixed", **more):
-    return {"key": key, "prompts": prompts, "raw": raw, "seconds": 2.0, "compute_seconds": 0.5, "request": "?"} | more
+    return {
+        "key": key,
+        "prompts": prompts,
+        "raw": raw,
+        "seconds": 2.0,
+        "compute_seconds": 0.5,
+        "request": "?",
+    } | more
 
 
 @pytest.fixture
@@ -25,9 +32,22 @@ def evaluate(write_lines, tmp_path, capsys):
 
     def run(manifest, answers, *arguments):
         out = tmp_path / "out"
-        status = main(["eval", "--manifest", str(write_lines("m.jsonl", manifest)), "--predictions",
-                       str(write_lines("p.jsonl", answers)), "--output", str(out), "--no-plots", *arguments])
-        metrics = json.loads((out / "metrics.json").read_text("utf-8")) if (out / "metrics.json").exists() else None
+        status = main(
+            [
+                "eval",
+                "--manifest",
+                str(write_lines("m.jsonl", manifest)),
+                "--predictions",
+                str(write_lines("p.jsonl", answers)),
+                "--output",
+                str(out),
+                "--no-plots",
+                *arguments,
+            ]
+        )
+        metrics = (
+            json.loads((out / "metrics.json").read_text("utf-8")) if (out / "metrics.json").exists() else None
+        )
         report = (out / "report.md").read_text("utf-8") if metrics else ""
         return status, metrics, report, capsys.readouterr().err
 
@@ -112,10 +132,18 @@ def test_bad_input_is_counted_and_told(evaluate):
         "unknown_predictions": 1, "cut_answers": 1,
     }  # fmt: skip
     assert metrics["fixed"]["asr"]["utterances"] == 3
-    assert metrics["fixed"]["asr"]["wer"] == pytest.approx(2 / 7)  # one substituted, one inserted; the first answer counts
+    assert metrics["fixed"]["asr"]["wer"] == pytest.approx(2 / 7)
     assert metrics["fixed"]["sgc"]["items"] == 1
-    for words in ("m.jsonl:9: lost (fixed)", "'hello&lt;ROBOT>'", "key 'a1' is there twice", "who (fixed)",
-                  "task '&lt;DANCE>'", "extra.scoring 'odd'", "r (fixed)", "has no recording"):
+    for words in (
+        "m.jsonl:9: lost (fixed)",
+        "'hello&lt;ROBOT>'",
+        "key 'a1' is there twice",
+        "who (fixed)",
+        "task '&lt;DANCE>'",
+        "extra.scoring 'odd'",
+        "r (fixed)",
+        "has no recording",
+    ):
         assert words in report, words
     assert "unusable_lines: 3" in report
 
@@ -141,7 +169,11 @@ def test_order_and_limit(evaluate):
 
 def test_sets_stand_beside_the_published_figures(evaluate):
     name = {"dataset": "librispeech", "split": "test-clean"}
-    manifest = [line("a", ASR, "a b", **name), line("b", ASR, "打开", dataset="own"), line("c", SGC, "hi<MALE>")]
+    manifest = [
+        line("a", ASR, "a b", **name),
+        line("b", ASR, "打开", dataset="own"),
+        line("c", SGC, "hi<MALE>"),
+    ]
     answers = [said("a", "<asr>a c"), said("b", "<asr>打开"), said("c", "<asr><gender>hi<MALE>")]
     _, metrics, report, _ = evaluate(manifest, answers)
     assert metrics["sets"]["librispeech test-clean"]["fixed"]["asr"]["wer"] == 1 / 2
@@ -149,8 +181,10 @@ def test_sets_stand_beside_the_published_figures(evaluate):
     assert "| own | asr | fixed | WER/CER | 0.00% |" in report
     rows = [row for row in report.splitlines() if "000 Table 1" in row]
     clean = next(row for row in rows if "test-clean" in row)
-    assert clean == ("| asr | LibriSpeech test-clean | WER/CER, % | Qwen2-Audio 1.6, OSUM 2.19, OSUM-Pangu 3.51 "
-                     "(000 Table 1) | 50.00 |  | no: only 1 of 2620 utterances |")
+    assert clean == (
+        "| asr | LibriSpeech test-clean | WER/CER, % | Qwen2-Audio 1.6, OSUM 2.19, OSUM-Pangu 3.51 "
+        "(000 Table 1) | 50.00 |  | no: only 1 of 2620 utterances |"
+    )
     other = next(row for row in rows if "test-other" in row)
     assert other.endswith("| 25.00 |  | no: other test set |")
     assert any("Common Voice" in row and row.endswith("| 100.00 |  | no: other test set |") for row in rows)
@@ -160,15 +194,25 @@ def test_sets_stand_beside_the_published_figures(evaluate):
 def test_combined_tasks_have_a_part_for_each_label(evaluate):
     task = "<TRANSCRIBE> <AGE> <GENDER>"
     manifest = [line("a", task, "hi<ADULT><MALE>"), line("b", task, "hi<OLD><FEMALE>")]
-    answers = [said("a", "<asr><age><gender>hi<ADULT><FEMALE>"), said("b", "<asr><age><gender>hi<OLD><FEMALE>")]
+    answers = [
+        said("a", "<asr><age><gender>hi<ADULT><FEMALE>"),
+        said("b", "<asr><age><gender>hi<OLD><FEMALE>"),
+    ]
     _, metrics, report, _ = evaluate(manifest, answers)
     scores = metrics["fixed"][task]
-    assert (scores["age"]["accuracy"], scores["gender"]["accuracy"], scores["transcript"]["wer"]) == (1, 0.5, 0)
+    assert (scores["age"]["accuracy"], scores["gender"]["accuracy"], scores["transcript"]["wer"]) == (
+        1,
+        0.5,
+        0,
+    )
     assert "| &lt;TRANSCRIBE> &lt;AGE> &lt;GENDER> | fixed | gender accuracy | 50.00% |" in report
 
 
 def test_translations_and_open_replies(evaluate):
-    manifest = [line("a", CHAT, "今天天气很好", scoring="translation"), line("b", CHAT, "你好", scoring="judge")]
+    manifest = [
+        line("a", CHAT, "今天天气很好", scoring="translation"),
+        line("b", CHAT, "你好", scoring="judge"),
+    ]
     _, metrics, _, _ = evaluate(manifest, [said("a", "<chat>今天天气很好"), said("b", "<chat>")])
     scores = metrics["fixed"]["sttc"]
     assert (scores["rouge_l"], scores["bleu"], scores["items"]) == (1, pytest.approx(1), 1)
@@ -178,8 +222,14 @@ def test_translations_and_open_replies(evaluate):
 
 def test_events_without_words_need_no_transcript(evaluate):
     task = "<TRANSCRIBE> <CAPTION>"
-    manifest = [line("a", task, "<LAUGH>", request="what happens?"), line("b", task, "ha<COUGH>", request="what?")]
-    answers = [said("a", "<asr><caption><laughter>", "natural"), said("b", "<asr><caption>ha<COUGH>", "natural")]
+    manifest = [
+        line("a", task, "<LAUGH>", request="what happens?"),
+        line("b", task, "ha<COUGH>", request="what?"),
+    ]
+    answers = [
+        said("a", "<asr><caption><laughter>", "natural"),
+        said("b", "<asr><caption>ha<COUGH>", "natural"),
+    ]
     status, metrics, _, _ = evaluate(manifest, answers, "--prompts", "natural")
     assert status == 0
     assert metrics["natural"]["ved"]["accuracy"] == 1
@@ -213,8 +263,12 @@ def test_a_judge_over_http(evaluate, chat_server, monkeypatch, tmp_path):
 
 
 def test_missing_verdicts_forbid_a_rate(evaluate, chat_server):
-    chat_server.reply = lambda p: "well..." if "打开" in p or "Italy" in p else '{"followed": true, "answer_1": 9, "answer_2": 7}'
-    status, metrics, report, _ = evaluate(MANIFEST, NATURAL, "--prompts", "natural", "--judge-url", chat_server.url)
+    chat_server.reply = lambda p: (
+        "well..." if "打开" in p or "Italy" in p else '{"followed": true, "answer_1": 9, "answer_2": 7}'
+    )
+    status, metrics, report, _ = evaluate(
+        MANIFEST, NATURAL, "--prompts", "natural", "--judge-url", chat_server.url
+    )
     assert status == 1
     assert metrics["ifr"]["llm"] is None
     assert metrics["ifr"]["missing_verdicts"] == 1

@@ -21,7 +21,11 @@ def test_speaks_the_protocol(chat_server):
     ((headers, body),) = chat_server.requests
     assert headers["Authorization"] == f"Bearer {SECRET}"
     assert headers["Content-Type"] == "application/json"
-    assert body == {"model": "judge-1", "temperature": 0, "messages": [{"role": "user", "content": "Who? 谁 {x}"}]}
+    assert body == {
+        "model": "judge-1",
+        "temperature": 0,
+        "messages": [{"role": "user", "content": "Who? 谁 {x}"}],
+    }
 
 
 def test_without_a_key_nothing_is_sent_for_one(chat_server):

@@ -24,7 +24,12 @@ def test_english_wer_by_hand():
     # 4 + 2 words; "the" -> "a", "please" inserted, "lights" -> "light": 3 errors
     scores = error_rates(["turn on the light", "lights off"], ["Turn on a light, please", "light off"])
     assert scores["wer"] == pytest.approx(3 / 6)
-    assert (scores["substitutions"], scores["deletions"], scores["insertions"], scores["tokens"]) == (2, 0, 1, 6)
+    assert (scores["substitutions"], scores["deletions"], scores["insertions"], scores["tokens"]) == (
+        2,
+        0,
+        1,
+        6,
+    )
     assert "mer" not in scores
     # characters without spaces: 14 + 9; the -> a is 3 errors, 6 of "please", the "s" is 1
     assert scores["cer"] == pytest.approx(10 / 23)

@@ -16,7 +16,9 @@ def ask(chat_server, tmp_path):
 
     def run(matters, model="judge-1"):
         notes = []
-        return judge(Endpoint(chat_server.url, model, tries=1, pause_s=0.01), matters, tmp_path, notes.append), notes
+        return judge(
+            Endpoint(chat_server.url, model, tries=1, pause_s=0.01), matters, tmp_path, notes.append
+        ), notes
 
     return run
 
@@ -52,9 +54,13 @@ def test_verdicts_come_in_order(ask, chat_server):
         ('{"followed": false}', {"followed": False}),
         ('```json\n{"followed": true}\n```', {"followed": True}),
         ('I think so. {"followed": true} Because...', {"followed": True}),
-        ("yes", None), ('{"followed": "true"}', None), ('{"followed": 1}', None), ('{"other": true}', None), ("{]", None),
+        ("yes", None),
+        ('{"followed": "true"}', None),
+        ('{"followed": 1}', None),
+        ('{"other": true}', None),
+        ("{]", None),
     ],
-)  # fmt: skip
+)
 def test_reading_of_instruction_verdicts(ask, chat_server, reply, verdict):
     chat_server.reply = lambda prompt: reply
     verdicts, notes = ask(matters(1))
@@ -66,11 +72,15 @@ def test_reading_of_instruction_verdicts(ask, chat_server, reply, verdict):
 @pytest.mark.parametrize(
     ("reply", "good"),
     [
-        ('{"answer_1": 8, "answer_2": 6.5}', True), ('{"answer_1": 8}', False), ('{"answer_1": 8, "answer_2": 11}', False),
-        ('{"answer_1": 0, "answer_2": 5}', False), ('{"answer_1": "8", "answer_2": 5}', False),
-        ('{"answer_1": true, "answer_2": 5}', False), ("8 6", False),
+        ('{"answer_1": 8, "answer_2": 6.5}', True),
+        ('{"answer_1": 8}', False),
+        ('{"answer_1": 8, "answer_2": 11}', False),
+        ('{"answer_1": 0, "answer_2": 5}', False),
+        ('{"answer_1": "8", "answer_2": 5}', False),
+        ('{"answer_1": true, "answer_2": 5}', False),
+        ("8 6", False),
     ],
-)  # fmt: skip
+)
 def test_reading_of_scores(ask, chat_server, reply, good):
     chat_server.reply = lambda prompt: reply
     verdicts, _ = ask([chat_matter("q", "r", "a")])

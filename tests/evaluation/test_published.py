@@ -9,8 +9,11 @@ from mindspore_osum.tasks import TASKS
 
 
 def value(task, set_, system, source, prompts=None):
-    (found,) = [f.value for f in figures() if (f.task, f.set, f.system, f.source, f.prompts) ==
-                (task, set_, system, source, prompts)]  # fmt: skip
+    (found,) = [
+        f.value
+        for f in figures()
+        if (f.task, f.set, f.system, f.source, f.prompts) == (task, set_, system, source, prompts)
+    ]
     return found
 
 
@@ -59,12 +62,18 @@ def test_no_set_has_the_name_of_another():
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("librispeech test-clean", "librispeech_test_clean"), ("LibriSpeech_Test_Clean", "librispeech_test_clean"),
-        ("wenetspeech TEST_NET", "wenetspeech_test_net"), ("aishell2 test-ios", "aishell2_ios"),
-        ("commonvoice-kaggle cv-valid-test", "common_voice"), ("llama-questions test", "llama_questions"),
-        ("librispeech", None), ("librispeech dev-clean", None), ("speech_world", None), ("", None),
+        ("librispeech test-clean", "librispeech_test_clean"),
+        ("LibriSpeech_Test_Clean", "librispeech_test_clean"),
+        ("wenetspeech TEST_NET", "wenetspeech_test_net"),
+        ("aishell2 test-ios", "aishell2_ios"),
+        ("commonvoice-kaggle cv-valid-test", "common_voice"),
+        ("llama-questions test", "llama_questions"),
+        ("librispeech", None),
+        ("librispeech dev-clean", None),
+        ("speech_world", None),
+        ("", None),
     ],
-)  # fmt: skip
+)
 def test_names_of_sets(name, found):
     assert find_set(name) == found
 

@@ -4,7 +4,13 @@ import math
 
 import pytest
 
-from mindspore_osum.evaluation.replies import answer_scores, bleu, contains_answer, rouge_l, translation_scores
+from mindspore_osum.evaluation.replies import (
+    answer_scores,
+    bleu,
+    contains_answer,
+    rouge_l,
+    translation_scores,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +37,9 @@ def test_containment(reply, answers, right):
 
 
 def test_answer_scores():
-    scores = answer_scores(["Paris", "London", "Rome", "42"], [["Paris"], ["Paris"], ["Rome"], ["42", "forty-two"]])
+    scores = answer_scores(
+        ["Paris", "London", "Rome", "42"], [["Paris"], ["Paris"], ["Rome"], ["42", "forty-two"]]
+    )
     assert scores["accuracy"] == pytest.approx(3 / 4)
     assert scores["items"] == 4
     low, high = scores["accuracy_interval"]

@@ -42,9 +42,16 @@ def test_requests_from_yaml(tmp_path):
 
 def test_requests_from_intents(write_lines):
     """The form of the Intent-Instruction Set (`data.requests`)."""
-    lines = [{"key": str(i), "txt": tags, "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": words}}
-             for i, (tags, words) in enumerate([("<asr>", "写下来"), ("<asr><age>", "how old"), ("<asr>", "type it")])]
-    assert read_pools(str(write_lines("i.jsonl", lines))) == {("asr",): ["写下来", "type it"], ("asr", "age"): ["how old"]}
+    lines = [
+        {"key": str(i), "txt": tags, "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": words}}
+        for i, (tags, words) in enumerate(
+            [("<asr>", "写下来"), ("<asr><age>", "how old"), ("<asr>", "type it")]
+        )
+    ]
+    assert read_pools(str(write_lines("i.jsonl", lines))) == {
+        ("asr",): ["写下来", "type it"],
+        ("asr", "age"): ["how old"],
+    }
 
 
 def test_the_generated_instruction_set_is_understood(tmp_path):
@@ -77,8 +84,11 @@ def test_impossible_yaml(tmp_path, text, message):
 
 def test_impossible_intents(write_lines, tmp_path):
     good = {"key": "a", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "x"}}
-    for change, message in (({"txt": "<foo>"}, "tags of a task"), ({"extra": {}}, "extra.intent"),
-                            ({"task": "<TEXT2TEXT>"}, "expected task")):
+    for change, message in (
+        ({"txt": "<foo>"}, "tags of a task"),
+        ({"extra": {}}, "extra.intent"),
+        ({"task": "<TEXT2TEXT>"}, "expected task"),
+    ):
         with pytest.raises(UserError, match=message):
             read_pools(str(write_lines("i.jsonl", [good | change])))
     with pytest.raises(UserError, match="cannot read"):

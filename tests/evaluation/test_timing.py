@@ -28,7 +28,9 @@ def test_only_matched_words_have_a_shift():
 
 
 def test_words_match_as_they_are_scored():
-    scores = timing_scores([[("Hello,", 0, 1), ("。", 1, 1), ("World", 1, 2)]], [[("hello", 0, 1), ("world", 1, 2.1)]])
+    scores = timing_scores(
+        [[("Hello,", 0, 1), ("。", 1, 1), ("World", 1, 2)]], [[("hello", 0, 1), ("world", 1, 2.1)]]
+    )
     assert (scores["words"], scores["match_rate"]) == (2, 1)
     assert scores["aas_ms"] == pytest.approx(25)
 
@@ -41,7 +43,9 @@ def test_repeated_words_match_in_order():
 def test_longer_utterances_weigh_more():
     # 3 matched words off by 10 ms, 1 by 50 ms: 20 ms, not the mean of the utterances (30 ms)
     off = [("a", 0.01, 1.01), ("b", 1.01, 2.01), ("c", 2.01, 3.01)]
-    scores = timing_scores([[("a", 0, 1), ("b", 1, 2), ("c", 2, 3)], [("a", 0, 1)]], [off, [("a", 0.05, 1.05)]])
+    scores = timing_scores(
+        [[("a", 0, 1), ("b", 1, 2), ("c", 2, 3)], [("a", 0, 1)]], [off, [("a", 0.05, 1.05)]]
+    )
     assert scores["aas_ms"] == pytest.approx(20)
 
 

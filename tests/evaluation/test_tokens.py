@@ -34,8 +34,16 @@ def test_tokens(text, tokens):
 
 @pytest.mark.parametrize(
     ("token", "language"),
-    [("灯", "zh"), ("𠀀", "zh"), ("LIGHT", "en"), ("WI-FI", "en"), ("O'CLOCK", "en"), ("12", "other"), ("B2", "other"),
-     ("が", "other")],
-)  # fmt: skip
+    [
+        ("灯", "zh"),
+        ("𠀀", "zh"),
+        ("LIGHT", "en"),
+        ("WI-FI", "en"),
+        ("O'CLOCK", "en"),
+        ("12", "other"),
+        ("B2", "other"),
+        ("が", "other"),
+    ],
+)
 def test_language(token, language):
     assert language_of(token) == language

@@ -43,6 +43,6 @@ def model_folder(model, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("model")
     path = folder / "trained.model"
-    path.write_bytes(train_tokenizer(pieces=400))
+    path.write_bytes(train_tokenizer(pieces=512))
     save_folder(folder / "tiny", model, path)
     return folder / "tiny"

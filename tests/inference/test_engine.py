@@ -155,7 +155,7 @@ def test_an_answer_that_ends_is_not_cut(engine, wavs, monkeypatch):
     assert ended.raw == engine.tokenizer.decode(tokens[: tokens.index(tokens[4])])
 
 
-def test_no_tokenizer_or_that_of_another_model(model_folder, tmp_path):
+def test_no_tokenizer_or_that_of_another_model(model_folder, wavs, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
     tokenizer = folder / "tokenizer.model"
@@ -165,6 +165,9 @@ def test_no_tokenizer_or_that_of_another_model(model_folder, tmp_path):
     tokenizer.write_bytes(train_tokenizer(pieces=700))
     with pytest.raises(UserError, match="700 pieces, but the model has only 512"):
         Engine(folder)
+    tokenizer.write_bytes(train_tokenizer(pieces=400))  # seen when the model writes one that is not there
+    result = Engine(folder).answer([wavs[0]], sampling=SHORT)[0]
+    assert "is outside the 400 pieces" in result.error and result.error.startswith(f"{wavs[0]}: id ")
 
 
 def test_devices(model_folder):

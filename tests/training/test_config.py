@@ -1,0 +1,66 @@
+import pytest
+
+from mindspore_osum.config import from_dict, parse_overrides
+from mindspore_osum.errors import UserError
+from mindspore_osum.training.config import TrainConfig, read_job, to_dict
+
+JOB = {"output_dir": "out", "model": {"start": "tiny"}, "tokenizer": "t.model", "steps": 5,
+       "data": {"train": [{"name": "a", "path": "a.jsonl"}]}}
+
+
+def job(**over) -> TrainConfig:
+    return from_dict(TrainConfig, {**JOB, **over}, "job")
+
+
+def test_published_defaults():
+    cfg = job()
+    assert (cfg.optimizer.lr, cfg.optimizer.betas, cfg.optimizer.eps) == (5e-4, [0.9, 0.99], 1e-6)
+    assert (cfg.optimizer.weight_decay, cfg.clip_norm, cfg.seed) == (0.01, 5.0, 777)
+    assert cfg.schedule.warmup_steps == 2000 and cfg.schedule.kind == "inverse_sqrt"
+    assert vars(cfg.spec_augment) == {"time_masks": 2, "time_max": 50, "freq_masks": 2, "freq_max": 10}
+    assert cfg.learn == ["encoder", "adapter", "lora"] and cfg.ctc.weight == 0
+    assert job(**to_dict(cfg)) == cfg
+
+
+@pytest.mark.parametrize(("over", "says"), [
+    ({"stpes": 3}, "unknown key 'stpes'; did you mean 'steps'"),
+    ({"optimizer": {"lr": "fast"}}, "optimizer.lr: expected a number"),
+    ({"learn": ["encodr"]}, "learn: 'encodr' is unknown; did you mean 'encoder'"),
+    ({"learn": []}, "learn: names no part"),
+    ({"steps": 0}, "steps, epochs: give exactly one"),
+    ({"epochs": 1.0}, "steps, epochs: give exactly one"),
+    ({"schedule": {"kind": "inverse"}}, "schedule.kind: 'inverse' is unknown; did you mean 'inverse_sqrt'"),
+    ({"schedule": {"warmup_steps": 0}}, "schedule.warmup_steps: 0 must be at least 1"),
+    ({"batch": {"seconds": [3.0, 2.0]}}, "batch.seconds"),
+    ({"batch": {"seconds": []}}, "batch.seconds"),
+    ({"batch": {"size": 0}}, "batch.size: 0"),
+    ({"optimizer": {"lr": 0}}, "optimizer.lr: 0.0 must be above 0"),
+    ({"optimizer": {"betas": [0.9]}}, "optimizer.betas"),
+    ({"clip_norm": -1}, "clip_norm"),
+    ({"device": "GPU"}, "device: 'GPU'"),
+    ({"ctc": {"at": "decoder"}}, "ctc.at"),
+    ({"ctc": {"only": True}}, "ctc.only"),
+    ({"data": {"train": []}}, "data.train: names no manifest"),
+    ({"data": {"train": [{"name": "a", "path": "b", "weight": 0}]}}, "weight 0.0 of 'a'"),
+    ({"data": {"train": [{"name": "a"}]}}, "missing key 'path'"),
+    ({"parallel_config": {"data_paralel": 2}},
+     "parallel_config: unknown key 'data_paralel'; did you mean 'data_parallel'"),
+    ({"parallel": {"parallel_mode": 1}}, "parallel.parallel_mode"),
+    ({"recompute_config": {"recompute_all": True}}, "recompute_config: unknown key"),
+    ({"context": {"device": 1}}, "context: unknown key 'device'; did you mean 'device_id'"),
+])
+def test_mistakes_are_named(over, says):
+    with pytest.raises(UserError) as caught:
+        job(**over)
+    text = str(caught.value)
+    assert says in text and text.startswith("job: ") and "\n" not in text
+
+
+def test_a_file_and_overrides(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text("output_dir: out\nmodel: {start: tiny}\ntokenizer: t\nsteps: 5\n"
+                    "data: {train: [{name: a, path: a}]}\noptimizer: {lr: 1e-3}\n")
+    cfg = read_job(str(path), parse_overrides(["optimizer.lr=2e-4", "data.cache=true", "steps=7"]))
+    assert (cfg.optimizer.lr, cfg.data.cache, cfg.steps) == (2e-4, True, 7)
+    with pytest.raises(UserError, match=f"{path}: unknown key 'optimiser'; did you mean 'optimizer'"):
+        read_job(str(path), parse_overrides(["optimiser.lr=1"]))
