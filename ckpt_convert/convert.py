@@ -19,7 +19,7 @@ import numpy as np
 
 from ckpt_convert import hf_config
 from ckpt_convert.derived import POSITIONS, derived_blocks
-from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, PUBLISHED, Form
+from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PUBLISHED, Form
 from ckpt_convert.plan import Item, Plan, make_plan
 from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings
@@ -101,6 +101,7 @@ def convert(
         for part, path in paths.items():
             parts[part] = open_source(path)
             parts[part].label = f"{part}:" if len(paths) > 1 else ""
+            _check_part(part, parts[part])
         report = Report(" + ".join(str(p) for p in paths.values()), str(output))
         plan = make_plan(parts, settings, report)
         if form == "folder":
@@ -114,6 +115,13 @@ def convert(
             opened.close()
     report.seconds = time.monotonic() - started
     return report
+
+
+def _check_part(part: str, source: Source) -> None:
+    """Refuse a checkpoint given as what it is not."""
+    holds = {HF_DECODER: "decoder", HF_WHISPER: "encoder", OPENAI_WHISPER: "encoder"}.get(source.form, part)
+    if holds != part:
+        raise UserError(f"{source.path}: a {source.form.title} checkpoint; give it with --{holds}")
 
 
 def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Path | None:

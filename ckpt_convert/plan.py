@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ckpt_convert.derived import POSITIONS, differs
+from ckpt_convert.key_tables import PUBLISHED
 from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings, settle_config
 from ckpt_convert.shapes import adapted, expected_shapes
@@ -217,6 +218,12 @@ def _keep_aside(source: Source, plan: Plan) -> None:
     """Remember what only the published form has, for the way back."""
     extras = source.extras
     if extras is not None:
+        for key in extras.infos:
+            other = PUBLISHED.other(key)
+            if other is None or other.kind != "aside":
+                raise UserError(
+                    f"{extras.where}: {key!r} is not one of the tensors kept aside; remove the file"
+                )
         plan.aside |= {k: Item(info, lambda k=k: extras.raw(k)) for k, info in extras.infos.items()}
         rows = {key: extras.metadata.get(key, "") for key in POSITIONS}
         plan.buffers |= {key: int(n) for key, n in rows.items() if n.isdecimal() and len(n) < 7}

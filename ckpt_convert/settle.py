@@ -58,9 +58,7 @@ def settle_config(parts: dict[str, Source], found: dict, settings: Settings, rep
     whole = next((s.config for s in parts.values() if s.config is not None), None)
     if whole is not None and "model" in parts:
         if settings.preset:
-            raise UserError(
-                "--preset is for checkpoints without a configuration; change a folder's with --set"
-            )
+            raise UserError("--preset is for checkpoints without a configuration; here use --set")
         return from_dict(ModelConfig, merge(whole.to_dict(), settings.overrides), "config.json with --set")
     base = find_preset(settings.preset or DEFAULT_PRESET)
     shapes = {name: source.weights.infos[key].shape for name, (source, key) in found.items()}
@@ -108,16 +106,14 @@ def _read_config(path: Path, overrides: dict) -> ModelConfig:
 
 
 def _default_misfit(decoder: dict, base: ModelConfig) -> list[str]:
-    sizes = {key: decoder[key] for key in ("d_model", "n_layers", "vocab_size") if key in decoder}
-    wrong = [
-        f"{k} {n}, preset {getattr(base.decoder, k)}"
-        for k, n in sizes.items()
-        if n != getattr(base.decoder, k)
-    ]
-    sizes = f"not {DEFAULT_PRESET}: {'; '.join(wrong)}"
-    return (
-        [f"the preset that has the decoder's rope_theta, norm_eps and token ids ({sizes})"] if wrong else []
-    )
+    """What to ask for when the default preset's decoder is of other sizes."""
+    expected = vars(base.decoder)
+    keys = [k for k in ("d_model", "n_layers", "vocab_size") if k in decoder and decoder[k] != expected[k]]
+    if not keys:
+        return []
+    sizes = "; ".join(f"{k} {decoder[k]}, preset {expected[k]}" for k in keys)
+    what = "the decoder's rope_theta, norm_eps and token ids"
+    return [f"the preset that has {what} (not {DEFAULT_PRESET}: {sizes})"]
 
 
 def _main_dtype(found: dict) -> str:

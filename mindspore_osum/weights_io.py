@@ -147,6 +147,7 @@ class _SafetensorsWeights(Weights):
     """One safetensors file, or the files of an index."""
 
     def __init__(self, where: str, files: list["_SafetensorsFile"]):
+        self._all = files
         self._files = {name: file for file in files for name in file.spans}
         super().__init__(where, {name: file.infos[name] for name, file in self._files.items()})
         self.metadata = files[0].metadata if len(files) == 1 else {}
@@ -156,7 +157,7 @@ class _SafetensorsWeights(Weights):
         return map_bytes(file.file, *file.spans[name])
 
     def close(self) -> None:
-        for file in self._files.values():
+        for file in self._all:
             file.file.close()
 
 

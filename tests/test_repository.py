@@ -194,9 +194,17 @@ def test_shell_scripts_are_strict_and_executable():
         subprocess.run(["bash", "-n", str(path)], check=True)
 
 
-def test_every_folder_with_code_ships():
-    for path in python_files(*PACKAGES):
-        assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py: left out"
+def test_every_file_of_the_packages_ships():
+    """Code needs __init__.py for find_packages; data needs a line of setup.py's package_data."""
+    shipped = {"mindspore_osum": ("**/*.yaml", "assets/**/*"), "ckpt_convert": ()}
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert all(f'"{pattern}"' in text for patterns in shipped.values() for pattern in patterns)
+    for package, patterns in shipped.items():
+        known = {path for pattern in patterns for path in (ROOT / package).glob(pattern)}
+        for path in tracked_files():
+            if ROOT / package in path.parents:
+                ships = (path.parent / "__init__.py").is_file() if path.suffix == ".py" else path in known
+                assert ships, f"{path} is left out of the distribution"
 
 
 def test_importing_the_package_loads_no_heavy_library():

@@ -9,6 +9,7 @@ Notable choices
 Legend: B utterances, T mel frames, F mel bins, L sequence positions, S CTC labels, Z speech tokens.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -35,7 +36,6 @@ COLUMNS = (
     "ctc_len_B",
     "targets_B",
 )
-REQUEST_KINDS = ("tag", "natural", "both")
 TEXT2TEXT = "<TEXT2TEXT>"
 _NONE = np.zeros(0, np.int32)
 EMPTY = HybridSequence(_NONE, _NONE, _NONE, _NONE)  # a row of a batch that nothing is in
@@ -76,9 +76,9 @@ class Texts:
 
     def label(self, utt: Utterance) -> str:
         """The full answer: tags of the task, then the text, normalised as published."""
-        if utt.task == TEXT2TEXT:
+        if key_of(utt) == TEXT2TEXT:
             return utt.txt
-        key = self._key(utt)
+        key = key_of(utt)
         return normalize_label(write_tags(tags_of(key)) + utt.txt, key)
 
     def requests(self, utt: Utterance) -> list[str | None]:
@@ -95,7 +95,7 @@ class Texts:
             return [intent_request(intent, i) for i in intent_instructions()]
         if kind == "text2text":
             raise UserError(f"{utt.where}: task {TEXT2TEXT} needs the user's words in extra.question")
-        tags = tags_of(self._key(utt))
+        tags = tags_of(key_of(utt))
         abbr = task_of_tags(tags)
         natural = list(task_requests(abbr)) if abbr in TASKS else []
         wanted = {"tag": [], "natural": natural, "both": natural}[self.kind]
@@ -103,9 +103,9 @@ class Texts:
 
     def ctc_ids(self, utt: Utterance) -> list[int]:
         """Token ids of the transcript, without tags, labels and end; [] where the text is no transcript."""
-        if utt.wav is None or "asr" not in tags_of(self._key(utt)):
+        if utt.wav is None or "asr" not in tags_of(key_of(utt)):
             return []
-        transcript = _ANGLES.sub(" ", normalize_label(utt.txt.split(ANSWER_MARK)[0], self._key(utt)))
+        transcript = _ANGLES.sub(" ", normalize_label(utt.txt.split(ANSWER_MARK)[0], key_of(utt)))
         return self.tokenizer.encode(" ".join(transcript.split()))
 
     def sequence(self, utt: Utterance, request: str | None, n_speech: int | None) -> HybridSequence:
@@ -119,28 +119,30 @@ class Texts:
             label=self.label(utt),
         )
 
-    def _key(self, utt: Utterance) -> str:
-        try:
-            return task_key(utt.task)
-        except UserError as error:
-            raise UserError(f"{utt.where}: {error}") from None
+
+def key_of(utt: Utterance) -> str:
+    """The published key of the utterance's task, which may be given by abbreviation or with other spaces."""
+    try:
+        return TEXT2TEXT if utt.task == TEXT2TEXT else task_key(utt.task)
+    except UserError as error:
+        raise UserError(f"{utt.where}: {error}") from None
 
 
 def output_type(utt: Utterance) -> str:
     """The sequence form of a task (published rule: only these three differ from "text")."""
-    forms = {TEXT2TEXT: "text2text", INTENT_KEY: "intent_classification", "<S2TCHAT>": "s2t_chat"}
-    return forms.get(utt.task, "text")
+    forms = {TEXT2TEXT: "text2text", INTENT_KEY: "intent_classification", TASKS["sttc"].key: "s2t_chat"}
+    return forms.get(key_of(utt), "text")
 
 
 def frames_of(utt: Utterance, pad_to_seconds: float = 0.0) -> int:
-    """Mel frames of an utterance, from the recording's header; 0 for text-only ones."""
+    """Mel frames of an utterance by its recording's header (some MP3: an estimate); 0 for text-only ones."""
     if utt.wav is None:
         return 0
     try:
         seconds = duration_seconds(utt.wav)
     except UserError as error:
         raise UserError(f"{utt.where}: {error}") from None
-    first, last = _cut(utt, round(seconds * SAMPLE_RATE))
+    first, last = _cut(utt, math.ceil(seconds * SAMPLE_RATE - 1e-6))  # as many as resampling makes
     return num_frames(max(last - first, round(pad_to_seconds * SAMPLE_RATE)))
 
 

@@ -107,9 +107,9 @@ class Corpus:
             line += f"; {count} left out, {reason} (first: {example})"
         self.report.append(line)
 
-    def ctc_frames(self, number: int) -> int:
-        """Frames the CTC loss sees of an utterance."""
-        return speech_tokens(self.frames[number]) if self.ctc == "adapter" else (self.frames[number] + 1) // 2
+    def ctc_frames(self, frames: int) -> int:
+        """Steps the CTC loss has for an utterance of so many mel frames."""
+        return speech_tokens(frames) if self.ctc == "adapter" else (frames + 1) // 2
 
     def weighted(self, rng) -> np.ndarray:
         """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share."""
@@ -217,7 +217,7 @@ class Loader:
                 spec_augment(mel_TF, rng, a.time_masks, a.time_max, a.freq_masks, a.freq_max)
         n_speech = speech_tokens(len(mel_TF)) if mel_TF is not None else None
         ids = corpus.texts.ctc_ids(utt) if corpus.ctc else []
-        if needed_frames(ids) > self.corpus.ctc_frames(number):
+        if ids and needed_frames(ids) > corpus.ctc_frames(len(mel_TF)):
             ids = []  # spoken too fast to be aligned: no path exists, the loss would be infinite
         return mel_TF, corpus.texts.sequence(utt, request, n_speech), ids
 
@@ -227,11 +227,10 @@ class Loader:
             return self.cache[number].astype(np.float32)
         encoder, utt = self.corpus.encoder, self.corpus.utterances[number]
         mel_TF = features(utt, encoder.n_mels, encoder.pad_to_seconds)
-        if len(mel_TF) != self.corpus.frames[number]:
-            raise UserError(
-                f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header promised "
-                f"{self.corpus.frames[number]}; the file changed or its header is wrong, export it again"
-            )
+        room = self.corpus.shapes[self.corpus.buckets[number]].frames
+        if len(mel_TF) > room:
+            raise UserError(f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header said {room}: "
+                            "the file changed or its header is wrong, export it again")
         if self.cache is not None:
             # the rounded features are used the first time too: a resumed run must see the same numbers
             self.cache[number] = mel_TF.astype(np.float16)

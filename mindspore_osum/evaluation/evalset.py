@@ -62,7 +62,7 @@ class EvalSet:
                 seen.add(prediction.place)
                 cases[prediction.prompts].append(Case(question.utterance, prediction, question.request))
                 cut += [name] if prediction.cut else []
-        missing = [f"{q.utterance.where}: {failed.get(q.place, f'{q.utterance.key} ({q.prompts})')}"
+        missing = [failed.get(q.place) or f"{q.utterance.where}: {q.utterance.key} ({q.prompts}) is not there"
                    for q in asked.values() if q.place not in seen]
         return cases, {"missing_predictions": missing, "duplicate_predictions": twice,
                        "unknown_predictions": unknown, "cut_answers": cut}

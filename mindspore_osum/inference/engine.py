@@ -45,8 +45,13 @@ class _Job:
     """A recording on its way."""
 
     result: Result
+    where: str  # for errors: the recording, or its manifest's file:line
     prompt: Prompt | None = None
     spent: float = 0.0  # seconds of reading and features
+
+    def fail(self, error: UserError) -> None:
+        text = str(error)
+        self.result.error = text if text.startswith(self.where) else f"{self.where}: {text}"
 
 
 class Engine:
@@ -118,7 +123,8 @@ class Engine:
                 yield job.result
 
     def _prepare(self, source, request: Request) -> _Job:
-        job, start = _Job(Result(name_of(source))), time.perf_counter()
+        start, name = time.perf_counter(), name_of(source)
+        job = _Job(Result(name), source.where if isinstance(source, Utterance) else name)
         try:
             mel_TF, job.result.seconds = self._features(source)
             sequence = build_sequence(
@@ -130,7 +136,7 @@ class Engine:
             self.generator.room(prompt)  # refuses what is too long
             job.prompt = prompt
         except UserError as error:
-            _fail(job.result, error)
+            job.fail(error)
         job.spent = time.perf_counter() - start
         return job
 
@@ -158,7 +164,7 @@ class Engine:
             try:
                 result.raw = self.tokenizer.decode(answer.tokens)
             except UserError as error:
-                _fail(result, error)
+                job.fail(error)
                 continue
             parsed = parse_answer(result.raw, request.task)
             result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
@@ -174,11 +180,6 @@ def name_of(source) -> str:
     if isinstance(source, tuple):
         return "array"
     return str(getattr(source, "name", None) or "bytes")
-
-
-def _fail(result: Result, error: UserError) -> None:
-    text = str(error)
-    result.error = text if result.audio in text else f"{result.audio}: {text}"
 
 
 def _check_length(frames: int) -> None:

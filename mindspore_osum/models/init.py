@@ -2,7 +2,7 @@
 
 Linear and convolution weights are normal with std 1/sqrt(fan_in) (LeCun 1998), scaled down by
 1/sqrt(2 * layers) where they write to the residual stream (Radford et al. 2019); embeddings normal 0.02
-(openPangu's config); norms 1, biases 0; LoRA A Kaiming uniform with a = sqrt(5), B zero (Hu et al. 2022), so that
+(openPangu's config); norms 1, biases 0; LoRA A Kaiming uniform with a = sqrt(5), B zero (Hu et al. 2022):
 training starts from the base model.
 """
 

@@ -5,7 +5,8 @@ L sequence positions, D decoder width, V vocabulary.
 
 Notable choices
 - A position of the sequence is either a text token or a row of the speech table
-  [begin; end; Z of slot 0; Z of slot 1; ...] (`speech_row_BL` < 0 means text): batches and packs are one path.
+  [begin; end; Z of slot 0; Z of slot 1; ...] (`speech_row_BL` < 0 means text): batches and packs are one
+  path.
 - `segments_BL` (0 = padding) masks the attention; positions come from the data.
 """
 

@@ -28,19 +28,17 @@ def save(folder: Path, step: int, arrays: dict[str, np.ndarray], about: dict, ke
     """Write checkpoint `step` under `folder` and remove the oldest beyond `keep_last`."""
     target, temp = folder / f"step_{step:06d}", folder / f".step_{step:06d}.partial"
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temp, ignore_errors=True)
+    for stale in folder.glob(".step_*.partial"):  # a crash while writing
+        shutil.rmtree(stale, ignore_errors=True)
     temp.mkdir()
+    infos = {name: info_of(values) for name, values in arrays.items()}
     try:
-        with WeightsWriter(
-            temp / STATE, {name: info_of(values) for name, values in arrays.items()}
-        ) as writer:
+        with WeightsWriter(temp / STATE, infos) as writer:
             for name, values in arrays.items():
                 writer.write(name, values)
         write_text(temp / MARKER, json.dumps({"format": FORMAT, "step": step, **about}, indent=1) + "\n")
         sync_folder(temp)
-        shutil.rmtree(
-            target, ignore_errors=True
-        )  # the same step written again, by a run that was resumed before it
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step
         os.replace(temp, target)
         sync_folder(folder)
     except OSError as error:
@@ -64,11 +62,8 @@ def read_about(checkpoint: Path) -> dict:
     """The checkpoint's state.json, checked."""
     try:
         about = json.loads((checkpoint / MARKER).read_text("utf-8"))
-        ok = (
-            about["format"] == FORMAT
-            and isinstance(about["step"], int)
-            and isinstance(about["fingerprint"], dict)
-        )
+        types = isinstance(about["step"], int) and isinstance(about["fingerprint"], dict)
+        ok = types and about["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
         ok = False
     if not ok:

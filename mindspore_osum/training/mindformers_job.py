@@ -47,7 +47,7 @@ def mindformers_config(
             "accumulation": cfg.accumulation,
         },
         "optimizer": {
-            "type": "AdamW" if model.dtype == "float32" else "MasterAdamW",
+            "type": "OsumAdamW" if model.dtype == "float32" else "MasterAdamW",
             "betas": cfg.optimizer.betas,
             "eps": cfg.optimizer.eps,
             "weight_decay": cfg.optimizer.weight_decay,
@@ -95,7 +95,7 @@ def register() -> None:
     """Tell MindFormers our classes by name."""
     from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
-    from mindspore_osum.training.adamw import MasterAdamW
+    from mindspore_osum.training.adamw import MasterAdamW, OsumAdamW
     from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
     from mindspore_osum.training.schedule import WarmupLR
     from mindspore_osum.training.step import OsumTrainOneStepCell
@@ -104,6 +104,7 @@ def register() -> None:
         (MindFormerModuleType.CONFIG, OsumTrainingConfig),
         (MindFormerModuleType.MODELS, OsumForTraining),
         (MindFormerModuleType.LR, WarmupLR),
+        (MindFormerModuleType.OPTIMIZER, OsumAdamW),
         (MindFormerModuleType.OPTIMIZER, MasterAdamW),
         (MindFormerModuleType.WRAPPER, OsumTrainOneStepCell),
     ):

@@ -12,7 +12,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindspore_osum.config import ModelConfig, from_dict, merge
+from mindspore_osum.config import ModelConfig, did_you_mean, from_dict, merge
 from mindspore_osum.data.batching import Shape, Texts
 from mindspore_osum.data.loader import Augment, Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.errors import UserError
@@ -133,7 +133,9 @@ def process() -> tuple[int, int]:
 def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[ModelConfig, str]:
     """The model to train, and the folder its weights come from ("" for random ones)."""
     start = cfg.model.start
-    is_folder = start not in PRESETS and Path(start).is_dir()
+    is_folder = start not in PRESETS
+    if is_folder and not Path(start).is_dir():
+        raise UserError(f"model.start: {start!r} is no folder and no preset{did_you_mean(start, PRESETS)}")
     base = read_config(start) if is_folder else preset(start)
     model = from_dict(ModelConfig, merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
     if tokenizer.vocab_size > model.decoder.vocab_size:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -212,6 +213,12 @@ def test_extras_are_kept_and_not_part_of_the_model(state, source, tmp_path):
     assert set(state) - set(load(tmp_path / "b.pt")) == {
         k for k in state if k.startswith(("ln_speech.", "speech_head."))
     }
+
+
+def test_extras_cannot_replace_weights(source, tmp_path):
+    convert(source, tmp_path / "m", settings=SETTINGS)
+    shutil.copy(tmp_path / "m" / "model.safetensors", tmp_path / "m" / "extras.safetensors")
+    refused("not one of the tensors kept aside", tmp_path / "m", tmp_path / "b.pt")
 
 
 @pytest.mark.parametrize("rows", [5, 5000])

@@ -220,6 +220,17 @@ def test_parts_of_whole_models(whisper, pangu, tmp_path):
         assert all(np.array_equal(one.raw(n), two.raw(n)) for n in one.infos if n.startswith("encoder."))
 
 
+def test_parts_given_as_what_they_are_not(whisper, pangu, tmp_path):
+    openai = openai_file(tmp_path / "tiny.pt", whisper)
+    for paths, option in (
+        (dict(source=whisper), "--encoder"), (dict(source=pangu), "--decoder"),
+        (dict(source=openai), "--encoder"),
+        (dict(encoder=pangu), "--decoder"), (dict(decoder=openai), "--encoder"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=f"give it with {option}"):
+            convert(**{"source": None} | paths, output=tmp_path / "m")
+
+
 def test_one_part_alone_is_not_a_model(whisper, pangu, tmp_path):
     with pytest.raises(UserError, match=r"missing: encoder\.embed\.conv\.0\.weight"):
         convert(None, tmp_path / "m", decoder=pangu, settings=START)

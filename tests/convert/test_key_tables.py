@@ -115,7 +115,8 @@ SPELLED_OUT = {
     "speech_transformer.embed.out.1.bias": "adapter.transformer.embed.1.bias",
     "speech_transformer.encoders.3.self_attn.linear_k.bias":
         "adapter.transformer.encoders.3.self_attn.linear_k.bias",
-    "speech_transformer.encoders.3.feed_forward.w_2.bias": "adapter.transformer.encoders.3.feed_forward.w_2.bias",
+    "speech_transformer.encoders.3.feed_forward.w_2.bias":
+        "adapter.transformer.encoders.3.feed_forward.w_2.bias",
     "speech_transformer.encoders.3.norm2.bias": "adapter.transformer.encoders.3.norm2.bias",
     "speech_transformer.after_norm.weight": "adapter.transformer.after_norm.weight",
     "speech_llama_proj.bias": "adapter.proj.bias",
@@ -125,7 +126,8 @@ SPELLED_OUT = {
     "llama_model.base_model.model.lm_head.weight": "decoder.lm_head.weight",
     "llama_model.base_model.model.model.layers.9.mlp.gate_proj.base_layer.weight":
         "decoder.model.layers.9.mlp.gate_proj.weight",
-    "llama_model.base_model.model.model.layers.9.mlp.up_proj.weight": "decoder.model.layers.9.mlp.up_proj.weight",
+    "llama_model.base_model.model.model.layers.9.mlp.up_proj.weight":
+        "decoder.model.layers.9.mlp.up_proj.weight",
     "llama_model.base_model.model.model.layers.9.input_layernorm.weight":
         "decoder.model.layers.9.input_layernorm.weight",
     "llama_model.base_model.model.model.layers.9.self_attn.k_proj.lora_B.default.weight":

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mindspore_osum.data.batching import COLUMNS, Shape, Texts, features, spec_augment
+from mindspore_osum.data.batching import COLUMNS, Shape, Texts, features, frames_of, spec_augment
 from mindspore_osum.data.loader import NOBODY, Augment, Corpus, Loader, needed_frames
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
@@ -189,3 +189,22 @@ def test_parts_of_a_recording(world):
     beyond = Utterance(utt.key, utt.wav, utt.txt, utt.task, {}, 0.1, 99.0, utt.where)
     with pytest.raises(UserError, match="words.jsonl:1: start 0.1 and end 99.0 do not fit"):
         features(beyond, 80)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 22050])
+def test_frames_are_known_before_decoding_at_any_rate(world, tmp_path, rate):
+    import soundfile
+
+    rng = np.random.default_rng(rate)
+    for samples in rng.integers(rate // 2, rate, 8):
+        soundfile.write(tmp_path / "x.wav", rng.uniform(-0.5, 0.5, samples), rate)
+        utt = Utterance("x", str(tmp_path / "x.wav"), "x", "<TRANSCRIBE>", {}, where="m:1")
+        assert frames_of(utt) == len(features(utt, 80))
+
+
+def test_a_recording_longer_than_its_header_said_is_named(world):
+    loader = Loader(corpus(world, shapes=[Shape(2, 64, 24)]), 0)
+    utt = loader.corpus.utterances[0]
+    loader.corpus.shapes[:] = [Shape(2, 20, 24)]
+    with pytest.raises(UserError, match=f"words.jsonl:1: {utt.wav} has .* frames, its header said 20"):
+        loader.mel(0)

@@ -139,7 +139,7 @@ def test_too_long_recordings_are_errors_of_their_own(engine, wavs, tmp_path):
     )
     assert results[1].error is None
     assert results[2].error.startswith(f"{long}: prompt of 5") and "the model has 512" in results[2].error
-    assert results[3].error.endswith("cut the recording into parts")
+    assert results[3].error == results[0].error.replace(str(endless), "list:7")
     assert results[4].error == "list:8: no recording in this line; `osum infer` answers recordings"
     assert answers(results[1:2]) == answers(engine.answer([wavs[0]], sampling=SHORT))
 
@@ -160,7 +160,7 @@ def test_no_tokenizer_or_that_of_another_model(model_folder, wavs, tmp_path):
     shutil.copytree(model_folder, folder)
     tokenizer = folder / "tokenizer.model"
     tokenizer.unlink()
-    with pytest.raises(UserError, match="cannot read the tokenizer"):
+    with pytest.raises(UserError, match="tokenizer.model: cannot read"):
         Engine(folder)
     tokenizer.write_bytes(train_tokenizer(pieces=700))
     with pytest.raises(UserError, match="700 pieces, but the model has only 512"):

@@ -59,7 +59,7 @@ def test_fifty_prompts(record_property):
     cfg = replace(SMALL, decoder=DECODER, lora=LoraConfig(rank=0))
     model = OsumModel(cfg)
     module = llama(DECODER, fill(model, seed=8))
-    rng = np.random.default_rng(9)
+    rng = np.random.default_rng(11)
     # from two tokens on: transformers gives something else than its own forward pass after a single embedding
     prompts = [random_prompt(cfg, rng, text=int(rng.integers(2, 64))) for _ in range(50)]
     generator, sampling = Generator(model, ENDS), Sampling(max_new_tokens=NEW, repetition_penalty=PENALTY)

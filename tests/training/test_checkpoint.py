@@ -57,7 +57,10 @@ def test_a_failure_leaves_the_older_ones(tmp_path, monkeypatch, where):
 def test_a_folder_without_its_marker_is_no_checkpoint(tmp_path):
     save(tmp_path, 1)
     os.remove(save(tmp_path, 2) / checkpoint.MARKER)
+    (tmp_path / ".step_000003.partial").mkdir()
     assert [step for step, _ in checkpoint.found(tmp_path)] == [1]
+    save(tmp_path, 4)
+    assert not (tmp_path / ".step_000003.partial").exists()
     assert checkpoint.found(tmp_path / "none") == []
 
 
