@@ -88,19 +88,25 @@ class Reference:
         model.load_state_dict(state)
         return model(self.torch.from_numpy(mel_TF.T[None].copy())).last_hidden_state
 
-    def _positions(self, frames: int):
+    def _carried(self, pattern: str):
+        """A table of positions of the checkpoint, if it has one in float32; 16 bits would have rounded it."""
+        keys = [k for k in self.keys if re.search(pattern, k)]
+        if not keys or self.source.weights.infos[self.keys[keys[0]]].dtype != "F32":
+            return None
+        return self.tensor(keys[0]).reshape(-1, self.cfg.encoder.d_model)
+
+    def _positions(self, rows: int):
         """The encoder's positions as the checkpoint carries them, else as transformers computes them."""
         from transformers.models.whisper.modeling_whisper import sinusoids
 
-        d = self.cfg.encoder.d_model
-        keys = [k for k in self.keys if re.search(r"(^|\.)encoder\.(embed\.pos_enc\.pe|.*position.*)$", k)]
-        return self.tensor(keys[0]).reshape(-1, d)[:frames] if keys else sinusoids(frames, d)
+        table = self._carried(r"(^|\.)encoder\.(embed\.pos_enc\.pe|.*position.*)$")
+        return sinusoids(rows, self.cfg.encoder.d_model) if table is None else table[:rows]
 
     def _adapter_positions(self, rows: int):
         """The same for the adapter: sin and cos interleaved (Vaswani et al. 2017)."""
-        key = "speech_transformer.embed.pos_enc.pe"
-        if key in self.keys:
-            return self.tensor(key)[0, :rows]
+        table = self._carried(r"^speech_transformer\.embed\.pos_enc\.pe$")
+        if table is not None:
+            return table[:rows]
         torch, d = self.torch, self.cfg.encoder.d_model
         angles = torch.arange(rows)[:, None] * torch.exp(torch.arange(0, d, 2) * (-np.log(10000.0) / d))
         return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(rows, d)

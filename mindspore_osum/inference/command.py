@@ -88,7 +88,7 @@ def run(args) -> int:
             print(table(shown, request), file=stdout, flush=True)
     if problems:
         print(
-            f"osum: {len(problems)} of {len(sources)} recordings failed:",
+            f"osum: {len(problems)} failed:",
             *problems,
             sep="\n  ",
             file=sys.stderr,

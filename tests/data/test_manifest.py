@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mindspore_osum.data.manifest import parse_line, read_manifest
@@ -59,6 +59,7 @@ def test_nothing_to_read(tmp_path):
         read_manifest(write(tmp_path / "m.jsonl", "no"))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # slow machines
 @given(st.binary(max_size=60) | st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=5),
     lambda x: st.lists(x, max_size=2)

@@ -65,7 +65,7 @@ def test_json_lines(files, model_folder, tmp_path):
     assert [lines[n]["seconds"] for n in (0, 2, 3, 5)] == [0.5, 0.8, 0.5, 0.5]
     assert lines[0]["raw"] == lines[3]["raw"] and lines[2]["raw"] != lines[5]["raw"]
     errors = done.stderr.decode("utf-8")
-    assert "osum: 3 recordings failed:" in errors and "Traceback" not in errors
+    assert "osum: 3 failed:" in errors and "Traceback" not in errors
     assert (
         "broken.wav: not audio" in errors
         and "list.jsonl:2: " in errors
