@@ -29,9 +29,9 @@ def class_scores(references: Sequence[str | None], predictions: Sequence[str | N
     -------
     dict with, as fractions,
 
-    - ``accuracy``: right / items (ACC of papers 000, Table 1, and 003, Table 5).
+    - ``accuracy``: right / items (ACC of OSUM-Pangu, Table 1, and OSUM, Table 5).
     - ``accuracy_interval``: 95% bootstrap interval over items, as every ``interval`` here.
-    - ``unweighted_accuracy``: mean recall of the classes (paper 003 averages VocalSound this way).
+    - ``unweighted_accuracy``: mean recall of the classes (the OSUM report averages VocalSound this way).
     - ``macro_f1``: mean F1 of the classes, 2 TP / (items + predictions); ``macro_f1_interval``.
     - ``recall``: class -> {recall, interval, items}.
     - ``confusion``: {"labels", "rows"}: rows are references, columns predictions, last column "none".

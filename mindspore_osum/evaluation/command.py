@@ -18,7 +18,7 @@ NEW_TOKENS = 400  # of the released inference code
 # kinds of problems that make the exit status 1
 FAILURES = ("malformed_lines", "duplicate_keys", "unusable_lines", "without_request",
             "missing_predictions", "missing_verdicts")
-JUDGE_MODEL = "deepseek-chat"  # DeepSeek-V3 at its maker's address (paper 000, section 3.4)
+JUDGE_MODEL = "deepseek-chat"  # DeepSeek-V3 at its maker's address (OSUM-Pangu, section 3.4)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

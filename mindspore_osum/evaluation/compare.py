@@ -1,4 +1,4 @@
-"""Fixed instructions against natural language, paired (paper 000, Table 3).
+"""Fixed instructions against natural language, paired (OSUM-Pangu, Table 3).
 
 Legend: N utterances.
 """

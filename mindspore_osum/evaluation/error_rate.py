@@ -87,13 +87,13 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict:
     dict with, as fractions,
 
     - ``wer``: over words and Chinese characters: the WER of an English set, the CER of a Chinese one, the
-      mixed error rate of a mixed one; papers 000 (Table 1) and 003 (Table 4) call it "WER/CER".
+      mixed error rate of a mixed one; OSUM-Pangu (Table 1) and OSUM (Table 4) call it "WER/CER".
     - ``wer_interval``: 95% bootstrap interval over utterances.
     - ``cer``: over the characters of all tokens, without spaces.
     - ``mer``: as ``wer``; only where the references hold both languages.
     - ``languages``: tokens and rate of each of en, zh, other that occurs. A substitution or deletion belongs
       to the language of the reference token, an insertion to that of the inserted one (compute-wer's
-      clusters; paper 003, section 3.3: MER/CER/WER of code-switching).
+      clusters; the OSUM report, section 3.3: MER/CER/WER of code-switching).
     - counts: ``utterances``, ``tokens``, ``substitutions``, ``deletions``, ``insertions``, and
       ``empty_references`` (nothing but marks in them; what was answered there counts as inserted).
     """

@@ -1,8 +1,8 @@
 """A language model as judge: instruction following, and replies on a scale of 1 to 10.
 
-Sources: paper 000, section 3.4 (IFR judged by DeepSeek-V3 from instruction and response); paper 003, STTC
-(AirBench's protocol: question, real answer and given answer, both scored from 1 to 10). The prompts are in
-judge_prompts.yaml.
+Sources: OSUM-Pangu, section 3.4 (IFR judged by DeepSeek-V3 from instruction and response); the OSUM report,
+STTC (AirBench's protocol: question, real answer and given answer, both scored from 1 to 10). The prompts are
+in judge_prompts.yaml.
 
 Notable choices
 - A verdict is kept as soon as it is given (verdicts.jsonl): a repeated run asks only for what is missing.

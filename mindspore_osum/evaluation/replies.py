@@ -26,7 +26,7 @@ def contains_answer(reply: str, answers: Sequence[str]) -> bool:
     """Whether one of the accepted answers stands in the reply, as whole words in a row.
 
     English articles are ignored; number words up to twenty equal their digits. An answer without any token is
-    contained in nothing. Source: accuracy on LLaMA Questions, TriviaQA and Web Questions (paper 000, Table
+    contained in nothing. Source: accuracy on LLaMA Questions, TriviaQA and Web Questions (OSUM-Pangu, Table
     4), whose scorer is not published.
     """
     said = _answer_tokens(reply)

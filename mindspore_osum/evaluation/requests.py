@@ -1,6 +1,6 @@
 """What a model is asked in an evaluation: the task's tags ("fixed") or a sentence ("natural").
 
-Paper 000, section 4.4: the same recordings under fixed instructions (FI) and natural language (NL).
+OSUM-Pangu, section 4.4: the same recordings under fixed instructions (FI) and natural language (NL).
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Instruction following by rule: does the answer do what was asked, in the notation the model was taught?
 
-    IFR = answers that match the requested task / answers          (paper 000, equation 6)
+    IFR = answers that match the requested task / answers          (OSUM-Pangu, equation 6)
 
 An answer follows its request if it begins with exactly the tags of the task and brings what each tag
 announces and nothing else: a transcript for <asr>, word times for <align>, a label of the set for <gender>

@@ -3,7 +3,7 @@
     AAS = sum over matched words of (|start - start'| + |end - end'|) / 2, divided by the matched words
 
 Source: Shi et al. 2022, "Achieving timestamp prediction while recognizing with non-autoregressive end-to-end
-ASR model" (arXiv 2301.12343), used by papers 000 (Table 3, SRWT) and 003 (Table 5). Words are matched by the
+ASR model" (arXiv 2301.12343), used by OSUM-Pangu (Table 3, SRWT) and OSUM (Table 5). Words are matched by the
 alignment with the fewest errors; a word that was not recognised has no shift, so the share of matched words
 stands beside it.
 

@@ -41,7 +41,7 @@ def test_chinese_is_scored_by_character():
 
 
 def test_mixed_error_rate_by_hand():
-    """As the code-switching figures of paper 003: all tokens, and each language's own."""
+    """As the code-switching figures of the OSUM report: all tokens, and each language's own."""
     # 打 开 THE LIGHT 吧 / 打 看 THE LIGHTS OK 吧: 开 -> 看, LIGHT -> LIGHTS, OK inserted
     scores = error_rates(["打开 the light 吧"], ["打看 the lights ok 吧"])
     assert scores["mer"] == scores["wer"] == pytest.approx(3 / 5)

@@ -38,7 +38,7 @@ def test_every_row_is_sound():
 
 
 def test_tables_that_print_the_same_agree():
-    """Paper 000 repeats some of 003: the same task, set, system and way of asking must have one value."""
+    """OSUM-Pangu repeats some of 003: the same task, set, system and way of asking must have one value."""
     seen = {}
     for f in figures():
         if f.source != "000 Table 3":
