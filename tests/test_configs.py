@@ -27,7 +27,7 @@ def test_every_job_trains_a_step(path, world, tmp_path):
     small = {
         "output_dir": str(tmp_path / "run"), "device": "CPU", "context": {}, "steps": 1, "epochs": 0,
         "model": {"start": "tiny"}, "tokenizer": str(world / "tokenizer.model"),
-        "data": {"train": here, "valid": here}, "batch": {"size": 2, "seconds": [0.64]},
+        "data": {"train": here, "valid": here}, "batch": {"size": 2, "seconds": [0.64], "text_tokens": 200},
     }
     job = merge(to_dict(cfg), small)
     job["model"]["overrides"] = {**SMALL_MODEL, **lora}
