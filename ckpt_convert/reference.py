@@ -79,7 +79,7 @@ class Reference:
         state = {}
         for key in self.keys:
             tail = re.sub(r"^(model\.)?encoder\.", "", key)
-            if tail == key or "pos" in tail:
+            if tail == key or re.search("pos_enc|position", tail):
                 continue
             for pattern, replacement in _TO_TRANSFORMERS if self.source.form is not HF_WHISPER else ():
                 tail = re.sub(pattern, replacement, tail)
