@@ -161,7 +161,8 @@ class Reference:
             values = read_hf_config(self.source.path)
             if values["model_type"] == "PanguEmbedded":
                 # the same computation as Llama's with biases on all four projections
-                values |= {"model_type": "llama", "attention_bias": values["bias"], "auto_map": None}
+                values |= {"model_type": "llama", "attention_bias": values["bias"]}
+                values.pop("auto_map", None)  # no code of the checkpoint is run
         else:
             values = decoder_hf_config(self.cfg.decoder)
         config = AutoConfig.for_model(**values)
