@@ -1,8 +1,6 @@
-"""From an utterance to a static-shape training batch: features, hybrid sequence, stacked arrays.
+"""From utterances to a static-shape training batch: features, stacked arrays.
 
 Notable choices
-- Labels and requests follow the published data pipeline: the task's tags in front of the text; the request is
-  the tag string or one of the published sentences; `extra.question` and `extra.intent` replace it.
 - What does not fit a shape is refused by the caller before training (see loader.py), never shortened.
 - Column order is the order of the training network's inputs.
 
@@ -10,7 +8,6 @@ Legend: B utterances, T mel frames, F mel bins, L sequence positions, S CTC labe
 """
 
 import math
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +16,7 @@ from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
 from mindspore_osum.speech.features import log_mel, num_frames
-from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, TASKS, tags_of, task_key, task_of_tags, write_tags
-from mindspore_osum.text.normalize import normalize_label
-from mindspore_osum.text.prompts import intent_instructions, intent_request, task_requests
-from mindspore_osum.text.sequence import IGNORE, HybridSequence, build_sequence, stack_sequences
+from mindspore_osum.text.sequence import IGNORE, HybridSequence, stack_sequences
 
 COLUMNS = (
     "mel_BTF",
@@ -36,10 +30,8 @@ COLUMNS = (
     "ctc_len_B",
     "targets_B",
 )
-TEXT2TEXT = "<TEXT2TEXT>"
 _NONE = np.zeros(0, np.int32)
 EMPTY = HybridSequence(_NONE, _NONE, _NONE, _NONE)  # a row of a batch that nothing is in
-_ANGLES = re.compile(r"<[^<>]*>")
 
 
 def speech_tokens(frames: int) -> int:
@@ -66,72 +58,6 @@ class Shape:
     def length(self) -> int:
         """Sequence positions."""
         return self.speech + 2 + self.text_tokens
-
-
-class Texts:
-    """What an utterance says to the model: request, label, CTC target."""
-
-    def __init__(self, tokenizer, prompts, kind: str = "both"):
-        self.tokenizer, self.prompts, self.kind = tokenizer, prompts, kind
-
-    def label(self, utt: Utterance) -> str:
-        """The full answer: tags of the task, then the text, normalised as published."""
-        if key_of(utt) == TEXT2TEXT:
-            return utt.txt
-        key = key_of(utt)
-        return normalize_label(write_tags(tags_of(key)) + utt.txt, key)
-
-    def requests(self, utt: Utterance) -> list[str | None]:
-        """The requests this utterance may be trained with; [None] for spoken chat, which has none."""
-        kind = output_type(utt)
-        if kind == "s2t_chat":
-            return [None]
-        question, intent = utt.extra.get("question"), utt.extra.get("intent")
-        if isinstance(question, str) and question:
-            return [question]
-        if kind == "intent_classification":
-            if not isinstance(intent, str) or not intent:
-                raise UserError(f"{utt.where}: task {INTENT_KEY} needs the user's words in extra.intent")
-            return [intent_request(intent, i) for i in intent_instructions()]
-        if kind == "text2text":
-            raise UserError(f"{utt.where}: task {TEXT2TEXT} needs the user's words in extra.question")
-        tags = tags_of(key_of(utt))
-        abbr = task_of_tags(tags)
-        natural = list(task_requests(abbr)) if abbr in TASKS else []
-        wanted = {"tag": [], "natural": natural, "both": natural}[self.kind]
-        return wanted + ([write_tags(tags)] if self.kind != "natural" or not natural else [])
-
-    def ctc_ids(self, utt: Utterance) -> list[int]:
-        """Token ids of the transcript, without tags, labels and end; [] where the text is no transcript."""
-        if utt.wav is None or "asr" not in tags_of(key_of(utt)):
-            return []
-        transcript = _ANGLES.sub(" ", normalize_label(utt.txt.split(ANSWER_MARK)[0], key_of(utt)))
-        return self.tokenizer.encode(" ".join(transcript.split()))
-
-    def sequence(self, utt: Utterance, request: str | None, n_speech: int | None) -> HybridSequence:
-        """The hybrid sequence with label."""
-        return build_sequence(
-            self.tokenizer,
-            self.prompts,
-            output_type(utt),
-            request=request,
-            n_speech=n_speech,
-            label=self.label(utt),
-        )
-
-
-def key_of(utt: Utterance) -> str:
-    """The published key of the utterance's task, which may be given by abbreviation or with other spaces."""
-    try:
-        return TEXT2TEXT if utt.task == TEXT2TEXT else task_key(utt.task)
-    except UserError as error:
-        raise UserError(f"{utt.where}: {error}") from None
-
-
-def output_type(utt: Utterance) -> str:
-    """The sequence form of a task (published rule: only these three differ from "text")."""
-    forms = {TEXT2TEXT: "text2text", INTENT_KEY: "intent_classification", TASKS["sttc"].key: "s2t_chat"}
-    return forms.get(key_of(utt), "text")
 
 
 def frames_of(utt: Utterance, pad_to_seconds: float = 0.0) -> int:
@@ -166,19 +92,6 @@ def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
             f"{samples / SAMPLE_RATE:.2f} s"
         )
     return first, min(last, samples)
-
-
-def spec_augment(
-    mel_TF: np.ndarray, rng, time_masks: int, time_max: int, freq_masks: int, freq_max: int
-) -> None:
-    """Zero random stretches of time and frequency in place (SpecAugment, Park et al. 2019)."""
-    frames, bins = mel_TF.shape
-    for _ in range(time_masks):
-        start = rng.integers(0, frames)
-        mel_TF[start : start + rng.integers(1, time_max + 1)] = 0.0
-    for _ in range(freq_masks):
-        start = rng.integers(0, bins)
-        mel_TF[:, start : start + rng.integers(1, freq_max + 1)] = 0.0
 
 
 def stack_batch(

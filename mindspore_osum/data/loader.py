@@ -11,38 +11,27 @@ Notable choices
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from mindspore_osum.data.augment import Augment, spec_augment
 from mindspore_osum.data.batching import (
     COLUMNS,
     EMPTY,
     Shape,
-    Texts,
     features,
     frames_of,
     label_count,
-    spec_augment,
     speech_tokens,
     stack_batch,
 )
 from mindspore_osum.data.manifest import Utterance, read_manifest
+from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
 
 NOBODY = -1  # number of an empty row
 MIN_FRAMES = 20  # shorter recordings are noise (published filter)
-
-
-@dataclass(frozen=True)
-class Augment:
-    """SpecAugment; 0 masks = off."""
-
-    time_masks: int = 2
-    time_max: int = 50  # mel frames (10 ms)
-    freq_masks: int = 2
-    freq_max: int = 10  # mel bins
 
 
 class Corpus:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindspore_osum.config import ModelConfig, did_you_mean, from_dict, merge
-from mindspore_osum.data.batching import Shape, Texts
-from mindspore_osum.data.loader import Augment, Corpus, Loader, Steps, generator_dataset
+from mindspore_osum.data.augment import Augment
+from mindspore_osum.data.batching import Shape
+from mindspore_osum.data.loader import Corpus, Loader, Steps, generator_dataset
+from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config, save_folder
 from mindspore_osum.models.presets import PRESETS, preset
