@@ -8,8 +8,8 @@ import pytest
 from mindspore_osum.data.augment import Augment, spec_augment
 from mindspore_osum.data.batching import COLUMNS, Shape, features, frames_of
 from mindspore_osum.data.loader import NOBODY, Corpus, Loader, needed_frames
-from mindspore_osum.data.texts import Texts
 from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.presets import preset
 from mindspore_osum.text.prompts import load_prompt_set
