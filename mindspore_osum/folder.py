@@ -13,19 +13,28 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from mindspore_osum.config import ModelConfig, from_dict
+from mindspore_osum.config import ModelConfig, did_you_mean, from_dict
 from mindspore_osum.errors import UserError
 from mindspore_osum.weights_io import CODES, TensorInfo, Weights, WeightsWriter, open_weights, write_text
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
 MAX_CONFIG_BYTES = 1 << 20
+BUNDLED = Path(__file__).resolve().parent / "assets" / "tiny"  # the model that is part of the package
+
+
+def find_model(name: str | os.PathLike) -> Path:
+    """The folder itself, or the bundled model where no folder has its name ("tiny")."""
+    return BUNDLED if os.fspath(name) == BUNDLED.name and not Path(name).is_dir() else Path(name)
 
 
 def read_config(folder: str | os.PathLike) -> ModelConfig:
     """The folder's model description; UserError when the folder is missing or not ours."""
     path = Path(folder) / CONFIG
     if not Path(folder).is_dir():
-        raise UserError(f"{folder}: no such model folder; give one that `osum convert` or `osum train` wrote")
+        hint = did_you_mean(str(folder), near) if (near := _models_beside(Path(folder))) else ""
+        raise UserError(
+            f"{folder}: no such model folder{hint}; give one that `osum convert` or `osum train` wrote"
+        )
     if not path.is_file():
         raise UserError(f"{folder}: not a model folder (no {CONFIG}); make one with `osum convert`")
     if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -38,6 +47,15 @@ def read_config(folder: str | os.PathLike) -> ModelConfig:
     if isinstance(values, dict) and "encoder" not in values and values.keys() & hugging_face:
         raise UserError(f"{folder}: a Hugging Face folder, not one of ours; convert it with `osum convert`")
     return from_dict(ModelConfig, values, str(path))
+
+
+def _models_beside(folder: Path) -> list[str]:
+    """The model folders in the same place, and the bundled model."""
+    try:
+        beside = [str(path.parent) for path in folder.parent.glob(f"*/{CONFIG}")]
+    except OSError:
+        beside = []
+    return [*beside, BUNDLED.name] if folder.parent == Path() else beside
 
 
 def write_config(folder: str | os.PathLike, cfg: ModelConfig) -> None:

@@ -9,6 +9,7 @@ Notable choices
 
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 
 from mindspore_osum.errors import UserError
@@ -170,8 +171,9 @@ def task_key(task: str) -> str:
     spaced = re.sub(r">\s*<", "> <", task.strip().upper())
     if spaced in TASK_KEYS or spaced == INTENT_KEY:
         return spaced
-    raise UserError(f"task {task!r}: choose one of {', '.join(TASKS)} "
-                    "or a published key like '<TRANSCRIBE> <AGE>'")
+    near = get_close_matches(task, TASKS, n=1)
+    raise UserError(f"task {task!r}: choose one of {', '.join(TASKS)} or a published key like "
+                    "'<TRANSCRIBE> <AGE>'" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def tags_of(task: str) -> tuple[str, ...]:
@@ -289,11 +291,16 @@ def _read_words(body: str) -> tuple[str, list[tuple[str, float, float]]]:
         end = m.end()
     if not words:
         return body, words
+    return join_text([*pieces, body[end:].strip()]), words
+
+
+def join_text(pieces) -> str:
+    """Join stripped pieces of a transcript: with a space, but with none beside Chinese or before a label."""
     text = ""
-    for piece in filter(None, [*pieces, body[end:].strip()]):
+    for piece in filter(None, pieces):
         glued = not text or _CJK.match(text[-1]) or _CJK.match(piece[0]) or piece[0] == "<"
         text += piece if glued else " " + piece
-    return text, words
+    return text
 
 
 def _read_labels(body: str, tags: list[str]) -> tuple[str, dict[str, str]]:

@@ -1,27 +1,51 @@
-"""espeak-ng as a function: text, voice, rate and pitch in; samples out.
+"""espeak-ng as a function: text, voice, rate and pitch in; samples and the start of every word out.
 
 Notable choices
-- One process per utterance.  Inside one process espeak-ng carries state from an utterance to the next (after
-  a change of variant, lengths and even the set of loadable voices differ), so only a fresh one makes a sample
-  that depends on its own settings alone.
-- Most of a process's time is its start, and much of that a scan of some 200 voice files.  A private data
-  folder with links to the files that are used saves a third of the time and changes no sample.
+- The library is called (the program tells no word times), each time in a forked process.  Inside one process
+  espeak-ng carries state from an utterance to the next (after a change of variant, lengths and even the set
+  of loadable voices differ), so only a fresh one makes a sample that depends on its own settings alone.
+- Most of a start is a scan of some 200 voice files (of at most 349).  A private data folder, with links to
+  the few that are used and the one speaker as a variant, avoids it.
+- espeak-ng says pairs such as "on the" as one word; the second starts where its share of the letters begins.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
-from voices import LANGUAGE_FAMILIES, VARIANTS
+from voices import LANGUAGE_FAMILIES, Speaker
 
 from mindspore_osum.errors import UserError
 
 INSTALL = "bash examples/speech_world/install_espeak.sh"
-HEADER_BYTES = 44  # of the WAV that espeak-ng writes to a pipe; bytes 24-27 hold the sampling rate
+LIBRARY = "libespeak-ng.so.1"
+# espeak-ng/speak_lib.h
+SYNCHRONOUS, DONT_EXIT, UTF8, CHARACTERS = 2, 0x8000, 1, 1
+RATE, PITCH, RANGE = 1, 3, 4
+END_OF_LIST, WORD = 0, 1
+
+
+class _Event(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),  # characters, the first is 1
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),  # ms
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    ]
+
+
+_SAMPLES, _EVENTS = ctypes.POINTER(ctypes.c_short), ctypes.POINTER(_Event)
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, _SAMPLES, ctypes.c_int, _EVENTS)
 
 
 def installation() -> tuple[str, Path]:
@@ -38,45 +62,120 @@ def installation() -> tuple[str, Path]:
     found = re.search(r"text-to-speech: (\S+).*Data at: (.+)", said)
     if found is None:
         raise UserError(f"espeak-ng --version says {said.strip()!r}, no version and data folder; reinstall")
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise UserError(f"espeak-ng's library cannot be loaded ({error}); run `{INSTALL}`") from None
     return found[1], Path(found[2].strip())
 
 
 def link_data(source: Path, folder: Path) -> None:
-    """Fill `folder` so that `espeak-ng --path=folder` finds the speech world's languages and variants."""
+    """Fill `folder` so that `speak` finds the speech world's languages and speakers in it."""
     root = folder / "espeak-ng-data"
     (root / "lang").mkdir(parents=True)
     (root / "voices" / "!v").mkdir(parents=True)
-    variants = [name for genders in VARIANTS.values() for names in genders.values() for name in names.split()]
     wanted = [path.name for path in source.iterdir() if path.is_file()]
-    wanted += [f"lang/{family}" for family in LANGUAGE_FAMILIES] + [f"voices/!v/{name}" for name in variants]
+    wanted += [f"lang/{family}" for family in LANGUAGE_FAMILIES]
     for name in wanted:
         if not (source / name).exists():
             raise UserError(f"{source / name} is missing; install espeak-ng 1.51 or later with all voices")
         (root / name).symlink_to(source / name)
 
 
-def speak(text: str, voice: str, rate: int, pitch: int, data: Path) -> tuple[np.ndarray, int]:
+def speak(
+    text: str, accent: str, speaker: Speaker, rate: int, pitch: int, tones: int, data: Path
+) -> tuple[np.ndarray, int, list[int]]:
     """Say `text` (for Chinese: pinyin).
 
     Parameters
     ----------
-    voice : what -v takes
+    accent : name of an espeak-ng voice
     rate : words per minute
     pitch : 0..99, 50 is the voice's own
+    tones : pitch range, 0..99, 50 is the voice's own
     data : folder made by `link_data`
 
     Returns
     -------
-    samples, int16 (N,), and their rate in Hz
+    samples, int16 (N,), their rate in Hz, and the sample at which each word of the text starts
 
     Raises
     ------
     UserError
         If espeak-ng fails or says nothing.
     """
-    command = ["espeak-ng", f"--path={data}", "--stdout", "-v", voice, f"-s{rate}", f"-p{pitch}", text]
-    done = subprocess.run(command, capture_output=True)
-    if done.returncode or len(done.stdout) <= HEADER_BYTES:
-        message = done.stderr.decode(errors="replace").strip()[-200:] or "no sound came out"
-        raise UserError(f"espeak-ng failed ({' '.join(command)}): {message}")
-    return np.frombuffer(done.stdout[HEADER_BYTES:], "<i2"), int.from_bytes(done.stdout[24:28], "little")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reader)
+            variant = data / "espeak-ng-data" / "voices" / "!v" / f"p{os.getpid()}"
+            variant.write_text(speaker.variant)
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(_synthesise(text, f"{accent}+{variant.name}", rate, pitch, tones, data))
+            variant.unlink()
+            code = 0
+        finally:
+            os._exit(code)  # no clean-up of the parent's files and locks
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    header = np.frombuffer(said[:8], "<i4")
+    if status or len(header) < 2 or len(said) <= 8 + 8 * header[1]:
+        raise UserError(f"espeak-ng said nothing: {accent}+{speaker.name}, rate {rate}, {text!r}")
+    hz, count = map(int, header)
+    events = np.frombuffer(said[8 : 8 + 8 * count], "<i4").reshape(-1, 2)
+    samples = np.frombuffer(said[8 + 8 * count :], "<i2")
+    return samples, hz, word_starts(text, events, len(samples))
+
+
+def _synthesise(text: str, voice: str, rate: int, pitch: int, tones: int, data: Path) -> bytes:
+    """int32 rate and event count; int32 (character, sample) of each event; int16 samples."""
+    library = ctypes.CDLL(LIBRARY)
+    chunks, events = [], []
+
+    def receive(wave, count, found):
+        if count > 0 and wave:
+            chunks.append(ctypes.string_at(wave, 2 * count))
+        index = 0
+        while found[index].type != END_OF_LIST:
+            if found[index].type == WORD:
+                events.append((found[index].text_position - 1, found[index].sample))
+            index += 1
+        return 0
+
+    hz = library.espeak_Initialize(SYNCHRONOUS, 0, str(data).encode(), DONT_EXIT)
+    callback = _CALLBACK(receive)
+    library.espeak_SetSynthCallback(callback)
+    if hz <= 0 or library.espeak_SetVoiceByName(voice.encode()) != 0:
+        return b""
+    for name, value in ((RATE, rate), (PITCH, pitch), (RANGE, tones)):
+        library.espeak_SetParameter(name, value, 0)
+    said = text.encode()
+    library.espeak_Synth(said, len(said) + 1, 0, CHARACTERS, 0, UTF8, None, None)
+    library.espeak_Synchronize()
+    header = np.array([hz, len(events)], "<i4").tobytes()
+    return header + np.array(events, "<i4").reshape(-1, 2).tobytes() + b"".join(chunks)
+
+
+def word_starts(text: str, events: np.ndarray, samples: int) -> list[int]:
+    """Start sample of each word; words without an event share the stretch of the one before by letters.
+
+    Parameters
+    ----------
+    events : (E, 2), character and sample of each word espeak-ng told of; the first word is always told.
+    """
+    places = [match.start() for match in re.finditer(r"\S+", text)]
+    told = {int(place): int(sample) for place, sample in events}
+    starts = [told.get(place, -1) for place in places]
+    if not starts or starts[0] < 0:
+        raise UserError(f"espeak-ng did not tell where {text!r} starts")
+    known = [i for i, start in enumerate(starts) if start >= 0] + [len(starts)]
+    starts, places = [*starts, samples], [*places, len(text)]
+    for first, last in zip(known, known[1:], strict=False):
+        for i in range(first + 1, last):
+            share = (places[i] - places[first]) / (places[last] - places[first])
+            starts[i] = round(starts[first] + share * (starts[last] - starts[first]))
+    return starts[:-1]

@@ -1,4 +1,4 @@
-"""Make the speech world: synthetic speech by espeak-ng, with manifests for train, valid and test.
+"""Make the speech world: synthetic speech for eight tasks by espeak-ng, with manifests.
 
     python examples/speech_world/generate.py --output DIR --train 12000 --valid 300 --test 600 --seed 1
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
 import signal
 import sys
@@ -24,17 +23,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import contents
+import grammar
+import manifests
 import numpy as np
 from espeak import installation, link_data, speak
-from grammar import LANGUAGES, SPLITS, pinyin, sentence, split_of, words
-from voices import VARIANTS, voices
+from events import event
+from grammar import LANGUAGES, SPLITS, words
+from plan import Line, plan
 
 from mindspore_osum.errors import UserError
 
-VERSION = 1  # of the corpus definition; a finished part of another one is not taken as done
+READINGS = grammar.READINGS | contents.READINGS
+VERSION = 2  # of the corpus definition; a finished part of another one is not taken as done
 RATE = 16000  # Hz, of what is written
 MARGIN = RATE * 80 // 1000  # samples kept before and after the speech
-SHORTEST, LONGEST = RATE, RATE * 32 // 10  # samples
+SHORTEST, LONGEST = RATE, RATE * 32 // 10  # samples; the longest without the sound beside the words
 FASTEST = 400  # words per minute; espeak-ng changes its method of speeding up at 450
 NOISE_DB = {"train": (15.0, 40.0), "valid": (30.0, 50.0), "test": (30.0, 50.0)}  # signal to noise ratio
 PEAK_DB = {"train": (-18.0, -1.0), "valid": (-10.0, -3.0), "test": (-10.0, -3.0)}  # full scale = 0
@@ -42,93 +46,73 @@ CHUNK = 100  # utterances handed to a process at a time
 
 
 @dataclass(frozen=True)
-class Line:
-    """Plan of one utterance; `rate` in espeak-ng's words per minute, `pitch` 0..99 (50 = the voice's own)."""
+class Recording:
+    """A rendered line: int16 samples (N,), and (word, start, end) in seconds."""
 
-    split: str
-    index: int
-    lang: str
-    text: str
-    voice: str
-    gender: str
-    rate: int
-    pitch: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.split}_{self.index:06d}"
+    wave: np.ndarray
+    times: list[tuple[str, float, float]]
 
 
-def plan(split: str, count: int, seed: int) -> list[Line]:
-    """`count` utterances of a split, languages in turn; sentences of valid and test are all different.
-
-    Raises
-    ------
-    UserError
-        If the split has not that many sentences.
-    """
-    rng = random.Random(f"{seed}/{split}")
-    lines: list[Line] = []
-    seen: set[str] = set()
-    misses = 0
-    while len(lines) < count:
-        lang = LANGUAGES[len(lines) % len(LANGUAGES)]
-        text = sentence(lang, rng)
-        if split_of(text, seed) != split or (split != "train" and text in seen):
-            misses += 1
-            if misses > 200 * (count + 100):
-                raise UserError(f"--{split} {count}: the grammar gives only about {len(seen)}; ask for fewer")
-            continue
-        seen.add(text)
-        gender = rng.choice(sorted(VARIANTS[split]))
-        voice = rng.choice(voices(split, lang, gender))
-        slow = 130 + 10 * max(0, len(words(text, lang)) - 4)  # long sentences are not read slowly
-        rate, pitch = rng.randint(slow, 205), rng.randint(30, 70)
-        lines.append(Line(split, len(lines), lang, text, voice.name, gender, rate, pitch))
-    return lines
-
-
-def say(line: Line, rate: int, data: Path) -> np.ndarray:
-    """The line spoken, float32 (N,) at 16 kHz; silence at the ends is cut to 80 ms."""
+def say(line: Line, rate: int, data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The line spoken, float32 (N,) at 16 kHz with 80 ms before and after it; start sample of each word."""
     import soxr
 
-    text = pinyin(line.text) if line.lang == "zh" else line.text
-    samples, source = speak(text, line.voice, rate, line.pitch, data)
+    text = grammar.pinyin(line.text, READINGS) if line.lang == "zh" else line.text
+    samples, source, starts = speak(text, line.accent, line.speaker, rate, line.pitch, line.tones, data)
     wave = soxr.resample(samples.astype(np.float32) / 32768, source, RATE)
     loud = np.flatnonzero(np.abs(wave) > 0.01 * np.abs(wave).max())
     if len(loud) == 0:
         raise UserError(f"{line.key}: espeak-ng's {line.voice} says {text!r} without a sound")
-    return np.pad(wave, MARGIN)[loud[0] : loud[-1] + 1 + 2 * MARGIN]
+    wave = np.pad(wave, MARGIN)[loud[0] : loud[-1] + 1 + 2 * MARGIN]
+    first = np.array(starts) * RATE // source - loud[0] + MARGIN
+    return wave, np.clip(first, MARGIN, len(wave) - MARGIN)
 
 
-def render(line: Line, seed: int, data: Path) -> np.ndarray:
-    """Samples of a line, int16 (N,): 1.0-3.2 s, at a random level over a little coloured noise."""
+def render(line: Line, seed: int, data: Path) -> Recording:
+    """1.0-4.1 s: the words, perhaps a sound before or after them, at a random level over coloured noise."""
     rate = line.rate
-    wave = say(line, rate, data)
+    wave, starts = say(line, rate, data)
     while len(wave) > LONGEST:  # read faster; 1.08 makes up for the margins, which do not shrink
         rate = int(rate * 1.08 * len(wave) / LONGEST)
         if rate > FASTEST:
             raise UserError(f"{line.text!r} ({line.key}) is longer than {LONGEST / RATE} s; shorten it")
-        wave = say(line, rate, data)
-    rng = np.random.default_rng([seed, SPLITS.index(line.split), line.index])
+        wave, starts = say(line, rate, data)
+    rng = np.random.default_rng([seed, grammar.SPLITS.index(line.split), line.index])
+    edges = np.append(starts, len(wave) - MARGIN)
+    before = 0
+    if line.event:
+        sound = event(line.event, rng, RATE) * rng.uniform(0.5, 1.0) * np.abs(wave).max()
+        sound = np.pad(sound.astype(np.float32), (MARGIN // 2, MARGIN // 2))
+        before = len(sound) if line.event_first else 0
+        wave = np.concatenate([sound, wave] if line.event_first else [wave, sound])
     if len(wave) < SHORTEST:
-        before = int(rng.integers(0, SHORTEST - len(wave) + 1))
-        wave = np.pad(wave, (before, SHORTEST - len(wave) - before))
+        more = int(rng.integers(0, SHORTEST - len(wave) + 1))
+        before, wave = before + more, np.pad(wave, (more, SHORTEST - len(wave) - more))
+    seconds = ((edges + before) / RATE).tolist()
+    times = list(zip(grammar.words(line.text, line.lang), seconds[:-1], seconds[1:], strict=True))
+    return Recording(_record_over_noise(wave, line.split, rng), times)
+
+
+def _record_over_noise(wave: np.ndarray, split: str, rng) -> np.ndarray:
+    """int16 (N,) of float32 (N,): noise from white to a low rumble is added, and a level chosen."""
     noise = rng.standard_normal(len(wave) + 16).astype(np.float32)
-    noise = np.convolve(noise, rng.uniform(0, 0.95) ** np.arange(17), "valid")  # from white to low rumble
-    ratio = 10 ** (rng.uniform(*NOISE_DB[line.split]) / 20)
+    noise = np.convolve(noise, rng.uniform(0, 0.95) ** np.arange(17), "valid")
+    ratio = 10 ** (rng.uniform(*NOISE_DB[split]) / 20)
     wave = wave + noise * (wave.std() / noise.std() / ratio)
-    wave *= 10 ** (rng.uniform(*PEAK_DB[line.split]) / 20) / np.abs(wave).max()
+    wave *= 10 ** (rng.uniform(*PEAK_DB[split]) / 20) / np.abs(wave).max()
     return np.round(wave * 32767).astype(np.int16)
 
 
-def make(lines: list[Line], folder: Path, seed: int, data: Path) -> list[int]:
-    """Write the wav files of `lines` into `folder`; return their lengths in samples."""
+def make(lines: list[Line], folder: Path, seed: int, source: Path) -> list[tuple[int, list]]:
+    """Write the wav files of `lines` into `folder`; return length (samples) and word times of each."""
     import soundfile
 
-    lengths = []
-    for line in lines:
-        wave = render(line, seed, data)
+    made = []
+    with tempfile.TemporaryDirectory() as data:  # of this process alone: speakers come and go in it
+        link_data(source, Path(data))
+        recordings = [render(line, seed, Path(data)) for line in lines]
+    for line, recording in zip(lines, recordings, strict=True):
+        wave = recording.wave
         path = folder / f"{line.key}.wav"
         try:
             soundfile.write(path, wave, RATE, subtype="PCM_16")
@@ -137,16 +121,39 @@ def make(lines: list[Line], folder: Path, seed: int, data: Path) -> list[int]:
             raise UserError(f"cannot write {path}: {error}; is the disk full?") from None
         if written < 2 * len(wave):
             raise UserError(f"{path} was cut short; is the disk full?")
-        lengths.append(len(wave))
-    return lengths
+        made.append((len(wave), recording.times))
+    return made
 
 
-def record(line: Line, samples: int) -> dict:
-    """Manifest line of an utterance, in the published form; the wav path starts at the manifest's folder."""
-    extra = {"dataset": "speech_world", "gender": line.gender, "voice": line.voice, "lang": line.lang}
-    extra["seconds"] = round(samples / RATE, 3)
-    wav = f"wav/{line.split}/{line.key}.wav"
-    return {"key": line.key, "wav": wav, "txt": line.text, "task": "<TRANSCRIBE>", "extra": extra}
+def records(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
+    """Manifest lines of a part."""
+    found = []
+    for line, (samples, times) in zip(lines, made, strict=True):
+        train = line.split == "train"
+        keys = manifests.training_keys(line) if train else manifests.checked_keys(line)
+        step = manifests.STEP if train else 0.01
+        found += [manifests.record(line, key, i, times, samples / RATE, step) for i, key in enumerate(keys)]
+    return found
+
+
+def transcripts(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
+    """Manifest lines that give every recording's transcript once: what an untrained encoder learns first."""
+    pairs = zip(lines, made, strict=True)
+    return [manifests.record(line, "<TRANSCRIBE>", 0, times, n / RATE, 0.01) for line, (n, times) in pairs]
+
+
+def write_manifest(path: Path, lines: list[dict]) -> None:
+    """Write JSON lines; those without a key of their own are numbered."""
+    keyed = ({"key": f"{path.stem}_{i:06d}"} | line for i, line in enumerate(lines))
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in keyed))
+
+
+def write_texts(output: Path, seed: int, requests: int) -> None:
+    """The manifests without speech: questions and answers, requests and the tags they ask for."""
+    pairs = [line for lang in grammar.LANGUAGES for line in manifests.text_lines(lang, seed)]
+    write_manifest(output / "text_qa.jsonl", pairs)
+    for split, count in (("train", requests), ("valid", requests // 20), ("test", requests // 6)):
+        write_manifest(output / f"intent_{split}.jsonl", list(manifests.intent_lines(split, count, seed)))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -175,7 +182,7 @@ def is_done(output: Path, settings: dict) -> bool:
     return True
 
 
-def generate(settings: dict, output: Path, jobs: int, data: Path) -> None:
+def generate(settings: dict, output: Path, jobs: int, source: Path) -> None:
     """Make one part: wav files, then the manifest, then the settings file that marks it complete."""
     split, count, seed = settings["split"], settings["count"], settings["seed"]
     if is_done(output, settings):
@@ -188,19 +195,20 @@ def generate(settings: dict, output: Path, jobs: int, data: Path) -> None:
             print(f"{split}: removing {stale} of an unfinished run")
             shutil.rmtree(stale)
     unfinished.mkdir(parents=True)
-    start, lengths = time.perf_counter(), []
+    start, made = time.perf_counter(), []
     chunks = [lines[i : i + CHUNK] for i in range(0, count, CHUNK)]
     ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent alone answers it
     with ProcessPoolExecutor(jobs, initializer=signal.signal, initargs=ignore) as pool:
-        for part in pool.map(partial(make, folder=unfinished, seed=seed, data=data), chunks):
-            lengths += part
+        for part in pool.map(partial(make, folder=unfinished, seed=seed, source=source), chunks):
+            made += part
             if sys.stderr.isatty():
-                print(f"\r{split}: {len(lengths)}/{count} ", end="", file=sys.stderr)
+                print(f"\r{split}: {len(made)}/{count} ", end="", file=sys.stderr)
     os.replace(unfinished, final)
-    records = [json.dumps(record(*pair), ensure_ascii=False) + "\n" for pair in zip(lines, lengths)]
-    write_text(output / f"{split}.jsonl", "".join(records))
+    write_manifest(output / f"{split}.jsonl", records(lines, made))
+    if split != "test":
+        write_manifest(output / f"{split}_asr.jsonl", transcripts(lines, made))
     write_text(output / f"{split}.settings.json", json.dumps(settings) + "\n")
-    report(lines, lengths, time.perf_counter() - start)
+    report(lines, [n for n, _ in made], time.perf_counter() - start)
 
 
 def report(lines: list[Line], lengths: list[int], took: float) -> None:
@@ -214,7 +222,7 @@ def report(lines: list[Line], lengths: list[int], took: float) -> None:
     for lang in LANGUAGES:
         texts = [line.text for line in lines if line.lang == lang]
         units = {word for text in texts for word in words(text, lang)}
-        speakers = {line.voice for line in lines if line.lang == lang}
+        speakers = {line.speaker.name for line in lines if line.lang == lang}
         print(
             f"  {lang}: {len(texts)} utterances, {len(set(texts))} sentences, {len(units)} "
             f"{'words' if lang == 'en' else 'characters'}, {len(speakers)} voices"
@@ -246,18 +254,18 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(f"--{split}", type=whole, default=count, metavar="N", help=note)
     parser.add_argument("--seed", type=whole, default=1, help="default 1")
     parser.add_argument("--jobs", type=whole, default=2, help="processes (default 2)")
+    parser.add_argument("--requests", type=whole, default=12000, help="of training (default 12000)")
     options = parser.parse_args(arguments)
     try:
         check_modules()
         version, source = installation()
-        with tempfile.TemporaryDirectory() as data:
-            link_data(source, Path(data))
-            for split in SPLITS:
-                count = getattr(options, split)
-                settings = {"split": split, "count": count, "seed": options.seed, "version": VERSION}
-                settings["espeak"] = version
-                if count:
-                    generate(settings, options.output, max(1, options.jobs), Path(data))
+        for split in SPLITS:
+            count = getattr(options, split)
+            settings = {"split": split, "count": count, "seed": options.seed, "version": VERSION}
+            settings["espeak"] = version
+            if count:
+                generate(settings, options.output, max(1, options.jobs), source)
+        write_texts(options.output, options.seed, options.requests)
     except (UserError, OSError) as error:
         sys.exit(f"generate.py: {error}")
     except KeyboardInterrupt:

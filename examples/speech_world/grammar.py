@@ -196,15 +196,15 @@ def sentence(lang: str, rng) -> str:
     return re.sub(r"\{(\w+)\}", lambda slot: rng.choice(slots[slot.group(1)]), template)
 
 
-def pinyin(text: str) -> str:
+def pinyin(text: str, readings: dict[str, str] = READINGS) -> str:
     """Pinyin of Chinese `text` with tone numbers (5 = neutral), a syllable per character, spaces between."""
     from pypinyin import Style, lazy_pinyin
 
-    parts = re.split("(" + "|".join(sorted(READINGS, key=len, reverse=True)) + ")", text)
+    parts = re.split("(" + "|".join(sorted(readings, key=len, reverse=True)) + ")", text)
     syllables: list[str] = []
     for part in filter(None, parts):
-        if part in READINGS:
-            syllables += READINGS[part].split()
+        if part in readings:
+            syllables += readings[part].split()
         else:
             syllables += lazy_pinyin(part, style=Style.TONE3, neutral_tone_with_five=True)
     if len(syllables) != len(text):

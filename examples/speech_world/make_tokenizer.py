@@ -16,8 +16,11 @@ import re
 import sys
 from pathlib import Path
 
-from grammar import LANGUAGES, vocabulary
+import contents
+import grammar
+from manifests import LONGEST_TIME, STEP
 
+from mindspore_osum.data import requests
 from mindspore_osum.errors import UserError
 
 RESERVED = ("[unused9]", "[unused10]", "[unused16]", "[unused17]")  # ids 3-6; [unused10] ends an answer
@@ -31,6 +34,7 @@ LABELS = (
     ("LAUGH", "COUGH", "CRY", "SCREAMING", "SIGH", "THROAT CLEARING", "SNEEZE"),
     ("新闻科普", "恐怖故事", "童话故事", "客服", "诗歌散文", "有声书", "日常口语", "其他"),
 )
+TIMES = [f"<{i * STEP:.2f}>" for i in range(round(LONGEST_TIME / STEP) + 1)]  # of words in training
 # Words of the chat frame, the system prompts and the plain requests: they keep the prompts short in pieces.
 FRAME = ("system", "user", "assistant", "You", "First", "chat")  # of the prompts, with no space before
 PROMPT_EN = """
@@ -80,7 +84,7 @@ def pieces(spoken: set[str], prompted: set[str]) -> list[tuple[str, float, str]]
 
     `spoken` words have two forms: with a space before them, and without, as after a tag such as <asr>.
     """
-    tags = [f"<{tag}>" for tag in TAGS] + [f"<{label}>" for labels in LABELS for label in labels]
+    tags = [f"<{tag}>" for tag in TAGS] + [f"<{label}>" for labels in LABELS for label in labels] + TIMES
     table = [(text.replace(" ", SPACE), 0.0, "USER_DEFINED") for text in (*CHAT, *tags)]
     table += [(SPACE, -2.0, "NORMAL")] + [(char, -2.0, "NORMAL") for char in ASCII]
     words = spoken | prompted
@@ -138,10 +142,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="tokenizer.model to write")
     options = parser.parse_args(arguments)
     try:
-        spoken = {word for lang in LANGUAGES for word in vocabulary(lang)}
+        known = [source.vocabulary(lang) for source in (grammar, contents) for lang in grammar.LANGUAGES]
+        spoken = set().union(*known)
         for manifest in options.manifest:
             spoken |= manifest_words(manifest)
-        data = build(spoken, units(PROMPT_EN) | units(PROMPT_ZH))
+        data = build(spoken, units(PROMPT_EN) | units(PROMPT_ZH) | set(requests.vocabulary()))
         options.output.parent.mkdir(parents=True, exist_ok=True)
         temporary = options.output.with_name(options.output.name + ".tmp")
         temporary.write_bytes(data)

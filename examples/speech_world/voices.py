@@ -1,20 +1,25 @@
-"""Who speaks in the speech world: espeak-ng variants (the speaker) and accents, divided among the splits.
+"""Who speaks in the speech world: speakers drawn at random, written as espeak-ng voice variants.
 
-A variant belongs to one split only, in every accent and both languages, so test speakers are never heard in
-training. Variants with nearly the same spectrum are in one split (m4 and m5, f4 and aunty) or left out
-(caleb and klatt, which are adam; steph2; iven2 ...). Left out too: whispers, creaky voices, effects such as
-robosoft.
+Notable choices
+- A speaker is a point in a small space: vocal tract length (a factor on all formants, a little on each),
+  pitch, breath, roughness, flutter. Children have short tracts and high voices, old people slow, rough and
+  wavering ones, women shorter tracts and higher voices than men (directions: Fitch & Giedd 1999, Linville
+  2001; the numbers are ours, chosen so that the groups do not overlap).
+- A speaker belongs to one split only, in every accent and both languages, so test speakers are never heard in
+  training. A speaker depends on (split, group, number) alone.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
+from functools import lru_cache
 
 ACCENTS = {
     "en": (
         "en-us",
         "en-us-nyc",
-        "en-gb",
+        "en",  # the name of British English's file
         "en-gb-x-rp",
         "en-gb-x-gbclan",
         "en-gb-x-gbcwmd",
@@ -24,30 +29,56 @@ ACCENTS = {
     "zh": ("cmn-latn-pinyin",),
 }
 LANGUAGE_FAMILIES = ("gmw", "sit")  # folders of espeak-ng's data that hold the accents
-VARIANTS = {
-    "train": {
-        "MALE": "m1 m2 m4 m5 m7 m8 adam Alex Andy Denis Diogo ed Gene max Michael paul robert victor john "
-        "Nguyen norbert boris",
-        "FEMALE": "f1 f2 f4 aunty Andrea steph anika Alicia grandma",
-    },
-    "valid": {"MALE": "m6 edward2", "FEMALE": "f5 belinda"},
-    "test": {"MALE": "m3 Mike klatt4", "FEMALE": "f3 linda Annie"},
+GENDERS, AGES = ("MALE", "FEMALE"), ("CHILD", "ADULT", "OLD")
+SPEAKERS = {"train": 60, "valid": 5, "test": 8}  # of each gender and age
+# formant factor and pitch (Hz) of each group; old people differ from adults in the manner of voice
+TRACT = {
+    ("MALE", "CHILD"): (1.27, 1.36),
+    ("FEMALE", "CHILD"): (1.30, 1.40),
+    ("MALE", "ADULT"): (0.92, 1.02),
+    ("FEMALE", "ADULT"): (1.09, 1.19),
 }
+PITCH = {
+    ("MALE", "CHILD"): (235, 265),
+    ("FEMALE", "CHILD"): (310, 360),
+    ("MALE", "ADULT"): (75, 115),
+    ("FEMALE", "ADULT"): (165, 220),
+}
+RATE = {"CHILD": 1.0, "ADULT": 1.0, "OLD": 0.85}  # factor on the rate of speech
 
 
 @dataclass(frozen=True)
-class Voice:
-    """One speaker with one accent; `name` is what espeak-ng's -v takes."""
+class Speaker:
+    """One speaker; `name` is that of the variant file."""
 
-    accent: str
-    variant: str
+    name: str
     gender: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.accent}+{self.variant}"
+    age: str
+    variant: str  # text of the variant file
 
 
-def voices(split: str, lang: str, gender: str) -> list[Voice]:
-    """Voices of one split, language and gender, in a fixed order."""
-    return [Voice(a, v, gender) for a in ACCENTS[lang] for v in VARIANTS[split][gender].split()]
+def speaker(split: str, gender: str, age: str, number: int) -> Speaker:
+    """The speaker of that number in a group; always the same one."""
+    rng = random.Random(f"{split}/{gender}/{age}/{number}")
+    group = (gender, "ADULT" if age == "OLD" else age)
+    factor, pitch = rng.uniform(*TRACT[group]), rng.uniform(*PITCH[group])
+    old = age == "OLD"
+    lines = [f"pitch {pitch:.0f} {pitch * rng.uniform(1.25, 1.5):.0f}"]
+    for formant in range(9):
+        frequency = 100 * factor * rng.uniform(0.97, 1.03) if formant else 100
+        height, width = rng.uniform(85, 115), rng.uniform(85, 115)
+        lines.append(f"formant {formant} {frequency:.0f} {height:.0f} {width:.0f}")
+    lines.append(f"flutter {rng.randint(16, 24) if old else rng.randint(0, 4)}")
+    lines.append(f"roughness {rng.randint(5, 7) if old else rng.randint(0, 2)}")
+    lines.append(f"voicing {rng.randint(60, 80) if old else rng.randint(90, 110)}")
+    breath = rng.randint(4, 8) if old else rng.randint(0, 2)
+    lines.append("breath " + " ".join([str(breath)] * 8))
+    name = f"{split}{gender[0]}{age[0]}{number}".lower()
+    header = ["language variant", f"name {name}", f"gender {gender.lower()}"]
+    return Speaker(name, gender, age, "\n".join(header + lines) + "\n")
+
+
+@lru_cache
+def speakers(split: str, gender: str, age: str) -> list[Speaker]:
+    """All speakers of a group, in a fixed order."""
+    return [speaker(split, gender, age, number) for number in range(SPEAKERS[split])]

@@ -16,7 +16,7 @@ from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
 from mindspore_osum.speech.features import log_mel, num_frames
-from mindspore_osum.text.sequence import IGNORE, HybridSequence, stack_sequences
+from mindspore_osum.text.sequence import HybridSequence, stack_sequences
 
 COLUMNS = (
     "mel_BTF",
@@ -26,6 +26,7 @@ COLUMNS = (
     "labels_BL",
     "positions_BL",
     "segments_BL",
+    "spans_BL",
     "ctc_labels_BS",
     "ctc_len_B",
     "targets_B",
@@ -60,6 +61,11 @@ class Shape:
         return self.speech + 2 + self.text_tokens
 
 
+def recording_of(utt: Utterance) -> tuple[str | None, float | None, float | None]:
+    """What features depend on: file, start and end."""
+    return utt.wav, utt.start, utt.end
+
+
 def frames_of(utt: Utterance, pad_to_seconds: float = 0.0) -> int:
     """Mel frames of an utterance by its recording's header (some MP3: an estimate); 0 for text-only ones."""
     if utt.wav is None:
@@ -72,14 +78,15 @@ def frames_of(utt: Utterance, pad_to_seconds: float = 0.0) -> int:
     return num_frames(max(last - first, round(pad_to_seconds * SAMPLE_RATE)))
 
 
-def features(utt: Utterance, n_mels: int, pad_to_seconds: float = 0.0) -> np.ndarray:
-    """Log-mel (T, F) float32 of the utterance's recording."""
+def features(utt: Utterance, n_mels: int, pad_to_seconds: float = 0.0, change=None) -> np.ndarray:
+    """Log-mel (T, F) float32 of the utterance's recording; `change` is what happens to its samples first."""
     try:
         wave_N = load_audio(utt.wav)
     except UserError as error:
         raise UserError(f"{utt.where}: {error}") from None
     first, last = _cut(utt, len(wave_N))
-    return log_mel(wave_N[first:last], n_mels, pad_to_seconds=pad_to_seconds)
+    wave_N = wave_N[first:last]
+    return log_mel(change(wave_N) if change else wave_N, n_mels, pad_to_seconds=pad_to_seconds)
 
 
 def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
@@ -122,7 +129,7 @@ def stack_batch(
         ctc_labels_BS[b, : len(ids)] = ids
         ctc_len_B[b] = len(ids)
     arrays = stack_rows(sequences, shape)
-    text = [arrays[name] for name in COLUMNS[2:7]]
+    text = [arrays[name] for name in COLUMNS[2:8]]
     return (mel_BTF, mel_len_B, *text, ctc_labels_BS, ctc_len_B, np.full(shape.size, targets, np.float32))
 
 
@@ -134,8 +141,3 @@ def stack_rows(sequences: list[HybridSequence], shape: Shape) -> dict[str, np.nd
         rows = arrays["speech_row_BL"][b]
         rows[rows >= 2] += (b - slot) * shape.speech
     return arrays
-
-
-def label_count(sequence: HybridSequence) -> int:
-    """Labels of a sequence that count in the loss."""
-    return int(np.count_nonzero(sequence.labels_L[1:] != IGNORE))

@@ -6,109 +6,35 @@ Notable choices
 - A step is a group of size x accumulation x ranks utterances of one length bucket; ranks and micro-batches
   take their parts of it. Its label total is known beforehand, so that the parts add up to the token mean of
   the whole group.
-- Utterances that do not fit are found from headers and token counts before training, counted and listed.
-- Features may be kept in memory as float16 (a corpus of 6 h takes about 340 MB).
+- Features may be kept in memory as float16 (a corpus of 6 h takes about 340 MB), once for each recording:
+  several lines of a manifest may ask different things of it.
+- A recording that cannot be decoded (its header was read in the scan) is counted with the other errors of the
+  data, told, and its row stays empty. That follows from the file alone, so a resumed run has the same rows; the
+  label total of the step still counts it.
 """
 
-from collections import Counter
-from functools import lru_cache
+import logging
+from functools import lru_cache, partial
 
 import numpy as np
 
-from mindspore_osum.data.augment import Augment, spec_augment
+from mindspore_osum.data.augment import Augment
 from mindspore_osum.data.batching import (
     COLUMNS,
     EMPTY,
     Shape,
     features,
-    frames_of,
-    label_count,
+    recording_of,
     speech_tokens,
     stack_batch,
 )
-from mindspore_osum.data.manifest import Utterance, read_manifest
-from mindspore_osum.data.texts import Texts
+from mindspore_osum.data.checks import UNUSABLE
+from mindspore_osum.data.corpus import Corpus
+from mindspore_osum.data.manifest import Skipped
 from mindspore_osum.errors import UserError
 
 NOBODY = -1  # number of an empty row
-MIN_FRAMES = 20  # shorter recordings are noise (published filter)
-
-
-class Corpus:
-    """Weighted manifests, scanned: what fits the largest shape, its bucket and its label count.
-
-    Parameters
-    ----------
-    sources : (name, path, weight) of each manifest.
-    ctc : what the CTC loss reads, "encoder" or "adapter"; "" without one.
-
-    Attributes
-    ----------
-    utterances, frames, buckets, labels : parallel lists over what can be used.
-    parts : (first, last, weight) of each manifest in them.
-    report : lines about what was left out.
-    """
-
-    def __init__(
-        self, sources, texts: Texts, shapes: list[Shape], encoder, ctc: str = "", strict: bool = False
-    ):
-        self.texts, self.shapes, self.encoder, self.ctc = texts, shapes, encoder, ctc
-        self.utterances: list[Utterance] = []
-        self.frames, self.buckets, self.labels = [], [], []
-        self.parts, self.report = [], []
-        for name, path, weight in sources:
-            first = len(self.utterances)
-            utterances, problems = read_manifest(path, strict)
-            left_out = [("malformed", p) for p in problems]
-            for utt in utterances:
-                reason = self._add(utt)
-                if reason:
-                    left_out.append((reason, f"{utt.where}: {utt.key}"))
-            self.parts.append((first, len(self.utterances), weight))
-            self._tell(name, first, left_out)
-        if not self.utterances:
-            raise UserError("; ".join(self.report) + ": nothing is left to train on")
-
-    def _add(self, utt: Utterance) -> str | None:
-        """Take the utterance, or say why not."""
-        frames = frames_of(utt, self.encoder.pad_to_seconds)
-        if utt.wav is not None and frames < MIN_FRAMES:
-            return f"shorter than {MIN_FRAMES / 100} s"
-        if frames > self.shapes[-1].frames:
-            return f"longer than {self.shapes[-1].frames / 100} s"
-        n_speech = speech_tokens(frames) if utt.wav else None
-        sequences = [self.texts.sequence(utt, request, n_speech) for request in self.texts.requests(utt)]
-        beside = max(map(len, sequences)) - (n_speech + 2 if n_speech else 0)
-        if beside > self.shapes[-1].text_tokens:
-            return f"more than {self.shapes[-1].text_tokens} text tokens"
-        self.utterances.append(utt)
-        self.frames.append(frames)
-        self.buckets.append(next(i for i, shape in enumerate(self.shapes) if frames <= shape.frames))
-        self.labels.append(label_count(sequences[0]))
-        return None
-
-    def _tell(self, name: str, first: int, left_out: list) -> None:
-        used = len(self.utterances) - first
-        hours = sum(self.frames[first:]) / 360000
-        line = f"{name}: {used} utterances, {hours:.2f} h"
-        for reason, count in Counter(reason for reason, _ in left_out).items():
-            example = next(text for r, text in left_out if r == reason)
-            line += f"; {count} left out, {reason} (first: {example})"
-        self.report.append(line)
-
-    def ctc_frames(self, frames: int) -> int:
-        """Steps the CTC loss has for an utterance of so many mel frames."""
-        return speech_tokens(frames) if self.ctc == "adapter" else (frames + 1) // 2
-
-    def weighted(self, rng) -> np.ndarray:
-        """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share."""
-        chosen = []
-        for first, last, weight in self.parts:
-            numbers = np.arange(first, last)
-            chosen += [numbers] * int(weight)
-            share = round((weight - int(weight)) * len(numbers))
-            chosen.append(rng.permutation(numbers)[:share])
-        return np.concatenate(chosen)
+_log = logging.getLogger(__name__)
 
 
 class Loader:
@@ -139,7 +65,8 @@ class Loader:
         self.group = corpus.shapes[0].size * accumulation * ranks
         self.plan = lru_cache(maxsize=2)(self._plan)  # two: the dataset's thread may be an epoch ahead
         self.steps_per_epoch = len(self.plan(0))
-        self.cache: dict[int, np.ndarray] | None = {} if cache else None
+        self.cache: dict[tuple, np.ndarray] | None = {} if cache else None  # by recording
+        self.broken: set[int] = set()  # numbers of utterances whose recording cannot be decoded
 
     def _plan(self, epoch: int) -> list[tuple[int, np.ndarray]]:
         """(bucket, utterance numbers of the group) of every step of an epoch.
@@ -200,30 +127,44 @@ class Loader:
         request = requests[rng.integers(len(requests))]
         mel_TF = None
         if utt.wav is not None:
-            mel_TF = self.mel(number)
+            try:
+                mel_TF = self.mel(number, rng)
+            except UserError as error:
+                self._leave_out(number, error)
+                return None, EMPTY, []
             if self.augment:
-                a = self.augment
-                spec_augment(mel_TF, rng, a.time_masks, a.time_max, a.freq_masks, a.freq_max)
+                self.augment.change_mel(mel_TF, rng)
         n_speech = speech_tokens(len(mel_TF)) if mel_TF is not None else None
         ids = corpus.texts.ctc_ids(utt) if corpus.ctc else []
         if ids and needed_frames(ids) > corpus.ctc_frames(len(mel_TF)):
             ids = []  # spoken too fast to be aligned: no path exists, the loss would be infinite
         return mel_TF, corpus.texts.sequence(utt, request, n_speech), ids
 
-    def mel(self, number: int) -> np.ndarray:
-        """A fresh (T, F) float32 array of an utterance's features."""
-        if self.cache is not None and number in self.cache:
-            return self.cache[number].astype(np.float32)
+    def _leave_out(self, number: int, error: UserError) -> None:
+        """Count and tell an utterance that cannot be used, once; UserError if that was one too many."""
+        if number not in self.broken:
+            self.corpus.errors.take(Skipped(UNUSABLE, str(error)))
+            self.broken.add(number)
+            _log.warning("left out: %s", error)
+
+    def mel(self, number: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """A fresh (T, F) float32 array of an utterance's features; `rng` for changes of the waveform."""
         encoder, utt = self.corpus.encoder, self.corpus.utterances[number]
-        mel_TF = features(utt, encoder.n_mels, encoder.pad_to_seconds)
+        change = None
+        if self.augment and self.augment.wave.active:
+            change = partial(self.augment.change_wave, rng=rng, task=utt.task)
+        recording = recording_of(utt)
+        if self.cache is not None and recording in self.cache:
+            return self.cache[recording].astype(np.float32)
+        mel_TF = features(utt, encoder.n_mels, encoder.pad_to_seconds, change)
         room = self.corpus.shapes[self.corpus.buckets[number]].frames
         if len(mel_TF) > room:
             raise UserError(f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header said {room}: "
                             "the file changed or its header is wrong, export it again")
         if self.cache is not None:
             # the rounded features are used the first time too: a resumed run must see the same numbers
-            self.cache[number] = mel_TF.astype(np.float16)
-            return self.cache[number].astype(np.float32)
+            self.cache[recording] = mel_TF.astype(np.float16)
+            return self.cache[recording].astype(np.float32)
         return mel_TF
 
 

@@ -1,43 +1,55 @@
-"""Published manifests: one JSON object a line, {"key", "wav", "txt", "task", "extra"}.
+"""Utterances, and the published manifest line {"key", "wav", "txt", "task", "extra"}.
 
 Notable choices
 - `wav` is relative to the manifest's folder; null or absent for text-only tasks.
 - A malformed line is counted and listed with file:line, or refused when `strict`; nothing is dropped in
   silence.
 - Other keys of published lists (lang, speaker, ...) are allowed and not used; `start` and `end` cut the
-  recording.
+  recording. Of `extra`, lists of speech tokens are not kept: they are for speech output, and large.
 """
 
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.speech.audio import FilePart
 
 TEXT_TASKS = ("<TEXT2TEXT>", "<INTENT_CLASSIFICATION>")  # published task keys whose examples hold no speech
+MALFORMED = "malformed"
+_UNUSED_EXTRA = ("speech_token", "speech_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One line of a manifest."""
+    """One example: a line of a manifest, or a sample of a shard."""
 
     key: str
-    wav: str | None  # path of the recording; None for text-only tasks
+    wav: str | FilePart | None  # the recording; None for text-only tasks
     txt: str  # transcript and labels, without the tags in front (OSUM Table 1)
     task: str  # published task key, for example "<TRANSCRIBE> <AGE>"
     extra: dict = field(default_factory=dict)  # published: age, gender, question, intent, ...
     start: float | None = None  # seconds; the part of the recording that is meant
     end: float | None = None
-    where: str = ""  # file:line, for errors
+    where: str = ""  # file:line (file:key in a shard), for errors
+
+
+class Skipped(NamedTuple):
+    """Something a source holds and no utterance was made of."""
+
+    reason: str  # counted by it
+    text: str  # "file:line: what is wrong"
+    error: bool = True  # whether something is wrong with the data; False: it is left out by rule
 
 
 def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[Utterance], list[str]]:
-    """Read a manifest.
+    """Read any source (`data.sources.open_source`) into memory.
 
     Parameters
     ----------
-    path : a .jsonl file; recordings are looked up relative to its folder.
+    path : a .jsonl manifest, a shard or a list of shards; recordings are looked up relative to its folder.
     strict : refuse the first malformed line instead of listing it.
 
     Returns
@@ -48,27 +60,16 @@ def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[U
     ------
     UserError : the file cannot be read, holds no usable line, or (strict) a line is malformed.
     """
-    utterances, problems, keys = [], [], set()
-    try:
-        with open(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                where = f"{path}:{number}"
-                if not raw.strip():
-                    continue
-                try:
-                    utterance = parse_line(raw, Path(path).parent, where)
-                    if utterance.key in keys:
-                        raise UserError(
-                            f"{where}: key {utterance.key!r} is there twice; keys name an utterance"
-                        )
-                    keys.add(utterance.key)
-                    utterances.append(utterance)
-                except UserError as error:
-                    if strict:
-                        raise
-                    problems.append(str(error))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the manifest ({error.strerror})") from None
+    from mindspore_osum.data.sources import open_source  # its readers are built on this module
+
+    utterances, problems = [], []
+    for item in open_source(path):
+        if isinstance(item, Utterance):
+            utterances.append(item)
+        elif strict and item.error:
+            raise UserError(item.text)
+        else:
+            problems.append(item.text)
     if not utterances:
         raise UserError(
             f"{path}: no usable line" + (f"; the first problem: {problems[0]}" if problems else "")
@@ -77,38 +78,57 @@ def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[U
 
 
 def parse_line(raw: bytes, folder: Path, where: str) -> Utterance:
-    """One line -> Utterance; UserError that starts with `where` for anything unexpected in it."""
+    """One published line -> Utterance; UserError that starts with `where` for anything unexpected in it."""
+    return parse_object(json_object(raw, where), folder, where)
+
+
+def json_object(raw: bytes, where: str) -> dict:
+    """The JSON object of a line."""
     try:
         values = json.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also a number too long
         raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
     if not isinstance(values, dict):
         raise UserError(
             f"{where}: expected an object with key, wav, txt, task; found {type(values).__name__}"
         )
+    return values
+
+
+def parse_object(values: dict, folder: Path, where: str) -> Utterance:
+    """An object with the published keys -> Utterance; `wav` may be a FilePart already."""
     for name in ("key", "txt", "task"):
         if not isinstance(values.get(name), str) or not values[name].strip():
             raise UserError(f"{where}: {name!r} must be a text that is not empty, found {values.get(name)!r}")
-    wav, extra = values.get("wav"), values.get("extra")
-    if wav is not None and (not isinstance(wav, str) or not wav):
+    wav = values.get("wav")
+    if wav is not None and (not isinstance(wav, str | FilePart) or not wav):
         raise UserError(f"{where}: 'wav' must be a path or null, found {wav!r}")
     if wav is None and values["task"] not in TEXT_TASKS:
         raise UserError(f"{where}: task {values['task']} needs a recording, but there is no 'wav'")
-    if extra is not None and not isinstance(extra, dict):
-        raise UserError(f"{where}: 'extra' must be an object, found {type(extra).__name__}")
     start, end = (_seconds(values, name, where) for name in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise UserError(f"{where}: 'end' {end} is not after 'start' {start or 0.0}")
     return Utterance(
         values["key"],
-        str(folder / wav) if wav else None,
+        str(folder / wav) if isinstance(wav, str) else wav,
         values["txt"],
         values["task"],
-        extra or {},
+        _extra(values.get("extra"), where),
         start,
         end,
         where,
     )
+
+
+def _extra(value, where: str) -> dict:
+    """`extra` without what is never used; published lists also have it as JSON in a text."""
+    if isinstance(value, str):
+        value = json_object(value.encode("utf-8", "replace"), f"{where}: 'extra'") if value.strip() else None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: 'extra' must be an object, found {type(value).__name__}")
+    return {name: item for name, item in value.items() if name not in _UNUSED_EXTRA}
 
 
 def _seconds(values: dict, name: str, where: str) -> float | None:

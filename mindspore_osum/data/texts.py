@@ -1,55 +1,125 @@
 """What an utterance says to the model: request, label, CTC target, hybrid sequence.
 
 Notable choices
-- Labels and requests follow the published data pipeline: the task's tags in front of the text; the request is
-  the tag string or one of the published sentences; `extra.question` and `extra.intent` replace it.
+- Labels follow the published data pipeline: the task's tags in front of the text.
+- A request is the task's tag string or a sentence: one of the Intent-Instruction Set, drawn once for each
+  task key from the job's seed, or a published one. `extra.question` and `extra.intent` replace it.
+- Each kind of request has the same share, so that many sentences do not swamp one tag string.
+- Spoken chat is trained without a request (published) and with one, so that it can also be asked for.
+- The intent span of a label is its tags; of intent classification all of it (OSUM-Pangu section 3.3).
 """
 
 import re
+from bisect import bisect_right
+from dataclasses import dataclass
 
 from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.requests import generate
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, TASKS, tags_of, task_key, task_of_tags, write_tags
 from mindspore_osum.text.normalize import normalize_label
 from mindspore_osum.text.prompts import intent_instructions, intent_request, task_requests
 from mindspore_osum.text.sequence import HybridSequence, build_sequence
 
-TEXT2TEXT = "<TEXT2TEXT>"
+TEXT2TEXT, CHAT = "<TEXT2TEXT>", TASKS["sttc"].key
+POOL = 400  # sentences drawn for a task key, half of them Chinese: 8,800 for the 22 published keys
 _ANGLES = re.compile(r"<[^<>]*>")
 
 
-class Texts:
-    """What an utterance says to the model: request, label, CTC target."""
+@dataclass
+class Pool:
+    """Sentences that ask for one task key, the shortest first."""
 
-    def __init__(self, tokenizer, prompts, kind: str = "both"):
+    sentences: list[str]
+    tokens: list[int]  # of each
+    fewest: int  # of them that had room beside an answer so far
+    most: int = 0
+
+
+class Texts:
+    """What an utterance says to the model: request, label, CTC target.
+
+    Parameters
+    ----------
+    tokenizer, prompts : the model's.
+    kind : the user's words: "tag" (<asr>), "natural" (sentences), or "both".
+    room : tokens of a sequence beside speech and its two marks; sentences that need more are not drawn.
+    seed : of the sentences.
+    split : "train", or "valid" for sentences that training does not show.
+    """
+
+    def __init__(
+        self, tokenizer, prompts, kind: str = "both", room: int = 10**9, seed: int = 0, split: str = "train"
+    ):
         self.tokenizer, self.prompts, self.kind = tokenizer, prompts, kind
+        self.room, self.seed, self.split = room, seed, split
+        around = (prompts.left["text"], prompts.assistant)
+        self.around = sum(len(tokenizer.encode(text, bos=True)) for text in around) + 1  # 1: the end
+        self.pools: dict[str, Pool] = {}
 
     def label(self, utt: Utterance) -> str:
         """The full answer: tags of the task, then the text, normalised as published."""
         if key_of(utt) == TEXT2TEXT:
             return utt.txt
-        key = key_of(utt)
-        return normalize_label(write_tags(tags_of(key)) + utt.txt, key)
+        return normalize_label(intent_of(utt) + utt.txt, key_of(utt))
 
     def requests(self, utt: Utterance) -> list[str | None]:
-        """The requests this utterance may be trained with; [None] for spoken chat, which has none."""
-        kind = output_type(utt)
-        if kind == "s2t_chat":
-            return [None]
+        """The requests this utterance is trained with, to pick from; None is no request (spoken chat)."""
+        kinds = self._kinds(utt)
+        most = max(map(len, kinds))
+        return [request for kind in kinds for request in kind * (most // len(kind))]
+
+    def longest(self, utt: Utterance, n_speech: int | None) -> HybridSequence:
+        """The longest sequence with one of `requests`."""
+        last = (kind[-1] for kind in self._kinds(utt))
+        return max((self.sequence(utt, request, n_speech) for request in last), key=len)
+
+    def _kinds(self, utt: Utterance) -> list[list]:
+        """Requests by kind, of which each is as likely as the others; the longest of a kind is its last."""
+        key = key_of(utt)
         question, intent = utt.extra.get("question"), utt.extra.get("intent")
-        if isinstance(question, str) and question:
-            return [question]
-        if kind == "intent_classification":
+        if isinstance(question, str) and question and key != CHAT:
+            return [[question]]
+        if key == INTENT_KEY:
             if not isinstance(intent, str) or not intent:
                 raise UserError(f"{utt.where}: task {INTENT_KEY} needs the user's words in extra.intent")
-            return [intent_request(intent, i) for i in intent_instructions()]
-        if kind == "text2text":
+            return [[intent_request(intent, i)] for i in intent_instructions()]
+        if key == TEXT2TEXT:
             raise UserError(f"{utt.where}: task {TEXT2TEXT} needs the user's words in extra.question")
-        tags = tags_of(key_of(utt))
-        abbr = task_of_tags(tags)
-        natural = list(task_requests(abbr)) if abbr in TASKS else []
-        wanted = {"tag": [], "natural": natural, "both": natural}[self.kind]
-        return wanted + ([write_tags(tags)] if self.kind != "natural" or not natural else [])
+        tag, natural = [write_tags(tags_of(key))], self._natural(utt) if self.kind != "tag" else []
+        kinds = {"tag": [tag], "natural": [natural], "both": [natural, tag]}[self.kind]
+        return [kind for kind in [*kinds, [None] * (key == CHAT)] if kind]
+
+    def _natural(self, utt: Utterance) -> list[str]:
+        """The sentences that have room beside the utterance's answer; the shortest if it must be one."""
+        key = key_of(utt)
+        if key not in self.pools:
+            self.pools[key] = self._draw(key)
+        pool = self.pools[key]
+        left = self.room - self.around - len(self.tokenizer.encode(self.label(utt)))
+        fit = bisect_right(pool.tokens, left)
+        pool.fewest, pool.most = min(pool.fewest, fit), max(pool.most, fit)
+        return pool.sentences[: max(fit, 1) if self.kind == "natural" else fit]
+
+    def _draw(self, key: str) -> Pool:
+        abbr = task_of_tags(tags_of(key))
+        published = task_requests(abbr) if abbr and self.split == "train" else ()
+        sentences = [*published, *(r.text for r in generate(self.split, POOL, self.seed, [key]))]
+        tokens = {text: len(self.tokenizer.encode(text)) for text in sentences}
+        sentences = sorted(tokens, key=tokens.get)
+        return Pool(sentences, [tokens[text] for text in sentences], len(sentences))
+
+    def report(self) -> list[str]:
+        """A line about the sentences that were drawn, once a corpus has asked for them."""
+        pools = self.pools.values()
+        if not pools:
+            return []
+        line = f"requests: {sum(p.most for p in pools)} sentences for {len(pools)} task keys"
+        if none := sum(len(p.sentences) - p.most for p in pools):
+            line += f"; {none} left out, no room in {self.room} text tokens"
+        if some := sum(p.most - p.fewest for p in pools):
+            line += f"; {some} only used beside short answers"
+        return [line]
 
     def ctc_ids(self, utt: Utterance) -> list[int]:
         """Token ids of the transcript, without tags, labels and end; [] where the text is no transcript."""
@@ -60,13 +130,15 @@ class Texts:
 
     def sequence(self, utt: Utterance, request: str | None, n_speech: int | None) -> HybridSequence:
         """The hybrid sequence with label."""
+        label = self.label(utt)
         return build_sequence(
             self.tokenizer,
             self.prompts,
-            output_type(utt),
+            output_type(utt, request),
             request=request,
             n_speech=n_speech,
-            label=self.label(utt),
+            label=label,
+            intent=label if key_of(utt) == INTENT_KEY else intent_of(utt),
         )
 
 
@@ -78,7 +150,14 @@ def key_of(utt: Utterance) -> str:
         raise UserError(f"{utt.where}: {error}") from None
 
 
-def output_type(utt: Utterance) -> str:
-    """The sequence form of a task (published rule: only these three differ from "text")."""
-    forms = {TEXT2TEXT: "text2text", INTENT_KEY: "intent_classification", TASKS["sttc"].key: "s2t_chat"}
-    return forms.get(key_of(utt), "text")
+def intent_of(utt: Utterance) -> str:
+    """The tags an answer starts with; "" for the tasks without speech."""
+    key = key_of(utt)
+    return "" if key == TEXT2TEXT else write_tags(tags_of(key))
+
+
+def output_type(utt: Utterance, request: str | None) -> str:
+    """The sequence form: chat without a request and the tasks without speech have their own."""
+    key = key_of(utt)
+    forms = {TEXT2TEXT: "text2text", INTENT_KEY: "intent_classification"}
+    return forms.get(key, "s2t_chat" if key == CHAT and request is None else "text")

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.folder import BUNDLED
 
-BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "tiny"
 # MindSpore and CANN log to standard output and error by default; these are read when they are imported
 QUIET = {"GLOG_v": "3", "ASCEND_GLOBAL_LOG_LEVEL": "3", "ASCEND_SLOG_PRINT_TO_STDOUT": "0"}
 
@@ -36,13 +36,7 @@ def add_arguments(parser) -> None:
         "--task", help="asr (default), srwt, ved, ser, ssr, sgc, sap, sttc, or a published key"
     )
     asked.add_argument("--instruction", metavar="WORDS", help="the request in your own words")
-    parser.add_argument(
-        "--model", default=str(BUNDLED), metavar="DIR", help="model folder (default: the bundled one)"
-    )
-    parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="recordings at a time (default 8)"
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         "--output", metavar="FILE", help="write the JSON lines there instead of standard output"
     )
@@ -65,6 +59,17 @@ def add_arguments(parser) -> None:
         )
 
 
+def add_model_arguments(parser) -> None:
+    """The arguments of every verb that lets a model answer."""
+    parser.add_argument(
+        "--model", default=str(BUNDLED), metavar="DIR", help="model folder (default: the bundled one)"
+    )
+    parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="recordings at a time (default 8)"
+    )
+
+
 def run(args) -> int:
     """Answer; 0, or 1 if a recording failed (or a `UserError` for what concerns all of them)."""
     for name, value in QUIET.items():
@@ -76,7 +81,7 @@ def run(args) -> int:
     sampling = Sampling(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Sampling)})
     request = make_request(args.task, args.instruction)  # refused before the model is loaded
     sources, problems = _sources(args)
-    with _clean_stdout() as stdout, _json_lines(args, stdout) as write:
+    with clean_stdout() as stdout, _json_lines(args, stdout) as write:
         shown = []
         for source, result in _results(args, sources, sampling):
             write(json.dumps(_line(source, result), ensure_ascii=False))
@@ -141,13 +146,13 @@ def _line(source, result) -> dict:
 
 
 @contextlib.contextmanager
-def _clean_stdout():
+def clean_stdout():
     """Yields a stream to the real standard output; whatever else is written there goes to standard error."""
     sys.stdout.flush()
     real = os.dup(1)
     os.dup2(2, 1)
     try:
-        with _text(os.dup(real)) as stream:
+        with text_stream(os.dup(real)) as stream:
             yield stream
     finally:
         sys.stdout.flush()
@@ -155,7 +160,7 @@ def _clean_stdout():
         os.close(real)
 
 
-def _text(handle: int):
+def text_stream(handle: int):
     """A UTF-8 stream; what is no Unicode in a file's name becomes a JSON escape."""
     return open(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
@@ -173,7 +178,7 @@ def _json_lines(args, stdout):
         handle, temp = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     except OSError as error:
         raise UserError(f"{target}: cannot write there ({error.strerror})") from None
-    file = _text(handle)
+    file = text_stream(handle)
     try:
         yield lambda line: print(line, file=file)
         finish(file)

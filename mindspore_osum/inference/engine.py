@@ -2,11 +2,12 @@
 
     engine = Engine("mindspore_osum/assets/tiny")
     result = engine.answer(["a.wav"], task="asr")[0]
+    results = engine.answer(["a.wav", "b.wav"], requests=[make_request("sgc"), make_request(instruction="?")])
 
 Notable choices
 - A recording that cannot be answered gives a `Result` with a one-line `error`; the others are answered.
-- Recordings are taken a window at a time, sorted by length inside it for even batches, and come back in input
-  order.
+- Recordings are taken a window at a time, sorted by shape inside it for even batches, and come back in input
+  order. A batch may hold any mixture of requests: they are part of the sequences.
 - An answer depends on nothing but its own recording, the request and the settings.
 
 Legend: T mel frames.
@@ -15,22 +16,24 @@ Legend: T mel frames.
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 from mindspore_osum.data.batching import features, frames_of, speech_tokens
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import TOKENIZER, load_folder
+from mindspore_osum.folder import TOKENIZER, find_model, load_folder
+from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
 from mindspore_osum.inference.generate import Generator, Prompt
-from mindspore_osum.inference.request import Request, Result, make_request
+from mindspore_osum.inference.label_scores import LabelScorer
+from mindspore_osum.inference.request import Request, Result, make_request, read_answer
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.models.whisper import MAX_FRAMES
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import HOP, log_mel, num_frames
-from mindspore_osum.tasks import parse_answer
-from mindspore_osum.text.prompts import load_prompt_set
+from mindspore_osum.text.prompts import OUTPUT_TYPES, load_prompt_set
 from mindspore_osum.text.sequence import build_sequence
 from mindspore_osum.text.tokenizer import Tokenizer
 
@@ -44,8 +47,10 @@ PUBLISHED_INFERENCE = "osum_pangu_published_inference"
 class _Job:
     """A recording on its way."""
 
+    number: int
     result: Result
     where: str  # for errors: the recording, or its manifest's file:line
+    request: Request
     prompt: Prompt | None = None
     spent: float = 0.0  # seconds of reading and features
 
@@ -59,7 +64,7 @@ class Engine:
 
     Parameters
     ----------
-    folder : model folder (config.json, weights, tokenizer.model).
+    folder : model folder (config.json, weights, tokenizer.model), or "tiny" for the bundled one.
     device : "CPU", which computes in float32, or "Ascend", in the type of config.json.
 
     Raises
@@ -69,6 +74,7 @@ class Engine:
 
     def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
         _use_device(device)
+        folder = find_model(folder)
         model = load_folder(folder, "float32" if device == "CPU" else None)
         self.cfg = model.cfg
         self.tokenizer = Tokenizer(Path(folder) / TOKENIZER)
@@ -79,10 +85,12 @@ class Engine:
             )
         self.prompts = load_prompt_set(self.cfg.prompts)
         self.generator = Generator(model)
+        self.labels = LabelScorer(model, self.tokenizer)
 
     def answer(
         self, sources: Iterable, *, task: str | None = None, instruction: str | None = None,
-        sampling: Sampling | None = None, batch_size: int = 8,
+        requests: Iterable[Request] | None = None, sampling: Sampling | None = None, batch_size: int = 8,
+        probabilities: bool = False,
     ) -> list[Result]:  # fmt: skip
         """The results for all recordings, in their order.
 
@@ -91,8 +99,10 @@ class Engine:
         sources : what `load_audio` takes (paths, bytes, (array, rate)), or manifest lines (`Utterance`).
         task : abbreviation ("asr") or published key; its tags are the request. Default "asr".
         instruction : the request in free words, instead of a task.
+        requests : instead of both, a request for each source (see `make_request`).
         sampling : settings of generation; by default greedy.
-        batch_size : recordings computed together.
+        batch_size : recordings computed together, whatever is asked of each.
+        probabilities : also the probability of each label of the sets answered from; see `label_scores`.
 
         Raises
         ------
@@ -100,36 +110,87 @@ class Engine:
         """
         return list(
             self.answer_each(
-                sources, task=task, instruction=instruction, sampling=sampling, batch_size=batch_size
+                sources, task=task, instruction=instruction, requests=requests, sampling=sampling,
+                batch_size=batch_size, probabilities=probabilities,
             )
-        )
+        )  # fmt: skip
 
     def answer_each(
         self, sources: Iterable, *, task: str | None = None, instruction: str | None = None,
-        sampling: Sampling | None = None, batch_size: int = 8,
+        requests: Iterable[Request] | None = None, sampling: Sampling | None = None, batch_size: int = 8,
+        probabilities: bool = False,
     ) -> Iterator[Result]:  # fmt: skip
         """As `answer`, one result after the other: for more recordings than fit in memory."""
-        request = make_request(task, instruction)
+        if requests is None:
+            requests = repeat(make_request(task, instruction))
+        elif task is not None or instruction is not None:
+            raise UserError("requests for each recording exclude a task or an instruction for all")
+        waiting, turn = {}, 0
+        for batch in self.answer_batches(_pairs(sources, requests), sampling, batch_size, probabilities):
+            waiting |= batch
+            while turn in waiting:
+                yield waiting.pop(turn)
+                turn += 1
+
+    def answer_batches(
+        self, questions: Iterable[tuple[object, Request]], sampling: Sampling | None = None,
+        batch_size: int = 8, probabilities: bool = False,
+    ) -> Iterator[dict[int, Result]]:  # fmt: skip
+        """Answer (source, request) pairs in the order that suits the model.
+
+        Yields
+        ------
+        Number of the pair -> result, batch by batch; first, for each window, what cannot be answered.
+        """
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: must be 1 or more")
-        sampling = sampling or Sampling()
-        sources = iter(sources)
-        while window := [self._prepare(s, request) for s in islice(sources, WINDOW * batch_size)]:
-            jobs = sorted((j for j in window if j.prompt), key=lambda j: len(j.prompt.mel_TF))
+        sampling, numbered, rows = sampling or Sampling(), enumerate(questions), 1
+        while window := [self._prepare(n, *q) for n, q in islice(numbered, WINDOW * batch_size)]:
+            yield {job.number: job.result for job in window if not job.prompt}
+            jobs = sorted((job for job in window if job.prompt), key=_shape)
             for start in range(0, len(jobs), batch_size):
-                self._run(jobs[start : start + batch_size], request, sampling)
-            for job in window:
-                job.prompt = None  # features are large, results small
-                yield job.result
+                batch = jobs[start : start + batch_size]
+                rows = max(rows, len(batch))  # a smaller rest takes the graphs that are there
+                self._run(batch, sampling, rows, probabilities)
+                for job in batch:
+                    job.prompt = None  # features are large, results small
+                yield {job.number: job.result for job in batch}
 
-    def _prepare(self, source, request: Request) -> _Job:
+    def stream(self, source, request: Request, sampling: Sampling | None = None) -> Iterator[str]:
+        """The answer to one recording while it is written; the pieces joined are its `Result.raw`.
+
+        Raises
+        ------
+        UserError : what would be the `error` of its result.
+        """
+        job, ids, sent = self._prepare(0, source, request), [], ""
+        if job.prompt is None:
+            raise UserError(job.result.error)
+        with closing(self.generator.stream([job.prompt], sampling)) as steps:
+            for (token,) in steps:
+                if token in self.generator.eos_ids:
+                    break
+                ids.append(int(token))
+                # the first bytes of a character that needs more are shown as U+FFFD until it is complete
+                text = self.tokenizer.decode(ids).rstrip("\ufffd")
+                if len(text) > len(sent):
+                    yield text[len(sent) :]
+                    sent = text
+        if rest := self.tokenizer.decode(ids)[len(sent) :]:
+            yield rest
+
+    def _prepare(self, number: int, source, request: Request) -> _Job:
         start, name = time.perf_counter(), name_of(source)
-        job = _Job(Result(name), source.where if isinstance(source, Utterance) else name)
+        where = source.where if isinstance(source, Utterance) else name
+        job = _Job(number, Result(name), where, request)
+        has_speech = OUTPUT_TYPES[request.output_type][0]
         try:
-            mel_TF, job.result.seconds = self._features(source)
+            mel_TF = None
+            if has_speech:
+                mel_TF, job.result.seconds = self._features(source)
             sequence = build_sequence(
                 self.tokenizer, self.prompts, request.output_type, request=request.words,
-                n_speech=speech_tokens(len(mel_TF)),
+                n_speech=speech_tokens(len(mel_TF)) if has_speech else None,
                 bos="published" if self.prompts.name == PUBLISHED_INFERENCE else "training",
             )  # fmt: skip
             prompt = Prompt(sequence, mel_TF)
@@ -153,22 +214,42 @@ class Engine:
         _check_length(num_frames(len(wave_N)))
         return log_mel(wave_N, n_mels, pad_to_seconds=pad), len(wave_N) / SAMPLE_RATE
 
-    def _run(self, jobs: list[_Job], request: Request, sampling: Sampling) -> None:
+    def _run(self, jobs: list[_Job], sampling: Sampling, rows: int, probabilities: bool) -> None:
         start, compiling = time.perf_counter(), self.generator.compile_seconds
-        answers = self.generator.generate([job.prompt for job in jobs], sampling)
+        answers = self.generator.generate([job.prompt for job in jobs], sampling, rows)
         spent = time.perf_counter() - start - (self.generator.compile_seconds - compiling)
         seconds = sum(job.result.seconds for job in jobs)
         for job, answer in zip(jobs, answers, strict=True):
             result = job.result
-            result.rtf = job.spent / result.seconds + spent / seconds
+            if result.seconds:
+                result.rtf = job.spent / result.seconds + spent / seconds
             try:
                 result.raw = self.tokenizer.decode(answer.tokens)
             except UserError as error:
                 job.fail(error)
                 continue
-            parsed = parse_answer(result.raw, request.task)
+            parsed = read_answer(result.raw, job.request.task)
             result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
             result.words, result.answer, result.cut = parsed.words, parsed.answer, answer.cut
+            if probabilities:
+                result.probabilities = self.labels.probabilities(job.prompt, result.raw, result.labels)
+
+
+def _pairs(sources: Iterable, requests: Iterable[Request]) -> Iterator[tuple[object, Request]]:
+    requests, missing = iter(requests), object()
+    for source in sources:
+        request = next(requests, missing)
+        if request is missing:
+            raise UserError("requests: fewer than recordings; give one for each")
+        yield source, request
+    if not isinstance(requests, repeat) and next(requests, missing) is not missing:
+        raise UserError("requests: more than recordings; give one for each")
+
+
+def _shape(job: _Job) -> tuple[int, int, int]:
+    """Order in which neighbours share their static shapes; what holds no speech comes first."""
+    frames = -1 if job.prompt.mel_TF is None else len(job.prompt.mel_TF)
+    return bucket(frames, SMALLEST_FRAMES), bucket(len(job.prompt.sequence), SMALLEST_LENGTH), frames
 
 
 def name_of(source) -> str:

@@ -119,15 +119,17 @@ class Generator:
     def compiles(self) -> int:
         return len(self._shapes)
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling | None = None) -> list[Answer]:
-        """The answers to all prompts, computed as one batch.
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling | None = None, rows: int = 1
+    ) -> list[Answer]:
+        """The answers to all prompts, computed as one batch of at least `rows` rows.
 
         Raises
         ------
         UserError : a prompt leaves no room for an answer in the model's positions.
         """
         answers = [Answer() for _ in prompts]
-        for tokens_N in self.stream(prompts, sampling):
+        for tokens_N in self.stream(prompts, sampling, rows):
             for answer, token in zip(answers, tokens_N.tolist(), strict=True):
                 if token in self.eos_ids:
                     answer.cut = False
@@ -135,7 +137,9 @@ class Generator:
                     answer.tokens.append(token)
         return answers
 
-    def stream(self, prompts: Sequence[Prompt], sampling: Sampling | None = None) -> Iterator[np.ndarray]:
+    def stream(
+        self, prompts: Sequence[Prompt], sampling: Sampling | None = None, rows: int = 1
+    ) -> Iterator[np.ndarray]:
         """As `generate`, step by step.
 
         Yields
@@ -146,7 +150,7 @@ class Generator:
         limits_N = np.array([min(self.room(p), sampling.max_new_tokens) for p in prompts])
         length = bucket(max(len(p.sequence) for p in prompts), SMALLEST_LENGTH)
         places = min(length + sampling.max_new_tokens, max(length, self.cfg.decoder.max_positions))
-        size = batch_bucket(len(prompts)), bucket(places, SMALLEST_LENGTH)
+        size = batch_bucket(max(len(prompts), rows)), bucket(places, SMALLEST_LENGTH)
         idle = self._idle.setdefault(size, [])
         graphs = idle.pop() if idle else self._graphs(*size)
         try:

@@ -10,6 +10,7 @@ from mindspore.common.initializer import initializer
 
 from mindspore_osum.config import LoraConfig
 from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.dropout import Dropout
 
 
 def zeros(shape, dtype) -> Parameter:
@@ -33,7 +34,7 @@ class Linear(nn.Cell):
         self.scale = lora.scale if lora else 0.0
         self.lora_A = Linear(d_in, lora.rank, False, dtype) if lora else None
         self.lora_B = Linear(lora.rank, d_out, False, dtype) if lora else None
-        self.lora_dropout = nn.Dropout(p=lora.dropout) if lora and lora.dropout > 0 else None
+        self.lora_dropout = Dropout(lora.dropout) if lora and lora.dropout > 0 else None
 
     def construct(self, x):
         y = device_ops.matmul_t(x.reshape((-1, self.d_in)), self.weight)
@@ -53,10 +54,10 @@ class LayerNorm(nn.Cell):
         super().__init__()
         self.weight = zeros((d,), dtype)
         self.bias = zeros((d,), dtype)
-        self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=eps)
+        self.eps, self.column = eps, device_ops.mean_column(d)
 
     def construct(self, x):
-        return self.norm(x, self.weight, self.bias)[0]
+        return device_ops.layer_norm(x, self.weight, self.bias, self.eps, self.column)
 
 
 class RMSNorm(nn.Cell):
@@ -65,10 +66,10 @@ class RMSNorm(nn.Cell):
     def __init__(self, d: int, eps: float, dtype=ms.float32):
         super().__init__()
         self.weight = zeros((d,), dtype)
-        self.eps = eps
+        self.eps, self.column = eps, device_ops.mean_column(d)
 
     def construct(self, x):
-        return device_ops.rms_norm(x, self.weight, self.eps)
+        return device_ops.rms_norm(x, self.weight, self.eps, self.column)
 
 
 class Embedding(nn.Cell):
@@ -169,7 +170,7 @@ class TransformerLayer(nn.Cell):
         self.feed_forward = FeedForward(d, d_ff, activation, dtype)
         self.norm1 = LayerNorm(d, eps, dtype)
         self.norm2 = LayerNorm(d, eps, dtype)
-        self.dropout = nn.Dropout(p=dropout) if dropout > 0 else nn.Identity()
+        self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
 
     def construct(self, x_BTD, mask_B11T):
         x_BTD = x_BTD + self.dropout(self.self_attn(self.norm1(x_BTD), mask_B11T))

@@ -7,18 +7,40 @@ Notable choices
 - Attention takes grouped keys as they are: the G queries of a key head are extra rows of one matmul.
 - Masks are additive float32, 0 where a key may be seen, `MASKED` elsewhere: a masked key weighs exactly 0.
 - Softmax, norms and rotary angles are computed in float32 whatever the weights' type.
+- Sums over the last axis that training waits for are products with a column of ones: on CPU several times
+  faster than ReduceSum, in both directions.
 """
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 MASKED = -1e9  # exp(MASKED - max) is 0.0 in float32
 
 matmul_t = ops.MatMul(transpose_b=True)
+_matmul = ops.MatMul()
 _scores = ops.BatchMatMul(transpose_b=True)
 _mix = ops.BatchMatMul()
-_softmax = ops.Softmax(axis=-1)
+
+
+class _Softmax(nn.Cell):
+    """Softmax over the last axis; MindSpore's own, but for the gradient's sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.softmax = ops.Softmax(axis=-1)
+
+    def construct(self, x):
+        return self.softmax(x)
+
+    def bprop(self, x, out, dout):
+        """d = (dout - sum(dout * out)) * out."""
+        n = x.shape[-1]
+        total = _matmul((dout * out).reshape((-1, n)), ops.ones((n, 1), x.dtype))
+        return ((dout - total.reshape(x.shape[:-1] + (1,))) * out,)
+
+
+_softmax = _Softmax()
 
 
 def attention(q_BHLE, k_BKSE, v_BKSE, mask_B1LS, scale: float):
@@ -50,11 +72,24 @@ def attention(q_BHLE, k_BKSE, v_BKSE, mask_B1LS, scale: float):
     return out.transpose((0, 2, 1, 3)).reshape((b, length, h * e))
 
 
-def rms_norm(x, weight, eps: float):
+def mean_column(d: int) -> Tensor:
+    """(d, 1) float32 of 1/d: a matrix times it is the mean of each row."""
+    return Tensor(np.full((d, 1), 1 / d, np.float32))
+
+
+def rms_norm(x, weight, eps: float, column_D1):
     """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang & Sennrich 2019), in float32 inside."""
-    x32 = ops.cast(x, ms.float32)
-    scale = ops.rsqrt(ops.mean(x32 * x32, -1, True) + eps)
-    return ops.cast(x32 * scale, x.dtype) * weight
+    x_ND = ops.cast(x, ms.float32).reshape((-1, x.shape[-1]))
+    scale_N1 = ops.rsqrt(_matmul(x_ND * x_ND, column_D1) + eps)
+    return ops.cast(x_ND * scale_N1, x.dtype).reshape(x.shape) * weight
+
+
+def layer_norm(x, weight, bias, eps: float, column_D1):
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis (Ba et al. 2016), in float32."""
+    x_ND = ops.cast(x, ms.float32).reshape((-1, x.shape[-1]))
+    x_ND = x_ND - _matmul(x_ND, column_D1)
+    scale_N1 = ops.rsqrt(_matmul(x_ND * x_ND, column_D1) + eps)
+    return ops.cast(x_ND * scale_N1, x.dtype).reshape(x.shape) * weight + bias
 
 
 def gelu(x):

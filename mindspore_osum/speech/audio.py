@@ -9,7 +9,9 @@ import io
 import numbers
 import os
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,12 +38,54 @@ _OGG_PAGE = 2**16  # bytes; no page is longer
 _MP3_PADDING = 4096  # bytes; an encoder fills up its last two or three frames, 1 kB each at most
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A recording that lies inside another file, for instance a member of a tar: read in place."""
+
+    path: str
+    offset: int  # bytes
+    size: int  # bytes
+    name: str  # of the recording, for errors
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.name}"
+
+
+class _PartReader(io.RawIOBase):
+    """The bytes of a `FilePart` as a stream of their own."""
+
+    def __init__(self, file, part: FilePart):
+        self._file, self._part, self._at = file, part, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._part.size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        size = max(0, min(len(buffer), self._part.size - self._at))
+        self._file.seek(self._part.offset + self._at)
+        data = self._file.read(size)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
 def load_audio(source, *, max_seconds: float = MAX_SECONDS) -> np.ndarray:
     """Decode a recording, average its channels and resample it to 16 kHz (soxr HQ, as librosa does).
 
     Parameters
     ----------
-    source : str, os.PathLike, bytes, binary file object, or tuple (array, rate)
+    source : str, os.PathLike, bytes, binary file object, FilePart, or tuple (array, rate)
         Audio in any format libsndfile reads (wav, flac, ogg, opus, mp3, ...). A file object is read from
         its start, must be able to seek, is not closed, and its ``name`` appears in errors.
         An array is (S,) or (S, C), float of any scale, or int16, int32, uint8 at full scale; rate in Hz.
@@ -74,12 +118,57 @@ def load_audio(source, *, max_seconds: float = MAX_SECONDS) -> np.ndarray:
     return librosa.resample(wave_S, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")
 
 
+def audio_blocks(source) -> Iterator[np.ndarray]:
+    """A recording of any length, piece by piece, so that memory does not grow with it.
+
+    Parameters
+    ----------
+    source : str, os.PathLike, bytes, binary file object, FilePart, or tuple (array, rate)
+        As in `load_audio`.
+
+    Yields
+    ------
+    np.ndarray
+        wave_N, float32 mono at 16 kHz, some seconds each. Joined they are what `load_audio` gives, where the
+        recording has 16 kHz; from other rates the resampler (soxr HQ) is fed piece by piece.
+
+    Raises
+    ------
+    UserError
+        As `load_audio`, but for the limits of length; for damage only when it is reached.
+    """
+    if isinstance(source, tuple):
+        name, x_SC, rate = _checked_array(source, float("inf"))
+        starts = range(0, len(x_SC), _BLOCK_VALUES)
+        parts = (_array_part(name, x_SC[i:i + _BLOCK_VALUES], i / rate, rate) for i in starts)
+        yield from _resampled(parts, rate)
+        return
+    with _opened(source) as (name, stream, file):
+        _check_rate(name, file.samplerate)
+        _check_length(name, file.frames)
+        yield from _resampled(_blocks(name, stream, file), file.samplerate)
+
+
+def _resampled(blocks: Iterable[np.ndarray], rate) -> Iterator[np.ndarray]:
+    if rate == SAMPLE_RATE:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    for block_S in blocks:
+        if len(wave_N := stream.resample_chunk(block_S)):
+            yield wave_N
+    if len(wave_N := stream.resample_chunk(np.empty(0, np.float32), last=True)):
+        yield wave_N
+
+
 def duration_seconds(source) -> float:
     """Length of a recording in seconds, from its header, without decoding it.
 
     Parameters
     ----------
-    source : str, os.PathLike, bytes or binary file object
+    source : str, os.PathLike, bytes, binary file object, FilePart, or tuple (array, rate)
         As in `load_audio`.
 
     Returns
@@ -92,6 +181,9 @@ def duration_seconds(source) -> float:
     UserError
         As `load_audio` does for what a header shows (it has no limit of length).
     """
+    if isinstance(source, tuple):
+        _, x_SC, rate = _checked_array(source, float("inf"))
+        return len(x_SC) / rate
     with _opened(source) as (name, _, file):
         _check_rate(name, file.samplerate)
         _check_length(name, file.frames)
@@ -109,11 +201,14 @@ def _opened(source):
         elif isinstance(source, (str, os.PathLike)):
             name = os.fsdecode(source)
             stream = stack.enter_context(_open_path(name))
+        elif isinstance(source, FilePart):
+            name, file = str(source), stack.enter_context(_open_path(source.path))
+            stream = io.BufferedReader(_PartReader(file, source))
         elif hasattr(source, "read"):
             name, stream = str(getattr(source, "name", None) or "audio file object"), source
         else:
             raise UserError(f"audio source of type {type(source).__name__}: give a path, bytes, a binary "
-                            "file object or a tuple (array, rate)")
+                            "file object, a FilePart or a tuple (array, rate)")
         _check_stream(name, stream)
         try:
             file = stack.enter_context(soundfile.SoundFile(stream))
@@ -179,24 +274,32 @@ def _check_size(name: str, samples: int, rate, max_seconds: float) -> None:
 
 
 def _decode(name: str, stream, file) -> np.ndarray:
-    """wave_S of an open file, block by block: peak memory is the result and one block."""
+    """wave_S of an open file: peak memory is the result and one block."""
+    wave_S = np.empty(file.frames, np.float32)
+    done = 0
+    for block_S in _blocks(name, stream, file):
+        wave_S[done:done + len(block_S)] = block_S
+        done += len(block_S)
+    return wave_S
+
+
+def _blocks(name: str, stream, file) -> Iterator[np.ndarray]:
+    """wave_S of an open file, piece by piece; what is incomplete is refused at its end."""
     import soundfile
 
-    wave_S = np.empty(file.frames, np.float32)
     block = max(1, _BLOCK_VALUES // file.channels)
     done = 0
     try:
-        while done < len(wave_S):
+        while done < file.frames:
             x_SC = file.read(block, dtype="float32", always_2d=True)
             if not len(x_SC):
                 break
-            wave_S[done:done + len(x_SC)] = _mono(name, x_SC, done / file.samplerate, file.samplerate)
+            yield _mono(name, x_SC, done / file.samplerate, file.samplerate)
             done += len(x_SC)
     except soundfile.LibsndfileError as error:
         raise UserError(f"{name}: damaged after {done / file.samplerate:.2f} s ({_reason(error)}); "
                         "copy or export it again") from error
     _check_complete(name, stream, file, done)
-    return wave_S
 
 
 def _check_complete(name: str, stream, file, done: int) -> None:
@@ -232,6 +335,12 @@ def _ends_with_last_page(stream) -> bool:
 
 def _from_array(source: tuple, max_seconds: float):
     """(wave_S, rate) of a tuple (array (S,) or (S, C), rate)."""
+    name, x_SC, rate = _checked_array(source, max_seconds)
+    return _array_part(name, x_SC, 0.0, rate), rate
+
+
+def _checked_array(source: tuple, max_seconds: float):
+    """(name for errors, x_SC as it was given, rate) of a tuple (array, rate); nothing is copied."""
     if len(source) != 2:
         raise UserError(f"audio given as a tuple of {len(source)}: it must be (array, rate)")
     x_SC, rate = np.asarray(source[0]), source[1]
@@ -245,13 +354,18 @@ def _from_array(source: tuple, max_seconds: float):
     if x_SC.dtype.kind != "f" and x_SC.dtype.name not in _INTEGER_SCALES:
         raise UserError(f"{name}: the type must be float, {', '.join(_INTEGER_SCALES)}")
     _check_size(name, len(x_SC), rate, max_seconds)
+    return name, x_SC, rate
+
+
+def _array_part(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:
+    """wave_S of samples that begin at `start` seconds: floats, scaled, one channel."""
     zero, scale = _INTEGER_SCALES.get(x_SC.dtype.name, (0, 1))
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes Inf and is refused by name
         x_SC = x_SC.astype(np.float32)
     if scale != 1:
         x_SC -= zero
         x_SC /= scale
-    return _mono(name, x_SC, 0.0, rate), rate
+    return _mono(name, x_SC, start, rate)
 
 
 def _mono(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:

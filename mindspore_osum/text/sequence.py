@@ -22,6 +22,7 @@ from mindspore_osum.text.tokenizer import Tokenizer
 
 SPEECH_BOS, SPEECH_FRAME, SPEECH_EOS = -2, -1, -3  # placeholders in HybridSequence.ids_L
 IGNORE = -100  # label of positions without a target
+NO_SPAN, INTENT, CONTENT = 0, 1, 2  # parts of a label: the tags that name the task, and all after them
 MASKED_POSITION = 1  # position id of masked places (OSUM-Pangu: cumsum(mask) - 1, then 1 where masked)
 NO_EOS_SUFFIX = "<&&>"  # a label ending so is cut off in mid-speech and gets no end piece (with the unk rule)
 BOS_POLICIES = ("training", "published")
@@ -37,12 +38,14 @@ class HybridSequence:
     labels_L : target at its own position (not shifted), -100 where there is none.
     positions_L : position ids, 0..L-1 unless places are masked.
     attention_mask_L : 1, or 0 for labels hidden by the unk rule.
+    intent_end : the position after the last label of the intent span; 0 where there is none.
     """
 
     ids_L: np.ndarray
     labels_L: np.ndarray
     positions_L: np.ndarray
     attention_mask_L: np.ndarray
+    intent_end: int = 0
 
     def __len__(self) -> int:
         return len(self.ids_L)
@@ -51,6 +54,12 @@ class HybridSequence:
     def n_speech(self) -> int:
         """Number of speech frames (tokens between speech BOS and EOS); 0 for a text-only sequence."""
         return int(np.count_nonzero(self.ids_L == SPEECH_FRAME))
+
+    @property
+    def spans_L(self) -> np.ndarray:
+        """Span of each label: 1 intent, 2 content, 0 where there is no label; int32 (L,)."""
+        span_L = np.where(np.arange(len(self)) < self.intent_end, INTENT, CONTENT)
+        return np.where(self.labels_L == IGNORE, NO_SPAN, span_L).astype(np.int32)
 
 
 def build_sequence(
@@ -61,6 +70,7 @@ def build_sequence(
     request: str | None = None,
     n_speech: int | None = None,
     label: str | None = None,
+    intent: str = "",
     bos: str = "training",
     unk_label_id: int | None = None,
 ) -> HybridSequence:
@@ -77,6 +87,9 @@ def build_sequence(
         Number of speech tokens Z the adapter makes of the recording; None for text-only types.
     label : str, optional
         Complete answer text (see ``tasks.format_answer``); the end piece is added.
+    intent : str
+        The beginning of ``label`` that names the task: its pieces are the intent span, also a piece that goes
+        on beyond it. The whole label, end piece included, if it is no longer than that.
     bos : {"training", "published"}
         Where ``<s>`` stands. "training": before the left and the assistant part, always. "published": the
         same and, like the released inference code, before the request of a spoken example without label.
@@ -101,10 +114,12 @@ def build_sequence(
     if has_speech:
         ids += [SPEECH_BOS, *[SPEECH_FRAME] * n_speech, SPEECH_EOS]
     ids += tokenizer.encode(prompts.assistant, bos=True)
-    n_context = len(ids)
+    n_context, n_intent = len(ids), 0
     if label is not None:
         cut_off = unk_label_id is not None and label.endswith(NO_EOS_SUFFIX)
-        ids += tokenizer.encode(label) + ([] if cut_off else [tokenizer.eos_id])
+        label_ids = tokenizer.encode(label) + ([] if cut_off else [tokenizer.eos_id])
+        n_intent = len(label_ids) if intent == label else pieces_of_start(tokenizer, label_ids, intent)
+        ids += label_ids
     ids_L = np.array(ids, np.int32)
     labels_L = np.where(np.arange(len(ids)) < n_context, IGNORE, ids_L).astype(np.int32)
     mask_L = np.ones_like(ids_L)
@@ -112,7 +127,24 @@ def build_sequence(
         hidden_L = labels_L == unk_label_id
         ids_L[hidden_L], labels_L[hidden_L], mask_L[hidden_L] = 0, IGNORE, 0
     positions_L = np.where(mask_L == 1, np.cumsum(mask_L) - 1, MASKED_POSITION).astype(np.int32)
-    return HybridSequence(ids_L, labels_L, positions_L, mask_L)
+    return HybridSequence(ids_L, labels_L, positions_L, mask_L, n_context + n_intent if n_intent else 0)
+
+
+def pieces_of_start(tokenizer: Tokenizer, ids: Sequence[int], start: str) -> int:
+    """How many of ``ids`` it takes to spell ``start``, the beginning of their text; 0 if ``start`` is empty.
+
+    A piece that holds the end of ``start`` and more is counted.
+
+    Raises
+    ------
+    UserError
+        The tokenizer lacks pieces for ``start``.
+    """
+    for n in range(len(ids)):
+        if tokenizer.decode(ids[:n]).startswith(start):
+            return n
+    raise UserError(f"{tokenizer.path}: cannot spell {start!r}; use a tokenizer with these characters or "
+                    "with byte pieces")
 
 
 def _check(output_type: str, request: str | None, n_speech: int | None, bos: str) -> None:
@@ -157,7 +189,7 @@ def pack_sequences(
         ``token_ids_BL`` (0 at speech places and padding); ``speech_row_BL`` (-1 text and padding, 0 speech
         BOS, 1 speech EOS, ``2 + slot * zmax + z`` speech token z); ``labels_BL`` (-100 none, not shifted);
         ``positions_BL`` (restart in each sequence); ``segments_BL`` (1.. the sequence in its row, 0 padding
-        and masked places).
+        and masked places); ``spans_BL`` (of each label: 1 intent, 2 content; 0 where there is none).
 
     Raises
     ------
@@ -165,7 +197,7 @@ def pack_sequences(
         A row is longer than ``length``, a recording longer than ``zmax``, or there are too few slots.
     """
     fill = {"token_ids_BL": 0, "speech_row_BL": -1, "labels_BL": IGNORE,
-            "positions_BL": MASKED_POSITION, "segments_BL": 0}
+            "positions_BL": MASKED_POSITION, "segments_BL": 0, "spans_BL": NO_SPAN}
     batch = {name: np.full((len(rows), length), value, np.int32) for name, value in fill.items()}
     slot = 0
     for b, row in enumerate(rows):
@@ -178,6 +210,7 @@ def pack_sequences(
             batch["labels_BL"][at] = seq.labels_L
             batch["positions_BL"][at] = seq.positions_L
             batch["segments_BL"][at] = segment * seq.attention_mask_L
+            batch["spans_BL"][at] = seq.spans_L
             start += len(seq)
             slot += seq.n_speech > 0
     if slot > n_slots:

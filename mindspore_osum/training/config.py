@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from mindspore_osum.config import did_you_mean, from_dict, merge, read_yaml
+from mindspore_osum.data.augment import SpecAugment, WaveAugment
 from mindspore_osum.errors import UserError
 
 PARTS = ("encoder", "adapter", "lora", "decoder")
@@ -39,6 +40,14 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """Weights of the two spans of an answer (OSUM-Pangu section 3.3: L_intent + L_speech on one sequence)."""
+
+    intent: float = 1.0  # of each label of the tags; of all labels of intent classification
+    content: float = 1.0  # of each label after the tags, the end included
+
+
+@dataclass(frozen=True)
 class Ctc:
     """Auxiliary CTC loss (Graves et al. 2006), which teaches an untrained encoder to align."""
 
@@ -52,7 +61,7 @@ class Source:
     """One manifest."""
 
     name: str
-    path: str  # .jsonl
+    path: str  # .jsonl, .tar or a list of .tar: docs/DATA.md
     weight: float = 1.0  # whole numbers repeat it in every epoch, a fraction takes a random share (published)
 
 
@@ -62,9 +71,10 @@ class Data:
 
     train: list[Source]
     valid: list[Source] = field(default_factory=list)
-    requests: str = "both"  # the user's words: "tag" (<asr>), "natural" (published sentences), both at random
+    requests: str = "both"  # the user's words: "tag" (<asr>), "natural" (sentences), "both" (half and half)
     cache: bool = False  # keep features in memory as float16: 16 kB a second of audio
-    strict: bool = False  # refuse malformed manifest lines instead of listing them
+    max_errors: int = 100  # wrong lines and recordings that are skipped and told; one more ends the job
+    strict: bool = False  # the first one ends it
     ahead: int = 4  # batches computed ahead of the network
 
 
@@ -73,18 +83,9 @@ class Batch:
     """Static shapes: each length bucket compiles one graph."""
 
     size: int = 1  # utterances a process and micro-batch
-    seconds: list[float] = field(default_factory=lambda: [40.0])  # audio lengths of the buckets, ascending
+    # audio lengths of the buckets, ascending; [] for text alone
+    seconds: list[float] = field(default_factory=lambda: [40.0])
     text_tokens: int = 500  # sequence positions for request, answer and marks, beside the speech tokens
-
-
-@dataclass(frozen=True)
-class SpecAugment:
-    """Park et al. 2019; defaults as published for OSUM-Pangu; 0 masks = off."""
-
-    time_masks: int = 2
-    time_max: int = 50  # mel frames (10 ms)
-    freq_masks: int = 2
-    freq_max: int = 10  # mel bins
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,11 @@ class TrainConfig:
     seed: int = 777  # of weights, data order, augmentation and dropout
     # parts that learn: encoder, adapter (with the speech embeddings), lora, decoder (without lora)
     learn: list[str] = field(default_factory=lambda: ["encoder", "adapter", "lora"])
+    loss: Loss = field(default_factory=Loss)
     ctc: Ctc = field(default_factory=Ctc)
     batch: Batch = field(default_factory=Batch)
     spec_augment: SpecAugment = field(default_factory=SpecAugment)
+    wave_augment: WaveAugment = field(default_factory=WaveAugment)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     clip_norm: float = 5.0  # gradients are scaled to at most this global norm
@@ -171,20 +174,25 @@ def check_job(cfg: TrainConfig) -> None:
     for source in cfg.data.train:
         need(source.weight > 0, f"data.train: weight {source.weight} of {source.name!r} must be above 0")
     seconds = cfg.batch.seconds
-    ascending = bool(seconds) and seconds == sorted(set(seconds)) and seconds[0] > 0
+    ascending = seconds == sorted(set(seconds)) and all(s > 0 for s in seconds)
     need(ascending, f"batch.seconds: {seconds} must be ascending lengths above 0")
     for name in ("batch.size", "batch.text_tokens", "accumulation", "log_every", "save_every", "keep_last",
-                 "data.ahead", "schedule.warmup_steps", "spec_augment.time_max", "spec_augment.freq_max"):
+                 "data.ahead", "schedule.warmup_steps", "spec_augment.time_max", "spec_augment.freq_max",
+                 "spec_augment.sub_max"):
         need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
     for name in ("optimizer.lr", "optimizer.eps", "clip_norm"):
         need(_value(cfg, name) > 0, f"{name}: {_value(cfg, name)} must be above 0")
-    for name in ("optimizer.weight_decay", "ctc.weight", "seed", "spec_augment.time_masks",
-                 "spec_augment.freq_masks"):
+    for name in ("optimizer.weight_decay", "loss.intent", "loss.content", "ctc.weight", "seed",
+                 "spec_augment.time_masks", "spec_augment.freq_masks", "spec_augment.subs",
+                 "data.max_errors"):
         need(_value(cfg, name) >= 0, f"{name}: {_value(cfg, name)} must not be negative")
     betas = cfg.optimizer.betas
     valid = len(betas) == 2 and all(0 < b < 1 for b in betas)
     need(valid, f"optimizer.betas: {betas} must be two numbers in (0, 1)")
+    cached = cfg.data.cache and cfg.wave_augment.active
+    need(not cached, "data.cache: keeps features, which wave_augment changes each time; give one of them up")
     need(not cfg.ctc.only or cfg.ctc.weight > 0, "ctc.only: needs ctc.weight above 0")
+    need(cfg.loss.intent + cfg.loss.content + cfg.ctc.weight > 0, "loss, ctc: all weights are 0")
     mode = cfg.parallel.get("parallel_mode", 0)
     data_parallel = mode in (0, "data_parallel")
     need(data_parallel, f"parallel.parallel_mode: {mode!r} is not supported, only 0 (data parallel)")

@@ -19,7 +19,7 @@ from mindspore_osum.training.config import TrainConfig
 
 
 def mindformers_config(
-    cfg: TrainConfig, model: ModelConfig, start: str, vocab: int, steps: int, ranks: int
+    cfg: TrainConfig, model: ModelConfig, start: str, vocab: int, steps: int, ranks: int, speech: bool
 ) -> dict:
     """The config of `mindformers.Trainer`.
 
@@ -29,6 +29,7 @@ def mindformers_config(
     vocab : tokens of the CTC head.
     steps : optimizer steps of the whole job, for the schedule.
     ranks : processes; more than one train data parallel unless `cfg.parallel` says otherwise.
+    speech : whether any example has a recording.
     """
     inside = Path(cfg.output_dir) / "mindformers"
     return {
@@ -66,9 +67,11 @@ def mindformers_config(
                 "model": plain(model.to_dict()),
                 "start": start,
                 "learn": cfg.learn,
+                "loss": dict(vars(cfg.loss)),
                 "ctc": dict(vars(cfg.ctc)),
                 "ctc_vocab": vocab,
                 "seed": cfg.seed,
+                "speech": speech,
             },
         },
         # a loader section is asked for even when a dataset is handed over

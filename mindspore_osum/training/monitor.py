@@ -47,7 +47,7 @@ class RunMonitor(Callback):
 
     def _start_counting(self) -> None:
         """Begin an interval of the report."""
-        self.sums, self.micros, self.rows, self.tokens = np.zeros(3), 0, 0, 0
+        self.sums, self.micros, self.rows, self.tokens = np.zeros(7), 0, 0, 0
         self.since = time.perf_counter()
 
     def on_train_begin(self, run_context):
@@ -73,8 +73,9 @@ class RunMonitor(Callback):
     def on_train_step_end(self, run_context):
         """Count, report, save, stop."""
         args = run_context.original_args()
-        loss, bad, _, rate, norm, ce, ctc = (float(np.asarray(x.asnumpy())) for x in args.net_outputs)
-        self.sums += (loss, ce, ctc)
+        loss, bad, _, rate, norm = (float(np.asarray(x.asnumpy())) for x in args.net_outputs[:5])
+        parts_2, spans_4 = (x.asnumpy() for x in args.net_outputs[5:])
+        self.sums += np.concatenate([[loss], parts_2, spans_4])
         self.micros += 1
         if not math.isfinite(loss):
             self._refuse("loss", loss)
@@ -115,7 +116,7 @@ class RunMonitor(Callback):
 
     def _report(self, rate: float, norm: float) -> None:
         seconds = max(time.perf_counter() - self.since, 1e-9)
-        loss, ce, ctc = (float(x) for x in self.sums / self.micros)
+        loss, ce, ctc = (float(x) for x in self.sums[:3] / self.micros)
         steps = self.micros // self.cfg.accumulation
         left = (self.last - self.step) * seconds / steps
         say(
@@ -124,8 +125,9 @@ class RunMonitor(Callback):
             f"left {clock(left)}"
         )
         record = {"step": self.step, "epoch": self.loader.position(self.step - 1)[0], "loss": loss, "ce": ce,
-                  "ctc": ctc, "lr": rate, "grad_norm": norm, "utterances_per_s": self.rows / seconds,
-                  "tokens_per_s": self.tokens / seconds, "seconds": seconds}
+                  "ctc": ctc, **span_losses(self.sums[3:]), "lr": rate, "grad_norm": norm,
+                  "utterances_per_s": self.rows / seconds, "tokens_per_s": self.tokens / seconds,
+                  "seconds": seconds}
         if self.main:
             append_line(self.metrics, record)
         self._start_counting()
@@ -149,15 +151,22 @@ class RunMonitor(Callback):
         """Cross-entropy a label and CTC an utterance over the validation data, without dropout."""
         self.evaluation = self.evaluation or Evaluation(self.network)
         self.evaluation.set_train(False)
-        sums, rows, labels = np.zeros(2), 0, 0
+        sums, rows, labels = np.zeros(6), 0, 0
         for step in range(self.valid.steps_per_epoch):
             sums += self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0))).asnumpy()
             counts = self.valid.counts(step)
             rows, labels = rows + counts[0], labels + counts[1]
         self.network.set_train(True)
         ce, ctc = float(sums[0] / labels), float(sums[1] / rows)
-        append_line(self.metrics, {"step": self.step, "valid_ce": ce, "valid_ctc": ctc})
+        spans = span_losses(sums[2:], "valid_")
+        append_line(self.metrics, {"step": self.step, "valid_ce": ce, "valid_ctc": ctc, **spans})
         say(f"step {self.step}  valid ce {ce:.4f} ctc {ctc:.4f}")
+
+
+def span_losses(spans_4: np.ndarray, prefix: str = "") -> dict[str, float]:
+    """Token means by span, from its summed cross-entropy and number of labels; none without labels."""
+    sums = {"intent_loss": spans_4[:2], "content_loss": spans_4[2:]}
+    return {prefix + name: float(total / count) for name, (total, count) in sums.items() if count}
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:
@@ -173,6 +182,7 @@ def state_params(step_cell) -> dict:
 
     The sums of micro-batches are left out: between two steps they are zero.
     """
-    left_out = {p.name for p in step_cell.network.get_parameters() if not p.requires_grad}
+    network = step_cell.network
+    left_out = {p.name for p in network.get_parameters() if not p.requires_grad and p is not network.draws}
     left_out |= {p.name for p in step_cell.sums}
     return {p.name: p for p in step_cell.get_parameters() if p.name not in left_out}

@@ -2,7 +2,9 @@
 
 Notable choices
 - Cross-entropy is divided by the label count the loader gives for the whole step, so that micro-batches and
-  ranks add up to the token mean of the step (the published loss), whatever their shares.
+  ranks add up to the token mean of the step (the published loss), whatever their shares. Weights of the
+  intent and the content span (OSUM-Pangu section 3.3) multiply the loss of each of their labels.
+- A job without speech has a graph without encoder and adapter.
 - The CTC head belongs to this network and not to the exported model. Its class 0 is the blank, class i+1
   token i.
 
@@ -10,17 +12,21 @@ Legend: B utterances, T mel frames, U encoder frames, Z speech tokens, F mel bin
 positions, M positions with a next one, S CTC labels, V classes.
 """
 
+import os
+
 import mindspore as ms
 import numpy as np
 from mindformers.models import PretrainedConfig, PreTrainedModel
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindspore_osum.config import ModelConfig, from_dict
+from mindspore_osum.models.dropout import count_dropout
 from mindspore_osum.models.init import init_weights
 from mindspore_osum.models.ops import matmul_t, segment_causal_mask
 from mindspore_osum.models.osum import OsumModel, token_losses
+from mindspore_osum.text.sequence import CONTENT, INTENT
 from mindspore_osum.training.checkpoint import load_start
-from mindspore_osum.training.config import Ctc
+from mindspore_osum.training.config import Ctc, Loss
 
 BLANK = 0
 
@@ -33,17 +39,20 @@ class OsumTrainingConfig(PretrainedConfig):
     model : ModelConfig as a dictionary.
     start : model folder, or "" for random weights.
     learn : parts that learn.
-    ctc : fields of config.Ctc.
+    loss, ctc : fields of config.Loss and config.Ctc.
     ctc_vocab : tokens of the CTC head.
     seed : of random weights.
+    speech : whether any example of the job has a recording.
     kwargs : what MindFormers adds.
     """
 
     model_type = "osum"
 
-    def __init__(self, model=None, start="", learn=(), ctc=None, ctc_vocab=0, seed=0, **kwargs):
-        self.model, self.start, self.learn = model or {}, start, list(learn)
-        self.ctc, self.ctc_vocab, self.seed = ctc or {}, ctc_vocab, seed
+    def __init__(
+        self, model=None, start="", learn=(), loss=None, ctc=None, ctc_vocab=0, seed=0, speech=True, **kwargs
+    ):
+        self.model, self.start, self.learn, self.loss = model or {}, start, list(learn), loss or {}
+        self.ctc, self.ctc_vocab, self.seed, self.speech = ctc or {}, ctc_vocab, seed, speech
         super().__init__(**kwargs)
 
 
@@ -86,29 +95,51 @@ class OsumForTraining(PreTrainedModel):
         init_weights(self.model, config.seed)
         if config.start:
             load_start(self.model, config.start)
+        weights = from_dict(Loss, config.loss, "loss")
+        self.intent_weight, self.content_weight = weights.intent, weights.content
+        self.speech = config.speech
         ctc = from_dict(Ctc, config.ctc, "ctc")
         self.ctc_weight, self.ctc_only, self.ctc_on_speech = ctc.weight, ctc.only, ctc.at == "adapter"
         width = cfg.decoder.d_model if self.ctc_on_speech else cfg.encoder.d_model
         self.ctc = CtcHead(width, config.ctc_vocab, config.seed) if ctc.weight > 0 else None
         for name, param in self.parameters_and_names():
             param.requires_grad = part_of(name) in config.learn
+        self.draws = count_dropout(self.model, config.seed, int(os.environ.get("RANK_ID", "0")))
 
     def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-               ctc_labels_BS, ctc_len_B, targets_B):
-        """(loss, cross-entropy, CTC), float32 scalars."""
-        h_BUD, h_len_B = self.model.encoder(mel_BTF, mel_len_B)
-        z_BZD, z_len_B = self.model.adapter(h_BUD, h_len_B)
-        ce, ctc = ops.zeros((), ms.float32), ops.zeros((), ms.float32)
+               spans_BL, ctc_labels_BS, ctc_len_B, targets_B):
+        """(loss, parts_2, spans_4), float32.
+
+        parts_2 : cross-entropy of all labels, unweighted, and CTC.
+        spans_4 : cross-entropy summed over the labels of the intent span, their number; so for the content.
+        """
+        if self.draws is not None and self.training:
+            ops.assign_add(self.draws, 1)
+        ce = weighted = ctc = ops.zeros((), ms.float32)
+        spans_4 = ops.zeros((4,), ms.float32)
+        if self.speech:
+            h_BUD, h_len_B = self.model.encoder(mel_BTF, mel_len_B)
+            z_BZD, z_len_B = self.model.adapter(h_BUD, h_len_B)
+            if self.ctc is not None:
+                if self.ctc_on_speech:
+                    h_BUD, h_len_B = z_BZD, z_len_B
+                ctc = self.ctc(h_BUD, h_len_B, ctc_labels_BS, ctc_len_B)
         if not self.ctc_only:
-            x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
+            if self.speech:
+                x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
+            else:
+                x_BLD = self.model.decoder.embed(token_ids_BL)
             hidden_BLD = self.model.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
             loss_BM, _ = token_losses(self.model.decoder.logits(hidden_BLD[:, :-1]), labels_BL[:, 1:])
-            ce = ops.reduce_sum(loss_BM) / ops.maximum(ops.mean(targets_B), 1.0)
-        if self.ctc is not None:
-            if self.ctc_on_speech:
-                h_BUD, h_len_B = z_BZD, z_len_B
-            ctc = self.ctc(h_BUD, h_len_B, ctc_labels_BS, ctc_len_B)
-        return ce + self.ctc_weight * ctc, ce, ctc
+            targets = ops.maximum(ops.mean(targets_B), 1.0)
+            intent_BM = ops.cast(spans_BL[:, 1:] == INTENT, ms.float32)
+            content_BM = ops.cast(spans_BL[:, 1:] == CONTENT, ms.float32)
+            weight_BM = self.intent_weight * intent_BM + self.content_weight * content_BM
+            ce = ops.reduce_sum(loss_BM) / targets
+            weighted = ops.reduce_sum(loss_BM * weight_BM) / targets
+            spans_4 = ops.stack((ops.reduce_sum(loss_BM * intent_BM), ops.reduce_sum(intent_BM),
+                                 ops.reduce_sum(loss_BM * content_BM), ops.reduce_sum(content_BM)))
+        return weighted + self.ctc_weight * ctc, ops.stack((ce, ctc)), spans_4
 
     def construct(self, *batch):
         """The loss alone."""
@@ -116,15 +147,16 @@ class OsumForTraining(PreTrainedModel):
 
 
 class Evaluation(nn.Cell):
-    """(cross-entropy summed over the labels, CTC summed over the utterances) of a batch, without learning."""
+    """Sums over a batch, without learning: cross-entropy of all labels, CTC of all utterances, spans_4."""
 
     def __init__(self, network: OsumForTraining):
         super().__init__(auto_prefix=False)
         self.network = network
 
     def construct(self, *batch):
-        _, ce, ctc = self.network.losses(*batch)
-        return ops.stack((ce * ops.mean(batch[-1]), ctc * batch[-1].shape[0]))
+        _, parts_2, spans_4 = self.network.losses(*batch)
+        sums_2 = ops.stack((parts_2[0] * ops.mean(batch[-1]), parts_2[1] * batch[-1].shape[0]))
+        return ops.concat((sums_2, spans_4))
 
 
 def part_of(name: str) -> str:

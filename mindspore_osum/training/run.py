@@ -15,6 +15,7 @@ from pathlib import Path
 from mindspore_osum.config import ModelConfig, did_you_mean, from_dict, merge
 from mindspore_osum.data.augment import Augment
 from mindspore_osum.data.batching import Shape
+from mindspore_osum.data.checks import Errors
 from mindspore_osum.data.loader import Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
@@ -31,7 +32,8 @@ from mindspore_osum.weights_io import write_text
 # settings that do not decide the numbers of a run: they may differ in its resumption
 FREE = {"output_dir", "steps", "epochs", "log_every", "save_every", "keep_last", "tokenizer", "model",
         "context"}
-FREE_DATA = {"valid", "ahead", "strict"}
+NO_SPEECH_FRAMES = 2  # of an audio slot in a job of text alone: the shortest there is
+FREE_DATA = {"valid", "ahead", "strict", "max_errors"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Run:
     last: int
     resume: Path | None  # checkpoint to start from
     fingerprint: dict  # what a resumption must have in common with this run
+
+    @property
+    def speech(self) -> bool:
+        """Whether any example has a recording."""
+        return any(any(loader.corpus.frames) for loader in (self.loader, self.valid) if loader)
 
 
 def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
@@ -67,7 +74,9 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
         say(f"{run.folder}: trained to step {run.first} already")
         return 0
     run.folder.mkdir(parents=True, exist_ok=True)
-    config = job.mindformers_config(cfg, model, start, tokenizer.vocab_size, run.last, run.loader.ranks)
+    config = job.mindformers_config(
+        cfg, model, start, tokenizer.vocab_size, run.last, run.loader.ranks, run.speech
+    )
     write_text(run.folder / "config.yaml", job.yaml_text(to_dict(cfg)))
     write_text(run.folder / "mindformers.yaml", job.yaml_text(config))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -91,9 +100,9 @@ def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokeniz
     if newest and fresh:
         raise UserError(f"{folder}: has checkpoints, but a fresh run is asked for; change output_dir")
     data, valid = corpora(cfg, model, tokenizer)
-    for line in data.report + (valid.report if valid else []):
+    for line in data.report + data.texts.report() + (valid.report if valid else []):
         say(line)
-    augment = Augment(**vars(cfg.spec_augment))
+    augment = Augment(cfg.spec_augment, cfg.wave_augment)
     loader = Loader(data, cfg.seed, cfg.accumulation, rank, ranks, augment, cfg.data.cache)
     fingerprint = job_fingerprint(cfg, model, start, loader)
     first, resume = newest[0] if newest else (0, None)
@@ -158,19 +167,22 @@ def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[ModelConfig, s
 
 
 def corpora(cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> tuple[Corpus, Corpus | None]:
-    """Training and validation corpus; validation asks by the tag and has one shape, the largest."""
-    prompts = load_prompt_set(model.prompts)
-    shapes = [Shape(cfg.batch.size, round(s * 100), cfg.batch.text_tokens) for s in cfg.batch.seconds]
+    """Training and validation corpus; validation has sentences of its own and one shape, the largest."""
+    prompts, room = load_prompt_set(model.prompts), cfg.batch.text_tokens
+    frames = [round(s * 100) for s in cfg.batch.seconds] or [NO_SPEECH_FRAMES]
+    shapes = [Shape(cfg.batch.size, t, room) for t in frames]
 
-    def corpus(sources, requests: str, shapes: list[Shape]) -> Corpus:
+    errors = Errors(cfg.data.max_errors, cfg.data.strict)
+
+    def corpus(sources, split: str, shapes: list[Shape]) -> Corpus:
         manifests = [(s.name, s.path, s.weight) for s in sources]
         ctc = cfg.ctc.at if cfg.ctc.weight > 0 else ""
-        return Corpus(
-            manifests, Texts(tokenizer, prompts, requests), shapes, model.encoder, ctc, cfg.data.strict
-        )
+        texts = Texts(tokenizer, prompts, cfg.data.requests, room, cfg.seed, split)
+        wave = cfg.wave_augment if split == "train" else None
+        return Corpus(manifests, texts, shapes, model.encoder, ctc, errors, wave)
 
-    train = corpus(cfg.data.train, cfg.data.requests, shapes)
-    return train, corpus(cfg.data.valid, "tag", shapes[-1:]) if cfg.data.valid else None
+    train = corpus(cfg.data.train, "train", shapes)
+    return train, corpus(cfg.data.valid, "valid", shapes[-1:]) if cfg.data.valid else None
 
 
 def job_fingerprint(cfg: TrainConfig, model: ModelConfig, start: str, loader: Loader) -> dict:

@@ -1,12 +1,15 @@
 """Batches as a function of the step: what is in them, their order, shares, and what is left out."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from mindspore_osum.data.augment import Augment, spec_augment
-from mindspore_osum.data.batching import COLUMNS, Shape, features, frames_of
+from mindspore_osum.data import corpus as corpus_module
+from mindspore_osum.data import loader as loader_module
+from mindspore_osum.data.augment import Augment, SpecAugment
+from mindspore_osum.data.batching import COLUMNS, Shape, features, frames_of, recording_of, speech_tokens
 from mindspore_osum.data.loader import NOBODY, Corpus, Loader, needed_frames
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.data.texts import Texts
@@ -93,23 +96,75 @@ def test_ranks_and_micro_batches_share_the_group(world):
     assert batch[-1][0] == 4 * shares[0][-1][0] == whole.counts(1)[1]
 
 
+def write_lines(world, *lines):
+    """The manifest of `world`: one line each of (recording or None, task, text, extra)."""
+    texts = [json.dumps({"key": f"k{i}", "wav": wav, "task": task, "txt": txt, "extra": extra})
+             for i, (wav, task, txt, extra) in enumerate(lines)]
+    (world / "words.jsonl").write_text("\n".join(texts) + "\n", "utf-8")
+
+
+def test_lines_about_one_recording_share_its_features(tmp_path, monkeypatch):
+    world = make_world(tmp_path, ["abc", "defgh"])
+    tasks = {"<TRANSCRIBE>": "ab", "<AGE>": "<OLD>", "<GENDER>": "<MALE>", "<STYLE>": "<客服>"}
+    write_lines(world, *[(f"{i}.wav", task, txt, {}) for task, txt in tasks.items() for i in (0, 1)])
+
+    def counted(module, name):
+        seen, real = [], getattr(module, name)
+        monkeypatch.setattr(module, name, lambda utt, *a: (seen.append(recording_of(utt)), real(utt, *a))[1])
+        return seen
+
+    opened, computed = counted(corpus_module, "frames_of"), counted(loader_module, "features")
+    loader = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 1, cache=True)
+    first = [loader.micro_batch(step, 0) for step in range(loader.steps_per_epoch)]
+    assert len(opened) == len(set(opened)) == 2 and len(computed) == len(set(computed)) == 2
+    assert len(loader.cache) == 2
+    again = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 1, cache=True)
+    for step in reversed(range(loader.steps_per_epoch)):  # whoever comes first, all see the same numbers
+        assert all(np.array_equal(a, b) for a, b in zip(first[step], again.micro_batch(step, 0), strict=True))
+
+
+def test_the_scan_knows_the_length_with_every_request(tmp_path):
+    world = make_world(tmp_path, ["abc", "defgh"])
+    write_lines(world, ("0.wav", "<TRANSCRIBE>", "abc", {}), ("1.wav", "<TRANSCRIBE> <AGE>", "ab<ADULT>", {}),
+                ("1.wav", "<S2TCHAT>", "fine", {}), ("1.wav", "<S2TCHAT>", "fine", {"question": "how"}),
+                (None, "<INTENT_CLASSIFICATION>", "<asr>", {"intent": "write it"}),
+                (None, "<TEXT2TEXT>", "Paris", {"question": "capital of France?"}))
+    for prompts in ("compact", "osum_pangu"):
+        texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set(prompts), "both")
+        scanned = Corpus([("w", world / "words.jsonl", 1.0)], texts, [Shape(2, 64, 900)],
+                         preset("tiny").encoder)
+        assert len(scanned.utterances) == 6
+        for number, utt in enumerate(scanned.utterances):
+            choice = scanned.choices[number]
+            requests, tokens = scanned.requests.sets[choice], scanned.requests.tokens[choice]
+            assert list(requests) == texts.requests(utt)
+            n_speech = speech_tokens(scanned.frames[number]) if utt.wav else None
+            for request, added in zip(requests, tokens, strict=True):
+                sequence = texts.sequence(utt, request, n_speech)
+                assert len(sequence) == scanned.others[number] + added
+                assert (sequence.labels_L[1:] != IGNORE).sum() == scanned.labels[number]
+
+
+def test_the_scan_tokenizes_a_request_once(tmp_path, monkeypatch):
+    world = make_world(tmp_path, random_words(40))
+    seen = Counter()
+    real = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, text, bos=False: (seen.update([text]),
+                                                                            real(self, text, bos))[1])
+    scanned = corpus(world, shapes=[Shape(2, 64, 200)], requests="both")
+    requests = set(scanned.requests.sets[0])
+    assert len(requests) > 100 and len(scanned.utterances) == 40
+    assert max(seen[text] for text in requests) <= 2  # when its pool is drawn, and when its set is measured
+    assert sum(seen.values()) < 2 * len(requests) + 5 * 40
+
+
 def test_augmentation_is_seeded_and_masks_zeros(world):
-    loader = Loader(corpus(world), 1, augment=Augment(2, 5, 2, 10), cache=True)
+    loader = Loader(corpus(world), 1, augment=Augment(SpecAugment(2, 5, 2, 10, subs=0)), cache=True)
     first, again = loader.micro_batch(0, 0), loader.micro_batch(0, 0)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     plain = Loader(corpus(world), 1, cache=True).micro_batch(0, 0)
     changed = first[0] != plain[0]
     assert changed.any() and (first[0][changed] == 0).all()
-
-
-def test_spec_augment_is_within_its_limits():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        mel = np.ones((40, 80), np.float32)
-        spec_augment(mel, rng, 1, 7, 1, 9)
-        rows, columns = (mel == 0).all(1).sum(), (mel == 0).all(0).sum()
-        assert 1 <= rows <= 7 and 1 <= columns <= 9
-        assert (mel == 0).sum() == rows * 80 + columns * 40 - rows * columns
 
 
 def test_weights_repeat_and_sample(world):

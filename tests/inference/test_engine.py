@@ -12,7 +12,7 @@ from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config, write_config
 from mindspore_osum.inference.engine import Engine
-from mindspore_osum.inference.request import make_request
+from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.tasks import parse_answer
 from tests.inference.common import train_tokenizer
@@ -113,6 +113,58 @@ def test_requests(engine, wavs):
     assert len(set(by_task.values())) == 4
 
 
+def test_a_request_for_each_recording(engine, wavs):
+    """Tags, words, both forms of spoken chat and words without a recording: a batch of all is one by one."""
+    line = Utterance("q", None, "x", "<TEXT2TEXT>", where="list:1")
+    sources = [wavs[0], wavs[1], wavs[2], line, wavs[0], wavs[3], wavs[4], wavs[0]]
+    requests = [
+        make_request("asr"),
+        make_request(instruction="how old is she"),
+        make_request("sttc"),
+        Request("what is a lamp?", "text2text", "<TEXT2TEXT>"),
+        make_request(instruction="<chat>"),
+        make_request("<AGE> <GENDER>"),
+        Request("tell me who speaks", "intent_classification", "<INTENT_CLASSIFICATION>"),
+        make_request("sttc"),
+    ]
+    together = engine.answer(sources, requests=requests, sampling=SHORT)
+    assert {r.error for r in together} == {None}
+    for source, request, result in zip(sources, requests, together, strict=True):
+        assert answers(engine.answer([source], requests=[request], sampling=SHORT)) == answers([result])
+    in_threes = engine.answer(sources, requests=requests, sampling=SHORT, batch_size=3)
+    assert answers(in_threes) == answers(together)
+    assert len({r.raw for r in together}) == 8
+    assert together[3].seconds == together[3].rtf == 0 and together[3].answer == together[3].raw.strip()
+    chat = engine.answer([wavs[0]], task="sttc", sampling=SHORT)[0]
+    assert chat.raw == together[7].raw != together[4].raw
+
+
+def test_batches_as_they_are_ready(engine, wavs):
+    """Each result once, under its number; what cannot be answered comes first."""
+    questions = [(wav, make_request("ser")) for wav in (*wavs, wavs[0].with_name("absent.wav"))]
+    batches = list(engine.answer_batches(questions, SHORT, batch_size=2))
+    assert [len(batch) for batch in batches] == [1, 2, 2, 1]
+    assert "no such audio file" in batches[0][5].error
+    merged = {number: result for batch in batches for number, result in batch.items()}
+    assert answers(merged[n] for n in range(5)) == answers(engine.answer(wavs, task="ser", sampling=SHORT))
+
+
+def test_a_smaller_rest_takes_the_graphs_that_are_there(model_folder, wavs):
+    fresh = Engine(model_folder)
+    fresh.answer(wavs[:4], sampling=SHORT, batch_size=4)
+    compiled = fresh.generator.compiles
+    fresh.answer(wavs, sampling=SHORT, batch_size=4)  # four, and one that is left
+    assert fresh.generator.compiles == compiled
+
+
+def test_requests_must_be_as_many_as_recordings(engine, wavs):
+    for n, message in ((4, "fewer than recordings"), (6, "more than recordings")):
+        with pytest.raises(UserError, match=message):
+            engine.answer(wavs, requests=[make_request()] * n, sampling=SHORT)
+    with pytest.raises(UserError, match="exclude a task"):
+        engine.answer(wavs, task="asr", requests=[make_request()] * 5)
+
+
 def test_impossible_requests(engine, wavs):
     for wrong, message in (
         ({"task": "asr", "instruction": "x"}, "exclude each other"),
@@ -146,9 +198,8 @@ def test_too_long_recordings_are_errors_of_their_own(engine, wavs, tmp_path):
 
 def test_an_answer_that_ends_is_not_cut(engine, wavs, monkeypatch):
     free = engine.answer([wavs[0]], sampling=SHORT)[0]
-    tokens = [
-        int(t[0]) for t in engine.generator.stream([engine._prepare(wavs[0], make_request()).prompt], SHORT)
-    ]
+    prompt = engine._prepare(0, wavs[0], make_request()).prompt
+    tokens = [int(t[0]) for t in engine.generator.stream([prompt], SHORT)]
     monkeypatch.setattr(engine.generator, "eos_ids", frozenset([tokens[4]]))
     ended = engine.answer([wavs[0]], sampling=SHORT)[0]
     assert not ended.cut and free.cut

@@ -16,15 +16,22 @@ from tests.models.common import SAME, TOLERANCE, Weighted, error
 from tests.models.reference import F, torch
 
 SCALE = 0.4  # of the attention scores
-EPS = 0.01  # of rms_norm, large enough to matter
+EPS = 0.01  # of the norms, large enough to matter
 
 
 def attention(q_BHLE, k_BKSE, v_BKSE, mask_B1LS):
     return device_ops.attention(q_BHLE, k_BKSE, v_BKSE, mask_B1LS, SCALE)
 
 
+COLUMN = device_ops.mean_column(33)
+
+
 def rms_norm(x, weight):
-    return device_ops.rms_norm(x, weight, EPS)
+    return device_ops.rms_norm(x, weight, EPS, COLUMN)
+
+
+def layer_norm(x, weight, bias):
+    return device_ops.layer_norm(x, weight, bias, EPS, COLUMN)
 
 
 class Graph(nn.Cell):
@@ -120,6 +127,21 @@ def test_rms_norm():
         return F.rms_norm(x, (33,), weight, EPS)
 
     assert compare_gradients(rms_norm, rms_norm_torch, draw(2, 5, 33, seed=2), x, weight) <= SAME
+
+
+def test_layer_norm():
+    x, weight, bias = 5 + 3 * draw(2, 5, 33), draw(33, seed=1), draw(33, seed=3)
+
+    x64 = x.astype(np.float64)
+    d64 = x64 - x64.mean(-1, keepdims=True)
+    want = d64 / np.sqrt((d64 * d64).mean(-1, keepdims=True) + EPS) * weight + bias
+    assert error(Graph(layer_norm)(*map(Tensor, (x, weight, bias))).asnumpy(), want) <= SAME
+
+    def layer_norm_torch(x, weight, bias):
+        return F.layer_norm(x, (33,), weight, bias, EPS)
+
+    out_weight = draw(2, 5, 33, seed=2)
+    assert compare_gradients(layer_norm, layer_norm_torch, out_weight, x, weight, bias) <= SAME
 
 
 def test_gelu_is_the_erf_form():

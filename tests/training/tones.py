@@ -72,7 +72,7 @@ def small_job(world: Path, out: Path, **over) -> dict:
         "tokenizer": str(world / "tokenizer.model"), "learn": ["encoder", "adapter", "decoder"],
         "data": {"train": [{"name": "words", "path": str(world / "words.jsonl")}], "requests": "tag"},
         "batch": {"size": 4, "seconds": [0.64], "text_tokens": 24},
-        "spec_augment": {"time_masks": 0, "freq_masks": 0},
+        "spec_augment": {"time_masks": 0, "freq_masks": 0, "subs": 0},
         "optimizer": {"lr": 3e-3}, "schedule": {"kind": "inverse_sqrt", "warmup_steps": 10},
         "steps": 6, "log_every": 1, "save_every": 100,
     }

@@ -1,0 +1,103 @@
+"""What is wrong with an utterance, as far as its text tells; and how much of that a job bears.
+
+Notable choices
+- One list of checks for training and for `osum data validate`.
+- Labels are read as an answer of the model is (tasks.parse_answer): what that understands, training accepts.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from mindspore_osum.data.manifest import TEXT_TASKS, Skipped, Utterance
+from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS, parse_answer, tags_of
+
+TIME_SLACK = 0.1  # seconds a word may end after its recording: aligners round
+UNUSABLE = "unusable"
+DEFAULT_MAX_ERRORS = 100
+
+
+def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
+    """What is wrong with task, labels and word times, "file:line: what" each.
+
+    Parameters
+    ----------
+    seconds : of the recording, or of the part of it that is meant; None if not known.
+    """
+    needed = {TEXT_TASKS[0]: "question", INTENT_KEY: "intent"}.get(utt.task)
+    if needed:
+        words = utt.extra.get(needed)
+        if not isinstance(words, str) or not words.strip():
+            yield f"{utt.where}: task {utt.task} needs the user's words in extra.{needed}"
+        return
+    try:
+        tags = tags_of(utt.task)
+    except UserError as error:
+        yield f"{utt.where}: {error}"
+        return
+    answer = parse_answer(utt.txt, utt.task)
+    for labels in (LABEL_SETS[tag] for tag in tags if tag in LABEL_SETS):
+        if labels.field not in answer.labels:
+            yield (f"{utt.where}: no {labels.field} in {utt.txt[-60:]!r}; expected one of "
+                   f"{', '.join(labels.values)}")
+    if "align" in tags:
+        yield from (f"{utt.where}: {flaw}" for flaw in _times(answer, seconds))
+
+
+def _times(answer, seconds: float | None) -> Iterator[str]:
+    """What is wrong with the times of words."""
+    if not answer.words or answer.unknown:
+        rest = f" at {answer.unknown[0]!r}" if answer.unknown else ""
+        yield f"no times of words{rest}; expected <start>word<end> in seconds, for instance <0.21>one<0.47>"
+        return
+    before = (0.0, 0.0)
+    for word, start, end in answer.words:
+        if end < start or start < before[0] or end < before[1]:
+            yield f"the times of {word!r}, {start} to {end} s, go back"
+            return
+        before = (start, end)
+    if seconds is not None and before[1] > seconds + TIME_SLACK:
+        yield f"{answer.words[-1][0]!r} ends at {before[1]} s, the recording at {seconds:.2f} s"
+
+
+class LeftOut:
+    """What a source was read without: counted by reason, the first of each kept."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def add(self, skipped: Skipped) -> None:
+        """Count one."""
+        self.counts[skipped.reason] += 1
+        self.first.setdefault(skipped.reason, skipped.text)
+
+    def lines(self) -> list[str]:
+        """A text for each reason."""
+        return [f"{n} left out, {reason} (first: {self.first[reason]})" for reason, n in self.counts.items()]
+
+
+class Errors:
+    """Counts what is wrong with the data of a job, and ends it when there is too much.
+
+    Parameters
+    ----------
+    most : errors that are skipped; one more ends the job.
+    strict : the first one ends it.
+    """
+
+    def __init__(self, most: int = DEFAULT_MAX_ERRORS, strict: bool = False):
+        self.most, self.strict = most, strict
+        self.count, self.first = 0, ""
+
+    def take(self, skipped: Skipped) -> None:
+        """Count one; UserError if that was one too many."""
+        if not skipped.error:
+            return
+        if self.strict:
+            raise UserError(skipped.text)
+        self.count += 1
+        self.first = self.first or skipped.text
+        if self.count > self.most:
+            raise UserError(f"more than {self.most} errors in the data; the first: {self.first}; mend it "
+                            "(`osum data validate` lists all) or raise data.max_errors")

@@ -1,0 +1,159 @@
+"""Corpora, scanned before training: what can be used, and how long each utterance is.
+
+Notable choices
+- Utterances that do not fit are found from headers and token counts, counted and listed; nothing is decoded.
+- An answer is tokenized once and each request once for the whole corpus, however many requests a task has: a
+  sequence is as long as its parts, which are tokenized one by one (text/sequence.py).
+- Several lines of a manifest may ask different things of one recording: its header is read once.
+"""
+
+from array import array
+from functools import lru_cache
+
+import numpy as np
+
+from mindspore_osum.data.augment import WaveAugment
+from mindspore_osum.data.batching import Shape, frames_of, recording_of, speech_tokens
+from mindspore_osum.data.checks import UNUSABLE, Errors, LeftOut, flaws
+from mindspore_osum.data.manifest import Skipped, Utterance
+from mindspore_osum.data.sources import open_source
+from mindspore_osum.data.store import Utterances
+from mindspore_osum.data.texts import Texts, output_type
+from mindspore_osum.errors import UserError
+
+MIN_FRAMES = 20  # shorter recordings are noise (published filter)
+
+
+class Requests:
+    """The different sets of requests utterances choose from, each measured when it is met first.
+
+    Attributes
+    ----------
+    sets : requests of each set; None is no request (spoken chat).
+    tokens : int array for each set: what each of its requests adds to a sequence with an empty one.
+    around : output type -> tokens of the parts that are the same in all sequences of it.
+    """
+
+    def __init__(self, texts: Texts):
+        self.sets: list[tuple[str | None, ...]] = []
+        self.tokens: list[np.ndarray] = []
+        self._numbers: dict[tuple[str | None, ...], int] = {}
+        left, encode = texts.prompts.left, texts.tokenizer.encode
+        self._measure = lru_cache(maxsize=None)(lambda text: len(encode(text)))
+        # a sequence without request has another left part
+        self._none = self._measure(left["s2t_chat"]) - self._measure(left["text"])
+        end = len(encode(texts.prompts.assistant, bos=True))
+        self.around = {form: len(encode(text, bos=True)) + end for form, text in left.items()}
+
+    def number(self, requests: list[str | None]) -> int:
+        """The number of a set."""
+        key = tuple(requests)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.sets)
+            self.sets.append(key)
+            tokens = [self._none if text is None else self._measure(text) for text in key]
+            self.tokens.append(np.array(tokens))
+        return self._numbers[key]
+
+
+class Corpus:
+    """Weighted manifests, scanned: what fits the largest shape, its bucket and its label count.
+
+    Parameters
+    ----------
+    sources : (name, path, weight) of each manifest.
+    ctc : what the CTC loss reads, "encoder" or "adapter"; "" without one.
+    errors : counts what is wrong, here and later, and ends a job with too much of it.
+    wave : changes of the waveform in training; its slowest speed decides how long an utterance is.
+
+    Attributes
+    ----------
+    utterances, frames, buckets, labels : parallel lists over what can be used.
+    choices : number of each utterance's set in `requests`, parallel too.
+    others : sequence positions of each with an empty request, parallel too.
+    parts : (first, last, weight) of each manifest in them.
+    report : lines about what was left out.
+    """
+
+    def __init__(
+        self, sources, texts: Texts, shapes: list[Shape], encoder, ctc: str = "",
+        errors: Errors | None = None, wave: WaveAugment | None = None,
+    ):  # fmt: skip
+        self.texts, self.shapes, self.encoder, self.ctc = texts, shapes, encoder, ctc
+        self.errors, self.wave = errors or Errors(), wave or WaveAugment()
+        self.requests = Requests(texts)
+        self.utterances = Utterances()
+        self.frames, self.buckets, self.labels, self.choices, self.others = (array("i") for _ in range(5))
+        self.parts, self.report = [], []
+        self._headers: dict[tuple, int] = {}
+        for name, path, weight in sources:
+            first = len(self.utterances)
+            left_out = LeftOut()
+            for item in open_source(path):
+                skipped = item if isinstance(item, Skipped) else self._add(item)
+                if skipped:
+                    self.errors.take(skipped)
+                    left_out.add(skipped)
+            self.parts.append((first, len(self.utterances), weight))
+            self._tell(name, first, left_out)
+        self._headers.clear()
+        if not self.utterances:
+            raise UserError("; ".join(self.report) + ": nothing is left to train on")
+
+    def _add(self, utt: Utterance) -> Skipped | None:
+        """Take the utterance, or say why not."""
+        try:
+            frames = self._frames(utt)
+            flaw = next(flaws(utt, frames / 100), None)
+            reason = self._take(utt, self.wave.longest(frames, utt.task)) if flaw is None else None
+        except UserError as error:
+            flaw, reason = str(error), None
+        if flaw:
+            return Skipped(UNUSABLE, flaw)
+        return Skipped(reason, f"{utt.where}: {utt.key}", False) if reason else None
+
+    def _take(self, utt: Utterance, frames: int) -> str | None:
+        """Take an utterance without flaws, or say why it does not fit."""
+        if utt.wav is not None and frames < MIN_FRAMES:
+            return f"shorter than {MIN_FRAMES / 100} s"
+        if frames > self.shapes[-1].frames:
+            return f"longer than {self.shapes[-1].frames / 100} s"
+        choice = self.requests.number(self.texts.requests(utt))
+        labels = len(self.texts.tokenizer.encode(self.texts.label(utt))) + 1  # the end
+        other = self.requests.around[output_type(utt, "")] + labels
+        if other + self.requests.tokens[choice].max() > self.shapes[-1].text_tokens:
+            return f"more than {self.shapes[-1].text_tokens} text tokens"
+        self.utterances.append(utt)
+        self.frames.append(frames)
+        self.buckets.append(next(i for i, shape in enumerate(self.shapes) if frames <= shape.frames))
+        self.labels.append(labels)
+        self.choices.append(choice)
+        self.others.append(other + (speech_tokens(frames) + 2 if utt.wav else 0))
+        return None
+
+    def _frames(self, utt: Utterance) -> int:
+        """`frames_of`, which opens a recording once."""
+        recording = recording_of(utt)
+        if recording not in self._headers:
+            self._headers[recording] = frames_of(utt, self.encoder.pad_to_seconds)
+        return self._headers[recording]
+
+    def _tell(self, name: str, first: int, left_out: LeftOut) -> None:
+        used = len(self.utterances) - first
+        hours = sum(self.frames[first:]) / 360000
+        line = f"{name}: {used} utterances, {hours:.2f} h"
+        self.report.append(line + "".join(f"; {text}" for text in left_out.lines()))
+
+    def ctc_frames(self, frames: int) -> int:
+        """Steps the CTC loss has for an utterance of so many mel frames."""
+        return speech_tokens(frames) if self.ctc == "adapter" else (frames + 1) // 2
+
+    def weighted(self, rng) -> np.ndarray:
+        """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share."""
+        chosen = []
+        for first, last, weight in self.parts:
+            numbers = np.arange(first, last)
+            chosen += [numbers] * int(weight)
+            share = round((weight - int(weight)) * len(numbers))
+            chosen.append(rng.permutation(numbers)[:share])
+        return np.concatenate(chosen)

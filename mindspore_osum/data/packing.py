@@ -1,0 +1,186 @@
+"""Packing: sequences laid end to end in rows of one length, recordings in rows of their own beside them.
+
+A pack is one row of `Room.tokens` sequence positions and the `Room.audio_rows` rows of audio its sequences
+read. All packs have the same static shape, so one graph serves every batch.
+
+Notable choices
+- Audio is packed too: one slot of the longest length for each recording would leave two thirds of the
+  encoder's frames empty on AISHELL (docs/PACKING.md). A recording starts on a multiple of 8 frames, where the
+  model's three halvings all start, and at least 8 empty frames keep its convolutions from its neighbour.
+- Sizes here are in speech tokens (8 mel frames): a recording takes its speech tokens and one for the gap.
+- Recordings wait in a queue of bounded length. A pack takes the oldest first, then the pair that fills it
+  best: nobody waits for long, and a pack is a random sample of the data but for its last members.
+- Deterministic: the plan depends on sizes and order alone. O(n log q) time for n items and a queue of q.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+QUEUE = 1024  # items a pack chooses from
+_RESERVE = 1.5  # mean sizes kept free for the pair that fills a pack
+_TRIES = 8  # pairs tried for room in the audio rows
+_MARGIN = 1.04  # audio room above the mean need
+
+
+@dataclass(frozen=True)
+class Room:
+    """The static shape of a pack."""
+
+    tokens: int  # sequence positions
+    audio_rows: int  # rows of audio
+    speech: int  # speech tokens of each (8 mel frames)
+    items: int  # most utterances
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What is in one pack."""
+
+    items: tuple[int, ...]  # places in the order given
+    # where the speech tokens of each begin in the audio rows laid end to end; -1 for items without audio
+    starts: tuple[int, ...]
+
+
+EMPTY_PACK = Pack((), ())
+
+
+def room_for(tokens_N: np.ndarray, speech_N: np.ndarray, tokens: int) -> Room:
+    """The room of a pack of `tokens` positions for items of these sizes.
+
+    Audio rows hold the mean need of a full pack and 4 %, in as many rows as the longest recording allows.
+    """
+    per_token = np.where(speech_N > 0, speech_N + 1, 0).sum() / tokens_N.sum()
+    need, longest = tokens * per_token * _MARGIN, int(speech_N.max()) + 1
+    rows = max(1, int(need // longest))
+    speech = max(longest, int(np.ceil(need / rows))) - 1
+    return Room(tokens, rows, speech, max(2, int(np.ceil(1.25 * tokens / tokens_N.mean()))))
+
+
+def pack_items(tokens_N: np.ndarray, speech_N: np.ndarray, room: Room, queue: int = QUEUE) -> list[Pack]:
+    """Packs that hold every item once.
+
+    Parameters
+    ----------
+    tokens_N : int, sequence positions of each item, speech included; 1 <= tokens_N <= room.tokens.
+    speech_N : int, speech tokens of each; 0 without audio; at most room.speech.
+    room : what a pack holds.
+    queue : items a pack chooses from.
+
+    Returns
+    -------
+    Packs, which take the items roughly in their order.
+    """
+    packs, waiting, arrived = [], np.zeros(0, np.int64), 0
+    while arrived < len(tokens_N) or len(waiting):
+        more = min(queue - len(waiting), len(tokens_N) - arrived)
+        waiting = np.concatenate([waiting, np.arange(arrived, arrived + more)])
+        arrived += more
+        filling = _Filling(tokens_N[waiting], speech_N[waiting], room)
+        filling.take_oldest()
+        filling.fill_up()
+        packs.append(Pack(tuple(int(waiting[i]) for i in filling.items), tuple(filling.starts)))
+        waiting = np.delete(waiting, filling.items)
+    return packs
+
+
+class _Filling:
+    """One pack while it is filled from the queue."""
+
+    def __init__(self, tokens_Q: np.ndarray, speech_Q: np.ndarray, room: Room):
+        self.tokens_Q, self.speech_Q, self.room = tokens_Q, speech_Q, room
+        self.left = room.tokens
+        self.free = [room.speech + 1] * room.audio_rows  # the last recording of a row needs no gap
+        self.items: list[int] = []
+        self.starts: list[int] = []
+        self.waits_Q = np.ones(len(tokens_Q), bool)
+
+    def take_oldest(self) -> None:
+        """The first item, and those after it that leave room for a last pair; the longest find rows first."""
+        room = self.room.tokens - _RESERVE * self.tokens_Q.mean()
+        count = int(np.searchsorted(np.cumsum(self.tokens_Q), room, side="right"))
+        count = max(1, min(count, self.room.items - 2))
+        self.place(0)
+        for i in 1 + np.argsort(-self.speech_Q[1:count], kind="stable"):
+            self.place(int(i))
+
+    def fill_up(self) -> None:
+        """Pairs and single items from the queue, as long as any fits."""
+        while len(self.items) < self.room.items:
+            fits_Q = self.waits_Q & (self.tokens_Q <= self.left) & (self.speech_Q < max(self.free))
+            candidates = np.flatnonzero(fits_Q)
+            if not len(candidates) or not self._take_pair(candidates):
+                return
+
+    def _take_pair(self, candidates: np.ndarray) -> bool:
+        """Take the two candidates that leave least, or one; False if none can be taken."""
+        order = candidates[np.argsort(self.tokens_Q[candidates], kind="stable")]
+        sizes = np.concatenate([[0], self.tokens_Q[order]])  # 0: no partner
+        partner = np.searchsorted(sizes, self.left - sizes, side="right") - 1
+        partner = np.minimum(partner, np.arange(len(sizes)) - 1)  # the smaller of the two, so each pair once
+        if len(self.items) + 2 > self.room.items:
+            partner[:] = 0
+        total = sizes + sizes[partner]
+        total[0] = -1
+        for large in np.argsort(-total, kind="stable")[:_TRIES]:
+            small = partner[large]
+            if large and self._place_both(int(order[large - 1]), int(order[small - 1]) if small else None):
+                return True
+        return self.place(int(order[-1]))
+
+    def _place_both(self, large: int, small: int | None) -> bool:
+        free = list(self.free)
+        if not self.place(large):
+            return False
+        if small is None or self.place(small):
+            return True
+        self.free, self.left = free, self.left + int(self.tokens_Q[large])
+        self.waits_Q[large] = True
+        self.items.pop()
+        self.starts.pop()
+        return False
+
+    def place(self, i: int) -> bool:
+        """Add an item of the queue, its recording to the fullest audio row that has room."""
+        speech = int(self.speech_Q[i])
+        start = -1
+        if speech:
+            row = min((r for r, free in enumerate(self.free) if free > speech), key=self.free.__getitem__,
+                      default=None)
+            if row is None:
+                return False
+            start = (row + 1) * self.room.speech + 1 - self.free[row]
+            self.free[row] -= speech + 1
+        self.items.append(i)
+        self.starts.append(start)
+        self.left -= int(self.tokens_Q[i])
+        self.waits_Q[i] = False
+        return True
+
+
+def aishell_like(count: int, seed: int = 0, around: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes like those of AISHELL-1 asked for ASR: (mel frames, sequence positions), int arrays.
+
+    Seconds: log-normal around 4.3 with sigma 0.33, cut at 1.2 and 14.5, mean 4.5: 178 h in 141,600 utterances
+    (Bu et al. 2017, AISHELL-1, table 1; openslr.org/33). Characters: 3.2 a second, 14 in the mean, one token
+    each. Requests: 4 to 24 tokens.
+
+    Parameters
+    ----------
+    around : tokens of system prompt, marks, tags and end; about 100 for OSUM-Pangu's, 10 for `compact`.
+    """
+    rng = np.random.default_rng(seed)
+    seconds = np.zeros(0)
+    while len(seconds) < count:
+        drawn = np.exp(rng.normal(np.log(4.27), 0.33, count))
+        seconds = np.concatenate([seconds, drawn[(drawn >= 1.2) & (drawn <= 14.5)]])
+    frames = np.floor(seconds[:count] * 100).astype(np.int64)
+    characters = np.maximum(1, np.round(frames / 100 * rng.normal(3.2, 0.5, count))).astype(np.int64)
+    requests = rng.integers(4, 25, count)
+    return frames, around + requests + characters + -(-frames // 8) + 2
+
+
+def efficiency(packs: list[Pack], tokens_N: np.ndarray, frames_N: np.ndarray, room: Room) -> tuple[float, float]:
+    """Shares of sequence positions and of mel frames that are not padding."""
+    frames = len(packs) * room.audio_rows * room.speech * 8
+    return tokens_N.sum() / (len(packs) * room.tokens), frames_N.sum() / max(frames, 1)

@@ -1,0 +1,99 @@
+"""How sure the model is of a label: the probability of each label of its set, given the answer before it.
+
+Legend: C labels of a set, L sequence positions, P tokens of a label, T mel frames, F mel bins, D width,
+V vocabulary.
+
+Notable choices
+- A label may be many tokens, so each one is scored as a whole, by the sum of its tokens' log-probabilities.
+  A softmax over these sums restricts the model's distribution to the set.
+- All labels of a set are rows of one batch that reads one audio slot: the recording is encoded once.
+- The repetition penalty is a matter of generation; it has no part in these probabilities.
+"""
+
+import os.path
+import re
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+
+from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
+from mindspore_osum.inference.generate import Prompt
+from mindspore_osum.models.osum import OsumModel
+from mindspore_osum.tasks import LABEL_SETS, LabelSet
+from mindspore_osum.text.sequence import stack_sequences
+from mindspore_osum.text.tokenizer import Tokenizer
+
+SMALLEST_LABEL = 8  # tokens
+_BRACKET = re.compile(r"<([^<>]*)>")
+
+
+class LabelScorer:
+    """Label probabilities of one model; each static shape compiles once."""
+
+    def __init__(self, model: OsumModel, tokenizer: Tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+        self._graph = ms.jit(self._log_probabilities)
+
+    def probabilities(self, prompt: Prompt, raw: str, labels: dict[str, str]) -> dict[str, dict[str, float]]:
+        """Probability of each label.
+
+        Parameters
+        ----------
+        prompt : what was answered.
+        raw : the answer as the model wrote it.
+        labels : field -> value, as they were read from it.
+
+        Returns
+        -------
+        dict field -> {value: probability}, over all values of the field's set; they sum to 1. The value that
+        was written need not be the likeliest, when it was drawn or penalized.
+        """
+        sets = [s for s in LABEL_SETS.values() if s.field in labels]
+        return {s.field: self._of_set(prompt, raw, labels[s.field], s) for s in sets}
+
+    def _of_set(self, prompt: Prompt, raw: str, value: str, labels: LabelSet) -> dict[str, float]:
+        written = [m for m in _BRACKET.finditer(raw) if labels.read(m[1]) == value][-1]
+        spell = str.lower if written[1].islower() else str  # OSUM writes <male>
+        texts = [written[0] if v == value else f"<{spell(v)}>" for v in labels.values]
+        ids = [self.tokenizer.encode(raw[: written.start()] + text) for text in texts]
+        sums_C = self._score(prompt, ids, len(os.path.commonprefix(ids)))
+        p_C = np.exp(sums_C - sums_C.max())
+        return dict(zip(labels.values, (p_C / p_C.sum()).tolist(), strict=True))
+
+    def _score(self, prompt: Prompt, ids: list[list[int]], shared: int) -> np.ndarray:
+        """Log-probability of each answer's tokens beyond the first `shared` ones, which all begin with."""
+        start = len(prompt.sequence)
+        rows, longest = batch_bucket(len(ids)), max(map(len, ids))
+        length, tokens = bucket(start + longest, SMALLEST_LENGTH), bucket(longest - shared, SMALLEST_LABEL)
+        frames = bucket(len(prompt.mel_TF), SMALLEST_FRAMES)
+        one = stack_sequences([prompt.sequence], length, -(-frames // 8), 1)
+        token_ids_CL, speech_row_CL = (
+            np.repeat(one[name], rows, axis=0) for name in ("token_ids_BL", "speech_row_BL")
+        )
+        place_CP, token_CP, real_CP = (np.zeros((rows, tokens), t) for t in (np.int32, np.int32, np.float32))
+        for c, answer in enumerate(ids):
+            label = answer[shared:]
+            token_ids_CL[c, start : start + len(answer)] = answer
+            place_CP[c, : len(label)] = np.arange(start + shared - 1, start + len(answer) - 1)
+            token_CP[c, : len(label)] = label
+            real_CP[c, : len(label)] = 1
+        mel_1TF = np.zeros((1, frames, prompt.mel_TF.shape[1]), np.float32)
+        mel_1TF[0, : len(prompt.mel_TF)] = prompt.mel_TF
+        mel_len_1 = np.array([len(prompt.mel_TF)], np.int32)
+        inputs = (mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP)
+        return self._graph(*map(Tensor, inputs)).asnumpy()[: len(ids)].astype(np.float64)
+
+    def _log_probabilities(
+        self, mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP
+    ):
+        rows, length = token_ids_CL.shape
+        places_CL = ops.arange(0, length, dtype=ms.int32).expand_dims(0).broadcast_to((rows, length))
+        hidden_CLD = self.model.hidden_states(
+            mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, places_CL, ops.ones_like(token_ids_CL)
+        )
+        first_C1 = (ops.arange(0, rows, dtype=ms.int32) * length).expand_dims(1)
+        asked_CPD = ops.gather(hidden_CLD.reshape((rows * length, -1)), first_C1 + place_CP, 0)
+        scores_CPV = ops.log_softmax(self.model.decoder.logits(asked_CPD), -1)
+        chosen_CP = ops.gather_elements(scores_CPV, -1, token_CP.expand_dims(-1)).squeeze(-1)
+        return ops.reduce_sum(chosen_CP * real_CP, -1)

@@ -1,0 +1,66 @@
+"""Dropout (Srivastava et al. 2014) whose masks are a pure function of a counter, so that a run can be resumed.
+
+Notable choices
+- The random state of MindSpore's own operator lives in its kernel, where no checkpoint reaches it. In a
+  training network every mask is drawn from (seed, process, cell, counter), and the counter is a parameter.
+- Where there is no fused operator that takes a seed (CPU), a mask is a hash of its element numbers.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.ops.auto_generate import dropout_ext_op
+
+COUNTER = "dropout_counter"  # name of the parameter
+_ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))  # "lowbias32" (Wellons 2018), a bijection of 32-bit words
+
+
+def mix(bits):
+    """Scatter the bits of each uint32 of a tensor."""
+    for shift, factor in _ROUNDS:
+        bits = ops.bitwise_xor(bits, ops.bitwise_right_shift(bits, Tensor(shift, ms.uint32)))
+        bits = bits * Tensor(factor, ms.uint32)
+    return ops.bitwise_xor(bits, ops.bitwise_right_shift(bits, Tensor(16, ms.uint32)))
+
+
+class Dropout(nn.Dropout):
+    """nn.Dropout; with masks from a counter once `count_dropout` has tied it to one.
+
+    Parameters
+    ----------
+    p : share of the elements that are zeroed in training; the others are multiplied by 1/(1-p).
+    """
+
+    def __init__(self, p: float):
+        super().__init__(p=p)
+        self.counter, self.salt = None, 0
+        self.on_cpu = ms.get_context("device_target") == "CPU"
+
+    def construct(self, x):
+        if not self.training:
+            return x
+        if self.counter is None:
+            return self.dropout(x)[0]
+        key = mix(ops.bitwise_xor(mix(ops.cast(self.counter, ms.uint32)), Tensor(self.salt, ms.uint32)))
+        if not self.on_cpu:
+            return dropout_ext_op(x, self.p, ops.cast(key, ms.int64), Tensor(0, ms.int64))[0]
+        bits = mix(Tensor(np.arange(x.size, dtype=np.uint32)) + key).reshape(x.shape)
+        keep = ops.cast(bits >= Tensor(int(self.p * 2**32), ms.uint32), x.dtype)
+        return x * keep * (1.0 / (1.0 - self.p))
+
+
+def count_dropout(model: nn.Cell, seed: int, rank: int) -> Parameter | None:
+    """Tie the dropout cells of `model` to one new counter; None if it has none.
+
+    The caller adds 1 to the counter before each forward pass, and keeps it in checkpoints. It is no parameter
+    of `model`, whose weights stay those of a model folder.
+    """
+    cells = [cell for _, cell in model.cells_and_names() if isinstance(cell, Dropout)]
+    if not cells:
+        return None
+    counter = Parameter(Tensor(0, ms.int32), name=COUNTER, requires_grad=False)
+    salts = np.random.default_rng([seed, rank, *b"dropout"]).integers(0, 2**32, len(cells), np.uint32)
+    for cell, salt in zip(cells, salts.tolist(), strict=True):
+        cell.salt = salt
+        object.__setattr__(cell, "counter", counter)  # nn.Cell's own would register it here
+    return counter
