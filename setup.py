@@ -19,6 +19,7 @@ CORE = [
     "numpy>=1.26,<2",  # MindSpore 2.7 is built against NumPy 1
     "soundfile>=0.12.1,<1",
     "librosa>=0.10.2,<0.12",
+    "soxr>=0.3.2,<2",
     "pyyaml>=6.0,<7",
     "jiwer>=3.0.4,<5",
     "safetensors>=0.4.3,<1",

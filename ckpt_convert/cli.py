@@ -12,7 +12,9 @@ examples:
   osum convert step_832499.pt --output model --tokenizer tokenizer.model
   osum convert model --output back.pt                       # published names again
   osum convert --encoder whisper-medium/ --decoder openPangu-Embedded-7B/ --output start
-  osum convert model --merge-lora --output merged
+  osum convert model --merge-lora --output merged           # the same: osum merge-lora model merged
+  osum convert model --to peft --output adapters            # LoRA alone, for the PEFT library
+  osum convert model --adapters adapters --output tuned     # and back, beside any model or --decoder
   osum convert merged --to hf_decoder --output decoder      # the language model alone, for transformers
   osum convert step_832499.pt --output model --verify-only  # compare an earlier conversion
 """
@@ -30,11 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the encoder from here: Whisper (Hugging Face folder or openai .pt), or a whole model",
     )
     add("--decoder", metavar="PATH", help="take the decoder from here: Hugging Face folder, or a whole model")
+    add(
+        "--adapters", metavar="PATH", help="folder of PEFT adapters: they become the decoder's LoRA"
+    )
     add("--output", "-o", required=True, metavar="PATH", help="new folder, or new .pt / .safetensors file")
     add(
         "--to",
         metavar="FORM",
-        help="folder (default), published (default for a file), hf_decoder, hf_whisper, openai_whisper",
+        help="folder (default), published (default for a file), hf_decoder, hf_whisper, openai_whisper, peft",
     )
     add("--preset", help="where values come from that no tensor tells (head counts, rope_theta, token ids)")
     add("--config", metavar="FILE", help="a config.json of ours, taken whole instead of a preset")
@@ -57,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KINDS",
         help="go on in spite of: missing, unexpected, wrong-shape (comma-separated)",
     )
+    add("--base-name", metavar="NAME", help="to peft: the Hugging Face model the adapters belong to")
     add("--buffers", action="store_true", help="to published: write the positional buffers too")
     add(
         "--shard-gb",
@@ -67,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="of the parts that no source has")
     add("--verify", action="store_true", help="run source and result on random input and compare")
+    add("--verify-layers", type=int, metavar="N", help="verify the first N layers of encoder and decoder")
     add(
         "--reference",
         default="auto",
@@ -90,17 +97,21 @@ def run(args: argparse.Namespace) -> int:
     allow = frozenset(word.strip() for word in args.allow.split(",") if word.strip())
     for word in sorted(allow - set(TROUBLES)):
         raise UserError(f"--allow {word!r} is unknown{did_you_mean(word, TROUBLES)}")
+    if args.verify_layers is not None and args.verify_layers < 1:
+        raise UserError(f"--verify-layers must be 1 or more, not {args.verify_layers}")
     if not 0 < args.shard_gb < 1e6:
         raise UserError(f"--shard-gb must be positive, not {args.shard_gb}")
+    if (args.verify or args.verify_only) and (args.adapters or args.to == "peft"):
+        raise UserError("--verify compares whole models and their parts, no PEFT adapters")
     if not args.verify_only:
         settings = Settings(
             args.preset, args.config, parse_overrides(args.set), allow, args.merge_lora, args.seed
         )
         try:
             report = convert(
-                args.source, args.output, encoder=args.encoder, decoder=args.decoder, form=args.to,
-                settings=settings, tokenizer=args.tokenizer, buffers=args.buffers,
-                shard_bytes=int(args.shard_gb * 1e9),
+                args.source, args.output, encoder=args.encoder, decoder=args.decoder, adapters=args.adapters,
+                form=args.to, settings=settings, tokenizer=args.tokenizer, buffers=args.buffers,
+                shard_bytes=int(args.shard_gb * 1e9), base_name=args.base_name,
             )  # fmt: skip
         except ConversionError as error:
             print(error.report.table(), file=sys.stderr)
@@ -123,7 +134,7 @@ def _verify(args: argparse.Namespace) -> int:
     )  # on the way back the folder is the source, the checkpoint the output
     for part, path in given.items():
         pair = (path, args.output) if forward else (args.output, path)
-        result = verify(*pair, part=part, by=args.reference)
+        result = verify(*pair, part=part, by=args.reference, layers=args.verify_layers)
         print(f"{pair[0]}: {result.table()}")
         print(json.dumps(result.to_dict()))
         agree = agree and result.ok

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ckpt_convert import hf_config
+from ckpt_convert import hf_config, peft_folder
 from ckpt_convert.derived import POSITIONS, derived_blocks
-from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PUBLISHED, Form
+from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PEFT, PUBLISHED, Form
 from ckpt_convert.plan import Item, Plan, make_plan
 from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings
@@ -39,10 +39,13 @@ from mindspore_osum.weights_io import (
     write_text,
 )
 
-_HF_CONFIGS = {
-    HF_DECODER: lambda cfg: hf_config.decoder_hf_config(cfg.decoder),
-    HF_WHISPER: lambda cfg: hf_config.encoder_hf_config(cfg.encoder),
-}
+# forms that are folders: file of the description, file of the weights (None: the writer's own), description
+_FOLDERS = {
+    HF_DECODER: (CONFIG, None, lambda c, _: hf_config.decoder_hf_config(c.decoder) | {"dtype": c.dtype}),
+    HF_WHISPER: (CONFIG, None, lambda c, _: hf_config.encoder_hf_config(c.encoder) | {"dtype": c.dtype}),
+    PEFT: (peft_folder.ADAPTER_CONFIG, peft_folder.ADAPTER_WEIGHTS,
+           lambda c, base: peft_folder.adapter_config(c.lora, base)),
+}  # fmt: skip
 REPORT = "conversion_report.json"
 _FROM_TORCH = {"format": "pt"}  # transformers wants to read this in a file's header
 _FILES = (".pt", ".safetensors")
@@ -54,11 +57,13 @@ def convert(
     *,
     encoder: str | Path | None = None,
     decoder: str | Path | None = None,
+    adapters: str | Path | None = None,
     form: str | None = None,
     settings: Settings | None = None,
     tokenizer: str | Path | None = None,
     buffers: bool = False,
     shard_bytes: int = SHARD_BYTES,
+    base_name: str | None = None,
 ) -> Report:
     """Convert a checkpoint to a model folder, or a model folder to a checkpoint.
 
@@ -68,11 +73,13 @@ def convert(
     output : a new folder, or a new ``.pt`` or ``.safetensors`` file.
     encoder, decoder : parts to join (Hugging Face folder, openai-whisper ``.pt``, or any whole model);
         adapter and LoRA are initialised.
+    adapters : folder of PEFT adapters for the decoder; they take the place of any LoRA that it has.
     form : "folder" (ours; default for a folder), "published" (default for a file) or another of `FORMS`.
     settings : configuration values, what is allowed to be wrong, LoRA merging, seed.
     tokenizer : tokenizer.model to put into the folder; default: that of the sources.
     buffers : write the published form's positional buffers too, computed.
     shard_bytes : largest file of a folder.
+    base_name : name or path of the Hugging Face model that adapters written as "peft" belong to.
 
     Returns
     -------
@@ -92,10 +99,10 @@ def convert(
         raise UserError(f"{output}: a model folder is a folder, not a {output.suffix} file")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UserError(f"{output}: exists already; nothing is overwritten, name a new place or remove it")
-    paths = {"model": source, "encoder": encoder, "decoder": decoder}
-    paths = {part: Path(path) for part, path in paths.items() if path}
-    if not paths or (source and len(paths) > 1):
+    if bool(source) == bool(encoder or decoder):
         raise UserError("give one whole checkpoint, or --encoder and/or --decoder")
+    paths = {"model": source, "encoder": encoder, "decoder": decoder, "adapters": adapters}
+    paths = {part: Path(path) for part, path in paths.items() if path}
     parts: dict[str, Source] = {}
     try:
         for part, path in paths.items():
@@ -107,7 +114,7 @@ def convert(
         if form == "folder":
             _write_folder(plan, output, _find_tokenizer(tokenizer, paths), shard_bytes, report, started)
         else:
-            _write_form(plan, FORMS[form], output, buffers, shard_bytes, report)
+            _write_form(plan, FORMS[form], output, buffers, shard_bytes, base_name, report)
     except OSError as error:
         raise UserError(f"{error.filename or output}: {error.strerror or error}") from None
     finally:
@@ -119,7 +126,10 @@ def convert(
 
 def _check_part(part: str, source: Source) -> None:
     """Refuse a checkpoint given as what it is not."""
-    holds = {HF_DECODER: "decoder", HF_WHISPER: "encoder", OPENAI_WHISPER: "encoder"}.get(source.form, part)
+    holds = {HF_DECODER: "decoder", HF_WHISPER: "encoder", OPENAI_WHISPER: "encoder", PEFT: "adapters"}
+    if part == "adapters" and source.form is not PEFT:
+        raise UserError(f"{source.path}: no PEFT adapters (their folder has {peft_folder.ADAPTER_CONFIG})")
+    holds = holds.get(source.form, part)
     if holds != part:
         raise UserError(f"{source.path}: a {source.form.title} checkpoint; give it with --{holds}")
 
@@ -129,7 +139,8 @@ def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Path | 
         if not Path(given).is_file():
             raise UserError(f"{given}: no such tokenizer file")
         return Path(given)
-    beside = [(p if p.is_dir() else p.parent) / TOKENIZER for part, p in paths.items() if part != "encoder"]
+    whole = [paths[part] for part in ("model", "decoder") if part in paths]
+    beside = [(p if p.is_dir() else p.parent) / TOKENIZER for p in whole]
     return next((p for p in beside if p.is_file()), None)
 
 
@@ -177,21 +188,25 @@ def _infos(items: dict[str, Item]) -> dict[str, TensorInfo]:
 
 
 def _write_form(
-    plan: Plan, form: Form, output: Path, buffers: bool, shard_bytes: int, report: Report
+    plan: Plan, form: Form, output: Path, buffers: bool, shard_bytes: int, base: str | None, report: Report
 ) -> None:
     items, aliases = _form_items(plan, form, buffers, report)
+    if form is PEFT and output.suffix in _FILES:
+        raise UserError(f"{output}: {form.title} are a folder, not a {output.suffix} file")
     if output.suffix == ".pt":
         return _write_items(TorchWriter(output, _infos(items), aliases), items, report)
     items |= {key: items[of] for key, of in aliases.items()}
     if output.suffix == ".safetensors":
         return _write_items(WeightsWriter(output, _infos(items), _FROM_TORCH), items, report)
-    if form not in _HF_CONFIGS:
+    if form not in _FOLDERS:
         raise UserError(f"{output}: the {form.title} form is a file; name a .pt or .safetensors")
-    config = _HF_CONFIGS[form](plan.config) | {"dtype": plan.config.dtype}
+    name, weights, describe = _FOLDERS[form]
+    config = describe(plan.config, base)
 
     def fill(folder: Path) -> None:
-        write_text(folder / CONFIG, json.dumps(config, indent=2))
-        _write_items(WeightsWriter(folder, _infos(items), _FROM_TORCH, shard_bytes), items, report)
+        write_text(folder / name, json.dumps(config, indent=2))
+        target = folder / weights if weights else folder
+        _write_items(WeightsWriter(target, _infos(items), _FROM_TORCH, shard_bytes), items, report)
 
     _make_folder(output, fill)
 
@@ -203,6 +218,8 @@ def _form_items(
     cfg = plan.config
     if cfg.lora.rank and form is HF_DECODER:
         raise UserError("a Hugging Face decoder has no LoRA; add --merge-lora")
+    if not cfg.lora.rank and form is PEFT:
+        raise UserError("the model has no LoRA, so there are no adapters to write")
     items: dict[str, Item] = {}
     named: dict[str, str] = {}
     for name, item in plan.items.items():

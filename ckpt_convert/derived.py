@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mindspore_osum.config import ModelConfig
+from mindspore_osum.models.positions import interleaved_sinusoids, inverse_frequencies, sinusoids
 from mindspore_osum.weights_io import Weights
 
 # tables of positions in the forms of checkpoint -> rows they usually have
@@ -26,7 +27,7 @@ _TOLERANCE = 1e-2
 
 
 def derived_blocks(key: str, shape: tuple[int, ...], cfg: ModelConfig) -> Iterator[np.ndarray]:
-    """The values of a derived buffer in float64, in blocks of its rows, flat.
+    """The values of a derived buffer in float32, as the model computes them, in blocks of its rows, flat.
 
     Parameters
     ----------
@@ -34,20 +35,12 @@ def derived_blocks(key: str, shape: tuple[int, ...], cfg: ModelConfig) -> Iterat
     shape : (..., N, D) of a table of positions, (E/2,) of rotary frequencies.
     """
     if key.endswith("inv_freq"):
-        exponents = np.arange(shape[-1]) / shape[-1]
-        yield cfg.decoder.rope_theta**-exponents
+        yield inverse_frequencies(2 * shape[-1], cfg.decoder.rope_theta)
         return
     n, d = shape[-2:]
+    table = interleaved_sinusoids if key.startswith("speech_transformer.") else sinusoids
     for start in range(0, n, _BLOCK):
-        positions_N1 = np.arange(start, min(n, start + _BLOCK), dtype=np.float64)[:, None]
-        if key.startswith("speech_transformer."):
-            # Vaswani et al. 2017: sin and cos interleaved
-            angles_ND = positions_N1 * 10000.0 ** (-np.arange(0, d, 2) / d)
-            yield np.stack([np.sin(angles_ND), np.cos(angles_ND)], axis=-1).reshape(-1)
-        else:
-            # Whisper: all sines, then all cosines
-            angles_ND = positions_N1 * 10000.0 ** (-np.arange(d // 2) / (d // 2 - 1))
-            yield np.concatenate([np.sin(angles_ND), np.cos(angles_ND)], axis=1).reshape(-1)
+        yield table(min(_BLOCK, n - start), d, start).reshape(-1)
 
 
 def differs(weights: Weights, key: str, plain: str, cfg: ModelConfig) -> bool:

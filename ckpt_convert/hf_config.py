@@ -23,7 +23,11 @@ _ATTENTION = {
 
 def read_hf_config(folder: Path) -> dict:
     """The folder's config.json as it is; UserError if there is none or it is not a mapping."""
-    path = folder / CONFIG
+    return read_mapping(folder / CONFIG)
+
+
+def read_mapping(path: Path) -> dict:
+    """A JSON file that describes a model, as it is; UserError if it cannot be read or is not a mapping."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise UserError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes, not a model description")
@@ -37,7 +41,7 @@ def read_hf_config(folder: Path) -> dict:
     return values
 
 
-class _Reader:
+class Reader:
     """Typed look-ups in a config.json, with the key in the error."""
 
     def __init__(self, values: dict, where: str):
@@ -67,7 +71,7 @@ def decoder_values(values: dict, where: str) -> dict:
     if kind not in _ATTENTION:
         known = ", ".join(_ATTENTION)
         raise UserError(f"{where}: decoder of model_type {str(kind)[:40]!r} is not supported; known: {known}")
-    read = _Reader(values, where)
+    read = Reader(values, where)
     rope = read.get("rope_parameters", dict, {}) or read.get("rope_scaling", dict, {})
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type != "default":
@@ -91,7 +95,7 @@ def decoder_values(values: dict, where: str) -> dict:
         "n_kv_heads": read.get("num_key_value_heads", int, heads),
         "head_dim": read.get("head_dim", int, 128 if kind == "qwen3" else d // max(heads, 1)),
         "d_ff": read.get("intermediate_size", int),
-        "rope_theta": _Reader(values | rope, where).get("rope_theta", float, 10000.0),
+        "rope_theta": Reader(values | rope, where).get("rope_theta", float, 10000.0),
         "norm_eps": read.get("rms_norm_eps", float, 1e-6),
         "qkv_bias": stated if qkv is None else qkv,
         "o_bias": stated if o is None else o,
@@ -146,7 +150,7 @@ def decoder_hf_config(dec: DecoderConfig) -> dict:
 
 def encoder_values(values: dict, where: str) -> dict:
     """`EncoderConfig` values of a Whisper config.json; a stock Whisper hears windows of 30 s."""
-    read = _Reader(values, where)
+    read = Reader(values, where)
     read.refuse("activation_function", ("gelu",), "the encoder uses the exact GELU")
     read.refuse("scale_embedding", (False,), "the encoder does not scale its input")
     return {
@@ -177,7 +181,7 @@ def encoder_hf_config(enc: EncoderConfig) -> dict:
 
 def openai_values(dims: dict, where: str) -> dict:
     """`EncoderConfig` values of openai-whisper's `dims`."""
-    read = _Reader(dims, where)
+    read = Reader(dims, where)
     return {
         "n_mels": read.get("n_mels", int),
         "d_model": read.get("n_audio_state", int),

@@ -49,6 +49,7 @@ ADAPTER = (
 )  # fmt: skip
 
 _LORA = ("lora_A.weight", "lora_B.weight")
+_PEFT_PREFIX = "base_model.model."
 
 # modules of the decoder have one name on all sides; only the prefix differs
 DECODER = (
@@ -97,6 +98,7 @@ class Form:
     others: tuple[Other, ...] = ()
     strip: tuple[str, ...] = ()  # leading parts of a key that some files have and some have not
     decoder_prefix: str = ""  # of the language model's keys, without PEFT's part
+    lora_alone: bool = False  # adapters as PEFT saves them: behind its prefix, without `.default`
     _to_ours: list = field(default_factory=list, compare=False, repr=False)
     _to_theirs: list = field(default_factory=list, compare=False, repr=False)
 
@@ -117,6 +119,8 @@ class Form:
         peft : the language model is wrapped by PEFT.
         """
         key = _translate(self._to_theirs, name)
+        if key is not None and self.lora_alone:
+            return f"{_PEFT_PREFIX}{key}"
         if key is None or not peft or not name.startswith("decoder."):
             return key
         if adapted:
@@ -125,12 +129,12 @@ class Form:
                 key = f"{module}.default.{parameter}"
             else:
                 key = f"{module}.base_layer.{parameter}"
-        return f"{self.decoder_prefix}base_model.model.{key.removeprefix(self.decoder_prefix)}"
+        return f"{self.decoder_prefix}{_PEFT_PREFIX}{key.removeprefix(self.decoder_prefix)}"
 
     def plain(self, key: str) -> str:
         """`key` without `module.`, PEFT's decoration and the form's optional leading parts."""
         key = key.removeprefix("module.")
-        key = key.replace("base_model.model.", "", 1).replace(".base_layer.", ".", 1)
+        key = key.replace(_PEFT_PREFIX, "", 1).replace(".base_layer.", ".", 1)
         key = re.sub(r"\.(lora_[AB])\.(?!weight$)[^.]+\.weight$", r".\1.weight", key)
         for part in self.strip:
             key = key.removeprefix(part)
@@ -214,4 +218,11 @@ OPENAI_WHISPER = Form(
     ),
 )
 
-FORMS = {form.name: form for form in (PUBLISHED, HF_DECODER, HF_WHISPER, OPENAI_WHISPER)}
+PEFT = Form(
+    "peft",
+    "PEFT adapters",
+    tuple(row for row in _decoder_rows("") if ".lora_" in row[0]),
+    lora_alone=True,
+)
+
+FORMS = {form.name: form for form in (PUBLISHED, HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PEFT)}

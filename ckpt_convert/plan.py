@@ -20,7 +20,8 @@ from mindspore_osum.config import ModelConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.weights_io import CODES, TensorInfo, Weights, chunks, decode, encode
 
-_STARTED = ("adapter.", "speech_token_embed.")  # what joined parts have not; LoRA too
+_STARTED = ("adapter.", "speech_token_embed.")  # what joined parts have not; LoRA too, unless it is given
+_LORA = ".lora_"
 _FLOATS = ("F32", "BF16", "F16")
 _BLOCK = 1 << 21  # elements of a weight that take up their LoRA at a time: 16 MB in float64
 
@@ -56,7 +57,7 @@ def make_plan(parts: dict[str, Source], settings: Settings, report: Report) -> P
     Parameters
     ----------
     parts : {"model": source} or any of {"encoder": source, "decoder": source}; adapter and LoRA of the latter
-        are initialised, LoRA's B with zeros.
+        are initialised, LoRA's B with zeros. "adapters" beside them gives LoRA instead.
     report : filled in.
 
     Raises
@@ -65,11 +66,12 @@ def make_plan(parts: dict[str, Source], settings: Settings, report: Report) -> P
     """
     found: dict[str, tuple[Source, str]] = {}
     for part, source in parts.items():
-        _map_keys(part, source, found, report)
+        _map_keys(part, source, "adapters" in parts, found, report)
     cfg = settle_config(parts, found, settings, report)
     for part, source in parts.items():
         _check_others(part, source, cfg, report)
-    chosen = _choose(found, cfg, "model" not in parts, report)
+    started = () if "model" in parts else _STARTED if "adapters" in parts else (*_STARTED, _LORA)
+    chosen = _choose(found, cfg, started, report)
     report.check(set(settings.allow))
     plan = Plan(cfg, {})
     if settings.merge_lora:
@@ -83,14 +85,16 @@ def make_plan(parts: dict[str, Source], settings: Settings, report: Report) -> P
     return plan
 
 
-def _map_keys(part: str, source: Source, found: dict, report: Report) -> None:
+def _map_keys(part: str, source: Source, has_adapters: bool, found: dict, report: Report) -> None:
     """Our name -> (source, key) for every key that a row of the source's table knows."""
     for key in source.weights.infos:
         name = source.ours(key)
         if name is None:
             if source.form.other(key) is None:
                 report.unexpected[source.label + key] = f"no such tensor in the {source.form.title} form"
-        elif part != "model" and not name.startswith(f"{part}."):
+        elif has_adapters and part != "adapters" and _LORA in name:
+            report.ignored[source.label + key] = "the adapters given take its place"
+        elif part in ("encoder", "decoder") and not name.startswith(f"{part}."):
             report.ignored[source.label + key] = f"only the {part} is taken from {source.path.name}"
         elif name in found:
             raise UserError(f"{source.path}: {key!r} and {found[name][1]!r} are both {name}; remove one")
@@ -127,8 +131,8 @@ def _same(weights: Weights, a: str, b: str) -> bool:
     return all(np.array_equal(x, y) for x, y in pieces)
 
 
-def _choose(found: dict, cfg: ModelConfig, starting: bool, report: Report) -> dict:
-    """The found tensors that the model takes: our name -> (source, key)."""
+def _choose(found: dict, cfg: ModelConfig, started: tuple[str, ...], report: Report) -> dict:
+    """The found tensors that the model takes: our name -> (source, key); `started` parts may be missing."""
     expected = expected_shapes(cfg)
     chosen = {}
     for name, (source, key) in found.items():
@@ -148,7 +152,7 @@ def _choose(found: dict, cfg: ModelConfig, starting: bool, report: Report) -> di
     for name in expected:
         if name in found:
             continue
-        if starting and (name.startswith(_STARTED) or ".lora_" in name):
+        if any(name.startswith(part) or part == _LORA and part in name for part in started):
             report.initialised.append(name)
         else:
             report.missing.append(name)

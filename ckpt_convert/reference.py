@@ -1,6 +1,6 @@
 """The other side of a verification: a checkpoint run by PyTorch and transformers, in a process of its own.
 
-``python -m ckpt_convert.reference SOURCE PART CONFIG INPUT.npz OUTPUT.npz REFERENCE`` builds the source's
+``python -m ckpt_convert.reference SOURCE PART CONFIG LAYERS INPUT.npz OUTPUT.npz REFERENCE`` builds the source's
 model from classes of transformers (and the adapter in plain torch), not from our cells or key
 tables, and saves what it computes. Where PyTorch is absent, MindNLP's stand-in for it runs the same code on
 MindSpore; it replaces `torch` in the process that imports it, which is why this is a process of its own.
@@ -12,6 +12,7 @@ import importlib.util
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +52,14 @@ class Reference:
 
     Attributes
     ----------
-    state : key without `module.` -> how to read it.
+    keys : key without `module.` -> key, of the layers that are run.
     """
 
-    def __init__(self, torch, source: Source, cfg: ModelConfig):
-        self.torch = torch
-        self.source, self.cfg = source, cfg
-        self.keys = {key.removeprefix("module."): key for key in source.weights.infos}
+    def __init__(self, torch, source: Source, cfg: ModelConfig, layers: int | None):
+        self.torch, self.layers = torch, layers
+        self.source, self.cfg = source, first_layers(cfg, layers)
+        keys = {key.removeprefix("module."): key for key in source.weights.infos}
+        self.keys = {plain: key for plain, key in keys.items() if not _is_beyond(plain, layers)}
 
     def tensor(self, key: str):
         """One tensor of the source as float32."""
@@ -159,6 +161,8 @@ class Reference:
 
         if self.source.form is HF_DECODER:
             values = read_hf_config(self.source.path)
+            if self.layers is not None:
+                values["num_hidden_layers"] = min(self.layers, values["num_hidden_layers"])
             if values["model_type"] == "PanguEmbedded":
                 # the same computation as Llama's with biases on all four projections
                 values |= {"model_type": "llama", "attention_bias": values["bias"]}
@@ -218,13 +222,28 @@ class Reference:
         return {name: value.detach().numpy() for name, value in out.items()}
 
 
+def first_layers(cfg: ModelConfig, layers: int | None) -> ModelConfig:
+    """`cfg` with at most so many layers in encoder and decoder; all of them for None."""
+    if layers is None:
+        return cfg
+    encoder, decoder = (replace(part, n_layers=min(layers, part.n_layers)) for part in (cfg.encoder, cfg.decoder))
+    return replace(cfg, encoder=encoder, decoder=decoder)
+
+
+def _is_beyond(key: str, layers: int | None) -> bool:
+    """Whether a key without `module.` is of a layer of encoder or decoder that is not run."""
+    number = re.search(r"(?:^|\.)(?:encoders|blocks|layers)\.(\d+)\.", key)
+    run = layers is None or number is None or key.startswith("speech_transformer.")
+    return not run and int(number[1]) >= layers
+
+
 def main(argv: list[str]) -> int:
-    """SOURCE PART CONFIG INPUT OUTPUT BY; see the module's text."""
-    source, part, config, given, output, by = argv
+    """SOURCE PART CONFIG LAYERS INPUT OUTPUT BY; see the module's text."""
+    source, part, config, layers, given, output, by = argv
     cfg = from_dict(ModelConfig, json.loads(Path(config).read_text("utf-8")), config)
     inputs, opened = np.load(given), open_source(source)
     torch, name = import_torch(by)
-    results = Reference(torch, opened, cfg).run(inputs["mel_TF"], inputs["ids_L"], part)
+    results = Reference(torch, opened, cfg, None if layers == "all" else int(layers)).run(inputs["mel_TF"], inputs["ids_L"], part)
     np.savez(output, by=np.array(name), **results)
     return 0
 

@@ -59,7 +59,8 @@ def settle_config(parts: dict[str, Source], found: dict, settings: Settings, rep
     if whole is not None and "model" in parts:
         if settings.preset:
             raise UserError("--preset is for checkpoints without a configuration; here use --set")
-        return from_dict(ModelConfig, merge(whole.to_dict(), settings.overrides), "config.json with --set")
+        values = merge(whole.to_dict(), parts["adapters"].stated if "adapters" in parts else {})
+        return from_dict(ModelConfig, merge(values, settings.overrides), "config.json with --set")
     base = find_preset(settings.preset or DEFAULT_PRESET)
     shapes = {name: source.weights.infos[key].shape for name, (source, key) in found.items()}
     stated: dict = {}

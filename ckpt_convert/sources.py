@@ -1,16 +1,16 @@
 """Opens a checkpoint of any known form and says which form it is.
 
-A source is a model folder of ours, a Hugging Face folder (decoder or Whisper), or a file of published names
-(`.pt` or `.safetensors`) or of openai-whisper (`.pt`).
+A source is a model folder of ours, a Hugging Face folder (decoder or Whisper), a folder of PEFT adapters,
+or a file of published names (`.pt` or `.safetensors`) or of openai-whisper (`.pt`).
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ckpt_convert import hf_config
-from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PUBLISHED, Form
+from ckpt_convert import hf_config, peft_folder
+from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PEFT, PUBLISHED, Form
 from ckpt_convert.torch_reader import TorchWeights, open_torch
-from mindspore_osum.config import ModelConfig
+from mindspore_osum.config import LoraConfig, ModelConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, read_config
 from mindspore_osum.weights_io import INDEX, SINGLE, Weights, open_weights
@@ -71,6 +71,8 @@ def open_source(path: str | Path) -> Source:
 
 
 def _open_folder(path: Path) -> Source:
+    if (path / peft_folder.ADAPTER_CONFIG).is_file():
+        return _open_adapters(path)
     if not (path / CONFIG).is_file():
         raise UserError(f"{path}: no {CONFIG} in this folder, so what is in it is not known")
     if is_ours(path):
@@ -83,6 +85,23 @@ def _open_folder(path: Path) -> Source:
             path, HF_WHISPER, _hf_weights(path), {"encoder": hf_config.encoder_values(values, where)}
         )
     return Source(path, HF_DECODER, _hf_weights(path), {"decoder": hf_config.decoder_values(values, where)})
+
+
+def _open_adapters(path: Path) -> Source:
+    values = peft_folder.lora_values(path)
+    if not (path / peft_folder.ADAPTER_WEIGHTS).exists():
+        raise UserError(f"{path}: no {peft_folder.ADAPTER_WEIGHTS}; save the adapters as safetensors")
+    weights = open_weights(path / peft_folder.ADAPTER_WEIGHTS)
+    names = [name for key in weights.infos if (name := PEFT.ours(key))]
+    found = {name.split(".")[-3] for name in names}
+    try:
+        peft_folder.check_targets(path, found)
+    except UserError:
+        weights.close()
+        raise
+    known = [target for target in LoraConfig().targets if target in found]
+    values["targets"] = [*known, *sorted(found - set(known))]
+    return Source(path, PEFT, weights, {"lora": values})
 
 
 def _hf_weights(path: Path) -> Weights:

@@ -7,14 +7,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ckpt_convert.reference import first_layers
+from ckpt_convert.shapes import expected_shapes
 from ckpt_convert.sources import is_ours
+from mindspore_osum.config import ModelConfig
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import CONFIG, load_folder, read_config
+from mindspore_osum.folder import CONFIG, check_tensors, read_config
+from mindspore_osum.weights_io import open_weights
 
 TOLERANCE = 1e-4  # of the largest value, both sides in float32
 MERGED_TOLERANCE = 5e-2  # where LoRA was merged into 16-bit weights, which rounds them
@@ -64,6 +68,7 @@ def verify(
     frames: int = 96,
     tokens: int = 12,
     seed: int = 0,
+    layers: int | None = None,
 ) -> Verification:
     """Compare what a checkpoint and its converted folder compute, in float32.
 
@@ -76,6 +81,7 @@ def verify(
     frames : mel frames of the random input, even.
     tokens : text tokens around the speech.
     seed : of the input.
+    layers : run only so many first layers of encoder and decoder, on both sides; None for all.
 
     Raises
     ------
@@ -84,13 +90,14 @@ def verify(
     """
     if is_ours(Path(source)):
         raise UserError(f"{source}: a model folder of ours; verification needs a PyTorch checkpoint")
-    cfg = read_config(folder)
+    cfg = first_layers(read_config(folder), layers)
     rng = np.random.default_rng(seed)
     mel_TF = rng.uniform(-1, 1, (frames, cfg.encoder.n_mels)).astype(np.float32)
     ids_L = rng.integers(0, cfg.decoder.vocab_size, tokens)
-    expected = _run_reference([str(source), part, str(Path(folder) / CONFIG)], mel_TF, ids_L, by)
+    what = [str(source), part, str(Path(folder) / CONFIG), str(layers or "all")]
+    expected = _run_reference(what, mel_TF, ids_L, by)
     by = str(expected.pop("by"))
-    found = _run_ours(folder, mel_TF, ids_L, expected)
+    found = _run_ours(folder, cfg, mel_TF, ids_L, expected)
     stages = tuple(
         Stage(name, float(np.abs(value).max()), float(np.abs(value - found[name]).max()))
         for name, value in expected.items()
@@ -100,7 +107,7 @@ def verify(
 
 
 def _run_reference(what: list[str], mel_TF: np.ndarray, ids_L: np.ndarray, by: str) -> dict[str, np.ndarray]:
-    """Stages by name, and `by`, from the process of `reference.py`; `what` is its SOURCE PART CONFIG."""
+    """Stages by name, and `by`, from the process of `reference.py`; `what` is its first arguments."""
     with tempfile.TemporaryDirectory(prefix="osum_verify_") as temp:
         given, output = Path(temp) / "input.npz", Path(temp) / "output.npz"
         np.savez(given, mel_TF=mel_TF, ids_L=ids_L)
@@ -117,16 +124,20 @@ def _run_reference(what: list[str], mel_TF: np.ndarray, ids_L: np.ndarray, by: s
 
 
 def _run_ours(
-    folder: str | Path, mel_TF: np.ndarray, ids_L: np.ndarray, wanted: dict
+    folder: str | Path, cfg: ModelConfig, mel_TF: np.ndarray, ids_L: np.ndarray, wanted: dict
 ) -> dict[str, np.ndarray]:
     """The same stages by our cells, eagerly."""
     import mindspore as ms
     from mindspore import Tensor, ops
 
     from mindspore_osum.models.ops import segment_causal_mask
+    from mindspore_osum.models.osum import OsumModel
 
-    model = load_folder(folder, dtype="float32")
-    model.set_train(False)
+    model = OsumModel(replace(cfg, dtype="float32")).set_train(False)
+    with open_weights(folder) as weights:
+        check_tensors(weights, expected_shapes(read_config(folder)))
+        for name, param in model.parameters_and_names():
+            param.set_data(Tensor(weights.read(name), param.dtype))
     out = {}
     frames = Tensor([mel_TF.shape[0]], ms.int32)
     speech = None

@@ -4,3 +4,12 @@ Importing the package loads none of the heavy libraries; its modules do, when th
 """
 
 __version__ = "0.1.0"
+__all__ = ["OSUM", "__version__"]
+
+
+def __getattr__(name: str):
+    if name == "OSUM":
+        from mindspore_osum.api import OSUM
+
+        return OSUM
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """The `osum` command: one table from verb to module.
 
 Notable choices
-- The table is the whole command line. A verb's module offers `add_arguments(parser)` and `run(args) -> int`;
-  only the module of the chosen verb is imported, so that help stays instant.
+- The table is the whole command line. A verb's module offers `add_arguments(parser)` and `run(args) -> int`,
+  and EXAMPLES for its help; only the module of the chosen verb is imported, so that help stays instant.
 - A user's mistake is one line on stderr: exit 1 for `UserError`, 2 for a wrong command line.
 """
 
@@ -31,10 +31,15 @@ class Verb(NamedTuple):
 
 VERBS = {
     "infer": Verb("mindspore_osum.inference.command", "recordings in, tagged and parsed answers out"),
+    "transcribe": Verb("mindspore_osum.inference.transcribe", "long recordings to text or subtitles"),
+    "annotate": Verb("mindspore_osum.inference.annotate", "what recordings say, in all eight tasks"),
     "train": Verb("mindspore_osum.training.command", "train or fine-tune a model as a YAML job describes"),
     "eval": Verb("mindspore_osum.evaluation.command", "measure a model as the papers do, and compare"),
     "convert": Verb("ckpt_convert.cli", "PyTorch checkpoints to MindSpore model folders, and back"),
-    "data": Verb("mindspore_osum.data.command", "manifests: import published corpora"),
+    "merge-lora": Verb("ckpt_convert.merge_lora", "add a model's LoRA to its weights"),
+    "data": Verb("mindspore_osum.data.command", "training data: import, check, measure, pack"),
+    "info": Verb("mindspore_osum.info", "what a model folder is: sizes, types, preset, hashes"),
+    "completion": Verb("mindspore_osum.completion", "a script that completes osum's words in bash or zsh"),
 }
 
 
@@ -74,7 +79,10 @@ def _dispatch(argv: list[str]) -> int:
         return 2
     verb = VERBS[word]
     module = importlib.import_module(verb.module)
-    parser = argparse.ArgumentParser(prog=f"osum {word}", description=verb.help)
+    parser = argparse.ArgumentParser(
+        prog=f"osum {word}", description=verb.help, epilog=getattr(module, "EXAMPLES", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     module.add_arguments(parser)
     try:
         args = parser.parse_args(rest)

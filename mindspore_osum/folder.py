@@ -33,7 +33,7 @@ def read_config(folder: str | os.PathLike) -> ModelConfig:
     if not Path(folder).is_dir():
         hint = did_you_mean(str(folder), near) if (near := _models_beside(Path(folder))) else ""
         raise UserError(
-            f"{folder}: no such model folder{hint}; give one that `osum convert` or `osum train` wrote"
+            f"{folder}: no such model folder; give one that `osum convert` or `osum train` wrote{hint}"
         )
     if not path.is_file():
         raise UserError(f"{folder}: not a model folder (no {CONFIG}); make one with `osum convert`")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mindspore_osum.config import merge
-from mindspore_osum.training.config import read_job, to_dict
-from tests.training.tones import SMALL_MODEL, make_world, random_words
+from mindspore_osum.training.config import read_job, read_stages, to_dict
+from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_words
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 JOBS = sorted(CONFIGS.glob("*/*.yaml"))
@@ -14,7 +14,9 @@ JOBS = sorted(CONFIGS.glob("*/*.yaml"))
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return make_world(tmp_path_factory.mktemp("world"), random_words(6))
+    world = make_world(tmp_path_factory.mktemp("world"), random_words(6))
+    add_texts(world)
+    return world
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -23,11 +25,13 @@ def test_every_job_trains_a_step(path, world, tmp_path):
 
     cfg = read_job(str(path))
     lora = {"lora": {"rank": 2 if "lora" in cfg.learn else 0}}
-    here = [{"name": "words", "path": str(world / "words.jsonl")}]
+    names = ["words", "qa"] if cfg.batch.seconds else ["intent", "qa"]  # as the job: with speech, or text alone
+    here = [{"name": n, "path": str(world / f"{n}.jsonl")} for n in names]
+    seconds = [0.64] if cfg.batch.seconds else []
     small = {
         "output_dir": str(tmp_path / "run"), "device": "CPU", "context": {}, "steps": 1, "epochs": 0,
         "model": {"start": "tiny"}, "tokenizer": str(world / "tokenizer.model"),
-        "data": {"train": here, "valid": here}, "batch": {"size": 2, "seconds": [0.64], "text_tokens": 200},
+        "data": {"train": here, "valid": here}, "batch": {"size": 2, "seconds": seconds, "text_tokens": 250},
     }
     job = merge(to_dict(cfg), small)
     job["model"]["overrides"] = {**SMALL_MODEL, **lora}
@@ -35,5 +39,25 @@ def test_every_job_trains_a_step(path, world, tmp_path):
     assert (tmp_path / "run" / "model" / "config.json").is_file()
 
 
-def test_there_is_a_job_for_each_model():
-    assert {p.parent.name for p in JOBS} >= {"tiny", "osum_pangu_7b"}
+@pytest.mark.parametrize("model", ["tiny", "osum_pangu_7b"])
+def test_the_stages_follow_each_other(model, monkeypatch, tmp_path):
+    """Each starts from what the one before leaves; stage 2 alone has no speech."""
+    monkeypatch.chdir(tmp_path)  # no model is there yet
+    (tmp_path / "models/osum_pangu_7b").mkdir(parents=True)  # but the converted one
+    paths = [str(CONFIGS / model / f"{name}.yaml") for name in ("warm_up", "stage1", "stage2", "stage3")]
+    stages = list(read_stages([p for p in paths if p in map(str, JOBS)]).values())
+    for before, after in zip(stages, stages[1:], strict=False):
+        assert after.model.start == f"{before.output_dir}/model"
+    assert [bool(s.batch.seconds) for s in stages[-3:]] == [True, False, True]
+    assert [s.data.requests for s in stages[-3::2]] in (["tag", "both"], ["tag", "natural"])
+
+
+def test_published_hyper_parameters():
+    """OSUM-Pangu's ct_config_open_pangu.yaml and ds_stage2.json."""
+    for name in ("stage1", "stage2", "stage3"):
+        cfg = read_job(str(CONFIGS / "osum_pangu_7b" / f"{name}.yaml"))
+        o = cfg.optimizer
+        assert (o.lr, o.betas, o.eps, o.weight_decay) == (5e-4, [0.9, 0.99], 1e-6, 0.01)
+        assert vars(cfg.schedule) == {"kind": "inverse_sqrt", "warmup_steps": 2000}
+        assert (cfg.clip_norm, cfg.accumulation, cfg.seed, cfg.save_every) == (5.0, 4, 777, 2500)
+        assert vars(cfg.loss) == {"intent": 1.0, "content": 1.0} and "lora" in cfg.learn

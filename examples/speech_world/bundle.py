@@ -1,22 +1,29 @@
 """Makes what the package bundles: a trained model in half precision, and recordings it was not trained on.
 
-    python examples/speech_world/bundle.py --model output/tiny_asr/model --corpus speech_world \
+    python examples/speech_world/bundle.py --model output/tiny_stage3/model --corpus speech_world \
         --assets mindspore_osum/assets
 
-The recordings are the first of each test voice and language in the order of their keys, so nobody chose them.
+Nobody chose the recordings: for each language and task it is the first of the test split, in the order of its
+keys, in which a speaker of the group whose turn it is speaks who was not heard yet.
 """
 
 import argparse
 import json
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+from grammar import LANGUAGES
+from voices import AGES, GENDERS
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, TOKENIZER
+from mindspore_osum.tasks import TASKS
 from mindspore_osum.weights_io import TensorInfo, WeightsWriter, open_weights, write_text
+
+GROUPS = tuple(product(GENDERS, AGES))
 
 
 def bundle_model(source: Path, target: Path) -> None:
@@ -34,26 +41,43 @@ def bundle_model(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, target / name)
 
 
-def choose(lines: list[dict], count: int) -> list[dict]:
-    """Half English, half Mandarin; within a language the speakers take turns."""
-    chosen = []
-    for language in ("en", "zh"):
-        by_speaker: dict[str, list[dict]] = {}
+def choose(lines: list[dict]) -> list[dict]:
+    """The lines of 16 recordings, one for each language and task; gender and age go round.
+
+    Raises
+    ------
+    UserError
+        If the test split is too small to have them all.
+    """
+    found: dict[str, list[dict]] = {}  # recording -> its lines
+    heard: set[str] = set()
+    for number, (language, task) in enumerate(product(LANGUAGES, TASKS.values())):
+        turn = number + number // len(TASKS) * len(GROUPS) // 2  # the second language begins half-way round
+        gender, age = GROUPS[turn % len(GROUPS)]
         for line in lines:
-            if line["extra"]["lang"] == language:
-                by_speaker.setdefault(line["extra"]["voice"].partition("+")[2], []).append(line)
-        turns = [line for turn in zip(*by_speaker.values(), strict=False) for line in turn]
-        chosen += turns[: count // 2]
-    return chosen
+            extra, speaker = line["extra"], line["extra"]["voice"].partition("+")[2]
+            of_cell = line["task"] == task.key and extra["lang"] == language
+            if of_cell and (extra["gender"], extra["age"]) == (gender, age) and speaker not in heard:
+                heard.add(speaker)
+                found[line["wav"]] = [other for other in lines if other["wav"] == line["wav"]]
+                break
+        else:
+            raise UserError(
+                f"the test split has no {language} {task.abbr} of another {gender} {age}; make it larger"
+            )
+    return [line for wav in sorted(found) for line in found[wav]]
 
 
-def bundle_recordings(corpus: Path, target: Path, count: int) -> None:
-    """Copy `count` test recordings with a manifest."""
+def bundle_recordings(corpus: Path, target: Path) -> None:
+    """Put the chosen test recordings and their manifest into `target`, in place of what is there."""
     lines = [json.loads(line) for line in (corpus / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    chosen = choose(lines)
     target.mkdir(parents=True, exist_ok=True)
+    for old in target.glob("*.wav"):
+        old.unlink()
     manifest = []
-    for line in choose(lines, count):
-        name = f"{line['key']}.wav"
+    for line in chosen:
+        name = Path(line["wav"]).name
         shutil.copyfile(corpus / line["wav"], target / name)
         manifest.append(json.dumps(line | {"wav": name}, ensure_ascii=False))
     write_text(target / "manifest.jsonl", "\n".join(manifest) + "\n")
@@ -66,11 +90,10 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="trained model folder")
     parser.add_argument("--corpus", type=Path, required=True, help="folder that generate.py wrote")
     parser.add_argument("--assets", type=Path, required=True, help="gets tiny/ and recordings/")
-    parser.add_argument("--count", type=int, default=12, help="recordings (default 12)")
     args = parser.parse_args()
     try:
         bundle_model(args.model, args.assets / "tiny")
-        bundle_recordings(args.corpus, args.assets / "recordings", args.count)
+        bundle_recordings(args.corpus, args.assets / "recordings")
     except (UserError, OSError) as error:
         raise SystemExit(f"bundle: {error}") from None
     size = sum(os.path.getsize(path) for path in args.assets.rglob("*") if path.is_file())

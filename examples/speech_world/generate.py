@@ -131,7 +131,7 @@ def records(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
     for line, (samples, times) in zip(lines, made, strict=True):
         train = line.split == "train"
         keys = manifests.training_keys(line) if train else manifests.checked_keys(line)
-        step = manifests.STEP if train else 0.01
+        step = 0.01 if line.split == "test" else manifests.STEP
         found += [manifests.record(line, key, i, times, samples / RATE, step) for i, key in enumerate(keys)]
     return found
 

@@ -2,8 +2,8 @@
 
 Notable choices
 - A recording is in the training manifest several times, each time with another published task key.
-- Word times are true to 10 ms in valid and test; in training they are rounded to `STEP`, so that a tokenizer
-  can have a piece for each.
+- Word times are true to 10 ms in test; in train and valid they are rounded to `STEP`, so that a tokenizer can
+  have a piece for each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from plan import Line
 from mindspore_osum.data.requests import generate
 from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, TASKS, format_answer, tags_of, write_tags
 
-STEP = 0.04  # seconds between two word times of the training manifests
+STEP = 0.04  # seconds between two word times of train and valid
 LONGEST_TIME = 4.2  # seconds; no recording is longer
 LINES_EACH = 3  # training lines of a recording
 A, G, E, S, C, T = "<AGE>", "<GENDER>", "<EMOTION>", "<STYLE>", "<CAPTION>", "<TRANSCRIBE>"

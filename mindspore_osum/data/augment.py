@@ -130,9 +130,11 @@ def change_speed(wave_N: np.ndarray, speed: float) -> np.ndarray:
     """Play a waveform `speed` times as fast: ceil(N / speed) samples, the pitch changes too (soxr HQ)."""
     if speed == 1:
         return wave_N
-    import librosa
+    import soxr
 
-    return librosa.resample(wave_N, orig_sr=SAMPLE_RATE * speed, target_sr=SAMPLE_RATE, res_type="soxr_hq")
+    wanted = math.ceil(len(wave_N) / speed)
+    changed_N = soxr.resample(wave_N, SAMPLE_RATE * speed, SAMPLE_RATE, quality="HQ")[:wanted]
+    return np.pad(changed_N, (0, wanted - len(changed_N)))
 
 
 def mix(wave_N: np.ndarray, noise_N: np.ndarray, snr_db: float, start: int) -> np.ndarray:

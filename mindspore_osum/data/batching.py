@@ -8,15 +8,18 @@ Legend: B utterances, T mel frames, F mel bins, L sequence positions, S CTC labe
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.packing import Room
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
 from mindspore_osum.speech.features import log_mel, num_frames
-from mindspore_osum.text.sequence import HybridSequence, stack_sequences
+from mindspore_osum.text.sequence import HybridSequence, pack_sequences
 
 COLUMNS = (
     "mel_BTF",
@@ -29,10 +32,17 @@ COLUMNS = (
     "spans_BL",
     "ctc_labels_BS",
     "ctc_len_B",
+    "utterances_B",
     "targets_B",
 )
-_NONE = np.zeros(0, np.int32)
-EMPTY = HybridSequence(_NONE, _NONE, _NONE, _NONE)  # a row of a batch that nothing is in
+
+
+class Example(NamedTuple):
+    """What the model sees of one utterance."""
+
+    mel_TF: np.ndarray | None  # float32; None for text-only tasks
+    sequence: HybridSequence
+    ctc_ids: list[int]  # target of the CTC loss, [] for none
 
 
 def speech_tokens(frames: int) -> int:
@@ -44,9 +54,9 @@ def speech_tokens(frames: int) -> int:
 
 @dataclass(frozen=True)
 class Shape:
-    """The static shape of a batch."""
+    """The static shape of a batch, or what a packed one allows for one utterance."""
 
-    size: int  # utterances
+    size: int  # rows: utterances, or packs
     frames: int  # mel frames (10 ms) an audio slot holds
     text_tokens: int  # sequence positions beside the speech tokens and their two marks
 
@@ -59,6 +69,18 @@ class Shape:
     def length(self) -> int:
         """Sequence positions."""
         return self.speech + 2 + self.text_tokens
+
+
+def bucket_shapes(size: int, frames: list[int], text_tokens: int, max_tokens: int = 0) -> list[Shape]:
+    """The shapes of a job, one for each audio length.
+
+    Parameters
+    ----------
+    size : rows of each.
+    max_tokens : above 0, as many rows as hold at most so many positions take the place of `size`.
+    """
+    shapes = [Shape(size, t, text_tokens) for t in frames]
+    return [replace(s, size=max(1, max_tokens // s.length)) for s in shapes] if max_tokens else shapes
 
 
 def recording_of(utt: Utterance) -> tuple[str | None, float | None, float | None]:
@@ -80,13 +102,18 @@ def frames_of(utt: Utterance, pad_to_seconds: float = 0.0) -> int:
 
 def features(utt: Utterance, n_mels: int, pad_to_seconds: float = 0.0, change=None) -> np.ndarray:
     """Log-mel (T, F) float32 of the utterance's recording; `change` is what happens to its samples first."""
+    wave_N = samples(utt)
+    return log_mel(change(wave_N) if change else wave_N, n_mels, pad_to_seconds=pad_to_seconds)
+
+
+def samples(utt: Utterance) -> np.ndarray:
+    """The utterance's recording, or the part of it that is meant: float32 (N,) at 16 kHz."""
     try:
         wave_N = load_audio(utt.wav)
     except UserError as error:
         raise UserError(f"{utt.where}: {error}") from None
     first, last = _cut(utt, len(wave_N))
-    wave_N = wave_N[first:last]
-    return log_mel(change(wave_N) if change else wave_N, n_mels, pad_to_seconds=pad_to_seconds)
+    return wave_N[first:last]
 
 
 def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
@@ -101,43 +128,80 @@ def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
     return first, min(last, samples)
 
 
-def stack_batch(
-    shape: Shape,
-    n_mels: int,
-    mels: list,
-    sequences: list[HybridSequence],
-    ctc: list[list[int]],
-    targets: float,
-):
-    """One batch as a tuple of arrays in the order of COLUMNS.
+def stack_batch(shape: Shape, n_mels: int, rows: list[list[Example]], targets: float, utterances: float):
+    """One padded batch, of at most one example a row, as a tuple of arrays in the order of COLUMNS.
 
     Parameters
     ----------
-    mels : (T, F) float32 each, None for a text-only example (its slot is two frames nothing reads).
-    sequences : hybrid sequence of each example, EMPTY for none.
-    ctc : CTC target ids of each example, [] for none.
-    targets : labels the loss is divided by: those of the whole step, divided by its parts (see loader.py).
+    targets, utterances : what cross-entropy and CTC are divided by: the labels and the utterances of the
+        whole step, divided by its parts (see loader.py).
     """
     mel_BTF = np.zeros((shape.size, shape.frames, n_mels), np.float32)
-    mel_len_B = np.full(shape.size, 2, np.int32)
-    ctc_labels_BS = np.zeros((shape.size, shape.text_tokens), np.int32)
-    ctc_len_B = np.zeros(shape.size, np.int32)
-    for b, (mel_TF, ids) in enumerate(zip(mels, ctc, strict=True)):
-        if mel_TF is not None:
-            mel_BTF[b, : len(mel_TF)] = mel_TF
-            mel_len_B[b] = len(mel_TF)
-        ctc_labels_BS[b, : len(ids)] = ids
-        ctc_len_B[b] = len(ids)
-    arrays = stack_rows(sequences, shape)
-    text = [arrays[name] for name in COLUMNS[2:8]]
-    return (mel_BTF, mel_len_B, *text, ctc_labels_BS, ctc_len_B, np.full(shape.size, targets, np.float32))
+    mel_len_B = np.full(shape.size, 2, np.int32)  # of a slot without recording: two frames nothing reads
+    for b, row in enumerate(rows):
+        for example in row:
+            if example.mel_TF is not None:
+                mel_BTF[b, : len(example.mel_TF)] = example.mel_TF
+                mel_len_B[b] = len(example.mel_TF)
+    text = stack_text(rows, shape.length, shape.speech, np.arange(shape.size)[:, None] * shape.speech)
+    ctc = stack_ctc([row[0].ctc_ids if row else [] for row in rows], shape.text_tokens)
+    shares = (np.full(shape.size, x, np.float32) for x in (utterances, targets))
+    return (mel_BTF, mel_len_B, *text, *ctc, *shares)
 
 
-def stack_rows(sequences: list[HybridSequence], shape: Shape) -> dict[str, np.ndarray]:
-    """`stack_sequences` with the audio slot of each row being the row itself, also beside text-only rows."""
-    arrays = stack_sequences(sequences, shape.length, shape.speech, shape.size)
-    speech = [b for b, s in enumerate(sequences) if s.n_speech]
-    for slot, b in enumerate(speech):  # slots are counted over the rows that hold speech
-        rows = arrays["speech_row_BL"][b]
-        rows[rows >= 2] += (b - slot) * shape.speech
-    return arrays
+def stack_packs(
+    room: Room,
+    text_tokens: int,
+    n_mels: int,
+    rows: list[list[Example]],
+    starts: list[Sequence[int]],
+    targets: float,
+    utterances: float,
+):
+    """One packed batch of shape (rows, room), as `stack_batch`, but for what holds recordings.
+
+    A pack has `room.audio_rows` rows of audio; "mel_len_B" is (N, 2): first frame in all of them laid end to
+    end, and frames, of each of its `room.items` places for an utterance; CTC labels are (N, S).
+
+    Parameters
+    ----------
+    text_tokens : S, most CTC labels.
+    starts : for each example the speech token its recording starts with, in the audio rows of its own pack.
+    """
+    frames, speech = room.speech * 8, room.audio_rows * room.speech
+    mel_XF = np.zeros((len(rows) * speech * 8, n_mels), np.float32)
+    spans_N2 = np.zeros((len(rows) * room.items, 2), np.int32)
+    first_BI = np.zeros((len(rows), room.items), np.int64)
+    ids: list = [[] for _ in spans_N2]
+    for b, (row, begins) in enumerate(zip(rows, starts, strict=True)):
+        for i, (example, start) in enumerate(zip(row, begins, strict=True)):
+            n = b * room.items + i
+            ids[n] = example.ctc_ids
+            if example.mel_TF is not None:
+                first_BI[b, i] = b * speech + start
+                spans_N2[n] = first_BI[b, i] * 8, len(example.mel_TF)
+                mel_XF[spans_N2[n, 0] : spans_N2[n].sum()] = example.mel_TF
+    text = stack_text(rows, room.tokens, room.speech, first_BI)
+    shares = (np.full(len(rows), x, np.float32) for x in (utterances, targets))
+    return (mel_XF.reshape(-1, frames, n_mels), spans_N2, *text, *stack_ctc(ids, text_tokens), *shares)
+
+
+def stack_text(rows: list[list[Example]], length: int, zmax: int, first_BI: np.ndarray) -> list[np.ndarray]:
+    """The columns of text; `first_BI` is the row of the model's speech tokens each example's begin at."""
+    sequences = [[example.sequence for example in row] for row in rows]
+    arrays = pack_sequences(sequences, length, zmax, first_BI.size)
+    speech_row_BL = arrays["speech_row_BL"]
+    # slots are counted there over the sequences that hold speech
+    first = [first_BI[b, i] for b, row in enumerate(sequences) for i, s in enumerate(row) if s.n_speech]
+    slot, z = np.divmod(speech_row_BL - 2, zmax)
+    moved_BL = 2 + np.array([*first, 0])[np.maximum(slot, -1)] + z
+    arrays["speech_row_BL"] = np.where(speech_row_BL >= 2, moved_BL, speech_row_BL).astype(np.int32)
+    return [arrays[name] for name in COLUMNS[2:8]]
+
+
+def stack_ctc(ids: list[list[int]], text_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """The columns of CTC labels."""
+    labels_NS = np.zeros((len(ids), text_tokens), np.int32)
+    for n, labels in enumerate(ids):
+        labels_NS[n, : len(labels)] = labels
+    return labels_NS, np.array([len(labels) for labels in ids], np.int32)

@@ -14,7 +14,6 @@ from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS, parse_answer, tags_of
 
 TIME_SLACK = 0.1  # seconds a word may end after its recording: aligners round
 UNUSABLE = "unusable"
-DEFAULT_MAX_ERRORS = 100
 
 
 def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
@@ -40,6 +39,8 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
         if labels.field not in answer.labels:
             yield (f"{utt.where}: no {labels.field} in {utt.txt[-60:]!r}; expected one of "
                    f"{', '.join(labels.values)}")
+    if tags == ("asr",) and not answer.text:
+        yield f"{utt.where}: no transcript in {utt.txt[-60:]!r}"
     if "align" in tags:
         yield from (f"{utt.where}: {flaw}" for flaw in _times(answer, seconds))
 
@@ -84,10 +85,11 @@ class Errors:
     ----------
     most : errors that are skipped; one more ends the job.
     strict : the first one ends it.
+    setting : what the limit is called, for the message.
     """
 
-    def __init__(self, most: int = DEFAULT_MAX_ERRORS, strict: bool = False):
-        self.most, self.strict = most, strict
+    def __init__(self, most: int = 100, strict: bool = False, setting: str = "data.max_errors"):
+        self.most, self.strict, self.setting = most, strict, setting
         self.count, self.first = 0, ""
 
     def take(self, skipped: Skipped) -> None:
@@ -100,4 +102,4 @@ class Errors:
         self.first = self.first or skipped.text
         if self.count > self.most:
             raise UserError(f"more than {self.most} errors in the data; the first: {self.first}; mend it "
-                            "(`osum data validate` lists all) or raise data.max_errors")
+                            f"(`osum data validate` lists all) or raise {self.setting}")

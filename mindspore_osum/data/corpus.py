@@ -148,6 +148,19 @@ class Corpus:
         """Steps the CTC loss has for an utterance of so many mel frames."""
         return speech_tokens(frames) if self.ctc == "adapter" else (frames + 1) // 2
 
+    def choices_of(self, numbers_N: np.ndarray) -> np.ndarray:
+        """How many requests each utterance chooses from."""
+        sets = np.array([len(texts) for texts in self.requests.sets])
+        return sets[np.asarray(self.choices)[numbers_N]]
+
+    def sizes(self, numbers_N: np.ndarray, requests_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sequence positions and speech tokens of utterances asked by the given request of their set."""
+        sets_N = np.asarray(self.choices)[numbers_N]
+        firsts = np.cumsum([0, *map(len, self.requests.tokens)])
+        tokens = np.concatenate(self.requests.tokens)[firsts[sets_N] + requests_N]
+        speech_N = -(-np.asarray(self.frames)[numbers_N] // 8)
+        return np.asarray(self.others)[numbers_N] + tokens, speech_N
+
     def weighted(self, rng) -> np.ndarray:
         """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share."""
         chosen = []

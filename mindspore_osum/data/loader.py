@@ -1,19 +1,22 @@
 """Corpora as an endless, seeded sequence of training steps: step number -> batch, a pure function.
 
 Notable choices
-- Position is one integer, the step: order, request and augmentation are drawn from (seed, epoch) or (seed,
-  step, row), so resuming is exact and needs no saved state, and any process can compute any other's share.
-- A step is a group of size x accumulation x ranks utterances of one length bucket; ranks and micro-batches
+- Position is one integer, the step: order and requests are drawn from (seed, epoch), augmentation from (seed,
+  epoch, item), so resuming is exact and needs no saved state, and any process can compute any other's share.
+- A step is a group of size x accumulation x ranks rows of one shape (data/plan.py); ranks and micro-batches
   take their parts of it. Its label total is known beforehand, so that the parts add up to the token mean of
   the whole group.
 - Features may be kept in memory as float16 (a corpus of 6 h takes about 340 MB), once for each recording:
   several lines of a manifest may ask different things of it.
-- A recording that cannot be decoded (its header was read in the scan) is counted with the other errors of the
-  data, told, and its row stays empty. That follows from the file alone, so a resumed run has the same rows; the
-  label total of the step still counts it.
+- A recording that cannot be decoded (its header was read in the scan) is counted with the other errors of
+  the data, told, and its row stays empty. That follows from the file alone, so a resumed run has the same
+  rows; the label total of the step still counts it.
 """
 
 import logging
+import math
+import threading
+from bisect import bisect_right, insort
 from functools import lru_cache, partial
 
 import numpy as np
@@ -21,19 +24,22 @@ import numpy as np
 from mindspore_osum.data.augment import Augment
 from mindspore_osum.data.batching import (
     COLUMNS,
-    EMPTY,
+    Example,
     Shape,
     features,
     recording_of,
     speech_tokens,
     stack_batch,
+    stack_packs,
 )
 from mindspore_osum.data.checks import UNUSABLE
 from mindspore_osum.data.corpus import Corpus
 from mindspore_osum.data.manifest import Skipped
+from mindspore_osum.data.packing import Pack, Room, room_for
+from mindspore_osum.data.plan import Epoch, in_buckets, in_packs
 from mindspore_osum.errors import UserError
 
-NOBODY = -1  # number of an empty row
+_REQUESTS = 1  # after (seed, epoch): the generator of requests
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +54,11 @@ class Loader:
     rank, ranks : this process and their number (data parallel).
     augment : None for validation.
     cache : keep features in memory as float16.
+    pack : sequence positions of a packed row; 0 for one utterance a row.
+
+    Attributes
+    ----------
+    room : the shape of a pack, chosen for the corpus; None without packing.
     """
 
     def __init__(
@@ -59,86 +70,126 @@ class Loader:
         ranks: int = 1,
         augment: Augment | None = None,
         cache: bool = False,
+        pack: int = 0,
     ):
         self.corpus, self.seed, self.augment = corpus, seed, augment
         self.accumulation, self.rank, self.ranks = accumulation, rank, ranks
-        self.group = corpus.shapes[0].size * accumulation * ranks
+        self.groups = [shape.size * accumulation * ranks for shape in corpus.shapes]
+        self.room: Room | None = None
+        if pack:
+            numbers = np.arange(len(corpus.utterances))
+            tokens_N, speech_N = corpus.sizes(numbers, self._draw(numbers, 0))
+            self.room = room_for(tokens_N, speech_N, pack)
         self.plan = lru_cache(maxsize=2)(self._plan)  # two: the dataset's thread may be an epoch ahead
-        self.steps_per_epoch = len(self.plan(0))
+        self._begins, self._lock = [(0, 0)], threading.Lock()  # (first step, epoch) that are known
+        self.steps_per_epoch = len(self.plan(0).steps)  # of the first; weights and packs may change it
         self.cache: dict[tuple, np.ndarray] | None = {} if cache else None  # by recording
         self.broken: set[int] = set()  # numbers of utterances whose recording cannot be decoded
 
-    def _plan(self, epoch: int) -> list[tuple[int, np.ndarray]]:
-        """(bucket, utterance numbers of the group) of every step of an epoch.
+    def _draw(self, numbers_N: np.ndarray, epoch: int) -> np.ndarray:
+        """A request for each item: its place in the set its utterance chooses from."""
+        chance_N = np.random.default_rng([self.seed, epoch, _REQUESTS]).random(len(numbers_N))
+        return (chance_N * self.corpus.choices_of(numbers_N)).astype(np.int64)
 
-        What does not fill a group of its bucket moves up to the next longer one; the last group of all is
-        filled up with NOBODY, empty rows.
-        """
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(self.corpus.weighted(rng))
-        if not len(order):
+    def _plan(self, epoch: int) -> Epoch:
+        corpus, rng = self.corpus, np.random.default_rng([self.seed, epoch])
+        numbers_N = rng.permutation(corpus.weighted(rng))
+        if not len(numbers_N):
             raise UserError("data.train: the weights leave no utterance in an epoch; raise them")
-        buckets = np.asarray(self.corpus.buckets)[order]
-        groups, rest = [], order[:0]
-        for bucket in range(len(self.corpus.shapes)):
-            pool = np.concatenate([rest, order[buckets == bucket]])
-            full = len(pool) // self.group * self.group
-            groups += [(bucket, part) for part in pool[:full].reshape(-1, self.group)]
-            rest = pool[full:]
-        if len(rest):
-            nobody = np.full(self.group - len(rest), NOBODY)
-            groups.append((len(self.corpus.shapes) - 1, np.concatenate([rest, nobody])))
-        return [groups[i] for i in rng.permutation(len(groups))]
+        requests_N = self._draw(numbers_N, epoch)
+        if self.room:
+            steps = in_packs(*corpus.sizes(numbers_N, requests_N), self.room, self.groups[0])
+        else:
+            steps = in_buckets(np.asarray(corpus.buckets)[numbers_N], self.groups, rng)
+        return Epoch(numbers_N, requests_N, steps)
+
+    def report(self) -> str:
+        """A line about shapes, and how much of them the first epoch uses."""
+        plan, shapes = self.plan(0), self.corpus.shapes
+        tokens_N, _ = self.corpus.sizes(plan.numbers_N, plan.requests_N)
+        if self.room:
+            r = self.room
+            row = r.tokens, r.audio_rows * r.speech * 8
+            what = f"packs of {r.tokens} positions and {r.audio_rows} x {r.speech * 8} mel frames"
+            room = sum(len(rows) for _, rows in plan.steps) * np.array(row)
+        else:
+            what = "batches of " + ", ".join(f"{s.size} x {s.frames} mel frames" for s in shapes)
+            room = sum(len(rows) * np.array([shapes[k].length, shapes[k].frames]) for k, rows in plan.steps)
+        used = tokens_N.sum(), np.asarray(self.corpus.frames)[plan.numbers_N].sum()
+        return (f"{what}; {used[0] / room[0]:.1%} of positions and {used[1] / room[1]:.1%} of frames in use, "
+                f"{len(plan.steps)} steps an epoch")
 
     def position(self, step: int) -> tuple[int, int]:
         """(epoch, place in it) of a step."""
-        return divmod(step, self.steps_per_epoch)
+        with self._lock:
+            first, epoch = self._begins[bisect_right(self._begins, (step, math.inf)) - 1]
+            while step >= first + len(self.plan(epoch).steps):
+                first, epoch = first + len(self.plan(epoch).steps), epoch + 1
+                insort(self._begins, (first, epoch))
+        return epoch, step - first
 
-    def numbers(self, step: int) -> tuple[Shape, np.ndarray]:
-        """The shape and all utterance numbers (or NOBODY) of a step, over all ranks and micro-batches."""
+    def resume_at(self, step: int, epoch: int, place: int) -> None:
+        """Remember a `position` of an earlier run, which saves planning the epochs before it."""
+        with self._lock:
+            insort(self._begins, (step - place, epoch))
+
+    def rows(self, step: int) -> tuple[Epoch, Shape, list[Pack]]:
+        """The epoch, the shape and the rows of a step, over all ranks and micro-batches."""
         epoch, place = self.position(step)
-        bucket, group = self.plan(epoch)[place]
-        return self.corpus.shapes[bucket], group
+        plan = self.plan(epoch)
+        shape, rows = plan.rows(place)
+        return plan, self.corpus.shapes[shape], rows
+
+    def numbers(self, step: int) -> list[int]:
+        """Numbers of all utterances of a step."""
+        plan, _, rows = self.rows(step)
+        return [int(plan.numbers_N[i]) for row in rows for i in row.items]
 
     def keys(self, step: int) -> list[str]:
         """Keys of all utterances of a step."""
-        return [self.corpus.utterances[n].key for n in self.numbers(step)[1] if n != NOBODY]
+        return [self.corpus.utterances[n].key for n in self.numbers(step)]
 
     def counts(self, step: int) -> tuple[int, int]:
         """Utterances and labels of a step."""
-        real = [n for n in self.numbers(step)[1] if n != NOBODY]
-        return len(real), sum(self.corpus.labels[n] for n in real)
+        numbers = self.numbers(step)
+        return len(numbers), sum(self.corpus.labels[n] for n in numbers)
 
     def micro_batch(self, step: int, micro: int) -> tuple[np.ndarray, ...]:
         """This rank's arrays of one micro-batch, in the order of COLUMNS."""
-        shape, group = self.numbers(step)
-        first = (micro * self.ranks + self.rank) * shape.size
-        targets = self.counts(step)[1] / (self.accumulation * self.ranks)
-        rows = [self.example(int(group[row]), step, row) for row in range(first, first + shape.size)]
-        return stack_batch(shape, self.corpus.encoder.n_mels, *zip(*rows, strict=True), targets)
+        epoch, _ = self.position(step)
+        _, shape, rows = self.rows(step)
+        first, n_mels = (micro * self.ranks + self.rank) * shape.size, self.corpus.encoder.n_mels
+        utterances, targets = (n / (self.accumulation * self.ranks) for n in self.counts(step))
+        examples, starts = [], []
+        for row in rows[first : first + shape.size]:
+            found = [(self.example(epoch, i), start) for i, start in zip(row.items, row.starts, strict=True)]
+            found = [pair for pair in found if pair[0] is not None]
+            examples.append([example for example, _ in found])
+            starts.append([start for _, start in found])
+        if self.room:
+            return stack_packs(self.room, shape.text_tokens, n_mels, examples, starts, targets, utterances)
+        return stack_batch(shape, n_mels, examples, targets, utterances)
 
-    def example(self, number: int, step: int, row: int):
-        """(mel or None, sequence, CTC ids) of one utterance as row `row` of a step."""
-        corpus = self.corpus
-        if number == NOBODY:
-            return None, EMPTY, []
-        utt, rng = corpus.utterances[number], np.random.default_rng([self.seed, step, row])
-        requests = corpus.texts.requests(utt)
-        request = requests[rng.integers(len(requests))]
+    def example(self, epoch: int, item: int) -> Example | None:
+        """What the model sees of an item of an epoch; None if its recording cannot be decoded."""
+        corpus, plan = self.corpus, self.plan(epoch)
+        number = int(plan.numbers_N[item])
+        utt, rng = corpus.utterances[number], np.random.default_rng([self.seed, epoch, item])
+        request = corpus.requests.sets[corpus.choices[number]][plan.requests_N[item]]
         mel_TF = None
         if utt.wav is not None:
             try:
                 mel_TF = self.mel(number, rng)
             except UserError as error:
                 self._leave_out(number, error)
-                return None, EMPTY, []
+                return None
             if self.augment:
                 self.augment.change_mel(mel_TF, rng)
         n_speech = speech_tokens(len(mel_TF)) if mel_TF is not None else None
         ids = corpus.texts.ctc_ids(utt) if corpus.ctc else []
         if ids and needed_frames(ids) > corpus.ctc_frames(len(mel_TF)):
             ids = []  # spoken too fast to be aligned: no path exists, the loss would be infinite
-        return mel_TF, corpus.texts.sequence(utt, request, n_speech), ids
+        return Example(mel_TF, corpus.texts.sequence(utt, request, n_speech), ids)
 
     def _leave_out(self, number: int, error: UserError) -> None:
         """Count and tell an utterance that cannot be used, once; UserError if that was one too many."""
@@ -158,6 +209,8 @@ class Loader:
             return self.cache[recording].astype(np.float32)
         mel_TF = features(utt, encoder.n_mels, encoder.pad_to_seconds, change)
         room = self.corpus.shapes[self.corpus.buckets[number]].frames
+        if self.room:  # in a pack its neighbour begins where the scan said it ends
+            room = speech_tokens(self.corpus.frames[number]) * 8
         if len(mel_TF) > room:
             raise UserError(f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header said {room}: "
                             "the file changed or its header is wrong, export it again")

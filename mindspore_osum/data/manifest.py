@@ -89,9 +89,7 @@ def json_object(raw: bytes, where: str) -> dict:
     except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also a number too long
         raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
     if not isinstance(values, dict):
-        raise UserError(
-            f"{where}: expected an object with key, wav, txt, task; found {type(values).__name__}"
-        )
+        raise UserError(f"{where}: expected an object {{...}}, found {type(values).__name__}")
     return values
 
 

@@ -34,7 +34,7 @@ def read_shard(
     combined : key -> object with txt, task and extra, which replace the shard's own; samples whose key is not
         there are left out (published: "json_path|tar_path").
     """
-    seen: set[str] = set()
+    seen: set[str] = set()  # keys; a shard has some thousand
     try:
         with TarReader(path) as tar:
             for key, sample in _samples(tar):

@@ -79,7 +79,7 @@ def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
         raise UserError(f"{path}: cannot read the manifest ({reason})") from None
 
 
-def _objects(path: Path) -> Iterator[tuple[str, dict | Skipped]]:
+def json_lines(path: Path) -> Iterator[tuple[str, dict | Skipped]]:
     """("file:line", JSON object) of each line, or what is wrong with it."""
     for where, raw in text_lines(path):
         try:
@@ -92,18 +92,24 @@ def _objects(path: Path) -> Iterator[tuple[str, dict | Skipped]]:
 
 def _read_manifest(path: Path) -> Iterator[Utterance | Skipped]:
     seen: set[bytes] = set()
-    for where, values in _objects(path):
-        for item in _line(values, path.parent, where):
+    for where, values in json_lines(path):
+        for item in line_items(values, path.parent, where):
             if isinstance(item, Utterance):
-                key = blake2b(item.key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-                if key in seen:
-                    text = f"{where}: key {item.key!r} is there twice; keys name an utterance"
-                    item = Skipped(MALFORMED, text)
-                seen.add(key)
+                item = once(item, seen)
             yield item
 
 
-def _line(values: dict | Skipped, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
+def once(utt: Utterance, seen: set[bytes]) -> Utterance | Skipped:
+    """The utterance, unless its key is one of those seen, to which it is added."""
+    key = blake2b(utt.key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    if key in seen:
+        return Skipped(MALFORMED, f"{utt.where}: key {utt.key!r} is there twice; keys name an utterance")
+    seen.add(key)
+    return utt
+
+
+def line_items(values: dict | Skipped, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
+    """What a line of a manifest comes to."""
     if isinstance(values, Skipped):
         yield values
     elif is_west(values):
@@ -137,7 +143,7 @@ def _combined(path: Path) -> dict[str, dict]:
     if path.is_file() and path.stat().st_size > _MAX_COMBINED:
         raise UserError(f"{path}: more than {_MAX_COMBINED} bytes for one shard")
     found = {}
-    for where, values in _objects(path):
+    for where, values in json_lines(path):
         if isinstance(values, Skipped):
             raise UserError(values.text)
         missing = [name for name in ("key", *FIELDS) if name not in values]

@@ -6,14 +6,14 @@ Notable choices
   task key from the job's seed, or a published one. `extra.question` and `extra.intent` replace it.
 - Each kind of request has the same share, so that many sentences do not swamp one tag string.
 - Spoken chat is trained without a request (published) and with one, so that it can also be asked for.
-- The intent span of a label is its tags; of intent classification all of it (OSUM-Pangu section 3.3).
+- The intent span of a label is its tags; of intent classification all of it (OSUM-Pangu eq. 5).
 """
 
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.manifest import TEXT_TASKS, Utterance
 from mindspore_osum.data.requests import generate
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, TASKS, tags_of, task_key, task_of_tags, write_tags
@@ -56,6 +56,7 @@ class Texts:
         around = (prompts.left["text"], prompts.assistant)
         self.around = sum(len(tokenizer.encode(text, bos=True)) for text in around) + 1  # 1: the end
         self.pools: dict[str, Pool] = {}
+        self._lists: dict[tuple[str, int], list[str | None]] = {}  # by task key and sentences
 
     def label(self, utt: Utterance) -> str:
         """The full answer: tags of the task, then the text, normalised as published."""
@@ -65,41 +66,40 @@ class Texts:
 
     def requests(self, utt: Utterance) -> list[str | None]:
         """The requests this utterance is trained with, to pick from; None is no request (spoken chat)."""
-        kinds = self._kinds(utt)
-        most = max(map(len, kinds))
-        return [request for kind in kinds for request in kind * (most // len(kind))]
-
-    def longest(self, utt: Utterance, n_speech: int | None) -> HybridSequence:
-        """The longest sequence with one of `requests`."""
-        last = (kind[-1] for kind in self._kinds(utt))
-        return max((self.sequence(utt, request, n_speech) for request in last), key=len)
-
-    def _kinds(self, utt: Utterance) -> list[list]:
-        """Requests by kind, of which each is as likely as the others; the longest of a kind is its last."""
         key = key_of(utt)
-        question, intent = utt.extra.get("question"), utt.extra.get("intent")
-        if isinstance(question, str) and question and key != CHAT:
-            return [[question]]
-        if key == INTENT_KEY:
-            if not isinstance(intent, str) or not intent:
-                raise UserError(f"{utt.where}: task {INTENT_KEY} needs the user's words in extra.intent")
-            return [[intent_request(intent, i)] for i in intent_instructions()]
-        if key == TEXT2TEXT:
-            raise UserError(f"{utt.where}: task {TEXT2TEXT} needs the user's words in extra.question")
-        tag, natural = [write_tags(tags_of(key))], self._natural(utt) if self.kind != "tag" else []
-        kinds = {"tag": [tag], "natural": [natural], "both": [natural, tag]}[self.kind]
-        return [kind for kind in [*kinds, [None] * (key == CHAT)] if kind]
+        if key in TEXT_TASKS or (key != CHAT and isinstance(utt.extra.get("question"), str)):
+            return self._given(utt, key)
+        fit = self._fit(utt, key) if self.kind != "tag" else 0
+        if (key, fit) not in self._lists:
+            self._lists[key, fit] = self._list(key, fit)
+        return self._lists[key, fit]
 
-    def _natural(self, utt: Utterance) -> list[str]:
-        """The sentences that have room beside the utterance's answer; the shortest if it must be one."""
-        key = key_of(utt)
+    def _list(self, key: str, fit: int) -> list[str | None]:
+        """All requests of a task key with the first `fit` sentences; each kind has the same share of them."""
+        kinds: list[list] = [self.pools[key].sentences[:fit]] if fit else []
+        if self.kind != "natural":
+            kinds.append([write_tags(tags_of(key))])
+        if key == CHAT:
+            kinds.append([None])
+        return [request for kind in kinds for request in kind * (max(fit, 1) // len(kind))]
+
+    def _given(self, utt: Utterance, key: str) -> list[str]:
+        """The requests that the utterance brings along."""
+        name = "intent" if key == INTENT_KEY else "question"
+        words = utt.extra.get(name)
+        if not isinstance(words, str) or not words:
+            raise UserError(f"{utt.where}: task {key} needs the user's words in extra.{name}")
+        return [intent_request(words, i) for i in intent_instructions()] if name == "intent" else [words]
+
+    def _fit(self, utt: Utterance, key: str) -> int:
+        """How many sentences have room beside the utterance's answer; at least 1 if it must be one."""
         if key not in self.pools:
             self.pools[key] = self._draw(key)
         pool = self.pools[key]
         left = self.room - self.around - len(self.tokenizer.encode(self.label(utt)))
         fit = bisect_right(pool.tokens, left)
         pool.fewest, pool.most = min(pool.fewest, fit), max(pool.most, fit)
-        return pool.sentences[: max(fit, 1) if self.kind == "natural" else fit]
+        return max(fit, 1) if self.kind == "natural" else fit
 
     def _draw(self, key: str) -> Pool:
         abbr = task_of_tags(tags_of(key))

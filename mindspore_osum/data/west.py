@@ -53,7 +53,8 @@ def parse_west(values: dict, folder: Path, where: str) -> Iterator[Utterance | S
 
 def _asked(values: dict, request: str, where: str) -> dict:
     """Task and extra of a turn."""
-    extra, task = values.get("extra") or {}, values.get("task")
+    extra, task = values.get("extra"), values.get("task")
+    extra = {} if extra is None else extra
     if not isinstance(extra, dict):
         raise UserError(f"{where}: 'extra' must be an object, found {type(extra).__name__}")
     if not request.strip():

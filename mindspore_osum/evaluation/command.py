@@ -5,7 +5,6 @@ again, it goes on where it stopped. Exit status 1 if something could not be read
 """
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -30,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for all that is written")
     parser.add_argument("--prompts", choices=MODES, default="fixed",
                         help="ask by tags, in words, or both and compare (default: fixed)")
-    parser.add_argument("--requests", metavar="FILE", help="the words (YAML or intents as .jsonl)")
+    parser.add_argument("--requests", metavar="FILE",
+                        help="the words (YAML, intents as .jsonl, or `published`: those of the released "
+                             "scripts; default: the Intent-Instruction Set's test split)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (16)")
     parser.add_argument("--max-new-tokens", type=int, default=NEW_TOKENS, metavar="N",
@@ -53,9 +54,10 @@ def run(args: argparse.Namespace) -> int:
     from mindspore_osum.evaluation.evalset import read_eval_set
     from mindspore_osum.evaluation.judging import add_judgements
     from mindspore_osum.evaluation.measure import measure
+    from mindspore_osum.figures import require_matplotlib
 
     if not args.no_plots:
-        plots.require_matplotlib()
+        require_matplotlib("--no-plots")
     judge = _judge(args)
     asked = read_eval_set(args.manifest, MODES[args.prompts], args.requests, args.limit)
     folder = Path(args.output)
@@ -109,6 +111,10 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     read_config(args.model)  # refuses what is no model folder
     known = open_run(folder, _settings(args, asked))
+    words = {q.place: q.request.words for q in asked.questions}
+    if any(words.get(p.place, p.request) != p.request for p in known):
+        raise UserError(f"{folder}: holds answers to other requests; choose another --output, or delete the "
+                        "folder to start afresh")
     done = {p.place for p in known}
     todo = [q for q in asked.questions if q.place not in done]
     if not todo:
@@ -129,11 +135,9 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
 def _settings(args: argparse.Namespace, asked) -> dict:
     """What answers depend on; they are taken up only if all of it is the same."""
     files = sorted(p for p in Path(args.model).iterdir() if p.is_file())
-    words = hashlib.sha256(Path(args.requests).read_bytes()).hexdigest() if args.requests else "published"
     return {
         "model": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files],
         "recordings": asked.digest,
-        "requests": words,
         "max_new_tokens": args.max_new_tokens,
         "device": args.device,
     }

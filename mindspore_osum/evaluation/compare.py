@@ -9,7 +9,7 @@ from mindspore_osum.evaluation.bootstrap import difference_interval
 from mindspore_osum.evaluation.scoring import Case, headline
 
 
-def compare_prompts(fixed: Sequence[Case], natural: Sequence[Case]) -> dict | None:
+def compare_prompts(task: str, fixed: Sequence[Case], natural: Sequence[Case]) -> dict | None:
     """Compare the answers of one task to fixed and to natural prompts, on the utterances that have both.
 
     Returns
@@ -23,7 +23,7 @@ def compare_prompts(fixed: Sequence[Case], natural: Sequence[Case]) -> dict | No
     keys = sorted(first.keys() & second.keys())
     if not keys:
         return None
-    before, after = headline([first[k] for k in keys]), headline([second[k] for k in keys])
+    before, after = (headline(task, [side[k] for k in keys]) for side in (first, second))
     if before is None or after is None:
         return None
     (metric, first_N2), (_, second_N2) = before, after

@@ -5,14 +5,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mindspore_osum.data.manifest import TEXT_TASKS, Utterance, read_manifest
+from mindspore_osum.data.manifest import Utterance, read_manifest
+from mindspore_osum.data.texts import key_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.predictions import Place, Prediction
-from mindspore_osum.evaluation.requests import Pools, published_pools, read_pools, request_of
+from mindspore_osum.evaluation.requests import FIXED, Pools, read_pools, request_of
 from mindspore_osum.evaluation.run import Question
-from mindspore_osum.evaluation.scoring import SCORINGS, Case
+from mindspore_osum.evaluation.scoring import INTENTS, SCORINGS, TEXT_KEYS, Case
 from mindspore_osum.evaluation.tokens import score_tokens
-from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS, tags_of
+from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS
 
 Problems = dict[str, list[str]]  # kind -> one line for each
 
@@ -60,7 +61,8 @@ class EvalSet:
                 twice.append(name)
             elif question := asked.get(prediction.place):  # else: beyond the limit, or asked in another way
                 seen.add(prediction.place)
-                cases[prediction.prompts].append(Case(question.utterance, prediction, question.request))
+                words = question.request.words or ""
+                cases[prediction.prompts].append(Case(question.utterance, prediction, words))
                 cut += [name] if prediction.cut else []
         missing = [failed.get(q.place) or f"{q.utterance.where}: {q.utterance.key} ({q.prompts}) is not there"
                    for q in asked.values() if q.place not in seen]
@@ -75,16 +77,16 @@ def read_eval_set(
 
     Parameters
     ----------
-    manifest : published jsonl with recordings; see `data.manifest`
-    modes : ways of asking
-    requests : file of natural requests (see `requests.read_pools`); by default the published ones
+    manifest : published jsonl; see `data.manifest`
+    modes : ways of asking; lines without recording are asked in the first of them only
+    requests : natural requests (see `requests.read_pools`); by default those of the Intent-Instruction Set
     limit : use only so many utterances, from the beginning
 
     Raises
     ------
     UserError : no usable line, or an impossible requests file.
     """
-    pools = read_pools(requests) if requests else published_pools()
+    pools = read_pools(requests) if requests else None
     read, broken = read_manifest(manifest)
     unusable = {u.key: why for u in read if (why := _unusable(u))}
     usable = [u for u in read if u.key not in unusable]
@@ -105,11 +107,11 @@ def read_eval_set(
     return EvalSet(tuple(chosen), tuple(questions), modes, keys, _digest(usable), problems)
 
 
-def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Pools):
+def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Pools | None):
     """The questions, and a line for each utterance nobody knows how to ask about."""
     questions, unasked = [], []
     for utterance in utterances:
-        for mode in modes:
+        for mode in modes[:1] if key_of(utterance) in TEXT_KEYS else modes:
             request = request_of(utterance, mode, pools)
             if request is None:
                 unasked.append(f"{utterance.where}: no natural request for {utterance.task}; add "
@@ -120,12 +122,13 @@ def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Poo
 
 
 def _unusable(utterance: Utterance) -> str | None:
-    if utterance.task in (*TEXT_TASKS, INTENT_KEY):
-        return f"{utterance.where}: task {utterance.task} has no recording, which an evaluation needs"
     try:
-        tags_of(utterance.task)
+        key = key_of(utterance)
     except UserError as error:
-        return f"{utterance.where}: {error}"
+        return str(error)
+    if key in TEXT_KEYS and request_of(utterance, FIXED, None) is None:
+        names = "extra.intent" if key == INTENT_KEY else "extra.question"
+        return f"{utterance.where}: task {key} needs the user's words in {names}"
     if (scoring := utterance.extra.get("scoring", SCORINGS[0])) not in SCORINGS:
         return f"{utterance.where}: extra.scoring {scoring!r} is not one of {', '.join(SCORINGS)}"
     return None
@@ -135,11 +138,14 @@ def _empty(utterance: Utterance) -> bool:
     case = _case(utterance)
     if case.tags in (("asr",), ("asr", "align")):  # beside a label it may be empty: a vocal event alone
         return not case.spoken
-    return "chat" in case.tags and not any(score_tokens(a) for a in case.accepted)
+    return case.replies and not any(score_tokens(a) for a in case.accepted)
 
 
 def _bad_labels(utterance: Utterance) -> Iterable[str]:
     case = _case(utterance)
+    if case.key == INTENT_KEY and case.intent(utterance.txt) is None:
+        yield (f"{utterance.where}: {utterance.txt!r} are not the tags of a task; expected one of "
+               f"{', '.join(INTENTS)}")
     for labels in (LABEL_SETS[tag] for tag in case.tags if tag in LABEL_SETS):
         if labels.field not in case.reference.labels:
             yield (f"{utterance.where}: no {labels.field} in {utterance.txt!r}; expected one of "
@@ -151,5 +157,7 @@ def _case(utterance: Utterance) -> Case:
 
 
 def _digest(utterances: Iterable[Utterance]) -> str:
-    shown = sorted(json.dumps([u.key, u.wav, u.start, u.end, u.task]) for u in utterances)
+    names = ("request", "question", "intent")  # what a manifest can say about how it is asked
+    shown = sorted(json.dumps([u.key, u.wav, u.start, u.end, u.task, *map(u.extra.get, names)], default=str)
+                   for u in utterances)
     return hashlib.sha256("\n".join(shown).encode()).hexdigest()

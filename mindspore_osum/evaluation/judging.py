@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mindspore_osum.evaluation.endpoint import Endpoint
 from mindspore_osum.evaluation.llm_judge import Matter, chat_matter, instruction_matter, judge
-from mindspore_osum.evaluation.measure import chat_judgement, group, llm_ifr
+from mindspore_osum.evaluation.measure import chat_judgement, group, instructed, llm_ifr
 from mindspore_osum.evaluation.requests import NATURAL
-from mindspore_osum.evaluation.scoring import Case
+from mindspore_osum.evaluation.scoring import REPLY_TASKS, Case
 
 
 def add_judgements(
@@ -17,8 +17,8 @@ def add_judgements(
 
     Returns one line for each verdict that is missing. Verdicts are kept in `folder`.
     """
-    instructions = list(cases.get(NATURAL, ()))
-    chats = [c for mine in cases.values() for c in mine if "chat" in c.tags]
+    instructions = instructed(cases.get(NATURAL, ()))
+    chats = [c for mine in cases.values() for c in mine if c.replies]
     asked = [c for c in chats if _question(c)]
     matters: list[Matter] = [instruction_matter(c.request, c.prediction.raw) for c in instructions]
     matters += [chat_matter(_question(c), c.accepted[0], c.answer.answer or "") for c in asked]
@@ -29,14 +29,15 @@ def add_judgements(
     if instructions:
         result["ifr"] |= llm_ifr(instructions, followed, endpoint.model)
     for mode, mine in cases.items():
-        for task, some in group(c for c in mine if "chat" in c.tags).items():
-            result[mode][task] |= chat_judgement(some, scored, endpoint.model)
+        for task, some in group(c for c in mine if c.replies).items():
+            if task in REPLY_TASKS:
+                result[mode][task] |= chat_judgement(some, scored, endpoint.model)
     silent = [f"{c.utterance.where}: no text of the question (extra.transcript), which a judge needs"
               for c in chats if not _question(c)]
     return silent + troubles
 
 
 def _question(case: Case) -> str:
-    """What was asked in the recording: extra.transcript (as importers write it) or extra.question."""
+    """What was asked: extra.transcript (of a recording, as importers write it) or extra.question."""
     found = (case.utterance.extra.get(name) for name in ("transcript", "question"))
     return next((q for q in found if isinstance(q, str) and q), "")

@@ -16,17 +16,24 @@ from mindspore_osum.evaluation.compare import compare_prompts
 from mindspore_osum.evaluation.llm_judge import agreement
 from mindspore_osum.evaluation.predictions import Place, Prediction
 from mindspore_osum.evaluation.requests import FIXED, NATURAL
-from mindspore_osum.evaluation.scoring import Case, score_task, task_name
+from mindspore_osum.evaluation.scoring import Case, score_task, tasks_of
+from mindspore_osum.tasks import task_of_tags
 
 Verdicts = Mapping[Place, dict | None]  # of a judge, by prompts and key
 
 
 def group(cases: Iterable[Case]) -> dict[str, list[Case]]:
-    """Sort cases by task."""
+    """Sort cases by the tasks they count for, which may be several."""
     out: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda c: c.utterance.key):
-        out.setdefault(task_name(case.utterance), []).append(case)
+        for task in tasks_of(case.key):
+            out.setdefault(task, []).append(case)
     return dict(sorted(out.items()))
+
+
+def instructed(cases: Iterable[Case]) -> list[Case]:
+    """The cases with an instruction that can be followed or not: those with a recording, by their keys."""
+    return sorted((c for c in cases if c.tags), key=lambda c: c.utterance.key)
 
 
 def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
@@ -37,11 +44,11 @@ def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
     cases : prompts ("fixed", "natural") -> the answered utterances
     """
     out: dict = {mode: _score(mine) for mode, mine in cases.items()}
-    if mine := cases.get(NATURAL):
+    if mine := instructed(cases.get(NATURAL, ())):
         out["ifr"] = rule_ifr(mine)
     if len(cases) == 2:
         first, second = group(cases[FIXED]), group(cases[NATURAL])
-        pairs = {name: compare_prompts(first[name], second[name]) for name in first if name in second}
+        pairs = {name: compare_prompts(name, first[name], second[name]) for name in first if name in second}
         out["difference"] = {name: result for name, result in pairs.items() if result}
     out["sets"] = _by_set(cases)
     out["speed"] = _speed([c.prediction for mine in cases.values() for c in mine])
@@ -49,33 +56,38 @@ def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
 
 
 def rule_ifr(cases: Sequence[Case]) -> dict:
-    """Instruction following by rule: ``rule``, its 95% interval, per task, and why answers did not follow."""
-    cases = sorted(cases, key=lambda c: c.utterance.key)
+    """Instruction following by rule: ``rule``, its 95% interval, and why answers did not follow.
+
+    ``by_task`` has the same by task, which is the published key for combined ones: a request is followed as
+    a whole or not.
+    """
     faults = [case.fault for case in cases]
-    followed_N2 = np.array([(f is None, 1) for f in faults])
     by_task: dict[str, list[bool]] = {}
-    for case, reason in zip(cases, faults):
-        by_task.setdefault(task_name(case.utterance), []).append(reason is None)
-    return {
-        "rule": float(followed_N2[:, 0].mean()),
-        "rule_interval": ratio_interval(followed_N2),
-        "by_task": {name: float(np.mean(some)) for name, some in sorted(by_task.items())},
+    for case, reason in zip(cases, faults, strict=True):
+        by_task.setdefault(task_of_tags(case.tags) or case.key, []).append(reason is None)
+    tasks = {name: _followed("rule", some) | {"items": len(some)} for name, some in sorted(by_task.items())}
+    return _followed("rule", [reason is None for reason in faults]) | {
+        "by_task": tasks,
         "faults": dict(sorted(Counter(f for f in faults if f).items())),
         "items": len(cases),
     }
 
 
+def _followed(judge: str, verdicts: Sequence[bool]) -> dict:
+    """The rate of one judge and its 95% interval."""
+    rate, followed_N2 = float(np.mean(verdicts)), np.array([(yes, 1) for yes in verdicts])
+    return {judge: rate, f"{judge}_interval": ratio_interval(followed_N2)}
+
+
 def llm_ifr(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
     """Instruction following by a language model, agreement with the rule; None while verdicts are missing."""
-    cases = sorted(cases, key=lambda c: c.utterance.key)
     given = [(c, verdicts.get(c.prediction.place)) for c in cases]
     judged = [(c, bool(v["followed"])) for c, v in given if v]
     missing = len(cases) - len(judged)
     out = {"llm": None, "llm_interval": None, "judge": model, "missing_verdicts": missing}
     if missing:
         return out | agreement([], [])
-    followed_N2 = np.array([(yes, 1) for _, yes in judged])
-    out |= {"llm": float(followed_N2[:, 0].mean()), "llm_interval": ratio_interval(followed_N2)}
+    out |= _followed("llm", [yes for _, yes in judged])
     return out | agreement([c.fault is None for c, _ in judged], [yes for _, yes in judged])
 
 
@@ -108,7 +120,7 @@ def _by_set(cases: Mapping[str, Sequence[Case]]) -> dict:
 
 
 def _score(cases: Iterable[Case]) -> dict:
-    return {name: score_task(some) for name, some in group(cases).items()}
+    return {name: score_task(name, some) for name, some in group(cases).items()}
 
 
 def _speed(predictions: Sequence[Prediction]) -> dict:

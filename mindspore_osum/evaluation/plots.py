@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.error_rate import error_columns
 from mindspore_osum.evaluation.measure import group
-from mindspore_osum.evaluation.scoring import Case
+from mindspore_osum.evaluation.scoring import INTENT, Case
 from mindspore_osum.evaluation.timing import shifts
-from mindspore_osum.tasks import LABEL_SETS
+from mindspore_osum.figures import new_figure, save_png
+from mindspore_osum.tasks import TASKS
 
 # The styles in the words of the OSUM report (section 3.3): a plot's font need not have Chinese.
 STYLE_NAMES = {
@@ -23,51 +23,21 @@ STYLE_NAMES = {
 DURATION_BINS = 8
 
 
-def require_matplotlib() -> None:
-    """Refuse to begin without the plotting library."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UserError("plots need matplotlib: pip install 'mindspore-osum[plots]', or --no-plots") from None
-
-
 def draw_all(cases: Mapping[str, Sequence[Case]], metrics: Mapping, folder: Path) -> list[str]:
     """Draw what the tasks have to show into `folder`; returns the names of the PNG files."""
     names = []
     for mode, mine in cases.items():
         for task, some in group(mine).items():
-            scores, tags = metrics[mode][task], some[0].tags
-            stem = f"{mode}_{''.join(c if c.isalnum() else '_' for c in task)}"
-            for field, table in _confusions(scores, tags):
-                names.append(_confusion(folder / f"{stem}_{field}_confusion.png", f"{task} ({mode})", table))
-            if "asr" in tags and "align" not in tags:
-                names.append(_by_duration(folder / f"{stem}_wer_by_duration.png", f"{task} ({mode})", some))
-            if "align" in tags:
-                names.append(_timing(folder / f"{stem}_alignment_error.png", f"{task} ({mode})", some))
+            stem, title = f"{mode}_{task}", f"{task} ({mode})"
+            transcribed = [c for c in some if "asr" in c.tags]
+            if task == "srwt":
+                names.append(_timing(folder / f"{stem}_alignment_error.png", title, some))
+            elif transcribed:
+                names.append(_by_duration(folder / f"{stem}_wer_by_duration.png", title, transcribed))
+            if table := metrics[mode][task].get("confusion"):
+                kind = task if task == INTENT else f"{task}_{TASKS[task].label_set.field}"
+                names.append(_confusion(folder / f"{mode}_{kind}_confusion.png", title, table))
     return [name for name in names if name]
-
-
-def _confusions(scores: Mapping, tags: Sequence[str]):
-    for tag in tags:
-        if tag in LABEL_SETS:
-            field = LABEL_SETS[tag].field
-            yield field, scores.get(field, scores)["confusion"]
-
-
-def _axes(width: float = 6.0, height: float = 4.0):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _save(figure, path: Path) -> str:
-    temp = path.with_name(f".{path.name}")
-    figure.savefig(temp, format="png", dpi=120, metadata={"Software": None})
-    temp.replace(path)
-    return path.name
 
 
 def _confusion(path: Path, title: str, table: Mapping) -> str | None:
@@ -79,7 +49,7 @@ def _confusion(path: Path, title: str, table: Mapping) -> str | None:
     labels = [STYLE_NAMES.get(name, name.lower()) for name in table["labels"]]
     counts = rows_CP[np.ix_(seen, columns)]
     shares = counts / counts.sum(1, keepdims=True)
-    figure, axes = _axes(2.5 + 0.8 * len(columns), 1.8 + 0.6 * len(seen))
+    figure, axes = new_figure(2.5 + 0.8 * len(columns), 1.8 + 0.6 * len(seen))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), n in np.ndenumerate(counts):
         ink = "white" if shares[row, column] > 0.5 else "black"
@@ -87,7 +57,7 @@ def _confusion(path: Path, title: str, table: Mapping) -> str | None:
     axes.set_xticks(range(len(columns)), [labels[c] for c in columns], rotation=30, ha="right")
     axes.set_yticks(range(len(seen)), [labels[c] for c in seen])
     axes.set(xlabel="answered", ylabel="reference", title=title)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def _by_duration(path: Path, title: str, cases: Sequence[Case]) -> str | None:
@@ -98,7 +68,7 @@ def _by_duration(path: Path, title: str, cases: Sequence[Case]) -> str | None:
     columns_N2 = error_columns([c.reference.text for c in timed], [c.answer.text for c in timed])
     edges = np.unique(np.quantile(seconds, np.linspace(0, 1, DURATION_BINS + 1)))
     place = np.clip(np.searchsorted(edges, seconds, side="right") - 1, 0, max(len(edges) - 2, 0))
-    figure, axes = _axes()
+    figure, axes = new_figure()
     for b in np.unique(place):
         wrong, tokens = columns_N2[place == b].sum(0)
         left, right = edges[b], edges[min(b + 1, len(edges) - 1)]
@@ -107,7 +77,7 @@ def _by_duration(path: Path, title: str, cases: Sequence[Case]) -> str | None:
             axes.bar(left, wrong / tokens, width, align="edge", edgecolor="white", color="C0")
     xlabel = "duration of the recording (s); bars hold like numbers of utterances"
     axes.set(xlabel=xlabel, ylabel="WER/CER", title=title)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def _timing(path: Path, title: str, cases: Sequence[Case]) -> str | None:
@@ -115,11 +85,11 @@ def _timing(path: Path, title: str, cases: Sequence[Case]) -> str | None:
     if not len(moved_M2):
         return None
     limit = max(50.0, float(np.quantile(np.abs(moved_M2), 0.99)))
-    figure, axes = _axes()
+    figure, axes = new_figure()
     bins = np.linspace(-limit, limit, 61)
     for column, name in enumerate(("start", "end")):
         axes.hist(np.clip(moved_M2[:, column], -limit, limit), bins, histtype="step", label=name)
     xlabel = "answer - reference (ms); the outer bins hold what lies beyond"
     axes.set(xlabel=xlabel, ylabel="words", title=title)
     axes.legend()
-    return _save(figure, path)
+    return save_png(figure, path)

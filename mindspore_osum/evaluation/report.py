@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mindspore_osum.evaluation.published import Figure, by_table, find_set, metrics, obstacle, published_sets
 from mindspore_osum.evaluation.requests import FIXED, NATURAL
+from mindspore_osum.tasks import TASKS
 
 SHOWN_PROBLEMS = 20
 # name in metrics.json -> title; what stands in the first table, in this order
@@ -33,9 +34,9 @@ def write_report(result: Mapping, problems: Mapping[str, Sequence[str]], plots: 
 
 def summary(result: Mapping, problems: Mapping[str, Sequence[str]]) -> str:
     """Return the main numbers and the counts of problems, for a terminal."""
-    lines = [f"{mode:<8} {task:<6} {title:<28} {shown:>9}  {interval}"
+    lines = [f"{mode:<8} {task:<9} {title:<28} {shown:>9}  {interval}"
              for task, mode, title, shown, interval, _ in _results(result)]
-    lines += [f"{'ifr':<8} {judge:<35} {shown:>9}  {interval}" for judge, shown, interval in _ifr(result)]
+    lines += [f"{'ifr':<8} {judge:<38} {shown:>9}  {interval}" for judge, shown, interval in _ifr(result)]
     return "\n".join([*lines, *(f"{kind}: {len(some)}" for kind, some in problems.items() if some)])
 
 
@@ -55,7 +56,7 @@ def _head(result: Mapping) -> Iterator[str]:
 def _results(result: Mapping) -> Iterator[Row]:
     for mode, task, part, scores in _parts(result):
         for name, title in MEASURES.items():
-            if scores.get(name) is not None and not (part and name == "cer"):
+            if scores.get(name) is not None and not (part and name == "cer" and task != "srwt"):
                 title = f"{part} {title}".strip()
                 interval = scores.get(INTERVALS.get(name, f"{name}_interval"))
                 items = scores.get("utterances", scores.get("items"))
@@ -69,6 +70,17 @@ def _sets(result: Mapping) -> Iterator[Row]:
         for row in _results(modes):
             first.setdefault((row[0], row[1]), row)
         yield from ((name, *row) for row in first.values() if len(result["sets"]) > 1)
+
+
+def _keys(result: Mapping) -> Iterator[Row]:
+    """What each task key contributed to a task, where it is not the task's own key alone."""
+    for mode, task, _, scores in _parts(result):
+        keys = scores.get("keys", {})
+        for key, some in keys.items():
+            name = next((n for n in some if n in MEASURES), None)
+            if len(keys) > 1 or task in TASKS and key != TASKS[task].key:
+                value = (MEASURES[name], _show(name, some[name])) if name else ("", "")
+                yield task, mode, key, some["utterances"], *value
 
 
 def _languages(result: Mapping) -> Iterator[Row]:
@@ -88,8 +100,9 @@ def _classes(result: Mapping) -> Iterator[Row]:
 def _ifr(result: Mapping) -> Iterator[Row]:
     if ifr := result.get("ifr"):
         yield "rule", _show("rule", ifr["rule"]), _between("rule", ifr["rule_interval"])
-        for task, rate in ifr["by_task"].items():
-            yield f"rule, {task}", _show("rule", rate), ""
+        for task, some in ifr["by_task"].items():
+            shown = _between("rule", some["rule_interval"])
+            yield f"rule, {task}", _show("rule", some["rule"]), shown
         if "llm" in ifr:
             missing = f"not reported: {ifr['missing_verdicts']} verdicts are missing"
             shown = missing if ifr["llm"] is None else _show("llm", ifr["llm"])
@@ -138,13 +151,12 @@ def _ours(result: Mapping, tasks: Mapping, figure: Figure, mode: str) -> tuple[f
 
 
 def _parts(result: Mapping) -> Iterator[tuple[str, str, str, Mapping]]:
-    """Prompts, task, part and scores: a task's own, then those of its transcript or of its several labels."""
+    """Prompts, task, part and scores: a task's own, then those of its transcripts."""
     for mode in (FIXED, NATURAL):
         for task, scores in result.get(mode, {}).items():
             yield mode, task, "", scores
-            for part, inner in scores.items():
-                if isinstance(inner, Mapping) and ("wer" in inner or "accuracy" in inner):
-                    yield mode, task, part, inner
+            if transcript := scores.get("transcript"):
+                yield mode, task, "transcript", transcript
 
 
 def _table(title: str, head: Row, rows: Sequence[Row]) -> Iterator[str]:
@@ -194,6 +206,7 @@ def _plots(plots: Sequence[str]) -> Iterator[str]:
 
 def _notes(result: Mapping) -> Iterator[str]:
     yield from ("", "## How it was measured", "")
+    yield "An utterance counts for each task whose label, times or reply its key announces."
     yield "Intervals are bootstrap intervals over utterances. Every measure's definition: docs/EVALUATION.md."
     if "difference" in result:
         yield "Fixed and natural prompts are compared in pairs: same recordings, same resamples of them."
@@ -202,6 +215,7 @@ def _notes(result: Mapping) -> Iterator[str]:
 TABLES = (  # title, head, rows
     ("Results", ("task", "prompts", "measure", "value", "95% interval", "utterances"), _results),
     ("By test set", ("set", "task", "prompts", "measure", "value", "95% interval", "utterances"), _sets),
+    ("By task key", ("task", "prompts", "key", "utterances", "measure", "value"), _keys),
     ("By language", ("task", "prompts", "language", "tokens", "error rate"), _languages),
     ("By class", ("task", "prompts", "class", "items", "recall", "95% interval"), _classes),
     ("Instruction following", ("judge", "followed", "95% interval"), _ifr),

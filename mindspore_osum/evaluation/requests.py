@@ -1,18 +1,25 @@
 """What a model is asked in an evaluation: the task's tags ("fixed") or a sentence ("natural").
 
-OSUM-Pangu, section 4.4: the same recordings under fixed instructions (FI) and natural language (NL).
+OSUM-Pangu, section 4.4: the same recordings under fixed instructions (FI) and natural language (NL). The
+sentences are of the Intent-Instruction Set's test split (`data.requests`), whose wording no training shows.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mindspore_osum.data.manifest import Utterance, read_manifest
+from mindspore_osum.data.requests import sample
+from mindspore_osum.data.texts import CHAT, TEXT2TEXT, key_of
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, tags_of, task_key, write_tags
-from mindspore_osum.text.prompts import task_requests
+from mindspore_osum.text.prompts import intent_request, task_requests
 
 FIXED, NATURAL = "fixed", "natural"
+PUBLISHED = "published"  # instead of a file: the requests of the released inference scripts
 Pools = Mapping[tuple[str, ...], Sequence[str]]  # tags of a task -> requests
 
 
@@ -26,13 +33,16 @@ def read_pools(path: str) -> Pools:
 
     Parameters
     ----------
-    path : YAML with a list of requests per task (abbreviation or published key), or a .jsonl manifest of
-        <INTENT_CLASSIFICATION> examples, whose extra.intent is the request and whose txt the tags it asks for
+    path : "published"; or YAML with a list of requests per task (abbreviation or published key), or a .jsonl
+        manifest of <INTENT_CLASSIFICATION> examples, whose extra.intent is the request and whose txt the tags
+        it asks for
 
     Raises
     ------
     UserError : not readable, not of that form, or an unknown task.
     """
+    if path == PUBLISHED:
+        return published_pools()
     if path.endswith(".jsonl"):
         return _from_intents(path)
     import yaml
@@ -53,22 +63,36 @@ def read_pools(path: str) -> Pools:
     return pools
 
 
-def request_of(utterance: Utterance, prompts: str, pools: Pools) -> str | None:
+def request_of(utterance: Utterance, prompts: str, pools: Pools | None) -> Request | None:
     """Return what to ask about an utterance; None if no natural request of its task is known.
 
-    The request of the manifest (extra.request) comes first. Otherwise a hash of the key chooses from the
-    pool: the choice depends on neither order nor limit.
+    Where there is no recording, its words are the request, in any way of asking. In natural language, the
+    request of the manifest (extra.request; as in training also extra.question) comes first. Otherwise a hash
+    of the key chooses, from `pools` or, without them, from all that the test split can say: the choice
+    depends on neither order nor limit.
     """
-    tags = tags_of(utterance.task)
+    key = key_of(utterance)
+    if key in (TEXT2TEXT, INTENT_KEY):
+        return _text_request(utterance, key)
     if prompts == FIXED:
-        return write_tags(tags)
-    if _is_text(own := utterance.extra.get("request")):
-        return own
-    pool = pools.get(tags)
-    if not pool:
-        return None
-    digest = hashlib.sha256(utterance.key.encode()).digest()
-    return pool[int.from_bytes(digest[:8], "big") % len(pool)]
+        return make_request(task=key)
+    for name in ("request",) if key == CHAT else ("request", "question"):  # a chat's question is spoken
+        if _is_text(own := utterance.extra.get(name)):
+            return Request(own, "text", key)
+    seed = int.from_bytes(hashlib.sha256(utterance.key.encode()).digest()[:8], "big")
+    if pools is None:
+        return Request(sample(np.random.default_rng(seed), key, "test").text, "text", key)
+    pool = pools.get(tags_of(key))
+    return Request(pool[seed % len(pool)], "text", key) if pool else None
+
+
+def _text_request(utterance: Utterance, key: str) -> Request | None:
+    """What training makes of a line without recording (`data.texts`): its question, or words to classify."""
+    kind = "text2text" if key == TEXT2TEXT else "intent_classification"
+    question, intent = (utterance.extra.get(name) for name in ("question", "intent"))
+    if _is_text(question):
+        return Request(question, kind, key)
+    return Request(intent_request(intent), kind, key) if key == INTENT_KEY and _is_text(intent) else None
 
 
 def _from_intents(path: str) -> Pools:

@@ -29,6 +29,10 @@ def fault(answer: ParsedAnswer, tags: Sequence[str], spoken: bool = True) -> str
         return "no word times"
     if "chat" in tags and not score_tokens(answer.answer or ""):
         return "no reply"
+    if "chat" not in tags and answer.answer is not None:
+        return "unasked reply"
     if "asr" in tags and spoken and not score_tokens(answer.text):
         return "no transcript"
+    if "asr" not in tags and score_tokens(answer.text):
+        return "unasked transcript"
     return "unreadable tags or labels" if answer.unknown else None

@@ -1,8 +1,10 @@
 """From references and answers to the numbers of one task.
 
 Notable choices
-- What a task announces decides what is measured: a transcript its error rate, times their shift, a label its
-  accuracy, a reply whether it holds the answer. Combined tasks get all of it.
+- What a task key announces decides what is measured: each label counts for the task of its kind, a reply for
+  spoken chat, times for srwt, whatever else the key announces. So combined and label-only keys score in the
+  tasks they are made of, and `keys` says which contributed what.
+- Error rates of asr are of plain transcription; other tasks have that of their transcripts beside them.
 - `headline` is the one number of a task that papers report, as sums over utterances, for paired comparisons.
 - Cases are scored in the order of their keys: neither batches nor the order of the manifest change a number.
 
@@ -16,6 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.texts import TEXT2TEXT, key_of
 from mindspore_osum.evaluation.classes import class_scores
 from mindspore_osum.evaluation.error_rate import error_columns, error_rates
 from mindspore_osum.evaluation.predictions import Prediction
@@ -23,8 +26,13 @@ from mindspore_osum.evaluation.replies import answer_columns, answer_scores, tra
 from mindspore_osum.evaluation.rule_judge import fault
 from mindspore_osum.evaluation.timing import shift_columns, shifts, timing_scores
 from mindspore_osum.evaluation.tokens import score_tokens
-from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer, parse_answer, tags_of, task_of_tags
+from mindspore_osum.inference.request import read_answer
+from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, ParsedAnswer, tags_of, write_tags
 
+TEXT_KEYS = (TEXT2TEXT, INTENT_KEY)  # lines without recording
+TEXT_QA, INTENT = "text2text", "intent"  # their names among the tasks that are measured
+REPLY_TASKS = ("sttc", TEXT_QA)
+INTENTS = tuple(write_tags(tags_of(key)) for key in TASK_KEYS)  # what a user may want, as it is answered
 # extra.scoring of a spoken chat's line; "judge": only a judge can tell
 SCORINGS = CONTAINS, TRANSLATION, JUDGE = "contains", "translation", "judge"
 
@@ -37,20 +45,36 @@ class Case:
     prediction: Prediction
     request: str = ""
 
-    @property
+    @cached_property
+    def key(self) -> str:
+        """Published key of the task."""
+        return key_of(self.utterance)
+
+    @cached_property
     def tags(self) -> tuple[str, ...]:
-        """Tags the task announces."""
-        return tags_of(self.utterance.task)
+        """Tags the task announces; none without recording."""
+        return () if self.key in TEXT_KEYS else tags_of(self.key)
+
+    @property
+    def replies(self) -> bool:
+        """Whether a reply is asked for."""
+        return self.key == TEXT2TEXT or "chat" in self.tags
 
     @cached_property
     def reference(self) -> ParsedAnswer:
         """What the manifest says."""
-        return parse_answer(self.utterance.txt, self.utterance.task)
+        return read_answer(self.utterance.txt, self.key)
 
     @cached_property
     def answer(self) -> ParsedAnswer:
         """What the model said."""
-        return parse_answer(self.prediction.raw, self.utterance.task)
+        return read_answer(self.prediction.raw, self.key)
+
+    @staticmethod
+    def intent(text: str) -> str | None:
+        """The tags of a task, when the text is these and nothing else; case and spaces do not matter."""
+        written = "".join(text.split()).lower()
+        return written if written in INTENTS else None
 
     @cached_property
     def fault(self) -> str | None:
@@ -82,72 +106,80 @@ class Case:
         return self.utterance.extra.get("scoring", CONTAINS)
 
 
-def task_name(utterance: Utterance) -> str:
-    """The task's abbreviation, or its published key for a combined one."""
-    return task_of_tags(tags_of(utterance.task)) or utterance.task
+def tasks_of(key: str) -> list[str]:
+    """Return the tasks whose scores answers to a published key count for."""
+    if key in TEXT_KEYS:
+        return [TEXT_QA if key == TEXT2TEXT else INTENT]
+    tags = tags_of(key)
+    own = {abbr: task.tags[-1] for abbr, task in TASKS.items()}  # asr, align, caption, ...
+    return [abbr for abbr, tag in own.items() if tag in tags and (tag != "asr" or tags == ("asr",))]
 
 
-def score_task(cases: Sequence[Case]) -> dict:
-    """Score the cases of one task.
+def score_task(task: str, cases: Sequence[Case]) -> dict:
+    """Score the cases that count for a task.
 
     Returns
     -------
     dict: for asr the fields of `error_rates`; otherwise those of the task's own scores (`timing_scores`,
-    `class_scores`, `answer_scores`, `translation_scores`), and the transcript's under "transcript". Where
-    a task has several labels, each one's scores stand under its field.
+    `class_scores`, `answer_scores`, `translation_scores`), and the transcripts' under ``transcript``.
+    ``keys``: published key -> ``utterances`` and the headline metric of its part.
     """
     cases = sorted(cases, key=lambda c: c.utterance.key)
-    tags = cases[0].tags
-    if tags == ("asr",):
-        return _transcript(cases)
-    spoken = [c for c in cases if c.spoken]
-    transcript = _transcript(spoken) if "asr" in tags and spoken else {}
-    out = {"utterances": len(cases)}
-    if "align" in tags:
-        out |= timing_scores([c.reference.words for c in cases], [c.answer.words for c in cases])
-    label_tags = [tag for tag in tags if tag in LABEL_SETS]
-    for tag in label_tags:
-        scores = _labels(cases, tag)
-        out |= scores if len(label_tags) == 1 else {LABEL_SETS[tag].field: scores}
-    if "chat" in tags:
-        out |= _replies(cases)
-    return out | ({"transcript": transcript} if transcript else {})
+    spoken = [c for c in cases if c.spoken and "asr" in c.tags]
+    if task == "asr":
+        return _transcript(cases) | {"keys": _by_key(task, cases)}
+    if task == "srwt":
+        own = timing_scores([c.reference.words for c in cases], [c.answer.words for c in cases])
+    elif task in REPLY_TASKS:
+        own = _replies(cases)
+    else:
+        own = class_scores(*_labels(task, cases), INTENTS if task == INTENT else TASKS[task].label_set.values)
+    transcript = {"transcript": _transcript(spoken)} if spoken else {}
+    return {"utterances": len(cases), **own, **transcript, "keys": _by_key(task, cases)}
 
 
-def headline(cases: Sequence[Case]) -> tuple[str, np.ndarray] | None:
+def headline(task: str, cases: Sequence[Case]) -> tuple[str, np.ndarray] | None:
     """Return the metric papers report for a task, and its numerators and denominators (N, 2), as `cases` go.
 
-    None for tasks without one: several labels, or replies that are not scored by containment.
+    None where there is none: replies that are not scored by containment.
     """
-    tags = cases[0].tags
-    label_tags = [tag for tag in tags if tag in LABEL_SETS]
-    if len(label_tags) > 1:
-        return None
-    if label_tags:
-        field = LABEL_SETS[label_tags[0]].field
-        pairs = [(c.reference.labels.get(field), c.answer.labels.get(field)) for c in cases]
-        return "accuracy", np.array([(r is not None and r == p, r is not None) for r, p in pairs], np.float64)
-    if "align" in tags:
+    if task == "asr":
+        return "wer", error_columns([c.reference.text for c in cases], [c.answer.text for c in cases])
+    if task == "srwt":
         moved = shifts([c.reference.words for c in cases], [c.answer.words for c in cases])
         return "aas_ms", shift_columns(moved)
-    if "chat" in tags:
+    if task in REPLY_TASKS:
         if any(c.scoring != CONTAINS for c in cases):
             return None
         return "accuracy", answer_columns([c.answer.answer or "" for c in cases], [c.accepted for c in cases])
-    return "wer", error_columns([c.reference.text for c in cases], [c.answer.text for c in cases])
+    pairs = zip(*_labels(task, cases), strict=True)
+    return "accuracy", np.array([(r is not None and r == p, r is not None) for r, p in pairs], np.float64)
+
+
+def _by_key(task: str, cases: Sequence[Case]) -> dict[str, dict]:
+    keys: dict[str, list[Case]] = {}
+    for case in cases:
+        keys.setdefault(case.key, []).append(case)
+    out = {}
+    for key, some in sorted(keys.items()):
+        out[key] = {"utterances": len(some)}
+        if found := headline(task, some):
+            part, whole = found[1].sum(0)
+            out[key][found[0]] = float(part / whole) if whole else None
+    return out
 
 
 def _transcript(cases: Sequence[Case]) -> dict:
     return error_rates([c.reference.text for c in cases], [c.answer.text for c in cases])
 
 
-def _labels(cases: Sequence[Case], tag: str) -> dict:
-    labels = LABEL_SETS[tag]
-    return class_scores(
-        [c.reference.labels.get(labels.field) for c in cases],
-        [c.answer.labels.get(labels.field) for c in cases],
-        labels.values,
-    )
+def _labels(task: str, cases: Sequence[Case]) -> tuple[list[str | None], list[str | None]]:
+    """Label of each reference and of each answer; None where there is none of the set."""
+    if task == INTENT:
+        return [c.intent(c.utterance.txt) for c in cases], [c.intent(c.prediction.raw) for c in cases]
+    field = TASKS[task].label_set.field
+    return tuple([answer.labels.get(field) for answer in side]
+                 for side in ([c.reference for c in cases], [c.answer for c in cases]))
 
 
 def _replies(cases: Sequence[Case]) -> dict:

@@ -1,6 +1,6 @@
 """Static shapes and the key/value cache they allow.
 
-Legend: B batch, L prompt positions, S cache places a sequence, K kv heads, E head size, V vocabulary.
+Legend: B batch, S cache places a sequence, V vocabulary.
 
 Notable choices
 - Lengths are rounded up to buckets, four an octave, so that padding costs at most a quarter and a few graphs
@@ -14,10 +14,9 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from mindspore_osum.config import DecoderConfig
-from mindspore_osum.models.ops import MASKED
+from mindspore_osum.models.decoder import Decoder
 
-SMALLEST_LENGTH = 64  # sequence positions, of prompts and of caches
+SMALLEST_LENGTH = 64  # sequence positions, of prompts and of caches; a block of models/ops/fused.py
 SMALLEST_FRAMES = 128  # mel frames (10 ms)
 
 
@@ -40,31 +39,22 @@ class DecodeState(nn.Cell):
 
     Attributes
     ----------
-    keys_values : parameters (k_0, v_0, k_1, v_1, ...), each (B*K*S, E): row (b*K + k)*S + s.
+    keys_values : parameters (k_0, v_0, k_1, v_1, ...), as `cache` says.
+    cache : where keys and values lie in them, and what a query sees of them (models/ops).
     factor_BV : parameter (B*V,) float32, the repetition penalty of each token; 1 for those not generated yet.
     """
 
-    def __init__(self, cfg: DecoderConfig, batch: int, places: int, dtype):
+    def __init__(self, decoder: Decoder, batch: int, places: int):
         super().__init__()
-        self.batch, self.places, self.vocab = batch, places, cfg.vocab_size
-        shape = (batch * cfg.n_kv_heads * places, cfg.head_dim)
-        names = [f"{kind}_{i}" for i in range(cfg.n_layers) for kind in ("key", "value")]
-        self.keys_values = ms.ParameterTuple([_state(name, "zeros", shape, dtype) for name in names])
+        table = decoder.model.embed_tokens.weight
+        self.batch, self.places, self.vocab = batch, places, table.shape[0]
+        self.cache = decoder.new_cache(batch, places)
+        names = [f"{kind}_{i}" for i in range(len(decoder.model.layers)) for kind in ("key", "value")]
+        states = [_state(name, "zeros", self.cache.shape, table.dtype) for name in names]
+        self.keys_values = ms.ParameterTuple(states)
         self.factor_BV = _state("factor", "ones", (batch * self.vocab,), ms.float32)
-        heads_BK1 = np.arange(batch * cfg.n_kv_heads, dtype=np.int32).reshape(batch, -1, 1)
-        self.first_slot_BK1 = Tensor(heads_BK1 * places)
         self.first_token_B = Tensor(np.arange(batch, dtype=np.int32) * self.vocab)
-        self.place_1S = Tensor(np.arange(places, dtype=np.int32)[None])
         self.write = ops.ScatterUpdate()
-
-    def slots(self, place_BL):
-        """Cache rows of new keys at these places of each sequence, in (batch, head, position) order."""
-        return (self.first_slot_BK1 + place_BL.expand_dims(1)).reshape((-1,))
-
-    def mask(self, position_B):
-        """Additive (B, 1, 1, S) mask of a query at `position_B`: it sees the places up to its own."""
-        hidden_BS = ops.cast(self.place_1S > position_B.expand_dims(1), ms.float32)
-        return (hidden_BS * MASKED).expand_dims(1).expand_dims(1)
 
     def forget_tokens(self):
         """No token has been generated yet."""

@@ -33,7 +33,9 @@ def add_arguments(parser) -> None:
     )
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
-        "--task", help="asr (default), srwt, ved, ser, ssr, sgc, sap, sttc, or a published key"
+        "--task",
+        help="asr, srwt, ved, ser, ssr, sgc, sap, sttc, or a published key (default: a manifest line's own, "
+        "asr of a file)",
     )
     asked.add_argument("--instruction", metavar="WORDS", help="the request in your own words")
     add_model_arguments(parser)
@@ -80,10 +82,12 @@ def run(args) -> int:
 
     sampling = Sampling(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Sampling)})
     request = make_request(args.task, args.instruction)  # refused before the model is loaded
+    if args.task is None and args.instruction is None:
+        request = None  # a manifest line's own
     sources, problems = _sources(args)
     with clean_stdout() as stdout, _json_lines(args, stdout) as write:
         shown = []
-        for source, result in _results(args, sources, sampling):
+        for source, result in _results(args, sources, request, sampling):
             write(json.dumps(_line(source, result), ensure_ascii=False))
             if result.error:
                 problems.append(result.error)
@@ -114,14 +118,25 @@ def _sources(args) -> tuple[list, list[str]]:
     return sources, problems
 
 
-def _results(args, sources: list, sampling) -> Iterator[tuple]:
+def _own_request(source):
+    """What a source is asked when nothing is asked of all: a manifest line's own task, asr of a file."""
+    from mindspore_osum.inference.request import make_request
+
+    try:
+        return make_request(getattr(source, "task", None))
+    except UserError as error:
+        raise UserError(f"{source.where}: {error}") from None
+
+
+def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
     """(source, result) in order, with progress on standard error."""
+    requests = [request or _own_request(source) for source in sources]
     print(f"osum: loading {args.model}", file=sys.stderr)
     from mindspore_osum.inference.engine import Engine
 
     engine = Engine(args.model, args.device)
     results = engine.answer_each(
-        sources, task=args.task, instruction=args.instruction, sampling=sampling, batch_size=args.batch_size
+        sources, requests=requests, sampling=sampling, batch_size=args.batch_size
     )
     for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
         yield source, result
@@ -141,7 +156,7 @@ def _line(source, result) -> dict:
     if result.error:
         return key | {"audio": result.audio, "error": result.error}
     line = key | dataclasses.asdict(result)
-    del line["error"]
+    del line["error"], line["probabilities"]  # which nobody asks for here
     return line | {"seconds": round(result.seconds, 3), "rtf": round(result.rtf, 4)}
 
 

@@ -140,13 +140,14 @@ class Engine:
 
         Yields
         ------
-        Number of the pair -> result, batch by batch; first, for each window, what cannot be answered.
+        Number of the pair -> result, batch by batch; before the batches of a window what cannot be answered.
         """
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: must be 1 or more")
         sampling, numbered, rows = sampling or Sampling(), enumerate(questions), 1
         while window := [self._prepare(n, *q) for n, q in islice(numbered, WINDOW * batch_size)]:
-            yield {job.number: job.result for job in window if not job.prompt}
+            if failed := {job.number: job.result for job in window if not job.prompt}:
+                yield failed
             jobs = sorted((job for job in window if job.prompt), key=_shape)
             for start in range(0, len(jobs), batch_size):
                 batch = jobs[start : start + batch_size]
@@ -255,7 +256,7 @@ def _shape(job: _Job) -> tuple[int, int, int]:
 def name_of(source) -> str:
     """How a recording is called in results."""
     if isinstance(source, Utterance):
-        return source.wav or source.key
+        return str(source.wav or source.key)
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source)
     if isinstance(source, tuple):

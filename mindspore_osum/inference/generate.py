@@ -22,7 +22,6 @@ from mindspore import Tensor, ops
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, DecodeState, batch_bucket, bucket
 from mindspore_osum.inference.sampling import Sampling, draw
-from mindspore_osum.models.ops import MASKED
 from mindspore_osum.models.osum import OsumModel
 from mindspore_osum.text.sequence import HybridSequence, stack_sequences
 
@@ -60,11 +59,10 @@ class Prefill:
             z_BZD = self.model.encode_speech(mel_BTF, mel_len_B)[0]
             x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
         place_1L = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
-        # padding lies after the prompt, so the causal mask hides it
-        later_LL = ops.cast(place_1L > place_1L.transpose((1, 0)), ms.float32)
-        mask_11LL = (later_LL * MASKED).expand_dims(0).expand_dims(0)
         places_BL = place_1L.broadcast_to((batch, length))
-        h_BLD = decoder(x_BLD, places_BL, mask_11LL, self.state.keys_values, self.state.slots(places_BL))
+        slots = self.state.cache.slots(places_BL)
+        # padding lies after the prompt, so the causal mask hides it
+        h_BLD = decoder(x_BLD, places_BL, None, self.state.keys_values, slots)
         last_B = ops.arange(0, batch, dtype=ms.int32) * length + length_B - 1
         scores_BV = decoder.logits(ops.gather(h_BLD.reshape((batch * length, -1)), last_B, 0))
         self.state.forget_tokens()
@@ -82,9 +80,8 @@ class Step:
         decoder, state = self.model.decoder, self.state
         position_B1 = position_B.expand_dims(1)
         x_B1D = decoder.embed(token_B.expand_dims(1))
-        h_B1D = decoder(
-            x_B1D, position_B1, state.mask(position_B), state.keys_values, state.slots(position_B1)
-        )
+        seen, slots = state.cache.seen(position_B), state.cache.slots(position_B1)
+        h_B1D = decoder(x_B1D, position_B1, seen, state.keys_values, slots)
         scores_BV = decoder.logits(h_B1D.squeeze(1))
         factor_BV = state.penalize(token_B, penalty_B)
         scores_BV = ops.select(scores_BV < 0, scores_BV * factor_BV, scores_BV / factor_BV)
@@ -210,7 +207,7 @@ class Generator:
         return [Tensor(mel_BTF), Tensor(mel_len_B), *texts]
 
     def _graphs(self, batch: int, places: int):
-        state = DecodeState(self.cfg.decoder, batch, places, getattr(ms, self.cfg.dtype))
+        state = DecodeState(self.model.decoder, batch, places)
         prefill, step = Prefill(self.model, state), Step(self.model, state)
         # a method of one object is compiled for that object alone; a decorated class would go by addresses
         return ms.jit(prefill.construct), ms.jit(step.construct), batch

@@ -4,16 +4,17 @@ import unicodedata
 
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.inference.request import Request, Result
-from mindspore_osum.tasks import LABEL_SETS, parse_answer, tags_of
+from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer, parse_answer, tags_of, write_tags
 
 GAP = "  "
 RIGHT = "s"  # the column of numbers
 
 
-def table(pairs: list[tuple[object, Result]], request: Request) -> str:
+def table(pairs: list[tuple[object, Result]], request: Request | None) -> str:
     """A line for each (source, result): file, seconds, what was heard.
 
-    With manifest lines among them also ok or X, and the reference.
+    With manifest lines among them also ok or X, and the reference. `request` was put to all; None: to each
+    line its own task, which is shown too.
     """
     referenced = any(isinstance(source, Utterance) for source, _ in pairs)
     rows = [("file", RIGHT, "", "heard", "reference") if referenced else ("file", RIGHT, "heard")]
@@ -23,29 +24,38 @@ def table(pairs: list[tuple[object, Result]], request: Request) -> str:
         heard = (f"error: {result.error}" if result.error else written(result),)
         if referenced:
             mark = ("" if not known else "ok" if agrees(result, source, request) else "X",)
-            rows.append((*start, *mark, *heard, " ".join(source.txt.split()) if known else ""))
+            rows.append((*start, *mark, *heard, written(_reference(source, request)) if known else ""))
         else:
             rows.append((*start, *heard))
+    if referenced and request is None:
+        asked = (write_tags(tags_of(s.task)) if isinstance(s, Utterance) else "<asr>" for s, _ in pairs)
+        rows = [(first, task, *rest) for (first, *rest), task in zip(rows, ("task", *asked), strict=True)]
     return align(rows)
 
 
-def written(result: Result) -> str:
-    """The heard text and labels on one line."""
-    text = result.text if result.answer is None else f"{result.text} {result.answer}"
-    return " ".join([*text.split(), *(f"<{value}>" for value in result.labels.values())])
+def written(parts: Result | ParsedAnswer) -> str:
+    """The text, or its words with the times they start at (s), reply and labels on one line."""
+    text = " ".join(f"{start:.2f} {word}" for word, start, _ in parts.words) or parts.text
+    text = text if parts.answer is None else f"{text} {parts.answer}"
+    return " ".join([*text.split(), *(f"<{value}>" for value in parts.labels.values())])
 
 
-def agrees(result: Result, utterance: Utterance, request: Request) -> bool:
+def agrees(result: Result, utterance: Utterance, request: Request | None) -> bool:
     """Whether the answer is the manifest's, but for case, spaces and punctuation, and so are its labels."""
     if result.error:
         return False
-    reference = parse_answer(utterance.txt, request.task or utterance.task)
-    if request.task is None:
+    reference = _reference(utterance, request)
+    asked = request.task if request else utterance.task
+    if asked is None:
         fields = list(result.labels)
     else:
-        fields = [LABEL_SETS[tag].field for tag in tags_of(request.task) if tag in LABEL_SETS]
+        fields = [LABEL_SETS[tag].field for tag in tags_of(asked) if tag in LABEL_SETS]
     same_labels = all(result.labels.get(name) == reference.labels.get(name) for name in fields)
     return same_labels and _letters(result) == _letters(reference)
+
+
+def _reference(utterance: Utterance, request: Request | None) -> ParsedAnswer:
+    return parse_answer(utterance.txt, request.task if request and request.task else utterance.task)
 
 
 def align(rows: list[tuple[str, ...]]) -> str:

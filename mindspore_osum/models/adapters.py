@@ -9,26 +9,15 @@ Legend: B batch, U encoder frames (20 ms), Z speech tokens (80 ms), D encoder wi
 """
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.config import AdapterConfig
 from mindspore_osum.models.layers import Conv1d, Conv2d, LayerNorm, Linear, TransformerLayer
-from mindspore_osum.models.ops import gelu, key_mask, length_mask
+from mindspore_osum.models.ops import cells, frame_positions, gelu, halved, key_mask, length_mask
+from mindspore_osum.models.positions import interleaved_sinusoids
 from mindspore_osum.models.whisper import MAX_FRAMES
 
 STRIDES = (1, 2, 2)  # of the conv1d form
-
-
-def interleaved_sinusoids(length: int, width: int) -> np.ndarray:
-    """sin at even, cos at odd columns of t * 10000^(-2i/width) (Vaswani et al. 2017); (length, width)."""
-    # as whisper.sinusoids: float32 exponents, exp without numpy's float32 error
-    exponent = np.arange(0, width, 2, dtype=np.float32) * np.float32(-(np.log(10000.0) / width))
-    rate = np.exp(np.float64(exponent)).astype(np.float32)
-    angle = np.arange(length, dtype=np.float32)[:, None] * rate[None, :]
-    table = np.empty((length, width), np.float32)
-    table[:, 0::2], table[:, 1::2] = np.sin(angle), np.cos(angle)
-    return table
 
 
 class AdapterTransformer(nn.Cell):
@@ -53,15 +42,16 @@ class AdapterTransformer(nn.Cell):
             ]
         )
         self.after_norm = LayerNorm(d, cfg.norm_eps, dtype)
-        self.scale = float(d) ** 0.5
+        self.scale, self.attention_mask = float(d) ** 0.5, cells(dtype).attention_mask
         self.positions_ZD = Tensor(interleaved_sinusoids((MAX_FRAMES + 3) // 4, d), dtype)
 
     def construct(self, x_BZD, len_B):
         z = x_BZD.shape[1]
-        x_BZD = self.embed[1](self.embed[0](x_BZD)) * self.scale + self.positions_ZD[:z].expand_dims(0)
-        mask_B11Z = key_mask(z, len_B)
+        x_BZD = self.embed[1](self.embed[0](x_BZD)) * self.scale
+        x_BZD = x_BZD + frame_positions(self.positions_ZD, len_B, z)
+        mask = self.attention_mask(key_mask(z, len_B), z)
         for layer in self.encoders:
-            x_BZD = layer(x_BZD, mask_B11Z)
+            x_BZD = layer(x_BZD, mask)
         return self.after_norm(x_BZD)
 
 
@@ -75,12 +65,18 @@ class Conv1dAdapter(nn.Cell):
         self.proj = Linear(d_in, d_out, dtype=dtype)
 
     def construct(self, x_BUD, len_B):
-        """(B, U, D) frames and lengths -> (B, Z, d_out) tokens and lengths, Z = ceil(ceil(U/2)/2)."""
+        """(B, U, D) frames and lengths -> (B, Z, d_out) tokens and lengths, Z = ceil(ceil(U/2)/2).
+
+        With `frame_places` for lengths, those of the tokens; x is zero between recordings.
+        """
         x_BDU = x_BUD.transpose((0, 2, 1))
-        for conv in self.conv:
+        for conv, stride in zip(self.conv, STRIDES):
             # left padding only: frames beyond the end never reach earlier ones, so they need no mask
             x_BDU = gelu(conv(x_BDU))
-        len_B = (((len_B + 1) // 2) + 1) // 2
+            if stride == 2:
+                len_B = halved(len_B)
+            if len_B.ndim == 2:  # but another recording may follow in the row
+                x_BDU = x_BDU * ops.cast(length_mask(x_BDU.shape[2], len_B), x_BDU.dtype).expand_dims(1)
         return self.proj(self.transformer(x_BDU.transpose((0, 2, 1)), len_B)), len_B
 
 
@@ -103,7 +99,7 @@ class Conv2dAdapter(nn.Cell):
             # right padding would let the frames beyond the end in: zero them before each convolution
             keep_BU = ops.cast(length_mask(x_BCUD.shape[2], len_B), x_BCUD.dtype)
             x_BCUD = gelu(conv(x_BCUD * keep_BU.expand_dims(1).expand_dims(-1)))
-            len_B = (len_B + 1) // 2
+            len_B = halved(len_B)
         b, _, z, _ = x_BCUD.shape
         x_BZD = self.conv_out(x_BCUD.transpose((0, 2, 1, 3)).reshape((b, z, -1)))
         return self.proj(self.transformer(x_BZD, len_B)), len_B

@@ -4,7 +4,8 @@ Legend: B batch, L positions, S cache places a sequence, D width, H query heads,
 V vocabulary.
 
 Notable choices
-- The cells hold no state: a static key/value cache is handed in as parameters and written in place.
+- The cells hold no state: a static key/value cache is handed in as parameters and written in place. How it
+  lies there is the operators' business: `Decoder.new_cache` describes it.
 - Prefill writes the cache and attends within the prompt; decode writes one place a sequence and attends to
   the cache.
 - Parameter names are those of the Hugging Face checkpoints, LoRA's lie beside them.
@@ -24,7 +25,6 @@ class DecoderAttention(nn.Cell):
     def __init__(self, cfg: DecoderConfig, linear):
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = cfg.n_heads, cfg.n_kv_heads, cfg.head_dim
-        self.scale = cfg.head_dim**-0.5
         q_width, kv_width = cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
         self.q_proj = linear("q_proj", cfg.d_model, q_width, cfg.qkv_bias)
         self.k_proj = linear("k_proj", cfg.d_model, kv_width, cfg.qkv_bias)
@@ -33,28 +33,22 @@ class DecoderAttention(nn.Cell):
         dtype = self.q_proj.weight.dtype
         self.q_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
-        self.write = ops.ScatterUpdate()
+        cells = device_ops.cells(dtype)
+        self.rotary = cells.Rotary()
+        self.attention = cells.Attention(cfg.n_heads, cfg.n_kv_heads, cfg.head_dim)
 
     def heads(self, x_BLD, n: int):
         b, length, _ = x_BLD.shape
         return x_BLD.reshape((b, length, n, self.head_dim))
 
     def construct(self, x_BLD, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
-        b, length, _ = x_BLD.shape
         q = self.q_norm(self.heads(self.q_proj(x_BLD), self.n_heads)).transpose((0, 2, 1, 3))
         k = self.k_norm(self.heads(self.k_proj(x_BLD), self.n_kv_heads)).transpose((0, 2, 1, 3))
         v = self.heads(self.v_proj(x_BLD), self.n_kv_heads).transpose((0, 2, 1, 3))
-        q, k = device_ops.rotary(q, cos, sin), device_ops.rotary(k, cos, sin)
-        if k_cache is not None:
-            k_rows = self.write(k_cache, slots, k.reshape((-1, self.head_dim)))
-            v_rows = self.write(v_cache, slots, v.reshape((-1, self.head_dim)))
-            if length == 1:
-                k = k_rows.reshape((b, self.n_kv_heads, -1, self.head_dim))
-                v = v_rows.reshape((b, self.n_kv_heads, -1, self.head_dim))
-            else:
-                # the prompt attends to itself, not to the rest of the cache; order the write before it
-                q = ops.depend(q, (k_rows, v_rows))
-        return self.o_proj(device_ops.attention(q, k, v, mask, self.scale))
+        q, k = self.rotary(q, cos, sin), self.rotary(k, cos, sin)
+        if k_cache is None:
+            return self.o_proj(self.attention(q, k, v, mask))
+        return self.o_proj(self.attention.cached(q, k, v, mask, k_cache, v_cache, slots))
 
 
 class DecoderMLP(nn.Cell):
@@ -65,10 +59,10 @@ class DecoderMLP(nn.Cell):
         self.gate_proj = linear("gate_proj", cfg.d_model, cfg.d_ff, False)
         self.up_proj = linear("up_proj", cfg.d_model, cfg.d_ff, False)
         self.down_proj = linear("down_proj", cfg.d_ff, cfg.d_model, False)
+        self.swiglu = device_ops.cells(self.gate_proj.weight.dtype).SwiGLU()
 
     def construct(self, x):
-        gate = self.gate_proj(x)
-        return self.down_proj(gate * ops.sigmoid(gate) * self.up_proj(x))
+        return self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 class DecoderLayer(nn.Cell):
@@ -100,9 +94,13 @@ class DecoderModel(nn.Cell):
         self.layers = nn.CellList([DecoderLayer(cfg, linear, dtype) for _ in range(cfg.n_layers)])
         self.norm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.inv_freq = device_ops.inverse_frequencies(cfg.head_dim, cfg.rope_theta)
+        self.attention_mask = device_ops.cells(dtype).attention_mask
 
     def construct(self, x_BLD, positions_BL, mask, caches=None, slots=None):
         cos, sin = device_ops.rotary_tables(positions_BL, self.inv_freq)
+        length = x_BLD.shape[1]
+        if caches is None or length > 1:
+            mask = self.attention_mask(mask, length)
         for i, layer in enumerate(self.layers):
             if caches is None:
                 x_BLD = layer(x_BLD, cos, sin, mask)
@@ -119,6 +117,11 @@ class Decoder(nn.Cell):
         self.model = DecoderModel(cfg, lora, dtype)
         self.lm_head = None if cfg.tie_embeddings else Linear(cfg.d_model, cfg.vocab_size, False, dtype)
         self.d_model = cfg.d_model
+        self.cache, self.kv_shape = device_ops.cells(dtype).Cache, (cfg.n_kv_heads, cfg.head_dim)
+
+    def new_cache(self, batch: int, places: int) -> nn.Cell:
+        """How keys and values of `batch` sequences of `places` places lie in the parameters of a cache."""
+        return self.cache(batch, places, *self.kv_shape)
 
     def embed(self, ids):
         """Rows of the token embedding."""
@@ -131,9 +134,10 @@ class Decoder(nn.Cell):
         ----------
         x_BLD : input embeddings.
         positions_BL : int32 rotary positions.
-        mask : additive float32, (B, 1, L, L) without cache and in prefill, (B, 1, 1, S) in decode (L = 1).
-        caches : tuple of parameters (k_0, v_0, k_1, v_1, ...), each (B*K*S, E); None to recompute everything.
-        slots : int32 (B*K*L,), the cache row of every new key, in (batch, head, position) order.
+        mask : bool (B or 1, 1, L, L), True for what a query may not see, None for causal; in decode (a cache
+            and L = 1) what the cache's `seen` gives.
+        caches : parameters (k_0, v_0, k_1, v_1, ...) in the cache's `shape`; None to recompute everything.
+        slots : where the new keys go, the cache's `slots`.
 
         Returns
         -------

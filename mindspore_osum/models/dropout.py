@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014) whose masks are a pure function of a counter, so that a run can be resumed.
+"""Dropout (Srivastava et al. 2014) with masks that are a pure function of a counter: runs can be resumed.
 
 Notable choices
 - The random state of MindSpore's own operator lives in its kernel, where no checkpoint reaches it. In a

@@ -54,10 +54,10 @@ class LayerNorm(nn.Cell):
         super().__init__()
         self.weight = zeros((d,), dtype)
         self.bias = zeros((d,), dtype)
-        self.eps, self.column = eps, device_ops.mean_column(d)
+        self.norm = device_ops.cells(dtype).LayerNorm(d, eps)
 
     def construct(self, x):
-        return device_ops.layer_norm(x, self.weight, self.bias, self.eps, self.column)
+        return self.norm(x, self.weight, self.bias)
 
 
 class RMSNorm(nn.Cell):
@@ -66,10 +66,10 @@ class RMSNorm(nn.Cell):
     def __init__(self, d: int, eps: float, dtype=ms.float32):
         super().__init__()
         self.weight = zeros((d,), dtype)
-        self.eps, self.column = eps, device_ops.mean_column(d)
+        self.norm = device_ops.cells(dtype).RMSNorm(d, eps)
 
     def construct(self, x):
-        return device_ops.rms_norm(x, self.weight, self.eps, self.column)
+        return self.norm(x, self.weight)
 
 
 class Embedding(nn.Cell):
@@ -118,7 +118,7 @@ class SelfAttention(nn.Cell):
     def __init__(self, d: int, n_heads: int, key_bias: bool, dtype=ms.float32):
         super().__init__()
         self.n_heads, self.head_dim = n_heads, d // n_heads
-        self.scale = self.head_dim**-0.5
+        self.attention = device_ops.cells(dtype).Attention(n_heads, n_heads, self.head_dim)
         self.linear_q = Linear(d, d, dtype=dtype)
         self.linear_k = Linear(d, d, bias=key_bias, dtype=dtype)
         self.linear_v = Linear(d, d, dtype=dtype)
@@ -128,13 +128,13 @@ class SelfAttention(nn.Cell):
         b, t, _ = x_BTD.shape
         return x_BTD.reshape((b, t, self.n_heads, self.head_dim)).transpose((0, 2, 1, 3))
 
-    def construct(self, x_BTD, mask_B11T):
+    def construct(self, x_BTD, mask):
         q, k, v = (
             self.heads(self.linear_q(x_BTD)),
             self.heads(self.linear_k(x_BTD)),
             self.heads(self.linear_v(x_BTD)),
         )
-        return self.linear_out(device_ops.attention(q, k, v, mask_B11T, self.scale))
+        return self.linear_out(self.attention(q, k, v, mask))
 
 
 class FeedForward(nn.Cell):
@@ -172,6 +172,6 @@ class TransformerLayer(nn.Cell):
         self.norm2 = LayerNorm(d, eps, dtype)
         self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
 
-    def construct(self, x_BTD, mask_B11T):
-        x_BTD = x_BTD + self.dropout(self.self_attn(self.norm1(x_BTD), mask_B11T))
+    def construct(self, x_BTD, mask):
+        x_BTD = x_BTD + self.dropout(self.self_attn(self.norm1(x_BTD), mask))
         return x_BTD + self.dropout(self.feed_forward(self.norm2(x_BTD)))

@@ -17,7 +17,7 @@ from mindspore_osum.config import ModelConfig
 from mindspore_osum.models.adapters import ADAPTERS
 from mindspore_osum.models.decoder import Decoder
 from mindspore_osum.models.layers import Embedding
-from mindspore_osum.models.ops import segment_causal_mask
+from mindspore_osum.models.ops import log_sum_exp, segment_causal_mask
 from mindspore_osum.models.whisper import WhisperEncoder
 
 IGNORE = -100  # label of a position without a target
@@ -81,8 +81,5 @@ def token_losses(logits_BMV, labels_BM):
     """Cross-entropy of each label, 0 where it is IGNORE, and the float32 0/1 count of labels, both (B, M)."""
     count_BM = ops.cast(labels_BM != IGNORE, ms.float32)
     safe_BM1 = ops.maximum(labels_BM, 0).expand_dims(-1)
-    top_BM1 = ops.stop_gradient(ops.max(logits_BMV, -1, True)[0])
-    shifted = logits_BMV - top_BM1
-    log_sum_BM = ops.log(ops.reduce_sum(ops.exp(shifted), -1))
-    picked_BM = ops.gather_elements(shifted, -1, safe_BM1).squeeze(-1)
-    return (log_sum_BM - picked_BM) * count_BM, count_BM
+    picked_BM = ops.gather_elements(logits_BMV, -1, safe_BM1).squeeze(-1)
+    return (log_sum_exp(logits_BMV) - picked_BM) * count_BM, count_BM

@@ -4,28 +4,20 @@ Legend: B batch, T mel frames (10 ms), U encoder frames (20 ms), F mel bins, D w
 
 Notable choices
 - Padding never changes results: after each convolution the frames beyond an item's end are zeroed, and masked
-  as attention keys: a batch equals its members one by one, one item the published model on it alone.
+  as attention keys: a batch equals its members one by one, one item the published model on it alone. So a row
+  may hold several recordings (data/packing.py); `frame_places` then stand where the lengths do.
 - Positions are Whisper's sinusoids, recomputed and never stored; parameter names are the published ones.
 """
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.config import EncoderConfig
 from mindspore_osum.models.layers import Conv1d, LayerNorm, TransformerLayer
-from mindspore_osum.models.ops import gelu, key_mask, length_mask
+from mindspore_osum.models.ops import cells, frame_positions, gelu, halved, key_mask, length_mask
+from mindspore_osum.models.positions import sinusoids
 
 MAX_FRAMES = 3000  # encoder frames in the table of positions: 60 s
-
-
-def sinusoids(length: int, width: int) -> np.ndarray:
-    """Whisper's positions: concat(sin, cos) of t * 10000^(-i / (width/2 - 1)); (length, width) float32."""
-    step = np.log(10000.0) / (width // 2 - 1)
-    # float32 exponents as published, exp without numpy's float32 error: an ulp of rate is 1e-4 rad at 30 s
-    rate = np.exp(np.float64(np.float32(-step) * np.arange(width // 2, dtype=np.float32))).astype(np.float32)
-    angle = np.arange(length, dtype=np.float32)[:, None] * rate[None, :]
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
 
 
 class ConvStem(nn.Cell):
@@ -65,7 +57,7 @@ class WhisperEncoder(nn.Cell):
             ]
         )
         self.after_norm = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
-        self.dtype = dtype
+        self.dtype, self.attention_mask = dtype, cells(dtype).attention_mask
         self.positions_UD = Tensor(sinusoids(MAX_FRAMES, cfg.d_model), dtype)
 
     def construct(self, mel_BTF, mel_len_B):
@@ -74,18 +66,18 @@ class WhisperEncoder(nn.Cell):
         Parameters
         ----------
         mel_BTF : (B, T, n_mels), T <= 2 * MAX_FRAMES; what lies beyond an item's length does not matter.
-        mel_len_B : (B,) int32, frames of each item.
+        mel_len_B : (B,) int32, frames of each item; or `frame_places` (B, T) of packed rows.
 
         Returns
         -------
-        (B, ceil(T/2), d_model), zero beyond each item's end, and the lengths ceil(mel_len/2).
+        (B, ceil(T/2), d_model), zero beyond each item's end, and the lengths ceil(mel_len/2), or places.
         """
         x_BUD = self.embed(ops.cast(mel_BTF, self.dtype), mel_len_B)
         frames = x_BUD.shape[1]
-        len_B = (mel_len_B + 1) // 2
-        mask_B11U = key_mask(frames, len_B)
-        x_BUD = x_BUD + self.positions_UD[:frames].expand_dims(0)
+        len_B = halved(mel_len_B)
+        mask = self.attention_mask(key_mask(frames, len_B), frames)
+        x_BUD = x_BUD + frame_positions(self.positions_UD, len_B, frames)
         for layer in self.encoders:
-            x_BUD = layer(x_BUD, mask_B11U)
+            x_BUD = layer(x_BUD, mask)
         keep_BU1 = ops.cast(length_mask(frames, len_B), self.dtype).expand_dims(-1)
         return self.after_norm(x_BUD) * keep_BU1, len_B

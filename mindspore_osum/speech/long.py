@@ -67,7 +67,7 @@ def chunks(source, max_seconds: float = MAX_SECONDS) -> Iterator[Chunk]:
 
 
 def chunks_of(blocks: Iterable[np.ndarray], max_seconds: float = MAX_SECONDS) -> Iterator[Chunk]:
-    """As `chunks`, of a waveform (N,) that comes in pieces, such as a stream; a chunk comes once it is certain."""
+    """As `chunks`, of a waveform (N,) that comes in pieces, as a stream does."""
     check_max_seconds(max_seconds)
     chunker = Chunker(max_seconds)
     for wave_N in blocks:

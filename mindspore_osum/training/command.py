@@ -1,18 +1,24 @@
-"""`osum train`: a YAML job, run by MindFormers."""
+"""`osum train`: YAML jobs, run by MindFormers one after the other."""
 
 from mindspore_osum.config import parse_overrides
 
 
 def add_arguments(parser) -> None:
     """The arguments of `osum train` and scripts/train.py."""
-    parser.add_argument("--config", required=True, metavar="JOB.yaml", help="the job; see configs/")
+    parser.add_argument(
+        "--config",
+        required=True,
+        nargs="+",
+        metavar="JOB.yaml",
+        help="the job, see configs/; or stages in order: a finished one is skipped, a stopped one goes on",
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="lay a value on the job, for instance optimizer.lr=1e-4; may be repeated",
+        help="lay a value on every job, for instance optimizer.lr=1e-4; may be repeated",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="refuse to resume: the output folder must hold no checkpoint"
@@ -21,9 +27,16 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Train; 0, or 128 + signal when SIGINT (130) or SIGTERM (143) stopped it, with a checkpoint."""
-    from mindspore_osum.training.config import read_job
+    from mindspore_osum.training.config import read_stages
 
-    cfg = read_job(args.config, parse_overrides(args.overrides))
+    stages = read_stages(args.config, parse_overrides(args.overrides))
+    from mindspore_osum.training.report import say
     from mindspore_osum.training.run import run_job
 
-    return run_job(cfg, fresh=args.fresh)
+    for path, cfg in stages.items():
+        if len(stages) > 1:
+            say(f"stage {path}: {cfg.output_dir}")
+        status = run_job(cfg, fresh=args.fresh)
+        if status:
+            return status
+    return 0

@@ -6,12 +6,16 @@ Notable choices
 """
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 
 from mindspore_osum.config import did_you_mean, from_dict, merge, read_yaml
 from mindspore_osum.data.augment import SpecAugment, WaveAugment
+from mindspore_osum.data.batching import bucket_shapes
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.presets import PRESETS
 
+MODEL = "model"  # the model's folder in a run's folder
 PARTS = ("encoder", "adapter", "lora", "decoder")
 SCHEDULES = ("inverse_sqrt", "linear", "cosine")
 # MindFormers 1.8: core/config_args.py, tools/register/template.py, modules/transformer
@@ -41,7 +45,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Loss:
-    """Weights of the two spans of an answer (OSUM-Pangu section 3.3: L_intent + L_speech on one sequence)."""
+    """Weights of the two spans of an answer (OSUM-Pangu eq. 5: L_intent + L_speech on one sequence)."""
 
     intent: float = 1.0  # of each label of the tags; of all labels of intent classification
     content: float = 1.0  # of each label after the tags, the end included
@@ -82,10 +86,12 @@ class Data:
 class Batch:
     """Static shapes: each length bucket compiles one graph."""
 
-    size: int = 1  # utterances a process and micro-batch
+    size: int = 1  # rows a process and micro-batch: utterances, or packs
     # audio lengths of the buckets, ascending; [] for text alone
     seconds: list[float] = field(default_factory=lambda: [40.0])
     text_tokens: int = 500  # sequence positions for request, answer and marks, beside the speech tokens
+    max_tokens: int = 0  # above 0, each bucket has as many rows as hold so many positions; `size` is not used
+    pack: int = 0  # above 0, rows of so many positions hold many utterances each: one shape (docs/PACKING.md)
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,7 @@ class TrainConfig:
     log_every: int = 10  # steps between two progress lines
     save_every: int = 2500  # steps between two checkpoints
     keep_last: int = 3  # checkpoints that are kept
+    max_bad_steps: int = 3  # so many in a row whose loss or gradient is not finite stop the run
     device: str = "Ascend"  # "Ascend" or "CPU"
     context: dict = field(default_factory=dict)  # MindFormers `context` keys
     parallel: dict = field(default_factory=dict)  # MindFormers `parallel` keys
@@ -145,6 +152,32 @@ class TrainConfig:
 def read_job(path: str, overrides: dict | None = None) -> TrainConfig:
     """The job in a YAML file with `overrides` (of config.parse_overrides) laid on it; strict."""
     return from_dict(TrainConfig, merge(read_yaml(path), overrides or {}), path)
+
+
+def read_stages(paths: list[str], overrides: dict | None = None) -> dict[str, TrainConfig]:
+    """Path -> job of several YAML files, each laid with `overrides`, in the order they are to be run.
+
+    Raises
+    ------
+    UserError : a mistake in any of them, two with one output folder, or one that starts from a model that
+        neither is there nor comes out of an earlier one.
+    """
+    stages: dict[str, TrainConfig] = {}
+    made: dict[str, str] = {}  # folder -> the stage that writes it
+    for path in paths:
+        cfg = read_job(path, overrides)
+        folder, start = os.path.normpath(cfg.output_dir), cfg.model.start
+        if folder in made:
+            raise UserError(f"{path}: output_dir {folder} is that of {made[folder]} too; give it its own")
+        known = start in PRESETS or os.path.isdir(start)
+        if not known and os.path.normpath(start) not in [os.path.join(f, MODEL) for f in made]:
+            names = {*PRESETS, *(f"{f}/{MODEL}" for f in made)}
+            raise UserError(
+                f"{path}: model.start: {start!r} is no folder, no preset, and no earlier stage writes it"
+                f"{did_you_mean(start, names)}"
+            )
+        made[folder], stages[path] = path, cfg
+    return stages
 
 
 def to_dict(cfg: TrainConfig) -> dict:
@@ -176,9 +209,10 @@ def check_job(cfg: TrainConfig) -> None:
     seconds = cfg.batch.seconds
     ascending = seconds == sorted(set(seconds)) and all(s > 0 for s in seconds)
     need(ascending, f"batch.seconds: {seconds} must be ascending lengths above 0")
+    check_batch(cfg.batch)
     for name in ("batch.size", "batch.text_tokens", "accumulation", "log_every", "save_every", "keep_last",
-                 "data.ahead", "schedule.warmup_steps", "spec_augment.time_max", "spec_augment.freq_max",
-                 "spec_augment.sub_max"):
+                 "max_bad_steps", "data.ahead", "schedule.warmup_steps", "spec_augment.time_max",
+                 "spec_augment.freq_max", "spec_augment.sub_max"):
         need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
     for name in ("optimizer.lr", "optimizer.eps", "clip_norm"):
         need(_value(cfg, name) > 0, f"{name}: {_value(cfg, name)} must be above 0")
@@ -200,6 +234,21 @@ def check_job(cfg: TrainConfig) -> None:
         known = words.split()
         for key in getattr(cfg, section):
             need(key in known, f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
+
+
+def check_batch(batch: Batch) -> None:
+    """Refuse forms of a batch that exclude each other, or a pack too short for what may be in it."""
+    if batch.max_tokens < 0 or batch.pack < 0:
+        raise UserError("batch.max_tokens, batch.pack: must not be negative")
+    if not batch.pack:
+        return
+    if batch.max_tokens or len(batch.seconds) > 1:
+        raise UserError("batch.pack: packs have one shape; leave max_tokens out and give one length, that of "
+                        "the longest recording, in seconds")
+    longest = bucket_shapes(1, [round(s * 100) for s in batch.seconds or [0]], batch.text_tokens)[0].length
+    if batch.pack < longest:
+        raise UserError(f"batch.pack: {batch.pack} positions are less than the {longest} that batch.seconds "
+                        "and batch.text_tokens allow one utterance; raise it or lower them")
 
 
 def _value(cfg: TrainConfig, path: str):

@@ -3,8 +3,10 @@
 Notable choices
 - Steps are optimizer steps; with accumulation MindSpore's own count is of micro-batches.
 - One line on stderr and one in metrics.jsonl every `log_every` steps, with means over these steps.
-- SIGTERM and SIGINT end the step, write a checkpoint and stop; a loss that is not finite stops without
-  writing one.
+- SIGTERM and SIGINT end the step, write a checkpoint and stop.
+- A step whose loss or gradient is not finite is skipped and counted, as optimizers with a loss scale do; some
+  in a row stop the run. While they last no checkpoint is written, so that the older ones stay.
+- The first process writes checkpoints while the others wait for it, so that all know whether it could.
 """
 
 import hashlib
@@ -13,15 +15,27 @@ import signal
 import sys
 import time
 
+import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn, ops
 from mindspore.train import Callback
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.network import Evaluation
-from mindspore_osum.training.report import append_line, clock, keep_lines, say
+from mindspore_osum.training.report import Metrics, clock, say
 from mindspore_osum.weights_io import write_text
+
+
+class Meeting(nn.Cell):
+    """Where all processes wait for each other; gives the sum of the whole numbers they bring."""
+
+    def __init__(self):
+        super().__init__()
+        self.sum = ops.AllReduce()
+
+    def construct(self, number):
+        return self.sum(number)
 
 
 class RunMonitor(Callback):
@@ -41,13 +55,16 @@ class RunMonitor(Callback):
         self.cfg, self.folder, self.loader, self.valid = run.cfg, run.folder, run.loader, run.valid
         self.step, self.first, self.last = run.first, run.first, run.last
         self.resume, self.fingerprint, self.main = run.resume, run.fingerprint, run.loader.rank == 0
-        self.metrics, self.stop_file = run.folder / "metrics.jsonl", run.folder / "stop_after_step"
+        self.metrics, self.stop_file = None, run.folder / "stop_after_step"
         self.network, self.evaluation, self.signal = None, None, 0
+        self.meeting = Meeting() if run.loader.ranks > 1 else None
+        self.micros: list[np.ndarray] = []  # losses of the step's micro-batches so far
+        self.bad_in_a_row, self.save_is_due = 0, False
         self._start_counting()
 
     def _start_counting(self) -> None:
         """Begin an interval of the report."""
-        self.sums, self.micros, self.rows, self.tokens = np.zeros(7), 0, 0, 0
+        self.sums, self.steps, self.rows, self.tokens = np.zeros(7), 0, 0, 0
         self.since = time.perf_counter()
 
     def on_train_begin(self, run_context):
@@ -56,8 +73,10 @@ class RunMonitor(Callback):
         self.network = step_cell.network
         if self.resume:
             checkpoint.restore(self.resume, state_params(step_cell))
+        if self._meet(self.first) != self.first * self.loader.ranks:
+            raise UserError(f"{self.folder}: processes resume at different steps; one folder must be shared")
         if self.main:
-            keep_lines(self.metrics, self.first)
+            self.metrics = Metrics(self.folder, self.first)
             self.stop_file.unlink(missing_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
@@ -75,26 +94,49 @@ class RunMonitor(Callback):
         args = run_context.original_args()
         loss, bad, _, rate, norm = (float(np.asarray(x.asnumpy())) for x in args.net_outputs[:5])
         parts_2, spans_4 = (x.asnumpy() for x in args.net_outputs[5:])
-        self.sums += np.concatenate([[loss], parts_2, spans_4])
-        self.micros += 1
-        if not math.isfinite(loss):
-            self._refuse("loss", loss)
-        if self.micros % self.cfg.accumulation:
+        self.micros.append(np.concatenate([[loss], parts_2, spans_4]))
+        if len(self.micros) < self.cfg.accumulation:
             return
-        if bad or not math.isfinite(norm):
-            self._refuse("gradient norm", norm)
-        rows, tokens = self.loader.counts(self.step)
-        self.rows += rows
-        self.tokens += tokens
+        sums, self.micros = np.sum(self.micros, axis=0), []
+        if bad or not math.isfinite(sums[0] + norm):
+            self._skip(*(("gradient norm", norm) if math.isfinite(sums[0]) else ("loss", sums[0])), bool(bad))
+        else:
+            self._count(sums)
         self.step += 1
         done = self.step >= self.last
-        if self.step % self.cfg.log_every == 0 or done:
+        if self.steps and (self.step % self.cfg.log_every == 0 or done):
             self._report(rate, norm)
         stop = self._asked_to_stop()
-        if self.step % self.cfg.save_every == 0 or done or stop:
+        self.save_is_due |= self.step % self.cfg.save_every == 0
+        if (self.save_is_due and not self.bad_in_a_row) or done or stop:
             self._save(args.train_network, validate=not stop)
         if done or stop:
             run_context.request_stop()
+
+    def _count(self, sums: np.ndarray) -> None:
+        """Take a step that was applied into the interval."""
+        self.bad_in_a_row = 0
+        self.sums += sums
+        self.steps += 1
+        rows, tokens = self.loader.counts(self.step)
+        self.rows += rows
+        self.tokens += tokens
+
+    def _skip(self, what: str, value: float, skipped: bool) -> None:
+        """Tell of a step that was not applied; stop the run at the last one it may have in a row."""
+        self.bad_in_a_row += 1
+        keys, reason = self.loader.keys(self.step), f"the {what} is {value}"
+        if self.main:
+            self.metrics.skip(self.step + 1, reason, keys)
+        of = f"Utterances: {', '.join(keys)}"
+        limit = self.cfg.max_bad_steps
+        done = "nothing of this step was applied" if skipped else "this step was applied"
+        text = f"step {self.step + 1}: {reason}; {done}, {self.bad_in_a_row} of {limit} in a row"
+        if skipped and self.bad_in_a_row < limit:
+            return say(f"{text}. {of}")
+        if self.main:
+            self.metrics.refresh()
+        raise UserError(f"{text}. Lower optimizer.lr or look at the utterances, then resume. {of}")
 
     def _asked_to_stop(self) -> bool:
         """Whether a signal ends the run after this step, with the same answer in all processes."""
@@ -107,18 +149,10 @@ class RunMonitor(Callback):
             self.signal = self.signal or signal.SIGTERM
         return bool(self.signal)
 
-    def _refuse(self, what: str, value: float):
-        keys = ", ".join(self.loader.keys(self.step))
-        raise UserError(
-            f"step {self.step + 1}: the {what} is {value}; nothing of this step was applied. Lower "
-            f"optimizer.lr or look at its utterances, then resume. Utterances: {keys}"
-        )
-
     def _report(self, rate: float, norm: float) -> None:
         seconds = max(time.perf_counter() - self.since, 1e-9)
-        loss, ce, ctc = (float(x) for x in self.sums[:3] / self.micros)
-        steps = self.micros // self.cfg.accumulation
-        left = (self.last - self.step) * seconds / steps
+        loss, ce, ctc = (float(x) for x in self.sums[:3] / (self.steps * self.cfg.accumulation))
+        left = (self.last - self.step) * seconds / self.steps
         say(
             f"step {self.step}/{self.last}  loss {loss:.4f} (ce {ce:.4f} ctc {ctc:.4f})  lr {rate:.2e}  "
             f"grad {norm:.2f}  {self.rows / seconds:.1f} utt/s  {self.tokens / seconds:.0f} tok/s  "
@@ -129,7 +163,7 @@ class RunMonitor(Callback):
                   "utterances_per_s": self.rows / seconds, "tokens_per_s": self.tokens / seconds,
                   "seconds": seconds}
         if self.main:
-            append_line(self.metrics, record)
+            self.metrics.write(record)
         self._start_counting()
 
     def _save(self, step_cell, validate: bool) -> None:
@@ -138,14 +172,31 @@ class RunMonitor(Callback):
         if self.loader.ranks > 1:  # in every process's log: data-parallel processes must hold the same bits
             line = f"rank {self.loader.rank} step {self.step} weights digest {digest(arrays)}"
             print(line, file=sys.stderr, flush=True)
+        problem = self._write(arrays) if self.main else None
+        if self._meet(int(problem is not None)):
+            raise problem or UserError(f"{self.folder}: the first process could not write the checkpoint")
+        self.save_is_due = False
         if self.main:
-            epoch, place = self.loader.position(self.step)
-            about = {"epoch": epoch, "place": place, "fingerprint": self.fingerprint}
-            path = checkpoint.save(self.folder / "checkpoints", self.step, arrays, about, self.cfg.keep_last)
-            say(f"saved {path}")
             if self.valid and validate:
                 self._validate()
+            self.metrics.refresh()
         self.since += time.perf_counter() - began  # saving is no part of the speed
+
+    def _write(self, arrays: dict[str, np.ndarray]) -> UserError | None:
+        """Write the checkpoint; what went wrong, if anything."""
+        epoch, place = self.loader.position(self.step)
+        about = {"epoch": epoch, "place": place, "start": self.cfg.model.start}
+        about["fingerprint"] = self.fingerprint
+        try:
+            path = checkpoint.save(self.folder / "checkpoints", self.step, arrays, about, self.cfg.keep_last)
+        except UserError as error:
+            return error
+        say(f"saved {path}")
+        return None
+
+    def _meet(self, number: int) -> int:
+        """Wait for all processes; the sum of their numbers."""
+        return number if self.meeting is None else int(self.meeting(Tensor([number], ms.int32)).asnumpy()[0])
 
     def _validate(self) -> None:
         """Cross-entropy a label and CTC an utterance over the validation data, without dropout."""
@@ -159,7 +210,7 @@ class RunMonitor(Callback):
         self.network.set_train(True)
         ce, ctc = float(sums[0] / labels), float(sums[1] / rows)
         spans = span_losses(sums[2:], "valid_")
-        append_line(self.metrics, {"step": self.step, "valid_ce": ce, "valid_ctc": ctc, **spans})
+        self.metrics.write({"step": self.step, "valid_ce": ce, "valid_ctc": ctc, **spans})
         say(f"step {self.step}  valid ce {ce:.4f} ctc {ctc:.4f}")
 
 

@@ -3,7 +3,8 @@
 Notable choices
 - Cross-entropy is divided by the label count the loader gives for the whole step, so that micro-batches and
   ranks add up to the token mean of the step (the published loss), whatever their shares. Weights of the
-  intent and the content span (OSUM-Pangu section 3.3) multiply the loss of each of their labels.
+  intent and the content span (OSUM-Pangu eq. 5) multiply the loss of each of their labels.
+- CTC is likewise divided by the utterances of the whole step.
 - A job without speech has a graph without encoder and adapter.
 - The CTC head belongs to this network and not to the exported model. Its class 0 is the blank, class i+1
   token i.
@@ -22,8 +23,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore_osum.config import ModelConfig, from_dict
 from mindspore_osum.models.dropout import count_dropout
 from mindspore_osum.models.init import init_weights
-from mindspore_osum.models.ops import matmul_t, segment_causal_mask
-from mindspore_osum.models.osum import OsumModel, token_losses
+from mindspore_osum.models.ops import frame_places, matmul_t, segment_causal_mask
+from mindspore_osum.models.osum import IGNORE, OsumModel, token_losses
 from mindspore_osum.text.sequence import CONTENT, INTENT
 from mindspore_osum.training.checkpoint import load_start
 from mindspore_osum.training.config import Ctc, Loss
@@ -82,6 +83,39 @@ class CtcHead(nn.Cell):
         return ops.mean(loss_B * ops.cast(counts_B, ms.float32) / ops.cast(length_B, ms.float32))
 
 
+def unpacked(h_BUD, spans_N2, frames: int):
+    """Frames (N, U, D) and lengths, at least 1, of each recording in packed rows; U is the length of a row.
+
+    Parameters
+    ----------
+    h_BUD : packed frames, of any rate.
+    spans_N2 : first mel frame in the rows laid end to end, and mel frames, of each recording.
+    frames : mel frames of a row.
+    """
+    b, u, d = h_BUD.shape
+    rate = frames // u
+    place_NU = (spans_N2[:, :1] // rate) + ops.arange(0, u).expand_dims(0)
+    h_NUD = ops.gather(h_BUD.reshape((-1, d)), ops.minimum(place_NU, b * u - 1), 0)
+    return h_NUD, ops.maximum((spans_N2[:, 1] + rate - 1) // rate, 1)
+
+
+def last_places(labels_BM, room: int):
+    """The `room` positions of each row that end with its last label, int32 (B, room).
+
+    Logits over the vocabulary are the dearest part of a small model's step: nobody needs them beside labels.
+    """
+    place_1M = ops.arange(0, labels_BM.shape[1]).expand_dims(0)
+    last_B1 = ops.max(place_1M * ops.cast(labels_BM != IGNORE, ms.int32), 1, True)[0]
+    return ops.maximum(last_B1 - (room - 1), 0) + ops.arange(0, room).expand_dims(0)
+
+
+def take(values_BMx, places_BN):
+    """values[b, places[b, n]] for every row b: (B, N) or (B, N, D)."""
+    b, m = values_BMx.shape[:2]
+    flat = values_BMx.reshape((b * m,) + values_BMx.shape[2:])
+    return ops.gather(flat, places_BN + m * ops.arange(0, b).expand_dims(-1), 0)
+
+
 class OsumForTraining(PreTrainedModel):
     """Losses of a batch (data/batching.py COLUMNS)."""
 
@@ -107,7 +141,7 @@ class OsumForTraining(PreTrainedModel):
         self.draws = count_dropout(self.model, config.seed, int(os.environ.get("RANK_ID", "0")))
 
     def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-               spans_BL, ctc_labels_BS, ctc_len_B, targets_B):
+               spans_BL, ctc_labels_BS, ctc_len_B, utterances_B, targets_B):
         """(loss, parts_2, spans_4), float32.
 
         parts_2 : cross-entropy of all labels, unweighted, and CTC.
@@ -118,22 +152,36 @@ class OsumForTraining(PreTrainedModel):
         ce = weighted = ctc = ops.zeros((), ms.float32)
         spans_4 = ops.zeros((4,), ms.float32)
         if self.speech:
-            h_BUD, h_len_B = self.model.encoder(mel_BTF, mel_len_B)
+            packed = mel_len_B.ndim == 2  # several recordings a row: batching.stack_packs
+            b, t, _ = mel_BTF.shape
+            h_BUD, h_len_B = self.model.encoder(
+                mel_BTF, frame_places(mel_len_B, b, t) if packed else mel_len_B
+            )
             z_BZD, z_len_B = self.model.adapter(h_BUD, h_len_B)
             if self.ctc is not None:
                 if self.ctc_on_speech:
                     h_BUD, h_len_B = z_BZD, z_len_B
-                ctc = self.ctc(h_BUD, h_len_B, ctc_labels_BS, ctc_len_B)
+                if packed:
+                    h_BUD, h_len_B = unpacked(h_BUD, mel_len_B, t)
+                share = ctc_labels_BS.shape[0] / ops.mean(utterances_B)
+                ctc = self.ctc(h_BUD, h_len_B, ctc_labels_BS, ctc_len_B) * share
         if not self.ctc_only:
             if self.speech:
                 x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
             else:
                 x_BLD = self.model.decoder.embed(token_ids_BL)
             hidden_BLD = self.model.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
-            loss_BM, _ = token_losses(self.model.decoder.logits(hidden_BLD[:, :-1]), labels_BL[:, 1:])
+            hidden_BMD, labels_BM, spans_BM = hidden_BLD[:, :-1], labels_BL[:, 1:], spans_BL[:, 1:]
+            if self.speech and not packed:  # one sequence a row: its labels are within the text's positions
+                room = labels_BL.shape[1] - z_BZD.shape[1] - 2
+                places_BM = last_places(labels_BM, room)
+                hidden_BMD, labels_BM, spans_BM = (
+                    take(hidden_BMD, places_BM), take(labels_BM, places_BM), take(spans_BM, places_BM)
+                )
+            loss_BM, _ = token_losses(self.model.decoder.logits(hidden_BMD), labels_BM)
             targets = ops.maximum(ops.mean(targets_B), 1.0)
-            intent_BM = ops.cast(spans_BL[:, 1:] == INTENT, ms.float32)
-            content_BM = ops.cast(spans_BL[:, 1:] == CONTENT, ms.float32)
+            intent_BM = ops.cast(spans_BM == INTENT, ms.float32)
+            content_BM = ops.cast(spans_BM == CONTENT, ms.float32)
             weight_BM = self.intent_weight * intent_BM + self.content_weight * content_BM
             ce = ops.reduce_sum(loss_BM) / targets
             weighted = ops.reduce_sum(loss_BM * weight_BM) / targets
@@ -155,7 +203,7 @@ class Evaluation(nn.Cell):
 
     def construct(self, *batch):
         _, parts_2, spans_4 = self.network.losses(*batch)
-        sums_2 = ops.stack((parts_2[0] * ops.mean(batch[-1]), parts_2[1] * batch[-1].shape[0]))
+        sums_2 = ops.stack((parts_2[0] * ops.mean(batch[-1]), parts_2[1] * ops.mean(batch[-2])))
         return ops.concat((sums_2, spans_4))
 
 

@@ -1,11 +1,15 @@
-"""What a run tells: lines on stderr, lines of metrics.jsonl."""
+"""What a run tells: lines on stderr, and its metrics as JSON lines, TensorBoard events and curves."""
 
+import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 
+from mindspore_osum.training import curves
 from mindspore_osum.weights_io import write_text
+
+METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 
 
 def say(text: str) -> None:
@@ -20,21 +24,46 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"
 
 
-def append_line(path: Path, record: dict) -> None:
-    """Add one JSON line; numbers keep all digits."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+class Metrics:
+    """The metrics of a run, in its folder; one process writes them.
 
+    Parameters
+    ----------
+    folder : of the run.
+    step : the step it starts or resumes at; records after it, which it writes again, are dropped.
 
-def keep_lines(path: Path, step: int) -> None:
-    """Drop the lines after `step`, which a resumed run writes again, and one that a crash cut off."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:
-            continue
-    write_text(path, "".join(kept))
+    Attributes
+    ----------
+    skipped : steps so far that were not applied.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        from tensorboardX import SummaryWriter
+
+        self.path = folder / METRICS
+        kept = [record for record in curves.records(self.path) if record["step"] <= step]
+        if self.path.is_file():
+            write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        self.skipped = sum(curves.SKIPPED in record for record in kept)
+        self.events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1 if step else None)
+        self.draws = importlib.util.find_spec("matplotlib") is not None
+        if not self.draws:
+            say(f"no {curves.CURVES} is drawn: it needs matplotlib (pip install 'mindspore-osum[plots]')")
+
+    def write(self, record: dict) -> None:
+        """Add one record; it has "step", its numbers keep all digits."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        for name, value in curves.numbers(record).items():
+            self.events.add_scalar(name, value, record["step"])
+
+    def skip(self, step: int, reason: str, keys: list[str]) -> None:
+        """Add the record of a step that was not applied."""
+        self.skipped += 1
+        self.write({"step": step, curves.SKIPPED: self.skipped, "reason": reason, "utterances": keys})
+
+    def refresh(self) -> None:
+        """Bring events and curves up to date with the records."""
+        self.events.flush()
+        if self.draws and self.path.is_file():
+            curves.draw(self.path)

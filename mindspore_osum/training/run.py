@@ -12,26 +12,28 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from mindspore_osum.allocator import keep_freed_memory
 from mindspore_osum.config import ModelConfig, did_you_mean, from_dict, merge
 from mindspore_osum.data.augment import Augment
-from mindspore_osum.data.batching import Shape
+from mindspore_osum.data.batching import Shape, bucket_shapes
 from mindspore_osum.data.checks import Errors
 from mindspore_osum.data.loader import Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import read_config, save_folder
+from mindspore_osum.folder import read_config
 from mindspore_osum.models.presets import PRESETS, preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training import mindformers_job as job
 from mindspore_osum.training.config import TrainConfig, to_dict
+from mindspore_osum.training.model_files import is_written, restored, weights_digest, write_model, written_at
 from mindspore_osum.training.report import say
 from mindspore_osum.weights_io import write_text
 
 # settings that do not decide the numbers of a run: they may differ in its resumption
 FREE = {"output_dir", "steps", "epochs", "log_every", "save_every", "keep_last", "tokenizer", "model",
-        "context"}
+        "context", "max_bad_steps"}
 NO_SPEECH_FRAMES = 2  # of an audio slot in a job of text alone: the shortest there is
 FREE_DATA = {"valid", "ahead", "strict", "max_errors"}
 
@@ -48,6 +50,7 @@ class Run:
     last: int
     resume: Path | None  # checkpoint to start from
     fingerprint: dict  # what a resumption must have in common with this run
+    written: int  # when the model folder was, before the run; see model_files.py
 
     @property
     def speech(self) -> bool:
@@ -67,11 +70,15 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
     ------
     UserError : a mistake in the job or its data, or a loss that is not finite.
     """
+    if cfg.device == "CPU":
+        keep_freed_memory()
     tokenizer = Tokenizer(cfg.tokenizer)
     model, start = model_config(cfg, tokenizer)
     run = prepare(cfg, model, start, tokenizer, fresh)
     if run.first >= run.last:
         say(f"{run.folder}: trained to step {run.first} already")
+        if not is_written(run):
+            write_model(run, lambda: restored(run, model, start))
         return 0
     run.folder.mkdir(parents=True, exist_ok=True)
     config = job.mindformers_config(
@@ -87,9 +94,7 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
             signal.signal(number, handler)
     if monitor.signal:
         return 128 + monitor.signal
-    if run.loader.rank == 0:
-        save_folder(run.folder / "model", monitor.network.model, cfg.tokenizer)
-        say(f"the model: {run.folder / 'model'}")
+    write_model(run, lambda: monitor.network.model)
     return 0
 
 
@@ -103,15 +108,21 @@ def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokeniz
     for line in data.report + data.texts.report() + (valid.report if valid else []):
         say(line)
     augment = Augment(cfg.spec_augment, cfg.wave_augment)
-    loader = Loader(data, cfg.seed, cfg.accumulation, rank, ranks, augment, cfg.data.cache)
+    loader = Loader(data, cfg.seed, cfg.accumulation, rank, ranks, augment, cfg.data.cache, cfg.batch.pack)
+    say(loader.report())
     fingerprint = job_fingerprint(cfg, model, start, loader)
     first, resume = newest[0] if newest else (0, None)
     if resume:
         check_fingerprint(resume, fingerprint)
         say(f"resuming from {resume}")
+        about = checkpoint.read_about(resume)
+        loader.resume_at(first, about["epoch"], about["place"])
     last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
-    check = Loader(valid, cfg.seed) if valid else None
-    return Run(cfg, folder, loader, check, first, last, resume, fingerprint)
+    check = Loader(valid, cfg.seed, pack=cfg.batch.pack) if valid else None
+    run = Run(cfg, folder, loader, check, first, last, resume, fingerprint, written_at(folder))
+    if cfg.ctc.weight and not run.speech:
+        raise UserError("ctc.weight: CTC reads speech, and no example has a recording; leave it 0")
+    return run
 
 
 def train(run: Run):
@@ -170,7 +181,7 @@ def corpora(cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> tuple
     """Training and validation corpus; validation has sentences of its own and one shape, the largest."""
     prompts, room = load_prompt_set(model.prompts), cfg.batch.text_tokens
     frames = [round(s * 100) for s in cfg.batch.seconds] or [NO_SPEECH_FRAMES]
-    shapes = [Shape(cfg.batch.size, t, room) for t in frames]
+    shapes = bucket_shapes(cfg.batch.size, frames, room, cfg.batch.max_tokens)
 
     errors = Errors(cfg.data.max_errors, cfg.data.strict)
 
@@ -195,7 +206,7 @@ def job_fingerprint(cfg: TrainConfig, model: ModelConfig, start: str, loader: Lo
             **values,
             "ranks": loader.ranks,
             "utterances": len(loader.corpus.utterances),
-            "start": start,
+            "start_weights": weights_digest(start) if start else "",
             "model": model.to_dict(),
         }
     )

@@ -224,14 +224,15 @@ def test_extras_cannot_replace_weights(source, tmp_path):
 @pytest.mark.parametrize("rows", [5, 5000])
 def test_positions_are_checked(state, tmp_path, rows):
     from ckpt_convert.derived import derived_blocks
-    from mindspore_osum.models.adapters import interleaved_sinusoids
-    from mindspore_osum.models.whisper import sinusoids
 
+    # the published formulas in float64
+    place, i = np.arange(rows, dtype=np.float64)[:, None], np.arange(18)
+    whisper, plain = place * 10000.0 ** (-i / 17), place * 10000.0 ** (-2 * i / 36)
     tables = {
-        "encoder.embed.pos_enc.pe": sinusoids(rows, 36),
-        "speech_transformer.embed.pos_enc.pe": interleaved_sinusoids(rows, 36),
+        "encoder.embed.pos_enc.pe": np.concatenate([np.sin(whisper), np.cos(whisper)], 1),
+        "speech_transformer.embed.pos_enc.pe": np.stack([np.sin(plain), np.cos(plain)], -1).reshape(rows, 36),
     }
-    state |= {key: torch.from_numpy(table)[None] for key, table in tables.items()}
+    state |= {key: torch.from_numpy(table.astype(np.float32))[None] for key, table in tables.items()}
     report = convert(save(state, tmp_path / "a.pt"), tmp_path / "m", settings=SETTINGS)
     assert set(tables) <= set(report.ignored)
     for key, table in tables.items():

@@ -57,7 +57,8 @@ def test_line_of_a_manifest(osum, tmp_path):
         "key": "1000001_a", "wav": "../corpus/Audio/1000001/phase1/1000001_a.wav",
         "txt": "你好<CHILD><FEMALE>",
         "task": "<TRANSCRIBE> <AGE> <GENDER>",
-        "extra": {"dataset": "kespeech", "age": "CHILD", "gender": "FEMALE", "speaker": "1000001"},
+        "extra": {"dataset": "kespeech", "split": "test", "age": "CHILD", "gender": "FEMALE",
+                  "speaker": "1000001"},
     }
 
 
@@ -67,7 +68,7 @@ def test_answers_have_their_aliases_and_the_question(osum, tmp_path):
     (trivia,), _ = read_manifest(tmp_path / "out" / "triviaqa-test-sttc.jsonl")
     (web,), _ = read_manifest(tmp_path / "out" / "web-questions-test-sttc.jsonl")
     assert trivia.task == TASKS["sttc"].key
-    assert trivia.extra == {"dataset": "triviaqa", "transcript": "Who wrote Hamlet?",
+    assert trivia.extra == {"dataset": "triviaqa", "split": "test", "transcript": "Who wrote Hamlet?",
                             "answers": ["shakespeare", "william shakespeare", "bard"]}
     assert web.extra["answers"] == ["Jamaican English", "Patois"]
 

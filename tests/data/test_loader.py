@@ -10,7 +10,7 @@ from mindspore_osum.data import corpus as corpus_module
 from mindspore_osum.data import loader as loader_module
 from mindspore_osum.data.augment import Augment, SpecAugment
 from mindspore_osum.data.batching import COLUMNS, Shape, features, frames_of, recording_of, speech_tokens
-from mindspore_osum.data.loader import NOBODY, Corpus, Loader, needed_frames
+from mindspore_osum.data.loader import Corpus, Loader, needed_frames
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
@@ -33,25 +33,32 @@ def corpus(world, weight=1.0, shapes=SHAPES, requests="tag", **over):
     return Corpus([("words", world / "words.jsonl", weight)], texts, shapes, preset("tiny").encoder, **over)
 
 
+def numbers_of(loader, epoch: int) -> list[int]:
+    """Numbers of all utterances of an epoch in their order."""
+    plan = loader.plan(epoch)
+    items = [i for place in range(len(plan.steps)) for row in plan.rows(place)[1] for i in row.items]
+    return plan.numbers_N[items].tolist()
+
+
 def test_an_epoch_has_every_utterance_once(world):
     loader = Loader(corpus(world), seed=1)
     for epoch in range(2):
-        numbers = np.concatenate([group for _, group in loader.plan(epoch)])
-        assert sorted(n for n in numbers if n != NOBODY) == list(range(21))
-        assert (numbers == NOBODY).sum() == 1 and loader.steps_per_epoch == 11
-    orders = [[list(group) for _, group in loader.plan(e)] for e in (0, 1)]
+        assert sorted(numbers_of(loader, epoch)) == list(range(21))
+        assert loader.steps_per_epoch == 11
+    orders = [numbers_of(loader, epoch) for epoch in (0, 1)]
     assert orders[0] != orders[1]
-    assert orders == [[list(g) for _, g in Loader(corpus(world), seed=1).plan(e)] for e in (0, 1)]
-    assert orders[0] != [list(g) for _, g in Loader(corpus(world), seed=2).plan(0)]
+    assert orders == [numbers_of(Loader(corpus(world), seed=1), epoch) for epoch in (0, 1)]
+    assert orders[0] != numbers_of(Loader(corpus(world), seed=2), 0)
 
 
 def test_groups_are_of_one_bucket_and_fit_it(world):
     loader = Loader(corpus(world), seed=1)
     used = set()
     for step in range(loader.steps_per_epoch):
-        shape, group = loader.numbers(step)
+        _, shape, rows = loader.rows(step)
         used.add(shape.frames)
-        assert all(loader.corpus.frames[n] <= shape.frames for n in group if n != NOBODY)
+        assert len(rows) == 2
+        assert all(loader.corpus.frames[n] <= shape.frames for n in loader.numbers(step))
     assert used == {36, 64}
 
 
@@ -60,9 +67,8 @@ def test_a_batch_says_what_the_manifest_says(world):
     tokenizer = loader.corpus.texts.tokenizer
     for step in range(3):
         batch = dict(zip(COLUMNS, loader.micro_batch(step, 0), strict=True))
-        _, group = loader.numbers(step)
         total = 0
-        for row, number in enumerate(group):
+        for row, number in enumerate(loader.numbers(step)):
             utt = loader.corpus.utterances[number]
             mel = features(utt, 80)
             assert batch["mel_len_B"][row] == len(mel)
@@ -76,10 +82,10 @@ def test_a_batch_says_what_the_manifest_says(world):
             assert list(ctc) == tokenizer.encode(utt.txt)
             speech = batch["speech_row_BL"][row]
             n = -(-len(mel) // 8)
-            shape = loader.numbers(step)[0]
+            shape = loader.rows(step)[1]
             assert list(speech[speech >= 2]) == [2 + row * shape.speech + z for z in range(n)]
             total += len(answer)
-        assert (batch["targets_B"] == total).all()
+        assert (batch["targets_B"] == total).all() and (batch["utterances_B"] == 2).all()
 
 
 def test_ranks_and_micro_batches_share_the_group(world):
@@ -91,9 +97,10 @@ def test_ranks_and_micro_batches_share_the_group(world):
     batch = whole.micro_batch(1, 0)
     shares = [parts[rank].micro_batch(1, micro) for micro in (0, 1) for rank in (0, 1)]
     for name, *columns in zip(COLUMNS, batch, *shares, strict=True):
-        if name not in ("speech_row_BL", "targets_B"):  # slots are counted in the micro-batch
+        if name not in ("speech_row_BL", "utterances_B", "targets_B"):  # slots are counted in the micro-batch
             assert np.array_equal(columns[0], np.concatenate(columns[1:])), name
     assert batch[-1][0] == 4 * shares[0][-1][0] == whole.counts(1)[1]
+    assert batch[-2][0] == 4 * shares[0][-2][0] == whole.counts(1)[0]
 
 
 def write_lines(world, *lines):
@@ -139,7 +146,7 @@ def test_the_scan_knows_the_length_with_every_request(tmp_path):
             requests, tokens = scanned.requests.sets[choice], scanned.requests.tokens[choice]
             assert list(requests) == texts.requests(utt)
             n_speech = speech_tokens(scanned.frames[number]) if utt.wav else None
-            for request, added in zip(requests, tokens, strict=True):
+            for request, added in [*zip(requests, tokens, strict=True)][:: max(1, len(requests) // 20)]:
                 sequence = texts.sequence(utt, request, n_speech)
                 assert len(sequence) == scanned.others[number] + added
                 assert (sequence.labels_L[1:] != IGNORE).sum() == scanned.labels[number]
@@ -154,8 +161,8 @@ def test_the_scan_tokenizes_a_request_once(tmp_path, monkeypatch):
     scanned = corpus(world, shapes=[Shape(2, 64, 200)], requests="both")
     requests = set(scanned.requests.sets[0])
     assert len(requests) > 100 and len(scanned.utterances) == 40
-    assert max(seen[text] for text in requests) <= 2  # when its pool is drawn, and when its set is measured
-    assert sum(seen.values()) < 2 * len(requests) + 5 * 40
+    assert sum(seen[text] for text in requests) < 3 * len(requests)  # its pool is drawn, its set is measured
+    assert sum(seen.values()) < 3 * len(requests) + 5 * 40
 
 
 def test_augmentation_is_seeded_and_masks_zeros(world):
@@ -169,10 +176,9 @@ def test_augmentation_is_seeded_and_masks_zeros(world):
 
 def test_weights_repeat_and_sample(world):
     twice = Loader(corpus(world, weight=2.0), 1)
-    numbers = np.concatenate([g for _, g in twice.plan(0)])
-    assert sorted(numbers) == sorted(list(range(21)) * 2)
+    assert sorted(numbers_of(twice, 0)) == sorted(list(range(21)) * 2)
     part = Loader(corpus(world, weight=0.5), 1)
-    drawn = [{n for _, g in part.plan(e) for n in g} - {NOBODY} for e in range(3)]
+    drawn = [set(numbers_of(part, epoch)) for epoch in range(3)]
     assert all(len(d) == 10 for d in drawn) and drawn[0] != drawn[1]
 
 
@@ -184,35 +190,6 @@ def test_what_does_not_fit_is_counted_and_named(world):
         corpus(world, shapes=[Shape(2, 64, 5)])
 
 
-def test_requests_and_labels_follow_the_published_rules(world):
-    texts = corpus(world).texts
-    natural, both = (Texts(texts.tokenizer, texts.prompts, kind) for kind in ("natural", "both"))
-
-    def utt(task, txt="hello", **extra):
-        wav = None if task.startswith(("<TEXT", "<INT")) else "a.wav"
-        return Utterance("k", wav, txt, task, extra, where="m:1")
-
-    sap = utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")
-    assert texts.label(sap) == "<asr><age>Hi<ADULT>" and texts.requests(sap) == ["<asr><age>"]
-    pair = utt("<AGE> <GENDER>")  # a combination without a published sentence
-    assert texts.requests(pair) == natural.requests(pair) == ["<age><gender>"]
-    assert both.requests(sap) == natural.requests(sap) + ["<asr><age>"] and len(natural.requests(sap)) >= 1
-    assert texts.label(utt("<TRANSCRIBE>", "HI")) == "<asr>hi"
-    chat = utt("<S2TCHAT>", "fine")
-    assert texts.requests(chat) == [None] and texts.label(chat) == "<chat>fine" and texts.ctc_ids(chat) == []
-    intent = utt("<INTENT_CLASSIFICATION>", "<asr><age>", intent="how old")
-    assert texts.label(intent) == "<asr><age>"
-    assert all(r.endswith(":how old") for r in texts.requests(intent)) and len(texts.requests(intent)) == 2
-    question = utt("<TEXT2TEXT>", "Paris", question="capital of France?")
-    assert texts.requests(question) == ["capital of France?"] and texts.label(question) == "Paris"
-    for task in ("<INTENT_CLASSIFICATION>", "<TEXT2TEXT>"):
-        with pytest.raises(UserError, match="m:1: .*needs the user's words"):
-            texts.requests(utt(task))
-    with pytest.raises(UserError, match="m:1: task '<SING>'"):
-        texts.label(utt("<SING>"))
-    assert texts.ctc_ids(sap) == texts.tokenizer.encode("Hi")
-
-
 def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
     world = make_world(tmp_path, ["ab", "cd"])
     lines = (world / "words.jsonl").read_text().splitlines()
@@ -220,8 +197,7 @@ def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
     (world / "words.jsonl").write_text("\n".join([lines[0], json.dumps(text), lines[1]]), "utf-8")
     loader = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 0)
     batch = dict(zip(COLUMNS, loader.micro_batch(0, 0), strict=True))
-    _, group = loader.numbers(0)
-    for row, number in enumerate(group):
+    for row, number in enumerate(loader.numbers(0)):
         speech = batch["speech_row_BL"][row]
         if number == 1:
             assert (speech == -1).all() and (batch["labels_BL"][row] != IGNORE).sum() > 1
@@ -235,7 +211,7 @@ def test_ctc_labels_that_no_path_fits_are_left_out(world):
     path = fast / "words.jsonl"
     path.write_text(path.read_text().replace('"ab"', f'"{LETTERS}"'), "utf-8")
     on_frames, on_speech = (Loader(corpus(fast, ctc=at), 0) for at in ("encoder", "adapter"))
-    assert on_frames.example(0, 0, 0)[2] and on_speech.example(0, 0, 0)[2] == []
+    assert on_frames.example(0, 0).ctc_ids and on_speech.example(0, 0).ctc_ids == []
 
 
 def test_parts_of_a_recording(world):

@@ -15,6 +15,10 @@ def line(key, task, txt, **extra):
     return {"key": key, "wav": f"{key}.wav", "txt": txt, "task": task, "extra": extra}
 
 
+def text(key, task, txt, **extra):
+    return {"key": key, "wav": None, "txt": txt, "task": task, "extra": extra}
+
+
 def said(key, raw, prompts="fixed", **more):
     return {
         "key": key,
@@ -83,6 +87,7 @@ def test_every_task_is_measured(evaluate):
     assert fixed["sgc"]["accuracy"] == 1 / 2
     assert fixed["sgc"]["transcript"]["wer"] == 0
     assert fixed["srwt"]["aas_ms"] == pytest.approx((10 + 30) / 2)
+    assert fixed["srwt"]["transcript"]["wer"] == fixed["srwt"]["transcript"]["cer"] == 0
     assert fixed["sttc"]["accuracy"] == 1 / 2
     assert metrics["speed"] == {"rtf": 0.25, "audio_seconds": 14, "compute_seconds": 3.5, "answers": 7}
     assert "ifr" not in metrics
@@ -104,7 +109,11 @@ def test_both_ways_of_asking_are_compared_in_pairs(evaluate):
     assert difference["sttc"]["difference"] == pytest.approx(0.5)
     # g1 has no gender in it and begins with other tags
     assert metrics["ifr"]["rule"] == pytest.approx(6 / 7)
-    assert metrics["ifr"]["by_task"] == {"asr": 1, "sgc": 0.5, "srwt": 1, "sttc": 1}
+    by_task = metrics["ifr"]["by_task"]
+    assert {name: some["rule"] for name, some in by_task.items()} == {
+        "asr": 1, "sgc": 0.5, "srwt": 1, "sttc": 1
+    }  # fmt: skip
+    assert by_task["sgc"]["items"] == 2 and by_task["sgc"]["rule_interval"] == [0, 1]
     assert metrics["ifr"]["faults"] == {"other tags": 1}
     assert "| srwt | AAS | 20.00 ms | 0.00 ms | -20.00 ms |" in report
 
@@ -120,7 +129,7 @@ def test_bad_input_is_counted_and_told(evaluate):
     manifest = [
         *MANIFEST[:3], MANIFEST[0], "{broken", line("x", "<DANCE>", "a"), line("e", ASR, "。"),
         line("r", SGC, "hello<ROBOT>"), line("lost", ASR, "hello"), line("s", CHAT, "a", scoring="odd"),
-        {"key": "i", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "write"}},
+        text("i", "<TEXT2TEXT>", "Rome"),
     ]  # fmt: skip
     answers = [*FIXED[:3], FIXED[0] | {"raw": "<asr>other"}, said("who", "x"), said("e", "<asr>um"),
                said("r", "<asr><gender>hello<MALE>", cut=True)]  # fmt: skip
@@ -142,7 +151,7 @@ def test_bad_input_is_counted_and_told(evaluate):
         "task '&lt;DANCE>'",
         "extra.scoring 'odd'",
         "r (fixed)",
-        "has no recording",
+        "the user's words in extra.question",
     ):
         assert words in report, words
     assert "unusable_lines: 3" in report
@@ -179,11 +188,11 @@ def test_sets_stand_beside_the_published_figures(evaluate):
     assert metrics["sets"]["librispeech test-clean"]["fixed"]["asr"]["wer"] == 1 / 2
     assert metrics["sets"]["own"]["fixed"]["asr"]["wer"] == 0
     assert "| own | asr | fixed | WER/CER | 0.00% |" in report
-    rows = [row for row in report.splitlines() if "000 Table 1" in row]
+    rows = [row for row in report.splitlines() if "OSUM-Pangu Table 1" in row]
     clean = next(row for row in rows if "test-clean" in row)
     assert clean == (
         "| asr | LibriSpeech test-clean | WER/CER, % | Qwen2-Audio 1.6, OSUM 2.19, OSUM-Pangu 3.51 "
-        "(000 Table 1) | 50.00 |  | no: only 1 of 2620 utterances |"
+        "(OSUM-Pangu Table 1) | 50.00 |  | no: only 1 of 2620 utterances |"
     )
     other = next(row for row in rows if "test-other" in row)
     assert other.endswith("| 25.00 |  | no: other test set |")
@@ -191,21 +200,79 @@ def test_sets_stand_beside_the_published_figures(evaluate):
     assert not any("VocalSound" in row for row in rows)  # events were not measured
 
 
-def test_combined_tasks_have_a_part_for_each_label(evaluate):
-    task = "<TRANSCRIBE> <AGE> <GENDER>"
-    manifest = [line("a", task, "hi<ADULT><MALE>"), line("b", task, "hi<OLD><FEMALE>")]
+def test_each_label_counts_for_its_own_task(evaluate):
+    """Combined and label-only keys: by hand, 3 of 4 ages and 2 of 4 genders."""
+    both, age, only = "<TRANSCRIBE> <AGE> <GENDER>", "<TRANSCRIBE> <AGE>", "<AGE> <GENDER>"
+    manifest = [
+        line("a", both, "hi<ADULT><MALE>", request="?"), line("b", both, "ho<OLD><FEMALE>", request="?"),
+        line("c", age, "hey you<CHILD>", request="?"), line("d", only, "<OLD><MALE>", request="?"),
+        line("e", "<GENDER>", "<MALE>", request="?"),
+    ]  # fmt: skip
     answers = [
-        said("a", "<asr><age><gender>hi<ADULT><FEMALE>"),
-        said("b", "<asr><age><gender>hi<OLD><FEMALE>"),
+        said("a", "<asr><age><gender>hi<ADULT><FEMALE>", "natural"),
+        said("b", "<asr><age><gender>hi<OLD><FEMALE>", "natural"),
+        said("c", "<asr><age>hey you<ADULT>", "natural"),
+        said("d", "<age><gender><OLD><MALE>", "natural"),
+        said("e", "<gender>hi<FEMALE>", "natural"),
     ]
-    _, metrics, report, _ = evaluate(manifest, answers)
-    scores = metrics["fixed"][task]
-    assert (scores["age"]["accuracy"], scores["gender"]["accuracy"], scores["transcript"]["wer"]) == (
-        1,
-        0.5,
-        0,
-    )
-    assert "| &lt;TRANSCRIBE> &lt;AGE> &lt;GENDER> | fixed | gender accuracy | 50.00% |" in report
+    status, metrics, report, _ = evaluate(manifest, answers, "--prompts", "natural")
+    scores = metrics["natural"]
+    assert status == 0 and list(scores) == ["sap", "sgc"]
+    assert scores["sap"]["keys"] == {
+        age: {"utterances": 1, "accuracy": 0}, only: {"utterances": 1, "accuracy": 1},
+        both: {"utterances": 2, "accuracy": 1},
+    }  # fmt: skip
+    assert scores["sgc"]["keys"] == {
+        "<GENDER>": {"utterances": 1, "accuracy": 0}, only: {"utterances": 1, "accuracy": 1},
+        both: {"utterances": 2, "accuracy": 0.5},
+    }  # fmt: skip
+    assert (scores["sap"]["accuracy"], scores["sgc"]["accuracy"]) == (3 / 4, 2 / 4)
+    assert scores["sap"]["transcript"]["wer"] == 1 / 4  # "hi" for "ho" among hi, ho, hey, you
+    assert scores["sgc"]["transcript"]["wer"] == 1 / 2
+    assert "| sgc | natural | &lt;AGE> &lt;GENDER> | 1 | accuracy | 100.00% |" in report
+    assert metrics["ifr"]["faults"] == {"unasked transcript": 1}
+    assert metrics["ifr"]["by_task"][both]["rule"] == metrics["ifr"]["by_task"]["sap"]["rule"] == 1
+    assert metrics["ifr"]["by_task"]["<GENDER>"]["rule"] == 0
+
+
+def test_a_transcript_before_a_spoken_reply(evaluate):
+    task = "<TRANSCRIBE> <S2TCHAT>"
+    manifest = [line("a", task, "capital of france<开始回答>paris", answers=["Paris"])]
+    _, metrics, _, _ = evaluate(manifest, [said("a", "<asr><chat>capitol of france<开始回答>Paris it is")])
+    assert metrics["fixed"]["sttc"]["accuracy"] == 1
+    assert metrics["fixed"]["sttc"]["transcript"]["wer"] == pytest.approx(1 / 3)
+
+
+def test_words_without_recordings(evaluate):
+    """Intent by the exact tags, questions by containment; they are no requests about recordings."""
+    manifest = [
+        *MANIFEST[:1],
+        text("i1", "<INTENT_CLASSIFICATION>", "<asr><age>", intent="how old is she"),
+        text("i2", "<INTENT_CLASSIFICATION>", "<asr>", intent="write it down"),
+        text("i3", "<INTENT_CLASSIFICATION>", "<asr><sing>", intent="sing along"),
+        text("i4", "<INTENT_CLASSIFICATION>", "<asr>"),
+        text("q1", "<TEXT2TEXT>", "Rome", question="capital of Italy?", answers=["Rome", "Roma"]),
+        text("q2", "<TEXT2TEXT>", "Bern", question="capital of Switzerland?"),
+        text("q3", "<TEXT2TEXT>", "Oslo"),
+    ]
+    answers = [
+        FIXED[0], said("i1", "<asr> <AGE>"), said("i2", "<asr><age>"), said("i3", "<asr><sing>"),
+        said("q1", "It is <b>roma</b>."), said("q2", "Zurich"),
+    ]  # fmt: skip
+    natural = [said("a1", "<asr>turn on the light", "natural")]
+    status, metrics, report, _ = evaluate(manifest, answers + natural, "--prompts", "both")
+    assert status == 1
+    assert metrics["counts"]["unusable_lines"] == 2
+    assert metrics["counts"]["labels_outside_set"] == 1
+    assert metrics["counts"]["missing_predictions"] == 0
+    scores = metrics["fixed"]["intent"]
+    assert (scores["accuracy"], scores["items"], scores["references_outside_set"]) == (1 / 2, 2, 1)
+    assert scores["recall"]["<asr><age>"]["recall"] == 1 and scores["recall"]["<asr>"]["recall"] == 0
+    assert metrics["fixed"]["text2text"]["accuracy"] == 1 / 2
+    assert list(metrics["natural"]) == ["asr"] and metrics["ifr"]["items"] == 1
+    assert list(metrics["difference"]) == ["asr"]
+    for words in ("words in extra.intent", "words in extra.question", "'&lt;asr>&lt;sing>' are not"):
+        assert words in report, words
 
 
 def test_translations_and_open_replies(evaluate):
@@ -308,7 +375,7 @@ def test_nothing_to_score_is_said(evaluate):
     status, metrics, _, err = evaluate(MANIFEST, [said("zz", "x")])
     assert (status, metrics) == (1, None)
     assert "nothing to score" in err
-    assert evaluate([line("i", "<INTENT_CLASSIFICATION>", "x")], FIXED)[0] == 1
+    assert evaluate([text("i", "<TEXT2TEXT>", "x")], FIXED)[0] == 1
 
 
 def test_plots_are_drawn(write_lines, tmp_path, capsys):

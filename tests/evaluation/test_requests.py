@@ -1,13 +1,17 @@
 """How a model is asked."""
 
+import hashlib
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.requests import sample
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.requests import published_pools, read_pools, request_of
-from mindspore_osum.text.prompts import task_requests
+from mindspore_osum.tasks import TASK_KEYS
+from mindspore_osum.text.prompts import intent_request, task_requests
 
 
 def utterance(key="a", task="<TRANSCRIBE> <AGE>", **extra):
@@ -15,22 +19,59 @@ def utterance(key="a", task="<TRANSCRIBE> <AGE>", **extra):
 
 
 def test_fixed_requests_are_the_tags():
-    assert request_of(utterance(request="tell me"), "fixed", {}) == "<asr><age>"
+    asked = request_of(utterance(request="tell me"), "fixed", None)
+    assert (asked.words, asked.output_type, asked.task) == ("<asr><age>", "text", "<TRANSCRIBE> <AGE>")
+
+
+def test_spoken_chat_is_asked_in_its_own_form_or_in_words():
+    chat = utterance(task="sttc", question="what is a lamp?")
+    assert request_of(chat, "fixed", None).output_type == "s2t_chat"
+    asked = request_of(chat, "natural", None)
+    assert asked.output_type == "text" and asked.task == "<S2TCHAT>"
+    assert asked.words != "what is a lamp?"  # that is what the recording says
 
 
 def test_the_manifest_has_the_first_word():
-    assert request_of(utterance(request="how old?"), "natural", published_pools()) == "how old?"
-    assert request_of(utterance(request=" "), "natural", published_pools()) == task_requests("sap")[0]
+    assert request_of(utterance(request="how old?"), "natural", None).words == "how old?"
+    assert request_of(utterance(question="how old?"), "natural", None).words == "how old?"
+    assert request_of(utterance(request=" "), "natural", published_pools()).words == task_requests("sap")[0]
+
+
+def test_natural_requests_are_of_the_test_split():
+    """For every task key; each draw is one the instruction set can make of its test split and no other."""
+    for task in TASK_KEYS:
+        utterances = [utterance(f"{task} {n}", task) for n in range(3)]
+        asked = [request_of(u, "natural", None) for u in utterances]
+        assert asked == [request_of(u, "natural", None) for u in utterances]
+        for u, request in zip(utterances, asked, strict=True):
+            seed = int.from_bytes(hashlib.sha256(u.key.encode()).digest()[:8], "big")
+            drawn = sample(np.random.default_rng(seed), task, "test")
+            assert (request.words, request.task) == (drawn.text, drawn.task_key)
+            assert ".test." in drawn.template_id
+    words = {request_of(utterance(f"k{n}"), "natural", None).words for n in range(40)}
+    assert len(words) > 35
 
 
 def test_a_task_without_requests_has_none():
     assert request_of(utterance(task="<TRANSCRIBE> <AGE> <GENDER>"), "natural", published_pools()) is None
 
 
+def test_words_without_recording_are_asked_as_in_training():
+    def line(task, **extra):
+        return request_of(Utterance("a", None, "x", task, extra), "fixed", None)
+
+    asked = line("<INTENT_CLASSIFICATION>", intent="how old")
+    assert (asked.words, asked.output_type) == (intent_request("how old"), "intent_classification")
+    asked = line("<TEXT2TEXT>", question="capital?")
+    assert (asked.words, asked.output_type) == ("capital?", "text2text")
+    assert line("<TEXT2TEXT>") is None and line("<INTENT_CLASSIFICATION>", intent="") is None
+
+
 def test_the_choice_depends_on_the_key_alone():
     pools = {("asr", "age"): [f"r{i}" for i in range(4)]}
-    chosen = {f"k{i}": request_of(utterance(f"k{i}"), "natural", pools) for i in range(400)}
-    assert all(request_of(utterance(k), "natural", pools) == r for k, r in reversed(chosen.items()))
+    chosen = {f"k{i}": request_of(utterance(f"k{i}"), "natural", pools).words for i in range(400)}
+    again = {k: request_of(utterance(k), "natural", pools).words for k in reversed(chosen)}
+    assert again == chosen
     assert all(70 < n < 130 for n in Counter(chosen.values()).values())
 
 

@@ -30,6 +30,11 @@ from mindspore_osum.tasks import parse_answer, tags_of
         ("sttc", "<chat>", "no reply"),
         ("<TRANSCRIBE> <AGE> <GENDER>", "<asr><age><gender>hi<ADULT><MALE>", None),
         ("<TRANSCRIBE> <AGE> <GENDER>", "<asr><age><gender>hi<MALE>", "no age label"),
+        ("<GENDER>", "<gender><MALE>", None),
+        ("<GENDER>", "<gender>hi<MALE>", "unasked transcript"),
+        ("asr", "<asr>hi<开始回答>ho", "unasked reply"),
+        ("<TRANSCRIBE> <S2TCHAT>", "<asr><chat>hi<开始回答>ho", None),
+        ("<TRANSCRIBE> <S2TCHAT>", "<asr><chat>ho", "no transcript"),
     ],
 )
 def test_faults(task, raw, why):

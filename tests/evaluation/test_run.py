@@ -37,14 +37,20 @@ def model_folder(tmp_path_factory):
 @pytest.fixture
 def manifest(write_lines, tmp_path):
     """Five recordings of up to 1.2 s and two tasks."""
+    tasks = (("<TRANSCRIBE>", "turn on the light"), ("<TRANSCRIBE> <GENDER>", "hi<MALE>"))
+    return write_lines("m.jsonl", recordings(tmp_path, [tasks[n % 2] for n in range(5)]))
+
+
+def recordings(folder, tasks) -> list[dict]:
+    """Manifest lines with a recording of its own each."""
     lines = []
-    for n, seconds in enumerate((0.9, 0.3, 1.2, 0.5, 0.7)):
+    for n, (task, txt) in enumerate(tasks):
+        seconds = (0.9, 0.3, 1.2, 0.5, 0.7)[n % 5]
         t = np.arange(round(16_000 * seconds)) / 16_000
         noise = np.random.default_rng(n).standard_normal(len(t))
-        soundfile.write(tmp_path / f"{n}.wav", 0.3 * np.sin(600 * (n + 1) * t) + 0.02 * noise, 16_000)
-        task, txt = (("<TRANSCRIBE>", "turn on the light"), ("<TRANSCRIBE> <GENDER>", "hi<MALE>"))[n % 2]
+        soundfile.write(folder / f"{n}.wav", 0.3 * np.sin(600 * (n + 1) * t) + 0.02 * noise, 16_000)
         lines.append({"key": f"k{n}", "wav": f"{n}.wav", "txt": txt, "task": task})
-    return write_lines("m.jsonl", lines)
+    return lines
 
 
 def run(manifest, model_folder, out, *arguments) -> int:
@@ -69,13 +75,22 @@ def raws(path) -> dict:
     return {p.place: p.raw for p in read_predictions(path / "predictions.jsonl")}
 
 
-def test_scores_depend_on_neither_batches_nor_order(model_folder, manifest, tmp_path):
+EVERY_KIND = [
+    ("<TRANSCRIBE>", "turn on the light"), ("<AGE> <GENDER>", "<OLD><MALE>"), ("<S2TCHAT>", "a lamp"),
+    ("<TRANSCRIBE> <ALIGN>", "<0.10>hi<0.20>"), ("<TRANSCRIBE> <EMOTION>", "hi<SAD>"),
+]  # fmt: skip
+WORDS = {"key": "i", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "how"}}
+
+
+def test_scores_depend_on_neither_batches_nor_order(model_folder, write_lines, tmp_path):
+    """Other neighbours, in batches that mix tasks, tags and sentences (the engine has one by one)."""
     from mindspore_osum.inference.engine import Engine
     from mindspore_osum.inference.sampling import Sampling
 
+    manifest = write_lines("every.jsonl", [*recordings(tmp_path, EVERY_KIND), WORDS])
     engine, asked = Engine(model_folder), read_eval_set(str(manifest), ("fixed", "natural"))
     results = []
-    for size, questions in ((1, asked.questions), (2, asked.questions[::-1])):
+    for size, questions in ((3, asked.questions), (4, asked.questions[::-1])):
         out = tmp_path / str(size)
         out.mkdir()
         done, failed = answer_all(
@@ -87,8 +102,34 @@ def test_scores_depend_on_neither_batches_nor_order(model_folder, manifest, tmp_
         del result["speed"]
         results.append((raws(out), result))
     assert results[0] == results[1]
-    assert len(results[0][0]) == 10
-    assert len(set(results[0][0].values())) > 7  # the answers do depend on recording and request
+    assert len(results[0][0]) == 11
+    assert len(set(results[0][0].values())) > 8  # the answers do depend on recording and request
+
+
+def test_tags_against_natural_language_in_one_command(model_folder, manifest, tmp_path):
+    """Table 3 from recordings to report: every utterance asked twice, compared in pairs, with an interval."""
+    out = tmp_path / "out"
+    assert run(manifest, model_folder, out, "--prompts", "both", "--batch-size", "4") == 0
+    metrics = json.loads((out / "metrics.json").read_text("utf-8"))
+    asked = {"fixed": set(), "natural": set()}
+    for prediction in read_predictions(out / "predictions.jsonl"):
+        asked[prediction.prompts].add(prediction.request)
+    assert asked["fixed"] == {"<asr>", "<asr><gender>"} and len(asked["natural"]) == 5
+    for task, metric, pairs in (("asr", "wer", 3), ("sgc", "accuracy", 2)):
+        row = metrics["difference"][task]
+        values = [metrics[mode][task][metric] for mode in ("fixed", "natural")]
+        assert [row["fixed"], row["natural"]] == pytest.approx(values)
+        assert row["difference"] == pytest.approx(values[1] - values[0])
+        assert row["interval"][0] <= row["difference"] <= row["interval"][1]
+        assert (row["metric"], row["pairs"]) == (metric, pairs)
+    assert metrics["ifr"]["items"] == 5 and metrics["speed"]["answers"] == 10
+    report = (out / "report.md").read_text("utf-8")
+    assert "## Fixed instructions against natural language" in report
+    assert "(OSUM-Pangu Table 3, natural prompts)" in report
+
+    words = tmp_path / "words.yaml"
+    words.write_text("asr: [write]\nsgc: [who]\n", encoding="utf-8")
+    assert run(manifest, model_folder, out, "--prompts", "both", "--requests", str(words)) == 1
 
 
 def test_a_run_is_taken_up_and_failures_are_tried_again(model_folder, manifest, tmp_path, capsys):

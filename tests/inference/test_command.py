@@ -161,6 +161,36 @@ def test_table():
     assert width("a你é") == 4
 
 
+def test_table_of_own_tasks():
+    """With no task for all, each manifest line is asked its own, which is shown; words have their starts."""
+    timed = [("turn", 0.1, 0.4), ("on", 0.4, 0.55)]
+    pairs = [
+        (
+            line("one", "good bye<SAD>", "<TRANSCRIBE> <EMOTION>"),
+            heard(text="good bye", labels={"emotion": "FEAR"}),
+        ),
+        (
+            line("two", "<0.08>turn<0.40><0.40>on<0.56>", "<TRANSCRIBE> <ALIGN>"),
+            heard(text="turn on", words=timed),
+        ),
+        (line("three", "tokyo", "<S2TCHAT>"), heard(answer="Tokyo")),
+        ("c.wav", heard(audio="c.wav", text="hi")),
+    ]
+    assert table(pairs, None).splitlines() == [
+        "file   task              s      heard              reference",
+        "one    <asr><emotion>  1.2  X   good bye <FEAR>    good bye <SAD>",
+        "two    <asr><align>    1.2  ok  0.10 turn 0.40 on  0.08 turn 0.40 on",
+        "three  <chat>          1.2  ok  Tokyo              tokyo",
+        "c.wav  <asr>           1.2      hi",
+    ]
+
+
+def test_a_manifest_line_that_cannot_be_asked_is_named(tmp_path, model_folder, capfd):
+    (tmp_path / "list.jsonl").write_text('{"key": "a", "wav": "a.wav", "txt": "x", "task": "<SING>"}\n')
+    assert main(["infer", "--manifest", str(tmp_path / "list.jsonl"), "--model", str(model_folder)]) == 1
+    assert "list.jsonl:1: task '<SING>': choose one of" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "result, txt, task, same",
     [

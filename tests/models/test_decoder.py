@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, nn
 from mindspore_osum.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.decoder import Decoder
 from mindspore_osum.models.layers import Linear
-from mindspore_osum.models.ops import MASKED, segment_causal_mask
+from mindspore_osum.models.ops import segment_causal_mask
 from tests.models import reference
 from tests.models.common import SAME, TOLERANCE, Weighted, compare_gradients, error, fill, gradients, load
 from tests.models.reference import F, torch
@@ -137,16 +137,16 @@ class Cached(nn.Cell):
 
     def __init__(self, decoder, cfg, batch, places):
         super().__init__()
-        self.decoder = decoder
-        shape = (batch * cfg.n_kv_heads * places, cfg.head_dim)
+        self.decoder, self.cache = decoder, decoder.new_cache(batch, places)
         # what earlier sequences left there must not matter
-        left = np.full(shape, 1e4, np.float32)
+        left = np.full(self.cache.shape, 1e4, np.float32)
         self.caches = ms.ParameterTuple(
             [Parameter(Tensor(left), name=f"cache{i}", requires_grad=False) for i in range(2 * cfg.n_layers)]
         )
 
-    def construct(self, ids_BL, positions_BL, mask, slots):
-        x_BLD = self.decoder.embed(ids_BL)
+    def construct(self, ids_BL, positions_BL, place_BL):
+        x_BLD, slots = self.decoder.embed(ids_BL), self.cache.slots(place_BL)
+        mask = self.cache.seen(place_BL[:, 0]) if ids_BL.shape[1] == 1 else None
         return self.decoder.logits(self.decoder(x_BLD, positions_BL, mask, self.caches, slots))
 
 
@@ -155,19 +155,10 @@ def test_cache_is_full_recomputation(openpangu):
     batch, places, prompt = 2, 13, 4
     _, ids_BL, positions_BL, _ = inputs()
     cached = Cached(openpangu.cell, cfg, batch, places)
-    head = np.arange(batch * cfg.n_kv_heads) * places
-
-    def slots(first, count):
-        return Tensor((head[:, None] + np.arange(first, first + count)).reshape(-1).astype(np.int32))
-
-    causal = np.triu(np.full((prompt, prompt), MASKED, np.float32), 1)[None, None].repeat(batch, 0)
-    here = slice(0, prompt)
-    got = [cached(Tensor(ids_BL[:, here]), Tensor(positions_BL[:, here]), Tensor(causal), slots(0, prompt))]
-    for place in range(prompt, min(LENGTHS)):
-        seen = np.where(np.arange(places) <= place, 0, MASKED).astype(np.float32)
-        mask = Tensor(np.broadcast_to(seen, (batch, 1, 1, places)).copy())
-        here = slice(place, place + 1)
-        got.append(cached(Tensor(ids_BL[:, here]), Tensor(positions_BL[:, here]), mask, slots(place, 1)))
+    place_BL = np.arange(places, dtype=np.int32)[None].repeat(batch, 0)
+    got = []
+    for here in [slice(0, prompt), *(slice(place, place + 1) for place in range(prompt, min(LENGTHS)))]:
+        got.append(cached(*(Tensor(a[:, here].copy()) for a in (ids_BL, positions_BL, place_BL))))
     got = np.concatenate([out.asnumpy() for out in got], 1)
     assert error(got, openpangu.logits_BLV[:, : min(LENGTHS)]) <= SAME
 

@@ -11,27 +11,33 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.ops import plain
 from mindspore_osum.models.osum import token_losses
 from tests.models.common import SAME, TOLERANCE, Weighted, error
 from tests.models.reference import F, torch
 
-SCALE = 0.4  # of the attention scores
 EPS = 0.01  # of the norms, large enough to matter
 
 
-def attention(q_BHLE, k_BKSE, v_BKSE, mask_B1LS):
-    return device_ops.attention(q_BHLE, k_BKSE, v_BKSE, mask_B1LS, SCALE)
+RMS_NORM, LAYER_NORM, ROTARY = plain.RMSNorm(33, EPS), plain.LayerNorm(33, EPS), plain.Rotary()
 
 
-COLUMN = device_ops.mean_column(33)
+def attention(heads, key_heads, head_dim):
+    """Attention with a bool mask."""
+    cell = plain.Attention(heads, key_heads, head_dim)
+
+    def attend(q_BHLE, k_BKSE, v_BKSE, hidden_B1LS):
+        return cell(q_BHLE, k_BKSE, v_BKSE, plain.attention_mask(hidden_B1LS, q_BHLE.shape[2]))
+
+    return attend
 
 
 def rms_norm(x, weight):
-    return device_ops.rms_norm(x, weight, EPS, COLUMN)
+    return RMS_NORM(x, weight)
 
 
 def layer_norm(x, weight, bias):
-    return device_ops.layer_norm(x, weight, bias, EPS, COLUMN)
+    return LAYER_NORM(x, weight, bias)
 
 
 class Graph(nn.Cell):
@@ -67,53 +73,64 @@ def compare_gradients(f, f_torch, weight, *inputs):
 
 @pytest.fixture(scope="module", params=[(6, 6), (6, 2), (4, 1)], ids=["plain", "grouped", "one key head"])
 def attended(request):
-    """Queries, keys, values and a ragged additive mask."""
+    """Queries, keys, values and a ragged mask."""
     h, k = request.param
     b, length, s, e = 2, 5, 7, 10
     visible = np.random.default_rng(h * k).random((b, 1, length, s)) < 0.6
     visible[..., 0] = True
-    mask = np.where(visible, 0, device_ops.MASKED).astype(np.float32)
-    return draw(b, h, length, e), draw(b, k, s, e, seed=1), draw(b, k, s, e, seed=2), mask
+    return draw(b, h, length, e), draw(b, k, s, e, seed=1), draw(b, k, s, e, seed=2), ~visible
 
 
 def test_attention_is_its_formula(attended):
-    q, k, v, mask = attended
+    q, k, v, hidden = attended
     heads = q.shape[1]
     want = np.zeros((q.shape[0], q.shape[2], heads, q.shape[3]))
     for b in range(q.shape[0]):
         for h in range(heads):
             key = h * k.shape[1] // heads  # consecutive query heads share a key head
-            scores = SCALE * q[b, h].astype(np.float64) @ k[b, key].T.astype(np.float64)
-            scores[mask[b, 0] < 0] = -np.inf
+            scores = q[b, h].astype(np.float64) @ k[b, key].T.astype(np.float64) / q.shape[-1] ** 0.5
+            scores[hidden[b, 0]] = -np.inf
             want[b, :, h] = softmax(scores) @ v[b, key]
-    got = Graph(attention)(*map(Tensor, attended)).asnumpy()
+    got = Graph(attention(heads, k.shape[1], q.shape[3]))(*map(Tensor, attended)).asnumpy()
     assert error(got, want.reshape(got.shape)) <= SAME
 
 
 def test_attention_gradients(attended):
-    *qkv, mask = attended
+    *qkv, hidden = attended
     b, h, length, e = qkv[0].shape
 
     def attention_torch(q, k, v):
         k, v = (x.repeat_interleave(h // x.shape[1], dim=1) for x in (k, v))
-        out = F.scaled_dot_product_attention(q, k, v, torch.tensor(mask), scale=SCALE)
+        out = F.scaled_dot_product_attention(q, k, v, torch.tensor(~hidden))
         return out.transpose(1, 2).reshape(b, length, h * e)
 
-    mask_ms = Tensor(mask)
+    attend, hidden_ms = attention(h, qkv[1].shape[1], e), Tensor(hidden)
 
     def masked(q, k, v):
-        return attention(q, k, v, mask_ms)
+        return attend(q, k, v, hidden_ms)
 
     assert compare_gradients(masked, attention_torch, draw(b, length, h * e), *qkv) <= SAME
 
 
 def test_a_masked_key_has_no_weight_at_all():
     q, k, v = draw(1, 2, 3, 4), draw(1, 2, 5, 4), draw(1, 2, 5, 4)
-    mask = np.array([0, 0, device_ops.MASKED, 0, device_ops.MASKED], np.float32).reshape(1, 1, 1, 5)
-    cell = Graph(attention)
-    first = cell(*map(Tensor, (q, k, v, mask))).asnumpy()
+    hidden = np.array([0, 0, 1, 0, 1], bool).reshape(1, 1, 1, 5)
+    cell = Graph(attention(2, 2, 4))
+    first = cell(*map(Tensor, (q, k, v, hidden))).asnumpy()
     k[:, :, [2, 4]], v[:, :, [2, 4]] = 1e3, -1e6
-    assert np.array_equal(first, cell(*map(Tensor, (q, k, v, mask))).asnumpy())
+    assert np.array_equal(first, cell(*map(Tensor, (q, k, v, hidden))).asnumpy())
+
+
+def test_no_mask_is_the_causal_one():
+    q, k, v = draw(1, 2, 5, 4), draw(1, 2, 5, 4), draw(1, 2, 5, 4)
+    attend = attention(2, 2, 4)
+
+    def causal(q, k, v):
+        return attend(q, k, v, None)
+
+    later = np.triu(np.ones((1, 1, 5, 5), bool), 1)
+    want = Graph(attend)(*map(Tensor, (q, k, v, later))).asnumpy()
+    assert np.array_equal(Graph(causal)(*map(Tensor, (q, k, v))).asnumpy(), want)
 
 
 def test_rms_norm():
@@ -160,7 +177,7 @@ def test_rotary(theta):
     freq = device_ops.inverse_frequencies(12, theta)
 
     def rotate(x, positions):
-        return device_ops.rotary(x, *device_ops.rotary_tables(positions, freq))
+        return ROTARY(x, *device_ops.rotary_tables(positions, freq))
 
     got = Graph(rotate)(Tensor(x), Tensor(positions)).asnumpy()
     angle = positions[:, None, :, None] * theta ** (-np.arange(0, 12, 2) / 12)
@@ -196,8 +213,7 @@ def test_length_and_key_masks():
     length_mask, key_mask = Graph(both)(lengths)
     assert np.array_equal(length_mask.asnumpy(), keep)
     assert key_mask.shape == (3, 1, 1, 5)
-    assert np.array_equal(key_mask.asnumpy()[:, 0, 0] == 0, keep == 1)
-    assert np.array_equal(key_mask.asnumpy()[:, 0, 0] == device_ops.MASKED, keep == 0)
+    assert np.array_equal(key_mask.asnumpy()[:, 0, 0], keep == 0)
 
 
 def test_segment_causal_mask():
@@ -208,11 +224,7 @@ def test_segment_causal_mask():
         for query in range(6):
             for key in range(6):
                 seen = key <= query and segments[b, key] == segments[b, query]
-                assert mask[b, 0, query, key] == (0 if seen else np.float32(device_ops.MASKED)), (
-                    b,
-                    query,
-                    key,
-                )
+                assert mask[b, 0, query, key] == (not seen), (b, query, key)
 
 
 def test_token_losses():

@@ -6,7 +6,7 @@ import pytest
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import format_answer
 from mindspore_osum.text.prompts import PromptSet, load_prompt_set
-from mindspore_osum.text.sequence import build_sequence, pack_sequences, stack_sequences
+from mindspore_osum.text.sequence import CONTENT, INTENT, build_sequence, pack_sequences, stack_sequences
 from mindspore_osum.text.tokenizer import Tokenizer
 
 PROMPTS = PromptSet("test", dict.fromkeys(("text", "s2t_chat", "text2text", "intent_classification"), "left"),
@@ -165,3 +165,38 @@ def test_what_does_not_fit_is_refused(tiny):
         stack_sequences([seq], n, 3, 1)
     with pytest.raises(UserError, match="2 recordings but has 1 audio slots"):
         stack_sequences([seq, seq], n, 4, 1)
+
+
+def test_spans_of_a_label(tiny):
+    label = "<asr>hello"
+    every = tiny.encode(label) + [tiny.eos_id]
+    for intent in ("", "<asr>", label):
+        seq = build_sequence(tiny, PROMPTS, "text", request="r", n_speech=2, label=label, intent=intent)
+        parts = [seq.labels_L[seq.spans_L == span].tolist() for span in (INTENT, CONTENT)]
+        assert seq.spans_L.dtype == np.int32 and sum(parts, []) == every
+        if intent == "<asr>":
+            assert tiny.decode(parts[0]).startswith(intent) and tiny.decode(parts[0][:-1]) != intent
+        else:
+            assert parts[bool(intent)] == []
+        assert np.array_equal(seq.spans_L == 0, seq.labels_L == -100)
+        batch = stack_sequences([seq, seq], len(seq) + 2, 2, 2)
+        np.testing.assert_array_equal(batch["spans_BL"][1, :len(seq)], seq.spans_L)
+        assert not batch["spans_BL"][:, len(seq):].any()
+
+
+def test_a_piece_across_the_end_of_the_tags_is_of_the_intent(tmp_path):
+    import io
+
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["<asr>hello"] * 9), model_writer=model, model_type="char", vocab_size=40,
+        user_defined_symbols=[">h", "[unused9]", "[unused10]"], hard_vocab_limit=False, minloglevel=2)
+    (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
+    tokenizer = Tokenizer(tmp_path / "tokenizer.model")
+    seq = build_sequence(tokenizer, PROMPTS, "text2text", request="s", label="<asr>hello", intent="<asr>")
+    assert tokenizer.decode(seq.labels_L[seq.spans_L == INTENT]) == "<asr>h"
+    assert tokenizer.decode(seq.labels_L[seq.spans_L == CONTENT]) == "ello"
+    with pytest.raises(UserError, match="tokenizer.model: cannot spell '<XYZ>'"):
+        build_sequence(tokenizer, PROMPTS, "text2text", request="s", label="<XYZ>a", intent="<XYZ>")

@@ -88,3 +88,16 @@ def test_the_marker_tells_where_the_run_was(tmp_path):
     path = checkpoint.save(tmp_path, 7, ARRAYS, {"epoch": 1, "place": 2, "fingerprint": {"seed": 3}}, 1)
     about = json.loads((path / checkpoint.MARKER).read_text())
     assert about == {"format": 1, "step": 7, "epoch": 1, "place": 2, "fingerprint": {"seed": 3}}
+
+
+def test_the_checkpoint_just_written_is_never_removed(tmp_path):
+    save(tmp_path, 900, keep_last=1)
+    assert save(tmp_path, 4, keep_last=1).is_dir()  # a number below those that are there
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    save(tmp_path, 1)
+    os.remove(save(tmp_path, 2) / checkpoint.MARKER)
+    checkpoint.save(tmp_path, 2, ARRAYS, {"fingerprint": {"new": 1}}, 2)
+    assert checkpoint.read_about(tmp_path / "step_000002")["fingerprint"] == {"new": 1}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step_000001", "step_000002"]

@@ -2,7 +2,7 @@ import pytest
 
 from mindspore_osum.config import from_dict, parse_overrides
 from mindspore_osum.errors import UserError
-from mindspore_osum.training.config import TrainConfig, read_job, to_dict
+from mindspore_osum.training.config import TrainConfig, read_job, read_stages, to_dict
 
 JOB = {"output_dir": "out", "model": {"start": "tiny"}, "tokenizer": "t.model", "steps": 5,
        "data": {"train": [{"name": "a", "path": "a.jsonl"}]}}
@@ -17,7 +17,8 @@ def test_published_defaults():
     assert (cfg.optimizer.lr, cfg.optimizer.betas, cfg.optimizer.eps) == (5e-4, [0.9, 0.99], 1e-6)
     assert (cfg.optimizer.weight_decay, cfg.clip_norm, cfg.seed) == (0.01, 5.0, 777)
     assert cfg.schedule.warmup_steps == 2000 and cfg.schedule.kind == "inverse_sqrt"
-    assert vars(cfg.spec_augment) == {"time_masks": 2, "time_max": 50, "freq_masks": 2, "freq_max": 10}
+    assert vars(cfg.spec_augment) == {"time_masks": 2, "time_max": 50, "freq_masks": 2, "freq_max": 10,
+                                      "subs": 3, "sub_max": 30}
     assert cfg.learn == ["encoder", "adapter", "lora"] and cfg.ctc.weight == 0
     assert job(**to_dict(cfg)) == cfg
 
@@ -32,13 +33,16 @@ def test_published_defaults():
     ({"schedule": {"kind": "inverse"}}, "schedule.kind: 'inverse' is unknown; did you mean 'inverse_sqrt'"),
     ({"schedule": {"warmup_steps": 0}}, "schedule.warmup_steps: 0 must be at least 1"),
     ({"batch": {"seconds": [3.0, 2.0]}}, "batch.seconds"),
-    ({"batch": {"seconds": []}}, "batch.seconds"),
+    ({"batch": {"seconds": [0.0]}}, "batch.seconds"),
     ({"batch": {"size": 0}}, "batch.size: 0"),
     ({"optimizer": {"lr": 0}}, "optimizer.lr: 0.0 must be above 0"),
     ({"optimizer": {"betas": [0.9]}}, "optimizer.betas"),
     ({"clip_norm": -1}, "clip_norm"),
     ({"device": "GPU"}, "device: 'GPU'"),
     ({"ctc": {"at": "decoder"}}, "ctc.at"),
+    ({"loss": {"intent": -1}}, "loss.intent: -1.0 must not be negative"),
+    ({"loss": {"intent": 0, "content": 0}}, "loss, ctc: all weights are 0"),
+    ({"loss": {"intend": 1}}, "loss: unknown key 'intend'; did you mean 'intent'"),
     ({"ctc": {"only": True}}, "ctc.only"),
     ({"data": {"train": []}}, "data.train: names no manifest"),
     ({"data": {"train": [{"name": "a", "path": "b", "weight": 0}]}}, "weight 0.0 of 'a'"),
@@ -64,3 +68,29 @@ def test_a_file_and_overrides(tmp_path):
     assert (cfg.optimizer.lr, cfg.data.cache, cfg.steps) == (2e-4, True, 7)
     with pytest.raises(UserError, match=f"{path}: unknown key 'optimiser'; did you mean 'optimizer'"):
         read_job(str(path), parse_overrides(["optimiser.lr=1"]))
+
+
+def write_stage(folder, number, start, out=None):
+    path = folder / f"{number}.yaml"
+    path.write_text(f"output_dir: {folder}/{out or number}\nmodel: {{start: {start}}}\ntokenizer: t\nsteps: 5\n"
+                    "data: {train: [{name: a, path: a}]}\n", "utf-8")
+    return str(path)
+
+
+def test_stages_start_from_what_earlier_ones_leave(tmp_path):
+    first = write_stage(tmp_path, 1, "tiny")
+    second = write_stage(tmp_path, 2, tmp_path / "1/model")
+    stages = read_stages([first, second], {"optimizer": {"lr": 2e-4}})
+    assert list(stages) == [first, second] and {cfg.optimizer.lr for cfg in stages.values()} == {2e-4}
+    with pytest.raises(UserError, match="2.yaml: model.start: '.*/1/model' is no folder, no preset, and no"):
+        read_stages([second, first])  # in the wrong order
+    (tmp_path / "1/model").mkdir(parents=True)
+    assert list(read_stages([second, first])) == [second, first]  # its start is there by now
+
+
+def test_mistakes_in_later_stages_are_found_before_the_first_runs(tmp_path):
+    first = write_stage(tmp_path, 1, "tiny")
+    with pytest.raises(UserError, match="2.yaml: model.start: '.*/1/modle' .*; did you mean '.*/1/model'"):
+        read_stages([first, write_stage(tmp_path, 2, tmp_path / "1/modle")])
+    with pytest.raises(UserError, match=f"3.yaml: output_dir {tmp_path}/1 is that of {first} too"):
+        read_stages([first, write_stage(tmp_path, 3, "tiny", out=1)])

@@ -58,6 +58,16 @@ def make_world(folder: Path, words: list[str], task: str = "<TRANSCRIBE>") -> Pa
     return folder
 
 
+def add_texts(world: Path) -> None:
+    """qa.jsonl (2 questions) and intent.jsonl (6 requests) beside the recordings of `world`."""
+    qa = [{"key": f"q{i}", "txt": "ab" * i, "task": "<TEXT2TEXT>", "extra": {"question": "cd" * i}}
+          for i in (1, 2)]
+    intent = [{"key": f"i{i}", "txt": tags, "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "abc" * i}}
+              for i, tags in enumerate(("<asr>", "<asr><age>", "<chat>", "<age>", "<asr>", "<chat>"), 1)]
+    for name, lines in (("qa", qa), ("intent", intent)):
+        (world / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+
+
 def random_words(count: int, seed: int = 0) -> list[str]:
     """Words of 2 to 5 letters."""
     rng = np.random.default_rng(seed)

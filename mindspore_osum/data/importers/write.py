@@ -79,7 +79,7 @@ class Manifest:
             return Problem("no answer", record.where)
         answer = " ".join(record.answers[0].split()) if record.answers else None
         body = format_answer(self.task, text=text, labels=labels, answer=answer)
-        extra = {"dataset": self.corpus.name, **labels}
+        extra = {"dataset": self.corpus.name, "split": self.split, **labels}
         if record.speaker:
             extra["speaker"] = record.speaker
         if "answers" in wanted:

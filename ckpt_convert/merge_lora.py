@@ -1,0 +1,18 @@
+"""`osum merge-lora`: a model without LoRA that computes the same, for faster inference."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("model", help="a model folder with LoRA, or any whole model `osum convert` reads")
+    parser.add_argument("output", help="new folder; its weights are W + alpha/rank B A, summed in float64")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge; returns the exit status."""
+    from ckpt_convert.convert import convert
+    from ckpt_convert.settle import Settings
+
+    print(convert(args.model, args.output, form="folder", settings=Settings(merge_lora=True)).table())
+    return 0

@@ -1,0 +1,166 @@
+"""The whole road in one command: corpus, tokenizer, warm-up, three stages, evaluation. Restartable anywhere.
+
+    python examples/speech_world/run.py --output output/speech_world [--small] [--workers 2]
+
+Notable choices
+- A step is a command that could be typed in the output folder, where the relative paths in configs/tiny lead:
+  the corpus is speech_world/ there, and the stages are output/tiny_*.
+- A step whose result is there is skipped. Every command completes its result last and goes on where it was
+  stopped (training from its newest checkpoint), so a kill costs little and leaves nothing half-done.
+- The commands inherit a lock: while one of them runs, though its parent was killed, a second run is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.weights_io import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("warm_up", "stage1", "stage2", "stage3")
+CORPUS, MODEL, REPORT = "speech_world", "output/tiny_stage3/model", "output/eval/report.md"
+# --small: minutes instead of hours; the model learns next to nothing, but every command runs
+SMALL_CORPUS = "--train 240 --valid 12 --test 24 --requests 600".split()
+SMALL_JOBS = ("steps=60", "batch.size=8", "batch.seconds=[4.2]", "schedule.warmup_steps=10", "log_every=10",
+              "save_every=20")  # fmt: skip
+SMALL_EVAL = "--max-new-tokens 48".split()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command; `result` is the file it completes last, relative to the output folder like its paths."""
+
+    title: str
+    command: list[str]
+    result: str
+
+
+def steps(output: Path, small: bool, workers: int) -> list[Step]:
+    """All steps in order.
+
+    Raises
+    ------
+    UserError
+        If a path holds what the launcher of several processes cannot take.
+    """
+
+    def here(path: str) -> str:
+        return os.path.relpath(ROOT / path, output)
+
+    scripts, osum = "examples/speech_world", ["python", "-m", "mindspore_osum"]
+    train = ["--config", *(here(f"configs/tiny/{stage}.yaml") for stage in STAGES)]
+    for setting in SMALL_JOBS if small else ():
+        train += ["--set", setting]
+    if workers > 1:
+        job = " ".join([here("scripts/train.py"), *train])
+        if job.split() != [here("scripts/train.py"), *train]:
+            raise UserError(f"--workers: the path to {ROOT} has spaces; move it, or train in one process")
+        command = ["bash", here("scripts/msrun_launcher.sh"), job, str(workers)]
+    else:
+        command = [*osum, "train", *train]
+    generate = ["python", here(f"{scripts}/generate.py"), "--output", CORPUS]
+    tokenizer = ["python", here(f"{scripts}/make_tokenizer.py"), "--output", f"{CORPUS}/tokenizer.model"]
+    evaluate = [*osum, "eval", "--model", MODEL, "--manifest", f"{CORPUS}/test.jsonl", "--prompts", "both"]
+    evaluate += ["--output", str(Path(REPORT).parent), "--no-plots"]
+    return [
+        Step("corpus", generate + (SMALL_CORPUS if small else []), f"{CORPUS}/intent_test.jsonl"),
+        Step("tokenizer", tokenizer, f"{CORPUS}/tokenizer.model"),
+        Step("training, " + ", ".join(STAGES), command, f"{MODEL}/config.json"),
+        Step("evaluation", evaluate + (SMALL_EVAL if small else []), REPORT),
+    ]
+
+
+def run(plan: list[Step], output: Path, lock) -> int:
+    """Run what has no result yet; 0, or the status of the command that failed."""
+    print(f"cd {shlex.quote(str(output))}")
+    for number, step in enumerate(plan, 1):
+        done = (output / step.result).exists()
+        print(f"{number}. {step.title}: {'there, ' + step.result if done else 'to do'}")
+    for number, step in enumerate(plan, 1):
+        if (output / step.result).exists():
+            continue
+        print(f"\n{number}. {step.title}\n{shlex.join(step.command)}", flush=True)
+        status = call(step.command, output, lock)
+        if status:
+            said = f"run.py: {step.title} ended with status {status}; the same command goes on from there"
+            print(said, file=sys.stderr)
+            return status
+    return 0
+
+
+def call(command: list[str], folder: Path, lock) -> int:
+    """Run a command in a folder; its status, 128 + the number of a signal that killed it."""
+    program = sys.executable if command[0] == "python" else command[0]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for msrun
+    process = subprocess.Popen(
+        [program, *command[1:]], cwd=folder, env=os.environ | {"PATH": path}, pass_fds=[lock.fileno()]
+    )
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    while True:
+        try:
+            status = process.wait()
+            return status if status >= 0 else 128 - status
+        except KeyboardInterrupt:  # the command had the same Ctrl-C and ends in its own way
+            continue
+
+
+def take(output: Path, settings: dict):
+    """The output folder's lock; it holds until this process and all it has started are gone.
+
+    Raises
+    ------
+    UserError
+        If another run is at work there, or one of other settings was.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock = open(output / "run.lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{output}: another run is at work there; wait, or choose another --output") from None
+    note, text = output / "run.json", json.dumps(settings) + "\n"
+    if note.exists() and note.read_text(encoding="utf-8") != text:
+        raise UserError(f"{note} is not of {settings}; choose another --output or delete the old one")
+    write_text(note, text)
+    return lock
+
+
+def results(report: str) -> str:
+    """The table of results in a report."""
+    return report.partition("\n## Results\n")[2].partition("\n## ")[0].strip()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path(), help="folder for everything (default: here)")
+    parser.add_argument("--small", action="store_true", help="a run of minutes, to see that all steps work")
+    parser.add_argument("--workers", type=int, default=1, help="processes that train (default 1)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.workers < 1:
+            raise UserError(f"--workers {options.workers}: must be 1 or more")
+        output = options.output.resolve()
+        plan = steps(output, options.small, options.workers)
+        with take(output, {"small": options.small, "workers": options.workers}) as lock:
+            status = run(plan, output, lock)
+            if status == 0:
+                print("\n" + results((output / REPORT).read_text(encoding="utf-8")))
+            return status
+    except (UserError, OSError) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The library in one class.
+
+    from mindspore_osum import OSUM
+
+    m = OSUM.load("folder")                               # or "tiny", the bundled model
+    r = m("a.wav", "谁在说话，多大年纪？")
+    print(r.text, r.labels, r.words)
+
+Notable choices
+- Long recordings are nothing special: they are cut at pauses, and their response has several segments.
+- One recording that cannot be read raises; among many it is an `error` in its own response.
+"""
+
+import numbers
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.command import QUIET
+from mindspore_osum.inference.passes import plan
+from mindspore_osum.inference.request import Request, make_request
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.results import Response
+from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.long import MAX_SECONDS, chunks
+from mindspore_osum.tasks import TASKS
+
+
+class OSUM:
+    """A model that listens. Make one with `OSUM.load`; not to be used by two threads at once.
+
+    Attributes
+    ----------
+    engine : what computes, with the model's config, tokenizer and prompts.
+    """
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike = "tiny", device: str = "CPU") -> "OSUM":
+        """A model folder, or "tiny" for the bundled model; on "CPU" or "Ascend".
+
+        Raises
+        ------
+        UserError : no such folder, not a model folder, or a device that is not there.
+        """
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        from mindspore_osum.inference.engine import Engine
+
+        return cls(Engine(folder, device))
+
+    def __call__(
+        self, audio, request: str | None = None, *, task: str | None = None,
+        tasks: Sequence[str] | None = None, **settings,
+    ) -> Response | list[Response]:  # fmt: skip
+        """Listen and do what is asked; without a request, transcribe.
+
+        Parameters
+        ----------
+        audio : a recording of any length: path, bytes, binary file object or tuple (array, rate); or several
+            of them, which give a list.
+        request : in plain words, in any language the model knows.
+        task : instead: an abbreviation ("sap") or a published key.
+        tasks : instead: several, asked in as few passes as the published keys allow (see `passes.plan`).
+        settings : see `each`.
+
+        Raises
+        ------
+        UserError : an impossible request or setting; what is wrong with the recording, if it is only one.
+        """
+        requests = _requests(request, task, tasks)
+        if not _is_one(audio):
+            return list(self.each(audio, requests, **settings))
+        (response,) = self.each([audio], requests, **settings)
+        if response.error:
+            raise UserError(response.error)
+        return response
+
+    def annotate(self, audio, **settings) -> Response | list[Response]:
+        """All eight tasks as one annotation: transcript, words with times, five labels and a reply."""
+        return self(audio, tasks=tuple(TASKS), **settings)
+
+    def transcribe(self, audio, **settings) -> Response | list[Response]:
+        """Words with times."""
+        return self(audio, task="srwt", **settings)
+
+    def each(
+        self, audios: Iterable, requests: Sequence[Request], *, sampling: Sampling | None = None,
+        batch_size: int = 8, max_seconds: float = MAX_SECONDS, probabilities: bool = False, progress=None,
+    ) -> Iterator[Response]:  # fmt: skip
+        """One response after the other, in order, for more recordings than fit in memory.
+
+        Parameters
+        ----------
+        requests : of `make_request` or `plan`.
+        sampling : settings of generation; by default greedy.
+        batch_size : recordings, or chunks of them, computed together.
+        max_seconds : longer recordings are cut at pauses into chunks up to this length (1 to 60 seconds).
+        probabilities : also the probability of each label among those of its set.
+        progress : called with seconds of recordings that are done.
+        """
+        from mindspore_osum.inference.respond import respond
+
+        return respond(
+            self.engine, audios, requests, sampling=sampling, batch_size=batch_size, max_seconds=max_seconds,
+            probabilities=probabilities, progress=progress,
+        )  # fmt: skip
+
+    def stream(
+        self, audio, request: str | None = None, *, task: str | None = None,
+        sampling: Sampling | None = None, max_seconds: float = MAX_SECONDS,
+    ) -> Iterator[str]:  # fmt: skip
+        """The answer to one recording while it is written; the pieces joined are ``response.raw``."""
+        (asked,) = _requests(request, task, None)
+        for n, chunk in enumerate(chunks(audio, max_seconds)):
+            if n:
+                yield "\n"
+            yield from self.engine.stream((chunk.wave_N, SAMPLE_RATE), asked, sampling)
+
+
+def _requests(request: str | None, task: str | None, tasks: Sequence[str] | None) -> list[Request]:
+    if tasks is None:
+        return [make_request(task, request)]
+    if request is not None or task is not None:
+        raise UserError("tasks exclude a request in words and a single task: give one of the three")
+    return plan([tasks] if isinstance(tasks, str) else tasks)
+
+
+def _is_one(audio) -> bool:
+    """Whether this is a recording, and not several."""
+    if isinstance(audio, tuple):
+        return len(audio) == 2 and isinstance(audio[1], numbers.Real)  # (array, rate)
+    if hasattr(audio, "__array__"):
+        raise UserError("an array does not say its rate: give a tuple (array, rate)")
+    single = (str, os.PathLike, bytes, bytearray, memoryview)
+    return isinstance(audio, single) or hasattr(audio, "read") or not isinstance(audio, Iterable)

@@ -1,0 +1,145 @@
+"""`osum data stats MANIFEST...`: what training data holds: durations, tasks, labels, tokens.
+
+Notable choices
+- Only usable utterances are counted, the rest is a number with a hint to `osum data validate`.
+- Of durations and tokens eight bytes an utterance are kept.
+"""
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mindspore_osum.data.batching import frames_of
+from mindspore_osum.data.checks import flaws
+from mindspore_osum.data.manifest import TEXT_TASKS, Utterance
+from mindspore_osum.data.sources import open_source
+from mindspore_osum.data.texts import Texts
+from mindspore_osum.errors import UserError
+from mindspore_osum.figures import new_figure, require_matplotlib, save_png
+from mindspore_osum.tasks import parse_answer
+from mindspore_osum.text.prompts import load_prompt_set
+from mindspore_osum.text.tokenizer import Tokenizer
+
+QUANTILES = (0, 5, 25, 50, 75, 95, 99, 100)  # percent
+
+
+@dataclass
+class Stats:
+    """What some sources hold.
+
+    Attributes
+    ----------
+    seconds : of each recording (of the part that is meant).
+    tokens : of each answer with its tags and its end; empty without a tokenizer.
+    tasks : published key -> utterances.
+    task_seconds : published key -> seconds.
+    labels : field -> value -> utterances.
+    not_usable : utterances and lines with an error, or left out by rule.
+    """
+
+    seconds: array = field(default_factory=lambda: array("f"))
+    tokens: array = field(default_factory=lambda: array("i"))
+    tasks: Counter = field(default_factory=Counter)
+    task_seconds: Counter = field(default_factory=Counter)
+    labels: dict[str, Counter] = field(default_factory=dict)
+    not_usable: int = 0
+
+    def add(self, utt: Utterance, texts: Texts | None = None) -> None:
+        """Count an utterance, if it can be used; tokens with the tokenizer of `texts`."""
+        try:
+            seconds = frames_of(utt) / 100
+        except UserError:
+            self.not_usable += 1
+            return
+        if next(flaws(utt, seconds if utt.wav else None), None):
+            self.not_usable += 1
+            return
+        self.tasks[utt.task] += 1
+        if utt.wav:
+            self.seconds.append(seconds)
+            self.task_seconds[utt.task] += seconds
+        if utt.task not in TEXT_TASKS:
+            for name, value in parse_answer(utt.txt, utt.task).labels.items():
+                self.labels.setdefault(name, Counter())[value] += 1
+        if texts:
+            self.tokens.append(len(texts.tokenizer.encode(texts.label(utt))) + 1)
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum data stats`."""
+    parser.add_argument("manifests", metavar="MANIFEST", nargs="+",
+                        help="a .jsonl manifest, a .tar shard or a list of shards")
+    parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer.model: count the tokens of answers")
+    parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the distributions")
+
+
+def run(args) -> int:
+    """Print what the sources hold; 1 if nothing of it can be used."""
+    if args.plot:
+        require_matplotlib("leave --plot away")
+    texts = Texts(Tokenizer(args.tokenizer), load_prompt_set(), "tag") if args.tokenizer else None
+    stats = Stats()
+    for path in args.manifests:
+        for item in open_source(path):
+            if isinstance(item, Utterance):
+                stats.add(item, texts)
+            else:
+                stats.not_usable += 1
+    print("\n".join(describe(stats)))
+    if args.plot:
+        draw(stats, args.plot)
+        print(f"drawn: {args.plot}")
+    return 0 if stats.tasks else 1
+
+
+def describe(stats: Stats) -> list[str]:
+    """Lines about what was found."""
+    seconds = np.array(stats.seconds)
+    lines = [f"utterances: {stats.tasks.total()}, with a recording: {len(seconds)}, "
+             f"{seconds.sum(dtype=np.float64) / 3600:.2f} h"]
+    if stats.not_usable:
+        lines.append(f"not usable: {stats.not_usable} (osum data validate says why)")
+    lines += _spread("seconds of a recording", seconds, ".2f")
+    lines += _spread("tokens of an answer", np.array(stats.tokens), ".0f")
+    for task, count in stats.tasks.most_common():
+        lines.append(f"task {task}: {count}, {stats.task_seconds[task] / 3600:.2f} h")
+    for name, values in sorted(stats.labels.items()):
+        shares = (f"{value} {n} ({n / values.total():.1%})" for value, n in values.most_common())
+        lines.append(f"{name}: " + ", ".join(shares))
+    return lines
+
+
+def _spread(name: str, values: np.ndarray, style: str) -> list[str]:
+    if not len(values):
+        return []
+    points = zip(QUANTILES, np.percentile(values, QUANTILES))
+    names = {0: "min", 50: "median", 100: "max"}
+    told = ", ".join(f"{names.get(q, f'{q} %')} {format(v, style)}" for q, v in points)
+    return [f"{name}: {told}, mean {format(values.mean(dtype=np.float64), style)}"]
+
+
+def draw(stats: Stats, path: Path) -> None:
+    """Write histograms of durations and tokens, and bars of tasks, as a PNG file."""
+    numbers = {"seconds of a recording": stats.seconds, "tokens of an answer": stats.tokens}
+    panels = [(_histogram, np.array(values), name) for name, values in numbers.items() if len(values)]
+    panels.append((_bars, stats.tasks, "utterances"))
+    figure, axes = new_figure(7.0, 3.0 * len(panels), len(panels))
+    for (kind, values, name), part in zip(panels, np.atleast_1d(axes)):
+        kind(part, values, name)
+    save_png(figure, path)
+
+
+def _histogram(axes, values: np.ndarray, name: str) -> None:
+    axes.hist(values, bins=40, color="C0")
+    axes.axvline(np.percentile(values, 95), color="C1", label="95 %")
+    axes.set(xlabel=name, ylabel="utterances")
+    axes.legend()
+
+
+def _bars(axes, counts: Counter, name: str) -> None:
+    tasks = [task for task, _ in counts.most_common()][::-1]
+    axes.barh(tasks, [counts[task] for task in tasks], color="C0")
+    axes.set(xlabel=name)

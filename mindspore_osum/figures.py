@@ -1,0 +1,34 @@
+"""Plots as PNG files, without a display; matplotlib is imported when the first is drawn."""
+
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+
+
+def require_matplotlib(instead: str) -> None:
+    """Refuse to begin without the plotting library; `instead` is the option that does without."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError(f"plots need matplotlib: pip install 'mindspore-osum[plots]', or {instead}") from None
+
+
+def new_figure(width: float = 6.0, height: float = 4.0, rows: int = 1):
+    """(figure, axes) of a size in inches; an array of axes for several rows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows)
+
+
+def save_png(figure, path: Path) -> str:
+    """Write the figure whole or not at all; its file name."""
+    temp = path.with_name(f".{path.name}")
+    try:
+        figure.savefig(temp, format="png", dpi=120, metadata={"Software": None})
+        temp.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the plot ({error.strerror})") from None
+    return path.name

@@ -1,0 +1,71 @@
+"""Several tasks at once: which published keys to ask for, and how their answers become one segment."""
+
+from collections.abc import Sequence
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.request import Request, Result, make_request
+from mindspore_osum.results import Segment, Word
+from mindspore_osum.tasks import TAG_OF_KEY_PART, TASK_KEYS, TASKS, task_key
+
+PART_OF_TAG = {tag: part for part, tag in TAG_OF_KEY_PART.items()}
+
+
+def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
+    """The fewest requests for all tasks.
+
+    A published key that combines exactly these tasks is one pass; else several keys share them, each time
+    the one that adds most. All eight tasks are three: transcript with five labels, words with times, reply.
+
+    Parameters
+    ----------
+    tasks : abbreviations ("sap"), tag names ("age") or published keys, in any mixture and order.
+    combine : False asks for each task on its own.
+
+    Raises
+    ------
+    UserError : no task, or one that does not exist.
+    """
+    if not tasks:
+        raise UserError(f"no task: choose from {', '.join(TASKS)}")
+    keys = [PART_OF_TAG.get(task.lower()) or task_key(task) for task in tasks]
+    if not combine:
+        return [make_request(key) for key in dict.fromkeys(keys)]
+    for key in keys:
+        make_request(key)  # refuses what asks nothing of a recording
+    missing = set().union(*(key.split() for key in keys))
+    wanted, chosen = frozenset(missing), []
+    while missing:
+        usable = [key for key in TASK_KEYS if wanted.issuperset(key.split())]
+        best = max(usable, key=lambda key: (len(missing & set(key.split())), -len(key.split())))
+        chosen.append(best)
+        missing -= set(best.split())
+    return [make_request(key) for key in chosen]
+
+
+def merge(results: Sequence[Result], start: float, end: float) -> Segment:
+    """One segment of the answers of all passes over it; of what several say, the first counts.
+
+    `words` are shifted to the time of the recording and kept inside the segment, in order.
+    """
+    segment = Segment(start, end, raw="\n".join(r.raw for r in results), cut=any(r.cut for r in results))
+    segment.text = next((r.text for r in results if r.text), "")
+    segment.answer = next((r.answer for r in results if r.answer is not None), None)
+    segment.words = next((_placed(r.words, start, end) for r in results if r.words), [])
+    segment.error = next((r.error for r in results if r.error), None)
+    segment.tags = list(dict.fromkeys(tag for r in results for tag in r.tags))
+    for result in reversed(results):
+        segment.labels |= result.labels
+        if result.probabilities is not None:
+            segment.probabilities = (segment.probabilities or {}) | result.probabilities
+    return segment
+
+
+def _placed(words, start: float, end: float) -> list[Word]:
+    """Times of the recording; what a model wrote may go backwards or beyond it (`raw` keeps that)."""
+    placed, earliest = [], start
+    for text, first, last in words:
+        first = min(max(start + first, earliest), end)
+        last = min(max(start + last, first), end)
+        placed.append(Word(text, round(first, 3), round(last, 3)))
+        earliest = first
+    return placed

@@ -1,0 +1,158 @@
+"""The cells of plain.py by the fused operators of Ascend, with the same arguments and results.
+
+Legend: B batch, L queries, S keys or cache places, M blocks a sequence, H query heads, K key/value heads,
+E head size, D width.
+
+Notable choices
+- FlashAttentionScore takes the full mask for padded or packed rows. Its TND layout would skip what segments
+  hide from each other, but wants their ends as numbers known when the graph is compiled, and they change with
+  every batch. Where the mask is causal alone (prefill) it takes the compressed form and skips the upper half.
+- A new token attends by PagedAttention: the cache is in blocks of `BLOCK` places, those of a sequence in a
+  row, and a query names how many places it sees instead of a mask.
+- Head sizes are padded with zeros to a multiple of 16, as FlashAttentionScore wants.
+- The operators accumulate softmax and norms in float32 themselves; rotation is called in float32, so that its
+  angles are not rounded to the weights' type. LayerNorm is MindSpore's own on every device.
+"""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore.ops.auto_generate import (
+    FlashAttentionScore,
+    PagedAttention,
+    ReshapeAndCache,
+    RmsNorm,
+    RotaryPositionEmbedding,
+    Swiglu,
+)
+
+BLOCK = 64  # places of a block; inference/cache.py makes caches of whole blocks
+HEAD_MULTIPLE = 16
+LEFT_UP_CAUSAL = 2  # FlashAttentionScore's sparse_mode; its mask is this triangle for every length
+_LATER = np.triu(np.ones((2048, 2048), np.uint8), 1)
+
+
+def attention_mask(hidden, length: int):
+    """What `Attention` takes for a mask of common.py: a row for every query; None stays None, causal."""
+    if hidden is None:
+        return None
+    b, _, _, s = hidden.shape
+    return hidden.broadcast_to((b, 1, length, s))
+
+
+class Attention(nn.Cell):
+    """As plain.Attention."""
+
+    def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int):
+        super().__init__()
+        self.head_dim, self.padding = head_dim, -head_dim % HEAD_MULTIPLE
+        scale = head_dim**-0.5
+        self.masked = FlashAttentionScore(n_heads, scale_value=scale, input_layout="BNSD")
+        self.causal = FlashAttentionScore(
+            n_heads, scale_value=scale, input_layout="BNSD", sparse_mode=LEFT_UP_CAUSAL
+        )
+        self.later = Tensor(_LATER)
+        self.write = ReshapeAndCache()
+        self.paged = PagedAttention(n_heads, scale, n_kv_heads)
+
+    def padded(self, x_BHLE):
+        """Zeros behind each head: they add nothing to a score, and give columns that are cut off."""
+        if self.padding == 0:
+            return x_BHLE
+        return ops.concat((x_BHLE, ops.zeros(x_BHLE.shape[:-1] + (self.padding,), x_BHLE.dtype)), -1)
+
+    def construct(self, q_BHLE, k_BKSE, v_BKSE, mask):
+        """As plain.Attention's."""
+        q, k, v = self.padded(q_BHLE), self.padded(k_BKSE), self.padded(v_BKSE)
+        if mask is None:
+            out = self.causal(q, k, v, None, None, None, self.later, None, None, None)[3]
+        else:
+            out = self.masked(q, k, v, None, None, None, mask, None, None, None)[3]
+        return self.joined(out.transpose((0, 2, 1, 3)))
+
+    def joined(self, x_BLHE):
+        """(B, L, H*E) without the padding."""
+        if self.padding > 0:
+            x_BLHE = x_BLHE[..., : self.head_dim]
+        return x_BLHE.reshape(x_BLHE.shape[:2] + (-1,))
+
+    def rows(self, x_BHLE):
+        """(B, L, H*E) with the padding, as the operators of the cache take it."""
+        b, _, length, _ = x_BHLE.shape
+        return self.padded(x_BHLE).transpose((0, 2, 1, 3)).reshape((b, length, -1))
+
+    def cached(self, q_BHLE, k_BKLE, v_BKLE, mask, k_cache, v_cache, slots):
+        """As plain.Attention's."""
+        written = self.write(self.rows(k_BKLE), self.rows(v_BKLE), k_cache, v_cache, slots)
+        q_BHLE = ops.depend(q_BHLE, written)
+        b, h, length, _ = q_BHLE.shape
+        if length > 1:
+            return self.construct(q_BHLE, k_BKLE, v_BKLE, mask)
+        tables_BM, seen_B = mask
+        out = self.paged(self.rows(q_BHLE), k_cache, v_cache, tables_BM, seen_B)
+        return self.joined(out.reshape((b, 1, h, -1)))
+
+
+class Cache(nn.Cell):
+    """Where keys and values of B sequences of S places lie: (B*S/BLOCK, BLOCK, K, E), place s in b*S + s."""
+
+    def __init__(self, batch: int, places: int, n_kv_heads: int, head_dim: int):
+        super().__init__()
+        if places % BLOCK:
+            raise ValueError(f"a cache of {places} places is not made of whole blocks of {BLOCK}")
+        blocks = batch * places // BLOCK
+        self.shape = (blocks, BLOCK, n_kv_heads, head_dim + -head_dim % HEAD_MULTIPLE)
+        self.first_slot_B1 = Tensor(np.arange(batch, dtype=np.int32)[:, None] * places)
+        self.tables_BM = Tensor(np.arange(blocks, dtype=np.int32).reshape(batch, -1))
+
+    def slots(self, place_BL):
+        """Places of the cache for new keys at these places of each sequence, in (batch, position) order."""
+        return (self.first_slot_B1 + place_BL).reshape((-1,))
+
+    def seen(self, position_B):
+        """The blocks of each sequence, and how many of their places a query at `position_B` sees."""
+        return self.tables_BM, position_B + 1
+
+
+class RMSNorm(nn.Cell):
+    """As plain.RMSNorm; weight in x's type."""
+
+    def __init__(self, d: int, eps: float):
+        super().__init__()
+        self.norm = RmsNorm(eps)
+
+    def construct(self, x, weight):
+        return self.norm(x, weight)[0]
+
+
+class LayerNorm(nn.Cell):
+    """As plain.LayerNorm."""
+
+    def __init__(self, d: int, eps: float):
+        super().__init__()
+        self.norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=eps)
+
+    def construct(self, x, weight, bias):
+        return self.norm(x, weight, bias)[0]
+
+
+class Rotary(nn.Cell):
+    """As plain.Rotary."""
+
+    def __init__(self):
+        super().__init__()
+        self.rotate = RotaryPositionEmbedding()
+
+    def construct(self, x_BHLE, cos_B1LE, sin_B1LE):
+        return ops.cast(self.rotate(ops.cast(x_BHLE, ms.float32), cos_B1LE, sin_B1LE, 0), x_BHLE.dtype)
+
+
+class SwiGLU(nn.Cell):
+    """As plain.SwiGLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.swiglu = Swiglu()
+
+    def construct(self, gate, up):
+        return self.swiglu(ops.concat((gate, up), -1), -1)

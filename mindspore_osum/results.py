@@ -1,0 +1,167 @@
+"""What comes back from a recording, whatever its length and whatever was asked: one type for all.
+
+Notable choices
+- A recording is one segment, or, where it was too long for the model, several; times are those of the whole
+  recording. What a `Response` says as a whole is derived from its segments, so the two cannot disagree.
+- The label of a long recording is that of most of its segments; `label_counts` shows the others.
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+from mindspore_osum.tasks import join_text
+
+
+class Word(NamedTuple):
+    """A word and when it is said, in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass
+class Segment:
+    """A stretch of a recording that was answered at once; times in seconds."""
+
+    start: float
+    end: float
+    text: str = ""  # transcript
+    tags: list[str] = field(default_factory=list)  # what the model says it did: ["asr", "age"]
+    labels: dict[str, str] = field(default_factory=dict)  # field -> value: {"age": "ADULT"}
+    words: list[Word] = field(default_factory=list)
+    answer: str | None = None  # reply of a spoken chat
+    raw: str = ""  # all the model wrote; what was asked in several passes is divided by line breaks
+    cut: bool = False  # an answer was cut before its end, at max_new_tokens or the model's last position
+    # field -> value -> probability among the values of its set; None unless it was asked for
+    probabilities: dict[str, dict[str, float]] | None = None
+    error: str | None = None  # one line
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return self.end - self.start
+
+
+@dataclass
+class Response:
+    """Everything heard in one recording. ``print(response)`` shows it as a person wants to read it.
+
+    Attributes
+    ----------
+    audio : its path, or what it was given as.
+    seconds : its length; what lies between segments holds no speech.
+    rtf : real-time factor: computing time (its share of batches, without compiling) / seconds.
+    error : one line if something went wrong; segments that were answered are there nevertheless.
+    """
+
+    audio: str
+    seconds: float = 0.0
+    segments: list[Segment] = field(default_factory=list)
+    rtf: float = 0.0
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Transcript."""
+        return join_text(segment.text for segment in self.segments)
+
+    @property
+    def words(self) -> list[Word]:
+        """Words with times, where a task gave them (srwt)."""
+        return [word for segment in self.segments for word in segment.words]
+
+    @property
+    def tags(self) -> list[str]:
+        """Task tags that the model wrote, each once."""
+        return list(dict.fromkeys(tag for segment in self.segments for tag in segment.tags))
+
+    @property
+    def raw(self) -> str:
+        """All the model wrote, segments (and passes) divided by line breaks."""
+        return "\n".join(segment.raw for segment in self.segments)
+
+    @property
+    def answer(self) -> str | None:
+        """Reply of a spoken chat, None if there is none."""
+        replies = [segment.answer for segment in self.segments if segment.answer is not None]
+        return join_text(replies) if replies else None
+
+    @property
+    def cut(self) -> bool:
+        """Whether any answer was cut before its end."""
+        return any(segment.cut for segment in self.segments)
+
+    @property
+    def label_counts(self) -> dict[str, dict[str, int]]:
+        """Field -> value -> number of segments, the most frequent first; of equal ones the longer."""
+        seconds: dict[str, Counter] = {}
+        counts: dict[str, Counter] = {}
+        for segment in self.segments:
+            for name, value in segment.labels.items():
+                counts.setdefault(name, Counter())[value] += 1
+                seconds.setdefault(name, Counter())[value] += segment.seconds
+        return {
+            name: dict(sorted(found.items(), key=lambda item: (-item[1], -seconds[name][item[0]])))
+            for name, found in counts.items()
+        }
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Field -> value; of several segments the value most of them have."""
+        return {name: next(iter(counts)) for name, counts in self.label_counts.items()}
+
+    @property
+    def probabilities(self) -> dict[str, dict[str, float]] | None:
+        """Field -> value -> probability, the mean over the seconds of the segments that have it."""
+        sums: dict[str, Counter] = {}
+        for segment in self.segments:
+            for name, values in (segment.probabilities or {}).items():
+                for value, p in values.items():
+                    sums.setdefault(name, Counter())[value] += p * segment.seconds
+        if all(segment.probabilities is None for segment in self.segments):
+            return None
+        return {name: {v: x / s.total() for v, x in s.items()} for name, s in sums.items()}
+
+    def to_dict(self) -> dict:
+        """Plain values, as written in JSON: the whole first, then its segments."""
+        whole = {"audio": self.audio, "seconds": round(self.seconds, 3)}
+        if self.error:
+            whole["error"] = self.error
+        names = ("text", "tags", "labels", "label_counts", "probabilities", "words", "answer", "raw", "cut")
+        whole |= {name: getattr(self, name) for name in names}
+        segments = [asdict(s) | {"start": round(s.start, 3), "end": round(s.end, 3)} for s in self.segments]
+        return whole | {"rtf": round(self.rtf, 4), "segments": segments}
+
+    def __str__(self) -> str:
+        lines = [f"{self.audio}  {clock(self.seconds)}"]
+        if self.error:
+            lines.append(f"  error: {self.error}")
+        timed = len(self.segments) > 1
+        for s in self.segments:
+            about = " ".join(f"<{value}>" for value in s.labels.values()) if timed else ""
+            times = f"{clock(s.start)} - {clock(s.end)}  " if timed else ""
+            if line := " ".join(filter(None, [s.text, about])):
+                lines.append(f"  {times}{line}")
+            if s.answer is not None:
+                lines.append(f"  {times}reply: {s.answer}")
+        sure = self.probabilities or {}
+        for name, counts in self.label_counts.items():
+            shown = [f"{value} {n}x" if timed else value for value, n in counts.items()]
+            chance = f"  ({sure[name][self.labels[name]]:.0%})" if name in sure else ""
+            lines.append(f"  {name}: {', '.join(shown)}{chance}")
+        if self.words:
+            lines.append("  words: " + " ".join(f"{w.start:.2f}-{w.end:.2f} {w.text}" for w in self.words))
+        return "\n".join(lines)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person reads them: 4.2 s, 3:07.5, 1:00:00.0."""
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    if hours:
+        return f"{hours}:{minutes:02d}:{rest}"
+    return f"{minutes}:{rest}" if minutes else f"{tenths / 10:.1f} s"

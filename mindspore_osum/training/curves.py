@@ -1,0 +1,65 @@
+"""The curves of a run, drawn from its metrics.jsonl: whatever losses are in it, learning rate, gradient norm.
+
+Notable choices
+- Any number in the file that is not one of `OTHERS` is a loss: new ones need no change here.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindspore_osum.figures import new_figure, save_png
+
+CURVES = "curves.png"
+SKIPPED = "skipped_steps"  # of the records of steps that were not applied
+LOWER = ("lr", "grad_norm")  # rows of their own, where the run has them
+OTHERS = {"step", "epoch", "utterances_per_s", "tokens_per_s", "seconds", SKIPPED, *LOWER}
+
+
+def draw(metrics: Path) -> Path:
+    """Draw the curves of a metrics.jsonl beside it; the picture's path."""
+    series, skipped = read(metrics)
+    losses = [name for name in series if name not in OTHERS]
+    rows = [losses, *([name] for name in LOWER if name in series)]
+    figure, axes = new_figure(8.0, 1.0 + 2.5 * len(rows), rows=len(rows))
+    for place, names in zip([axes] if len(rows) == 1 else axes, rows, strict=True):
+        for name in names:
+            style = "o-" if name.startswith("valid_") else "-"
+            place.plot(*zip(*series[name]), style, label=name, linewidth=1, markersize=3)
+        for step in skipped:
+            place.axvline(step, color="red", linewidth=0.5)
+        place.set(xlabel="step")
+        if names:
+            place.legend()
+    path = metrics.with_name(CURVES)
+    save_png(figure, path)
+    return path
+
+
+def read(metrics: Path) -> tuple[dict[str, list[tuple[int, float]]], list[int]]:
+    """Name -> [(step, value), ...] of the numbers of a metrics.jsonl; the steps that were skipped."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    skipped = []
+    for record in records(metrics):
+        for name, value in numbers(record).items():
+            series.setdefault(name, []).append((record["step"], value))
+        if SKIPPED in record:
+            skipped.append(record["step"])
+    return series, skipped
+
+
+def records(metrics: Path) -> Iterator[dict]:
+    """The records of a metrics.jsonl that are whole."""
+    if not metrics.is_file():
+        return
+    with open(metrics, encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:  # a crash cut it off
+                continue
+
+
+def numbers(record: dict) -> dict[str, float]:
+    """The numbers of a record beside its step."""
+    return {k: v for k, v in record.items() if k != "step" and type(v) in (int, float)}

@@ -1,0 +1,82 @@
+"""The model folder a run starts from and the one it leaves.
+
+Notable choices
+- What a run starts from is known by a digest of samples of its weights, not by its path: a later stage is
+  neither resumed nor taken for finished on weights that have changed since.
+- The first process writes the model; the others wait, so that a next stage can start from it.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mindspore_osum.folder import CONFIG, save_folder
+from mindspore_osum.training import checkpoint
+from mindspore_osum.training.config import MODEL
+from mindspore_osum.training.report import say
+from mindspore_osum.weights_io import open_weights
+
+_BLOCKS, _BLOCK = 16, 4096  # read of each tensor: how many, bytes
+
+
+def weights_digest(folder: str) -> str:
+    """A text that is another one for other weights: names, types, shapes and samples of every tensor.
+
+    Small tensors count whole; of a larger one, blocks from all over it: any training changes those.
+    """
+    total = hashlib.sha256()
+    with open_weights(folder) as weights:
+        for name, info in sorted(weights.infos.items()):
+            raw = weights.raw(name)
+            total.update(f"{name} {info.dtype} {info.shape}\n".encode())
+            for place in range(0, raw.nbytes, max(_BLOCK, raw.nbytes // _BLOCKS)):
+                total.update(raw[place : place + _BLOCK])
+    return total.hexdigest()[:16]
+
+
+def written_at(folder: Path) -> int:
+    """When the model in a run's folder was complete (ns since 1970); 0 where there is none."""
+    try:
+        return (folder / MODEL / CONFIG).stat().st_mtime_ns  # it is written last
+    except FileNotFoundError:
+        return 0
+
+
+def write_model(run, network) -> None:
+    """Write the run's model folder in the first process, from what `network()` gives; the others wait."""
+    if run.loader.rank == 0:
+        save_folder(run.folder / MODEL, network(), run.cfg.tokenizer)
+        say(f"the model: {run.folder / MODEL}")
+    while written_at(run.folder) == run.written:
+        time.sleep(0.1)
+
+
+def is_written(run) -> bool:
+    """Whether the model of the run's newest checkpoint is there; a run may stop between the two."""
+    return run.written > (run.resume / checkpoint.MARKER).stat().st_mtime_ns
+
+
+def restored(run, model, start: str):
+    """The model of the run's newest checkpoint.
+
+    Parameters
+    ----------
+    model : its ModelConfig.
+    start : the model folder the run started from, or "".
+    """
+    from mindspore import Tensor
+
+    from mindspore_osum.models.init import init_weights
+    from mindspore_osum.models.osum import OsumModel
+
+    network = OsumModel(model)
+    init_weights(network, run.cfg.seed)
+    if start:
+        checkpoint.load_start(network, start)
+    with open_weights(run.resume / checkpoint.STATE) as weights:
+        for name, param in network.parameters_and_names():
+            if (trained := f"model.{name}") in weights.infos:
+                param.set_data(Tensor(np.array(weights.read(trained)), param.dtype))
+    return network

@@ -1,0 +1,60 @@
+"""The kernels that let Ascend's operators run on CPU, and the worker process that runs the model with them.
+
+They have to be there before MindSpore runs anything, so the work is done in one process of its own, once for
+all tests; the tests judge the numbers it brings back.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = "libascend_ops_cpu.so"
+
+
+@pytest.fixture(scope="session")
+def tool(shared) -> Path:
+    """The folder of ascend_ops_cpu."""
+    folder = shared / "tools" / "ascend_ops_cpu"
+    if not folder.is_dir():
+        pytest.skip(f"needs the operators of Ascend as CPU kernels at {folder}")
+    if not shutil.which("g++"):
+        pytest.skip("needs g++ to build the CPU kernels of Ascend's operators")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def library(tool) -> Path:
+    """The built kernels, in the user's cache under the digest of their sources."""
+    sources = sorted([*tool.glob("*.cc"), *tool.glob("*.h"), tool / "build.sh"])
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindspore_osum_tests" / digest
+    if not (cache / LIBRARY).is_file():
+        partial = cache / f"partial{os.getpid()}"
+        partial.mkdir(parents=True)
+        subprocess.run([str(tool / "build.sh"), sys.executable, str(partial)], check=True)
+        os.replace(partial / LIBRARY, cache / LIBRARY)
+        partial.rmdir()
+    return cache / LIBRARY
+
+
+@pytest.fixture(scope="session")
+def measured(tool, library, tmp_path_factory) -> dict:
+    """What worker.py measured: {case: {quantity: value}}."""
+    folder = tmp_path_factory.mktemp("ascend")
+    env = os.environ | {
+        "ASCEND_OPS_CPU_LIB": str(library),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(tool)]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    env.pop("OSUM_OPS", None)
+    command = [sys.executable, "-m", "tests.ascend.worker", str(folder / "measured.json")]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads((folder / "measured.json").read_text(encoding="utf-8"))

@@ -1,0 +1,187 @@
+"""Runs a small model by plain and by fused operators on CPU, in three types, and notes how they compare.
+
+    python -m tests.ascend.worker MEASURED.json
+
+The reference of every case is the plain path in float32, with weights and features rounded to the type of the
+case. Legend: B sequences, N recordings, L positions, V vocabulary.
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import ascend_ops_cpu
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
+from mindspore_osum.inference.generate import Generator
+from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.init import initial_value
+from mindspore_osum.models.osum import OsumModel, token_losses
+from tests.inference.common import random_prompt
+from tests.models.common import make_item, pack
+
+DTYPES = ("float32", "float16", "bfloat16")
+# heads of 16, which FlashAttentionScore takes as they are, and of 24 and 8, which have to be padded
+CFG = ModelConfig(
+    encoder=EncoderConfig(n_mels=80, d_model=48, n_layers=2, n_heads=3, d_ff=52),
+    adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=44),
+    decoder=DecoderConfig(
+        vocab_size=61, d_model=40, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=56, max_positions=512
+    ),
+    lora=LoraConfig(rank=3, alpha=5.0, dropout=0.0),
+    speech_token_num=7,
+)
+ITEMS = [make_item(CFG, *sizes) for sizes in [(53, 4, 5, 20), (37, 3, 6, 21), (12, 5, 4, 22)]]
+FRAMES, LENGTH = 56, 40
+BATCHES = {"padded": [[0], [1], [2]], "packed": [[0, 1], [2], []]}
+
+
+def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
+    """float32 values that the type can hold."""
+    return Tensor(array).astype(getattr(ms, dtype)).astype(ms.float32).asnumpy()
+
+
+def build(path: str, dtype: str, rounding: str) -> OsumModel:
+    """A model on the operators of `path`; its weights are the same numbers for the same `rounding`."""
+    device_ops.use(path)
+    model = OsumModel(replace(CFG, dtype=dtype))
+    rng = np.random.default_rng(3)
+    for name, param in model.parameters_and_names():
+        value = initial_value(name, param.shape, 1, 7)
+        if name.endswith("bias") or "lora_B" in name:
+            value = 0.2 * rng.standard_normal(param.shape, np.float32)
+        elif "embed" in name.split(".")[-2]:
+            value = 30 * value
+        param.set_data(Tensor(rounded(value, rounding), param.dtype))
+    return model
+
+
+class Training(nn.Cell):
+    """The loss, and logits."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def construct(self, mel_NTF, mel_len_N, ids_BL, rows_BL, labels_BL, positions_BL, segments_BL):
+        hidden_BLD = self.model.hidden_states(mel_NTF, mel_len_N, ids_BL, rows_BL, positions_BL, segments_BL)
+        logits_BLV = self.model.decoder.logits(hidden_BLD)
+        loss_BM, count_BM = token_losses(logits_BLV[:, :-1], labels_BL[:, 1:])
+        return loss_BM.sum() / count_BM.sum(), logits_BLV
+
+
+def train(model: OsumModel, rounding: str) -> dict:
+    """Loss, logits at real places and all gradients, of the padded and of the packed batch."""
+    net = Training(model)
+    step = ms.value_and_grad(net, None, weights=list(net.get_parameters()), has_aux=True)
+    found = {}
+    for name, rows in BATCHES.items():
+        batch = pack(ITEMS, rows, FRAMES, LENGTH)
+        batch[0] = Tensor(rounded(batch[0].asnumpy(), rounding))
+        ascend_ops_cpu.calls(reset=True)
+        (loss, logits_BLV), grads = step(*batch)
+        grads = [grad.astype(ms.float32).asnumpy().ravel() for grad in grads]
+        found[name] = {
+            "loss": loss.asnumpy(),
+            "logits": logits_BLV.asnumpy()[batch[6].asnumpy() > 0],
+            "gradients": grads,
+            "calls": ascend_ops_cpu.calls(),
+        }
+    return found
+
+
+class Speech(nn.Cell):
+    """Speech tokens of rows that hold several recordings."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def construct(self, mel_NTF, spans_N2):
+        rows, frames = mel_NTF.shape[:2]
+        return self.model.encode_speech(mel_NTF, device_ops.frame_places(spans_N2, rows, frames))
+
+
+def speech(model: OsumModel, rounding: str) -> dict:
+    """Recordings of 16 and 21 frames in one row, with gaps of 8 and more frames between them."""
+    mel_1TF = np.zeros((1, FRAMES, CFG.encoder.n_mels), np.float32)
+    spans = np.array([[0, 16], [24, 21]], np.int32)
+    for first, count in spans:
+        mel_1TF[0, first : first + count] = ITEMS[0].mel_TF[:count]
+    ascend_ops_cpu.calls(reset=True)
+    z_1ZD, place_1Z = Speech(model)(Tensor(rounded(mel_1TF, rounding)), Tensor(spans))
+    tokens = z_1ZD.astype(ms.float32).asnumpy()[place_1Z.asnumpy() >= 0]
+    return {"speech tokens": tokens, "calls": ascend_ops_cpu.calls()}
+
+
+def generate(model: OsumModel, rounding: str) -> dict:
+    """Scores of the first and of four forced tokens after prompts of three lengths, one without speech."""
+    rng = np.random.default_rng(9)
+    sizes = [(9, 40), (14, 24), (5, 0)]
+    prompts = [random_prompt(CFG, rng, *size) for size in sizes]
+    prompts = [
+        replace(p, mel_TF=None if p.mel_TF is None else rounded(p.mel_TF, rounding)) for p in prompts
+    ]
+    generator = Generator(model)
+    prefill, step, batch = generator._graphs(4, 128)  # two blocks a sequence
+    ascend_ops_cpu.calls(reset=True)
+    _, position_B, scores_BV = prefill(*generator._inputs(prompts, batch, 64))
+    scores = [scores_BV.asnumpy()[: len(prompts)]]
+    prefill_calls = ascend_ops_cpu.calls(reset=True)
+    for token_B in rng.integers(0, CFG.decoder.vocab_size, (4, batch)):
+        token_B = Tensor(token_B.astype(np.int32))
+        _, position_B, scores_BV = step(token_B, position_B, Tensor(np.ones(batch, np.float32)))
+        scores.append(scores_BV.asnumpy()[: len(prompts)])
+    return {"scores": np.stack(scores), "prefill calls": prefill_calls, "calls": ascend_ops_cpu.calls()}
+
+
+def off(got, want) -> float:
+    """Largest difference by largest value; of lists of arrays, length of the difference by length."""
+    if isinstance(want, list):
+        got, want = np.concatenate(got).astype(np.float64), np.concatenate(want).astype(np.float64)
+        return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    if not np.isfinite(got).all():
+        return 1e9
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+def compare(found: dict, reference: dict) -> dict:
+    """Errors, and the numbers of calls."""
+    return {key: value if "calls" in key else off(value, reference[key]) for key, value in found.items()}
+
+
+def measure(rounding: str) -> dict:
+    """{case: {quantity: error or calls}} of one type; cases are "float16 fused packed" and the like."""
+
+    def run(path: str, dtype: str) -> dict:
+        model = build(path, dtype, rounding)
+        cases = train(model, rounding)
+        return cases | {"recordings": speech(model, rounding), "answers": generate(model, rounding)}
+
+    reference = run("plain", "float32")
+    paths = ("fused",) if rounding == "float32" else ("plain", "fused")
+    out = {}
+    for path in paths:
+        for case, found in run(path, rounding).items():
+            out[f"{rounding} {path} {case}"] = compare(found, reference[case])
+    return out
+
+
+def main(target: Path) -> None:
+    """Measure all types and write the result."""
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    ascend_ops_cpu.enable()
+    out = {}
+    for dtype in os.environ.get("OSUM_TEST_DTYPES", " ".join(DTYPES)).split():
+        out |= measure(dtype)
+    target.write_text(json.dumps(out, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,146 @@
+"""Requests, labels and spans of every kind of utterance."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from mindspore_osum.data import texts as module
+from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.requests import generate
+from mindspore_osum.data.texts import POOL, Texts
+from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import TASK_KEYS, tags_of, write_tags
+from mindspore_osum.text.prompts import load_prompt_set, task_requests
+from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT
+from mindspore_osum.text.tokenizer import Tokenizer
+from tests.training.tones import write_tokenizer
+
+PROMPTS = load_prompt_set("compact")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    write_tokenizer(path)
+    return Tokenizer(path)
+
+
+@pytest.fixture(scope="module")
+def natural(tokenizer):
+    return Texts(tokenizer, PROMPTS, "natural", seed=1)
+
+
+def utt(task, txt="hello", **extra):
+    wav = None if task.startswith(("<TEXT", "<INT")) else "a.wav"
+    return Utterance("k", wav, txt, task, extra, where="m:1")
+
+
+def test_labels_are_the_tags_and_the_text_as_published(natural):
+    assert natural.label(utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")) == "<asr><age>Hi<ADULT>"
+    assert natural.label(utt("sap", "Hi<YOUTH>")) == "<asr><age>Hi<ADULT>"
+    assert natural.label(utt("<AGE> <GENDER>", "<CHILD><MALE>")) == "<age><gender><CHILD><MALE>"
+    assert natural.label(utt("<TRANSCRIBE>", "HI")) == "<asr>hi"
+    assert natural.label(utt("<S2TCHAT>", "fine")) == "<chat>fine"
+    assert natural.label(utt("<INTENT_CLASSIFICATION>", "<asr><age>", intent="how old")) == "<asr><age>"
+    assert natural.label(utt("<TEXT2TEXT>", "Paris", question="?")) == "Paris"
+    for key in TASK_KEYS:
+        assert natural.label(utt(key)).startswith(write_tags(tags_of(key)))
+
+
+def test_sentences_are_hundreds_of_each_task_and_the_published_ones(natural):
+    pools = {key: natural.requests(utt(key)) for key in TASK_KEYS}
+    sentences = {key: {r for r in pool if r is not None} for key, pool in pools.items()}
+    assert all(len(found) >= POOL for found in sentences.values())
+    assert len(set().union(*sentences.values())) >= 8000
+    for abbr, key in (("asr", "<TRANSCRIBE>"), ("sap", "<TRANSCRIBE> <AGE>"), ("sttc", "<S2TCHAT>")):
+        assert sentences[key] > set(task_requests(abbr))
+    assert natural.report() == [f"requests: {sum(map(len, sentences.values()))} sentences for 22 task keys"]
+
+
+def test_sentences_follow_from_the_seed_and_valid_has_its_own(tokenizer, natural):
+    asr = utt("<TRANSCRIBE>")
+    drawn = natural.requests(asr)
+    assert Texts(tokenizer, PROMPTS, "natural", seed=1).requests(asr) == drawn
+    assert Texts(tokenizer, PROMPTS, "natural", seed=2).requests(asr) != drawn
+    valid = Texts(tokenizer, PROMPTS, "natural", seed=1, split="valid").requests(asr)
+    assert not set(valid) & set(drawn)
+    assert set(valid) == {r.text for r in generate("valid", POOL, 1, ["<TRANSCRIBE>"])}
+
+
+@pytest.mark.parametrize(("kind", "asr", "chat"), [
+    ("tag", {"tag": 1}, {"tag": 1 / 2, "none": 1 / 2}),
+    ("natural", {"words": 1}, {"words": 1 / 2, "none": 1 / 2}),
+    ("both", {"tag": 1 / 2, "words": 1 / 2}, {"tag": 1 / 3, "words": 1 / 3, "none": 1 / 3}),
+])
+def test_each_kind_of_request_has_the_same_share(tokenizer, kind, asr, chat):
+    texts = Texts(tokenizer, PROMPTS, kind)
+    for task, tag, shares in (("<TRANSCRIBE>", "<asr>", asr), ("<S2TCHAT>", "<chat>", chat)):
+        extra = {"question": "what is spoken, and no request"} if tag == "<chat>" else {}
+        requests = texts.requests(utt(task, **extra))
+        count = Counter({tag: "tag", None: "none"}.get(r, "words") for r in requests)
+        assert {k: n / len(requests) for k, n in count.items()} == pytest.approx(shares)
+
+
+def test_sentences_that_do_not_fit_are_not_drawn_but_counted(tokenizer):
+    short, long = utt("<TRANSCRIBE>", "ab"), utt("<TRANSCRIBE>", "abcdefgh" * 3)
+    everything = Texts(tokenizer, PROMPTS, "natural")
+    lengths = sorted(len(everything.sequence(short, r, 2)) - 4 for r in everything.requests(short))
+    room = lengths[POOL // 2]
+    texts = Texts(tokenizer, PROMPTS, "natural", room)
+    for u in (short, long):
+        fitting = texts.requests(u)
+        assert max(len(texts.sequence(u, r, 2)) - 4 for r in fitting) <= room
+        assert len(fitting) == sum(n <= room - (22 if u is long else 0) for n in lengths)
+    few, many = len(texts.requests(long)), len(texts.requests(short))
+    assert 0 < few < many < len(lengths)
+    assert texts.report() == [f"requests: {many} sentences for 1 task keys; {len(lengths) - many} left out, "
+                              f"no room in {room} text tokens; {many - few} only used beside short answers"]
+    tight = {kind: Texts(tokenizer, PROMPTS, kind, 12) for kind in ("natural", "both")}
+    assert tight["both"].requests(short) == ["<asr>"]  # the tag still fits
+    assert len(tight["natural"].requests(short)) == 1  # the shortest; the corpus refuses it
+
+
+def test_requests_that_an_utterance_brings_along(natural):
+    intent = natural.requests(utt("<INTENT_CLASSIFICATION>", "<asr>", intent="how old"))
+    assert len(intent) == 2 and all(r.endswith(":how old") for r in intent)
+    assert natural.requests(utt("<TEXT2TEXT>", "Paris", question="capital?")) == ["capital?"]
+    assert natural.requests(utt("<TRANSCRIBE>", question="my own words")) == ["my own words"]
+    for task in ("<INTENT_CLASSIFICATION>", "<TEXT2TEXT>"):
+        with pytest.raises(UserError, match="m:1: .*needs the user's words in extra"):
+            natural.requests(utt(task))
+    with pytest.raises(UserError, match="m:1: task '<SING>'"):
+        natural.label(utt("<SING>"))
+
+
+def test_chat_has_its_own_form_without_a_request(natural):
+    chat = utt("<S2TCHAT>", "fine")
+    alone, asked = natural.sequence(chat, None, 2), natural.sequence(chat, "<chat>", 2)
+    words = len(natural.tokenizer.encode("<chat>"))
+    assert len(asked) == len(alone) + words
+    assert np.array_equal(alone.ids_L[-8:], asked.ids_L[-8:])
+    assert module.output_type(chat, None) == "s2t_chat" and module.output_type(chat, "<chat>") == "text"
+
+
+def spans(texts, utt, request, n_speech=2):
+    """(text of the intent span, text of the content span)."""
+    s = texts.sequence(utt, request, n_speech if utt.wav else None)
+    assert np.array_equal(s.spans_L != 0, s.labels_L != IGNORE)
+    return tuple(texts.tokenizer.decode(s.labels_L[s.spans_L == span], False) for span in (INTENT, CONTENT))
+
+
+def test_the_intent_span_is_the_tags(natural):
+    assert spans(natural, utt("sap", "hi<CHILD>"), "x") == ("<asr><age>", "hi<CHILD>[unused10]")
+    assert spans(natural, utt("<AGE>", "<CHILD>"), "x") == ("<age>", "<CHILD>[unused10]")
+    assert spans(natural, utt("<S2TCHAT>", "fine"), None) == ("<chat>", "fine[unused10]")
+    assert spans(natural, utt("<TEXT2TEXT>", "Paris"), "x") == ("", "Paris[unused10]")
+    intent = utt("<INTENT_CLASSIFICATION>", "<asr><age>", intent="how old")
+    assert spans(natural, intent, "x") == ("<asr><age>[unused10]", "")
+
+
+def test_ctc_reads_the_transcript_alone(natural):
+    encode = natural.tokenizer.encode
+    assert natural.ctc_ids(utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")) == encode("Hi")
+    assert natural.ctc_ids(utt("<TRANSCRIBE> <S2TCHAT>", "who is it<开始回答>me")) == encode("who is it")
+    assert natural.ctc_ids(utt("<TRANSCRIBE> <ALIGN>", "<0.00>a<0.40> <0.40>b<0.80>")) == encode("a b")
+    assert natural.ctc_ids(utt("<S2TCHAT>", "fine")) == natural.ctc_ids(utt("<AGE>", "<CHILD>")) == []

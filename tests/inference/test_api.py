@@ -1,0 +1,159 @@
+"""`from mindspore_osum import OSUM`: any recording of any length, any request."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindspore_osum import OSUM
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.engine import Engine
+from mindspore_osum.inference.passes import merge, plan
+from mindspore_osum.inference.request import make_request
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.results import Response
+from mindspore_osum.speech.long import chunks
+from mindspore_osum.tasks import TASKS
+from tests.speech.voices import RECORDINGS, noise, row, voice
+
+SHORT = Sampling(max_new_tokens=6)
+HOW = {"sampling": SHORT, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def osum(model_folder):
+    return OSUM.load(model_folder)
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    """18 s: four voices with long pauses."""
+    first, second, third = voice(2.0), voice(3.0, pitch=90.0), voice(1.0, pitch=220.0)
+    wave_N, _ = row([0.6, first, 1.8, second, 1.7, third, 1.9, voice(3.5)])
+    path = tmp_path_factory.mktemp("talk") / "talk.wav"
+    soundfile.write(path, np.concatenate([wave_N, noise(2.5, 1e-4)]), 16_000)
+    return path
+
+
+def test_a_short_recording_is_answered_as_the_engine_does(osum):
+    """Bit for bit the same answer, under the same parts."""
+    words = "谁在说话，多大年纪？"
+    response = osum(RECORDINGS[0], words, **HOW)
+    (result,) = osum.engine.answer([RECORDINGS[0]], instruction=words, sampling=SHORT, batch_size=4)
+    assert isinstance(response, Response) and len(response.segments) == 1
+    for name in ("audio", "text", "tags", "labels", "words", "answer", "raw", "cut", "seconds"):
+        assert getattr(response, name) == getattr(result, name), name
+    (segment,) = response.segments
+    assert (segment.start, segment.end) == (0.0, pytest.approx(response.seconds))
+    assert response.rtf > 0 and response.probabilities is None
+
+
+def test_kinds_of_recordings(osum):
+    data = RECORDINGS[0].read_bytes()
+    samples, rate = soundfile.read(RECORDINGS[0], dtype="float32")
+    kinds = [RECORDINGS[0], str(RECORDINGS[0]), data, bytearray(data), io.BytesIO(data), (samples, rate)]
+    kinds.append((np.round(samples * 32768).astype(np.int16), rate))
+    responses = osum(kinds, **HOW)
+    assert [r.error for r in responses] == [None] * len(kinds)
+    assert len({r.raw for r in responses}) == 1
+    assert osum((samples, rate), **HOW).raw == osum((path for path in RECORDINGS[:1]), **HOW)[0].raw
+
+
+def test_long_recordings(osum, talk):
+    """Every chunk is answered as if it were a recording of its own; its times are shifted back."""
+    response = osum(talk, max_seconds=5.0, **HOW)
+    expected = list(chunks(talk, 5.0))
+    assert len(expected) == 4
+    alone = osum.engine.answer([(c.wave_N, 16_000) for c in expected], sampling=SHORT, batch_size=4)
+    assert [s.raw for s in response.segments] == [result.raw for result in alone]
+    assert [(s.start, s.end) for s in response.segments] == [(c.start, c.end) for c in expected]
+    assert response.seconds == pytest.approx(18.0)
+    assert response.raw == "\n".join(result.raw for result in alone)
+    assert len(osum(talk, **HOW).segments) == 1  # 30 s by default
+
+
+def test_among_others_in_order(osum, talk, tmp_path):
+    """Long, broken, silent and short ones; progress adds up to what there was to hear."""
+    silent, broken = tmp_path / "silent.wav", tmp_path / "broken.wav"
+    soundfile.write(silent, np.zeros(16_000 * 8), 16_000)
+    broken.write_bytes(b"nothing")
+    sources = [talk, broken, RECORDINGS[0], silent, tmp_path / "absent.wav"]
+    done = []
+    responses = osum(sources, max_seconds=5.0, progress=done.append, **HOW)
+    assert [r.audio for r in responses] == [str(source) for source in sources]
+    assert [len(r.segments) for r in responses] == [4, 0, 1, 0, 0]
+    assert [bool(r.error) for r in responses] == [False, True, False, False, True]
+    assert responses[1].error.startswith(f"{broken}: not audio") and "no such" in responses[4].error
+    assert sum(done) == pytest.approx(sum(r.seconds for r in responses))
+    assert responses[2].raw == osum(RECORDINGS[0], **HOW).raw
+    assert osum([], **HOW) == [] and osum([broken], **HOW)[0].error
+
+
+def test_several_tasks(osum):
+    """A combined key is one pass; otherwise the passes are merged in order."""
+    one = osum(RECORDINGS[0], tasks=["asr", "gender", "age"], **HOW)
+    (asked,) = osum.engine.answer([RECORDINGS[0]], task="<TRANSCRIBE><AGE><GENDER>", sampling=SHORT)
+    assert one.raw == asked.raw
+    three = osum.annotate(RECORDINGS[0], **HOW)
+    requests = plan(list(TASKS))
+    results = osum.engine.answer(RECORDINGS[:1] * 3, requests=requests, sampling=SHORT, batch_size=4)
+    assert len(requests) == 3
+    assert three.segments == [merge(results, 0.0, three.segments[0].end)]
+    assert json.loads(json.dumps(three.to_dict()))["raw"].count("\n") >= 2
+    assert osum.transcribe(RECORDINGS[0], **HOW).raw == osum(RECORDINGS[0], task="srwt", **HOW).raw
+
+
+def test_stream(osum, talk):
+    for source, request in ((RECORDINGS[0], {"task": "srwt"}), (talk, {"request": "what do you hear"})):
+        pieces = list(osum.stream(source, sampling=SHORT, max_seconds=5.0, **request))
+        response = osum(source, max_seconds=5.0, **request, **HOW)
+        assert "".join(pieces) == response.raw and len(pieces) > len(response.segments)
+    first = next(osum.stream(RECORDINGS[0], sampling=SHORT))  # and nobody reads on
+    assert osum(RECORDINGS[0], **HOW).raw.startswith(first)
+
+
+def test_streamed_characters_are_whole(osum, monkeypatch):
+    """A character of several byte tokens comes in one piece, also where others of its bytes never come."""
+    tokenizer = osum.engine.tokenizer
+    ids = [i for char in "a𝄞b€" for i in tokenizer.encode(char)] + tokenizer.encode("🙂")[:-1]
+    steps = (np.array([i], np.int32) for i in ids)
+    monkeypatch.setattr(osum.engine.generator, "stream", lambda *_: steps)
+    pieces = list(osum.engine.stream(RECORDINGS[0], make_request()))
+    assert "".join(pieces) == tokenizer.decode(ids)
+    assert any("𝄞" in piece for piece in pieces) and any("€" in piece for piece in pieces)
+    assert not any("\ufffd" in piece for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize(
+    "audio, how, message",
+    [
+        ("absent.wav", {}, "absent.wav: no such audio file"),
+        (np.zeros(16_000), {}, "does not say its rate"),
+        (RECORDINGS[0], {"request": "x", "task": "asr"}, "exclude each other"),
+        (RECORDINGS[0], {"request": "x", "tasks": ["asr"]}, "one of the three"),
+        (RECORDINGS[0], {"task": "ars"}, "did you mean 'asr'"),
+        (RECORDINGS[0], {"max_seconds": 90}, "max_seconds 90: chunks are 1 to 60"),
+        (RECORDINGS[0], {"batch_size": 0}, "batch_size 0"),
+        (("a.wav", 16_000), {}, "audio array"),
+    ],
+)
+def test_mistakes(osum, audio, how, message):
+    with pytest.raises(UserError, match=message):
+        osum(audio, **how)
+
+
+def test_a_chunk_that_is_too_long_for_the_model(osum, tmp_path):
+    """512 positions cannot hold 45 s; the recording says so, with the time."""
+    soundfile.write(tmp_path / "long.wav", np.zeros(16_000 * 45), 16_000)
+    with pytest.raises(UserError, match=r"long.wav: 0.0 s to 45.0 s: prompt of 5\d\d positions"):
+        osum(tmp_path / "long.wav", max_seconds=60.0)
+
+
+def test_load(model_folder, monkeypatch):
+    monkeypatch.chdir(model_folder.parent)
+    with pytest.raises(UserError, match="tinyy: no such model folder.*did you mean 'tiny'"):
+        OSUM.load("tinyy")
+    assert OSUM.load("tiny").engine.cfg.decoder.vocab_size == 512  # a folder here goes before the bundled one
+    assert isinstance(OSUM.load(model_folder).engine, Engine)

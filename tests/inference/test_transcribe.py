@@ -1,0 +1,130 @@
+"""`osum transcribe` from the command line to the files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindspore_osum.cli import main
+from mindspore_osum.inference.inputs import expand
+from mindspore_osum.subtitles import FORMATS
+from tests.speech.voices import row, voice
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """talks/{one.wav, more/two.flac (7 s), notes.txt}, broken.wav; the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("talks/more").mkdir(parents=True)
+    soundfile.write("talks/one.wav", voice(1.0), 16_000)
+    two, _ = row([0.4, voice(2.0), 1.8, voice(2.0, pitch=200.0), 0.8])
+    soundfile.write("talks/more/two.flac", two, 16_000)
+    Path("talks/notes.txt").write_text("not audio", encoding="utf-8")
+    Path("broken.wav").write_bytes(b"RIFF")
+    return tmp_path
+
+
+@pytest.fixture
+def transcribe(model_folder, capfd):
+    """transcribe(*args) -> (status, standard output, standard error)."""
+
+    def run(*args):
+        how = ["--model", str(model_folder), "--max-new-tokens", "5", "--max-seconds", "4"]
+        status = main(["transcribe", *map(str, args), *how])
+        return status, *capfd.readouterr()
+
+    return run
+
+
+def test_files_of_every_format(folder, transcribe):
+    """Below --output as the recordings lie in their folder; --resume makes only what is missing."""
+    formats = sorted(FORMATS.keys() - {"ctm"})  # which needs words, and a model with random weights has none
+    status, out, err = transcribe("talks", "--output", "out", "--format", ",".join(formats))
+    assert (status, out) == (0, ""), err
+    files = {str(path.relative_to("out")) for path in Path("out").rglob("*.*")}
+    endings = [{"textgrid": "TextGrid"}.get(f, f) for f in formats]
+    assert files == {f"{name}.{ending}" for name in ("one", "more/two") for ending in endings}
+    values = json.loads(Path("out/more/two.json").read_text("utf-8"))
+    assert values["audio"] == "talks/more/two.flac" and len(values["segments"]) == 2
+    assert len(Path("out/more/two.rttm").read_text().splitlines()) == 2
+
+    Path("out/one.vtt").unlink()
+    before = Path("out/more/two.vtt").stat().st_mtime_ns
+    status, _, err = transcribe("talks", "--output", "out", "--format", "vtt", "--resume")
+    assert status == 0 and "1 of 2 are there already" in err
+    assert Path("out/one.vtt").read_text().startswith("WEBVTT")
+    assert Path("out/more/two.vtt").stat().st_mtime_ns == before
+    status, _, err = transcribe("talks", "--output", "out", "--format", "vtt", "--resume")
+    assert status == 0 and "loading" not in err
+
+
+def test_standard_output(folder, transcribe):
+    """JSON is a line for each recording; a failure does not stop the others."""
+    status, out, err = transcribe("talks/*.wav", "broken.wav", "talks/more/two.flac", "--format", "json")
+    assert status == 1 and "1 failed:\n  broken.wav: not audio" in err and "Traceback" not in err
+    audios = [json.loads(line)["audio"] for line in out.splitlines()]
+    assert audios == ["talks/one.wav", "talks/more/two.flac"]
+    status, out, _ = transcribe("talks/one.wav", "--format", "srt")
+    assert status == 0
+    texts = transcribe("talks", "--task", "asr")[1]
+    assert texts.index("talks/more/two.flac:\n") < texts.index("talks/one.wav:\n")
+
+
+def test_standard_input(folder, model_folder):
+    """`-` is a recording like any other, and standard output holds nothing but the answer."""
+    command = [sys.executable, "-m", "mindspore_osum", "transcribe", "-", "--format", "json"]
+    command += ["--model", str(model_folder), "--max-new-tokens", "5"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    data = Path("talks/one.wav").read_bytes()
+    done = subprocess.run(command, input=data, env=env, capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["audio"] == "-" and values["seconds"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["talks", "--format", "str"], "format 'str': there is none of that name; did you mean 'srt'"),
+        (["talks", "--format", "srt"], "srt of 2 recordings needs files: give --output DIR"),
+        (["talks/one.wav", "--format", "srt,vtt"], "needs files: give --output DIR"),
+        (["talks", "--resume"], "--resume continues the files of --output"),
+        (["nothing*.wav"], "nothing*.wav: no file has such a name"),
+        (["empty"], "empty: no recordings in this folder"),
+        (["talks", "talks/one.wav", "sub/one.wav", "--output", "out"], "both would be written to out/one.*"),
+        (["talks", "--output", "broken.wav"], "broken.wav: cannot make the folder"),
+        (["talks", "--max-seconds", "90"], "max_seconds 90: chunks are 1 to 60"),
+        (["talks", "--task", "srtw"], "did you mean 'srwt'"),
+        (["talks", "--model", "talkz"], "talkz: no such model folder"),
+    ],
+)
+def test_mistakes_are_one_line(folder, capfd, args, message):
+    Path("empty").mkdir()
+    assert main(["transcribe", *args]) == 1
+    out, err = capfd.readouterr()
+    assert message in err and "Traceback" not in err and not out
+    assert not list(Path().rglob("*.partial"))
+
+
+def test_words_are_needed_for_ctm(folder, transcribe):
+    """Refused where the model gives none; the other formats of the recording are written nevertheless."""
+    status, _, err = transcribe("talks/one.wav", "--format", "vtt,ctm", "--output", "out")
+    if Path("out/one.ctm").exists():  # the answer was empty or had words
+        assert status == 0
+    else:
+        assert status == 1 and "ctm needs times of words" in err
+    assert Path("out/one.vtt").exists()
+
+
+def test_what_a_command_line_names(folder):
+    assert expand(["talks"]) == ["talks/more/two.flac", "talks/one.wav"]
+    assert expand(["talks/**/*.flac", "talks", "x.wav"]) == ["talks/more/two.flac", "talks/one.wav", "x.wav"]
+    soundfile.write("odd[1].wav", np.zeros(100), 16_000)
+    assert expand(["odd[1].wav"]) == ["odd[1].wav"]

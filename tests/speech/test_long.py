@@ -1,0 +1,162 @@
+"""Long recordings: chunks no longer than asked for, at pauses, in bounded memory, and true to the sample."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.speech.audio import SAMPLE_RATE, audio_blocks, duration_seconds, load_audio
+from mindspore_osum.speech.long import TOGETHER_SECONDS, chunks, chunks_of
+from mindspore_osum.speech.vad import VadSettings, speech_spans
+from tests.speech.voices import RECORDINGS, noise, recordings_in_a_row, row, voice
+
+
+@pytest.fixture(scope="module")
+def talk() -> np.ndarray:
+    """36 s: twelve recordings with pauses between them."""
+    return recordings_in_a_row()[0]
+
+
+def write_long(path, minutes: float) -> list[tuple[float, float]]:
+    """A recording written a minute at a time; returns where it speaks, in seconds."""
+    parts = [2.0, voice(7.0), 0.5, voice(11.0), 4.0, voice(20.0, pitch=200.0), 0.4, voice(9.0)]
+    wave_N, found = row(parts)
+    wave_N = np.pad(wave_N, (0, 60 * SAMPLE_RATE - len(wave_N)))
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, subtype="PCM_16") as file:
+        for minute in range(round(minutes)):
+            file.write(wave_N + noise(60.0, 1e-4, seed=minute))
+    return [(60 * n + start, 60 * n + end) for n in range(round(minutes)) for start, end in found]
+
+
+def check_long(path, minutes: float) -> None:
+    """All that is said is in some chunk, none is too long, and memory is far below the recording's size."""
+    places = write_long(path, minutes)
+    tracemalloc.start()
+    spans, now = [], 0.0
+    for chunk in chunks(path, 20.0):
+        assert chunk.start >= now - 1e-9 and len(chunk.wave_N) <= 20 * SAMPLE_RATE
+        now = chunk.end
+        spans.append((chunk.start, now))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6, f"{peak / 1e6:.0f} MB"
+    for start, end in places:
+        heard = sum(max(0.0, min(end, last) - max(start, first)) for first, last in spans)
+        assert heard > 0.98 * (end - start)
+    assert sum(last - first for first, last in spans) < 50 * minutes
+
+
+def test_three_minutes(tmp_path):
+    check_long(tmp_path / "long.wav", 3)
+
+
+@pytest.mark.slow
+def test_two_hours(tmp_path):
+    """As float32 it would be 461 MB."""
+    check_long(tmp_path / "long.wav", 120)
+
+
+@pytest.mark.parametrize("path", RECORDINGS[:3], ids=lambda path: path.name)
+def test_a_short_recording_is_one_chunk(path):
+    for source in (path, path.read_bytes(), soundfile.read(path, dtype="float32")):
+        (chunk,) = chunks(source)
+        assert chunk.start == 0 and np.array_equal(chunk.wave_N, load_audio(path))
+    (silence,) = chunks((np.zeros(SAMPLE_RATE), SAMPLE_RATE), 1.0)
+    assert len(silence.wave_N) == SAMPLE_RATE
+
+
+@pytest.mark.parametrize("most", [3.0, 6.0, 30.0])
+def test_chunks_hold_all_speech_to_the_sample(talk, most):
+    found = list(chunks((talk, SAMPLE_RATE), most))
+    for chunk in found:
+        start = round(chunk.start * SAMPLE_RATE)
+        assert np.array_equal(chunk.wave_N, talk[start : start + len(chunk.wave_N)])
+        assert len(chunk.wave_N) <= most * SAMPLE_RATE
+    assert all(a.end <= b.start for a, b in zip(found, found[1:], strict=False))
+    covered = np.zeros(len(talk), bool)
+    for chunk in found:
+        covered[round(chunk.start * SAMPLE_RATE) :][: len(chunk.wave_N)] = True
+    for span in speech_spans(talk, VadSettings(max_speech=most)):
+        assert covered[span.start : span.end].all()
+    assert len(found) >= 36 / most
+
+
+def test_long_pauses_divide_and_short_ones_do_not():
+    wave_N, places = row([0.5, voice(2.0), 0.6, voice(2.0), TOGETHER_SECONDS + 0.6, voice(2.0), 30.0])
+    first, second = chunks((wave_N, SAMPLE_RATE))
+    assert first.start < places[0][0] and places[1][1] < first.end
+    assert second.start < places[2][0] and places[2][1] < second.end < places[2][1] + 0.3
+
+
+def test_cut_at_the_longest_pause_of_the_second_half():
+    parts = [0.5, voice(3.0), 0.9, voice(3.0), 0.5, voice(2.0), 0.8, voice(2.0), 0.5, voice(4.0), 20.0]
+    wave_N, places = row(parts)
+    first, second = chunks((wave_N, SAMPLE_RATE), 14.0)
+    assert places[2][1] < first.end < second.start < places[3][0]
+
+
+def test_a_silent_long_recording_has_no_chunks():
+    assert list(chunks((noise(40.0, 1e-3), SAMPLE_RATE))) == []
+
+
+def test_pieces_do_not_matter(talk):
+    whole = list(chunks_of([talk], 5.0))
+    for size in (317, 16_000, 100_000):
+        parts = list(chunks_of((talk[i : i + size] for i in range(0, len(talk), size)), 5.0))
+        assert [(c.start, c.end) for c in parts] == [(c.start, c.end) for c in whole]
+        assert all(np.array_equal(a.wave_N, b.wave_N) for a, b in zip(parts, whole, strict=True))
+
+
+def test_a_chunk_comes_when_its_pause_is_over(talk):
+    """A stream gives its chunks while it goes on."""
+    taken = []
+
+    def pieces():
+        for start in range(0, len(talk), 8000):
+            taken.append(start + 8000)
+            yield talk[start : start + 8000]
+
+    first = next(chunks_of(pieces(), 5.0))
+    assert taken[-1] / SAMPLE_RATE < first.end + TOGETHER_SECONDS + 3
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_other_rates(talk, tmp_path, rate):
+    """Read in pieces, resampled in pieces: the same moments, and nearly the same samples."""
+    import librosa
+
+    path = tmp_path / "talk.flac"
+    soundfile.write(path, librosa.resample(talk, orig_sr=SAMPLE_RATE, target_sr=rate), rate)
+    whole, pieces = load_audio(path), np.concatenate(list(audio_blocks(path)))
+    assert abs(len(whole) - len(pieces)) <= 1
+    same = min(len(whole), len(pieces))
+    np.testing.assert_allclose(pieces[:same], whole[:same], atol=0 if rate == SAMPLE_RATE else 1e-4)
+    here, there = list(chunks(path, 6.0)), list(chunks((talk, SAMPLE_RATE), 6.0))
+    assert [c.start for c in here] == pytest.approx([c.start for c in there], abs=0.05)
+
+
+def test_arrays_come_in_blocks(talk):
+    stereo_SC = np.round(np.stack([talk, talk], axis=1) * 32767).astype(np.int16)
+    assert np.array_equal(
+        np.concatenate(list(audio_blocks((stereo_SC, SAMPLE_RATE)))), load_audio((stereo_SC, SAMPLE_RATE))
+    )
+    assert duration_seconds((stereo_SC, 8000)) == len(talk) / 8000
+
+
+def test_damage_is_said_when_it_is_reached(talk, tmp_path):
+    path = tmp_path / "cut.wav"
+    soundfile.write(path, talk, SAMPLE_RATE)
+    path.write_bytes(path.read_bytes()[:-16_000])
+    found = []
+    with pytest.raises(UserError, match="incomplete"):
+        for chunk in chunks(path, 5.0):
+            found.append(chunk)
+    assert len(found) > 2
+
+
+@pytest.mark.parametrize("wrong", [0, 0.5, 61])
+def test_impossible_limits(wrong):
+    with pytest.raises(UserError, match="max_seconds"):
+        next(chunks(RECORDINGS[0], wrong))

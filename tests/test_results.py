@@ -1,0 +1,75 @@
+"""A response as a whole: what follows from its segments, and how it is shown."""
+
+import json
+
+import pytest
+
+from mindspore_osum.results import Response, Segment, Word, clock
+
+
+@pytest.fixture
+def long() -> Response:
+    """Three segments of two speakers."""
+    segments = [
+        Segment(0.5, 2.5, "你好", ["asr", "gender"], {"gender": "MALE"},
+                [Word("你", 0.6, 0.8), Word("好", 0.8, 1.1)],
+                raw="<asr><gender>你好<MALE>", probabilities={"gender": {"MALE": 0.9, "FEMALE": 0.1}}),
+        Segment(4.0, 12.0, "good morning", ["asr", "gender", "age"], {"gender": "FEMALE", "age": "OLD"},
+                raw="b", probabilities={"gender": {"MALE": 0.4, "FEMALE": 0.6}}),
+        Segment(13.0, 14.0, "hello", ["asr"], {"gender": "MALE"}, answer="hi", raw="c", cut=True),
+    ]  # fmt: skip
+    return Response("talk.wav", 15.0, segments, rtf=0.25)
+
+
+def test_the_whole_follows_from_the_segments(long):
+    assert long.text == "你好good morning hello"
+    assert long.words == [("你", 0.6, 0.8), ("好", 0.8, 1.1)]
+    assert long.tags == ["asr", "gender", "age"]
+    assert long.raw == "<asr><gender>你好<MALE>\nb\nc"
+    assert long.answer == "hi" and long.cut
+    assert long.label_counts == {"gender": {"MALE": 2, "FEMALE": 1}, "age": {"OLD": 1}}
+    assert long.labels == {"gender": "MALE", "age": "OLD"}
+    assert long.probabilities["gender"] == pytest.approx({"MALE": 0.5, "FEMALE": 0.5})
+
+
+def test_equal_counts_are_decided_by_length(long):
+    del long.segments[0]
+    assert long.labels["gender"] == "FEMALE"
+    assert list(long.label_counts["gender"]) == ["FEMALE", "MALE"]
+
+
+def test_nothing_heard():
+    empty = Response("a.wav", 40.0)
+    assert (empty.text, empty.labels, empty.words, empty.answer) == ("", {}, [], None)
+    assert empty.probabilities is None and not empty.cut
+    assert str(empty) == "a.wav  40.0 s"
+
+
+def test_json(long):
+    values = json.loads(json.dumps(long.to_dict()))
+    assert values["labels"] == long.labels and values["words"][0] == ["你", 0.6, 0.8]
+    assert [s["text"] for s in values["segments"]] == ["你好", "good morning", "hello"]
+    assert "error" not in values
+    long.error = "talk.wav: damaged"
+    assert long.to_dict()["error"] == "talk.wav: damaged"
+
+
+def test_print(long):
+    assert str(long).splitlines() == [
+        "talk.wav  15.0 s",
+        "  0.5 s - 2.5 s  你好 <MALE>",
+        "  4.0 s - 12.0 s  good morning <FEMALE> <OLD>",
+        "  13.0 s - 14.0 s  hello <MALE>",
+        "  13.0 s - 14.0 s  reply: hi",
+        "  gender: MALE 2x, FEMALE 1x  (50%)",
+        "  age: OLD 1x",
+        "  words: 0.60-0.80 你 0.80-1.10 好",
+    ]
+    one = Response("a.wav", 2.0, [Segment(0.0, 2.0, "yes", labels={"age": "CHILD"})], error="a.wav: cut off")
+    assert str(one).splitlines() == ["a.wav  2.0 s", "  error: a.wav: cut off", "  yes", "  age: CHILD"]
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 4.25, 59.94, 59.96, 187.5, 3600)] == [
+        "0.0 s", "4.2 s", "59.9 s", "1:00.0", "3:07.5", "1:00:00.0",
+    ]  # fmt: skip

@@ -1,0 +1,158 @@
+"""Runs with LoRA and dropout, and with an utterance that gives NaN: resumed, skipped, stopped, drawn."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from mindspore_osum.config import ModelConfig, from_dict, merge
+from mindspore_osum.errors import UserError
+from mindspore_osum.folder import save_folder
+from mindspore_osum.models.presets import preset
+from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.training import checkpoint, curves
+from mindspore_osum.training.config import TrainConfig
+from mindspore_osum.training.run import run_job
+from mindspore_osum.weights_io import open_weights
+from tests.training.tones import SMALL_MODEL, make_world, small_job
+
+POISON = "h"  # the word of u2 has it
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"), ["abc", "de", "fg" + POISON, "ab"])
+
+
+def start_folder(world, folder, poisoned: bool = False):
+    """A model folder with random weights; `poisoned`: the embedding of one letter is not a number."""
+    from mindspore import Tensor
+
+    from mindspore_osum.models.init import init_weights
+    from mindspore_osum.models.osum import OsumModel
+
+    model = OsumModel(from_dict(ModelConfig, merge(preset("tiny").to_dict(), SMALL_MODEL), "small"))
+    init_weights(model, 1)
+    if poisoned:
+        embed = model.decoder.model.embed_tokens.weight
+        values = embed.asnumpy()
+        values[Tokenizer(str(world / "tokenizer.model")).encode(POISON)[-1]] = np.nan
+        embed.set_data(Tensor(values))
+    save_folder(folder, model, world / "tokenizer.model")
+    return str(folder)
+
+
+def run(job: dict) -> int:
+    return run_job(from_dict(TrainConfig, job, "job"))
+
+
+def lines(out) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def state(out, step: int) -> dict[str, np.ndarray]:
+    with open_weights(out / "checkpoints" / f"step_{step:06d}" / checkpoint.STATE) as weights:
+        return {name: np.array(weights.read(name)) for name in weights.infos}
+
+
+def events(out) -> list[tuple[str, int, float]]:
+    """(tag, step, value) of every scalar in the run's TensorBoard files, read record by record."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted((out / "tensorboard").iterdir()):
+        data, place = path.read_bytes(), 0
+        while place < len(data):
+            (size,) = struct.unpack_from("<Q", data, place)
+            event = Event.FromString(data[place + 12 : place + 12 + size])
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            place += 16 + size
+    return found
+
+
+def test_lora_alone_is_stored_and_its_dropout_resumed(world, tmp_path):
+    """The released LoRA has dropout: its masks must go on where the run was stopped."""
+    start = start_folder(world, tmp_path / "start")
+    overrides = {"lora": {"rank": 2, "dropout": 0.3}, "encoder": {"dropout": 0.1}}
+    job = {"model": {"start": start, "overrides": overrides}, "learn": ["lora"], "save_every": 2}
+
+    def small(out: str, steps: int) -> dict:
+        return {**small_job(world, tmp_path / out, steps=steps), **job}
+
+    assert run(small("straight", 4)) == 0
+    assert run(small("parts", 2)) == 0 and run(small("parts", 4)) == 0
+    a, b = state(tmp_path / "straight", 4), state(tmp_path / "parts", 4)
+    assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+    assert [r["loss"] for r in lines(tmp_path / "straight")] == [r["loss"] for r in lines(tmp_path / "parts")]
+    kept = {name for name in a if "lora_" not in name}
+    assert kept == {"global_step", "scale_sense", "dropout_counter"}
+    assert a["dropout_counter"].item() == 4
+    about = checkpoint.read_about(tmp_path / "parts" / "checkpoints" / "step_000004")
+    assert about["start"] == start
+    start_folder(world, tmp_path / "start", poisoned=True)
+    with pytest.raises(UserError, match="the job has changed since, start_weights was"):
+        run(small("parts", 6))
+
+
+def poisoned_job(world, out, start: str, **over) -> dict:
+    job = small_job(world, out, batch={"size": 1}, learn=["adapter"], save_every=1, keep_last=20, **over)
+    job["model"] = {"start": start, "overrides": {}}
+    return job
+
+
+def test_a_poisoned_utterance_is_skipped_counted_and_shown(world, tmp_path, capfd):
+    pytest.importorskip("matplotlib", reason="needs matplotlib (extra plots)")
+    out = tmp_path / "run"
+    start = start_folder(world, tmp_path / "start", poisoned=True)
+    assert run(poisoned_job(world, out, start, steps=8)) == 0
+    skipped = [r for r in lines(out) if "skipped_steps" in r]
+    assert [(r["skipped_steps"], r["reason"], r["utterances"]) for r in skipped] == [
+        (1, "the loss is nan", ["u2"]), (2, "the loss is nan", ["u2"])]  # fmt: skip
+    bad = {r["step"] for r in skipped}
+    good = {r["step"]: r["loss"] for r in lines(out) if "loss" in r}
+    assert bad | good.keys() == set(range(1, 9)) and np.isfinite(list(good.values())).all()
+    assert {step for step, _ in checkpoint.found(out / "checkpoints")} == (good.keys() | {8})
+    assert state(out, 8)["global_step"].item() == 6  # the optimizer's own count: skipped steps took none
+    assert all(np.isfinite(values).all() for values in state(out, 8).values())
+    told = capfd.readouterr().err
+    assert f"step {min(bad)}: the loss is nan; nothing of this step was applied, 1 of 3 in a row" in told
+    scalars = events(out)
+    assert {(step, value) for tag, step, value in scalars if tag == "skipped_steps"} == {
+        (r["step"], r["skipped_steps"]) for r in skipped}  # fmt: skip
+    assert {step: value for tag, step, value in scalars if tag == "loss"} == pytest.approx(good)
+    assert {"lr", "grad_norm", "ce"} <= {tag for tag, _, _ in scalars}
+    assert (out / curves.CURVES).read_bytes().startswith(b"\x89PNG")
+
+
+def test_so_many_bad_steps_in_a_row_stop_the_run(world, tmp_path):
+    out = tmp_path / "run"
+    start = start_folder(world, tmp_path / "start", poisoned=True)
+    with pytest.raises(UserError, match="the loss is nan; nothing of this step was applied, 1 of 1 in a row"
+                                        ".*Utterances: u2$") as caught:  # fmt: skip
+        run(poisoned_job(world, out, start, steps=8, max_bad_steps=1))
+    bad = lines(out)[-1]
+    assert "\n" not in str(caught.value) and f"step {bad['step']}:" in str(caught.value)
+    kept = [step for step, _ in checkpoint.found(out / "checkpoints")]
+    assert kept == list(range(1, bad["step"])) and not (out / "model").exists()
+
+
+def test_curves_take_what_the_file_has(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib (extra plots)")
+    metrics = tmp_path / "metrics.jsonl"
+    records = [
+        {"step": 1, "epoch": 0, "loss": 3.0, "any_new_loss": 2.0, "lr": 1e-3, "seconds": 2.5},
+        {"step": 2, "skipped_steps": 1, "reason": "the loss is nan", "utterances": ["u"]},
+        {"step": 3, "epoch": 0, "loss": 2.0, "lr": 2e-3, "done": True},
+        {"step": 3, "valid_ce": 1.5},
+    ]
+    metrics.write_text("".join(json.dumps(r) + "\n" for r in records) + '{"step": 4, "lo')
+    series, skipped = curves.read(metrics)
+    assert skipped == [2] and "done" not in series and "reason" not in series
+    assert series["loss"] == [(1, 3.0), (3, 2.0)] and series["any_new_loss"] == [(1, 2.0)]
+    path = curves.draw(metrics)
+    first = path.read_bytes()
+    assert path == tmp_path / "curves.png" and first.startswith(b"\x89PNG")
+    metrics.write_text(json.dumps({"step": 1, "lr": 1.0}) + "\n")
+    assert curves.draw(metrics).read_bytes() != first
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curves.png", "metrics.jsonl"]
