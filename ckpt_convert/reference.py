@@ -1,8 +1,8 @@
 """The other side of a verification: a checkpoint run by PyTorch and transformers, in a process of its own.
 
-``python -m ckpt_convert.reference SOURCE PART CONFIG LAYERS INPUT.npz OUTPUT.npz REFERENCE`` builds the source's
-model from classes of transformers (and the adapter in plain torch), not from our cells or key
-tables, and saves what it computes. Where PyTorch is absent, MindNLP's stand-in for it runs the same code on
+``python -m ckpt_convert.reference SOURCE PART CONFIG LAYERS INPUT.npz OUTPUT.npz REFERENCE`` builds the
+source's model from classes of transformers (and the adapter in plain torch), not from our cells or key
+tables, and saves what it computes. LAYERS is a number of first layers, or "all". Where PyTorch is absent, MindNLP's stand-in for it runs the same code on
 MindSpore; it replaces `torch` in the process that imports it, which is why this is a process of its own.
 
 Legend: T mel frames, F mel bins, U encoder frames, Z speech tokens, D width, L positions, V vocabulary.
@@ -226,7 +226,7 @@ def first_layers(cfg: ModelConfig, layers: int | None) -> ModelConfig:
     """`cfg` with at most so many layers in encoder and decoder; all of them for None."""
     if layers is None:
         return cfg
-    encoder, decoder = (replace(part, n_layers=min(layers, part.n_layers)) for part in (cfg.encoder, cfg.decoder))
+    encoder, decoder = (replace(p, n_layers=min(layers, p.n_layers)) for p in (cfg.encoder, cfg.decoder))
     return replace(cfg, encoder=encoder, decoder=decoder)
 
 
@@ -243,7 +243,8 @@ def main(argv: list[str]) -> int:
     cfg = from_dict(ModelConfig, json.loads(Path(config).read_text("utf-8")), config)
     inputs, opened = np.load(given), open_source(source)
     torch, name = import_torch(by)
-    results = Reference(torch, opened, cfg, None if layers == "all" else int(layers)).run(inputs["mel_TF"], inputs["ids_L"], part)
+    reference = Reference(torch, opened, cfg, None if layers == "all" else int(layers))
+    results = reference.run(inputs["mel_TF"], inputs["ids_L"], part)
     np.savez(output, by=np.array(name), **results)
     return 0
 

@@ -25,7 +25,7 @@ def test_every_job_trains_a_step(path, world, tmp_path):
 
     cfg = read_job(str(path))
     lora = {"lora": {"rank": 2 if "lora" in cfg.learn else 0}}
-    names = ["words", "qa"] if cfg.batch.seconds else ["intent", "qa"]  # as the job: with speech, or text alone
+    names = ["words", "qa"] if cfg.batch.seconds else ["intent", "qa"]  # as the job's data
     here = [{"name": n, "path": str(world / f"{n}.jsonl")} for n in names]
     seconds = [0.64] if cfg.batch.seconds else []
     small = {

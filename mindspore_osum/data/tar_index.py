@@ -108,8 +108,9 @@ class TarReader:
     def _fields(self, block: bytes, at: int) -> tuple[str, int, bytes]:
         """Name, size and type of a header."""
         plain = block[:148] + b" " * 8 + block[156:]
-        signed = sum(plain) - 256 * sum(byte > 127 for byte in plain)  # old tars
-        if _number(block[148:156]) not in (sum(plain), signed):
+        excess = sum(plain) - (_number(block[148:156]) or 0)
+        # old tars add signed bytes
+        if excess and excess != 256 * sum(byte > 127 for byte in plain):
             raise UserError(f"{self.path}: not a tar, or damaged, at byte {at} (wrong checksum)")
         name, size = _text(block[:100]), _number(block[124:136])
         if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
 
+from mindspore_osum.allocator import keep_freed_memory
 from mindspore_osum.data.batching import features, frames_of, speech_tokens
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
@@ -278,6 +279,8 @@ def _use_device(device: str) -> None:
 
     if device not in DEVICES:
         raise UserError(f"device {device!r}: choose one of {', '.join(DEVICES)}")
+    if device == "CPU":
+        keep_freed_memory()
     if ms.get_context("device_target") == device:
         return  # it may be in use already, and cannot be set then
     try:

@@ -72,6 +72,7 @@ def test_verifying_needs_a_pytorch_side(source, tmp_path, capsys):
         (["--shard-gb", "nan"], "--shard-gb must be positive"),
         (["--allow", "mising"], "did you mean 'missing'"),
         (["--shard-gb", "0"], "--shard-gb must be positive"),
+        (["--verify", "--verify-layers", "0"], "--verify-layers must be 1 or more"),
         (["--set", "decoder.n_heads"], "expected key.path=value"),
         (["--preset", "osum_pangu"], "did you mean 'osum_pangu_7b'"),
         (["--to", "hf"], "form 'hf' is unknown"),

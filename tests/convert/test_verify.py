@@ -54,6 +54,8 @@ def test_changed_folder_does_not_agree(tmp_path):
     changed = verify(source, tmp_path / "m")
     assert not changed.ok and "DO NOT AGREE" in changed.table() and not changed.to_dict()["ok"]
     assert [s.difference > changed.tolerance * s.largest for s in changed.stages] == [False, False, True]
+    first = verify(source, tmp_path / "m", layers=1)  # the change is in the second
+    assert first.ok and len(first.stages) == 3, first.table()
 
 
 @pytest.mark.slow

@@ -9,7 +9,15 @@ import pytest
 from mindspore_osum.data import corpus as corpus_module
 from mindspore_osum.data import loader as loader_module
 from mindspore_osum.data.augment import Augment, SpecAugment
-from mindspore_osum.data.batching import COLUMNS, Shape, features, frames_of, recording_of, speech_tokens
+from mindspore_osum.data.batching import (
+    COLUMNS,
+    Shape,
+    bucket_shapes,
+    features,
+    frames_of,
+    recording_of,
+    speech_tokens,
+)
 from mindspore_osum.data.loader import Corpus, Loader, needed_frames
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.data.texts import Texts
@@ -180,6 +188,31 @@ def test_weights_repeat_and_sample(world):
     part = Loader(corpus(world, weight=0.5), 1)
     drawn = [set(numbers_of(part, epoch)) for epoch in range(3)]
     assert all(len(d) == 10 for d in drawn) and drawn[0] != drawn[1]
+
+
+def test_buckets_may_have_as_many_rows_as_hold_the_tokens(world):
+    shapes = bucket_shapes(1, [36, 64], 24, max_tokens=120)
+    assert [shape.size for shape in shapes] == [120 // 31, 120 // 34] == [3, 3]
+    shapes = bucket_shapes(1, [20, 36, 64], 24, max_tokens=64)  # (3 + 26, 5 + 26, 8 + 26 positions)
+    assert [shape.size for shape in shapes] == [2, 2, 1] and bucket_shapes(4, [64], 24)[0].size == 4
+    parts = [Loader(corpus(world, shapes=shapes), 1, rank=rank, ranks=2) for rank in (0, 1)]
+    assert sorted(numbers_of(parts[0], 0)) == list(range(21))
+    sizes = set()
+    for step in range(parts[0].steps_per_epoch):
+        batches = [part.micro_batch(step, 0) for part in parts]
+        columns = [dict(zip(COLUMNS, batch, strict=True)) for batch in batches]
+        assert sum((c["segments_BL"].max(1) > 0).sum() for c in columns) == len(parts[0].numbers(step))
+        sizes |= {c["token_ids_BL"].shape for c in columns}
+    assert sizes == {(2, 31), (1, 34)} and all(rows * length <= 64 for rows, length in sizes)
+
+
+def test_the_report_says_how_full_batches_are(world):
+    one = Loader(corpus(world, shapes=[Shape(2, 64, 24)]), 1)
+    text = one.report()
+    batches = [dict(zip(COLUMNS, one.micro_batch(s, 0), strict=True)) for s in range(one.steps_per_epoch)]
+    used = sum((b["segments_BL"] > 0).sum() for b in batches) / sum(b["segments_BL"].size for b in batches)
+    assert text.startswith(f"batches of 2 x 64 mel frames; {used:.1%} of positions and ")
+    assert text.endswith("% of frames in use, 11 steps an epoch")
 
 
 def test_what_does_not_fit_is_counted_and_named(world):

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from mindspore_osum import cli
 from mindspore_osum.data.batching import COLUMNS, Shape
 from mindspore_osum.data.corpus import Corpus
 from mindspore_osum.data.loader import Loader
@@ -75,6 +76,17 @@ def test_packs_of_4096_are_98_percent_full_on_aishell(around):
     halves = [frames_N[[i for pack in part for i in pack.items]].mean()
               for part in (packs[: len(packs) // 2], packs[len(packs) // 2 :])]
     assert halves[0] == pytest.approx(halves[1], rel=0.03)
+
+
+def test_the_command_compares_the_forms(capsys):
+    assert cli.main(["data", "batches", "--count", "3000", "--tokens", "2048"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    shares = {line[:14].strip(): [float(x.strip("%")) for x in line[14:].split()] for line in lines}
+    assert head.split()[-1] == "shapes" and list(shares) == ["static", "buckets", "sorted dynamic", "packed"]
+    positions = [share[0] for share in shares.values()]
+    assert positions == sorted(positions) and positions[-1] > 97
+    assert shares["packed"][2] == shares["static"][2] == 1 < shares["buckets"][2] <= 6
+    assert shares["sorted dynamic"][2] > 100
 
 
 @pytest.fixture(scope="module")

@@ -72,8 +72,8 @@ def test_a_file_and_overrides(tmp_path):
 
 def write_stage(folder, number, start, out=None):
     path = folder / f"{number}.yaml"
-    path.write_text(f"output_dir: {folder}/{out or number}\nmodel: {{start: {start}}}\ntokenizer: t\nsteps: 5\n"
-                    "data: {train: [{name: a, path: a}]}\n", "utf-8")
+    path.write_text(f"output_dir: {folder}/{out or number}\nmodel: {{start: {start}}}\ntokenizer: t\n"
+                    "steps: 5\ndata: {train: [{name: a, path: a}]}\n", "utf-8")
     return str(path)
 
 

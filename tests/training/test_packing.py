@@ -15,6 +15,7 @@ from mindspore_osum.data.batching import COLUMNS, Shape  # noqa: E402
 from mindspore_osum.data.corpus import Corpus  # noqa: E402
 from mindspore_osum.data.loader import Loader  # noqa: E402
 from mindspore_osum.data.texts import Texts  # noqa: E402
+from mindspore_osum.errors import UserError  # noqa: E402
 from mindspore_osum.models.ops import frame_places, segment_causal_mask  # noqa: E402
 from mindspore_osum.models.presets import preset  # noqa: E402
 from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
@@ -124,6 +125,18 @@ def test_a_segment_does_not_see_its_neighbours(world):
     assert others[0].sum() > 100
     assert np.array_equal(before[others], after[others])
     assert (np.abs(before - after)[0, place].max(-1) > 1e-4).all()
+
+
+@pytest.mark.parametrize(("batch", "message"), [
+    ({"pack": 100}, "batch.pack: 100 positions are less than the 114 that batch.seconds"),
+    ({"pack": 200, "seconds": [0.3, 0.64]}, "batch.pack: packs have one shape"),
+    ({"pack": 200, "max_tokens": 400}, "batch.pack: packs have one shape"),
+    ({"pack": -1}, "must not be negative"),
+])
+def test_what_packs_cannot_be_is_refused(world, tmp_path, batch, message):
+    batch = {"seconds": [0.64], "text_tokens": 104, **batch}
+    with pytest.raises(UserError, match=message):
+        from_dict(TrainConfig, small_job(world, tmp_path, batch=batch), "job")
 
 
 def test_packed_runs_learn_and_resume_exactly(world, tmp_path):

@@ -12,7 +12,7 @@ A model takes its cells from `cells(dtype)` when it is built. `use` chooses for 
 """
 
 import os
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import mindspore as ms
 
@@ -60,8 +60,8 @@ def use(path: str | None) -> None:
     _path = _known(path, "ops.use") if path is not None else None
 
 
-def cells(dtype) -> ModuleType:
-    """plain or fused, for a model of this type."""
+def cells(dtype) -> ModuleType | SimpleNamespace:
+    """The cells above for a model of this type."""
     path = _path or _known(os.environ.get("OSUM_OPS") or "auto", "OSUM_OPS")
     if path == "auto":
         on_ascend = ms.get_context("device_target") == "Ascend"
@@ -70,7 +70,7 @@ def cells(dtype) -> ModuleType:
         return plain
     from mindspore_osum.models.ops import fused
 
-    return fused
+    return fused.CELLS_FLOAT32 if dtype == ms.float32 else fused.CELLS
 
 
 def _known(path: str, where: str) -> str:

@@ -8,11 +8,14 @@ Notable choices
   hide from each other, but wants their ends as numbers known when the graph is compiled, and they change with
   every batch. Where the mask is causal alone (prefill) it takes the compressed form and skips the upper half.
 - A new token attends by PagedAttention: the cache is in blocks of `BLOCK` places, those of a sequence in a
-  row, and a query names how many places it sees instead of a mask.
+  row, and a query names how many places it sees instead of a mask. The operators of that cache know no
+  float32: in that type decoding is plain, all else fused.
 - Head sizes are padded with zeros to a multiple of 16, as FlashAttentionScore wants.
 - The operators accumulate softmax and norms in float32 themselves; rotation is called in float32, so that its
   angles are not rounded to the weights' type. LayerNorm is MindSpore's own on every device.
 """
+
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -25,6 +28,8 @@ from mindspore.ops.auto_generate import (
     RotaryPositionEmbedding,
     Swiglu,
 )
+
+from mindspore_osum.models.ops import plain
 
 BLOCK = 64  # places of a block; inference/cache.py makes caches of whole blocks
 HEAD_MULTIPLE = 16
@@ -40,20 +45,17 @@ def attention_mask(hidden, length: int):
     return hidden.broadcast_to((b, 1, length, s))
 
 
-class Attention(nn.Cell):
+class FlashAttention(plain.Attention):
     """As plain.Attention."""
 
     def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int):
-        super().__init__()
+        super().__init__(n_heads, n_kv_heads, head_dim)
         self.head_dim, self.padding = head_dim, -head_dim % HEAD_MULTIPLE
-        scale = head_dim**-0.5
-        self.masked = FlashAttentionScore(n_heads, scale_value=scale, input_layout="BNSD")
+        self.masked = FlashAttentionScore(n_heads, scale_value=self.scale, input_layout="BNSD")
         self.causal = FlashAttentionScore(
-            n_heads, scale_value=scale, input_layout="BNSD", sparse_mode=LEFT_UP_CAUSAL
+            n_heads, scale_value=self.scale, input_layout="BNSD", sparse_mode=LEFT_UP_CAUSAL
         )
         self.later = Tensor(_LATER)
-        self.write = ReshapeAndCache()
-        self.paged = PagedAttention(n_heads, scale, n_kv_heads)
 
     def padded(self, x_BHLE):
         """Zeros behind each head: they add nothing to a score, and give columns that are cut off."""
@@ -76,6 +78,15 @@ class Attention(nn.Cell):
             x_BLHE = x_BLHE[..., : self.head_dim]
         return x_BLHE.reshape(x_BLHE.shape[:2] + (-1,))
 
+
+class PagedFlashAttention(FlashAttention):
+    """As plain.Attention, with a `PagedCache`; not in float32."""
+
+    def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int):
+        super().__init__(n_heads, n_kv_heads, head_dim)
+        self.write = ReshapeAndCache()
+        self.paged = PagedAttention(n_heads, self.scale, n_kv_heads)
+
     def rows(self, x_BHLE):
         """(B, L, H*E) with the padding, as the operators of the cache take it."""
         b, _, length, _ = x_BHLE.shape
@@ -93,7 +104,7 @@ class Attention(nn.Cell):
         return self.joined(out.reshape((b, 1, h, -1)))
 
 
-class Cache(nn.Cell):
+class PagedCache(nn.Cell):
     """Where keys and values of B sequences of S places lie: (B*S/BLOCK, BLOCK, K, E), place s in b*S + s."""
 
     def __init__(self, batch: int, places: int, n_kv_heads: int, head_dim: int):
@@ -156,3 +167,9 @@ class SwiGLU(nn.Cell):
 
     def construct(self, gate, up):
         return self.swiglu(ops.concat((gate, up), -1), -1)
+
+
+_BOTH = {"attention_mask": attention_mask, "RMSNorm": RMSNorm, "LayerNorm": LayerNorm, "Rotary": Rotary,
+         "SwiGLU": SwiGLU}
+CELLS = SimpleNamespace(Attention=PagedFlashAttention, Cache=PagedCache, **_BOTH)
+CELLS_FLOAT32 = SimpleNamespace(Attention=FlashAttention, Cache=plain.Cache, **_BOTH)

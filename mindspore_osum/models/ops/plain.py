@@ -56,7 +56,11 @@ class Attention(nn.Cell):
         self.write = ops.ScatterUpdate()
 
     def construct(self, q_BHLE, k_BKSE, v_BKSE, mask):
-        """Attend: q (B, H, L, E), k and v (B, K, S, E), mask (B or 1, 1, L or 1, S) -> (B, L, H*E)."""
+        """Attend: q (B, H, L, E), k and v (B, K, S, E), mask of `attention_mask` -> (B, L, H*E)."""
+        return self.attend(q_BHLE, k_BKSE, v_BKSE, mask)
+
+    def attend(self, q_BHLE, k_BKSE, v_BKSE, mask):
+        """With an additive mask (B or 1, 1, L or 1, S)."""
         b, h, length, e = q_BHLE.shape
         k, s = k_BKSE.shape[1], k_BKSE.shape[2]
         if self.groups > 1:
@@ -80,7 +84,7 @@ class Attention(nn.Cell):
             # nothing of the rows is used: order the write before what is
             return self.construct(ops.depend(q_BHLE, (k_rows, v_rows)), k_BKLE, v_BKLE, mask)
         shape = (b, k_BKLE.shape[1], -1, e)
-        return self.construct(q_BHLE, k_rows.reshape(shape), v_rows.reshape(shape), mask)
+        return self.attend(q_BHLE, k_rows.reshape(shape), v_rows.reshape(shape), mask)
 
 
 class Cache(nn.Cell):

@@ -1,0 +1,80 @@
+"""The losses of the training network: spans and their weights, and text without encoder and adapter."""
+
+import numpy as np
+import pytest
+
+ms = pytest.importorskip("mindspore")
+pytest.importorskip("mindformers", reason="needs mindformers")
+
+from mindspore import Tensor, nn  # noqa: E402
+
+from mindspore_osum.config import merge  # noqa: E402
+from mindspore_osum.data.batching import COLUMNS, Shape  # noqa: E402
+from mindspore_osum.data.loader import Corpus, Loader  # noqa: E402
+from mindspore_osum.data.texts import Texts  # noqa: E402
+from mindspore_osum.models.presets import preset  # noqa: E402
+from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
+from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT  # noqa: E402
+from mindspore_osum.text.tokenizer import Tokenizer  # noqa: E402
+from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig  # noqa: E402
+from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_words  # noqa: E402
+
+
+class Losses(nn.Cell):
+    """`losses` of a network as a graph."""
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, *batch):
+        return self.network.losses(*batch)
+
+
+def network(**over) -> OsumForTraining:
+    model = merge(preset("tiny").to_dict(), SMALL_MODEL)
+    return OsumForTraining(OsumTrainingConfig(model=model, learn=["adapter", "decoder"], seed=1, **over))
+
+
+def run(net, batch: dict) -> list[np.ndarray]:
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    return [x.asnumpy() for x in Losses(net).set_train(False)(*map(Tensor, batch.values()))]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = make_world(tmp_path_factory.mktemp("world"), random_words(3))
+    add_texts(world)
+    return world
+
+
+def batch_of(world, *names, size=4, frames=64) -> dict:
+    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), "tag")
+    sources = [(name, world / f"{name}.jsonl", 1.0) for name in names]
+    corpus = Corpus(sources, texts, [Shape(size, frames, 80)], preset("tiny").encoder)
+    return dict(zip(COLUMNS, Loader(corpus, 1).micro_batch(0, 0), strict=True))
+
+
+def test_spans_are_summed_and_weighted(world):
+    batch = batch_of(world, "words", "qa")
+    plain, parts, spans = run(network(), batch)
+    total = batch["targets_B"].mean()
+    intent, content = ((batch["spans_BL"] == span) for span in (INTENT, CONTENT))
+    assert spans[1] == intent.sum() > 0 and spans[3] == content.sum() > 0
+    assert spans[1] + spans[3] == total == (batch["labels_BL"] != IGNORE).sum()
+    assert plain == parts[0] == pytest.approx((spans[0] + spans[2]) / total, rel=1e-6)  # by default the token mean
+    alone = {**batch, "labels_BL": np.where(intent, batch["labels_BL"], IGNORE)}
+    assert run(network(), alone)[1][0] * total == pytest.approx(spans[0], rel=1e-5)
+    weighted, *same = run(network(loss={"intent": 2.0, "content": 0.5}), batch)
+    assert weighted == pytest.approx((2.0 * spans[0] + 0.5 * spans[2]) / total, rel=1e-5)
+    assert np.array_equal(same[0], parts) and np.array_equal(same[1], spans)  # what is shown has no weights
+
+
+def test_text_alone_needs_no_encoder_and_no_adapter(world):
+    batch = batch_of(world, "intent", frames=2)
+    text = network(speech=False)
+    del text.model._cells["encoder"], text.model._cells["adapter"]  # a graph that runs them cannot be compiled
+    got, want = run(text, batch), run(network(), batch)
+    for a, b in zip(got, want, strict=True):
+        assert a == pytest.approx(b, rel=1e-6)
+    assert got[0] > 1 and got[2][3] == 0
