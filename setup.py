@@ -19,20 +19,24 @@ CORE = [
     "numpy>=1.26,<2",  # MindSpore 2.7 is built against NumPy 1
     "soundfile>=0.12.1,<1",
     "librosa>=0.10.2,<0.12",
+    "soxr>=0.3.7,<2",  # librosa's resampler, fed piece by piece
     "soxr>=0.3.2,<2",
     "pyyaml>=6.0,<7",
     "jiwer>=3.0.4,<5",
     "safetensors>=0.4.3,<1",
     "sentencepiece>=0.2.0,<0.3",
     "tqdm>=4.65,<5",
+    "tensorboardX>=2.6,<3",  # MindFormers brings it too
 ]
 EXTRAS = {
     # the PyTorch-free oracle of the published classes; newer peft and diffusers break its import
     "mindnlp": ["mindnlp==0.5.0", "peft==0.17.1", "accelerate==1.10.1", "diffusers==0.35.1"],
     "serve": ["fastapi>=0.110,<1", "uvicorn>=0.29,<1", "python-multipart>=0.0.9,<1"],
     "plots": ["matplotlib>=3.8,<4"],
-    # torch is the reference that tests compare with; nothing in the packages imports it
-    "dev": ["pytest>=8,<10", "ruff>=0.9,<1", "hypothesis>=6.100,<7", "pypinyin>=0.51,<1", "torch==2.13.0"],
+    # torch and peft are references that tests compare with; nothing in the packages imports them
+    # and srt, webvtt-py and praatio read the subtitles and TextGrids again
+    "dev": ["pytest>=8,<10", "ruff>=0.9,<1", "hypothesis>=6.100,<7", "pypinyin>=0.51,<1", "torch==2.13.0",
+            "peft==0.17.1", "srt>=3.5,<4", "webvtt-py>=0.5,<1", "praatio>=6.0,<7"],
 }
 
 setup(

@@ -2,8 +2,9 @@
 
 ``python -m ckpt_convert.reference SOURCE PART CONFIG LAYERS INPUT.npz OUTPUT.npz REFERENCE`` builds the
 source's model from classes of transformers (and the adapter in plain torch), not from our cells or key
-tables, and saves what it computes. LAYERS is a number of first layers, or "all". Where PyTorch is absent, MindNLP's stand-in for it runs the same code on
-MindSpore; it replaces `torch` in the process that imports it, which is why this is a process of its own.
+tables, and saves what it computes. LAYERS is a number of first layers, or "all". Where PyTorch is absent,
+MindNLP's stand-in for it runs the same code on MindSpore; it replaces `torch` in the process that imports it,
+which is why this is a process of its own.
 
 Legend: T mel frames, F mel bins, U encoder frames, Z speech tokens, D width, L positions, V vocabulary.
 """

@@ -31,8 +31,15 @@ STAGES = ("warm_up", "stage1", "stage2", "stage3")
 CORPUS, MODEL, REPORT = "speech_world", "output/tiny_stage3/model", "output/eval/report.md"
 # --small: minutes instead of hours; the model learns next to nothing, but every command runs
 SMALL_CORPUS = "--train 240 --valid 12 --test 24 --requests 600".split()
-SMALL_JOBS = ("steps=60", "batch.size=8", "batch.seconds=[4.2]", "schedule.warmup_steps=10", "log_every=10",
-              "save_every=20")  # fmt: skip
+SMALL_JOBS = (
+    "steps=40",
+    "batch.size=8",
+    "batch.seconds=[4.2]",  # one length, so that each stage compiles one graph, of few layers
+    "schedule.warmup_steps=10",
+    "log_every=10",
+    "save_every=20",
+    *(f"model.overrides.{part}.n_layers=1" for part in ("encoder", "adapter", "decoder")),
+)
 SMALL_EVAL = "--max-new-tokens 48".split()
 
 
@@ -105,13 +112,16 @@ def call(command: list[str], folder: Path, lock) -> int:
     process = subprocess.Popen(
         [program, *command[1:]], cwd=folder, env=os.environ | {"PATH": path}, pass_fds=[lock.fileno()]
     )
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    while True:
-        try:
-            status = process.wait()
-            return status if status >= 0 else 128 - status
-        except KeyboardInterrupt:  # the command had the same Ctrl-C and ends in its own way
-            continue
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        while True:
+            try:
+                status = process.wait()
+                return status if status >= 0 else 128 - status
+            except KeyboardInterrupt:  # the command had the same Ctrl-C and ends in its own way
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def take(output: Path, settings: dict):
@@ -160,6 +170,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("run.py: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

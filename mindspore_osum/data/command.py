@@ -14,6 +14,13 @@ SUBVERBS = {
     "pack": ("mindspore_osum.data.shard_writer", "a manifest and its recordings as published shards"),
 }
 
+EXAMPLES = """\
+examples:
+  osum data import --help           # which corpora
+  osum data validate set.jsonl
+  osum data stats set.jsonl
+"""
+
 
 class _SubParser(argparse.ArgumentParser):
     """The parser of a sub-verb, whose module tells its arguments when it is chosen."""

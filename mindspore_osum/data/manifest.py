@@ -12,6 +12,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as short
 from typing import NamedTuple
 
 from mindspore_osum.errors import UserError
@@ -19,6 +20,7 @@ from mindspore_osum.speech.audio import FilePart
 
 TEXT_TASKS = ("<TEXT2TEXT>", "<INTENT_CLASSIFICATION>")  # published task keys whose examples hold no speech
 MALFORMED = "malformed"
+_MAX_DEPTH = 50  # of the objects and lists in a line
 _UNUSED_EXTRA = ("speech_token", "speech_tokens")
 
 
@@ -90,6 +92,12 @@ def json_object(raw: bytes, where: str) -> dict:
         raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected an object {{...}}, found {type(values).__name__}")
+    level = [values]
+    for _ in range(_MAX_DEPTH):
+        level = [v for outer in level for v in (outer.values() if isinstance(outer, dict) else outer)
+                 if isinstance(v, dict | list)]
+    if level:  # it could not be shown or written again
+        raise UserError(f"{where}: more than {_MAX_DEPTH} objects or lists in one another")
     return values
 
 
@@ -97,10 +105,11 @@ def parse_object(values: dict, folder: Path, where: str) -> Utterance:
     """An object with the published keys -> Utterance; `wav` may be a FilePart already."""
     for name in ("key", "txt", "task"):
         if not isinstance(values.get(name), str) or not values[name].strip():
-            raise UserError(f"{where}: {name!r} must be a text that is not empty, found {values.get(name)!r}")
+            found = short(values.get(name))
+            raise UserError(f"{where}: {name!r} must be a text that is not empty, found {found}")
     wav = values.get("wav")
     if wav is not None and (not isinstance(wav, str | FilePart) or not wav):
-        raise UserError(f"{where}: 'wav' must be a path or null, found {wav!r}")
+        raise UserError(f"{where}: 'wav' must be a path or null, found {short(wav)}")
     if wav is None and values["task"] not in TEXT_TASKS:
         raise UserError(f"{where}: task {values['task']} needs a recording, but there is no 'wav'")
     start, end = (_seconds(values, name, where) for name in ("start", "end"))
@@ -134,5 +143,5 @@ def _seconds(values: dict, name: str, where: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise UserError(f"{where}: {name!r} must be seconds, 0 or more, found {value!r}")
+        raise UserError(f"{where}: {name!r} must be seconds, 0 or more, found {short(value)}")
     return float(value)

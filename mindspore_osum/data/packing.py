@@ -53,7 +53,7 @@ def room_for(tokens_N: np.ndarray, speech_N: np.ndarray, tokens: int) -> Room:
     per_token = np.where(speech_N > 0, speech_N + 1, 0).sum() / tokens_N.sum()
     need, longest = tokens * per_token * _MARGIN, int(speech_N.max()) + 1
     rows = max(1, int(need // longest))
-    speech = max(longest, int(np.ceil(need / rows))) - 1
+    speech = max(longest, int(np.ceil(need / rows)), 2) - 1  # 2: an array of text alone is not empty either
     return Room(tokens, rows, speech, max(2, int(np.ceil(1.5 * tokens / tokens_N.mean()))))
 
 

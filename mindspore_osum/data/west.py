@@ -14,6 +14,7 @@ Notable choices
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from reprlib import repr as short
 
 from mindspore_osum.data.manifest import MALFORMED, Skipped, Utterance, parse_object
 from mindspore_osum.errors import UserError
@@ -88,8 +89,8 @@ def _turns(messages, where: str) -> tuple[list[str], list[tuple[tuple[list[str],
     roles = [m.get("role") for m in messages]
     first = 1 if roles[:1] == ["system"] else 0
     if not roles[first:] or roles[first:] != ["user", "assistant"] * (len(roles[first:]) // 2):
-        raise UserError(f"{where}: roles {roles[:6]}: user and assistant must take turns, after at most one "
-                        "system")
+        raise UserError(f"{where}: roles {short(roles)}: user and assistant must take turns, after at most "
+                        "one system")
     parts = [_parts(m.get("content"), where) for m in messages]
     system = parts[0][0] if first else []
     turns = []
@@ -107,7 +108,7 @@ def _parts(content, where: str) -> tuple[list[str], list[str]]:
         kind = "text" if isinstance(part, str) else part.get("type") if isinstance(part, dict) else None
         value = part if isinstance(part, str) else part.get(kind) if kind in ("text", "audio") else None
         if not isinstance(value, str) or (kind == "audio" and not value):
-            raise UserError(f"{where}: content {str(part)[:60]!r}: expected a text, or an object of type "
+            raise UserError(f"{where}: content {short(part)}: expected a text, or an object of type "
                             "text or audio")
         (texts if kind == "text" else wavs).append(value)
     return texts, wavs

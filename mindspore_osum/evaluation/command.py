@@ -19,6 +19,13 @@ FAILURES = ("malformed_lines", "duplicate_keys", "unusable_lines", "without_requ
             "missing_predictions", "missing_verdicts")
 JUDGE_MODEL = "deepseek-chat"  # DeepSeek-V3 at its maker's address (OSUM-Pangu, section 3.4)
 
+EXAMPLES = """\
+examples:
+  osum eval --manifest mindspore_osum/assets/recordings/manifest.jsonl --output output/eval
+  osum eval --model DIR --manifest set.jsonl --output output/eval --prompts both
+  osum eval --predictions out.jsonl --manifest set.jsonl --output output/eval   # answers that are there
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `osum eval`."""

@@ -21,6 +21,13 @@ from mindspore_osum.folder import BUNDLED
 # MindSpore and CANN log to standard output and error by default; these are read when they are imported
 QUIET = {"GLOG_v": "3", "ASCEND_GLOBAL_LOG_LEVEL": "3", "ASCEND_SLOG_PRINT_TO_STDOUT": "0"}
 
+EXAMPLES = """\
+examples:
+  osum infer a.wav b.flac --task sap
+  osum infer a.wav --instruction "What does the speaker say?" --table
+  osum infer --manifest set.jsonl --model DIR --device Ascend --output out.jsonl
+"""
+
 
 def add_arguments(parser) -> None:
     """The arguments of `osum infer` and scripts/infer.py."""

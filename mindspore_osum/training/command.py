@@ -2,6 +2,13 @@
 
 from mindspore_osum.config import parse_overrides
 
+EXAMPLES = """\
+examples:
+  osum train --config configs/tiny/warm_up.yaml                                 # run again, it resumes
+  osum train --config configs/tiny/stage1.yaml configs/tiny/stage2.yaml         # one after the other
+  osum train --config configs/tiny/stage1.yaml --set steps=20 --set output_dir=output/try
+"""
+
 
 def add_arguments(parser) -> None:
     """The arguments of `osum train` and scripts/train.py."""

@@ -180,7 +180,7 @@ def main(target: Path) -> None:
     out = {}
     for dtype in os.environ.get("OSUM_TEST_DTYPES", " ".join(DTYPES)).split():
         out |= measure(dtype)
-    target.write_text(json.dumps(out, indent=1), encoding="utf-8")
+        target.write_text(json.dumps(out, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,12 +42,18 @@ def test_a_published_line(tmp_path):
     ({**GOOD, "start": 2, "end": 1}, "'end' 1.0 is not after"),
     ({**GOOD, "end": True}, "'end'"),
     ({**GOOD, "key": "first"}, "twice"),
+    ({**GOOD, "key": "k" * 5000, "txt": 3}, "found 3"),
+    ({**GOOD, "key": [["k"] * 5000] * 9}, "..."),
+    ('{"key": "a", "extra": ' + "[" * 60 + "]" * 60 + "}", "more than 50 objects or lists"),
+    ('{"key": ' + "[" * 9000 + "]" * 9000 + "}", "not a JSON object"),
+    ('{"key": ' + "9" * 9000 + "}", "not a JSON object"),
 ])
 def test_malformed_lines_are_listed_or_refused(tmp_path, bad, says):
     path = write(tmp_path / "m.jsonl", {**GOOD, "key": "first"}, bad, {**GOOD, "key": "last"})
     utterances, problems = read_manifest(path)
     assert [u.key for u in utterances] == ["first", "last"]
     assert len(problems) == 1 and problems[0].startswith(f"{path}:2: ") and says in problems[0]
+    assert len(problems[0]) < len(str(path)) + 400
     with pytest.raises(UserError, match=f"{path}:2: "):
         read_manifest(path, strict=True)
 

@@ -151,6 +151,15 @@ def test_members_are_those_of_the_standard_library(tmp_path, members, form):
     assert found == members
 
 
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=700) | st.text("{}[]|:\",\\\n.tarjsonl -key", max_size=80).map(str.encode),
+       st.sampled_from(["jsonl", "list", "tar"]))
+def test_no_file_ends_in_another_error(tmp_path, content, suffix):
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes(content)
+    assert all(text.startswith(f"{tmp_path}") for text in items(path)[1])
+
+
 def test_random_bytes_are_no_tar(tmp_path):
     (tmp_path / "s.tar").write_bytes(b"\x01" * 2000)
     with TarReader(tmp_path / "s.tar") as tar, pytest.raises(UserError, match="not a tar, or damaged, at"):

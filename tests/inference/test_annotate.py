@@ -67,8 +67,8 @@ def test_resume_after_an_interruption(folder, annotate):
     assert status == 0 and "1 recordings are there already" in err
     text = Path("out.jsonl").read_text("utf-8")
     assert text.startswith(first) and names(text) == ["a.wav", "b.wav", "c.wav"]
-    parts = [[{**json.loads(line), "rtf": 0} for line in t.splitlines()] for t in (text, first + second + third)]
-    assert parts[0] == parts[1]
+    again = [json.loads(line) | {"rtf": 0} for line in text.splitlines()]
+    assert again == [json.loads(line) | {"rtf": 0} for line in (first, second, third)]
 
     status, _, err = annotate("a.wav", "b.wav", "c.wav", "--output", "out.jsonl", "--resume")
     assert status == 0 and "loading" not in err and Path("out.jsonl").read_text("utf-8") == text

@@ -62,7 +62,7 @@ def test_spans_are_summed_and_weighted(world):
     intent, content = ((batch["spans_BL"] == span) for span in (INTENT, CONTENT))
     assert spans[1] == intent.sum() > 0 and spans[3] == content.sum() > 0
     assert spans[1] + spans[3] == total == (batch["labels_BL"] != IGNORE).sum()
-    assert plain == parts[0] == pytest.approx((spans[0] + spans[2]) / total, rel=1e-6)  # by default the token mean
+    assert plain == parts[0] == pytest.approx((spans[0] + spans[2]) / total, rel=1e-6)
     alone = {**batch, "labels_BL": np.where(intent, batch["labels_BL"], IGNORE)}
     assert run(network(), alone)[1][0] * total == pytest.approx(spans[0], rel=1e-5)
     weighted, *same = run(network(loss={"intent": 2.0, "content": 0.5}), batch)
@@ -73,7 +73,7 @@ def test_spans_are_summed_and_weighted(world):
 def test_text_alone_needs_no_encoder_and_no_adapter(world):
     batch = batch_of(world, "intent", frames=2)
     text = network(speech=False)
-    del text.model._cells["encoder"], text.model._cells["adapter"]  # a graph that runs them cannot be compiled
+    del text.model._cells["encoder"], text.model._cells["adapter"]  # graphs cannot run them then
     got, want = run(text, batch), run(network(), batch)
     for a, b in zip(got, want, strict=True):
         assert a == pytest.approx(b, rel=1e-6)

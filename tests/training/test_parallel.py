@@ -23,10 +23,12 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def launch(folder: Path, job: dict, workers: int) -> None:
-    """Run scripts/train.py, alone or by the launcher."""
-    (folder / "job.yaml").write_text(yaml_text(job), "utf-8")
-    train = ["scripts/train.py", "--config", str(folder / "job.yaml")]
+def launch(folder: Path, jobs: list[dict], workers: int) -> None:
+    """Run scripts/train.py on stages, alone or by the launcher."""
+    files = [folder / f"stage{i}.yaml" for i in range(len(jobs))]
+    for file, job in zip(files, jobs, strict=True):
+        file.write_text(yaml_text(job), "utf-8")
+    train = ["scripts/train.py", "--config", *map(str, files)]
     command = [sys.executable, *train]
     if workers > 1:
         command = ["bash", "scripts/msrun_launcher.sh", " ".join(train), str(workers), str(free_port())]
@@ -43,22 +45,25 @@ def weights(out: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow  # three processes that each import and compile: over a minute
-def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
+def test_two_processes_equal_one_with_the_same_global_batch_in_every_stage(tmp_path):
     world = make_world(tmp_path / "world", random_words(13))
     for name, workers, size in (("one", 1, 8), ("two", 2, 4)):
         (tmp_path / name).mkdir()
         job = small_job(world, tmp_path / name / "run", steps=4, batch={"size": size}, ctc={"weight": 0.3},
                         optimizer={"lr": 1e-3, "eps": 1.0})  # Adam would magnify rounding of gradients near 0
-        launch(tmp_path / name, job, workers)
-    one, two = tmp_path / "one/run", tmp_path / "two/run"
-    records = [list(map(json.loads, (out / "metrics.jsonl").read_text().splitlines())) for out in (one, two)]
-    assert [r["step"] for r in records[1]] == [1, 2, 3, 4]
-    for a, b in zip(*records, strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
-        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-4)
-    a, b = weights(one), weights(two)
-    for name in a:
-        assert np.abs(a[name] - b[name]).max() < 1e-6, name
+        after = {**job, "output_dir": str(tmp_path / name / "next"), "steps": 2, "learn": ["adapter"]}
+        launch(tmp_path / name, [job, {**after, "model": {"start": f"{job['output_dir']}/model"}}], workers)
+    for stage, steps in (("run", 4), ("next", 2)):
+        one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
+        records = [list(map(json.loads, (out / "metrics.jsonl").read_text().splitlines())) for out in (one, two)]
+        assert [r["step"] for r in records[1]] == list(range(1, steps + 1))
+        for a, b in zip(*records, strict=True):
+            for key in ("loss", "intent_loss", "content_loss"):
+                assert b[key] == pytest.approx(a[key], rel=1e-5)
+            assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-4)
+        a, b = weights(one), weights(two)
+        for name in a:
+            assert np.abs(a[name] - b[name]).max() < 1e-6, name
     logs = [(tmp_path / f"two/msrun/worker_{rank}.log").read_text() for rank in (0, 1)]
     digests = [line.split()[-1] for log in logs for line in log.splitlines() if "weights digest" in line]
-    assert len(digests) == 2 and digests[0] == digests[1], logs[1][-2000:]
+    assert len(digests) == 4 and digests[:2] == digests[2:], logs[1][-2000:]  # two stages of each process
