@@ -98,12 +98,11 @@ class Form:
     others: tuple[Other, ...] = ()
     strip: tuple[str, ...] = ()  # leading parts of a key that some files have and some have not
     decoder_prefix: str = ""  # of the language model's keys, without PEFT's part
-    lora_alone: bool = False  # adapters as PEFT saves them: behind its prefix, without `.default`
     _to_ours: list = field(default_factory=list, compare=False, repr=False)
     _to_theirs: list = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self):
-        self._to_ours.extend((_regex(theirs), ours) for ours, theirs in self.rows)
+        self._to_ours.extend((_regex(self.plain(theirs)), ours) for ours, theirs in self.rows)
         self._to_theirs.extend((_regex(ours), theirs) for ours, theirs in self.rows)
 
     def ours(self, key: str) -> str | None:
@@ -119,9 +118,7 @@ class Form:
         peft : the language model is wrapped by PEFT.
         """
         key = _translate(self._to_theirs, name)
-        if key is not None and self.lora_alone:
-            return f"{_PEFT_PREFIX}{key}"
-        if key is None or not peft or not name.startswith("decoder."):
+        if key is None or not peft or not name.startswith("decoder.") or key.startswith(_PEFT_PREFIX):
             return key
         if adapted:
             module, _, parameter = key.rpartition(".")
@@ -218,11 +215,11 @@ OPENAI_WHISPER = Form(
     ),
 )
 
+# as PEFT saves them: behind its prefix, without `.default`
 PEFT = Form(
     "peft",
     "PEFT adapters",
-    tuple(row for row in _decoder_rows("") if ".lora_" in row[0]),
-    lora_alone=True,
+    tuple(row for row in _decoder_rows(_PEFT_PREFIX) if ".lora_" in row[0]),
 )
 
 FORMS = {form.name: form for form in (PUBLISHED, HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PEFT)}

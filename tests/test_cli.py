@@ -64,7 +64,7 @@ def test_version(capsys):
     [
         ([], "usage: osum VERB"),
         (["infre"], "no verb 'infre'; did you mean 'infer'?"),
-        (["zzz"], "known: convert, "),
+        (["zzz"], "known: annotate, "),
         (["--verison"], "no verb '--verison'"),
     ],
 )

@@ -65,6 +65,7 @@ def run(args) -> int:
         model = load(args) if sources else None
         with _lines(args, kept, stdout) as write, Progress(sources) as progress:
             for response in model.each(sources, requests, progress=progress, **how) if model else ():
+                progress.clear()
                 write(response)
                 if response.error:
                     failed.append(response.error)

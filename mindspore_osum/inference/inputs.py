@@ -120,10 +120,9 @@ class Progress:
         """So much more is done."""
         self._bar.update(seconds)
 
-    def say(self, line: str) -> None:
-        """A line on standard error that leaves the bar whole."""
+    def clear(self) -> None:
+        """Make room for a line on the terminal; the bar comes again below it."""
         self._bar.clear()
-        print(line, file=sys.stderr)
 
 
 def _seconds(sources: Sequence) -> float:

@@ -64,10 +64,11 @@ def run(args) -> int:
         show = partial(_show, stdout=stdout, title=len(targets) > 1)
         with Progress(sources) as progress:
             for response in model.each(sources, requests, progress=progress, **how):
+                progress.clear()
                 if problem := response.error or _write(response, targets[response.audio], show):
                     failed.append(problem)
                 elif response.cut:
-                    progress.say(f"osum: {response.audio}: an answer was cut at --max-new-tokens")
+                    print(f"osum: {response.audio}: an answer was cut at its limit", file=sys.stderr)
     return report(failed)
 
 

@@ -28,7 +28,7 @@ from mindspore_osum.weights_io import write_text
 
 
 class Meeting(nn.Cell):
-    """Where all processes wait for each other; gives the sum of the whole numbers they bring."""
+    """Where all processes wait for each other; gives the sum of the float32 they bring (CPU sums no ints)."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,8 @@ class RunMonitor(Callback):
         self.network = step_cell.network
         if self.resume:
             checkpoint.restore(self.resume, state_params(step_cell))
-        if self._meet(self.first) != self.first * self.loader.ranks:
+        short = self.first % 1000  # whose sum float32 holds exactly
+        if self._meet(short) != short * self.loader.ranks:
             raise UserError(f"{self.folder}: processes resume at different steps; one folder must be shared")
         if self.main:
             self.metrics = Metrics(self.folder, self.first)
@@ -196,7 +197,9 @@ class RunMonitor(Callback):
 
     def _meet(self, number: int) -> int:
         """Wait for all processes; the sum of their numbers."""
-        return number if self.meeting is None else int(self.meeting(Tensor([number], ms.int32)).asnumpy()[0])
+        if self.meeting is None:
+            return number
+        return int(self.meeting(Tensor([number], ms.float32)).asnumpy()[0])
 
     def _validate(self) -> None:
         """Cross-entropy a label and CTC an utterance over the validation data, without dropout."""

@@ -45,7 +45,7 @@ class Metrics:
         if self.path.is_file():
             write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self.skipped = sum(curves.SKIPPED in record for record in kept)
-        self.events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1 if step else None)
+        self.events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
         self.draws = importlib.util.find_spec("matplotlib") is not None
         if not self.draws:
             say(f"no {curves.CURVES} is drawn: it needs matplotlib (pip install 'mindspore-osum[plots]')")

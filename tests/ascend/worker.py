@@ -7,7 +7,6 @@ case. Legend: B sequences, N recordings, L positions, V vocabulary.
 """
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from mindspore_osum.models.osum import OsumModel, token_losses
 from tests.inference.common import random_prompt
 from tests.models.common import make_item, pack
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float16")
 # heads of 16, which FlashAttentionScore takes as they are, and of 24 and 8, which have to be padded
 CFG = ModelConfig(
     encoder=EncoderConfig(n_mels=80, d_model=48, n_layers=2, n_heads=3, d_ff=52),
@@ -46,10 +45,8 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
     return Tensor(array).astype(getattr(ms, dtype)).astype(ms.float32).asnumpy()
 
 
-def build(path: str, dtype: str, rounding: str) -> OsumModel:
-    """A model on the operators of `path`; its weights are the same numbers for the same `rounding`."""
-    device_ops.use(path)
-    model = OsumModel(replace(CFG, dtype=dtype))
+def set_weights(model: OsumModel, rounding: str) -> None:
+    """The same numbers in every model for the same `rounding`."""
     rng = np.random.default_rng(3)
     for name, param in model.parameters_and_names():
         value = initial_value(name, param.shape, 1, 7)
@@ -58,7 +55,6 @@ def build(path: str, dtype: str, rounding: str) -> OsumModel:
         elif "embed" in name.split(".")[-2]:
             value = 30 * value
         param.set_data(Tensor(rounded(value, rounding), param.dtype))
-    return model
 
 
 class Training(nn.Cell):
@@ -75,10 +71,8 @@ class Training(nn.Cell):
         return loss_BM.sum() / count_BM.sum(), logits_BLV
 
 
-def train(model: OsumModel, rounding: str) -> dict:
+def train(step, rounding: str) -> dict:
     """Loss, logits at real places and all gradients, of the padded and of the packed batch."""
-    net = Training(model)
-    step = ms.value_and_grad(net, None, weights=list(net.get_parameters()), has_aux=True)
     found = {}
     for name, rows in BATCHES.items():
         batch = pack(ITEMS, rows, FRAMES, LENGTH)
@@ -107,19 +101,19 @@ class Speech(nn.Cell):
         return self.model.encode_speech(mel_NTF, device_ops.frame_places(spans_N2, rows, frames))
 
 
-def speech(model: OsumModel, rounding: str) -> dict:
+def encode(speech: Speech, rounding: str) -> dict:
     """Recordings of 16 and 21 frames in one row, with gaps of 8 and more frames between them."""
     mel_1TF = np.zeros((1, FRAMES, CFG.encoder.n_mels), np.float32)
     spans = np.array([[0, 16], [24, 21]], np.int32)
     for first, count in spans:
         mel_1TF[0, first : first + count] = ITEMS[0].mel_TF[:count]
     ascend_ops_cpu.calls(reset=True)
-    z_1ZD, place_1Z = Speech(model)(Tensor(rounded(mel_1TF, rounding)), Tensor(spans))
+    z_1ZD, place_1Z = speech(Tensor(rounded(mel_1TF, rounding)), Tensor(spans))
     tokens = z_1ZD.astype(ms.float32).asnumpy()[place_1Z.asnumpy() >= 0]
     return {"speech tokens": tokens, "calls": ascend_ops_cpu.calls()}
 
 
-def generate(model: OsumModel, rounding: str) -> dict:
+def generate(generator: Generator, graphs: tuple, rounding: str) -> dict:
     """Scores of the first and of four forced tokens after prompts of three lengths, one without speech."""
     rng = np.random.default_rng(9)
     sizes = [(9, 40), (14, 24), (5, 0)]
@@ -127,8 +121,7 @@ def generate(model: OsumModel, rounding: str) -> dict:
     prompts = [
         replace(p, mel_TF=None if p.mel_TF is None else rounded(p.mel_TF, rounding)) for p in prompts
     ]
-    generator = Generator(model)
-    prefill, step, batch = generator._graphs(4, 128)  # two blocks a sequence
+    prefill, step, batch = graphs
     ascend_ops_cpu.calls(reset=True)
     _, position_B, scores_BV = prefill(*generator._inputs(prompts, batch, 64))
     scores = [scores_BV.asnumpy()[: len(prompts)]]
@@ -156,30 +149,36 @@ def compare(found: dict, reference: dict) -> dict:
     return {key: value if "calls" in key else off(value, reference[key]) for key, value in found.items()}
 
 
-def measure(rounding: str) -> dict:
-    """{case: {quantity: error or calls}} of one type; cases are "float16 fused packed" and the like."""
+class Runner:
+    """A model on the operators of `path`, compiled once."""
 
-    def run(path: str, dtype: str) -> dict:
-        model = build(path, dtype, rounding)
-        cases = train(model, rounding)
-        return cases | {"recordings": speech(model, rounding), "answers": generate(model, rounding)}
+    def __init__(self, path: str, dtype: str):
+        device_ops.use(path)
+        self.model = OsumModel(replace(CFG, dtype=dtype))
+        net = Training(self.model)
+        self.step = ms.value_and_grad(net, None, weights=list(net.get_parameters()), has_aux=True)
+        self.speech = Speech(self.model)
+        self.generator = Generator(self.model)
+        self.graphs = self.generator._graphs(4, 128)  # two blocks a sequence
 
-    reference = run("plain", "float32")
-    paths = ("fused",) if rounding == "float32" else ("plain", "fused")
-    out = {}
-    for path in paths:
-        for case, found in run(path, rounding).items():
-            out[f"{rounding} {path} {case}"] = compare(found, reference[case])
-    return out
+    def run(self, rounding: str) -> dict:
+        """What comes out, {case: {quantity: values}}."""
+        set_weights(self.model, rounding)
+        cases = train(self.step, rounding)
+        cases["recordings"] = encode(self.speech, rounding)
+        return cases | {"answers": generate(self.generator, self.graphs, rounding)}
 
 
 def main(target: Path) -> None:
-    """Measure all types and write the result."""
+    """Measure every type: {"float16 fused packed": {quantity: error or calls}} and the like."""
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
     ascend_ops_cpu.enable()
-    out = {}
-    for dtype in os.environ.get("OSUM_TEST_DTYPES", " ".join(DTYPES)).split():
-        out |= measure(dtype)
+    plain, out = Runner("plain", "float32"), {}
+    for dtype in DTYPES:
+        reference = plain.run(dtype)
+        for path in ("fused",) if dtype == "float32" else ("plain", "fused"):
+            for case, found in Runner(path, dtype).run(dtype).items():
+                out[f"{dtype} {path} {case}"] = compare(found, reference[case])
         target.write_text(json.dumps(out, indent=1), encoding="utf-8")
 
 

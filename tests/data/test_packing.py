@@ -1,5 +1,6 @@
 """Packing: efficiency, and that nothing is lost, split, doubled or put where there is no room."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -159,3 +160,16 @@ def test_a_pack_says_what_its_utterances_say(world):
     # the first label of a sequence is never a target of the sequence before it
     starts = np.argwhere(np.diff(batch["segments_BL"], axis=1) > 0)
     assert len(starts) and all(batch["labels_BL"][b, at + 1] == IGNORE for b, at in starts)
+
+
+def test_text_alone_is_packed_too(tmp_path, world):
+    lines = [json.dumps({"key": f"t{i}", "task": "<TEXT2TEXT>", "txt": "a" * (1 + i % 7),
+                         "extra": {"question": "b" * (1 + i % 5)}}) for i in range(30)]
+    (tmp_path / "words.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    (tmp_path / "tokenizer.model").write_bytes((world / "tokenizer.model").read_bytes())
+    packed = loader(tmp_path)
+    steps = range(packed.steps_per_epoch)
+    batches = [dict(zip(COLUMNS, packed.micro_batch(step, 0), strict=True)) for step in steps]
+    assert sum((b["labels_BL"] != IGNORE).sum() for b in batches) == sum(packed.corpus.labels)
+    assert all((b["speech_row_BL"] == -1).all() and not b["mel_len_B"].any() for b in batches)
+    assert "0.0% of frames in use" in packed.report()

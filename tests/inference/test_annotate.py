@@ -117,4 +117,4 @@ def test_a_person_sees_a_card_and_a_bar(folder, model_folder):
     assert process.wait(timeout=60) == 0
     shown = seen.decode("utf-8").replace("\r\n", "\n")
     assert "\na.wav  0.8 s" in shown.replace("\r", "\n") and "b.wav  1.0 s" in shown
-    assert "of sound [" in shown and "{" not in shown
+    assert "of sound [" in shown and '"audio"' not in shown

@@ -35,6 +35,7 @@ def test_published_defaults():
     ({"batch": {"seconds": [3.0, 2.0]}}, "batch.seconds"),
     ({"batch": {"seconds": [0.0]}}, "batch.seconds"),
     ({"batch": {"size": 0}}, "batch.size: 0"),
+    ({"max_bad_steps": 0}, "max_bad_steps: 0 must be at least 1"),
     ({"optimizer": {"lr": 0}}, "optimizer.lr: 0.0 must be above 0"),
     ({"optimizer": {"betas": [0.9]}}, "optimizer.betas"),
     ({"clip_norm": -1}, "clip_norm"),

@@ -55,7 +55,8 @@ def test_two_processes_equal_one_with_the_same_global_batch_in_every_stage(tmp_p
         launch(tmp_path / name, [job, {**after, "model": {"start": f"{job['output_dir']}/model"}}], workers)
     for stage, steps in (("run", 4), ("next", 2)):
         one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
-        records = [list(map(json.loads, (out / "metrics.jsonl").read_text().splitlines())) for out in (one, two)]
+        lines = [(out / "metrics.jsonl").read_text().splitlines() for out in (one, two)]
+        records = [list(map(json.loads, found)) for found in lines]
         assert [r["step"] for r in records[1]] == list(range(1, steps + 1))
         for a, b in zip(*records, strict=True):
             for key in ("loss", "intent_loss", "content_loss"):

@@ -130,7 +130,8 @@ def test_a_signal_leaves_a_checkpoint(world, tmp_path, number, status):
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_utterances(world, tmp_path):
     out = tmp_path / "run"
-    job = small_job(world, out, steps=50, optimizer={"lr": 1e18}, schedule={"warmup_steps": 1}, save_every=1)
+    job = small_job(world, out, steps=50, optimizer={"lr": 1e18}, schedule={"warmup_steps": 1}, save_every=1,
+                    max_bad_steps=1)
     with pytest.raises(UserError, match=r"step \d+: the (loss|gradient norm) is (nan|inf).*u\d") as caught:
         run(job)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,155 @@
+"""A program of operators known by their sizes alone: who holds memory when, and what is computed.
+
+A network is described once, by calls on a `Tape` (network.py); that writes its forward steps down, `backward`
+those of its gradients. From the steps follow the peak of memory, by the life of every block, and the work.
+
+Notable choices
+- A block lives from the step that writes it to the last that reads it: what MindSpore's reference counts do.
+- What the backward pass reads is not written by hand as a list of "activations": each operator here has the
+  gradient that MindSpore builds for it, and what that reads stays alive by itself.
+- Parameters, optimizer state and inputs are no blocks: they are always there. Steps count their traffic.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+ACTIVATION, GRADIENT, WORKSPACE = "activations", "gradients", "workspace"
+
+
+@dataclass(eq=False)
+class Block:
+    """Memory that a step writes."""
+
+    bytes: int
+    kind: str
+    first: int  # the step that writes it
+    last: int  # the last step that reads it
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator."""
+
+    name: str
+    flops: float  # of matrix products and convolutions; 2 for a multiplication and an addition
+    moved: int  # bytes read and written, parameters included
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor of the network: its block, and whether a gradient flows to it."""
+
+    block: Block
+    grad: bool
+    grads: list[Block] = field(default_factory=list)  # the parts of its gradient so far
+
+    @property
+    def bytes(self) -> int:
+        return self.block.bytes
+
+
+Gradient = Callable[[Block], Sequence[tuple[Value, Block | None]]]
+
+
+class Tape:
+    """Writes steps down."""
+
+    def __init__(self):
+        self.steps: list[Step] = []
+        self.blocks: list[Block] = []
+        self.weight_grads: list[Block] = []
+        self._records: list[tuple[Value, Gradient]] = []
+        self._recording, self._kind = True, ACTIVATION
+
+    def step(self, name: str, reads: Sequence[Block], size: int, flops: float = 0, params: int = 0,
+             kind: str = "") -> Block:
+        """Append a step that writes a new block.
+
+        Parameters
+        ----------
+        reads : blocks it reads.
+        size : bytes of the new block.
+        params : bytes of parameters or inputs it reads or writes beside.
+        kind : of the new block; default an activation in the forward pass, else workspace.
+        """
+        now = len(self.steps)
+        for block in reads:
+            block.last = now
+        self.steps.append(Step(name, flops, size + params + sum(b.bytes for b in reads)))
+        self.blocks.append(Block(int(size), kind or self._kind, now, now))
+        return self.blocks[-1]
+
+    def op(self, name: str, inputs: Sequence[Value], size: int, gradient: Gradient | None = None,
+           learns: bool = False, flops: float = 0, params: int = 0) -> Value:
+        """A forward operator; `gradient` maps its output's gradient to those of its inputs."""
+        out = Value(self.step(name, [v.block for v in inputs], size, flops, params),
+                    learns or any(v.grad for v in inputs))
+        if gradient and out.grad and self._recording:
+            self._records.append((out, gradient))
+        return out
+
+    def weight_grad(self, name: str, reads: Sequence[Block], size: int, flops: float = 0) -> None:
+        """The gradient of a parameter; it stays until the optimizer takes it."""
+        self.weight_grads.append(self.step(name, reads, size, flops, kind=GRADIENT))
+
+    def recomputed(self, part: Callable[[Value], Value], x: Value) -> Value:
+        """part(x), of which nothing but x is kept: the backward pass runs it again."""
+        recording, self._recording = self._recording, False
+        out = part(x)
+        self._recording = recording
+
+        def gradient(dout: Block):
+            again, outer = Value(x.block, x.grad), self._records
+            self._records = []
+            part(again).grads.append(dout)
+            self._backward()
+            self._records = outer
+            return [(x, grad) for grad in again.grads]
+
+        if out.grad and recording:
+            self._records.append((out, gradient))
+        return out
+
+    def backward(self, loss: Value) -> None:
+        """The steps of all gradients, from the loss back."""
+        self._kind = WORKSPACE
+        loss.grads.append(self.step("loss", [loss.block], loss.bytes))
+        self._backward()
+
+    def _backward(self) -> None:
+        for out, gradient in reversed(self._records):
+            if not out.grads:
+                continue
+            total = out.grads[0]
+            if len(out.grads) > 1:
+                total = self.step("add gradients", out.grads, total.bytes)
+            for value, grad in gradient(total):
+                if value.grad and grad is not None:
+                    value.grads.append(grad)
+        self._records = []
+
+    @property
+    def flops(self) -> float:
+        return sum(step.flops for step in self.steps)
+
+    def held(self) -> list[int]:
+        """Bytes of living blocks during each step."""
+        change = [0] * (len(self.steps) + 1)
+        for block in self.blocks:
+            change[block.first] += block.bytes
+            change[block.last + 1] -= block.bytes
+        held = []
+        for delta in change[:-1]:
+            held.append(delta + (held[-1] if held else 0))
+        return held
+
+    def peak(self) -> dict[str, int]:
+        """Bytes of each kind of block at the step that holds most."""
+        held = self.held()
+        parts = dict.fromkeys((ACTIVATION, GRADIENT, WORKSPACE), 0)
+        if held:
+            top = held.index(max(held))
+            for block in self.blocks:
+                if block.first <= top <= block.last:
+                    parts[block.kind] += block.bytes
+        return parts

@@ -1,0 +1,112 @@
+"""Measures the memory of a real training step, or of answering, on CPU, in a process of its own.
+
+    python -m tests.planning.measure '{"mode": "train", ...}'      # prints one line of JSON
+
+Every block of memory is given back to the system when it is freed (see `measured`), so the peak of resident
+memory above that at rest is what the step holds at once. What stays between steps is counted by its parameters.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+# each block a mapping of its own, given back when it is freed
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "16384", "MALLOC_TOP_PAD_": "0",
+         "MALLOC_MMAP_MAX_": "60000", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+STEPS = 2  # after the one that compiles
+
+
+def measured(case: dict) -> dict:
+    """The measures of `case`, taken in a child process."""
+    done = subprocess.run([sys.executable, "-m", "tests.planning.measure", json.dumps(case)], check=False,
+                          env={**os.environ, **EXACT}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _status(key: str) -> int:
+    """Bytes of a line of /proc/self/status: VmRSS now, VmHWM at its peak."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
+
+
+def _peak_of(run) -> int:
+    """Most bytes held during `run()` above what is held before it."""
+    rest = _status("VmRSS")
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # forget the peak so far
+    run()
+    return _status("VmHWM") - rest
+
+
+def _batch(cfg, shape):
+    """A random batch, as data/batching.py stacks them: every position and frame is in use."""
+    import numpy as np
+
+    rng, (b, length) = np.random.default_rng(0), (shape.size, shape.length)
+    text = shape.text_tokens
+    rows = np.full((b, length), -1, np.int32)
+    rows[:, 1 : shape.speech + 1] = 2 + np.arange(b * shape.speech, dtype=np.int32).reshape(b, -1)
+    labels = np.full((b, length), -100, np.int32)
+    labels[:, -text:] = rng.integers(0, cfg.decoder.vocab_size, (b, text))
+    places = np.tile(np.arange(length, dtype=np.int32), (b, 1))
+    tokens = rng.integers(0, cfg.decoder.vocab_size, (b, length)).astype(np.int32)
+    mel = rng.standard_normal((b, shape.frames, cfg.encoder.n_mels), np.float32)
+    lengths, count = np.full(b, shape.frames, np.int32), np.full(b, 3, np.int32)
+    ctc = rng.integers(0, 9, (b, text)).astype(np.int32)
+    shares = (np.full(b, b, np.float32), np.full(b, b * text, np.float32))
+    ones = np.ones_like(rows)
+    return mel, lengths, tokens, rows, labels, places, ones, ones, ctc, count, *shares
+
+
+def train(case: dict) -> dict:
+    """Peak of a step of training/step.py with AdamW."""
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from mindspore_osum.config import ModelConfig, from_dict
+    from mindspore_osum.data.batching import Shape
+    from mindspore_osum.training.adamw import OsumAdamW
+    from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
+    from mindspore_osum.training.schedule import WarmupLR
+    from mindspore_osum.training.step import OsumTrainOneStepCell
+
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)
+    cfg, shape = from_dict(ModelConfig, case["model"], "case"), Shape(*case["shape"])
+    net = OsumForTraining(OsumTrainingConfig(cfg.to_dict(), learn=case["learn"], ctc=case.get("ctc"),
+                                             ctc_vocab=cfg.decoder.vocab_size, speech=shape.frames > 2))
+    learning = net.trainable_params()
+    optimizer = OsumAdamW(learning, learning_rate=WarmupLR(1e-3, 4, 100, "linear"), weight_decay=0.01)
+    step = OsumTrainOneStepCell(net, optimizer, use_clip_grad=True, max_grad_norm=1.0,
+                                accumulation=case.get("accumulation", 1)).set_train()
+    batch = [Tensor(column) for column in _batch(cfg, shape)]
+    loss = float(step(*batch)[0].asnumpy())
+    peak = max(_peak_of(lambda: step(*batch)[0].asnumpy()) for _ in range(STEPS))
+    kept = sum(p.nbytes for p in step.get_parameters())
+    return {"peak": peak, "kept": kept, "loss": loss, "learning": sum(p.nbytes for p in learning)}
+
+
+def infer(case: dict) -> dict:
+    """Peak of inference/generate.py over prompts of one length."""
+    import mindspore as ms
+    import numpy as np
+
+    from mindspore_osum.config import ModelConfig, from_dict
+    from mindspore_osum.inference.generate import Generator, Prompt
+    from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.models.init import init_weights
+    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.text.sequence import HybridSequence
+
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)
+    cfg, (batch, frames, prompt, new) = from_dict(ModelConfig, case["model"], "case"), case["shape"]
+    model = OsumModel(cfg)
+    init_weights(model, 1)
+    generator = Generator(model, eos_ids=[])
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    case = json.loads(sys.argv[1])
+    print(json.dumps({"train": train, "infer": infer}[case["mode"]](case)))
