@@ -236,6 +236,16 @@ def check_job(cfg: TrainConfig) -> None:
             need(key in known, f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
 
 
+def part_of(name: str) -> str:
+    """The part of `learn` a parameter of the training network belongs to."""
+    if "lora_" in name:
+        return "lora"
+    name = name.removeprefix("model.")
+    if name.startswith(("adapter.", "speech_token_embed.")):
+        return "adapter"
+    return "decoder" if name.startswith("decoder.") else "encoder"  # the CTC head learns with the encoder
+
+
 def check_batch(batch: Batch) -> None:
     """Refuse forms of a batch that exclude each other, or a pack too short for what may be in it."""
     if batch.max_tokens < 0 or batch.pack < 0:

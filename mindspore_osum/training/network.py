@@ -27,7 +27,7 @@ from mindspore_osum.models.ops import frame_places, matmul_t, segment_causal_mas
 from mindspore_osum.models.osum import IGNORE, OsumModel, token_losses
 from mindspore_osum.text.sequence import CONTENT, INTENT
 from mindspore_osum.training.checkpoint import load_start
-from mindspore_osum.training.config import Ctc, Loss
+from mindspore_osum.training.config import Ctc, Loss, part_of
 
 BLANK = 0
 
@@ -205,13 +205,3 @@ class Evaluation(nn.Cell):
         _, parts_2, spans_4 = self.network.losses(*batch)
         sums_2 = ops.stack((parts_2[0] * ops.mean(batch[-1]), parts_2[1] * ops.mean(batch[-2])))
         return ops.concat((sums_2, spans_4))
-
-
-def part_of(name: str) -> str:
-    """The part of `learn` a parameter of the training network belongs to."""
-    if "lora_" in name:
-        return "lora"
-    name = name.removeprefix("model.")
-    if name.startswith(("adapter.", "speech_token_embed.")):
-        return "adapter"
-    return "decoder" if name.startswith("decoder.") else "encoder"  # the CTC head learns with the encoder
