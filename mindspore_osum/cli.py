@@ -34,6 +34,7 @@ VERBS = {
     "transcribe": Verb("mindspore_osum.inference.transcribe", "long recordings to text or subtitles"),
     "annotate": Verb("mindspore_osum.inference.annotate", "what recordings say, in all eight tasks"),
     "train": Verb("mindspore_osum.training.command", "train or fine-tune a model as a YAML job describes"),
+    "plan": Verb("mindspore_osum.planning.command", "memory and time of a training job, before it is run"),
     "eval": Verb("mindspore_osum.evaluation.command", "measure a model as the papers do, and compare"),
     "convert": Verb("ckpt_convert.cli", "PyTorch checkpoints to MindSpore model folders, and back"),
     "merge-lora": Verb("ckpt_convert.merge_lora", "add a model's LoRA to its weights"),

@@ -21,21 +21,22 @@ class Device:
     network: float  # bytes/s between servers, for each device
 
 
-# bf16: Huawei's torchtitan-npu (peak FLOPS of its MFU): 373.88, 353.8944, 294.912 and 245.76 TFLOP/s of the cube
-#   units; the larger figures in circulation (400, 376, 313, 280) add the vector units. They are cube cores x clock
-#   x 16^3 x 2 with the cores and clocks of CANN's platform_config/Ascend910B*.ini, 910B2: 24 x 1.8 GHz.
-# fp32: a quarter of it: DtypeMKN and rates of the same files give the cube 16 x 4 x 16 in float32 (HF32 off).
-# hbm: 1.6 TB/s, as Huawei gives it for a die of the 910 series with 64 GB HBM2e (CloudMatrix384, arXiv 2506.12708,
-#   section 3.3). No data sheet of the 910B itself with it was found; measured rates of copies are lower.
-# link: HCCS, 392 GB/s a device in both directions over 7 links (Atlas 800T A2 technical specifications).
-# network: one 200 Gbit/s RoCE port a device (the same).
-_SERVER = {"hbm": 1.6e12, "link": 196e9, "network": 25e9}
+# bf16: Huawei's torchtitan-npu, from which it computes MFU: the cube units alone, 373.88, 353.8944, 294.912
+#   and 245.76 TFLOP/s, cores x clock x 16^3 x 2 (CANN's platform_config/Ascend910B2C.ini: 24 cores, 1.8 GHz).
+#   The larger figures in circulation (400, 376, 313, 280) are Huawei's totals, vector units included.
+# fp32: an assumption, a quarter of it (a public benchmark measured 87 against 328 TFLOP/s).
+# hbm: 1.6 TB/s with 64 GB and half of it in the 910B4 with 32 GB, from public simulators of Ascend; no data
+#   sheet of the vendor that gives it was found.
+# link: HCCS, 392 GB/s a device in both directions over 7 links (Atlas 800T A2, technical specifications).
+# network: one 200 Gbit/s RoCE port a device.
+_LINKS = {"link": 196e9, "network": 25e9}
 DEVICES = {
-    name: Device(name, bf16, bf16 / 4, **_SERVER)
-    for name, bf16 in (
-        ("910B1", 373.88e12), ("910B2", 353.8944e12), ("910B3", 294.912e12), ("910B4", 245.76e12),
+    name: Device(name, bf16, bf16 / 4, hbm, **_LINKS)
+    for name, bf16, hbm in (
+        ("910B1", 373.88e12, 1.6e12), ("910B2", 353.8944e12, 1.6e12), ("910B3", 294.912e12, 1.6e12),
+        ("910B4", 245.76e12, 0.8e12),
     )
-}
+}  # fmt: skip
 
 
 def parse_bytes(text: str, where: str) -> int:

@@ -11,7 +11,7 @@ from mindspore_osum.data.batching import Shape, speech_tokens
 from mindspore_osum.planning.operators import F32, Operators
 from mindspore_osum.planning.tape import WORKSPACE, Block, Tape, Value
 
-MAIN, CTC_BLANK = "decoder.model", 1
+CTC_BLANK = 1
 
 
 @dataclass(frozen=True)
@@ -114,21 +114,23 @@ class Network:
         x = ops.copy(ops.gelu(ops.convolution(mel, enc.n_mels, enc.d_model, 3, n * frames, learns)))
         x = ops.copy(ops.gelu(ops.convolution(x, enc.d_model, enc.d_model, 3, n * half, learns)))
         x = ops.same("add", x)  # positions
-        x = self.layers(x, (n, half, enc.d_model, enc.n_heads, enc.d_ff), enc.n_layers, learns, True, enc.dropout)
+        sizes = (n, half, enc.d_model, enc.n_heads, enc.d_ff)
+        x = self.layers(x, sizes, enc.n_layers, learns, True, enc.dropout)
         x = ops.copy(ops.norm(x, enc.d_model, learns, centred=True))
         return x, self.adapt(x, n, half)
 
     def adapt(self, x: Value, n: int, frames: int) -> Value:
         """Encoder frames to speech tokens."""
-        ada, ops, learns, d = self.cfg.adapter, self.ops, "adapter" in self.job.learn, self.cfg.encoder.d_model
-        z = -(-(-(-frames // 2)) // 2)
+        ada, ops, d = self.cfg.adapter, self.ops, self.cfg.encoder.d_model
+        learns, half = "adapter" in self.job.learn, (frames + 1) // 2
+        z = (half + 1) // 2
         if ada.kind == "conv1d":
             x = ops.copy(x)
-            for places in (frames, -(-frames // 2), z):
+            for places in (frames, half, z):
                 x = ops.gelu(ops.convolution(x, d, d, 3, n * places, learns))
             x = ops.copy(x)
         else:
-            for d_in, places in ((1, -(-frames // 2) * (d + 1) // 2), (ada.conv_channels, z * ((d + 3) // 4))):
+            for d_in, places in ((1, half * ((d + 1) // 2)), (ada.conv_channels, z * ((d + 3) // 4))):
                 x = ops.gelu(ops.convolution(ops.copy(x), d_in, ada.conv_channels, 9, n * places, learns))
             x = ops.matmul(ops.copy(x), ada.conv_channels * ((d + 3) // 4), d, learns)
             x = ops.shifted(x, d, learns)
@@ -171,7 +173,10 @@ class Network:
     def decode(self, batch: Batch, speech: Value | None) -> Value:
         """Embeddings and layers: hidden states (B, L, D)."""
         dec, ops, places = self.cfg.decoder, self.ops, batch.rows * batch.length
-        x = self.embed(batch, speech) if self.part.first else Value(ops.data(places * dec.d_model, ops.width).block, True)
+        if self.part.first:
+            x = self.embed(batch, speech)
+        else:  # from the stage before, which waits for its gradient
+            x = Value(ops.data(places * dec.d_model, ops.width).block, True)
         scores = batch.rows * batch.length**2
         mask = ops.data(scores, 1)
         if not self.job.fused:
@@ -209,8 +214,8 @@ class Network:
     def decoder_layer(self, x: Value, mask: Value, rows: int, length: int, keys: int,
                       cached: bool = False) -> Value:
         dec, ops, mp = self.cfg.decoder, self.ops, self.part.model_parallel
-        heads, kv_heads, e, learns = dec.n_heads // mp, max(1, dec.n_kv_heads // mp), dec.head_dim, \
-            "decoder" in self.job.learn
+        heads, kv_heads, e = dec.n_heads // mp, max(1, dec.n_kv_heads // mp), dec.head_dim
+        learns, d_ff = "decoder" in self.job.learn, dec.d_ff // mp
         y = ops.norm(x, dec.d_model, learns, centred=False)
         q, k, v = (ops.copy(self.projection(y, f"{name}_proj", dec.d_model, n * e, dec.qkv_bias))
                    for name, n in (("q", heads), ("k", kv_heads), ("v", kv_heads)))
@@ -222,8 +227,8 @@ class Network:
         y = ops.attention(q, k, v, mask, (rows * heads, length, keys, e))
         x = ops.same("add", x, self.projection(y, "o_proj", heads * e, dec.d_model, dec.o_bias))
         y = ops.norm(x, dec.d_model, learns, centred=False)
-        gate, up = (self.projection(y, f"{name}_proj", dec.d_model, dec.d_ff // mp) for name in ("gate", "up"))
-        return ops.same("add", x, self.projection(ops.swiglu(gate, up), "down_proj", dec.d_ff // mp, dec.d_model))
+        gate, up = (self.projection(y, f"{name}_proj", dec.d_model, d_ff) for name in ("gate", "up"))
+        return ops.same("add", x, self.projection(ops.swiglu(gate, up), "down_proj", d_ff, dec.d_model))
 
     def projection(self, x: Value, name: str, d_in: int, d_out: int, bias: bool = False) -> Value:
         """models/layers.py Linear, with its LoRA."""
@@ -283,7 +288,7 @@ class Network:
     def update(self) -> None:
         """Clipping by the norm of all gradients, then AdamW parameter by parameter."""
         tape, full = self.tape, F32 / self.job.width
-        grads = tape.weight_grads
+        grads, tape.update_steps = tape.weight_grads, len(tape.steps)
         tape.step("norm", grads, F32, kind=WORKSPACE)
         clipped = [tape.step("scale", [g], g.bytes, kind=WORKSPACE) for g in grads]
         for grad in clipped:

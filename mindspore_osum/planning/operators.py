@@ -3,9 +3,9 @@
 Legend: N rows (utterances times positions), B utterances, D width, H heads, E head size, L positions.
 
 Notable choices
-- The plain forms follow models/ops/plain.py and common.py operator by operator, the fused ones models/ops/fused.py:
-  a fused operator keeps its inputs and small statistics, the plain ones each product's factors.
-- Where a part does not learn, nothing is kept for its weights: that is MindSpore's pruning of unasked gradients.
+- The plain forms follow models/ops/plain.py and common.py operator by operator, the fused ones fused.py:
+  these keep their inputs and small statistics, the plain ones the factors of each product.
+- Where a part does not learn, nothing is kept for its weights: MindSpore prunes gradients nobody asked for.
 """
 
 from mindspore_osum.planning.tape import Block, Tape, Value
@@ -116,8 +116,8 @@ class Operators:
                 self.tape.weight_grad("convolution", [dout, x.block], weight, flops)
             return [(x, self.tape.step("convolution", [dout], x.bytes, flops, weight) if x.grad else None)]
 
-        size = outputs * d_out * self.width
-        return self.shifted(self.tape.op("convolution", [x], size, gradient, learns, flops, weight), d_out, learns)
+        y = self.tape.op("convolution", [x], outputs * d_out * self.width, gradient, learns, flops, weight)
+        return self.shifted(y, d_out, learns)
 
     def norm(self, x: Value, d: int, learns: bool, centred: bool) -> Value:
         """LayerNorm (centred, with bias) or RMSNorm over the last axis."""
@@ -145,7 +145,8 @@ class Operators:
         """Zeroes elements; keeps a mask of a bit an element on Ascend, of an element each on CPU."""
         if p <= 0:
             return x
-        keep = self.data(x.bytes // 8 // self.width if self.fused else x.bytes // self.width, 1 if self.fused else F32)
+        elements = x.bytes // self.width
+        keep = self.data(elements // 8, 1) if self.fused else self.data(elements, F32)
 
         def gradient(dout: Block):
             return [(x, self.tape.step("dropout", [dout, keep.block], x.bytes))]
@@ -166,7 +167,8 @@ class Operators:
         """Rotation in float32; angles need no gradient, so nothing of x is kept."""
         full = x.bytes // self.width * F32
         if self.fused:
-            return self.linear_map("cast", self.linear_map("rotate", self.linear_map("cast", x, full), full), x.bytes)
+            turned = self.linear_map("rotate", self.linear_map("cast", x, full), full)
+            return self.linear_map("cast", turned, x.bytes)
         half = [self.linear_map("slice", x, x.bytes // 2) for _ in (0, 1)]
         half[1] = self.copy(half[1])
         rotated = self.tape.op("concat", half, x.bytes, lambda dout: [

@@ -60,6 +60,7 @@ class Tape:
         self.weight_grads: list[Block] = []
         self._records: list[tuple[Value, Gradient]] = []
         self._recording, self._kind = True, ACTIVATION
+        self.forward_steps = self.update_steps = 0  # where the backward pass, and the optimizer, begin
 
     def step(self, name: str, reads: Sequence[Block], size: int, flops: float = 0, params: int = 0,
              kind: str = "") -> Block:
@@ -112,7 +113,7 @@ class Tape:
 
     def backward(self, loss: Value) -> None:
         """The steps of all gradients, from the loss back."""
-        self._kind = WORKSPACE
+        self._kind, self.forward_steps = WORKSPACE, len(self.steps)
         loss.grads.append(self.step("loss", [loss.block], loss.bytes))
         self._backward()
 
@@ -131,6 +132,12 @@ class Tape:
     @property
     def flops(self) -> float:
         return sum(step.flops for step in self.steps)
+
+    @property
+    def kept(self) -> int:
+        """Bytes that the forward pass leaves to the backward pass."""
+        end = self.forward_steps
+        return sum(block.bytes for block in self.blocks if block.first < end <= block.last)
 
     def held(self) -> list[int]:
         """Bytes of living blocks during each step."""

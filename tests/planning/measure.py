@@ -1,9 +1,9 @@
 """Measures the memory of a real training step, or of answering, on CPU, in a process of its own.
 
-    python -m tests.planning.measure '{"mode": "train", ...}'      # prints one line of JSON
+    python -m tests.planning.measure '[{"mode": "train", ...}]'      # prints one line of JSON
 
 Every block of memory is given back to the system when it is freed (see `measured`), so the peak of resident
-memory above that at rest is what the step holds at once. What stays between steps is counted by its parameters.
+memory above that at rest is what the step holds at once. What stays between steps are its parameters.
 """
 
 import json
@@ -17,9 +17,9 @@ EXACT = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "16384", "
 STEPS = 2  # after the one that compiles
 
 
-def measured(case: dict) -> dict:
-    """The measures of `case`, taken in a child process."""
-    done = subprocess.run([sys.executable, "-m", "tests.planning.measure", json.dumps(case)], check=False,
+def measured(*cases: dict) -> list[dict]:
+    """The measures of each case, taken in a child process."""
+    done = subprocess.run([sys.executable, "-m", "tests.planning.measure", json.dumps(cases)], check=False,
                           env={**os.environ, **EXACT}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -77,7 +77,8 @@ def train(case: dict) -> dict:
     net = OsumForTraining(OsumTrainingConfig(cfg.to_dict(), learn=case["learn"], ctc=case.get("ctc"),
                                              ctc_vocab=cfg.decoder.vocab_size, speech=shape.frames > 2))
     learning = net.trainable_params()
-    optimizer = OsumAdamW(learning, learning_rate=WarmupLR(1e-3, 4, 100, "linear"), weight_decay=0.01)
+    groups = [{"params": learning, "weight_decay": 0.01}]
+    optimizer = OsumAdamW(groups, learning_rate=WarmupLR(1e-3, 4, 100, "linear"))
     step = OsumTrainOneStepCell(net, optimizer, use_clip_grad=True, max_grad_norm=1.0,
                                 accumulation=case.get("accumulation", 1)).set_train()
     batch = [Tensor(column) for column in _batch(cfg, shape)]
@@ -88,25 +89,45 @@ def train(case: dict) -> dict:
 
 
 def infer(case: dict) -> dict:
-    """Peak of inference/generate.py over prompts of one length."""
+    """Peak of inference/generate.py: prompts of one length, and some tokens after them."""
     import mindspore as ms
     import numpy as np
 
     from mindspore_osum.config import ModelConfig, from_dict
+    from mindspore_osum.inference.cache import DecodeState
     from mindspore_osum.inference.generate import Generator, Prompt
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.models.init import init_weights
     from mindspore_osum.models.osum import OsumModel
-    from mindspore_osum.text.sequence import HybridSequence
+    from mindspore_osum.text.sequence import SPEECH_FRAME, HybridSequence
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)
-    cfg, (batch, frames, prompt, new) = from_dict(ModelConfig, case["model"], "case"), case["shape"]
-    model = OsumModel(cfg)
+    cfg, (rows, frames, length, places) = from_dict(ModelConfig, case["model"], "case"), case["shape"]
+    model, rng = OsumModel(cfg), np.random.default_rng(0)
     init_weights(model, 1)
-    generator = Generator(model, eos_ids=[])
-    raise NotImplementedError
+    speech = -(-frames // 8)
+    ids_L = np.concatenate([[-2], np.full(speech, SPEECH_FRAME), [-3], np.arange(length - speech - 2)])
+    places_L = np.arange(length, dtype=np.int32)
+    sequence = HybridSequence(ids_L.astype(np.int32), np.full_like(places_L, -100), places_L,
+                              np.ones_like(places_L))
+    mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
+    generator, prompts = Generator(model, eos_ids=[]), [Prompt(sequence, mel_TF)] * rows
+    sampling = Sampling(max_new_tokens=places - length)
+    steps = generator.stream(prompts, sampling)
+    next(steps), next(steps)  # compile both graphs
+    steps.close()
+
+    def answer():
+        steps = generator.stream(prompts, sampling)
+        next(steps), next(steps)
+        steps.close()
+
+    peak = max(_peak_of(answer) for _ in range(STEPS))
+    state = DecodeState(model.decoder, rows, places)
+    kept = sum(p.nbytes for cell in (model, state) for p in cell.get_parameters())
+    return {"peak": peak, "kept": kept}
 
 
 if __name__ == "__main__":
-    case = json.loads(sys.argv[1])
-    print(json.dumps({"train": train, "infer": infer}[case["mode"]](case)))
+    modes = {"train": train, "infer": infer}
+    print(json.dumps([modes[case["mode"]](case) for case in json.loads(sys.argv[1])]))

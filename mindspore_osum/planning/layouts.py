@@ -1,0 +1,132 @@
+"""Ways to divide a job among devices: what each takes, and which `osum train` can run."""
+
+import math
+from dataclasses import dataclass, replace
+
+from mindspore_osum.data.batching import bucket_shapes
+from mindspore_osum.errors import UserError
+from mindspore_osum.planning.cost import model_flops, shared_layers, step_seconds
+from mindspore_osum.planning.hardware import NODE, Device
+from mindspore_osum.planning.memory import MARGIN, Stage, parameters, training_memory
+from mindspore_osum.planning.network import Batch, Job, packed, padded
+from mindspore_osum.planning.operators import F32
+from mindspore_osum.planning.tape import ACTIVATION, GRADIENT, WORKSPACE
+from mindspore_osum.training.config import TrainConfig, part_of
+
+# training hands `recompute_config` to MindFormers, but no cell of models/ asks for it: nothing is recomputed
+RECOMPUTE_SUPPORTED = False
+UNSUPPORTED = "not yet supported by osum train"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Numbers of devices, and whether layers are recomputed."""
+
+    data: int
+    model: int = 1
+    stages: int = 1
+    recompute: bool = False
+
+    def __str__(self) -> str:
+        words = [f"dp {self.data}", f"mp {self.model}", f"pp {self.stages}"]
+        return " ".join(words) + (" recompute" if self.recompute else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A layout and what it takes; memory is that of the fullest device."""
+
+    layout: Layout
+    memory: dict[str, int]  # bytes by part
+    seconds: float  # of a step, at least
+    utterances: float  # a second, at most
+    mfu: float  # at most: model FLOPs over the peak of all devices
+    obstacle: str  # why `osum train` cannot run it; "" if it can
+
+    @property
+    def total(self) -> int:
+        return sum(self.memory.values())
+
+    @property
+    def needed(self) -> int:
+        """Bytes with the margin for what measured peaks may lie above the model."""
+        step = sum(self.memory[kind] for kind in (ACTIVATION, GRADIENT, WORKSPACE))
+        return int(self.total + MARGIN * step)
+
+
+def batches_of(cfg: TrainConfig) -> list[Batch]:
+    """The static shapes of a job, as training/run.py makes them."""
+    speech, ctc, room = bool(cfg.batch.seconds), cfg.ctc.weight > 0, cfg.batch.text_tokens
+    frames = [round(s * 100) for s in cfg.batch.seconds] or [2]
+    shapes = bucket_shapes(cfg.batch.size, frames, room, cfg.batch.max_tokens)
+    if cfg.batch.pack:
+        return [packed(cfg.batch.size, cfg.batch.pack, shapes[-1], ctc)]
+    return [padded(shape, speech, ctc) for shape in shapes]
+
+
+def obstacle(cfg: TrainConfig, layout: Layout) -> str:
+    """Why the job cannot run so, by what training/config.py accepts and training does; "" if it can."""
+    if layout.model * layout.stages > 1:
+        mode = {**cfg.parallel, "parallel_mode": 1}  # semi-automatic: the one that shards and has stages
+        try:
+            replace(cfg, parallel=mode)
+        except UserError as error:
+            return f"{UNSUPPORTED}: {error}"
+    if layout.recompute and not RECOMPUTE_SUPPORTED:
+        return f"{UNSUPPORTED}: recompute_config reaches no layer"
+    return ""
+
+
+def layouts(job: Job, devices: int, micro: int) -> list[Layout]:
+    """All divisions the model's sizes and the micro-batches of a step allow."""
+    dec, found = job.model.decoder, []
+    divided = [dec.n_heads, dec.n_kv_heads, job.model.encoder.n_heads, job.model.adapter.n_heads]
+    for mp in (n for n in range(1, NODE + 1) if devices % n == 0 and not any(d % n for d in divided)):
+        rest = devices // mp
+        for pp in (n for n in (1, 2, 4, 8) if rest % n == 0 and n <= min(micro, dec.n_layers)):
+            found += [Layout(rest // pp, mp, pp, again) for again in (False, True)]
+    return found
+
+
+def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Device) -> Choice:
+    """What a layout takes on one shape of batch."""
+    job, stages = replace(job, recompute=layout.recompute), layout.stages
+    groups = sum(n > 1 for n in (layout.data, layout.model, stages))
+    worst, slowest = {}, 0.0
+    for index in range(stages):
+        stage = Stage(layout.model, stages, index)
+        memory, tape = training_memory(job, batch, cfg.accumulation, stage, groups)
+        if sum(memory.values()) > sum(worst.values()):
+            worst = memory
+        shapes = parameters(job, stage)
+        learned = sum(math.prod(shapes[n]) for n in shapes if part_of(n) in job.learn) * job.width
+        layers = len(stage.layers(job.model.decoder.n_layers))
+        slowest = max(slowest, step_seconds(
+            tape, job, device, cfg.accumulation, shared=shared_layers(job, batch, layers, index == 0),
+            learned=learned, data_parallel=layout.data, model_parallel=layout.model, stages=stages,
+        ))  # fmt: skip
+    done = cfg.accumulation * layout.data
+    peak = device.fp32 if job.width == F32 else device.bf16
+    mfu = model_flops(job, batch) * done / (slowest * peak * layout.data * layout.model * stages)
+    return Choice(layout, worst, slowest, batch.rows * done / slowest, mfu, obstacle(cfg, layout))
+
+
+def remedy(cfg: TrainConfig, job: Job, batch: Batch, devices: int, limit: int, device: Device) -> str:
+    """What would fit where nothing does: fewer rows, else a layout to come, else so much memory."""
+    now, rows = choose(cfg, job, batch, Layout(devices), device), batch.rows
+    fits = []
+    while rows > 1 and not fits:
+        rows //= 2
+        share = replace(batch, rows=rows, audio_rows=batch.audio_rows * rows // batch.rows)
+        if choose(cfg, job, share, Layout(devices), device).needed <= limit:
+            fits.append(f"batch.size {rows}" if not cfg.batch.max_tokens else f"{rows} rows a batch")
+    ways = [choose(cfg, job, batch, way, device) for way in layouts(job, devices, cfg.accumulation)]
+    if to_come := [c for c in ways if c.obstacle and c.needed <= limit]:
+        best = max(to_come, key=lambda c: c.utterances)
+        fits.append(f"{best.layout} ({UNSUPPORTED})")
+    return ", ".join([*fits, f"{gigabytes(now.needed)} of memory"])
+
+
+def gigabytes(size: float) -> str:
+    """Decimal gigabytes."""
+    return f"{size / 1e9:.2f} GB" if size < 10e9 else f"{size / 1e9:.1f} GB"
