@@ -39,6 +39,7 @@ VERBS = {
     "convert": Verb("ckpt_convert.cli", "PyTorch checkpoints to MindSpore model folders, and back"),
     "merge-lora": Verb("ckpt_convert.merge_lora", "add a model's LoRA to its weights"),
     "data": Verb("mindspore_osum.data.command", "training data: import, check, measure, pack"),
+    "serve": Verb("mindspore_osum.serving.command", "the model behind HTTP, in OpenAI's forms"),
     "info": Verb("mindspore_osum.info", "what a model folder is: sizes, types, preset, hashes"),
     "completion": Verb("mindspore_osum.completion", "a script that completes osum's words in bash or zsh"),
 }

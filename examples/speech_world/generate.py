@@ -136,10 +136,13 @@ def records(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
     return found
 
 
-def transcripts(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
-    """Manifest lines that give every recording's transcript once: what an untrained encoder learns first."""
-    pairs = zip(lines, made, strict=True)
-    return [manifests.record(line, "<TRANSCRIBE>", 0, times, n / RATE, 0.01) for line, (n, times) in pairs]
+def everything(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
+    """Manifest lines with every recording once, all its labels in it: what an untrained encoder learns first."""
+    found = []
+    for line, (samples, times) in zip(lines, made, strict=True):
+        key = manifests.ALL_WITH_EVENT if line.event else manifests.ALL
+        found.append(manifests.record(line, key, 0, times, samples / RATE, 0.01))
+    return found
 
 
 def write_manifest(path: Path, lines: list[dict]) -> None:
@@ -206,7 +209,7 @@ def generate(settings: dict, output: Path, jobs: int, source: Path) -> None:
     os.replace(unfinished, final)
     write_manifest(output / f"{split}.jsonl", records(lines, made))
     if split != "test":
-        write_manifest(output / f"{split}_asr.jsonl", transcripts(lines, made))
+        write_manifest(output / f"{split}_all.jsonl", everything(lines, made))
     write_text(output / f"{split}.settings.json", json.dumps(settings) + "\n")
     report(lines, [n for n, _ in made], time.perf_counter() - start)
 

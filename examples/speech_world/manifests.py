@@ -25,6 +25,7 @@ A, G, E, S, C, T = "<AGE>", "<GENDER>", "<EMOTION>", "<STYLE>", "<CAPTION>", "<T
 # task key -> weight, for any recording, and for those of a kind or with a sound
 ANY = {T: 5, f"{T} <ALIGN>": 4, G: 1, f"{T} {G}": 2, A: 1, f"{T} {A}": 2, f"{T} {A} {G}": 1, f"{A} {G}": 1}
 COMBINED = (f"{T} {S} {A} {G}", f"{S} {A} {G}", f"{T} {E} {A} {G}", f"{T} {A} {G} {S} {E}")
+ALL, ALL_WITH_EVENT = f"{T} {A} {G} {S} {E}", f"{T} {C} {A} {G} {E} {S}"  # every label that there is
 LABELLED = dict.fromkeys(COMBINED, 0.5)
 SPECIAL = {
     "feeling": {f"{T} {E}": 6, E: 3} | LABELLED,

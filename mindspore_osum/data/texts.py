@@ -17,12 +17,13 @@ from mindspore_osum.data.manifest import TEXT_TASKS, Utterance
 from mindspore_osum.data.requests import generate
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, TASKS, tags_of, task_key, task_of_tags, write_tags
-from mindspore_osum.text.normalize import normalize_label
+from mindspore_osum.text.normalize import normalize_label, process_text2
 from mindspore_osum.text.prompts import intent_instructions, intent_request, task_requests
 from mindspore_osum.text.sequence import HybridSequence, build_sequence
 
 TEXT2TEXT, CHAT = "<TEXT2TEXT>", TASKS["sttc"].key
 POOL = 400  # sentences drawn for a task key, half of them Chinese: 8,800 for the 22 published keys
+_TIMES = re.compile(r"<[\d.]+>")
 _ANGLES = re.compile(r"<[^<>]*>")
 
 
@@ -46,13 +47,15 @@ class Texts:
     room : tokens of a sequence beside speech and its two marks; sentences that need more are not drawn.
     seed : of the sentences.
     split : "train", or "valid" for sentences that training does not show.
+    ctc_labels : CTC targets keep the labels.
     """
 
     def __init__(
-        self, tokenizer, prompts, kind: str = "both", room: int = 10**9, seed: int = 0, split: str = "train"
-    ):
+        self, tokenizer, prompts, kind: str = "both", room: int = 10**9, seed: int = 0, split: str = "train",
+        ctc_labels: bool = False,
+    ):  # fmt: skip
         self.tokenizer, self.prompts, self.kind = tokenizer, prompts, kind
-        self.room, self.seed, self.split = room, seed, split
+        self.room, self.seed, self.split, self.ctc_labels = room, seed, split, ctc_labels
         around = (prompts.left["text"], prompts.assistant)
         self.around = sum(len(tokenizer.encode(text, bos=True)) for text in around) + 1  # 1: the end
         self.pools: dict[str, Pool] = {}
@@ -122,11 +125,18 @@ class Texts:
         return [line]
 
     def ctc_ids(self, utt: Utterance) -> list[int]:
-        """Token ids of the transcript, without tags, labels and end; [] where the text is no transcript."""
-        if utt.wav is None or "asr" not in tags_of(key_of(utt)):
+        """Token ids of what is heard, without tags, times, replies and end; [] where nothing is left of it.
+
+        With `ctc_labels` the labels stay behind the words: what says them may be anywhere in the recording,
+        but the encoder sees all of it, and learns to write them at its end.
+        """
+        key = key_of(utt)
+        if utt.wav is None or "chat" in (tags := tags_of(key)) and "asr" not in tags:
             return []
-        transcript = _ANGLES.sub(" ", normalize_label(utt.txt.split(ANSWER_MARK)[0], key_of(utt)))
-        return self.tokenizer.encode(" ".join(transcript.split()))
+        heard = normalize_label(utt.txt.split(ANSWER_MARK)[0], key)
+        heard = (_TIMES if self.ctc_labels else _ANGLES).sub(" ", heard)
+        heard = process_text2(" ".join(heard.split()), "")
+        return self.tokenizer.encode(heard) if heard else []
 
     def sequence(self, utt: Utterance, request: str | None, n_speech: int | None) -> HybridSequence:
         """The hybrid sequence with label."""

@@ -27,7 +27,7 @@ from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder
 from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
-from mindspore_osum.inference.generate import Generator, Prompt
+from mindspore_osum.inference.generate import Answer, Generator, Prompt
 from mindspore_osum.inference.label_scores import LabelScorer
 from mindspore_osum.inference.request import Request, Result, make_request, read_answer
 from mindspore_osum.inference.sampling import Sampling
@@ -161,16 +161,20 @@ class Engine:
     def stream(self, source, request: Request, sampling: Sampling | None = None) -> Iterator[str]:
         """The answer to one recording while it is written; the pieces joined are its `Result.raw`.
 
+        The generator's own value, which ``yield from`` gives, is the `Result`.
+
         Raises
         ------
         UserError : what would be the `error` of its result.
         """
-        job, ids, sent = self._prepare(0, source, request), [], ""
+        job, answer, sent = self._prepare(0, source, request), Answer(), ""
+        ids = answer.tokens
         if job.prompt is None:
             raise UserError(job.result.error)
         with closing(self.generator.stream([job.prompt], sampling)) as steps:
             for (token,) in steps:
                 if token in self.generator.eos_ids:
+                    answer.cut = False
                     break
                 ids.append(int(token))
                 # the first bytes of a character that needs more are shown as U+FFFD until it is complete
@@ -180,6 +184,8 @@ class Engine:
                     sent = text
         if rest := self.tokenizer.decode(ids)[len(sent) :]:
             yield rest
+        self._read(job, answer)
+        return job.result
 
     def _prepare(self, number: int, source, request: Request) -> _Job:
         start, name = time.perf_counter(), name_of(source)
@@ -226,15 +232,20 @@ class Engine:
             if result.seconds:
                 result.rtf = job.spent / result.seconds + spent / seconds
             try:
-                result.raw = self.tokenizer.decode(answer.tokens)
+                self._read(job, answer)
             except UserError as error:
                 job.fail(error)
                 continue
-            parsed = read_answer(result.raw, job.request.task)
-            result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
-            result.words, result.answer, result.cut = parsed.words, parsed.answer, answer.cut
             if probabilities:
                 result.probabilities = self.labels.probabilities(job.prompt, result.raw, result.labels)
+
+    def _read(self, job: _Job, answer: Answer) -> None:
+        """Take the answer apart into the job's result."""
+        result = job.result
+        result.raw = self.tokenizer.decode(answer.tokens)
+        parsed = read_answer(result.raw, job.request.task)
+        result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
+        result.words, result.answer, result.cut = parsed.words, parsed.answer, answer.cut
 
 
 def _pairs(sources: Iterable, requests: Iterable[Request]) -> Iterator[tuple[object, Request]]:

@@ -83,6 +83,11 @@ class Embedding(nn.Cell):
         return ops.gather(self.weight, ids, 0)
 
 
+def convolve(conv, x, weight):
+    """A convolution in float32, the one type that every device has; the result in x's."""
+    return ops.cast(conv(ops.cast(x, ms.float32), ops.cast(weight, ms.float32)), x.dtype)
+
+
 class Conv1d(nn.Cell):
     """1-D convolution of (B, C_in, T) padded with zeros; weight (C_out, C_in, kernel), bias (C_out)."""
 
@@ -95,7 +100,7 @@ class Conv1d(nn.Cell):
         self.conv = ops.Conv2D(c_out, (1, kernel), pad_mode="pad", pad=(0, 0) + pad, stride=(1, stride))
 
     def construct(self, x_BCT):
-        y = self.conv(x_BCT.expand_dims(2), self.weight.expand_dims(2)).squeeze(2)
+        y = convolve(self.conv, x_BCT.expand_dims(2), self.weight.expand_dims(2)).squeeze(2)
         return y + self.bias.expand_dims(0).expand_dims(-1)
 
 
@@ -109,7 +114,7 @@ class Conv2d(nn.Cell):
         self.conv = ops.Conv2D(c_out, 3, pad_mode="pad", pad=1, stride=2)
 
     def construct(self, x_BCTD):
-        return self.conv(x_BCTD, self.weight) + self.bias.reshape((1, -1, 1, 1))
+        return convolve(self.conv, x_BCTD, self.weight) + self.bias.reshape((1, -1, 1, 1))
 
 
 class SelfAttention(nn.Cell):

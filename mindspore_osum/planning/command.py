@@ -106,9 +106,9 @@ def report(args, cfg, job, batch, choices, limit: int) -> dict:
         "parameters": sizes, "learn": sorted(job.learn), "batch": asdict(batch),
         "micro_batches": cfg.accumulation, "flops_a_micro_batch": micro,
         "choices": [
-            {"layout": str(c.layout), **asdict(c.layout), "memory": c.memory, "total": c.total, "needed": c.needed,
-             "fits": c.needed <= limit, "obstacle": c.obstacle, "step_seconds": c.seconds,
-             "utterances_a_second": c.utterances, "mfu": c.mfu}
+            {"layout": str(c.layout), **asdict(c.layout), "memory": c.memory, "total": c.total,
+             "needed": c.needed, "fits": c.needed <= limit, "obstacle": c.obstacle,
+             "step_seconds": c.seconds, "utterances_a_second": c.utterances, "mfu": c.mfu}
             for c in choices
         ],
         "best": str(choices[0].layout), "reason": reason(choices, limit),

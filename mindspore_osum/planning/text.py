@@ -7,14 +7,16 @@ SHOWN = 8  # layouts
 
 def text(plan: dict) -> str:
     """The lines of a plan."""
-    return "\n".join([*_job(plan), "", *_memory(plan), "", *_layouts(plan), "", f"best       {plan['reason']}", "",
-                      *_answering(plan["inference"])])
+    best = f"best       {plan['reason']}"
+    parts = (_job(plan), _memory(plan), _layouts(plan), [best], _answering(plan["inference"]))
+    return "\n\n".join("\n".join(lines) for lines in parts)
 
 
 def _job(plan: dict) -> list[str]:
     sizes, batch = plan["parameters"], plan["batch"]
     parts = ", ".join(f"{name} {n / 1e6:.1f} M" for name, n in sizes.items())
-    audio = f", {batch['audio_rows']} recordings of {batch['frames'] / 100:g} s" if batch["audio_rows"] else ""
+    seconds, count = batch["frames"] / 100, batch["audio_rows"]
+    audio = f", {count} recordings of {seconds:g} s" if count else ""
     return [
         f"model      {sum(sizes.values()) / 1e9:.3f} B parameters in {plan['dtype']}: {parts}",
         f"           {', '.join(plan['learn'])} learn",
@@ -27,7 +29,8 @@ def _memory(plan: dict) -> list[str]:
     best = plan["choices"][0]
     shown = [best, *(c for c in plan["choices"] if c["layout"] == f"{best['layout']} recompute")]
     names = {"total": "total", "needed": f"with {plan['margin']:.0%} margin"}
-    lines = [f"memory     {best['layout']:>18}" + (f"     with recompute, {UNSUPPORTED}" if shown[1:] else "")]
+    beside = f"     with recompute, {UNSUPPORTED}" if shown[1:] else ""
+    lines = [f"memory     {best['layout']:>18}{beside}"]
     for part in best["memory"]:
         lines.append(f"  {part:<18}" + "".join(f"{gigabytes(c['memory'][part]):>12}" for c in shown))
     for key, name in names.items():
@@ -51,7 +54,7 @@ def _layouts(plan: dict) -> list[str]:
 def _answering(answer: dict) -> list[str]:
     parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in answer["memory"].items())
     return [
-        f"answering  {answer['rows']} at once, prompts of {answer['prompt']}, caches of {answer['places']} places: "
+        f"answering  {answer['rows']} at once, prompts of {answer['prompt']}, caches of {answer['places']}: "
         + gigabytes(answer["total"]) + ("" if answer["fits"] else ", does not fit"),
         f"           {parts}",
         f"           at least {answer['prefill_seconds'] * 1e3:.0f} ms for the prompts and "

@@ -58,6 +58,7 @@ class Ctc:
     weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
     at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
     only: bool = False  # no cross-entropy and no decoder: warms encoder (and adapter) up
+    labels: bool = False  # its targets keep the labels behind the words: a multi-task warm-up (OSUM 3.2)
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def corpora(cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> tuple
     def corpus(sources, split: str, shapes: list[Shape]) -> Corpus:
         manifests = [(s.name, s.path, s.weight) for s in sources]
         ctc = cfg.ctc.at if cfg.ctc.weight > 0 else ""
-        texts = Texts(tokenizer, prompts, cfg.data.requests, room, cfg.seed, split)
+        texts = Texts(tokenizer, prompts, cfg.data.requests, room, cfg.seed, split, cfg.ctc.labels)
         wave = cfg.wave_augment if split == "train" else None
         return Corpus(manifests, texts, shapes, model.encoder, ctc, errors, wave)
 

@@ -24,7 +24,6 @@ from mindspore_osum.models.osum import OsumModel, token_losses
 from tests.inference.common import random_prompt
 from tests.models.common import make_item, pack
 
-CONVOLUTION = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")  # bfloat16 kernels the tool leaves out
 DTYPES = ("float32", "bfloat16", "float16")
 # heads of 16, which FlashAttentionScore takes as they are, and of 24 and 8, which have to be padded
 CFG = ModelConfig(
@@ -173,7 +172,7 @@ class Runner:
 def main(target: Path) -> None:
     """Measure every type: {"float16 fused packed": {quantity: error or calls}} and the like."""
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
-    ascend_ops_cpu.enable(bf16=[*ascend_ops_cpu.BF16_OPS, *CONVOLUTION])
+    ascend_ops_cpu.enable()
     plain, out = Runner("plain", "float32"), {}
     for dtype in DTYPES:
         reference = plain.run(dtype)

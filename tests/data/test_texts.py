@@ -143,4 +143,14 @@ def test_ctc_reads_the_transcript_alone(natural):
     assert natural.ctc_ids(utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")) == encode("Hi")
     assert natural.ctc_ids(utt("<TRANSCRIBE> <S2TCHAT>", "who is it<开始回答>me")) == encode("who is it")
     assert natural.ctc_ids(utt("<TRANSCRIBE> <ALIGN>", "<0.00>a<0.40> <0.40>b<0.80>")) == encode("a b")
+    assert natural.ctc_ids(utt("<TRANSCRIBE> <ALIGN>", "<0.00>你<0.40> <0.40>好<0.80>")) == encode("你好")
     assert natural.ctc_ids(utt("<S2TCHAT>", "fine")) == natural.ctc_ids(utt("<AGE>", "<CHILD>")) == []
+
+
+def test_ctc_may_keep_the_labels(tokenizer):
+    texts = Texts(tokenizer, PROMPTS, "tag", ctc_labels=True)
+    assert texts.ctc_ids(utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")) == tokenizer.encode("Hi<ADULT>")
+    assert texts.ctc_ids(utt("<AGE>", "<CHILD>")) == tokenizer.encode("<CHILD>")
+    timed = utt("<TRANSCRIBE> <ALIGN>", "<0.00>a<0.40> <0.40>b<0.80>")
+    assert texts.ctc_ids(timed) == tokenizer.encode("a b")
+    assert texts.ctc_ids(utt("<S2TCHAT>", "fine")) == []

@@ -140,13 +140,17 @@ def test_checked_tasks_are_the_eight_and_suit_what_is_said(plans):
     assert len(found) == 16 and min(found.values()) >= 30  # each task in each language
 
 
-def test_transcripts_give_every_recording_once(corpus, lines):
-    assert not (corpus / "test_asr.jsonl").exists()
+def test_the_warm_up_has_every_recording_once_with_all_its_labels(corpus, lines):
+    assert not (corpus / "test_all.jsonl").exists()
     for split in ("train", "valid"):
-        some = read(corpus / f"{split}_asr.jsonl")
+        some = read(corpus / f"{split}_all.jsonl")
         plans = planning.plan(split, COUNTS[split], seed=1)
-        assert [line["txt"] for line in some] == [line.text for line in plans]
-        assert {line["task"] for line in some} == {"<TRANSCRIBE>"}
+        for line, plan in zip(some, plans, strict=True):
+            answer = parse_answer(line["txt"], line["task"])
+            event = {"event": plan.event} if plan.event else {}
+            who = {"gender": plan.speaker.gender, "age": plan.speaker.age}
+            assert answer.text == plan.text
+            assert answer.labels == who | event | {"emotion": plan.emotion, "style": plan.style}
         assert [line["wav"] for line in some] == sorted({line["wav"] for line in lines[split]})
 
 

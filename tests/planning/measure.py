@@ -1,9 +1,8 @@
-"""Measures the memory of a real training step, or of answering, on CPU, in a process of its own.
+"""Measures the memory of a real training step, or of answering, on CPU, in processes of their own.
 
-    python -m tests.planning.measure '[{"mode": "train", ...}]'      # prints one line of JSON
-
-Every block of memory is given back to the system when it is freed (see `measured`), so the peak of resident
-memory above that at rest is what the step holds at once. What stays between steps are its parameters.
+MindSpore's own statistics are empty on CPU, and its pool keeps what is freed; so the peak of resident memory
+is what a step needed. Compiling takes memory too, by the graph and not by the sizes: a twin of the same graph
+with the least batch is measured as well, and the difference of the two is that of the batches.
 """
 
 import json
@@ -11,18 +10,24 @@ import os
 import subprocess
 import sys
 
-# each block a mapping of its own, given back when it is freed
-EXACT = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "16384", "MALLOC_TOP_PAD_": "0",
-         "MALLOC_MMAP_MAX_": "60000", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
-STEPS = 2  # after the one that compiles
+# freed blocks of Python and the compiler go back to the system, so that they are not counted
+EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1",
+         "OMP_NUM_THREADS": "1"}
+STEPS = 2
 
 
 def measured(*cases: dict) -> list[dict]:
-    """The measures of each case, taken in a child process."""
-    done = subprocess.run([sys.executable, "-m", "tests.planning.measure", json.dumps(cases)], check=False,
-                          env={**os.environ, **EXACT}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    """The measures of each case, taken in a process of its own, all at once."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-m", "tests.planning.measure"]
+    env = {**os.environ, **EXACT}
+    children = [subprocess.Popen([*command, json.dumps(case)], env=env, **pipes) for case in cases]
+    found = []
+    for child in children:
+        out, err = child.communicate()
+        assert child.returncode == 0, err[-2000:]
+        found.append(json.loads(out.splitlines()[-1]))
+    return found
 
 
 def _status(key: str) -> int:
@@ -32,15 +37,15 @@ def _status(key: str) -> int:
 
 
 def _peak_of(run) -> int:
-    """Most bytes held during `run()` above what is held before it."""
-    rest = _status("VmRSS")
+    """Most bytes resident during `run()` above those before it."""
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
         file.write("5")  # forget the peak so far
+    before = _status("VmRSS")
     run()
-    return _status("VmHWM") - rest
+    return _status("VmHWM") - before
 
 
-def _batch(cfg, shape):
+def random_batch(cfg, shape):
     """A random batch, as data/batching.py stacks them: every position and frame is in use."""
     import numpy as np
 
@@ -81,11 +86,10 @@ def train(case: dict) -> dict:
     optimizer = OsumAdamW(groups, learning_rate=WarmupLR(1e-3, 4, 100, "linear"))
     step = OsumTrainOneStepCell(net, optimizer, use_clip_grad=True, max_grad_norm=1.0,
                                 accumulation=case.get("accumulation", 1)).set_train()
-    batch = [Tensor(column) for column in _batch(cfg, shape)]
-    loss = float(step(*batch)[0].asnumpy())
-    peak = max(_peak_of(lambda: step(*batch)[0].asnumpy()) for _ in range(STEPS))
+    batch = [Tensor(column) for column in random_batch(cfg, shape)]
+    peak = _peak_of(lambda: [step(*batch)[0].asnumpy() for _ in range(STEPS)])
     kept = sum(p.nbytes for p in step.get_parameters())
-    return {"peak": peak, "kept": kept, "loss": loss, "learning": sum(p.nbytes for p in learning)}
+    return {"peak": peak, "kept": kept, "learning": sum(p.nbytes for p in learning)}
 
 
 def infer(case: dict) -> dict:
@@ -113,21 +117,19 @@ def infer(case: dict) -> dict:
     mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
     generator, prompts = Generator(model, eos_ids=[]), [Prompt(sequence, mel_TF)] * rows
     sampling = Sampling(max_new_tokens=places - length)
-    steps = generator.stream(prompts, sampling)
-    next(steps), next(steps)  # compile both graphs
-    steps.close()
 
     def answer():
         steps = generator.stream(prompts, sampling)
-        next(steps), next(steps)
+        for _ in range(STEPS + 1):
+            next(steps)
         steps.close()
 
-    peak = max(_peak_of(answer) for _ in range(STEPS))
+    peak = _peak_of(answer)
     state = DecodeState(model.decoder, rows, places)
     kept = sum(p.nbytes for cell in (model, state) for p in cell.get_parameters())
     return {"peak": peak, "kept": kept}
 
 
 if __name__ == "__main__":
-    modes = {"train": train, "infer": infer}
-    print(json.dumps([modes[case["mode"]](case) for case in json.loads(sys.argv[1])]))
+    case = json.loads(sys.argv[1])
+    print(json.dumps({"train": train, "infer": infer}[case["mode"]](case)))

@@ -1,0 +1,180 @@
+"""The addresses of `osum serve` and what each of them answers; see `gate` for what stands before them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from mindspore_osum.config import did_you_mean
+from mindspore_osum.data.batching import speech_tokens
+from mindspore_osum.errors import UserError
+from mindspore_osum.serving.batcher import Batcher, Job
+from mindspore_osum.serving.bodies import GONE, ApiError, Limits, read_body, read_upload
+from mindspore_osum.serving.gate import CHAT, PATHS, TRANSCRIPTIONS, Gate
+from mindspore_osum.serving.metrics import Metrics
+from mindspore_osum.serving.schemas import (
+    ChatAnswer,
+    ChatRequest,
+    event,
+    read_form,
+    read_json,
+    read_model,
+)
+from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.features import num_frames
+
+LOOK_S = 1.0  # how often to look whether the client still waits
+
+
+class Api:
+    """The addresses."""
+
+    def __init__(self, batcher: Batcher, metrics: Metrics, name: str, limits: Limits):
+        self.batcher, self.counts, self.name, self.limits = batcher, metrics, name, limits
+        self.created = int(time.time())
+
+    async def health(self) -> Response:
+        """200 as long as the model answers."""
+        if self.batcher.alive:
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "the model's thread has ended"}, 503)
+
+    async def metrics(self) -> Response:
+        """For Prometheus."""
+        return PlainTextResponse(self.counts.text(), headers={"Content-Type": Metrics.CONTENT_TYPE})
+
+    async def models(self) -> dict:
+        """The one model."""
+        return {"object": "list", "data": [await self.model(self.name)]}
+
+    async def model(self, name: str) -> dict:
+        """It by its name."""
+        self._check_model(name)
+        return {"id": name, "object": "model", "created": self.created, "owned_by": "osum"}
+
+    async def transcriptions(self, request: Request) -> Response:
+        """A recording to text, words with times, or subtitles."""
+        fields, audio = await read_upload(request, self.limits)
+        form = read_form(fields)
+        self._check_model(form.model)
+        job = form.job(audio, self.limits.max_new_tokens)
+        content, media_type = form.body(await self._answered(request, job))
+        if isinstance(content, dict):
+            return JSONResponse(content)
+        return Response(content, media_type=media_type)
+
+    async def chat(self, request: Request) -> Response:
+        """A recording and words about it to what the model writes, at once or piece by piece."""
+        body = b"".join([part async for part in read_body(request, self.limits)])
+        chat = await run_in_threadpool(_read_chat, body)  # base64 of minutes takes a while
+        self._check_model(chat.model)
+        job = await run_in_threadpool(chat.job, self.limits.max_new_tokens)
+        if chat.stream:
+            return await self._streamed(chat, job)
+        response = await self._answered(request, job)
+        return JSONResponse(ChatAnswer(self.name).whole(response, self._usage(job, response)))
+
+    async def _streamed(self, chat: ChatRequest, job: Job) -> Response:
+        pieces, loop = asyncio.Queue(), asyncio.get_running_loop()
+        job.on_piece = lambda text: loop.call_soon_threadsafe(pieces.put_nowait, text)
+        job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
+        self.batcher.submit(job)
+        first = await pieces.get()
+        if first is None and job.future.exception():  # as long as nothing was sent, an error is a status
+            raise job.future.exception()
+        return StreamingResponse(
+            self._events(chat, job, first, pieces), media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache"},
+        )  # fmt: skip
+
+    async def _events(self, chat: ChatRequest, job: Job, piece: str | None, pieces) -> AsyncIterator[str]:
+        answer = ChatAnswer(self.name)
+        try:
+            yield event(answer.piece({"role": "assistant", "content": ""}))
+            while piece is not None:
+                yield event(answer.piece({"content": piece}))
+                piece = await pieces.get()
+            if job.future.exception():
+                yield event(_as_api_error(job.future.exception()).body())
+                return
+            response = job.future.result()
+            yield event(answer.end(response))
+            if chat.stream_options and chat.stream_options.include_usage:
+                yield event(answer.usage(self._usage(job, response)))
+            yield event("[DONE]")
+        finally:
+            job.future.cancel()  # nobody reads on
+
+    async def _answered(self, request: Request, job: Job):
+        """The job's response; it is given up when the client has gone."""
+        self.batcher.submit(job)
+        waiting = asyncio.wrap_future(job.future)
+        try:
+            while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
+                if await request.is_disconnected():
+                    raise ApiError(GONE, "the client has gone")
+            return waiting.result()
+        finally:
+            waiting.cancel()
+
+    def _check_model(self, name: str) -> None:
+        if name != self.name:
+            hint = did_you_mean(name, [self.name])
+            raise ApiError(404, f"model {name!r}: not the one served here{hint}", "model", "model_not_found")
+
+    def _usage(self, job: Job, response) -> dict:
+        """Tokens of the user's words and recording, without the fixed text around them, and of the answer."""
+        engine = self.batcher.engine
+        pad = engine.cfg.encoder.pad_to_seconds
+        seconds = [max(s.seconds, pad) for s in response.segments] if job.audio is not None else []
+        audio = sum(speech_tokens(num_frames(round(s * SAMPLE_RATE))) for s in seconds)
+        prompt = audio + len(engine.tokenizer.encode(job.request.words or ""))
+        written = len(engine.tokenizer.encode(response.raw))
+        return {
+            "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written,
+            "prompt_tokens_details": {"audio_tokens": audio, "cached_tokens": 0},
+        }  # fmt: skip
+
+
+def create_app(batcher: Batcher, metrics: Metrics, name: str, limits: Limits, token: str | None) -> Gate:
+    """The application, for uvicorn or any other ASGI server.
+
+    Parameters
+    ----------
+    name : the model's, which every request has to give.
+    token : see `Gate`.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    api = Api(batcher, metrics, name, limits)
+    for method, path, endpoint in (
+        ("GET", "/health", api.health), ("GET", "/metrics", api.metrics), ("GET", "/v1/models", api.models),
+        ("GET", "/v1/models/{name:path}", api.model), ("POST", TRANSCRIPTIONS, api.transcriptions),
+        ("POST", CHAT, api.chat),
+    ):  # fmt: skip
+        app.add_api_route(path, endpoint, methods=[method], response_model=None)
+    for kind in (ApiError, UserError, HTTPException, Exception):
+        app.add_exception_handler(kind, _refuse)
+    return Gate(app, metrics, limits, token)
+
+
+def _read_chat(body: bytes) -> ChatRequest:
+    return read_model(ChatRequest, read_json(body))
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        asked, known = f"{request.method} {request.url.path}", ", ".join(PATHS)
+        error = ApiError(error.status_code, f"{asked}: {error.detail}; known are {known}")
+    return _as_api_error(error).response()
+
+
+def _as_api_error(error: BaseException) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, UserError):
+        return ApiError(400, str(error))
+    return ApiError(500, "the server failed; its log says why")

@@ -1,0 +1,256 @@
+"""One thread owns the model; what many clients ask at once is answered in batches over its static graphs.
+
+Notable choices
+- The unit of work is a chunk, not a recording: every turn takes one chunk of each recording that waits, then
+  more while the batch has room. So a recording of an hour holds nobody up for longer than one batch.
+- When nothing is being answered, the first job waits a few milliseconds for others to share its batch.
+- A streamed answer is computed alone, chunk by chunk, in turn with the batches.
+- A recording is decoded chunk by chunk too; only the next one is held in memory.
+
+Legend: N samples at 16 kHz.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.passes import merge
+from mindspore_osum.inference.request import Request, Result
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.results import Response
+from mindspore_osum.serving.metrics import Metrics
+from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds
+from mindspore_osum.speech.long import Chunk, chunks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """A recording, or words alone, and what is asked.
+
+    Attributes
+    ----------
+    audio : the bytes of a recording in any format `load_audio` reads; None where `request` is of words alone.
+    on_piece : called by the model's thread with pieces of the answer while it is written; joined they are
+        ``response.raw``. Without it the answer comes as a whole.
+    future : the `Response`, or the UserError that says what is wrong. Cancelling it gives the job up.
+    """
+
+    audio: bytes | None
+    request: Request
+    sampling: Sampling
+    on_piece: Callable[[str], None] | None = None
+    future: Future = field(default_factory=Future)
+
+
+class _Case:
+    """A job on its way; `chunk` is its next one, None behind the last."""
+
+    def __init__(self, job: Job, chunk_seconds: float, audio_seconds: float):
+        self.job, self.response = job, Response("audio")
+        self._chunks = self._read(chunk_seconds, audio_seconds)
+        self.chunk = next(self._chunks, None)
+
+    def _read(self, chunk_seconds: float, audio_seconds: float) -> Iterator[Chunk]:
+        if self.job.audio is None:
+            yield Chunk(0.0, np.empty(0, np.float32))
+            return
+        seconds = self.response.seconds = duration_seconds(self.job.audio)
+        if seconds > audio_seconds:
+            raise UserError(
+                f"{seconds:.2f} s of audio, this server takes at most {audio_seconds:g} s; cut it into parts"
+            )
+        yield from chunks(self.job.audio, chunk_seconds)
+
+    def take(self) -> Chunk:
+        chunk, self.chunk = self.chunk, next(self._chunks, None)
+        return chunk
+
+    def add(self, chunk: Chunk, result: Result) -> None:
+        if result.error:
+            raise UserError(result.error.removeprefix("array: "))
+        self.response.segments.append(merge([result], chunk.start, chunk.end))
+
+
+class Batcher:
+    """Answers jobs until it is stopped.
+
+    Parameters
+    ----------
+    load : makes the `Engine`, in the thread that will own it; what it raises is raised here.
+    batch_size : chunks computed together.
+    wait_s : how long the first of several jobs waits for others, in seconds.
+    chunk_seconds : longer recordings are cut at pauses into chunks up to this length (1 to 60 s).
+    audio_seconds : longer recordings are refused.
+    """
+
+    def __init__(
+        self, load: Callable, metrics: Metrics, *, batch_size: int = 8, wait_s: float = 0.005,
+        chunk_seconds: float = 30.0, audio_seconds: float = 7200.0,
+    ):  # fmt: skip
+        self.metrics, self.batch_size, self.wait_s = metrics, batch_size, wait_s
+        self.lengths = chunk_seconds, audio_seconds
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._cases: deque[_Case] = deque()
+        loaded: Future = Future()
+        self._thread = threading.Thread(target=self._work, args=(load, loaded), daemon=True)
+        self._thread.start()
+        self.engine = loaded.result()
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs will be answered."""
+        return self._thread.is_alive()
+
+    def submit(self, job: Job) -> None:
+        """Have a job answered; see `Job.future`."""
+        self._inbox.put(job)
+
+    def stop(self) -> None:
+        """Finish the batch that is computed now, give up all other jobs, and end the thread."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _work(self, load: Callable, loaded: Future) -> None:
+        try:
+            engine = load()
+        except BaseException as error:
+            loaded.set_exception(error)
+            return
+        loaded.set_result(engine)
+        while self._admit():
+            self._turn(engine)
+        for case in self._cases:
+            case.job.future.cancel()
+
+    def _admit(self) -> bool:
+        """Take in what has come, so that there is something to do; False: to stop."""
+        wait, until = (0.0 if self._cases else None), None
+        while True:
+            try:
+                job = self._inbox.get(timeout=wait)
+            except queue.Empty:
+                return True
+            if job is None:
+                return False
+            self._open(job)
+            if until is None and wait is None and self._cases:
+                until = time.monotonic() + self.wait_s
+            if self._cases:
+                full = until is None or len(self._cases) >= self.batch_size
+                wait = 0.0 if full else max(0.0, until - time.monotonic())
+
+    def _open(self, job: Job) -> None:
+        try:
+            case = _Case(job, *self.lengths)
+        except Exception as error:
+            _fail(job, error)
+            return
+        self._cases.append(case)
+        self._close(case)
+
+    def _close(self, case: _Case) -> None:
+        """Hand out the response if it is complete."""
+        if case.chunk is None and case in self._cases:
+            self._cases.remove(case)
+            if case.job.future.set_running_or_notify_cancel():
+                case.job.future.set_result(case.response)
+
+    def _turn(self, engine) -> None:
+        """Compute one batch, or one chunk of a streamed answer."""
+        for case in [case for case in self._cases if case.job.future.cancelled()]:
+            self._cases.remove(case)
+        if not self._cases:
+            return
+        lead, start = self._cases[0], time.perf_counter()
+        self._cases.rotate(-1)
+        if lead.job.on_piece:
+            sharing = [lead]
+            rows = self._guarded(sharing, lambda: self._stream(engine, lead))
+        else:
+            others = (c for c in self._cases if not c.job.on_piece and c.job.sampling == lead.job.sampling)
+            sharing = [lead, *(case for case in others if case is not lead)]
+            rows = self._guarded(sharing, lambda: self._batch(engine, sharing))
+        for case in sharing:
+            self._close(case)
+        self._count(engine, rows, time.perf_counter() - start)
+
+    def _guarded(self, cases: list[_Case], compute: Callable[[], list[Chunk]]) -> list[Chunk]:
+        """What `compute` returns; a fault of ours must end neither the thread nor other jobs."""
+        try:
+            return compute()
+        except Exception as error:
+            for case in cases:
+                self._give_up(case, error)
+            return []
+
+    def _give_up(self, case: _Case, error: Exception) -> None:
+        if case in self._cases:
+            self._cases.remove(case)
+            _fail(case.job, error)
+
+    def _batch(self, engine, cases: list[_Case]) -> list[Chunk]:
+        taken: list[tuple[_Case, Chunk]] = []
+        while len(taken) < self.batch_size and (open_ := [c for c in cases if c in self._cases and c.chunk]):
+            for case in open_[: self.batch_size - len(taken)]:
+                taken += self._taken(case)
+        taken = [(case, chunk) for case, chunk in taken if case in self._cases]
+        results = engine.answer(
+            [(chunk.wave_N, SAMPLE_RATE) for _, chunk in taken], requests=[c.job.request for c, _ in taken],
+            sampling=cases[0].job.sampling, batch_size=self.batch_size,
+        )  # fmt: skip
+        for (case, chunk), result in zip(taken, results, strict=True):
+            try:
+                case.add(chunk, result)
+            except UserError as error:
+                self._give_up(case, error)
+        return [chunk for _, chunk in taken]
+
+    def _taken(self, case: _Case) -> list[tuple[_Case, Chunk]]:
+        """The next chunk; none if reading on shows the recording to be damaged."""
+        try:
+            return [(case, case.take())]
+        except UserError as error:
+            self._give_up(case, error)
+            return []
+
+    def _stream(self, engine, case: _Case) -> list[Chunk]:
+        job, chunk = case.job, case.take()
+        pieces = engine.stream((chunk.wave_N, SAMPLE_RATE), job.request, job.sampling)
+        if case.response.segments:
+            job.on_piece("\n")
+        while not job.future.cancelled():
+            try:
+                job.on_piece(next(pieces))
+            except StopIteration as end:
+                case.add(chunk, end.value)
+                return [chunk]
+        pieces.close()
+        return [chunk]
+
+    def _count(self, engine, rows: list[Chunk], seconds: float) -> None:
+        for name, value in (
+            ("osum_batches_total", bool(rows)),
+            ("osum_batch_rows_total", len(rows)),
+            ("osum_audio_seconds_total", sum(chunk.end - chunk.start for chunk in rows)),
+            ("osum_compute_seconds_total", seconds),
+        ):
+            self.metrics.add(name, value)
+        self.metrics.put("osum_compiled_graphs", engine.generator.compiles)
+        self.metrics.put("osum_compile_seconds_total", engine.generator.compile_seconds)
+
+
+def _fail(job: Job, error: Exception) -> None:
+    if not isinstance(error, UserError):
+        log.error("an answer failed", exc_info=error)
+    if job.future.set_running_or_notify_cancel():
+        job.future.set_exception(error)

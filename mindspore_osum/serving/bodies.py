@@ -1,0 +1,96 @@
+"""What a request brings: its body within limits, a form in memory; and refusals in OpenAI's form."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.responses import JSONResponse
+
+FORM_FIELDS, FORM_FIELD_BYTES = 32, 1 << 16
+GONE = 499  # as nginx calls it: the client did not wait for its answer
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may be.
+
+    Attributes
+    ----------
+    body_bytes : longest body.
+    body_seconds : time for a client to send it.
+    places : requests at once.
+    max_new_tokens : longest answer to a recording, or a chunk of it.
+    """
+
+    body_bytes: int = 32 << 20
+    body_seconds: float = 60.0
+    places: int = 64
+    max_new_tokens: int = 400
+
+
+class ApiError(Exception):
+    """A refusal in OpenAI's form."""
+
+    def __init__(
+        self, status: int, message: str, param: str | None = None, code: str | None = None, **headers: str
+    ):  # fmt: skip
+        super().__init__(message)
+        self.status, self.param, self.code = status, param, code
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def body(self) -> dict:
+        """The JSON of it."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        """The answer."""
+        return JSONResponse(self.body(), self.status, self.headers)
+
+
+async def read_body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """The body piece by piece, never more than its cap and never for longer than its time."""
+    seen, until = 0, time.monotonic() + limits.body_seconds
+    too_large = ApiError(413, f"the body is longer than the {limits.body_bytes} bytes this server takes")
+    if int(request.headers.get("Content-Length", 0)) > limits.body_bytes:
+        raise too_large
+    more = True
+    while more:
+        try:
+            message = await asyncio.wait_for(request.receive(), max(0.0, until - time.monotonic()))
+        except asyncio.TimeoutError:
+            raise ApiError(408, f"the body did not come within {limits.body_seconds:g} s") from None
+        if message["type"] == "http.disconnect":
+            raise ApiError(GONE, "the client has gone")
+        part, more = message.get("body", b""), message.get("more_body", False)
+        seen += len(part)
+        if seen > limits.body_bytes:
+            raise too_large
+        yield part
+
+
+async def read_upload(request: Request, limits: Limits) -> tuple[list[tuple[str, str]], bytes]:
+    """(fields, bytes of the one file, named "file") of a multipart form; nothing goes to disk."""
+    if not request.headers.get("Content-Type", "").startswith("multipart/form-data"):
+        raise ApiError(400, "the body must be multipart/form-data with the fields file and model")
+    parser = MultiPartParser(
+        request.headers, read_body(request, limits), max_files=1, max_fields=FORM_FIELDS,
+        max_part_size=FORM_FIELD_BYTES,
+    )  # fmt: skip
+    parser.spool_max_size = limits.body_bytes + 1  # a larger file would go to disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise ApiError(400, f"the form cannot be read: {error.message}") from None
+    fields = [item for item in form.multi_items() if isinstance(item[1], str)]
+    files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
+    if [name for name, _ in files] != ["file"]:
+        raise ApiError(400, "file: give the recording as the one file of the form, named file", "file")
+    (_, file), = files
+    audio = await file.read()
+    await file.close()
+    return fields, audio

@@ -1,0 +1,94 @@
+"""Around the application: token, places, counts, and the end of bodies that were refused.
+
+Notable choices
+- A request gets its place before its body is read, so that memory is bounded by places times the longest
+  body; where all places are taken it is told when to come again.
+- A refused body is read to its end, unkept: many clients never see an answer that comes before.
+- All but /health asks for the token, if there is one.
+"""
+
+import asyncio
+import hmac
+import math
+import time
+
+from mindspore_osum.serving.bodies import ApiError, Limits
+from mindspore_osum.serving.metrics import Metrics
+
+TRANSCRIPTIONS, CHAT = "/v1/audio/transcriptions", "/v1/chat/completions"
+OPEN = ("/health",)
+PATHS = (TRANSCRIPTIONS, CHAT, "/v1/models", "/metrics", *OPEN)
+DRAINED = 4  # a refused body is read up to so many times the cap
+
+
+class Gate:
+    """An ASGI application around another.
+
+    Parameters
+    ----------
+    token : what clients send as their API key; None: nothing is asked for.
+    """
+
+    def __init__(self, app, metrics: Metrics, limits: Limits, token: str | None):
+        self.app, self.metrics, self.limits = app, metrics, limits
+        self._expected = f"Bearer {token}".encode("ascii") if token else None
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status, left = time.perf_counter(), 500, True
+
+        async def take():
+            nonlocal left
+            message = await receive()
+            left = left and message.get("more_body", False)
+            return message
+
+        async def answer(message):
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if status >= 400 and b"expect" not in dict(scope["headers"]):
+                    await self._drain(take, lambda: left)
+            await send(message)
+
+        working = scope["method"] == "POST" and scope["path"] in PATHS
+        try:
+            if refusal := self._refusal(scope, working):
+                working = False
+                await refusal.response()(scope, take, answer)
+            else:
+                self.metrics.add("osum_requests_in_progress", working)
+                await self.app(scope, take, answer)
+        finally:
+            self.metrics.add("osum_requests_in_progress", -working)
+            path = scope["path"] if scope["path"] in PATHS else "other"
+            self.metrics.add("osum_http_requests_total", path=path, status=str(status))
+            self.metrics.add("osum_http_request_seconds", time.perf_counter() - start, path=path)
+
+    def _refusal(self, scope, working: bool) -> ApiError | None:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        if self._expected and scope["path"] not in OPEN and not hmac.compare_digest(given, self._expected):
+            return ApiError(
+                401, "no token or a wrong one: send it as Authorization: Bearer TOKEN (the client's api_key)",
+                None, "invalid_api_key", WWW_Authenticate="Bearer",
+            )  # fmt: skip
+        taken = self.metrics.value("osum_requests_in_progress")
+        if working and taken >= self.limits.places:
+            rows = max(1, self.metrics.value("osum_batch_rows_total"))
+            wait = math.ceil(taken * self.metrics.value("osum_compute_seconds_total") / rows)
+            wait = str(min(max(wait, 1), 60))
+            return ApiError(503, f"all {self.limits.places} places are taken; try again in {wait} s",
+                            code="overloaded", Retry_After=wait)
+        return None
+
+    async def _drain(self, take, left) -> None:
+        """Read what is left of a body and forget it; an endless one only so far and so long."""
+        seen, until = 0, time.monotonic() + self.limits.body_seconds
+        while left() and seen < DRAINED * self.limits.body_bytes and time.monotonic() < until:
+            try:
+                message = await asyncio.wait_for(take(), max(0.0, until - time.monotonic()))
+            except asyncio.TimeoutError:
+                return
+            seen += len(message.get("body", b""))

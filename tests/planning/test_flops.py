@@ -1,0 +1,75 @@
+"""FLOP counts against the products a real network computes."""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+import pytest
+
+ms = pytest.importorskip("mindspore")
+
+from mindspore import Tensor, ops  # noqa: E402
+
+from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig  # noqa: E402
+from mindspore_osum.planning.network import Batch, Job, Network  # noqa: E402
+from tests.planning.measure import random_batch  # noqa: E402
+
+CFG = ModelConfig(
+    encoder=EncoderConfig(d_model=24, n_layers=2, n_heads=3, d_ff=40),
+    adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=28),
+    decoder=DecoderConfig(vocab_size=53, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=10, d_ff=36),
+    lora=LoraConfig(rank=3, dropout=0.0), speech_token_num=3,
+)  # fmt: skip
+ROWS, FRAMES, TEXT = 2, 44, 9
+
+
+def products(cfg: ModelConfig, monkeypatch) -> tuple[list[float], Batch]:
+    """2 m k n of every matrix product and convolution of a forward pass, by the shapes it has there."""
+    from mindspore_osum.data.batching import Shape
+    from mindspore_osum.models.init import init_weights
+    from mindspore_osum.models.osum import OsumModel
+
+    found = []
+
+    def counted(kind, work):
+        original = kind.__call__
+
+        def call(self, *args):
+            out = original(self, *args)
+            found.append(work(out.shape, *(a.shape for a in args)))
+            return out
+
+        monkeypatch.setattr(kind, "__call__", call)
+
+    # a product with a column is a sum written as one (models/ops/plain.py): it is not counted
+    counted(ops.MatMul, lambda out, a, b: 2.0 * prod(out) * a[1] if out[1] > 1 else 0.0)
+    counted(ops.BatchMatMul, lambda out, a, b: 2.0 * prod(out) * a[-1])
+    counted(ops.Conv2D, lambda out, x, w: 2.0 * prod(out) * prod(w[1:]))
+    ms.set_context(mode=ms.PYNATIVE_MODE, device_target="CPU")
+    model, shape = OsumModel(cfg), Shape(ROWS, FRAMES, TEXT)
+    init_weights(model, 1)
+    columns = [Tensor(column) for column in random_batch(cfg, shape)]
+    loss = model.set_train(False)(*columns[:7])
+    assert np.isfinite(float(loss.asnumpy()))
+    return found, Batch(ROWS, ROWS, FRAMES, shape.length, shape.length - 1)
+
+
+@pytest.mark.parametrize("cfg", [CFG, replace(CFG, adapter=AdapterConfig("conv2d", 1, 2, 28, conv_channels=5))],
+                         ids=["conv1d", "conv2d"])
+def test_forward_and_backward_are_those_of_the_real_shapes(cfg, monkeypatch):
+    found, batch = products(cfg, monkeypatch)
+    forward = sum(found)
+    everything = Job(cfg, frozenset(["encoder", "adapter", "lora", "decoder"]), fused=False)
+    tape = Network(everything).training(batch)
+    assert sum(step.flops for step in tape.steps[: tape.forward_steps]) == pytest.approx(forward, rel=1e-12)
+    # backward: two products for each, but the features need no gradient
+    first = next(f for f in found if f > 0)
+    assert tape.flops == pytest.approx(3 * forward - first, rel=1e-12)
+    assert sum(f > 0 for f in found) > 40
+
+
+def test_what_does_not_learn_costs_less(monkeypatch):
+    found, batch = products(CFG, monkeypatch)
+    tape = Network(Job(CFG, frozenset(["lora"]), fused=False)).training(batch)
+    # no gradient reaches encoder and adapter; the decoder's own weights get none
+    assert sum(found) < tape.flops < 2.5 * sum(found)
