@@ -88,6 +88,7 @@ def training_memory(job: Job, batch: Batch, accumulation: int = 1, stage: Stage 
         "summed gradients": job.width * learned if accumulation > 1 else 0,
         "inputs": inputs(job.model, batch),
         **step,
+        "kernels": tape.tables,
         "groups": groups * GROUP_BUFFERS,
     }
     parts[ACTIVATION] += waiting * tape.kept
@@ -121,5 +122,6 @@ def inference_memory(job: Job, batch: Batch, places: int) -> tuple[dict[str, int
         "inputs": inputs(job.model, batch),
         "constants": dec.n_layers * CAUSAL_TRIANGLE if job.fused else 0,
         "workspace": sum(peak.values()),
+        "kernels": prefill.tables + step.tables,
     }
     return parts, prefill, step

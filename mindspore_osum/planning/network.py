@@ -110,13 +110,14 @@ class Network:
         enc, ops, learns = self.cfg.encoder, self.ops, "encoder" in self.job.learn
         n, frames = batch.audio_rows, batch.frames
         half = (frames + 1) // 2
-        mel = ops.copy(ops.copy(ops.data(n * frames * enc.n_mels, ops.width)))  # transposed, masked
-        x = ops.copy(ops.gelu(ops.convolution(mel, enc.n_mels, enc.d_model, 3, n * frames, learns)))
-        x = ops.copy(ops.gelu(ops.convolution(x, enc.d_model, enc.d_model, 3, n * half, learns)))
+        mel = ops.broadcast(ops.transposed(ops.data(n * frames * enc.n_mels, ops.width)))
+        x = ops.broadcast(ops.gelu(ops.convolution(mel, enc.n_mels, enc.d_model, 3, n * frames, learns)))
+        x = ops.transposed(ops.gelu(ops.convolution(x, enc.d_model, enc.d_model, 3, n * half, learns)))
+        ops.table(x.bytes)
         x = ops.same("add", x)  # positions
         sizes = (n, half, enc.d_model, enc.n_heads, enc.d_ff)
         x = self.layers(x, sizes, enc.n_layers, learns, True, enc.dropout)
-        x = ops.copy(ops.norm(x, enc.d_model, learns, centred=True))
+        x = ops.broadcast(ops.norm(x, enc.d_model, learns, centred=True))
         return x, self.adapt(x, n, half)
 
     def adapt(self, x: Value, n: int, frames: int) -> Value:
@@ -125,16 +126,17 @@ class Network:
         learns, half = "adapter" in self.job.learn, (frames + 1) // 2
         z = (half + 1) // 2
         if ada.kind == "conv1d":
-            x = ops.copy(x)
+            x = ops.transposed(x)
             for places in (frames, half, z):
                 x = ops.gelu(ops.convolution(x, d, d, 3, n * places, learns))
-            x = ops.copy(x)
+            x = ops.transposed(x)
         else:
             for d_in, places in ((1, half * ((d + 1) // 2)), (ada.conv_channels, z * ((d + 3) // 4))):
                 x = ops.gelu(ops.convolution(ops.copy(x), d_in, ada.conv_channels, 9, n * places, learns))
             x = ops.matmul(ops.copy(x), ada.conv_channels * ((d + 3) // 4), d, learns)
             x = ops.shifted(x, d, learns)
         x = ops.norm(ops.shifted(ops.matmul(x, d, d, learns), d, learns), d, learns, centred=True)
+        ops.table(x.bytes)
         x = ops.same("add", ops.copy(x))
         x = self.layers(x, (n, z, d, ada.n_heads, ada.d_ff), ada.n_layers, learns, False, ada.dropout)
         x = ops.norm(x, d, learns, centred=True)
@@ -161,7 +163,7 @@ class Network:
             return ops.shifted(y, d_out, learns) if bias else y
 
         y = ops.norm(x, d, learns, centred=True)
-        q, k, v = (ops.copy(linear(y, d, d // mp, bias=not gelu or name != "k")) for name in "qkv")
+        q, k, v = (ops.transposed(linear(y, d, d // mp, bias=not gelu or name != "k")) for name in "qkv")
         y = ops.attention(q, k, v, mask, (n * heads // mp, frames, frames, d // heads))
         x = ops.same("add", x, ops.dropout(linear(y, d // mp, d), p))
         y = linear(ops.norm(x, d, learns, centred=True), d, d_ff // mp)
@@ -180,6 +182,7 @@ class Network:
         scores = batch.rows * batch.length**2
         mask = ops.data(scores, 1)
         if not self.job.fused:
+            ops.table(2 * scores * ops.width)  # segments compared, and joined with the causal mask
             mask = ops.copy(ops.linear_map("cast", mask, scores * F32))
         count = dec.n_layers if self.part.layers < 0 else self.part.layers
         for _ in range(count):
@@ -217,7 +220,7 @@ class Network:
         heads, kv_heads, e = dec.n_heads // mp, max(1, dec.n_kv_heads // mp), dec.head_dim
         learns, d_ff = "decoder" in self.job.learn, dec.d_ff // mp
         y = ops.norm(x, dec.d_model, learns, centred=False)
-        q, k, v = (ops.copy(self.projection(y, f"{name}_proj", dec.d_model, n * e, dec.qkv_bias))
+        q, k, v = (ops.transposed(self.projection(y, f"{name}_proj", dec.d_model, n * e, dec.qkv_bias))
                    for name, n in (("q", heads), ("k", kv_heads), ("v", kv_heads)))
         if dec.qk_norm:
             q, k = (ops.norm(z, e, learns, centred=False) for z in (q, k))
@@ -256,6 +259,7 @@ class Network:
         def gradient(dout: Block):
             picked = tape.step("scatter", [dout], scores.bytes)
             soft = tape.step("softmax", [scores.block], scores.bytes)
+            ops.table(scores.bytes)
             return [(scores, picked), (scores, tape.step("mul", [soft, dout], scores.bytes))]
 
         tape.step("log softmax", [scores.block], scores.bytes)
@@ -270,7 +274,7 @@ class Network:
         full = n * frames * d * F32
         x = ops.linear_map("cast", x, full) if ops.width != F32 else x
         flat = ops.shifted(ops.matmul(x, d, classes, learns, F32), classes, learns)
-        log_p = ops.copy(self.log_softmax(flat))
+        log_p = ops.transposed(self.log_softmax(flat))
         alpha = ops.data(path, 1)
 
         def gradient(dout: Block):

@@ -11,6 +11,9 @@ Notable choices
 from mindspore_osum.planning.tape import Block, Tape, Value
 
 F32 = 4  # bytes of a float32
+# MindSpore's CPU kernels keep tables of places: two of 8 bytes an element of a broadcast sum or product, and
+# one an element of a transpose. Measured there; not assumed of Ascend.
+BROADCAST_TABLE, TRANSPOSE_TABLE = 16, 8
 STATISTICS = 2 * 8 * F32  # FlashAttentionScore's maximum and sum of a query: 8 float32 each
 
 
@@ -25,6 +28,11 @@ class Operators:
 
     def __init__(self, tape: Tape, width: int, fused: bool):
         self.tape, self.width, self.fused = tape, width, fused
+
+    def table(self, size: int, each: int = BROADCAST_TABLE) -> None:
+        """The CPU kernel of a broadcast or transpose with `size` bytes of output keeps a table."""
+        if not self.fused:
+            self.tape.tables += size // self.width * each
 
     def data(self, elements: int, width: int) -> Value:
         """A tensor made from the batch, without gradient: masks, indices."""
@@ -43,17 +51,31 @@ class Operators:
         """The same size, moved."""
         return self.linear_map("copy", x, x.bytes)
 
+    def transposed(self, x: Value) -> Value:
+        """The same elements in another order."""
+        self.table(2 * x.bytes if x.grad else x.bytes, TRANSPOSE_TABLE)
+        return self.copy(x)
+
+    def broadcast(self, x: Value) -> Value:
+        """x with a smaller tensor of the batch added or multiplied, which needs no gradient."""
+        self.table(x.bytes)
+        return self.copy(x)
+
     def mul(self, a: Value, b: Value) -> Value:
         """a * b; b may be broadcast."""
 
         def gradient(dout: Block):
             for value, other in ((a, b), (b, a)):
                 if value.grad:
+                    if other.bytes < dout.bytes:
+                        self.table(dout.bytes)
                     grad = self.tape.step("mul", [dout, other.block], dout.bytes)
                     if value.bytes < dout.bytes:
                         grad = self.tape.step("sum", [grad], value.bytes)
                     yield value, grad
 
+        if a.bytes != b.bytes:
+            self.table(max(a.bytes, b.bytes))
         return self.tape.op("mul", [a, b], max(a.bytes, b.bytes), gradient)
 
     def unary(self, name: str, x: Value, steps: int, keeps_output: bool) -> Value:
@@ -93,8 +115,11 @@ class Operators:
             if learns:
                 product = self.tape.step("mul", [dout, x.block], x.bytes)
                 self.tape.weight_grad("sum", [product], d * self.width)
+            if x.grad:
+                self.table(x.bytes)
             return [(x, self.tape.step("mul", [dout], x.bytes) if x.grad else None)]
 
+        self.table(x.bytes)
         return self.tape.op("mul", [x], x.bytes, gradient, learns)
 
     def shifted(self, x: Value, d: int, learns: bool) -> Value:
@@ -105,6 +130,7 @@ class Operators:
                 self.tape.weight_grad("sum", [dout], d * self.width)
             return [(x, dout)]
 
+        self.table(x.bytes)
         return self.tape.op("bias", [x], x.bytes, gradient, learns)
 
     def convolution(self, x: Value, d_in: int, d_out: int, kernel: int, outputs: int, learns: bool) -> Value:
@@ -124,6 +150,7 @@ class Operators:
         if self.fused:
             return self._fused_norm(x, d, learns, centred)
         if centred:
+            self.table(x.bytes)
             x = self.linear_map("sub mean", x, x.bytes)
         square = self.mul(x, x)
         mean = self.linear_map("mean", square, max(1, x.bytes // d))
@@ -173,6 +200,8 @@ class Operators:
         half[1] = self.copy(half[1])
         rotated = self.tape.op("concat", half, x.bytes, lambda dout: [
             (v, self.tape.step("slice", [dout], v.bytes)) for v in half])
+        for _ in range(4 if x.grad else 2):  # times cos and sin, and so their gradients
+            self.table(x.bytes)
         return self.same("add", self.copy(x), self.copy(rotated))
 
     def attention(self, q: Value, k: Value, v: Value, mask: Value, sizes: tuple[int, int, int, int]) -> Value:
@@ -183,12 +212,13 @@ class Operators:
         heads, length, keys, e = sizes
         flops = 2.0 * heads * length * keys * e
         if self.fused:
-            return self.copy(self._flash(q, k, v, mask, heads * length, flops))
-        return self.copy(self._scores(q, k, v, mask, heads * length * keys, flops))
+            return self.transposed(self._flash(q, k, v, mask, heads * length, flops))
+        return self.transposed(self._scores(q, k, v, mask, heads * length * keys, flops))
 
     def _scores(self, q: Value, k: Value, v: Value, mask: Value, scores: int, flops: float) -> Value:
         q = self.copy(q)  # times the scale
         score = self._product(q, k, scores * F32, flops)
+        self.table(scores * self.width)
         return self._product(self._softmax(self.same("mask", score, mask)), v, q.bytes, flops)
 
     def _product(self, a: Value, b: Value, size: int, flops: float) -> Value:
@@ -203,6 +233,7 @@ class Operators:
         def gradient(dout: Block):
             product = self.tape.step("mul", [dout, out.block], x.bytes)
             total = self.tape.step("sum", [product], x.bytes // 64)
+            self.table(x.bytes)
             shifted = self.tape.step("sub", [dout, total], x.bytes)
             return [(x, self.tape.step("mul", [shifted, out.block], x.bytes))]
 

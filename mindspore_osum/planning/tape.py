@@ -61,6 +61,7 @@ class Tape:
         self._records: list[tuple[Value, Gradient]] = []
         self._recording, self._kind = True, ACTIVATION
         self.forward_steps = self.update_steps = 0  # where the backward pass, and the optimizer, begin
+        self.tables = 0  # bytes that kernels keep for themselves between steps
 
     def step(self, name: str, reads: Sequence[Block], size: int, flops: float = 0, params: int = 0,
              kind: str = "") -> Block:

@@ -17,7 +17,9 @@ from tests.planning.measure import random_batch  # noqa: E402
 CFG = ModelConfig(
     encoder=EncoderConfig(d_model=24, n_layers=2, n_heads=3, d_ff=40),
     adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=28),
-    decoder=DecoderConfig(vocab_size=53, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=10, d_ff=36),
+    decoder=DecoderConfig(
+        vocab_size=53, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=10, d_ff=36
+    ),
     lora=LoraConfig(rank=3, dropout=0.0), speech_token_num=3,
 )  # fmt: skip
 ROWS, FRAMES, TEXT = 2, 44, 9
@@ -54,8 +56,10 @@ def products(cfg: ModelConfig, monkeypatch) -> tuple[list[float], Batch]:
     return found, Batch(ROWS, ROWS, FRAMES, shape.length, shape.length - 1)
 
 
-@pytest.mark.parametrize("cfg", [CFG, replace(CFG, adapter=AdapterConfig("conv2d", 1, 2, 28, conv_channels=5))],
-                         ids=["conv1d", "conv2d"])
+CONV2D = replace(CFG, adapter=AdapterConfig("conv2d", 1, 2, 28, conv_channels=5))
+
+
+@pytest.mark.parametrize("cfg", [CFG, CONV2D], ids=["conv1d", "conv2d"])
 def test_forward_and_backward_are_those_of_the_real_shapes(cfg, monkeypatch):
     found, batch = products(cfg, monkeypatch)
     forward = sum(found)

@@ -1,0 +1,143 @@
+"""`osum plan`: what it says of published sizes, what it proposes, what it refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import mindspore_osum
+from mindspore_osum.cli import main
+from mindspore_osum.config import DecoderConfig, LoraConfig, ModelConfig
+from mindspore_osum.errors import UserError
+from mindspore_osum.planning.cost import all_reduce, model_flops, roofline
+from mindspore_osum.planning.hardware import DEVICES, parse_bytes
+from mindspore_osum.planning.layouts import RECOMPUTE_SUPPORTED, Layout, layouts, obstacle
+from mindspore_osum.planning.memory import Stage, parameters, training_memory
+from mindspore_osum.planning.network import Batch, Job, Network
+from mindspore_osum.training.config import read_job
+
+STAGE1 = str(Path(mindspore_osum.__file__).parents[1] / "configs/osum_pangu_7b/stage1.yaml")
+PANGU = replace(ModelConfig(), dtype="bfloat16")
+LORA = Job(PANGU, frozenset(["adapter", "lora"]), fused=True)
+# OSUM (Geng et al. 2025): Whisper-medium, the same adapter, Qwen2-7B with LoRA of rank 8; encoder, adapter, LoRA learn
+QWEN = DecoderConfig(vocab_size=152064, d_model=3584, n_layers=28, n_heads=28, n_kv_heads=4, d_ff=18944, o_bias=False)
+OSUM = Job(ModelConfig(decoder=QWEN, lora=LoraConfig(rank=8), dtype="bfloat16"),
+           frozenset(["encoder", "adapter", "lora"]), fused=True)  # fmt: skip
+# the most its loader puts in a batch: 3900 mel frames and 1900 sequence positions
+OSUM_BATCH = Batch(10, 10, 390, 190, 189)
+
+
+def plan(capsys, *words) -> dict:
+    assert main(["plan", "--config", STAGE1, "--model", "osum_pangu_7b", "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_published_sizes(capsys):
+    found = plan(capsys, "--devices", "8", "--memory", "64GB")
+    assert found["parameters"]["decoder"] == 8_030_887_936  # openPangu-Embedded-7B-V1.1
+    assert found["parameters"]["lora"] == pytest.approx(131.5e6, rel=1e-3)
+    assert found["limit"] == 58e9  # the job's own max_device_memory
+    best = found["choices"][0]
+    assert found["best"] == "dp 8 mp 1 pp 1" and best["fits"] and not best["obstacle"]
+    learned = found["parameters"]["lora"] + found["parameters"]["adapter"]
+    assert best["memory"]["moments"] == 8 * learned and best["memory"]["float32 copies"] == 4 * learned
+    cache = found["inference"]
+    assert cache["memory"]["KV cache"] == cache["rows"] * cache["places"] * 34 * 2 * 8 * 128 * 2
+    assert 0 < best["mfu"] < 1
+    again = next(c for c in found["choices"] if c["layout"] == "dp 8 mp 1 pp 1 recompute")
+    assert again["memory"]["activations"] < best["memory"]["activations"] / 4
+    assert again["step_seconds"] > best["step_seconds"]
+
+
+def test_the_published_run_fits_and_is_slower_than_the_roofline():
+    """OSUM: 24 devices, 704,000 steps in 10 days, 1.23 s a step."""
+    seconds = 10 * 86400 / 704_000
+    memory, tape = training_memory(OSUM, OSUM_BATCH, accumulation=4, groups=1)
+    assert sum(memory.values()) < 64e9
+    # 2 operations a weight and position forward, 2 back through the frozen decoder; 6 a weight and frame of the
+    # encoder, which learns: nearly all of the work
+    decoder = 7.07e9 * 1890 * 4
+    encoder = 302e6 * 1950 * 6
+    work = model_flops(OSUM, OSUM_BATCH)
+    assert work == pytest.approx(decoder + encoder, rel=0.06)
+    for micro_batches, least, most in ((1, 0.13, 0.17), (4, 0.53, 0.65)):  # published: batches, or steps of 4
+        for device in ("910B2", "910B3"):
+            assert least < micro_batches * work / seconds / DEVICES[device].bf16 < most
+    for device in ("910B2", "910B3"):
+        assert 4 * roofline(tape.steps[: tape.update_steps], DEVICES[device], 2) < 1.1 * seconds
+
+
+def test_shares_of_a_device_add_up():
+    whole = sum(count(LORA).values())
+    stages = [count(LORA, Stage(1, 4, i)) for i in range(4)]
+    assert sum(sum(s.values()) for s in stages) == whole
+    names = [name for stage in stages for name in stage]
+    assert len(names) == len(set(names))
+    halves = sum(count(LORA, Stage(2)).values())
+    assert whole / 2 < halves < whole / 2 * 1.02  # norms, and A of LoRA, are on both
+
+
+def count(job: Job, stage: Stage = Stage()) -> dict[str, int]:  # noqa: B008
+    from math import prod
+
+    return {name: prod(shape) for name, shape in parameters(job, stage).items()}
+
+
+def test_work_and_activations_are_divided():
+    batch = Batch(1, 0, 0, 512, 511)
+    whole, half = (training_memory(LORA, batch, stage=Stage(n))[1] for n in (1, 2))
+    assert half.flops == pytest.approx(whole.flops / 2, rel=0.02)
+    assert whole.kept / 2 < half.kept < whole.kept
+    first, last = (training_memory(LORA, batch, 4, Stage(1, 2, i))[0]["activations"] for i in (0, 1))
+    assert first > 1.3 * last  # two micro-batches wait in the first stage
+
+
+def test_layouts_follow_what_training_accepts():
+    cfg = read_job(STAGE1)
+    assert obstacle(cfg, Layout(8)) == ""
+    assert "parallel_mode" in obstacle(cfg, Layout(4, 2)) and "parallel_mode" in obstacle(cfg, Layout(4, 1, 2))
+    ways = layouts(LORA, 24, micro=4)
+    assert all(way.data * way.model * way.stages == 24 for way in ways)
+    assert {way.model for way in ways} == {1, 2, 4}  # 8 does not divide the adapter's heads
+    assert {way.stages for way in ways} == {1, 2, 4}  # no more than micro-batches
+
+
+def test_recomputation_is_marked_as_long_as_no_layer_asks_for_it():
+    sources = Path(mindspore_osum.__file__).parent.rglob("*.py")
+    asked = [path for path in sources if ".recompute(" in path.read_text("utf-8")]
+    assert bool(asked) == RECOMPUTE_SUPPORTED
+
+
+def test_what_does_not_fit_is_refused_in_a_line(capsys):
+    words = ["plan", "--config", STAGE1, "--model", "osum_pangu_7b", "--memory"]
+    assert main([*words, "30GB"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert "do not fit 30.0 GB; would fit: batch.size 1, dp " in err and "not yet supported by osum train" in err
+    assert main([*words, "30GB", "--set", "batch.size=1"]) == 0  # what it said
+    assert main([*words, "2GB", "--devices", "1"]) == 1
+    assert capsys.readouterr().err.count("would fit: ") == 1
+
+
+def test_mistakes_are_told(capsys):
+    assert main(["plan", "--config", STAGE1]) == 1
+    assert "models/osum_pangu_7b" in capsys.readouterr().err
+    assert main(["plan", "--config", STAGE1, "--model", "osum_pangu_7b", "--devices", "0"]) == 1
+    for text in ("64 apples", "0GB", "-1GB"):
+        with pytest.raises(UserError, match="no size of memory"):
+            parse_bytes(text, "--memory")
+    sizes = ("64GB", "60 GiB", "1.5T", "100")
+    assert [parse_bytes(t, "x") for t in sizes] == [64 * 10**9, 60 * 2**30, 15 * 10**11, 100]
+
+
+def test_roofline_is_bound_by_the_slower_side():
+    device = DEVICES["910B3"]
+    tape = Network(LORA).decoding(1, 64)
+    # a new token reads every weight of the decoder but the embedding once
+    read = 2 * (8_030_887_936 + 131.5e6 - 153376 * 4096)
+    assert roofline(tape.steps, device, 2) == pytest.approx(read / device.hbm, rel=0.02)
+    many = Network(LORA).training(Batch(8, 0, 0, 1024, 1023))
+    assert roofline(many.steps, device, 2) > many.flops / device.bf16
+    assert all_reduce(1e9, 1, True, device) == 0
+    assert all_reduce(1e9, 8, True, device) == pytest.approx(2 * 7 / 8 * 1e9 / device.link)
