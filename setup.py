@@ -20,7 +20,6 @@ CORE = [
     "soundfile>=0.12.1,<1",
     "librosa>=0.10.2,<0.12",
     "soxr>=0.3.7,<2",  # librosa's resampler, fed piece by piece
-    "soxr>=0.3.2,<2",
     "pyyaml>=6.0,<7",
     "jiwer>=3.0.4,<5",
     "safetensors>=0.4.3,<1",

@@ -34,7 +34,7 @@ FORBIDDEN_TRUE_KEYWORDS = {"shell", "allow_pickle"}
 # who may import whom: a part imports only from its own row and the rows below it
 LAYERS = (
     ("cli", "__main__", "__init__", "completion"),
-    ("training", "inference", "evaluation", "serving", "api", "info"),
+    ("training", "inference", "evaluation", "serving", "planning", "api", "info"),
     ("data", "models", "folder"),
 )
 FOREIGN = {"mindformers", "mindnlp", "torch"}

@@ -132,8 +132,9 @@ class Network:
             x = ops.transposed(x)
         else:
             for d_in, places in ((1, half * ((d + 1) // 2)), (ada.conv_channels, z * ((d + 3) // 4))):
-                x = ops.gelu(ops.convolution(ops.copy(x), d_in, ada.conv_channels, 9, n * places, learns))
-            x = ops.matmul(ops.copy(x), ada.conv_channels * ((d + 3) // 4), d, learns)
+                x = ops.convolution(ops.broadcast(x), d_in, ada.conv_channels, 9, n * places, learns)
+                x = ops.gelu(x)
+            x = ops.matmul(ops.transposed(x), ada.conv_channels * ((d + 3) // 4), d, learns)
             x = ops.shifted(x, d, learns)
         x = ops.norm(ops.shifted(ops.matmul(x, d, d, learns), d, learns), d, learns, centred=True)
         ops.table(x.bytes)

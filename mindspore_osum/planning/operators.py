@@ -57,8 +57,8 @@ class Operators:
         return self.copy(x)
 
     def broadcast(self, x: Value) -> Value:
-        """x with a smaller tensor of the batch added or multiplied, which needs no gradient."""
-        self.table(x.bytes)
+        """x times a smaller tensor of the batch, which needs no gradient."""
+        self.table(2 * x.bytes if x.grad else x.bytes)
         return self.copy(x)
 
     def mul(self, a: Value, b: Value) -> Value:

@@ -26,6 +26,7 @@ from mindspore_osum.serving.schemas import (
 )
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.features import num_frames
+from mindspore_osum.text.prompts import OUTPUT_TYPES
 
 LOOK_S = 1.0  # how often to look whether the client still waits
 
@@ -132,7 +133,8 @@ class Api:
         pad = engine.cfg.encoder.pad_to_seconds
         seconds = [max(s.seconds, pad) for s in response.segments] if job.audio is not None else []
         audio = sum(speech_tokens(num_frames(round(s * SAMPLE_RATE))) for s in seconds)
-        prompt = audio + len(engine.tokenizer.encode(job.request.words or ""))
+        has_words = OUTPUT_TYPES[job.request.output_type][1]
+        prompt = audio + (len(engine.tokenizer.encode(job.request.words)) if has_words else 0)
         written = len(engine.tokenizer.encode(response.raw))
         return {
             "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written,

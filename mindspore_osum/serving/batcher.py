@@ -126,6 +126,7 @@ class Batcher:
         except BaseException as error:
             loaded.set_exception(error)
             return
+        self._count(engine, [], 0.0)  # graphs that were compiled in advance
         loaded.set_result(engine)
         while self._admit():
             self._turn(engine)
@@ -173,69 +174,62 @@ class Batcher:
             return
         lead, start = self._cases[0], time.perf_counter()
         self._cases.rotate(-1)
-        if lead.job.on_piece:
-            sharing = [lead]
-            rows = self._guarded(sharing, lambda: self._stream(engine, lead))
-        else:
-            others = (c for c in self._cases if not c.job.on_piece and c.job.sampling == lead.job.sampling)
-            sharing = [lead, *(case for case in others if case is not lead)]
-            rows = self._guarded(sharing, lambda: self._batch(engine, sharing))
-        for case in sharing:
-            self._close(case)
-        self._count(engine, rows, time.perf_counter() - start)
-
-    def _guarded(self, cases: list[_Case], compute: Callable[[], list[Chunk]]) -> list[Chunk]:
-        """What `compute` returns; a fault of ours must end neither the thread nor other jobs."""
+        taken = self._gather(lead)
         try:
-            return compute()
-        except Exception as error:
-            for case in cases:
+            if lead.job.on_piece:
+                self._stream(engine, taken)
+            else:
+                self._batch(engine, taken)
+        except Exception as error:  # a fault of ours must end neither the thread nor other jobs
+            for case, _ in taken:
                 self._give_up(case, error)
-            return []
+        for case, _ in taken:
+            self._close(case)
+        self._count(engine, [chunk for _, chunk in taken], time.perf_counter() - start)
+
+    def _gather(self, lead: _Case) -> list[tuple[_Case, Chunk]]:
+        """The chunks of a batch: one of each case that may share it, then more while there is room."""
+        cases, most, taken = [lead], 1, []
+        if not lead.job.on_piece:
+            others = (c for c in self._cases if not c.job.on_piece and c.job.sampling == lead.job.sampling)
+            cases, most = [lead, *(case for case in others if case is not lead)], self.batch_size
+        while len(taken) < most and (ready := [c for c in cases if c in self._cases and c.chunk]):
+            for case in ready[: most - len(taken)]:
+                try:
+                    taken.append((case, case.take()))
+                except UserError as error:  # reading on shows the recording to be damaged
+                    self._give_up(case, error)
+        return [(case, chunk) for case, chunk in taken if case in self._cases]
 
     def _give_up(self, case: _Case, error: Exception) -> None:
         if case in self._cases:
             self._cases.remove(case)
             _fail(case.job, error)
 
-    def _batch(self, engine, cases: list[_Case]) -> list[Chunk]:
-        taken: list[tuple[_Case, Chunk]] = []
-        while len(taken) < self.batch_size and (open_ := [c for c in cases if c in self._cases and c.chunk]):
-            for case in open_[: self.batch_size - len(taken)]:
-                taken += self._taken(case)
-        taken = [(case, chunk) for case, chunk in taken if case in self._cases]
+    def _batch(self, engine, taken: list[tuple[_Case, Chunk]]) -> None:
         results = engine.answer(
             [(chunk.wave_N, SAMPLE_RATE) for _, chunk in taken], requests=[c.job.request for c, _ in taken],
-            sampling=cases[0].job.sampling, batch_size=self.batch_size,
+            sampling=taken[0][0].job.sampling if taken else None, batch_size=self.batch_size,
         )  # fmt: skip
         for (case, chunk), result in zip(taken, results, strict=True):
             try:
                 case.add(chunk, result)
             except UserError as error:
                 self._give_up(case, error)
-        return [chunk for _, chunk in taken]
 
-    def _taken(self, case: _Case) -> list[tuple[_Case, Chunk]]:
-        """The next chunk; none if reading on shows the recording to be damaged."""
-        try:
-            return [(case, case.take())]
-        except UserError as error:
-            self._give_up(case, error)
-            return []
-
-    def _stream(self, engine, case: _Case) -> list[Chunk]:
-        job, chunk = case.job, case.take()
-        pieces = engine.stream((chunk.wave_N, SAMPLE_RATE), job.request, job.sampling)
-        if case.response.segments:
-            job.on_piece("\n")
-        while not job.future.cancelled():
-            try:
-                job.on_piece(next(pieces))
-            except StopIteration as end:
-                case.add(chunk, end.value)
-                return [chunk]
-        pieces.close()
-        return [chunk]
+    def _stream(self, engine, taken: list[tuple[_Case, Chunk]]) -> None:
+        for case, chunk in taken:
+            job = case.job
+            pieces = engine.stream((chunk.wave_N, SAMPLE_RATE), job.request, job.sampling)
+            if case.response.segments:
+                job.on_piece("\n")
+            while not job.future.cancelled():
+                try:
+                    job.on_piece(next(pieces))
+                except StopIteration as end:
+                    case.add(chunk, end.value)
+                    break
+            pieces.close()
 
     def _count(self, engine, rows: list[Chunk], seconds: float) -> None:
         for name, value in (

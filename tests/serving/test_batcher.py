@@ -1,0 +1,71 @@
+"""The thread that owns the model: faults, and jobs that are given up; with the bundled model."""
+
+from concurrent.futures import CancelledError
+
+import pytest
+import soundfile
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.request import make_request
+from mindspore_osum.inference.sampling import Sampling
+from tests.serving.client import repeated
+from tests.speech.voices import RECORDINGS
+
+pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
+
+from mindspore_osum.serving.batcher import Batcher, Job  # noqa: E402
+from mindspore_osum.serving.metrics import Metrics  # noqa: E402
+
+SHORT = min(RECORDINGS, key=lambda path: abs(soundfile.info(path).duration - 1.9))
+SAMPLING = Sampling(max_new_tokens=8)
+
+
+def start(**settings) -> Batcher:
+    def load():
+        from mindspore_osum.inference.engine import Engine
+
+        return Engine("tiny")
+
+    return Batcher(load, Metrics(), batch_size=1, **settings)
+
+
+def job(audio: bytes, request=None, **more) -> Job:
+    return Job(audio, request or make_request("asr"), SAMPLING, **more)
+
+
+def test_what_goes_wrong_stays_with_its_job():
+    """A fault of ours, damage in the midst of a recording, a job given up: the others are answered."""
+    batcher = start(chunk_seconds=4.0, audio_seconds=60.0)
+    talk = repeated(SHORT, 6)
+    good, given_up = job(talk), job(talk)
+    fault = job(SHORT.read_bytes(), request="no Request")
+    damaged, pieces = job(talk[: len(talk) // 2]), []
+    streamed = job(SHORT.read_bytes(), on_piece=pieces.append)
+    given_up.future.cancel()
+    for each in (good, given_up, fault, damaged, streamed):
+        batcher.submit(each)
+    response = good.future.result(timeout=300)
+    assert len(response.segments) >= 3 and response.seconds > 10
+    with pytest.raises(AttributeError):
+        fault.future.result(timeout=300)
+    with pytest.raises(UserError, match="incomplete"):
+        damaged.future.result(timeout=300)
+    assert "".join(pieces) == streamed.future.result(timeout=300).raw != ""
+    assert batcher.alive
+
+    last = [job(talk), job(talk)]
+    for each in last:
+        batcher.submit(each)
+    batcher.stop()
+    assert not batcher.alive
+    for each in last:  # they were not finished, and nobody waits for them for ever
+        with pytest.raises(CancelledError):
+            each.future.result(timeout=1)
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_where_it_was_asked_for():
+    def load():
+        raise UserError("no such model folder")
+
+    with pytest.raises(UserError, match="no such model folder"):
+        Batcher(load, Metrics())
