@@ -137,7 +137,7 @@ def records(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
 
 
 def everything(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
-    """Manifest lines with every recording once, with all its labels: what an untrained encoder learns first."""
+    """Manifest lines with every recording once, with all labels: what an untrained encoder learns first."""
     found = []
     for line, (samples, times) in zip(lines, made, strict=True):
         key = manifests.ALL_WITH_EVENT if line.event else manifests.ALL
