@@ -134,6 +134,7 @@ def speak(
 def _synthesise(text: str, voice: str, rate: int, pitch: int, tones: int, data: Path) -> bytes:
     """int32 rate and event count; int32 (character, sample) of each event; int16 samples."""
     library = ctypes.CDLL(LIBRARY)
+    ctypes.CDLL(None).srand(1)  # of breath and roughness; the parent may have drawn numbers already
     chunks, events = [], []
 
     def receive(wave, count, found):

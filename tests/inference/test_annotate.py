@@ -1,10 +1,13 @@
 """`osum annotate`: JSON lines that survive an interruption, a table where a person looks."""
 
+import fcntl
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -103,6 +106,7 @@ def test_mistakes_are_one_line(folder, model_folder, capfd, args, message):
 def test_a_person_sees_a_card_and_a_bar(folder, model_folder):
     """On a terminal: readable responses on standard output, and progress with its rate on standard error."""
     person, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # rows, columns
     command = [sys.executable, "-m", "mindspore_osum", "annotate", "a.wav", "b.wav", "--tasks", "asr"]
     command += ["--model", str(model_folder), "--max-new-tokens", "4"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
