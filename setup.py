@@ -38,6 +38,7 @@ EXTRAS = {
             "peft==0.17.1", "srt>=3.5,<4", "webvtt-py>=0.5,<1", "praatio>=6.0,<7",
             "openai>=2,<3", "httpx>=0.27,<1", "prometheus-client>=0.20,<1"],  # what asks `osum serve`
 }
+EXTRAS["dev"] += EXTRAS["serve"] + EXTRAS["plots"]  # their tests run, too
 
 setup(
     name="mindspore-osum",
