@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a clean clone to answers: sets up .venv, then lets the bundled model listen to the bundled recordings. Each
-# is asked for the tasks its manifest has for it, all eight in all. Arguments go to `osum infer`:
+# is asked for the tasks its manifest has for it. Arguments go to `osum infer`:
 #   scripts/quickstart.sh --instruction "What does the speaker say, and how old is she?"
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

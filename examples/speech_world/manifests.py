@@ -16,7 +16,7 @@ import grammar
 from plan import Line
 
 from mindspore_osum.data.requests import generate
-from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, TASKS, format_answer, tags_of, write_tags
+from mindspore_osum.tasks import INTENT_KEY, TASKS, format_answer, tags_of, write_tags
 
 STEP = 0.04  # seconds between two word times of train and valid
 LONGEST_TIME = 4.2  # seconds; no recording is longer
@@ -81,7 +81,7 @@ def _draw(rng: random.Random, weights: dict[str, float]) -> str:
 def checked_keys(line: Line) -> list[str]:
     """Task keys of a valid or test recording: what is special in it, and one or two that any one has."""
     special = [CHECKED[kind] for kind in (line.kind, line.event and "event") if kind in CHECKED]
-    common = ("asr", "srwt", "sgc", "sap")[line.index // 2 % 4]  # not // 1: the languages alternate
+    common = ("asr", "srwt", "sgc", "sap")[line.index // 2 % 4]  # // 2: languages alternate
     return [TASKS[task].key for task in [*special, common]]
 
 
@@ -97,6 +97,3 @@ def intent_lines(split: str, count: int, seed: int) -> Iterator[dict]:
     for request in generate(split, count, seed):
         extra = {"intent": request.text, "task_key": request.task_key, "lang": request.language}
         yield {"txt": write_tags(request.tags), "task": INTENT_KEY, "extra": extra}
-
-
-__all__ = ["ANSWER_MARK", "STEP", "checked_keys", "intent_lines", "record", "text_lines", "training_keys"]

@@ -13,6 +13,7 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
 
 STDIN = "-"
+MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64"}
 
 
@@ -68,7 +69,10 @@ def _of_folder(name: str) -> list[str]:
 
 def _standard_input() -> io.BytesIO:
     """All of it, with the name that responses show; decoding needs to seek."""
-    stream = io.BytesIO(sys.stdin.buffer.read())
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise UserError(f"standard input: more than {MAX_STDIN_BYTES >> 20} MiB; give the recording as a file")
+    stream = io.BytesIO(data)
     stream.name = STDIN
     return stream
 
