@@ -71,7 +71,7 @@ def _standard_input() -> io.BytesIO:
     """All of it, with the name that responses show; decoding needs to seek."""
     data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
     if len(data) > MAX_STDIN_BYTES:
-        raise UserError(f"standard input: more than {MAX_STDIN_BYTES >> 20} MiB; give the recording as a file")
+        raise UserError(f"standard input: over {MAX_STDIN_BYTES >> 20} MiB; give the recording as a file")
     stream = io.BytesIO(data)
     stream.name = STDIN
     return stream

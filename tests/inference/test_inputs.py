@@ -14,5 +14,5 @@ def test_standard_input_is_capped(monkeypatch):
     monkeypatch.setattr(inputs.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"1234")))
     assert inputs.expand(["-"])[0].read() == b"1234"
     monkeypatch.setattr(inputs.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"12345")))
-    with pytest.raises(UserError, match="standard input: more than 0 MiB; give the recording as a file"):
+    with pytest.raises(UserError, match="standard input: over 0 MiB; give the recording as a file"):
         inputs.expand(["-"])
