@@ -334,8 +334,8 @@ ZH_NUMBERS = (*DIGITS["zh"], "十", *("十" + digit for digit in DIGITS["zh"][1:
 
 
 def sums(numbers: tuple[str, ...], plus: str) -> dict[str, str]:
-    """Sums of two digits; `plus` stands between them and is put into words by the phrasing."""
-    return {f"{numbers[a]}{plus}{numbers[b]}": numbers[a + b] for a in range(10) for b in range(10)}
+    """Sums of two numbers from one to five, with `plus` between them."""
+    return {f"{numbers[a]}{plus}{numbers[b]}": numbers[a + b] for a in range(1, 6) for b in range(1, 6)}
 
 
 EN_DAYS = chain("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

@@ -21,7 +21,7 @@ from voices import ACCENTS, AGES, GENDERS, RATE, Speaker, speakers
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import LABEL_SETS
 
-KINDS = {"command": 0.34, "feeling": 0.26, "style": 0.26, "question": 0.14}  # shares
+KINDS = {"command": 0.32, "feeling": 0.25, "style": 0.25, "question": 0.18}  # shares
 EVENT_SHARE = 0.35  # of the utterances that are no question have a sound before or after the words
 EMOTIONS, STYLES, EVENTS = (LABEL_SETS[tag].values for tag in ("emotion", "style", "caption"))
 NEUTRAL, EVERYDAY, OTHER_STYLE = "NEUTRAL", "日常口语", "其他"

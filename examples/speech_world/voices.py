@@ -16,16 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 ACCENTS = {
-    "en": (
-        "en-us",
-        "en-us-nyc",
-        "en",  # the name of British English's file
-        "en-gb-x-rp",
-        "en-gb-x-gbclan",
-        "en-gb-x-gbcwmd",
-        "en-gb-scotland",
-        "en-029",
-    ),
+    "en": ("en-us", "en", "en-gb-x-rp"),  # "en" is the name of British English's file
     "zh": ("cmn-latn-pinyin",),
 }
 LANGUAGE_FAMILIES = ("gmw", "sit")  # folders of espeak-ng's data that hold the accents
@@ -44,7 +35,7 @@ PITCH = {
     ("MALE", "ADULT"): (75, 115),
     ("FEMALE", "ADULT"): (165, 220),
 }
-RATE = {"CHILD": 1.0, "ADULT": 1.0, "OLD": 0.85}  # factor on the rate of speech
+RATE = {"CHILD": 1.0, "ADULT": 1.0, "OLD": 0.8}  # factor on the rate of speech
 
 
 @dataclass(frozen=True)
@@ -68,10 +59,10 @@ def speaker(split: str, gender: str, age: str, number: int) -> Speaker:
         frequency = 100 * factor * rng.uniform(0.97, 1.03) if formant else 100
         height, width = rng.uniform(85, 115), rng.uniform(85, 115)
         lines.append(f"formant {formant} {frequency:.0f} {height:.0f} {width:.0f}")
-    lines.append(f"flutter {rng.randint(16, 24) if old else rng.randint(0, 4)}")
-    lines.append(f"roughness {rng.randint(5, 7) if old else rng.randint(0, 2)}")
-    lines.append(f"voicing {rng.randint(60, 80) if old else rng.randint(90, 110)}")
-    breath = rng.randint(4, 8) if old else rng.randint(0, 2)
+    lines.append(f"flutter {rng.randint(22, 30) if old else rng.randint(0, 4)}")
+    lines.append(f"roughness {rng.randint(6, 7) if old else rng.randint(0, 2)}")
+    lines.append(f"voicing {rng.randint(55, 70) if old else rng.randint(90, 110)}")
+    breath = rng.randint(7, 11) if old else rng.randint(0, 2)
     lines.append("breath " + " ".join([str(breath)] * 8))
     name = f"{split}{gender[0]}{age[0]}{number}".lower()
     header = ["language variant", f"name {name}", f"gender {gender.lower()}"]

@@ -4,7 +4,8 @@ Notable choices
 - What does not fit a shape is refused by the caller before training (see loader.py), never shortened.
 - Column order is the order of the training network's inputs.
 
-Legend: B utterances, T mel frames, F mel bins, L sequence positions, S CTC labels, Z speech tokens.
+Legend: B utterances, T mel frames, F mel bins, L sequence positions, S CTC labels, Z speech tokens,
+C label sets.
 """
 
 import math
@@ -19,7 +20,8 @@ from mindspore_osum.data.packing import Room
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
 from mindspore_osum.speech.features import log_mel, num_frames
-from mindspore_osum.text.sequence import HybridSequence, pack_sequences
+from mindspore_osum.tasks import LABEL_SETS
+from mindspore_osum.text.sequence import IGNORE, HybridSequence, pack_sequences
 
 COLUMNS = (
     "mel_BTF",
@@ -32,6 +34,7 @@ COLUMNS = (
     "spans_BL",
     "ctc_labels_BS",
     "ctc_len_B",
+    "classes_BC",
     "utterances_B",
     "targets_B",
 )
@@ -43,6 +46,7 @@ class Example(NamedTuple):
     mel_TF: np.ndarray | None  # float32; None for text-only tasks
     sequence: HybridSequence
     ctc_ids: list[int]  # target of the CTC loss, [] for none
+    classes: list[int]  # place of the label in each of tasks.LABEL_SETS, or IGNORE
 
 
 def speech_tokens(frames: int) -> int:
@@ -145,8 +149,12 @@ def stack_batch(shape: Shape, n_mels: int, rows: list[list[Example]], targets: f
                 mel_len_B[b] = len(example.mel_TF)
     text = stack_text(rows, shape.length, shape.speech, np.arange(shape.size)[:, None] * shape.speech)
     ctc = stack_ctc([row[0].ctc_ids if row else [] for row in rows], shape.text_tokens)
+    classes_BC = np.full((shape.size, len(LABEL_SETS)), IGNORE, np.int32)
+    for b, row in enumerate(rows):
+        if row:
+            classes_BC[b] = row[0].classes
     shares = (np.full(shape.size, x, np.float32) for x in (utterances, targets))
-    return (mel_BTF, mel_len_B, *text, *ctc, *shares)
+    return (mel_BTF, mel_len_B, *text, *ctc, classes_BC, *shares)
 
 
 def stack_packs(
@@ -161,7 +169,8 @@ def stack_packs(
     """One packed batch of shape (rows, room), as `stack_batch`, but for what holds recordings.
 
     A pack has `room.audio_rows` rows of audio; "mel_len_B" is (N, 2): first frame in all of them laid end to
-    end, and frames, of each of its `room.items` places for an utterance; CTC labels are (N, S).
+    end, and frames, of each of its `room.items` places for an utterance; CTC labels are (N, S) and classes
+    (N, C).
 
     Parameters
     ----------
@@ -173,17 +182,19 @@ def stack_packs(
     spans_N2 = np.zeros((len(rows) * room.items, 2), np.int32)
     first_BI = np.zeros((len(rows), room.items), np.int64)
     ids: list = [[] for _ in spans_N2]
+    classes_NC = np.full((len(spans_N2), len(LABEL_SETS)), IGNORE, np.int32)
     for b, (row, begins) in enumerate(zip(rows, starts, strict=True)):
         for i, (example, start) in enumerate(zip(row, begins, strict=True)):
             n = b * room.items + i
-            ids[n] = example.ctc_ids
+            ids[n], classes_NC[n] = example.ctc_ids, example.classes
             if example.mel_TF is not None:
                 first_BI[b, i] = b * speech + start
                 spans_N2[n] = first_BI[b, i] * 8, len(example.mel_TF)
                 mel_XF[spans_N2[n, 0] : spans_N2[n].sum()] = example.mel_TF
     text = stack_text(rows, room.tokens, room.speech, first_BI)
     shares = (np.full(len(rows), x, np.float32) for x in (utterances, targets))
-    return (mel_XF.reshape(-1, frames, n_mels), spans_N2, *text, *stack_ctc(ids, text_tokens), *shares)
+    ctc = stack_ctc(ids, text_tokens)
+    return (mel_XF.reshape(-1, frames, n_mels), spans_N2, *text, *ctc, classes_NC, *shares)
 
 
 def stack_text(rows: list[list[Example]], length: int, zmax: int, first_BI: np.ndarray) -> list[np.ndarray]:

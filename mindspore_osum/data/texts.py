@@ -16,14 +16,23 @@ from dataclasses import dataclass
 from mindspore_osum.data.manifest import TEXT_TASKS, Utterance
 from mindspore_osum.data.requests import generate
 from mindspore_osum.errors import UserError
-from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, TASKS, tags_of, task_key, task_of_tags, write_tags
+from mindspore_osum.tasks import (
+    ANSWER_MARK,
+    INTENT_KEY,
+    LABEL_SETS,
+    TASKS,
+    parse_answer,
+    tags_of,
+    task_key,
+    task_of_tags,
+    write_tags,
+)
 from mindspore_osum.text.normalize import normalize_label, process_text2
 from mindspore_osum.text.prompts import intent_instructions, intent_request, task_requests
-from mindspore_osum.text.sequence import HybridSequence, build_sequence
+from mindspore_osum.text.sequence import IGNORE, HybridSequence, build_sequence
 
 TEXT2TEXT, CHAT = "<TEXT2TEXT>", TASKS["sttc"].key
 POOL = 400  # sentences drawn for a task key, half of them Chinese: 8,800 for the 22 published keys
-_TIMES = re.compile(r"<[\d.]+>")
 _ANGLES = re.compile(r"<[^<>]*>")
 
 
@@ -47,15 +56,13 @@ class Texts:
     room : tokens of a sequence beside speech and its two marks; sentences that need more are not drawn.
     seed : of the sentences.
     split : "train", or "valid" for sentences that training does not show.
-    ctc_labels : CTC targets keep the labels.
     """
 
     def __init__(
-        self, tokenizer, prompts, kind: str = "both", room: int = 10**9, seed: int = 0, split: str = "train",
-        ctc_labels: bool = False,
-    ):  # fmt: skip
+        self, tokenizer, prompts, kind: str = "both", room: int = 10**9, seed: int = 0, split: str = "train"
+    ):
         self.tokenizer, self.prompts, self.kind = tokenizer, prompts, kind
-        self.room, self.seed, self.split, self.ctc_labels = room, seed, split, ctc_labels
+        self.room, self.seed, self.split = room, seed, split
         around = (prompts.left["text"], prompts.assistant)
         self.around = sum(len(tokenizer.encode(text, bos=True)) for text in around) + 1  # 1: the end
         self.pools: dict[str, Pool] = {}
@@ -125,18 +132,26 @@ class Texts:
         return [line]
 
     def ctc_ids(self, utt: Utterance) -> list[int]:
-        """Token ids of what is heard, without tags, times, replies and end; [] where nothing is left of it.
-
-        With `ctc_labels` the labels stay behind the words: what says them may be anywhere in the recording,
-        but the encoder sees all of it, and learns to write them at its end.
-        """
+        """Token ids of what is heard: no tags, labels, times, replies, end; [] if nothing is left of it."""
         key = key_of(utt)
         if utt.wav is None or "chat" in (tags := tags_of(key)) and "asr" not in tags:
             return []
         heard = normalize_label(utt.txt.split(ANSWER_MARK)[0], key)
-        heard = (_TIMES if self.ctc_labels else _ANGLES).sub(" ", heard)
-        heard = process_text2(" ".join(heard.split()), "")
+        heard = process_text2(" ".join(_ANGLES.sub(" ", heard).split()), "")
         return self.tokenizer.encode(heard) if heard else []
+
+    def classes(self, utt: Utterance) -> list[int]:
+        """Place of the utterance's label in each of tasks.LABEL_SETS; IGNORE where it is not known.
+
+        A label in `extra` (event, emotion, style, gender, age) counts, whatever the task; else the answer's.
+        """
+        if utt.wav is None:
+            return [IGNORE] * len(LABEL_SETS)
+        said = parse_answer(self.label(utt), key_of(utt)).labels if "<" in utt.txt else {}
+        found = (labels.read(str(utt.extra.get(labels.field, ""))) or said.get(labels.field)
+                 for labels in LABEL_SETS.values())
+        return [labels.values.index(label) if label else IGNORE
+                for labels, label in zip(LABEL_SETS.values(), found, strict=True)]
 
     def sequence(self, utt: Utterance, request: str | None, n_speech: int | None) -> HybridSequence:
         """The hybrid sequence with label."""

@@ -128,3 +128,21 @@ def load_start(model, folder: str) -> None:
                         f"{folder}: {name} is {values.shape}, the model needs {tuple(param.shape)}"
                     )
                 param.set_data(Tensor(np.array(values), param.dtype))
+
+
+def load_heads(network, start: str) -> None:
+    """Take the heads of CTC and labels from the run that wrote the model folder `start`, if it had the same.
+
+    They are no part of a model folder; without them a next stage would spend its first hundreds of steps on
+    learning them again.
+    """
+    from mindspore import Tensor
+
+    newest = found(Path(start).resolve().parent / "checkpoints")[-1:]
+    if not newest:
+        return
+    with open_weights(newest[0][1] / STATE) as weights:
+        for name, param in network.parameters_and_names():
+            if not name.startswith("model.") and name in weights.infos:
+                if tuple(weights.infos[name].shape) == tuple(param.shape):
+                    param.set_data(Tensor(np.array(weights.read(name)), param.dtype))

@@ -58,7 +58,14 @@ class Ctc:
     weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
     at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
     only: bool = False  # no cross-entropy and no decoder: warms encoder (and adapter) up
-    labels: bool = False  # its targets keep the labels behind the words: a multi-task warm-up (OSUM 3.2)
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Auxiliary classifiers of event, emotion, style, gender and age on the mean speech token: with CTC the
+    multi-task warm-up of OSUM's encoder (OSUM 3.2). Labels are those of `extra`, or of the answer."""
+
+    weight: float = 0.0  # of their summed cross-entropies beside the other losses; 0 = off
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,7 @@ class TrainConfig:
     learn: list[str] = field(default_factory=lambda: ["encoder", "adapter", "lora"])
     loss: Loss = field(default_factory=Loss)
     ctc: Ctc = field(default_factory=Ctc)
+    classify: Classify = field(default_factory=Classify)
     batch: Batch = field(default_factory=Batch)
     spec_augment: SpecAugment = field(default_factory=SpecAugment)
     wave_augment: WaveAugment = field(default_factory=WaveAugment)
@@ -217,8 +225,8 @@ def check_job(cfg: TrainConfig) -> None:
         need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
     for name in ("optimizer.lr", "optimizer.eps", "clip_norm"):
         need(_value(cfg, name) > 0, f"{name}: {_value(cfg, name)} must be above 0")
-    for name in ("optimizer.weight_decay", "loss.intent", "loss.content", "ctc.weight", "seed",
-                 "spec_augment.time_masks", "spec_augment.freq_masks", "spec_augment.subs",
+    for name in ("optimizer.weight_decay", "loss.intent", "loss.content", "ctc.weight", "classify.weight",
+                 "seed", "spec_augment.time_masks", "spec_augment.freq_masks", "spec_augment.subs",
                  "data.max_errors"):
         need(_value(cfg, name) >= 0, f"{name}: {_value(cfg, name)} must not be negative")
     betas = cfg.optimizer.betas
@@ -227,7 +235,8 @@ def check_job(cfg: TrainConfig) -> None:
     cached = cfg.data.cache and cfg.wave_augment.active
     need(not cached, "data.cache: keeps features, which wave_augment changes each time; give one of them up")
     need(not cfg.ctc.only or cfg.ctc.weight > 0, "ctc.only: needs ctc.weight above 0")
-    need(cfg.loss.intent + cfg.loss.content + cfg.ctc.weight > 0, "loss, ctc: all weights are 0")
+    weights = cfg.loss.intent + cfg.loss.content + cfg.ctc.weight + cfg.classify.weight
+    need(weights > 0, "loss, ctc, classify: all weights are 0")
     mode = cfg.parallel.get("parallel_mode", 0)
     data_parallel = mode in (0, "data_parallel")
     need(data_parallel, f"parallel.parallel_mode: {mode!r} is not supported, only 0 (data parallel)")
@@ -242,7 +251,7 @@ def part_of(name: str) -> str:
     if "lora_" in name:
         return "lora"
     name = name.removeprefix("model.")
-    if name.startswith(("adapter.", "speech_token_embed.")):
+    if name.startswith(("adapter.", "speech_token_embed.", "classify.")):
         return "adapter"
     return "decoder" if name.startswith("decoder.") else "encoder"  # the CTC head learns with the encoder
 

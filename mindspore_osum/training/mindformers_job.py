@@ -70,6 +70,7 @@ def mindformers_config(
                 "loss": dict(vars(cfg.loss)),
                 "ctc": dict(vars(cfg.ctc)),
                 "ctc_vocab": vocab,
+                "classify": dict(vars(cfg.classify)),
                 "seed": cfg.seed,
                 "speech": speech,
             },

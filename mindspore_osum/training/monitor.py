@@ -64,7 +64,7 @@ class RunMonitor(Callback):
 
     def _start_counting(self) -> None:
         """Begin an interval of the report."""
-        self.sums, self.steps, self.rows, self.tokens = np.zeros(7), 0, 0, 0
+        self.sums, self.steps, self.rows, self.tokens = np.zeros(8), 0, 0, 0
         self.since = time.perf_counter()
 
     def on_train_begin(self, run_context):
@@ -94,8 +94,8 @@ class RunMonitor(Callback):
         """Count, report, save, stop."""
         args = run_context.original_args()
         loss, bad, _, rate, norm = (float(np.asarray(x.asnumpy())) for x in args.net_outputs[:5])
-        parts_2, spans_4 = (x.asnumpy() for x in args.net_outputs[5:])
-        self.micros.append(np.concatenate([[loss], parts_2, spans_4]))
+        parts_3, spans_4 = (x.asnumpy() for x in args.net_outputs[5:])
+        self.micros.append(np.concatenate([[loss], parts_3, spans_4]))
         if len(self.micros) < self.cfg.accumulation:
             return
         sums, self.micros = np.sum(self.micros, axis=0), []
@@ -152,15 +152,16 @@ class RunMonitor(Callback):
 
     def _report(self, rate: float, norm: float) -> None:
         seconds = max(time.perf_counter() - self.since, 1e-9)
-        loss, ce, ctc = (float(x) for x in self.sums[:3] / (self.steps * self.cfg.accumulation))
+        means = (float(x) for x in self.sums[:4] / (self.steps * self.cfg.accumulation))
+        loss, ce, ctc, labels = means
         left = (self.last - self.step) * seconds / self.steps
         say(
-            f"step {self.step}/{self.last}  loss {loss:.4f} (ce {ce:.4f} ctc {ctc:.4f})  lr {rate:.2e}  "
-            f"grad {norm:.2f}  {self.rows / seconds:.1f} utt/s  {self.tokens / seconds:.0f} tok/s  "
-            f"left {clock(left)}"
+            f"step {self.step}/{self.last}  loss {loss:.4f} (ce {ce:.4f} ctc {ctc:.4f} labels {labels:.4f})  "
+            f"lr {rate:.2e}  grad {norm:.2f}  {self.rows / seconds:.1f} utt/s  "
+            f"{self.tokens / seconds:.0f} tok/s  left {clock(left)}"
         )
         record = {"step": self.step, "epoch": self.loader.position(self.step - 1)[0], "loss": loss, "ce": ce,
-                  "ctc": ctc, **span_losses(self.sums[3:]), "lr": rate, "grad_norm": norm,
+                  "ctc": ctc, "labels": labels, **span_losses(self.sums[4:]), "lr": rate, "grad_norm": norm,
                   "utterances_per_s": self.rows / seconds, "tokens_per_s": self.tokens / seconds,
                   "seconds": seconds}
         if self.main:
@@ -205,16 +206,17 @@ class RunMonitor(Callback):
         """Cross-entropy a label and CTC an utterance over the validation data, without dropout."""
         self.evaluation = self.evaluation or Evaluation(self.network)
         self.evaluation.set_train(False)
-        sums, rows, labels = np.zeros(6), 0, 0
+        sums, rows, targets = np.zeros(7), 0, 0
         for step in range(self.valid.steps_per_epoch):
             sums += self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0))).asnumpy()
             counts = self.valid.counts(step)
-            rows, labels = rows + counts[0], labels + counts[1]
+            rows, targets = rows + counts[0], targets + counts[1]
         self.network.set_train(True)
-        ce, ctc = float(sums[0] / labels), float(sums[1] / rows)
-        spans = span_losses(sums[2:], "valid_")
-        self.metrics.write({"step": self.step, "valid_ce": ce, "valid_ctc": ctc, **spans})
-        say(f"step {self.step}  valid ce {ce:.4f} ctc {ctc:.4f}")
+        ce, ctc, labels = float(sums[0] / targets), float(sums[1] / rows), float(sums[2] / rows)
+        spans = span_losses(sums[3:], "valid_")
+        record = {"valid_ce": ce, "valid_ctc": ctc, "valid_labels": labels}
+        self.metrics.write({"step": self.step, **record, **spans})
+        say(f"step {self.step}  valid ce {ce:.4f} ctc {ctc:.4f} labels {labels:.4f}")
 
 
 def span_losses(spans_4: np.ndarray, prefix: str = "") -> dict[str, float]:

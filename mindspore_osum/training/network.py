@@ -6,11 +6,11 @@ Notable choices
   intent and the content span (OSUM-Pangu eq. 5) multiply the loss of each of their labels.
 - CTC is likewise divided by the utterances of the whole step.
 - A job without speech has a graph without encoder and adapter.
-- The CTC head belongs to this network and not to the exported model. Its class 0 is the blank, class i+1
-  token i.
+- CTC head and label heads belong to this network and not to the exported model; the next stage finds them in
+  the checkpoints of the run its model comes from. The CTC head's class 0 is the blank, class i+1 token i.
 
 Legend: B utterances, T mel frames, U encoder frames, Z speech tokens, F mel bins, D width, L sequence
-positions, M positions with a next one, S CTC labels, V classes.
+positions, M positions with a next one, S CTC labels, V classes, C label sets.
 """
 
 import os
@@ -25,9 +25,10 @@ from mindspore_osum.models.dropout import count_dropout
 from mindspore_osum.models.init import init_weights
 from mindspore_osum.models.ops import frame_places, matmul_t, segment_causal_mask
 from mindspore_osum.models.osum import IGNORE, OsumModel, token_losses
+from mindspore_osum.tasks import LABEL_SETS
 from mindspore_osum.text.sequence import CONTENT, INTENT
-from mindspore_osum.training.checkpoint import load_start
-from mindspore_osum.training.config import Ctc, Loss, part_of
+from mindspore_osum.training.checkpoint import load_heads, load_start
+from mindspore_osum.training.config import Classify, Ctc, Loss, part_of
 
 BLANK = 0
 
@@ -40,7 +41,7 @@ class OsumTrainingConfig(PretrainedConfig):
     model : ModelConfig as a dictionary.
     start : model folder, or "" for random weights.
     learn : parts that learn.
-    loss, ctc : fields of config.Loss and config.Ctc.
+    loss, ctc, classify : fields of config.Loss, config.Ctc and config.Classify.
     ctc_vocab : tokens of the CTC head.
     seed : of random weights.
     speech : whether any example of the job has a recording.
@@ -50,10 +51,12 @@ class OsumTrainingConfig(PretrainedConfig):
     model_type = "osum"
 
     def __init__(
-        self, model=None, start="", learn=(), loss=None, ctc=None, ctc_vocab=0, seed=0, speech=True, **kwargs
-    ):
+        self, model=None, start="", learn=(), loss=None, ctc=None, ctc_vocab=0, classify=None, seed=0,
+        speech=True, **kwargs
+    ):  # fmt: skip
         self.model, self.start, self.learn, self.loss = model or {}, start, list(learn), loss or {}
-        self.ctc, self.ctc_vocab, self.seed, self.speech = ctc or {}, ctc_vocab, seed, speech
+        self.ctc, self.ctc_vocab, self.classify = ctc or {}, ctc_vocab, classify or {}
+        self.seed, self.speech = seed, speech
         super().__init__(**kwargs)
 
 
@@ -81,6 +84,31 @@ class CtcHead(nn.Cell):
         length_B = ops.select(counts_B, label_len_B, ops.ones_like(label_len_B))
         loss_B = ops.ctc_loss(log_p_UBV, labels_BS + 1, len_B, length_B, BLANK, "none")[0]
         return ops.mean(loss_B * ops.cast(counts_B, ms.float32) / ops.cast(length_B, ms.float32))
+
+
+class LabelHeads(nn.Cell):
+    """A linear classifier for each label set, on the mean of an utterance's speech tokens."""
+
+    def __init__(self, d_model: int, seed: int):
+        super().__init__()
+        self.sizes = [len(labels.values) for labels in LABEL_SETS.values()]
+        rng = np.random.default_rng([seed, *b"label_heads"])
+        weight = rng.standard_normal((sum(self.sizes), d_model), np.float32) * np.float32(d_model**-0.5)
+        self.weight = Parameter(Tensor(weight))
+        self.bias = Parameter(Tensor(np.zeros(sum(self.sizes), np.float32)))
+
+    def construct(self, z_BZD, z_len_B, classes_BC):
+        """Cross-entropy summed over the label sets, mean over the batch; unknown labels (IGNORE) count 0."""
+        length_B1 = ops.cast(z_len_B, ms.float32).expand_dims(-1)
+        inside_BZ = ops.arange(0, z_BZD.shape[1]).expand_dims(0) < z_len_B.expand_dims(-1)
+        inside_BZ1 = ops.cast(inside_BZ, ms.float32).expand_dims(-1)
+        mean_BD = ops.reduce_sum(ops.cast(z_BZD, ms.float32) * inside_BZ1, 1) / length_B1
+        logits_BV = matmul_t(mean_BD, self.weight) + self.bias
+        loss, first = ops.zeros((), ms.float32), 0
+        for number, size in enumerate(self.sizes):
+            losses_B, _ = token_losses(logits_BV[:, first : first + size], classes_BC[:, number])
+            loss, first = loss + ops.reduce_sum(losses_B), first + size
+        return loss / z_BZD.shape[0]
 
 
 def unpacked(h_BUD, spans_N2, frames: int):
@@ -136,20 +164,24 @@ class OsumForTraining(PreTrainedModel):
         self.ctc_weight, self.ctc_only, self.ctc_on_speech = ctc.weight, ctc.only, ctc.at == "adapter"
         width = cfg.decoder.d_model if self.ctc_on_speech else cfg.encoder.d_model
         self.ctc = CtcHead(width, config.ctc_vocab, config.seed) if ctc.weight > 0 else None
+        self.classify_weight = from_dict(Classify, config.classify, "classify").weight
+        self.classify = LabelHeads(cfg.decoder.d_model, config.seed) if self.classify_weight > 0 else None
+        if config.start:
+            load_heads(self, config.start)
         for name, param in self.parameters_and_names():
             param.requires_grad = part_of(name) in config.learn
         self.draws = count_dropout(self.model, config.seed, int(os.environ.get("RANK_ID", "0")))
 
     def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-               spans_BL, ctc_labels_BS, ctc_len_B, utterances_B, targets_B):
-        """(loss, parts_2, spans_4), float32.
+               spans_BL, ctc_labels_BS, ctc_len_B, classes_BC, utterances_B, targets_B):
+        """(loss, parts_3, spans_4), float32.
 
-        parts_2 : cross-entropy of all labels, unweighted, and CTC.
+        parts_3 : cross-entropy of all labels, unweighted; CTC; cross-entropy of the label heads.
         spans_4 : cross-entropy summed over the labels of the intent span, their number; so for the content.
         """
         if self.draws is not None and self.training:
             ops.assign_add(self.draws, 1)
-        ce = weighted = ctc = ops.zeros((), ms.float32)
+        ce = weighted = ctc = heads = ops.zeros((), ms.float32)
         spans_4 = ops.zeros((4,), ms.float32)
         if self.speech:
             packed = mel_len_B.ndim == 2  # several recordings a row: batching.stack_packs
@@ -158,12 +190,15 @@ class OsumForTraining(PreTrainedModel):
                 mel_BTF, frame_places(mel_len_B, b, t) if packed else mel_len_B
             )
             z_BZD, z_len_B = self.model.adapter(h_BUD, h_len_B)
+            share = ctc_labels_BS.shape[0] / ops.mean(utterances_B)
+            if self.classify is not None:
+                spoken = unpacked(z_BZD, mel_len_B, t) if packed else (z_BZD, z_len_B)
+                heads = self.classify(*spoken, classes_BC) * share
             if self.ctc is not None:
                 if self.ctc_on_speech:
                     h_BUD, h_len_B = z_BZD, z_len_B
                 if packed:
                     h_BUD, h_len_B = unpacked(h_BUD, mel_len_B, t)
-                share = ctc_labels_BS.shape[0] / ops.mean(utterances_B)
                 ctc = self.ctc(h_BUD, h_len_B, ctc_labels_BS, ctc_len_B) * share
         if not self.ctc_only:
             if self.speech:
@@ -187,7 +222,8 @@ class OsumForTraining(PreTrainedModel):
             weighted = ops.reduce_sum(loss_BM * weight_BM) / targets
             spans_4 = ops.stack((ops.reduce_sum(loss_BM * intent_BM), ops.reduce_sum(intent_BM),
                                  ops.reduce_sum(loss_BM * content_BM), ops.reduce_sum(content_BM)))
-        return weighted + self.ctc_weight * ctc, ops.stack((ce, ctc)), spans_4
+        auxiliary = self.ctc_weight * ctc + self.classify_weight * heads
+        return weighted + auxiliary, ops.stack((ce, ctc, heads)), spans_4
 
     def construct(self, *batch):
         """The loss alone."""
@@ -195,13 +231,15 @@ class OsumForTraining(PreTrainedModel):
 
 
 class Evaluation(nn.Cell):
-    """Sums over a batch, without learning: cross-entropy of all labels, CTC of all utterances, spans_4."""
+    """Sums over a batch, without learning: cross-entropy of all labels, CTC and label heads of all
+    utterances, spans_4."""
 
     def __init__(self, network: OsumForTraining):
         super().__init__(auto_prefix=False)
         self.network = network
 
     def construct(self, *batch):
-        _, parts_2, spans_4 = self.network.losses(*batch)
-        sums_2 = ops.stack((parts_2[0] * ops.mean(batch[-1]), parts_2[1] * ops.mean(batch[-2])))
-        return ops.concat((sums_2, spans_4))
+        _, parts_3, spans_4 = self.network.losses(*batch)
+        targets, utterances = ops.mean(batch[-1]), ops.mean(batch[-2])
+        sums_3 = ops.stack((parts_3[0] * targets, parts_3[1] * utterances, parts_3[2] * utterances))
+        return ops.concat((sums_3, spans_4))

@@ -120,8 +120,9 @@ def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokeniz
     last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
     check = Loader(valid, cfg.seed, pack=cfg.batch.pack) if valid else None
     run = Run(cfg, folder, loader, check, first, last, resume, fingerprint, written_at(folder))
-    if cfg.ctc.weight and not run.speech:
-        raise UserError("ctc.weight: CTC reads speech, and no example has a recording; leave it 0")
+    for name, weight in (("ctc", cfg.ctc.weight), ("classify", cfg.classify.weight)):
+        if weight and not run.speech:
+            raise UserError(f"{name}.weight: {name} reads speech, and no example has a recording; leave it 0")
     return run
 
 
@@ -188,7 +189,7 @@ def corpora(cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> tuple
     def corpus(sources, split: str, shapes: list[Shape]) -> Corpus:
         manifests = [(s.name, s.path, s.weight) for s in sources]
         ctc = cfg.ctc.at if cfg.ctc.weight > 0 else ""
-        texts = Texts(tokenizer, prompts, cfg.data.requests, room, cfg.seed, split, cfg.ctc.labels)
+        texts = Texts(tokenizer, prompts, cfg.data.requests, room, cfg.seed, split)
         wave = cfg.wave_augment if split == "train" else None
         return Corpus(manifests, texts, shapes, model.encoder, ctc, errors, wave)
 

@@ -110,6 +110,11 @@ IEMOCAP = {
     **{f"Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{turn}.wav": SOUND
        for turn in ("F000", "F001", "F002", "M001")},
 }
+OWN = {
+    "train.tsv": "audio\ttext\tstyle\nwav/1.wav\t好\t客服\nwav/2.wav\t\t客服\nwav/3.wav\ta b\tloud\n",
+    "test.csv": 'text,audio\n"well, well",wav/1.wav\n',
+    **{f"wav/{n}.wav": SOUND for n in range(1, 4)},
+}
 SPEECHIO = {
     "SPEECHIO_ASR_ZH00001/metadata.tsv":
         'ID\tAUDIO\tTEXT\nY1\twav/Y1.wav\t他说"好\nY2\twav/Y2.wav\nY3\twav/Y3.wav\t三\n',
@@ -216,6 +221,9 @@ LAYOUTS = [
     ("iemocap", IEMOCAP, {"iemocap-Session1-ser": (
         {"Ses01F_impro01_F000": "Excuse me.<NEUTRAL>", "Ses01F_impro01_F001": "Yeah.<HAPPY>"},
         {"malformed": 1, "no transcript": 1, "emotion 'xxx' is outside the label set": 1})}),
+    ("own", OWN, {
+        "own-train-asr": ({"1": "好", "3": "a b"}, {"no transcript": 1}),
+        "own-test-asr": ({"1": "well, well"}, {})}),
     ("speechio", SPEECHIO, {"speechio-SPEECHIO_ASR_ZH00001-asr": (
         {"Y1": '他说"好'}, {"malformed": 1, "no recording": 1})}),
     ("commonvoice", COMMON_VOICE, {

@@ -22,6 +22,7 @@ from tests.data.layouts import (
     LAYOUTS,
     LIBRISPEECH,
     MER2023,
+    OWN,
     QUESTIONS,
     SOUND,
     SPEECHIO,
@@ -47,6 +48,16 @@ def test_layout(name, files, expected, osum, tmp_path):
 def test_every_corpus_has_a_layout_here():
     tested = {name.lower().replace("-", "").replace("_", "").replace(" ", "") for name, *_ in LAYOUTS}
     assert {name.replace("-", "") for name in CORPORA} - {"wenetspeech"} == tested
+
+
+def test_own_labels(osum, tmp_path):
+    """Only the columns that are asked for must be there."""
+    status, _, _ = osum("own", OWN, "--split", "train", "--task", "ssr")
+    out = tmp_path / "out"
+    assert status == 0 and lines(out, "own-train-ssr") == {"1": "好<客服>"}
+    assert left_out(out, "own-train-ssr") == {"no transcript": 1, "style 'loud' is outside the label set": 1}
+    status, _, error = osum("own", OWN, "--task", "sap")
+    assert status == 1 and "train.tsv:1: no column age; found audio, text, style" in error
 
 
 def test_line_of_a_manifest(osum, tmp_path):

@@ -1,5 +1,6 @@
 """Requests, labels and spans of every kind of utterance."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.data.requests import generate
 from mindspore_osum.data.texts import POOL, Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.tasks import TASK_KEYS, tags_of, write_tags
+from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS, tags_of, write_tags
 from mindspore_osum.text.prompts import load_prompt_set, task_requests
 from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -147,10 +148,15 @@ def test_ctc_reads_the_transcript_alone(natural):
     assert natural.ctc_ids(utt("<S2TCHAT>", "fine")) == natural.ctc_ids(utt("<AGE>", "<CHILD>")) == []
 
 
-def test_ctc_may_keep_the_labels(tokenizer):
-    texts = Texts(tokenizer, PROMPTS, "tag", ctc_labels=True)
-    assert texts.ctc_ids(utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")) == tokenizer.encode("Hi<ADULT>")
-    assert texts.ctc_ids(utt("<AGE>", "<CHILD>")) == tokenizer.encode("<CHILD>")
-    timed = utt("<TRANSCRIBE> <ALIGN>", "<0.00>a<0.40> <0.40>b<0.80>")
-    assert texts.ctc_ids(timed) == tokenizer.encode("a b")
-    assert texts.ctc_ids(utt("<S2TCHAT>", "fine")) == []
+def test_classes_come_from_extra_or_from_the_answer(natural):
+    sets = list(LABEL_SETS.values())
+
+    def named(utterance):
+        places = natural.classes(utterance)
+        return {s.field: s.values[i] for s, i in zip(sets, places, strict=True) if i != IGNORE}
+
+    assert named(utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")) == {"age": "ADULT"}
+    assert named(utt("<TRANSCRIBE>", "Hi")) == {}
+    told = dataclasses.replace(utt("<TRANSCRIBE> <AGE>", "Hi<CHILD>"), extra={"gender": "male", "event": ""})
+    assert named(told) == {"age": "CHILD", "gender": "MALE"}
+    assert natural.classes(dataclasses.replace(told, wav=None)) == [IGNORE] * len(sets)

@@ -60,7 +60,7 @@ class Corpus(ABC):
 
     name: str
     tasks: tuple[str, ...]  # what OSUM (Tables 2, 5) and OSUM-Pangu (Tables 1, 4) use it for; the default
-    offers: tuple[str, ...]  # of text, answers, gender, age, emotion, event
+    offers: tuple[str, ...]  # of text, answers, gender, age, emotion, event, style
     needs: str  # what must be under ROOT, for people
     source: str  # where the layout was read
     splits: dict[str, tuple[str, ...]]  # split -> its places under ROOT; the first that exists counts

@@ -1,7 +1,7 @@
 """Corpora described by a table with a header (csv or tsv): a row names a recording and has text and labels.
 
 SpeechIO, Common Voice (as published and as on Kaggle), MELD, MER2023, ESC-50, and the spoken questions of
-OpenAudioBench (LLaMA Questions, TriviaQA, Web Questions).
+OpenAudioBench (LLaMA Questions, TriviaQA, Web Questions); and "own", a table of one's own recordings.
 
 A template is filled from the row's columns and {split}, {folder} (of the split), {here} (folder of the table,
 relative to ROOT) and, in keys, {stem} (name of the recording without suffix).
@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Formatter
 
 from mindspore_osum.data.importers.corpus import Corpus, Place, Problem, Record, table_rows
+from mindspore_osum.data.importers.labels import FIELDS
 
 OWN_NAMES = {"split", "folder", "here", "stem"}
 
@@ -86,6 +87,14 @@ def _questions(name: str, folder: str, text: str, answers: dict[str, str]) -> Ta
 _COMMON_VOICE = {"gender": "gender", "age": "age"}
 
 TABLES = (
+    TableCorpus(
+        name="own", tasks=("asr",), offers=("text", *FIELDS),
+        needs="<split>.tsv or .csv for train, valid, test: columns audio (a path from the table), text, and of "
+              f"{', '.join(FIELDS)} those that --task asks for",
+        source="this project: docs/TUTORIAL.md",
+        splits={s: (f"{s}.tsv", f"{s}.csv") for s in ("train", "valid", "test")},
+        wavs=("{here}/{audio}",), text="text", labels={field: field for field in FIELDS},
+    ),
     TableCorpus(
         name="speechio", tasks=("asr",), offers=("text",),
         needs="SPEECHIO_ASR_ZH000<00-26>/metadata.tsv (ID, AUDIO, TEXT) and the recordings it names",
