@@ -57,6 +57,7 @@ def record(line: Line, key: str, number: int, times: Times, seconds: float, step
     extra = {"dataset": "speech_world", "kind": line.kind, "lang": line.lang, "voice": line.voice}
     extra |= {"gender": line.speaker.gender, "age": line.speaker.age, "emotion": line.emotion}
     extra |= {"style": line.style, "event": line.event, "seconds": round(seconds, 3)}
+    extra["words"] = [[word, round(start, 2), round(end, 2)] for word, start, end in times]
     wav = f"wav/{line.split}/{line.key}.wav"
     text = body(line, key, times, step)
     return {"key": f"{line.key}_{number}", "wav": wav, "txt": text, "task": key, "extra": extra}

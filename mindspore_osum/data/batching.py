@@ -34,6 +34,7 @@ COLUMNS = (
     "spans_BL",
     "ctc_labels_BS",
     "ctc_len_B",
+    "frames_BZ",
     "classes_BC",
     "utterances_B",
     "targets_B",
@@ -46,6 +47,7 @@ class Example(NamedTuple):
     mel_TF: np.ndarray | None  # float32; None for text-only tasks
     sequence: HybridSequence
     ctc_ids: list[int]  # target of the CTC loss, [] for none
+    frames: list[int]  # class of the CTC head at each speech token, or IGNORE
     classes: list[int]  # place of the label in each of tasks.LABEL_SETS, or IGNORE
 
 
@@ -148,13 +150,9 @@ def stack_batch(shape: Shape, n_mels: int, rows: list[list[Example]], targets: f
                 mel_BTF[b, : len(example.mel_TF)] = example.mel_TF
                 mel_len_B[b] = len(example.mel_TF)
     text = stack_text(rows, shape.length, shape.speech, np.arange(shape.size)[:, None] * shape.speech)
-    ctc = stack_ctc([row[0].ctc_ids if row else [] for row in rows], shape.text_tokens)
-    classes_BC = np.full((shape.size, len(LABEL_SETS)), IGNORE, np.int32)
-    for b, row in enumerate(rows):
-        if row:
-            classes_BC[b] = row[0].classes
+    heads = stack_heads([row[0] if row else None for row in rows], shape.text_tokens, shape.speech)
     shares = (np.full(shape.size, x, np.float32) for x in (utterances, targets))
-    return (mel_BTF, mel_len_B, *text, *ctc, classes_BC, *shares)
+    return (mel_BTF, mel_len_B, *text, *heads, *shares)
 
 
 def stack_packs(
@@ -169,8 +167,8 @@ def stack_packs(
     """One packed batch of shape (rows, room), as `stack_batch`, but for what holds recordings.
 
     A pack has `room.audio_rows` rows of audio; "mel_len_B" is (N, 2): first frame in all of them laid end to
-    end, and frames, of each of its `room.items` places for an utterance; CTC labels are (N, S) and classes
-    (N, C).
+    end, and frames, of each of its `room.items` places for an utterance; what the heads learn from has a row
+    for each of these places too.
 
     Parameters
     ----------
@@ -181,20 +179,19 @@ def stack_packs(
     mel_XF = np.zeros((len(rows) * speech * 8, n_mels), np.float32)
     spans_N2 = np.zeros((len(rows) * room.items, 2), np.int32)
     first_BI = np.zeros((len(rows), room.items), np.int64)
-    ids: list = [[] for _ in spans_N2]
-    classes_NC = np.full((len(spans_N2), len(LABEL_SETS)), IGNORE, np.int32)
+    examples: list[Example | None] = [None for _ in spans_N2]
     for b, (row, begins) in enumerate(zip(rows, starts, strict=True)):
         for i, (example, start) in enumerate(zip(row, begins, strict=True)):
             n = b * room.items + i
-            ids[n], classes_NC[n] = example.ctc_ids, example.classes
+            examples[n] = example
             if example.mel_TF is not None:
                 first_BI[b, i] = b * speech + start
                 spans_N2[n] = first_BI[b, i] * 8, len(example.mel_TF)
                 mel_XF[spans_N2[n, 0] : spans_N2[n].sum()] = example.mel_TF
     text = stack_text(rows, room.tokens, room.speech, first_BI)
     shares = (np.full(len(rows), x, np.float32) for x in (utterances, targets))
-    ctc = stack_ctc(ids, text_tokens)
-    return (mel_XF.reshape(-1, frames, n_mels), spans_N2, *text, *ctc, classes_NC, *shares)
+    heads = stack_heads(examples, text_tokens, room.speech)
+    return (mel_XF.reshape(-1, frames, n_mels), spans_N2, *text, *heads, *shares)
 
 
 def stack_text(rows: list[list[Example]], length: int, zmax: int, first_BI: np.ndarray) -> list[np.ndarray]:
@@ -210,9 +207,22 @@ def stack_text(rows: list[list[Example]], length: int, zmax: int, first_BI: np.n
     return [arrays[name] for name in COLUMNS[2:8]]
 
 
-def stack_ctc(ids: list[list[int]], text_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """The columns of CTC labels."""
-    labels_NS = np.zeros((len(ids), text_tokens), np.int32)
-    for n, labels in enumerate(ids):
-        labels_NS[n, : len(labels)] = labels
-    return labels_NS, np.array([len(labels) for labels in ids], np.int32)
+def stack_heads(examples: list[Example | None], text_tokens: int, speech: int) -> list[np.ndarray]:
+    """The columns that the heads of CTC and labels learn from, a row for each example; None leaves it empty.
+
+    Parameters
+    ----------
+    text_tokens : S, most CTC labels.
+    speech : Z, most speech tokens.
+    """
+    rows = len(examples)
+    labels_NS, length_N = np.zeros((rows, text_tokens), np.int32), np.zeros(rows, np.int32)
+    frames_NZ = np.full((rows, speech), IGNORE, np.int32)
+    classes_NC = np.full((rows, len(LABEL_SETS)), IGNORE, np.int32)
+    for n, example in enumerate(examples):
+        if example is not None:
+            length_N[n] = len(example.ctc_ids)
+            labels_NS[n, : length_N[n]] = example.ctc_ids
+            frames_NZ[n, : len(example.frames)] = example.frames
+            classes_NC[n] = example.classes
+    return [labels_NS, length_N, frames_NZ, classes_NC]

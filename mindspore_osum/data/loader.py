@@ -189,7 +189,10 @@ class Loader:
         ids = corpus.texts.ctc_ids(utt) if corpus.ctc else []
         if ids and needed_frames(ids) > corpus.ctc_frames(len(mel_TF)):
             ids = []  # spoken too fast to be aligned: no path exists, the loss would be infinite
-        return Example(mel_TF, corpus.texts.sequence(utt, request, n_speech), ids, corpus.texts.classes(utt))
+        texts, frames = corpus.texts, []
+        if corpus.ctc and mel_TF is not None:
+            frames = texts.frames(utt, n_speech)
+        return Example(mel_TF, texts.sequence(utt, request, n_speech), ids, frames, texts.classes(utt))
 
     def _leave_out(self, number: int, error: UserError) -> None:
         """Count and tell an utterance that cannot be used, once; UserError if that was one too many."""

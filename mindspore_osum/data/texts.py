@@ -13,6 +13,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from mindspore_osum.data.alignment import frame_classes
 from mindspore_osum.data.manifest import TEXT_TASKS, Utterance
 from mindspore_osum.data.requests import generate
 from mindspore_osum.errors import UserError
@@ -66,6 +67,7 @@ class Texts:
         around = (prompts.left["text"], prompts.assistant)
         self.around = sum(len(tokenizer.encode(text, bos=True)) for text in around) + 1  # 1: the end
         self.pools: dict[str, Pool] = {}
+        self._words: dict[str, list[int]] = {}
         self._lists: dict[tuple[str, int], list[str | None]] = {}  # by task key and sentences
 
     def label(self, utt: Utterance) -> str:
@@ -152,6 +154,25 @@ class Texts:
                  for labels in LABEL_SETS.values())
         return [labels.values.index(label) if label else IGNORE
                 for labels, label in zip(LABEL_SETS.values(), found, strict=True)]
+
+    def frames(self, utt: Utterance, n_speech: int) -> list[int]:
+        """Class of the CTC head at each speech token, by the word times in `extra.words` or in the answer."""
+        if "words" not in utt.extra:
+            key = key_of(utt)
+            words = parse_answer(self.label(utt), key).words if "align" in tags_of(key) else []
+            return frame_classes(words, n_speech, self._word_ids)
+        try:
+            words = [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
+        except (TypeError, ValueError):
+            raise UserError(f"{utt.where}: extra.words is no list of [word, start, end] in seconds") from None
+        return frame_classes(words, n_speech, self._word_ids)
+
+    def _word_ids(self, word: str) -> list[int]:
+        """Token ids of a word as they are within a transcript; a piece that is only a space is none of it."""
+        if word not in self._words:
+            ids = self.tokenizer.encode(process_text2(word, ""))
+            self._words[word] = [i for i in ids if self.tokenizer.decode([i]).strip()]
+        return self._words[word]
 
     def sequence(self, utt: Utterance, request: str | None, n_speech: int | None) -> HybridSequence:
         """The hybrid sequence with label."""

@@ -57,6 +57,9 @@ class Ctc:
 
     weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
     at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
+    # weight of the frame-wise cross-entropy beside it, where word times are known (extra.words, or an answer
+    # with times): an untrained encoder learns to align far sooner; at the adapter only
+    aligned: float = 0.0
     only: bool = False  # no cross-entropy and no decoder: warms encoder (and adapter) up
 
 
@@ -225,9 +228,9 @@ def check_job(cfg: TrainConfig) -> None:
         need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
     for name in ("optimizer.lr", "optimizer.eps", "clip_norm"):
         need(_value(cfg, name) > 0, f"{name}: {_value(cfg, name)} must be above 0")
-    for name in ("optimizer.weight_decay", "loss.intent", "loss.content", "ctc.weight", "classify.weight",
-                 "seed", "spec_augment.time_masks", "spec_augment.freq_masks", "spec_augment.subs",
-                 "data.max_errors"):
+    for name in ("optimizer.weight_decay", "loss.intent", "loss.content", "ctc.weight", "ctc.aligned",
+                 "classify.weight", "seed", "spec_augment.time_masks", "spec_augment.freq_masks",
+                 "spec_augment.subs", "data.max_errors"):
         need(_value(cfg, name) >= 0, f"{name}: {_value(cfg, name)} must not be negative")
     betas = cfg.optimizer.betas
     valid = len(betas) == 2 and all(0 < b < 1 for b in betas)
@@ -235,6 +238,8 @@ def check_job(cfg: TrainConfig) -> None:
     cached = cfg.data.cache and cfg.wave_augment.active
     need(not cached, "data.cache: keeps features, which wave_augment changes each time; give one of them up")
     need(not cfg.ctc.only or cfg.ctc.weight > 0, "ctc.only: needs ctc.weight above 0")
+    alone = cfg.ctc.aligned == 0 or (cfg.ctc.weight > 0 and cfg.ctc.at == "adapter")
+    need(alone, "ctc.aligned: needs ctc.weight above 0 and ctc.at: adapter")
     weights = cfg.loss.intent + cfg.loss.content + cfg.ctc.weight + cfg.classify.weight
     need(weights > 0, "loss, ctc, classify: all weights are 0")
     mode = cfg.parallel.get("parallel_mode", 0)

@@ -26,6 +26,8 @@ from mindspore_osum.training.network import Evaluation
 from mindspore_osum.training.report import Metrics, clock, say
 from mindspore_osum.weights_io import write_text
 
+PARTS = ("ce", "ctc", "aligned", "labels")  # of a loss, as OsumForTraining.losses gives them
+
 
 class Meeting(nn.Cell):
     """Where all processes wait for each other; gives the sum of the float32 they bring (CPU sums no ints)."""
@@ -64,7 +66,7 @@ class RunMonitor(Callback):
 
     def _start_counting(self) -> None:
         """Begin an interval of the report."""
-        self.sums, self.steps, self.rows, self.tokens = np.zeros(8), 0, 0, 0
+        self.sums, self.steps, self.rows, self.tokens = np.zeros(9), 0, 0, 0
         self.since = time.perf_counter()
 
     def on_train_begin(self, run_context):
@@ -94,8 +96,8 @@ class RunMonitor(Callback):
         """Count, report, save, stop."""
         args = run_context.original_args()
         loss, bad, _, rate, norm = (float(np.asarray(x.asnumpy())) for x in args.net_outputs[:5])
-        parts_3, spans_4 = (x.asnumpy() for x in args.net_outputs[5:])
-        self.micros.append(np.concatenate([[loss], parts_3, spans_4]))
+        parts_4, spans_4 = (x.asnumpy() for x in args.net_outputs[5:])
+        self.micros.append(np.concatenate([[loss], parts_4, spans_4]))
         if len(self.micros) < self.cfg.accumulation:
             return
         sums, self.micros = np.sum(self.micros, axis=0), []
@@ -152,16 +154,16 @@ class RunMonitor(Callback):
 
     def _report(self, rate: float, norm: float) -> None:
         seconds = max(time.perf_counter() - self.since, 1e-9)
-        means = (float(x) for x in self.sums[:4] / (self.steps * self.cfg.accumulation))
-        loss, ce, ctc, labels = means
+        loss, *parts = (float(x) for x in self.sums[:5] / (self.steps * self.cfg.accumulation))
+        losses = dict(zip(PARTS, parts, strict=True))
         left = (self.last - self.step) * seconds / self.steps
         say(
-            f"step {self.step}/{self.last}  loss {loss:.4f} (ce {ce:.4f} ctc {ctc:.4f} labels {labels:.4f})  "
+            f"step {self.step}/{self.last}  loss {loss:.4f} ({shown(losses)})  "
             f"lr {rate:.2e}  grad {norm:.2f}  {self.rows / seconds:.1f} utt/s  "
             f"{self.tokens / seconds:.0f} tok/s  left {clock(left)}"
         )
-        record = {"step": self.step, "epoch": self.loader.position(self.step - 1)[0], "loss": loss, "ce": ce,
-                  "ctc": ctc, "labels": labels, **span_losses(self.sums[4:]), "lr": rate, "grad_norm": norm,
+        record = {"step": self.step, "epoch": self.loader.position(self.step - 1)[0], "loss": loss,
+                  **losses, **span_losses(self.sums[5:]), "lr": rate, "grad_norm": norm,
                   "utterances_per_s": self.rows / seconds, "tokens_per_s": self.tokens / seconds,
                   "seconds": seconds}
         if self.main:
@@ -206,17 +208,22 @@ class RunMonitor(Callback):
         """Cross-entropy a label and CTC an utterance over the validation data, without dropout."""
         self.evaluation = self.evaluation or Evaluation(self.network)
         self.evaluation.set_train(False)
-        sums, rows, targets = np.zeros(7), 0, 0
+        sums, rows, targets = np.zeros(8), 0, 0
         for step in range(self.valid.steps_per_epoch):
             sums += self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0))).asnumpy()
             counts = self.valid.counts(step)
             rows, targets = rows + counts[0], targets + counts[1]
         self.network.set_train(True)
-        ce, ctc, labels = float(sums[0] / targets), float(sums[1] / rows), float(sums[2] / rows)
-        spans = span_losses(sums[3:], "valid_")
-        record = {"valid_ce": ce, "valid_ctc": ctc, "valid_labels": labels}
+        losses = dict(zip(PARTS, (float(x) for x in sums[:4] / [targets, rows, rows, rows]), strict=True))
+        spans = span_losses(sums[4:], "valid_")
+        record = {f"valid_{name}": value for name, value in losses.items()}
         self.metrics.write({"step": self.step, **record, **spans})
-        say(f"step {self.step}  valid ce {ce:.4f} ctc {ctc:.4f} labels {labels:.4f}")
+        say(f"step {self.step}  valid {shown(losses)}")
+
+
+def shown(losses: dict[str, float]) -> str:
+    """The losses that the job has, for people."""
+    return " ".join(f"{name} {value:.4f}" for name, value in losses.items() if value or name == PARTS[0])
 
 
 def span_losses(spans_4: np.ndarray, prefix: str = "") -> dict[str, float]:

@@ -21,6 +21,7 @@ from mindformers.models import PretrainedConfig, PreTrainedModel
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindspore_osum.config import ModelConfig, from_dict
+from mindspore_osum.data.alignment import BLANK
 from mindspore_osum.models.dropout import count_dropout
 from mindspore_osum.models.init import init_weights
 from mindspore_osum.models.ops import frame_places, matmul_t, segment_causal_mask
@@ -29,8 +30,6 @@ from mindspore_osum.tasks import LABEL_SETS
 from mindspore_osum.text.sequence import CONTENT, INTENT
 from mindspore_osum.training.checkpoint import load_heads, load_start
 from mindspore_osum.training.config import Classify, Ctc, Loss, part_of
-
-BLANK = 0
 
 
 class OsumTrainingConfig(PretrainedConfig):
@@ -61,7 +60,7 @@ class OsumTrainingConfig(PretrainedConfig):
 
 
 class CtcHead(nn.Cell):
-    """A linear layer to vocabulary + blank, and the CTC loss."""
+    """A linear layer to vocabulary + blank; the CTC loss, and a frame-wise one where word times are known."""
 
     def __init__(self, d_model: int, vocab: int, seed: int):
         super().__init__()
@@ -70,11 +69,17 @@ class CtcHead(nn.Cell):
         self.bias = Parameter(Tensor(np.zeros(vocab + 1, np.float32)))
         self.log_softmax = nn.LogSoftmax(-1)
 
-    def construct(self, h_BUD, len_B, labels_BS, label_len_B):
-        """Mean over the batch of -log p(labels) / length; 0 where there are no labels or no path for them."""
+    def construct(self, h_BUD, len_B, labels_BS, label_len_B, frames_BU):
+        """Two means over the batch.
+
+        CTC : -log p(labels) / length; 0 where there are no labels or no path for them.
+        aligned : -log p(class) averaged over the frames whose class is known; 0 without any. None where
+            frames_BU is None.
+        """
         b, u, d = h_BUD.shape
         flat = matmul_t(ops.cast(h_BUD, ms.float32).reshape((-1, d)), self.weight) + self.bias
-        log_p_UBV = self.log_softmax(flat.reshape((b, u, -1))).transpose((1, 0, 2))
+        log_p_BUV = self.log_softmax(flat.reshape((b, u, -1)))
+        log_p_UBV = log_p_BUV.transpose((1, 0, 2))
         # the operator fails on more labels than frames, and gives infinity, whatever its flag, where they are
         # too few for the blanks between equal neighbours: such ones are computed with one label and left out
         inside_BS = ops.arange(1, labels_BS.shape[1]).expand_dims(0) < label_len_B.expand_dims(-1)
@@ -83,7 +88,13 @@ class CtcHead(nn.Cell):
         counts_B = ops.logical_and(label_len_B > 0, needed_B <= len_B)
         length_B = ops.select(counts_B, label_len_B, ops.ones_like(label_len_B))
         loss_B = ops.ctc_loss(log_p_UBV, labels_BS + 1, len_B, length_B, BLANK, "none")[0]
-        return ops.mean(loss_B * ops.cast(counts_B, ms.float32) / ops.cast(length_B, ms.float32))
+        ctc = ops.mean(loss_B * ops.cast(counts_B, ms.float32) / ops.cast(length_B, ms.float32))
+        if frames_BU is None:
+            return ctc, None
+        known_BU = ops.cast(frames_BU != IGNORE, ms.float32)
+        picked_BU = ops.gather_elements(log_p_BUV, -1, ops.maximum(frames_BU, 0).expand_dims(-1)).squeeze(-1)
+        known_B = ops.maximum(ops.reduce_sum(known_BU, 1), 1.0)
+        return ctc, -ops.mean(ops.reduce_sum(picked_BU * known_BU, 1) / known_B)
 
 
 class LabelHeads(nn.Cell):
@@ -162,6 +173,7 @@ class OsumForTraining(PreTrainedModel):
         self.speech = config.speech
         ctc = from_dict(Ctc, config.ctc, "ctc")
         self.ctc_weight, self.ctc_only, self.ctc_on_speech = ctc.weight, ctc.only, ctc.at == "adapter"
+        self.aligned_weight = ctc.aligned
         width = cfg.decoder.d_model if self.ctc_on_speech else cfg.encoder.d_model
         self.ctc = CtcHead(width, config.ctc_vocab, config.seed) if ctc.weight > 0 else None
         self.classify_weight = from_dict(Classify, config.classify, "classify").weight
@@ -173,15 +185,16 @@ class OsumForTraining(PreTrainedModel):
         self.draws = count_dropout(self.model, config.seed, int(os.environ.get("RANK_ID", "0")))
 
     def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-               spans_BL, ctc_labels_BS, ctc_len_B, classes_BC, utterances_B, targets_B):
-        """(loss, parts_3, spans_4), float32.
+               spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, utterances_B, targets_B):
+        """(loss, parts_4, spans_4), float32.
 
-        parts_3 : cross-entropy of all labels, unweighted; CTC; cross-entropy of the label heads.
+        parts_4 : cross-entropy of all labels, unweighted; CTC; frame-wise cross-entropy of the words; that of
+            the label heads.
         spans_4 : cross-entropy summed over the labels of the intent span, their number; so for the content.
         """
         if self.draws is not None and self.training:
             ops.assign_add(self.draws, 1)
-        ce = weighted = ctc = heads = ops.zeros((), ms.float32)
+        ce = weighted = ctc = aligned = heads = ops.zeros((), ms.float32)
         spans_4 = ops.zeros((4,), ms.float32)
         if self.speech:
             packed = mel_len_B.ndim == 2  # several recordings a row: batching.stack_packs
@@ -199,7 +212,11 @@ class OsumForTraining(PreTrainedModel):
                     h_BUD, h_len_B = z_BZD, z_len_B
                 if packed:
                     h_BUD, h_len_B = unpacked(h_BUD, mel_len_B, t)
-                ctc = self.ctc(h_BUD, h_len_B, ctc_labels_BS, ctc_len_B) * share
+                frames = frames_BZ if self.aligned_weight > 0 else None
+                ctc, at_frames = self.ctc(h_BUD, h_len_B, ctc_labels_BS, ctc_len_B, frames)
+                ctc = ctc * share
+                if at_frames is not None:
+                    aligned = at_frames * share
         if not self.ctc_only:
             if self.speech:
                 x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
@@ -222,8 +239,8 @@ class OsumForTraining(PreTrainedModel):
             weighted = ops.reduce_sum(loss_BM * weight_BM) / targets
             spans_4 = ops.stack((ops.reduce_sum(loss_BM * intent_BM), ops.reduce_sum(intent_BM),
                                  ops.reduce_sum(loss_BM * content_BM), ops.reduce_sum(content_BM)))
-        auxiliary = self.ctc_weight * ctc + self.classify_weight * heads
-        return weighted + auxiliary, ops.stack((ce, ctc, heads)), spans_4
+        loss = weighted + self.ctc_weight * ctc + self.aligned_weight * aligned + self.classify_weight * heads
+        return loss, ops.stack((ce, ctc, aligned, heads)), spans_4
 
     def construct(self, *batch):
         """The loss alone."""
@@ -231,7 +248,7 @@ class OsumForTraining(PreTrainedModel):
 
 
 class Evaluation(nn.Cell):
-    """Sums over a batch, without learning: cross-entropy of all labels, CTC and label heads of all
+    """Sums over a batch, without learning: cross-entropy of all labels, the losses of the heads over all
     utterances, spans_4."""
 
     def __init__(self, network: OsumForTraining):
@@ -239,7 +256,6 @@ class Evaluation(nn.Cell):
         self.network = network
 
     def construct(self, *batch):
-        _, parts_3, spans_4 = self.network.losses(*batch)
+        _, parts_4, spans_4 = self.network.losses(*batch)
         targets, utterances = ops.mean(batch[-1]), ops.mean(batch[-2])
-        sums_3 = ops.stack((parts_3[0] * targets, parts_3[1] * utterances, parts_3[2] * utterances))
-        return ops.concat((sums_3, spans_4))
+        return ops.concat((parts_4[:1] * targets, parts_4[1:] * utterances, spans_4))

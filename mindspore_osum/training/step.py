@@ -44,9 +44,9 @@ def _take(share, total, grad):
 
 
 class OsumTrainOneStepCell(MFTrainOneStepCell):
-    """(loss, not finite, loss scale, learning rate, gradient norm, parts_3, spans_4) of one micro-batch.
+    """(loss, not finite, loss scale, learning rate, gradient norm, parts_4, spans_4) of one micro-batch.
 
-    parts_3 and spans_4 are those of the network's `losses`: means and sums that are shown, not learned from.
+    parts_4 and spans_4 are those of the network's `losses`: means and sums that are shown, not learned from.
 
     Parameters
     ----------
@@ -82,23 +82,23 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
 
     def construct(self, *inputs):
         """Run one micro-batch; the optimizer steps with the last one of a step."""
-        (loss, parts_3, spans_4), grads = self.value_and_grad(*inputs)
+        (loss, parts_4, spans_4), grads = self.value_and_grad(*inputs)
         if self.sum_over_ranks is not None:
-            shown_8 = self.sum_over_ranks(ops.concat((loss.reshape((1,)), parts_3, spans_4))) / self.degree
-            loss, parts_3, spans_4 = shown_8[0], shown_8[1:4], shown_8[4:]
+            shown_9 = self.sum_over_ranks(ops.concat((loss.reshape((1,)), parts_4, spans_4))) / self.degree
+            loss, parts_4, spans_4 = shown_9[0], shown_9[1:5], shown_9[5:]
         if self.accumulation == 1:
-            return self.update(loss, parts_3, spans_4, grads)
+            return self.update(loss, parts_4, spans_4, grads)
         added = self.hyper_map(_accumulate, self.totals, grads)
         micro = ops.assign_add(self.micro, Tensor(1, ms.int32))
         nothing = Tensor(0.0, ms.float32)
-        result = (loss, Tensor(False), self.scale_sense, nothing, nothing, parts_3, spans_4)
+        result = (loss, Tensor(False), self.scale_sense, nothing, nothing, parts_4, spans_4)
         if micro >= self.accumulation:
             grads = self.hyper_map(ops.partial(_mean_and_clear, self.share), self.totals, added)
             loss = ops.depend(loss, ops.assign(self.micro, Tensor(0, ms.int32)))
-            result = self.update(loss, parts_3, spans_4, grads)
+            result = self.update(loss, parts_4, spans_4, grads)
         return result
 
-    def update(self, loss, parts_3, spans_4, grads):
+    def update(self, loss, parts_4, spans_4, grads):
         """Reduce, check, clip, step."""
         status, scale = self.start_overflow_check(loss, self.scale_sense)
         grads = self.grad_reducer(grads)
@@ -111,4 +111,4 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
         rate = self.learning_rate(self.optimizer.global_step).reshape(())
         if not bad:
             loss = ops.depend(loss, self.optimizer(clipped))
-        return loss, bad, scale, rate, norm, parts_3, spans_4
+        return loss, bad, scale, rate, norm, parts_4, spans_4

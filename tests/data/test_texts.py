@@ -160,3 +160,15 @@ def test_classes_come_from_extra_or_from_the_answer(natural):
     told = dataclasses.replace(utt("<TRANSCRIBE> <AGE>", "Hi<CHILD>"), extra={"gender": "male", "event": ""})
     assert named(told) == {"age": "CHILD", "gender": "MALE"}
     assert natural.classes(dataclasses.replace(told, wav=None)) == [IGNORE] * len(sets)
+
+
+def test_frames_know_the_word_that_is_spoken(natural):
+    a, b = (natural.tokenizer.encode(word)[-1] + 1 for word in "ab")
+    words = [["a", 0.08, 0.24], ["b", 0.24, 0.3], ["b", 0.4, 0.65], ["b", 0.65, 0.8]]
+    frames = natural.frames(utt("<TRANSCRIBE>", "a b b b", words=words), 12)
+    assert frames == [0, a, a, b, 0, b, b, 0, b, b, 0, 0]  # a blank between two of the same without a pause
+    timed = utt("<TRANSCRIBE> <ALIGN>", "<0.00>a<0.16><0.16>b<0.32>")
+    assert natural.frames(timed, 5) == [a, a, b, b, 0]
+    assert natural.frames(utt("<TRANSCRIBE>", "a b"), 3) == [IGNORE] * 3
+    with pytest.raises(UserError, match=r"m:1: extra.words is no list of \[word, start, end\]"):
+        natural.frames(utt("<TRANSCRIBE>", "a", words=["a"]), 3)

@@ -13,10 +13,11 @@ from mindspore_osum.data.batching import COLUMNS, Shape  # noqa: E402
 from mindspore_osum.data.loader import Corpus, Loader  # noqa: E402
 from mindspore_osum.data.texts import Texts  # noqa: E402
 from mindspore_osum.models.presets import preset  # noqa: E402
+from mindspore_osum.tasks import LABEL_SETS  # noqa: E402
 from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
 from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT  # noqa: E402
 from mindspore_osum.text.tokenizer import Tokenizer  # noqa: E402
-from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig  # noqa: E402
+from mindspore_osum.training.network import LabelHeads, OsumForTraining, OsumTrainingConfig  # noqa: E402
 from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_words  # noqa: E402
 
 
@@ -78,3 +79,24 @@ def test_text_alone_needs_no_encoder_and_no_adapter(world):
     for a, b in zip(got, want, strict=True):
         assert a == pytest.approx(b, rel=1e-6)
     assert got[0] > 1 and got[2][3] == 0
+
+
+def test_label_heads_equal_float64_formulas():
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    rng, sizes = np.random.default_rng(0), [len(labels.values) for labels in LABEL_SETS.values()]
+    z_BZD, z_len_B = rng.standard_normal((5, 7, 12)), np.array([7, 3, 1, 5, 7], np.int32)
+    classes_BC = np.stack([rng.integers(0, size, 5) for size in sizes], 1).astype(np.int32)
+    classes_BC[rng.random(classes_BC.shape) < 0.4] = IGNORE
+    heads = LabelHeads(12, seed=1)
+    for param in heads.get_parameters():
+        param.set_data(Tensor(rng.standard_normal(param.shape), ms.float32))
+    weight, bias = (p.asnumpy().astype(np.float64) for p in (heads.weight, heads.bias))
+    want, firsts = 0.0, np.cumsum([0, *sizes])
+    for z_ZD, length, classes in zip(z_BZD, z_len_B, classes_BC, strict=True):
+        scores = z_ZD[:length].mean(0) @ weight.T + bias
+        for first, last, label in zip(firsts, firsts[1:], classes, strict=False):
+            if label != IGNORE:
+                part = scores[first:last]
+                want += np.log(np.exp(part).sum()) - part[label]
+    got = heads(Tensor(z_BZD, ms.float32), Tensor(z_len_B), Tensor(classes_BC)).asnumpy()
+    assert (classes_BC == IGNORE).any() and got == pytest.approx(want / 5, rel=1e-5)

@@ -33,12 +33,16 @@ def graph_mode():
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Nine words, the last of them twice as text alone."""
+    """Nine words, some with labels of the speaker, and two texts alone."""
     world = make_world(tmp_path_factory.mktemp("world"), random_words(9))
     text = {"task": "<INTENT_CLASSIFICATION>", "txt": "<asr>", "extra": {"intent": "ab"}}
     lines = [json.dumps({"key": f"text{i}", **text}) for i in (0, 1)]
     path = world / "words.jsonl"
-    path.write_text(path.read_text() + "\n".join(lines) + "\n", "utf-8")
+    words = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for i, word in enumerate(words[::2]):
+        timed = [[word["txt"], 0.0, 0.2 + 0.05 * i]]
+        word["extra"] = {"gender": ("MALE", "FEMALE")[i % 2], "age": "OLD", "words": timed}
+    path.write_text("\n".join([*map(json.dumps, words), *lines]) + "\n", "utf-8")
     return world
 
 
@@ -51,10 +55,10 @@ def loader(world, size: int, pack: int, ctc: str = "") -> Loader:
 def network(ctc: str, adapter: str = "conv1d") -> OsumForTraining:
     model = merge(merge(preset("tiny").to_dict(), SMALL_MODEL), {"adapter": {"kind": adapter}})
     learn = ["encoder", "adapter", "decoder"]
-    weights = {"weight": 0.3, "at": ctc} if ctc else {}
+    weights = {"weight": 0.3, "at": ctc, "aligned": 0.4 if ctc == "adapter" else 0.0} if ctc else {}
     loss = {"intent": 0.5, "content": 2.0}
-    config = OsumTrainingConfig(model, learn=learn, loss=loss, ctc=weights, ctc_vocab=320, seed=1)
-    return OsumForTraining(config)
+    heads = {"ctc": weights, "ctc_vocab": 320, "classify": {"weight": 0.2 if ctc else 0.0}}
+    return OsumForTraining(OsumTrainingConfig(model, learn=learn, loss=loss, **heads, seed=1))
 
 
 class Gradients(nn.Cell):
@@ -77,11 +81,11 @@ def test_packed_losses_and_gradients_equal_padded_ones(world, ctc, adapter):
     network_ = network(ctc, adapter)
     both = Gradients(network_)
     results = [both(*map(Tensor, which.micro_batch(0, 0))) for which in (padded, packed)]
-    (((loss, parts_2, spans_4), grads), ((loss_p, parts_p_2, spans_p_4), grads_p)) = results
+    (((loss, parts_4, spans_4), grads), ((loss_p, parts_p_4, spans_p_4), grads_p)) = results
     assert float(loss_p.asnumpy()) == pytest.approx(float(loss.asnumpy()), rel=1e-5)
-    assert parts_p_2.asnumpy() == pytest.approx(parts_2.asnumpy(), rel=1e-5)
+    assert parts_p_4.asnumpy() == pytest.approx(parts_4.asnumpy(), rel=1e-5)
     assert spans_p_4.asnumpy() == pytest.approx(spans_4.asnumpy(), rel=1e-5)
-    assert (parts_2.asnumpy()[1] > 0) == bool(ctc)
+    assert (parts_4.asnumpy()[1:] > 0).tolist() == [bool(ctc), ctc == "adapter", bool(ctc)]
     names = [p.name for p in network_.get_parameters() if p.requires_grad]
     largest = max(np.abs(g.asnumpy()).max() for g in grads)
     for name, grad, grad_p in zip(names, grads, grads_p, strict=True):

@@ -89,8 +89,8 @@ _COMMON_VOICE = {"gender": "gender", "age": "age"}
 TABLES = (
     TableCorpus(
         name="own", tasks=("asr",), offers=("text", *FIELDS),
-        needs="<split>.tsv or .csv for train, valid, test: columns audio (a path from the table), text, and of "
-              f"{', '.join(FIELDS)} those that --task asks for",
+        needs="<split>.tsv or .csv for train, valid, test: columns audio (a path from the table), text, and "
+              f"of {', '.join(FIELDS)} those that --task asks for",
         source="this project: docs/TUTORIAL.md",
         splits={s: (f"{s}.tsv", f"{s}.csv") for s in ("train", "valid", "test")},
         wavs=("{here}/{audio}",), text="text", labels={field: field for field in FIELDS},

@@ -1,0 +1,45 @@
+"""Which word is spoken at each speech token, where word times are known.
+
+Notable choices
+- A frame-wise target teaches an untrained encoder far sooner than CTC, which first has to find the alignment
+  (Sak et al. 2015 start CTC models from frame-wise ones for the same reason). Classes are those of the CTC
+  head, so both losses train one head and agree: silence is the blank, a word its token.
+- Where the same token follows itself without a pause, the frame before it is blank, as CTC needs it.
+"""
+
+from collections.abc import Callable, Iterable
+
+from mindspore_osum.text.sequence import IGNORE
+
+BLANK = 0  # class of the CTC head; token i is class i + 1
+SPEECH_TOKEN_SECONDS = 0.08  # eight mel frames of 10 ms
+
+
+def frame_classes(
+    words: Iterable[tuple[str, float, float]], n_speech: int, ids_of: Callable[[str], list[int]]
+) -> list[int]:
+    """Class of the CTC head at each speech token.
+
+    Parameters
+    ----------
+    words : (word, start, end) in seconds; without any, nothing is known.
+    n_speech : speech tokens of the recording.
+    ids_of : token ids of a word; each has an equal share of the word's time.
+
+    Returns
+    -------
+    n_speech classes: the token spoken at the middle of the speech token, or BLANK; all IGNORE without words.
+    """
+    words = list(words)
+    classes = [BLANK if words else IGNORE] * n_speech
+    for word, start, end in words:
+        ids = ids_of(word)
+        first, last = (round(seconds / SPEECH_TOKEN_SECONDS) for seconds in (start, end))
+        places = range(max(first, 0), min(max(last, first + 1), n_speech))
+        for place in places:
+            share = (place - places.start) / len(places)
+            classes[place] = ids[int(share * len(ids))] + 1 if ids else BLANK
+        before = places.start - 1
+        if places and before > 0 and classes[before] == classes[places.start] == classes[before - 1]:
+            classes[before] = BLANK
+    return classes
