@@ -1,0 +1,164 @@
+"""Answers from an exported folder: what a deployment does around the three graphs.
+
+    model = Exported("deploy")
+    response = model.answer("a.wav", make_request("asr"))
+
+Legend: B batch, T mel frames, F mel bins, Z speech tokens, L prompt positions, V vocabulary.
+
+Notable choices
+- Of this package only features, text and tasks are used, not the model's cells: the graphs are all there is.
+- A recording longer than the export takes is cut at pauses, as everywhere.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mindspore_osum.config import ModelConfig, from_dict
+from mindspore_osum.errors import UserError
+from mindspore_osum.export.graphs import Sizes
+from mindspore_osum.folder import CONFIG, TOKENIZER
+from mindspore_osum.inference.engine import PUBLISHED_INFERENCE, name_of, use_device
+from mindspore_osum.inference.passes import merge
+from mindspore_osum.inference.request import Request, Result, read_answer
+from mindspore_osum.inference.sampling import Sampling, draw
+from mindspore_osum.results import Response
+from mindspore_osum.speech.audio import duration_seconds
+from mindspore_osum.speech.features import log_mel
+from mindspore_osum.speech.long import LONGEST_CHUNK, chunks
+from mindspore_osum.text.prompts import OUTPUT_TYPES, load_prompt_set
+from mindspore_osum.text.sequence import build_sequence, stack_sequences
+from mindspore_osum.text.tokenizer import Tokenizer
+
+DESCRIPTION, VERSION = "export.json", 1
+
+
+class Exported:
+    """An exported folder, ready to answer; the graphs compile when they are first used.
+
+    Parameters
+    ----------
+    folder : what `osum export` wrote.
+    device : "CPU" or "Ascend".
+
+    Raises
+    ------
+    UserError : not such a folder, an incomplete one, or a device that is not there.
+    """
+
+    def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
+        self.folder = Path(folder)
+        facts = read_description(self.folder)
+        self.cfg = from_dict(ModelConfig, facts["model"], f"{self.folder / DESCRIPTION}: model")
+        self.sizes = from_dict(Sizes, facts["sizes"], f"{self.folder / DESCRIPTION}: sizes")
+        use_device(device)
+        self.tokenizer = Tokenizer(self.folder / TOKENIZER)
+        self.prompts = load_prompt_set(self.cfg.prompts)
+        self.graphs = {name: load_graph(self.folder / file) for name, file in facts["graphs"].items()}
+
+    def answer(self, source, request: Request, sampling: Sampling | None = None) -> Response:
+        """What a recording of any length answers.
+
+        Parameters
+        ----------
+        source : what `load_audio` takes.
+        request : of `make_request`.
+        sampling : by default greedy.
+
+        Raises
+        ------
+        UserError : a recording that cannot be read, or a request longer than the export takes.
+        """
+        response = Response(name_of(source), duration_seconds(source))
+        for chunk in chunks(source, min(self.sizes.seconds, LONGEST_CHUNK)):
+            result = Result(response.audio)
+            ids = list(self.tokens(chunk.wave_N, request, sampling or Sampling()))
+            result.cut = not ids or ids[-1] != self.cfg.decoder.eos_id
+            result.raw = self.tokenizer.decode(ids if result.cut else ids[:-1])
+            parsed = read_answer(result.raw, request.task)
+            result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
+            result.words, result.answer = parsed.words, parsed.answer
+            response.segments.append(merge([result], chunk.start, chunk.end))
+        return response
+
+    def tokens(self, wave_N: np.ndarray, request: Request, sampling: Sampling) -> Iterator[int]:
+        """The answer to a waveform, float32 (N,) at 16 kHz, token by token, its end token included."""
+        from mindspore import Tensor
+
+        rng, sizes = np.random.default_rng(sampling.seed), self.sizes
+        inputs, length = self._prompt(wave_N, request)
+        scores, keys, values = self.graphs["prefill"](*inputs)
+        seen_V = np.ones(scores.shape[-1], np.float32)  # each token's penalty
+        for place in range(length, length + min(sampling.max_new_tokens, sizes.new_tokens)):
+            scores_V = scores.asnumpy()[0]
+            scores_V = np.where(scores_V < 0, scores_V * seen_V, scores_V / seen_V)
+            token = int(scores_V.argmax()) if sampling.greedy else draw(scores_V, sampling, rng)
+            yield token
+            if token == self.cfg.decoder.eos_id:
+                return
+            seen_V[token] = sampling.repetition_penalty
+            now = (Tensor(np.full(sizes.batch, value, np.int32)) for value in (token, place))
+            scores, keys, values = self.graphs["decode"](*now, keys, values)
+
+    def _prompt(self, wave_N: np.ndarray, request: Request):
+        """The prefill's inputs, all rows of the batch alike, and the prompt's length."""
+        from mindspore import Tensor
+
+        sizes, encoder = self.sizes, self.cfg.encoder
+        mel_TF = log_mel(wave_N, encoder.n_mels, pad_to_seconds=encoder.pad_to_seconds)
+        has_request = OUTPUT_TYPES[request.output_type][1]
+        sequence = build_sequence(
+            self.tokenizer, self.prompts, request.output_type, n_speech=-(-len(mel_TF) // 8),
+            request=request.words if has_request else None,
+            bos="published" if self.prompts.name == PUBLISHED_INFERENCE else "training",
+        )  # fmt: skip
+        if len(sequence) > sizes.prompt:
+            raise UserError(
+                f"prompt of {len(sequence)} positions: {self.folder} takes {sizes.prompt}; shorten the "
+                "request, or export with a larger --request-tokens"
+            )
+        mel_BTF = np.zeros((sizes.batch, sizes.frames, encoder.n_mels), np.float32)
+        mel_BTF[:, : len(mel_TF)] = mel_TF
+        z_BZD = self.graphs["speech"](Tensor(mel_BTF), Tensor(np.full(sizes.batch, len(mel_TF), np.int32)))
+        row = stack_sequences([sequence] * sizes.batch, sizes.prompt, sizes.speech_tokens, sizes.batch)
+        length_B = np.full(sizes.batch, len(sequence), np.int32)
+        texts = Tensor(row["token_ids_BL"]), Tensor(row["speech_row_BL"])
+        return (*texts, z_BZD, Tensor(length_B)), len(sequence)
+
+
+def read_description(folder: Path) -> dict:
+    """export.json of a folder, with all its files there; UserError if they are not."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        what = "a model folder, not an export" if (folder / CONFIG).is_file() else "not an exported folder"
+        raise UserError(f"{folder}: {what} (no {DESCRIPTION}); make one with `osum export`")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        version, files = facts["version"], facts["files"].items()
+        missing = [name for name, size in files if _size(folder / name) != size]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a description of `osum export` ({error})") from None
+    if version != VERSION:
+        raise UserError(f"{path}: version {version}, this program reads {VERSION}; export the model again")
+    if missing:
+        raise UserError(f"{folder / missing[0]}: missing, or not of the size it was written with; copy again")
+    return facts
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def load_graph(path: Path):
+    """A MindIR file as a callable; UserError if MindSpore cannot read it."""
+    import mindspore as ms
+    from mindspore import nn
+
+    try:
+        return nn.GraphCell(ms.load(str(path)))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: MindSpore cannot load the graph ({reason}); export it again") from None
