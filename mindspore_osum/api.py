@@ -14,6 +14,7 @@ Notable choices
 import numbers
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.command import QUIET
@@ -24,6 +25,9 @@ from mindspore_osum.results import Response
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.long import MAX_SECONDS, chunks
 from mindspore_osum.tasks import TASKS
+
+if TYPE_CHECKING:
+    from mindspore_osum.streaming.live import Heard
 
 
 class OSUM:
@@ -118,6 +122,36 @@ class OSUM:
             if n:
                 yield "\n"
             yield from self.engine.stream((chunk.wave_N, SAMPLE_RATE), asked, sampling)
+
+    def live(
+        self, source, request: str | None = None, *, task: str | None = None,
+        tasks: Sequence[str] | None = None, sampling: Sampling | None = None, raw_rate: int | None = None,
+        idle: float = 5.0, **settings,
+    ) -> Iterator["Heard"]:  # fmt: skip
+        """What is heard while somebody speaks: so far, and finally at each pause.
+
+        Parameters
+        ----------
+        source : "mic"; a file that is being written, or a named pipe; a binary file object such as
+            ``sys.stdin.buffer``; or an iterable of waveforms, float32 (N,) at 16 kHz.
+        request, task, tasks : what each utterance is asked; by default its transcript.
+        raw_rate : the source is bare 16-bit samples at this rate.
+        idle : a file that has not grown for so many seconds is complete; 0: never.
+        settings : `every`, `pause` and `max_seconds` of `streaming.live.LiveSettings`.
+
+        Yields
+        ------
+        Heard, with `final` and `segment`; times are those of the stream.
+
+        Raises
+        ------
+        UserError : an impossible setting, no such source, or a stream that is not PCM.
+        """
+        from mindspore_osum.streaming.live import Live, LiveSettings, listen
+        from mindspore_osum.streaming.sources import stream_of
+
+        live = Live(self.engine, _requests(request, task, tasks), LiveSettings(**settings), sampling)
+        return listen(live, stream_of(source, raw_rate, idle))
 
 
 def _requests(request: str | None, task: str | None, tasks: Sequence[str] | None) -> list[Request]:

@@ -35,11 +35,14 @@ VERBS = {
     "annotate": Verb("mindspore_osum.inference.annotate", "what recordings say, in all eight tasks"),
     "train": Verb("mindspore_osum.training.command", "train or fine-tune a model as a YAML job describes"),
     "plan": Verb("mindspore_osum.planning.command", "memory and time of a training job, before it is run"),
+    "bench": Verb("mindspore_osum.bench.command", "speed against PyTorch and its promises, on this machine"),
     "eval": Verb("mindspore_osum.evaluation.command", "measure a model as the papers do, and compare"),
     "convert": Verb("ckpt_convert.cli", "PyTorch checkpoints to MindSpore model folders, and back"),
     "merge-lora": Verb("ckpt_convert.merge_lora", "add a model's LoRA to its weights"),
     "data": Verb("mindspore_osum.data.command", "training data: import, check, measure, pack"),
+    "export": Verb("mindspore_osum.export.command", "a model as MindIR graphs for deployment"),
     "serve": Verb("mindspore_osum.serving.command", "the model behind HTTP, in OpenAI's forms"),
+    "demo": Verb("mindspore_osum.demo.command", "a web page to record, ask and look at the answer"),
     "info": Verb("mindspore_osum.info", "what a model folder is: sizes, types, preset, hashes"),
     "completion": Verb("mindspore_osum.completion", "a script that completes osum's words in bash or zsh"),
 }
@@ -79,6 +82,16 @@ def _dispatch(argv: list[str]) -> int:
     if word not in VERBS:
         print(f"osum: no verb {word!r}{did_you_mean(word, VERBS)} (osum --help lists them)", file=sys.stderr)
         return 2
+    parser = parser_of(word)
+    try:
+        args = parser.parse_args(rest)
+    except SystemExit as end:  # argparse has printed: help (0) or what is wrong with the arguments (2)
+        return end.code
+    return importlib.import_module(VERBS[word].module).run(args)
+
+
+def parser_of(word: str) -> argparse.ArgumentParser:
+    """The parser of a verb's arguments; its module is imported."""
     verb = VERBS[word]
     module = importlib.import_module(verb.module)
     parser = argparse.ArgumentParser(
@@ -86,11 +99,7 @@ def _dispatch(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     module.add_arguments(parser)
-    try:
-        args = parser.parse_args(rest)
-    except SystemExit as end:  # argparse has printed: help (0) or what is wrong with the arguments (2)
-        return end.code
-    return module.run(args)
+    return parser
 
 
 def _stdout_closed() -> bool:

@@ -6,11 +6,10 @@ Notable choices
 """
 
 import argparse
-import importlib
 import re
 from typing import NamedTuple
 
-from mindspore_osum.cli import VERBS
+from mindspore_osum.cli import VERBS, parser_of
 from mindspore_osum.folder import BUNDLED
 from mindspore_osum.subtitles import FORMATS
 from mindspore_osum.tasks import TASKS
@@ -48,9 +47,8 @@ def run(args) -> int:
 def options() -> dict[str, tuple[list[Option], list[str]]]:
     """Verb -> its options, and the words it takes as arguments (its own verbs, or choices)."""
     found = {}
-    for name, verb in VERBS.items():
-        parser = argparse.ArgumentParser(prog=f"osum {name}")
-        importlib.import_module(verb.module).add_arguments(parser)
+    for name in VERBS:
+        parser = parser_of(name)
         flags, words = [], []
         for action in parser._actions:
             if not action.option_strings:

@@ -76,7 +76,7 @@ def _groups(words: list[Word]) -> Iterator[list[Word]]:
         if group and (
             word.start - group[-1].end > LINE_PAUSE
             or word.end - group[0].start > LINE_SECONDS
-            or _places(join_text(w.text for w in [*group, word])) > LINE_PLACES
+            or places(join_text(w.text for w in [*group, word])) > LINE_PLACES
             or _SENTENCE_END.search(group[-1].text)
         ):
             yield group
@@ -86,7 +86,8 @@ def _groups(words: list[Word]) -> Iterator[list[Word]]:
         yield group
 
 
-def _places(text: str) -> int:
+def places(text: str) -> int:
+    """Width of a text in Latin letters; Chinese ones take two."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 

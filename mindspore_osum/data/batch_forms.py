@@ -41,7 +41,7 @@ def forms(frames_N: np.ndarray, tokens_N: np.ndarray, tokens: int) -> dict[str, 
     return {
         "static": padded(frames_N, tokens_N, _buckets(frames_N, tokens_N, tokens, [frames_N.max()])),
         "buckets": padded(frames_N, tokens_N, _buckets(frames_N, tokens_N, tokens, np.multiply(GRID, 100))),
-        "sorted dynamic": padded(frames_N, tokens_N, _published(frames_N, tokens_N, tokens)),
+        "sorted dynamic": padded(frames_N, tokens_N, published_batches(frames_N, tokens_N, tokens)),
         "packed": (*packed, 1),
     }
 
@@ -64,7 +64,7 @@ def _buckets(frames_N, tokens_N, tokens: int, edges) -> list:
     return [(i[i >= 0], (shapes[k].frames, shapes[k].length), shapes[k].size) for k, i in steps]
 
 
-def _published(frames_N, tokens_N, tokens: int) -> list:
+def published_batches(frames_N, tokens_N, tokens: int) -> list:
     """OSUM-Pangu: shuffled in a buffer, sorted in another, batches of longest * rows <= `tokens`."""
     rng, buffer, order = np.random.default_rng(0), [], []
     for item in range(len(frames_N)):

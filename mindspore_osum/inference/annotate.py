@@ -1,18 +1,10 @@
-"""`osum annotate`: all that the model hears in a recording, one JSON object a line.
-
-Notable choices
-- Lines are written as they come, to a file beside --output that takes its name when all are there: after an
-  interruption the same command with --resume goes on behind the last whole line.
-"""
+"""`osum annotate`: all that the model hears in a recording, one JSON object a line."""
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from mindspore_osum.errors import UserError
 from mindspore_osum.inference.command import clean_stdout
 from mindspore_osum.inference.inputs import (
     Progress,
@@ -23,9 +15,9 @@ from mindspore_osum.inference.inputs import (
     report,
     settings,
 )
+from mindspore_osum.inference.jsonl import kept_lines, writing
 from mindspore_osum.results import Response
 from mindspore_osum.tasks import TASKS
-from mindspore_osum.weights_io import write_text
 
 EXAMPLES = """\
 examples:
@@ -55,9 +47,8 @@ def run(args) -> int:
     tasks = [name.strip() for name in args.tasks.split(",")] if args.tasks else list(TASKS)
     requests = plan(tasks, combine=not args.single)
     how = settings(args) | {"probabilities": args.probabilities}
-    if args.resume and not args.output:
-        raise UserError("--resume continues the file of --output; give it")
-    sources, kept, failed = expand(args.audio), _kept(args), []
+    kept = kept_lines(args.output, lambda line: line["audio"], "annotate") if args.resume else {}
+    sources, failed = expand(args.audio), []
     if args.resume:
         print(f"osum: {len(kept)} recordings are there already", file=sys.stderr)
     sources = [source for source in sources if name_of(source) not in kept]
@@ -73,51 +64,14 @@ def run(args) -> int:
 
 
 @contextlib.contextmanager
-def _lines(args, kept: dict[str, str], stdout) -> Iterator[Callable[[Response], None]]:
+def _lines(args, kept: dict[object, str], stdout) -> Iterator[Callable[[Response], None]]:
     """What writes a response: to the file, behind what is kept; else to standard output as a reader wants."""
     if not args.output:
         person = stdout.isatty()
         yield lambda response: print(response if person else _line(response), file=stdout, flush=True)
         return
-    target, partial = _files(args)
-    try:
-        write_text(partial, "".join(kept.values()))
-        file = open(partial, "a", encoding="utf-8", errors="backslashreplace", newline="\n")
-    except OSError as error:
-        raise UserError(f"{target}: cannot write there ({error.strerror})") from None
-    with file:
-        yield lambda response: print(_line(response), file=file, flush=True)
-        os.fsync(file.fileno())
-    os.replace(partial, target)
-
-
-def _files(args) -> tuple[Path, Path]:
-    """--output, and the file it is until it is complete."""
-    target = Path(args.output)
-    return target, target.with_name(target.name + ".partial")
-
-
-def _kept(args) -> dict[str, str]:
-    """Recording -> line, of an earlier run; without failures, and without a last line that is not whole."""
-    if not args.resume:
-        return {}
-    path = next((path for path in reversed(_files(args)) if path.exists()), None)
-    try:
-        lines = path.read_bytes().splitlines(keepends=True) if path else []
-    except OSError as error:
-        raise UserError(f"{path}: cannot read what is there ({error.strerror})") from None
-    kept = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            values = json.loads(line)
-            if "error" not in values and line.endswith(b"\n"):
-                kept[values["audio"]] = line.decode("utf-8")
-        except (ValueError, TypeError, KeyError):
-            if number < len(lines):
-                raise UserError(
-                    f"{path}:{number}: not a line of `osum annotate`; take another --output"
-                ) from None
-    return kept
+    with writing(args.output, kept) as write:
+        yield lambda response: write(_line(response))
 
 
 def _line(response: Response) -> str:

@@ -11,12 +11,11 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED
+from mindspore_osum.inference.jsonl import kept_lines, writing
 
 # MindSpore and CANN log to standard output and error by default; these are read when they are imported
 QUIET = {"GLOG_v": "3", "ASCEND_GLOBAL_LOG_LEVEL": "3", "ASCEND_SLOG_PRINT_TO_STDOUT": "0"}
@@ -25,7 +24,8 @@ EXAMPLES = """\
 examples:
   osum infer a.wav b.flac --task sap
   osum infer a.wav --instruction "What does the speaker say?" --table
-  osum infer --manifest set.jsonl --model DIR --device Ascend --output out.jsonl
+  osum infer --manifest set.jsonl --model DIR --device Ascend --output out.jsonl --resume
+  cat a.wav | osum infer - --task asr
 """
 
 
@@ -34,7 +34,9 @@ def add_arguments(parser) -> None:
     from mindspore_osum.inference.sampling import Sampling
 
     default = Sampling()
-    parser.add_argument("audio", nargs="*", help="recordings: wav, flac, ogg, opus or mp3")
+    parser.add_argument(
+        "audio", nargs="*", help="recordings, folders, 'patterns*.wav', or - for standard input"
+    )
     parser.add_argument(
         "--manifest", metavar="FILE.jsonl", help="more recordings: lines of key, wav, txt, task"
     )
@@ -49,6 +51,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="write the JSON lines there instead of standard output"
     )
+    parser.add_argument("--resume", action="store_true", help="leave out recordings that are in --output")
     parser.add_argument("--table", action="store_true", help="print a table to read instead of JSON lines")
     for name, what in (
         ("max_new_tokens", "longest answer, in tokens"),
@@ -68,15 +71,17 @@ def add_arguments(parser) -> None:
         )
 
 
-def add_model_arguments(parser) -> None:
-    """The arguments of every verb that lets a model answer."""
+def add_model_arguments(parser, batch_size: int | None = 8) -> None:
+    """The arguments of every verb that lets a model answer; without a batch size, one recording at a time."""
     parser.add_argument(
         "--model", default=str(BUNDLED), metavar="DIR", help="model folder (default: the bundled one)"
     )
     parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="recordings at a time (default 8)"
-    )
+    if batch_size is not None:
+        parser.add_argument(
+            "--batch-size", type=int, default=batch_size, metavar="N",
+            help=f"recordings at a time (default {batch_size})",
+        )  # fmt: skip
 
 
 def run(args) -> int:
@@ -92,7 +97,11 @@ def run(args) -> int:
     if args.task is None and args.instruction is None:
         request = None  # a manifest line's own
     sources, problems = _sources(args)
-    with clean_stdout() as stdout, _json_lines(args, stdout) as write:
+    kept = kept_lines(args.output, _identity, "infer") if args.resume else {}
+    if args.resume:
+        print(f"osum: {len(kept)} recordings are there already", file=sys.stderr)
+        sources = [s for s in sources if _identity({"audio": _name(s), **_key(s)}) not in kept]
+    with clean_stdout() as stdout, _json_lines(args, kept, stdout) as write:
         shown = []
         for source, result in _results(args, sources, request, sampling):
             write(json.dumps(_line(source, result), ensure_ascii=False))
@@ -114,15 +123,33 @@ def run(args) -> int:
 
 def _sources(args) -> tuple[list, list[str]]:
     """Paths and manifest lines, and what was wrong in the manifest."""
-    sources, problems = list(args.audio), []
+    from mindspore_osum.inference.inputs import expand
+
+    sources, problems = expand(args.audio), []
     if args.manifest:
         from mindspore_osum.data.manifest import read_manifest
 
         utterances, problems = read_manifest(args.manifest)
         sources += utterances
     if not sources:
-        raise UserError("no recordings: give files, or --manifest FILE.jsonl")
+        raise UserError("no recordings: give files, folders, - or --manifest FILE.jsonl")
     return sources, problems
+
+
+def _key(source) -> dict[str, str]:
+    """`key` of a manifest line, nothing of other sources."""
+    return {"key": source.key} if hasattr(source, "key") else {}
+
+
+def _name(source) -> str:
+    from mindspore_osum.inference.engine import name_of
+
+    return name_of(source)
+
+
+def _identity(line: dict) -> tuple:
+    """What tells a recording of an output line from others."""
+    return line.get("key"), line["audio"]
 
 
 def _own_request(source):
@@ -137,6 +164,8 @@ def _own_request(source):
 
 def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
     """(source, result) in order, with progress on standard error."""
+    if not sources:
+        return
     requests = [request or _own_request(source) for source in sources]
     print(f"osum: loading {args.model}", file=sys.stderr)
     from mindspore_osum.inference.engine import Engine
@@ -159,7 +188,7 @@ def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
 
 def _line(source, result) -> dict:
     """The JSON object of one recording; `key` for manifest lines only."""
-    key = {"key": source.key} if hasattr(source, "key") else {}
+    key = _key(source)
     if result.error:
         return key | {"audio": result.audio, "error": result.error}
     line = key | dataclasses.asdict(result)
@@ -188,24 +217,10 @@ def text_stream(handle: int):
 
 
 @contextlib.contextmanager
-def _json_lines(args, stdout):
-    """Yields a function that writes one line: to --output, which appears when complete, else to `stdout`."""
+def _json_lines(args, kept: dict[object, str], stdout):
+    """Yields a function that writes one line: to --output, behind what is kept, else to `stdout`."""
     if not args.output:
         yield (lambda line: None) if args.table else (lambda line: print(line, file=stdout, flush=True))
         return
-    from mindspore_osum.weights_io import finish
-
-    target = Path(args.output)
-    try:
-        handle, temp = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    except OSError as error:
-        raise UserError(f"{target}: cannot write there ({error.strerror})") from None
-    file = text_stream(handle)
-    try:
-        yield lambda line: print(line, file=file)
-        finish(file)
-        os.replace(temp, target)
-    except BaseException:
-        file.close()
-        Path(temp).unlink(missing_ok=True)
-        raise
+    with writing(args.output, kept) as write:
+        yield write

@@ -74,7 +74,7 @@ class Engine:
     """
 
     def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
-        _use_device(device)
+        use_device(device)
         folder = find_model(folder)
         model = load_folder(folder, "float32" if device == "CPU" else None)
         self.cfg = model.cfg
@@ -285,7 +285,8 @@ def _check_length(frames: int) -> None:
         )
 
 
-def _use_device(device: str) -> None:
+def use_device(device: str) -> None:
+    """Compute on "CPU" or "Ascend" from now on; UserError if it is not there."""
     import mindspore as ms
 
     if device not in DEVICES:

@@ -17,11 +17,12 @@ MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64"}
 
 
-def add_listening_arguments(parser) -> None:
+def add_listening_arguments(parser, nargs: str = "+") -> None:
     """Recordings, model, and how to go about long ones."""
     parser.add_argument(
-        "audio", nargs="+", help="recordings of any length, folders, 'patterns*.wav', or - for standard input"
-    )
+        "audio", nargs=nargs,
+        help="recordings of any length, folders, 'patterns*.wav', or - for standard input",
+    )  # fmt: skip
     add_model_arguments(parser)
     parser.add_argument(
         "--max-seconds", type=float, default=MAX_SECONDS, metavar="S",

@@ -19,6 +19,7 @@ from mindspore_osum.inference.inputs import (
     settings,
 )
 from mindspore_osum.results import Response
+from mindspore_osum.streaming import command as streaming
 
 EXAMPLES = """\
 examples:
@@ -26,13 +27,15 @@ examples:
   osum transcribe talks/ --format srt,vtt --output subtitles     # a folder of recordings, two files for each
   osum transcribe 'raw/**/*.flac' --format json --output out --resume
   arecord -f S16_LE -r 16000 -d 10 | osum transcribe - --format vtt
+  arecord -f S16_LE -r 16000 | osum transcribe --stream -        # while you speak; Ctrl-C ends it
+  osum transcribe --stream growing.wav                           # a file that is being written
 """
 ONE_EACH = ("srt", "vtt", "tsv", "textgrid")  # formats of which two cannot stand in one file
 
 
 def add_arguments(parser) -> None:
     """The arguments of `osum transcribe`."""
-    add_listening_arguments(parser)
+    add_listening_arguments(parser, nargs="*")
     parser.add_argument(
         "--format", default="txt", metavar="F[,F...]",
         help="json, txt (default), srt, vtt, tsv, textgrid, ctm or rttm; several divided by commas",
@@ -42,10 +45,15 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--task", default="srwt", help="what the model is asked: srwt (default; words with times) or asr"
     )
+    streaming.add_arguments(parser)
 
 
 def run(args) -> int:
     """Transcribe; 0, or 1 if a recording failed."""
+    if args.stream is not None:
+        return streaming.run(args)
+    if not args.audio:
+        raise UserError("no recordings: give files, folders, 'patterns*.wav', - or --stream")
     from mindspore_osum.inference.request import make_request
     from mindspore_osum.subtitles import check_format
 

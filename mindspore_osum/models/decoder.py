@@ -41,11 +41,15 @@ class DecoderAttention(nn.Cell):
         b, length, _ = x_BLD.shape
         return x_BLD.reshape((b, length, n, self.head_dim))
 
-    def construct(self, x_BLD, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
+    def qkv(self, x_BLD, cos, sin):
+        """Rotated queries (B, H, L, E), rotated keys and values (B, K, L, E)."""
         q = self.q_norm(self.heads(self.q_proj(x_BLD), self.n_heads)).transpose((0, 2, 1, 3))
         k = self.k_norm(self.heads(self.k_proj(x_BLD), self.n_kv_heads)).transpose((0, 2, 1, 3))
         v = self.heads(self.v_proj(x_BLD), self.n_kv_heads).transpose((0, 2, 1, 3))
-        q, k = self.rotary(q, cos, sin), self.rotary(k, cos, sin)
+        return self.rotary(q, cos, sin), self.rotary(k, cos, sin), v
+
+    def construct(self, x_BLD, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
+        q, k, v = self.qkv(x_BLD, cos, sin)
         if k_cache is None:
             return self.o_proj(self.attention(q, k, v, mask))
         return self.o_proj(self.attention.cached(q, k, v, mask, k_cache, v_cache, slots))

@@ -140,16 +140,17 @@ def audio_blocks(source) -> Iterator[np.ndarray]:
     if isinstance(source, tuple):
         name, x_SC, rate = _checked_array(source, float("inf"))
         starts = range(0, len(x_SC), _BLOCK_VALUES)
-        parts = (_array_part(name, x_SC[i:i + _BLOCK_VALUES], i / rate, rate) for i in starts)
-        yield from _resampled(parts, rate)
+        parts = (array_part(name, x_SC[i:i + _BLOCK_VALUES], i / rate, rate) for i in starts)
+        yield from resampled(parts, rate)
         return
     with _opened(source) as (name, stream, file):
         _check_rate(name, file.samplerate)
         _check_length(name, file.frames)
-        yield from _resampled(_blocks(name, stream, file), file.samplerate)
+        yield from resampled(_blocks(name, stream, file), file.samplerate)
 
 
-def _resampled(blocks: Iterable[np.ndarray], rate) -> Iterator[np.ndarray]:
+def resampled(blocks: Iterable[np.ndarray], rate) -> Iterator[np.ndarray]:
+    """A waveform (S,) at `rate` that comes in pieces, float32, at 16 kHz."""
     if rate == SAMPLE_RATE:
         yield from blocks
         return
@@ -336,7 +337,7 @@ def _ends_with_last_page(stream) -> bool:
 def _from_array(source: tuple, max_seconds: float):
     """(wave_S, rate) of a tuple (array (S,) or (S, C), rate)."""
     name, x_SC, rate = _checked_array(source, max_seconds)
-    return _array_part(name, x_SC, 0.0, rate), rate
+    return array_part(name, x_SC, 0.0, rate), rate
 
 
 def _checked_array(source: tuple, max_seconds: float):
@@ -357,7 +358,7 @@ def _checked_array(source: tuple, max_seconds: float):
     return name, x_SC, rate
 
 
-def _array_part(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:
+def array_part(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:
     """wave_S of samples that begin at `start` seconds: floats, scaled, one channel."""
     zero, scale = _INTEGER_SCALES.get(x_SC.dtype.name, (0, 1))
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes Inf and is refused by name

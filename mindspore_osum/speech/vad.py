@@ -92,6 +92,15 @@ class VoiceActivity:
         """No span that is still to come begins before this sample."""
         return max(self._last_end, self._first * FRAME - _samples(self.settings.pad))
 
+    @property
+    def begun(self) -> int | None:
+        """The sample with which the speech that goes on begins, padding included; None while nobody speaks.
+
+        Known as late as everything else, see `VadSettings.ahead_seconds`.
+        """
+        surely = self._sure_T.sum() >= _frames(self.settings.min_speech)
+        return self.settled if surely else None
+
     def push(self, wave_N: np.ndarray) -> list[Span]:
         """Take the next samples, float32 (N,); returns the spans that are certain now."""
         self._seen += len(wave_N)

@@ -39,6 +39,20 @@ def fill(model, seed: int) -> dict[str, np.ndarray]:
     return values
 
 
+def small_folder(folder, model=None):
+    """`folder` as a model folder: SMALL with random weights, and a tokenizer of its vocabulary size."""
+    from mindspore_osum.folder import save_folder
+    from mindspore_osum.models.osum import OsumModel
+
+    if model is None:
+        model = OsumModel(SMALL)
+        fill(model, seed=5)
+    path = folder.with_name("trained.model")
+    path.write_bytes(train_tokenizer(pieces=512))
+    save_folder(folder, model, path)
+    return folder
+
+
 def random_prompt(cfg: ModelConfig, rng, text: int, frames: int = 0) -> Prompt:
     """`text` random tokens, with the recording of so many random mel frames in their midst."""
     ids = rng.integers(5, cfg.decoder.vocab_size, text).tolist()

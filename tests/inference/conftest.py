@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.inference.common import SMALL, fill, random_prompt, train_tokenizer
+from tests.inference.common import SMALL, fill, random_prompt, small_folder
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +39,4 @@ def prompt():
 @pytest.fixture(scope="session")
 def model_folder(model, tmp_path_factory):
     """`model` on disk with a tokenizer of its vocabulary size."""
-    from mindspore_osum.folder import save_folder
-
-    folder = tmp_path_factory.mktemp("model")
-    path = folder / "trained.model"
-    path.write_bytes(train_tokenizer(pieces=512))
-    save_folder(folder / "tiny", model, path)
-    return folder / "tiny"
+    return small_folder(tmp_path_factory.mktemp("model") / "tiny", model)

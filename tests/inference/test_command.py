@@ -82,6 +82,32 @@ def test_json_lines(files, model_folder, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_folders_standard_input_and_resume(files, model_folder, tmp_path):
+    """An interrupted run is gone on with: what was answered stays, what failed or was cut off is done again."""
+    out = tmp_path / "out.jsonl"
+    kept = json.dumps({"audio": "a.wav", "text": "of the earlier run"}) + "\n"
+    failed = json.dumps({"audio": "你好.wav", "error": "you interrupted me"}) + "\n"
+    out.with_name("out.jsonl.partial").write_text(kept + failed + kept[:10], encoding="utf-8")
+    command = [sys.executable, "-m", "mindspore_osum", "infer", ".", "-", "--max-new-tokens", "2"]
+    command += ["--model", str(model_folder), "--output", str(out), "--resume"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    sound = (files / "a.wav").read_bytes()
+    done = subprocess.run(command, cwd=files, env=env, input=sound, capture_output=True, timeout=600)
+    assert done.returncode == 1 and b"osum: 1 recordings are there already" in done.stderr
+    text = out.read_text("utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert text.startswith(kept)
+    assert [line["audio"] for line in lines] == ["a.wav", "broken.wav", "你好.wav", "-"]
+    assert ["error" in line for line in lines] == [False, True, False, False]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_nothing_is_left_of_a_run_without_a_line(files, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(files)
+    assert main(["infer", "a.wav", "--model", "nowhere", "--output", str(tmp_path / "out.jsonl")]) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_core_needs_no_other_framework(files, model_folder):
     code = (
         "import sys; from mindspore_osum.cli import main; status = main(sys.argv[1:]);"
@@ -103,7 +129,8 @@ def test_script(files):
         [sys.executable, ROOT / "scripts/infer.py"], cwd=files, capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "osum: no recordings: give files, or --manifest FILE.jsonl"
+    message = "osum: no recordings: give files, folders, - or --manifest FILE.jsonl"
+    assert done.stderr.splitlines()[-1] == message
 
 
 @pytest.mark.parametrize(
@@ -112,6 +139,7 @@ def test_script(files):
         ([], 1, "osum: no recordings"),
         (["a.wav", "--model", "nowhere"], 1, "nowhere: no such model folder"),
         (["a.wav", "--task", "asrr"], 1, "task 'asrr': choose one of"),
+        (["a.wav", "--resume"], 1, "--resume continues the file of --output"),
         (["a.wav", "--top-p", "2"], 1, "top_p 2.0: must be above 0 and at most 1"),
         (["a.wav", "--batch-size", "0"], 1, "batch_size 0: must be 1 or more"),
         (["--manifest", "nowhere.jsonl"], 1, "nowhere.jsonl: cannot read the manifest"),

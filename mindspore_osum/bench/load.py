@@ -1,0 +1,76 @@
+"""Loading a model folder against reading its file, and the time from the command to its first answer."""
+
+import os
+import subprocess
+import sys
+import time
+
+from mindspore_osum.bench import models
+from mindspore_osum.bench.card import Outcome
+from mindspore_osum.bench.memory import forget_file, read_file
+from mindspore_osum.bench.setup import Setup
+from mindspore_osum.bench.timing import race
+from mindspore_osum.errors import UserError
+from mindspore_osum.folder import BUNDLED, TOKENIZER, WEIGHTS, load_folder, save_folder
+
+
+def run(setup: Setup) -> Outcome:
+    """Measure."""
+    out = Outcome()
+    folder = setup.folder / "model"
+    model = models.build(models.DECODER_QUICK if setup.quick else models.CONVERTED)
+    save_folder(folder, model, BUNDLED / TOKENIZER)
+    path = folder / WEIGHTS
+
+    def load() -> float:
+        start = time.perf_counter()
+        for param in load_folder(folder).get_parameters():
+            float(param.asnumpy().sum())  # weights that are only mapped are read now
+        return time.perf_counter() - start
+
+    def read() -> float:
+        return read_file(path)
+
+    def cold(run):
+        def after_forgetting() -> float:
+            forget_file(path)
+            return run()
+
+        return after_forgetting
+
+    size, rounds = path.stat().st_size / 1e6, 2 if setup.quick else 5
+    cases = {"warm": ("in memory already", load, read), "cold": ("from the disk", cold(load), cold(read))}
+    for key, (what, *runs) in cases.items():
+        loads, reads = race(*runs, rounds=rounds)
+        ratio = loads.median / reads.median
+        out.figure(f"load_vs_read_{key}", ratio, f"load / read {size:.0f} MB {what} (promised 1.5)",
+                   f"{ratio:.2f}: {loads}, {reads}")
+    _first_answer(setup, out)
+    return out
+
+
+def _first_answer(setup: Setup, out: Outcome) -> None:
+    """`osum infer` of one recording in a new process, after an earlier one left its compile cache."""
+    recording = BUNDLED.parent / "recordings" / "test_000000.wav"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                        "XDG_CACHE_HOME": str(setup.folder / "cache")}  # fmt: skip
+
+    def command(*words: str):
+        def run() -> float:
+            start = time.perf_counter()
+            done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True)
+            if done.returncode:
+                raise UserError(f"{' '.join(words[:3])}: {done.stderr.strip().splitlines()[-1]}")
+            return time.perf_counter() - start
+
+        return run
+
+    infer = command("-m", "mindspore_osum", "infer", str(recording), "--model", str(BUNDLED))
+    first = infer()
+    rounds = 1 if setup.quick else 5
+    whole, library = race(infer, command("-c", "import mindspore"), rounds=rounds, warm=0)
+    own = whole.median - library.median
+    out.figure("first_answer_cold_s", first, "first answer, nothing compiled before", f"{first:.1f} s")
+    out.figure("import_mindspore_s", library.median, "of it `import mindspore`", str(library))
+    out.figure("first_answer_own_s", own, "ours, with a warm cache (promised 4 s)", f"{own:.1f} s")
+    out.ratio("first_answer_s", whole.median)

@@ -1,0 +1,81 @@
+"""The models that are measured, with random weights, and their copies for PyTorch.
+
+Speed does not depend on the weights' values; that both sides have the same lets their results be compared.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
+from mindspore_osum.folder import BUNDLED, TOKENIZER
+from mindspore_osum.models.presets import ENCODERS, preset
+
+_NO_LORA = LoraConfig(rank=0)
+_LLAMA = {"qkv_bias": False, "o_bias": False, "rope_theta": 1e4, "max_positions": 2048}
+_STUB_DECODER = DecoderConfig(64, 32, 1, 2, 2, 16, 32, **_LLAMA)
+_STUB = {"adapter": AdapterConfig(n_layers=1, n_heads=2, d_ff=32), "lora": _NO_LORA, "speech_token_num": 2,
+         "prompts": "compact"}  # fmt: skip
+
+# Whisper-base (Radford et al. 2022, table 1) and, for quick runs, -tiny
+ENCODER = ModelConfig(encoder=ENCODERS["base"], decoder=_STUB_DECODER, **_STUB)
+ENCODER_QUICK = replace(ENCODER, encoder=ENCODERS["tiny"])
+
+# Llama's shape: 12 layers of 7.1 M parameters, embedding and head of 3.1 M
+_STUB_ENCODER = EncoderConfig(d_model=32, n_layers=1, n_heads=2, d_ff=32)
+DECODER_90M = ModelConfig(
+    encoder=_STUB_ENCODER, decoder=DecoderConfig(4096, 768, 12, 12, 12, 64, 2048, **_LLAMA), **_STUB
+)
+# as deep, with next to nothing in the layers: what a step costs beside reading weights
+DECODER_HOLLOW = replace(DECODER_90M, decoder=DecoderConfig(64, 32, 12, 12, 12, 4, 32, **_LLAMA))
+DECODER_QUICK = replace(DECODER_90M, decoder=DecoderConfig(512, 128, 2, 4, 4, 32, 256, **_LLAMA))
+
+# 110 M parameters in tensors of many sizes: what is converted and loaded
+CONVERTED = replace(DECODER_90M, encoder=ENCODERS["base"])
+
+_LORA_8 = LoraConfig(rank=8, alpha=16.0, dropout=0.0)
+TRAIN = {
+    "tiny": replace(preset("tiny"), lora=_LORA_8),
+    "30m": ModelConfig(
+        encoder=ENCODERS["tiny"],
+        adapter=AdapterConfig(n_layers=2, n_heads=6, d_ff=1536),
+        decoder=DecoderConfig(4096, 384, 8, 6, 6, 64, 1024, **_LLAMA),
+        lora=_LORA_8,
+        speech_token_num=2,
+        prompts="compact",
+    ),
+}
+
+
+def build(cfg: ModelConfig):
+    """An OsumModel on CPU with random weights, in evaluation mode."""
+    use_cpu()
+    from mindspore_osum.models.init import init_weights
+    from mindspore_osum.models.osum import OsumModel
+
+    model = OsumModel(cfg)
+    init_weights(model, 0)
+    model.set_train(False)
+    return model
+
+
+def use_cpu() -> None:
+    """As the engine sets the device up."""
+    import mindspore as ms
+
+    from mindspore_osum.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    ms.set_context(mode=ms.GRAPH_MODE)
+    if ms.get_context("device_target") != "CPU":
+        ms.set_device("CPU")
+
+
+def for_torch(model, form: str, folder: Path) -> str:
+    """The model's weights as a Hugging Face folder ("hf_decoder", "hf_whisper") below `folder`; its path."""
+    from ckpt_convert.convert import convert
+    from mindspore_osum.folder import save_folder
+
+    ours, theirs = folder / "ours", folder / form
+    save_folder(ours, model, BUNDLED / TOKENIZER)
+    convert(ours, theirs, form=form)
+    return str(theirs)

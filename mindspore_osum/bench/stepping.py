@@ -1,0 +1,69 @@
+"""A training step outside a run: the real network, optimizer and step cell on made-up examples.
+
+Legend: T mel frames, F mel bins, L positions.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from mindspore_osum.bench import models
+from mindspore_osum.config import ModelConfig
+from mindspore_osum.data.batching import Example, speech_tokens
+from mindspore_osum.tasks import LABEL_SETS
+from mindspore_osum.text.sequence import IGNORE, SPEECH_BOS, SPEECH_EOS, SPEECH_FRAME, HybridSequence
+
+LEARN = ["adapter", "lora"]
+LEARNING_RATE, BETAS, EPS, DECAY, CLIP = 1e-4, [0.9, 0.99], 1e-6, 0.01, 5.0
+
+
+def example(rng: np.random.Generator, cfg: ModelConfig, frames: int, text: int, label: int) -> Example:
+    """Noise of so many mel frames between `text` random tokens, the last `label` of which are learned."""
+    ids = rng.integers(5, cfg.decoder.vocab_size, text)
+    before, after = (text - label) // 2, text - (text - label) // 2
+    speech = [SPEECH_BOS, *[SPEECH_FRAME] * speech_tokens(frames), SPEECH_EOS]
+    ids_L = np.array([*ids[:before], *speech, *ids[text - after :]], np.int32)
+    labels_L = np.where(np.arange(len(ids_L)) < len(ids_L) - label, IGNORE, ids_L).astype(np.int32)
+    places_L = np.arange(len(ids_L), dtype=np.int32)
+    mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
+    sequence = HybridSequence(ids_L, labels_L, places_L, np.ones_like(ids_L))
+    return Example(mel_TF, sequence, [], [], [IGNORE] * len(LABEL_SETS))
+
+
+class Training:
+    """Network, optimizer and step of a model; every batch shape compiles once."""
+
+    def __init__(self, cfg: ModelConfig, learn: list[str] = LEARN):
+        models.use_cpu()
+        from mindspore_osum.training.adamw import OsumAdamW
+        from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
+        from mindspore_osum.training.schedule import WarmupLR
+        from mindspore_osum.training.step import OsumTrainOneStepCell
+
+        self.cfg = cfg
+        self.network = OsumForTraining(OsumTrainingConfig(cfg.to_dict(), learn=learn))
+        weights = [p for p in self.network.get_parameters() if p.requires_grad]
+        vectors = [p for p in weights if len(p.shape) == 1]  # norms and biases, which do not decay
+        groups = [{"params": [p for p in weights if len(p.shape) > 1], "weight_decay": DECAY},
+                  {"params": vectors, "weight_decay": 0.0}]  # fmt: skip
+        optimizer = OsumAdamW(
+            groups, learning_rate=WarmupLR(LEARNING_RATE, 1, 10**6), betas=BETAS, eps=EPS
+        )
+        self.step = OsumTrainOneStepCell(
+            self.network, optimizer, use_clip_grad=True, max_grad_norm=CLIP, scale_sense=1.0
+        )
+        self.step.set_train(True)
+
+    def work(self, batch: tuple[np.ndarray, ...]) -> Callable[[], float]:
+        """A function that takes one step on a batch and returns its loss."""
+        from mindspore import Tensor
+
+        inputs = [Tensor(column) for column in batch]
+        return lambda: float(self.step(*inputs)[0].asnumpy())
+
+    def first(self, batch) -> float:
+        """Seconds of the first step of a batch's shape, compiling included."""
+        start = time.perf_counter()
+        self.work(batch)()
+        return time.perf_counter() - start

@@ -1,0 +1,75 @@
+"""JSON lines as a file that appears when it is complete, and that --resume goes on with.
+
+Notable choices
+- Lines are written as they come, to a file beside --output that takes its name when all are there: after an
+  interruption the same command with --resume goes on behind the last whole line.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.weights_io import write_text
+
+
+def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) -> dict[object, str]:
+    """Recording -> line, of an earlier run; without failures, and without a last line that is not whole.
+
+    Parameters
+    ----------
+    output : --output.
+    name : what tells the recording of a line from others.
+    verb : whose file it is, for errors.
+
+    Raises
+    ------
+    UserError : no --output, or a file of something else.
+    """
+    if not output:
+        raise UserError("--resume continues the file of --output; give it")
+    path = next((path for path in reversed(_files(output)) if path.exists()), None)
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path else []
+    except OSError as error:
+        raise UserError(f"{path}: cannot read what is there ({error.strerror})") from None
+    kept = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line)
+            if "error" not in values and line.endswith(b"\n"):
+                kept[name(values)] = line.decode("utf-8")
+        except (ValueError, TypeError, KeyError):
+            if number < len(lines):
+                raise UserError(
+                    f"{path}:{number}: not a line of `osum {verb}`; take another --output"
+                ) from None
+    return kept
+
+
+@contextlib.contextmanager
+def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], None]]:
+    """What writes a line into the file, behind what is kept."""
+    target, partial = _files(output)
+    try:
+        write_text(partial, "".join(kept.values()))
+        file = open(partial, "a", encoding="utf-8", errors="backslashreplace", newline="\n")
+    except OSError as error:
+        raise UserError(f"{target}: cannot write there ({error.strerror})") from None
+    try:
+        with file:
+            yield lambda line: print(line, file=file, flush=True)
+            os.fsync(file.fileno())
+    except BaseException:
+        if not partial.stat().st_size:  # nothing that --resume could go on with
+            partial.unlink()
+        raise
+    os.replace(partial, target)
+
+
+def _files(output: str) -> tuple[Path, Path]:
+    """--output, and the file it is until it is complete."""
+    target = Path(output)
+    return target, target.with_name(target.name + ".partial")

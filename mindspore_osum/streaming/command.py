@@ -1,0 +1,82 @@
+"""`osum transcribe --stream`: words while they are said, on a terminal or as JSON lines."""
+
+import json
+import shutil
+import signal
+import sys
+import threading
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.command import clean_stdout
+from mindspore_osum.inference.inputs import STDIN, load
+from mindspore_osum.results import clock
+from mindspore_osum.subtitles import places
+
+CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing on it
+OTHERS = ("output", "resume")  # options of files that are complete
+
+
+def add_arguments(parser) -> None:
+    """The arguments of a stream, for the parser of `osum transcribe`."""
+    stream = parser.add_argument_group("a stream", "partial answers while it comes, final ones at each pause")
+    stream.add_argument(
+        "--stream", metavar="FILE|-|mic",
+        help="listen to a wav file that is being written, a pipe, - for standard input, or the microphone",
+    )  # fmt: skip
+    stream.add_argument("--raw", type=int, metavar="RATE", help="the stream is bare 16-bit samples, mono")
+    for flag, value, what in (
+        ("--every", 1.0, "seconds of new speech between partial answers; 0: final ones only"),
+        ("--pause", 0.5, "seconds that end an utterance"),
+        ("--idle", 5.0, "a file that has not grown for so many seconds is complete; 0: never"),
+    ):
+        stream.add_argument(flag, type=float, default=value, metavar="S", help=f"{what} (default {value:g})")
+
+
+def run(args) -> int:
+    """Listen until the stream ends, or Ctrl-C; 0, or 1 if an utterance could not be answered."""
+    from mindspore_osum.inference.request import make_request
+    from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.streaming.live import Live, LiveSettings, listen
+    from mindspore_osum.streaming.sources import stream_of
+
+    given = [f"--{name}" for name in OTHERS if getattr(args, name)] + (["recordings"] if args.audio else [])
+    if given or args.format not in ("txt", "json"):
+        raise UserError(f"--stream excludes {', '.join(given) or '--format ' + args.format}: it writes lines "
+                        "to standard output, for a terminal or as JSON (--format json)")
+    if args.idle < 0 or args.raw is not None and not 1000 <= args.raw <= 384_000:
+        raise UserError("--idle must be 0 or more seconds, --raw a rate from 1000 to 384000 Hz")
+    settings = LiveSettings(args.every, args.pause, args.max_seconds)
+    sampling, requests = Sampling(max_new_tokens=args.max_new_tokens), [make_request(args.task)]
+    source = sys.stdin.buffer if args.stream == STDIN else args.stream
+    waves = stream_of(source, args.raw, args.idle)
+    stop, failed = threading.Event(), 0
+    with clean_stdout() as stdout:
+        live = Live(load(args).engine, requests, settings, sampling)
+        show = _terminal if stdout.isatty() and args.format == "txt" else _json
+        ends = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, lambda *_: stop.set()) for number in ends}
+        print("osum: listening", file=sys.stderr, flush=True)
+        try:
+            for heard in listen(live, waves, stop):
+                failed += heard.final and heard.segment.error is not None
+                print(show(heard), end="", file=stdout, flush=True)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return 1 if failed else 0
+
+
+def _json(heard) -> str:
+    return json.dumps(heard.to_dict(), ensure_ascii=False) + "\n"
+
+
+def _terminal(heard) -> str:
+    """The last line is written over until it is final."""
+    s = heard.segment
+    if heard.final:
+        return f"{CLEAR}{clock(s.start)} - {clock(s.end)}  {s.text or s.error or ''}\n"
+    room = shutil.get_terminal_size().columns - 4
+    text = " ".join(s.text.split())
+    while places(text) > room:
+        text = text[1:]
+    return f"{CLEAR}{text} ..."

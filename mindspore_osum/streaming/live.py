@@ -1,0 +1,184 @@
+"""Answers while somebody speaks: what is heard so far, and the final answer at each pause.
+
+    for heard in model.live("growing.wav"):
+        print(heard.segment.text, "" if heard.final else "...")
+
+Notable choices
+- A pause found by speech/vad.py ends an utterance; its final answer is that of its samples alone, as if they
+  had been a recording.
+- What is heard so far is asked anew from the beginning of the utterance, only when enough is new and nothing
+  waits to be read: who falls behind skips it and catches up, and no sound is lost.
+
+Legend: N samples at 16 kHz.
+"""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.engine import Engine
+from mindspore_osum.inference.passes import merge
+from mindspore_osum.inference.request import Request, make_request
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.results import Segment
+from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
+from mindspore_osum.speech.vad import Span, VadSettings, VoiceActivity
+
+_WAITING = 64  # pieces that are read ahead of the model
+_END = object()
+
+
+class Heard(NamedTuple):
+    """What was understood: so far, or, `final`, of an utterance that has ended."""
+
+    final: bool
+    segment: Segment
+
+    def to_dict(self) -> dict:
+        """Plain values, as a line of JSON; what is not final has a text and times only."""
+        s = self.segment
+        values = {"final": self.final, "start": round(s.start, 3), "end": round(s.end, 3), "text": s.text}
+        if self.final:
+            names = ("tags", "labels", "words", "answer", "raw", "cut")
+            values |= {name: getattr(s, name) for name in names}
+        return values | ({"error": s.error} if s.error else {})
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """When something is said about what was heard; seconds."""
+
+    every: float = 1.0  # of new speech, between two answers so far; 0: none, finals only
+    pause: float = 0.5  # ends an utterance
+    max_seconds: float = MAX_SECONDS  # longest utterance; a longer one is cut at its quietest moment
+
+    def __post_init__(self):
+        check_max_seconds(self.max_seconds)
+        if not 0 <= self.every < float("inf"):
+            raise UserError(f"every {self.every}: must be 0 (finals only) or more seconds")
+        if not 0.1 <= self.pause <= 5:
+            raise UserError(f"pause {self.pause}: must be 0.1 to 5 seconds")
+
+    @property
+    def vad(self) -> VadSettings:
+        """Decides half a second sooner than for recordings."""
+        return VadSettings(
+            min_silence=self.pause, pad=min(0.15, self.pause / 2), max_speech=self.max_seconds,
+            ahead_seconds=0.5,
+        )  # fmt: skip
+
+
+class Live:
+    """What an engine hears in one stream.
+
+    Parameters
+    ----------
+    requests : what each utterance is asked (see `passes.plan`); so far it is asked for its transcript only.
+    """
+
+    def __init__(
+        self, engine: Engine, requests: Sequence[Request], settings: LiveSettings | None = None,
+        sampling: Sampling | None = None,
+    ):  # fmt: skip
+        self.engine, self.requests, self.sampling = engine, list(requests), sampling
+        self.settings = settings or LiveSettings()
+        self._vad = VoiceActivity(self.settings.vad)
+        self._so_far = make_request("asr")
+        self._wave_N = np.empty(0, np.float32)  # what may still be needed,
+        self._offset = 0  # from this sample on
+        self._asked = 0  # sample up to which was asked so far
+
+    def push(self, wave_N: np.ndarray) -> Iterator[Heard]:
+        """Take the next samples, float32 (N,); the utterances that have ended with them."""
+        self._wave_N = np.concatenate([self._wave_N, wave_N])
+        spans = self._vad.push(wave_N)
+        for span in spans:
+            yield self._final(span)
+        settled = self._vad.settled
+        self._wave_N = self._wave_N[max(0, settled - self._offset) :]
+        self._offset = max(self._offset, settled)
+
+    def so_far(self) -> Heard | None:
+        """The utterance that goes on, if there is one with enough new speech since the last time."""
+        start, now = self._vad.begun, self._offset + len(self._wave_N)
+        new = now - max(self._asked, start or 0)
+        if start is None or not self.settings.every or new < self.settings.every * SAMPLE_RATE:
+            return None
+        self._asked = now
+        return Heard(False, self._answer(Span(start, now), [self._so_far]))
+
+    def flush(self) -> Iterator[Heard]:
+        """The stream has ended; its last utterances."""
+        for span in self._vad.flush():
+            yield self._final(span)
+
+    def _final(self, span: Span) -> Heard:
+        return Heard(True, self._answer(span, self.requests))
+
+    def _answer(self, span: Span, requests: list[Request]) -> Segment:
+        wave_N = self._wave_N[span.start - self._offset : span.end - self._offset]
+        results = self.engine.answer(
+            [(wave_N, SAMPLE_RATE)] * len(requests), requests=requests, sampling=self.sampling
+        )
+        segment = merge(results, span.start / SAMPLE_RATE, span.end / SAMPLE_RATE)
+        return replace(segment, error=segment.error and segment.error.removeprefix("array: "))
+
+
+def listen(live: Live, waves: Iterable[np.ndarray], stop: threading.Event | None = None) -> Iterator[Heard]:
+    """Everything heard in a stream of waveforms, which is read in a thread of its own.
+
+    Parameters
+    ----------
+    stop : when it is set, the stream ends with what has been read.
+
+    Raises
+    ------
+    UserError : what is wrong with the stream, after what was heard before.
+    """
+    read: queue.Queue = queue.Queue(_WAITING)
+    stop = stop or threading.Event()
+    problem: list[BaseException] = []
+    threading.Thread(target=_read, args=(waves, read, stop, problem), daemon=True).start()
+    try:
+        while True:
+            try:
+                wave_N = read.get(timeout=0.1)
+            except queue.Empty:
+                wave_N = _END if stop.is_set() else None
+            if wave_N is _END:
+                break
+            if wave_N is not None:
+                yield from live.push(wave_N)
+            if read.empty() and (heard := live.so_far()):
+                yield heard
+        yield from live.flush()
+    finally:
+        stop.set()
+    if problem:
+        raise problem[0]
+
+
+def _read(waves: Iterable[np.ndarray], read: queue.Queue, stop: threading.Event, problem: list) -> None:
+    """Into the queue until the end, or until nobody wants more."""
+
+    def put(item) -> None:
+        while not stop.is_set():
+            try:
+                return read.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    try:
+        for wave_N in waves:
+            put(wave_N)
+            if stop.is_set():
+                return
+    except BaseException as error:  # handed to the thread that listens
+        problem.append(error)
+    put(_END)

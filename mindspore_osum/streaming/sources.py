@@ -1,0 +1,191 @@
+"""Where sound comes from while it comes: waveforms (N,), float32 mono at 16 kHz, piece by piece.
+
+Legend: N samples at 16 kHz, S samples at the source's rate, C channels.
+
+Notable choices
+- A stream is PCM: raw, or behind a wav header, whose length counts for nothing since nobody knew it yet.
+- Bytes are taken as they are there; no reader waits for a block to be full.
+"""
+
+import os
+import queue
+import stat
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.speech.audio import SAMPLE_RATE, array_part, resampled
+
+MICROPHONE = "mic"
+IDLE_SECONDS = 5.0
+"""A file that has not grown for so long is complete."""
+
+_READ = 1 << 16  # bytes at most at once
+_POLL = 0.05  # seconds between two looks at a file
+_MOST_HEADER = 1 << 20  # bytes before the samples
+# (format tag, bits) of wav -> type of a sample
+_TYPES = {(1, 8): "u1", (1, 16): "<i2", (1, 32): "<i4", (3, 32): "<f4", (3, 64): "<f8"}
+_EXTENSIBLE = 0xFFFE
+
+
+class Pcm(NamedTuple):
+    """How samples lie in bytes."""
+
+    rate: int
+    channels: int
+    dtype: str
+
+
+def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -> Iterator[np.ndarray]:
+    """The waveform of a source while it comes in.
+
+    Parameters
+    ----------
+    source : "mic" for the microphone; the path of a file that is being written, or of a named pipe; a binary
+        file object that need not seek, like ``sys.stdin.buffer``; or an iterable of waveforms already.
+    raw_rate : the bytes are 16-bit little-endian samples of one channel at this rate, without a header.
+    idle : a file that has not grown for so many seconds is complete; 0: never.
+
+    Yields
+    ------
+    wave_N : float32 mono at 16 kHz, as much as is there.
+
+    Raises
+    ------
+    UserError : no such file or microphone, or bytes that are not PCM.
+    """
+    if isinstance(source, str) and source == MICROPHONE:
+        return microphone()
+    if isinstance(source, (str, os.PathLike)):
+        name = os.fsdecode(source)
+        if not os.path.exists(name):
+            raise UserError(f"{name}: no such file; a stream is a file that is being written, a named pipe, "
+                            f"- or {MICROPHONE}")
+        return waves_of(_growing(name, idle), name, raw_rate)
+    if hasattr(source, "read"):
+        name = str(getattr(source, "name", None) or "stream").replace("<stdin>", "standard input")
+        return waves_of(_pipe(source), name, raw_rate)
+    return iter(source)
+
+
+def waves_of(pieces: Iterable[bytes], name: str, raw_rate: int | None = None) -> Iterator[np.ndarray]:
+    """As `stream_of`, of bytes."""
+    pieces = iter(pieces)
+    pcm, rest = (Pcm(raw_rate, 1, "<i2"), b"") if raw_rate else _after_header(pieces, name)
+    width = pcm.channels * np.dtype(pcm.dtype).itemsize
+
+    def parts() -> Iterator[np.ndarray]:
+        kept, done = b"", 0
+        for piece in chain([rest], pieces):
+            data = kept + piece
+            whole = len(data) // width * width
+            kept = data[whole:]
+            if whole:
+                x_SC = np.frombuffer(data[:whole], pcm.dtype).reshape(-1, pcm.channels)
+                yield array_part(name, x_SC, done / pcm.rate, pcm.rate)
+                done += len(x_SC)
+
+    yield from resampled(parts(), pcm.rate)
+
+
+def _after_header(pieces: Iterator[bytes], name: str) -> tuple[Pcm, bytes]:
+    """What a wav header says, and the bytes behind it."""
+    data = b""
+    for piece in pieces:
+        data += piece
+        if (found := _header(data, name)) or len(data) > _MOST_HEADER:
+            break
+    else:
+        raise UserError(f"{name}: it ended before any sound ({len(data)} bytes)")
+    if not found:
+        raise UserError(f"{name}: no sound in the first {_MOST_HEADER >> 20} MiB of this wav stream")
+    pcm, start = found
+    return pcm, data[start:]
+
+
+def _header(data: bytes, name: str) -> tuple[Pcm, int] | None:
+    """(format, where the samples begin), or None if that needs more bytes."""
+    begins = any(kind.startswith(data[:4]) for kind in (b"RIFF", b"RF64"))
+    if not begins or not b"WAVE".startswith(data[8:12]):
+        raise UserError(f"{name}: not a wav stream; pipe it through `ffmpeg -i SOURCE -f wav -`, or give "
+                        "--raw RATE for bare 16-bit samples")
+    pcm, at = None, 12
+    while len(data) >= at + 8:
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if kind == b"data":
+            if pcm is None:
+                raise UserError(f"{name}: samples before their format; write the wav again")
+            return pcm, at + 8
+        if kind == b"fmt " and len(data) >= at + 8 + size:
+            pcm = _format(data[at + 8 : at + 8 + size], name)
+        at += 8 + size + size % 2
+    return None
+
+
+def _format(chunk: bytes, name: str) -> Pcm:
+    try:
+        tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
+        if tag == _EXTENSIBLE:
+            (tag,) = struct.unpack_from("<H", chunk, 24)
+    except struct.error:
+        raise UserError(f"{name}: a damaged wav header; write it again") from None
+    if (tag, bits) not in _TYPES or not 1 <= channels <= 64 or not 1000 <= rate <= 384_000:
+        raise UserError(f"{name}: wav format {tag} with {bits} bits, {channels} channels, {rate} Hz cannot "
+                        "be streamed; convert it to 16-bit PCM")
+    return Pcm(rate, channels, _TYPES[tag, bits])
+
+
+def _pipe(source) -> Iterator[bytes]:
+    read = getattr(source, "read1", source.read)
+    while data := read(_READ):
+        yield data
+
+
+def _growing(path: str, idle: float) -> Iterator[bytes]:
+    """What is in the file and what is appended to it; a named pipe until its writer closes it."""
+    try:
+        with open(path, "rb") as file:
+            if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+                yield from _pipe(file)
+                return
+            grown = time.monotonic()
+            while not idle or time.monotonic() - grown < idle:
+                if data := file.read(_READ):
+                    grown = time.monotonic()
+                    yield data
+                else:
+                    time.sleep(_POLL)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read it ({error.strerror})") from None
+
+
+def microphone() -> Iterator[np.ndarray]:
+    """What the default microphone hears."""
+    try:
+        import sounddevice
+    except ImportError:
+        raise UserError(
+            'the microphone needs sounddevice: pip install "mindspore_osum[microphone]", or pipe the sound: '
+            "arecord -f S16_LE -r 16000 | osum transcribe --stream -"
+        ) from None
+    except OSError:  # the module without the library that it wraps
+        raise UserError("the microphone needs PortAudio: apt install libportaudio2, or pipe the sound: "
+                        "arecord -f S16_LE -r 16000 | osum transcribe --stream -") from None
+    return _recorded(sounddevice)
+
+
+def _recorded(sounddevice) -> Iterator[np.ndarray]:
+    heard: queue.SimpleQueue = queue.SimpleQueue()
+    try:
+        with sounddevice.RawInputStream(
+            samplerate=SAMPLE_RATE, channels=1, dtype="int16",
+            callback=lambda data, *_: heard.put(bytes(data)),
+        ):  # fmt: skip
+            yield from waves_of(iter(heard.get, None), "the microphone", SAMPLE_RATE)
+    except sounddevice.PortAudioError as error:
+        raise UserError(f"the microphone cannot be opened ({error}); is one connected?") from None
