@@ -326,11 +326,8 @@ def turned(pairs: dict[str, str]) -> dict[str, str]:
     return {b: a for a, b in pairs.items()}
 
 
-EN_NUMBERS = (
-    *DIGITS["en"],
-    *"ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen".split(),
-)
-ZH_NUMBERS = (*DIGITS["zh"], "十", *("十" + digit for digit in DIGITS["zh"][1:9]))
+EN_NUMBERS = (*DIGITS["en"], "ten")
+ZH_NUMBERS = (*DIGITS["zh"], "十", "十一", "十二")
 
 
 def sums(numbers: tuple[str, ...], plus: str) -> dict[str, str]:
@@ -347,7 +344,7 @@ EN_COUNTRIES = {
     "tokyo": "japan",
 }
 ZH_DAYS = chain(*("星期" + day for day in "一二三四五六天"))
-ZH_MONTHS = chain(*(number + "月" for number in ZH_NUMBERS[1:13]))
+ZH_MONTHS = chain(*(number + "月" for number in ZH_NUMBERS[1:]))
 ZH_CAPITALS = {"中国": "北京", "日本": "东京", "英国": "伦敦", "法国": "巴黎", "德国": "柏林"}
 
 # relation -> (phrasings with {x}, facts: what is asked about -> answer)

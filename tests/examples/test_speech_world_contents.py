@@ -99,12 +99,12 @@ def test_questions(lang):
 @pytest.mark.parametrize(
     ("lang", "text", "answer"),
     [
-        ("en", "what is nine plus eight", "seventeen"),
+        ("en", "what is five plus four", "nine"),
         ("en", "tell me the day after sunday", "monday"),
         ("en", "which day is before monday", "sunday"),
         ("en", "what is the capital of japan", "tokyo"),
         ("en", "what is the opposite of close", "open"),
-        ("zh", "九加九等于几", "十八"),
+        ("zh", "五加五等于几", "十"),
         ("zh", "星期天后是星期几", "星期一"),
         ("zh", "十二月的下个月是几月", "一月"),
         ("zh", "一月前是几月", "十二月"),

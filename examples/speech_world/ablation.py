@@ -1,0 +1,128 @@
+"""What stage 2 and ASR+X are worth: short trainings with and without them, after run.py, in its folder.
+
+    python examples/speech_world/ablation.py --output output/speech_world [--steps 600]
+
+Notable choices
+- Stage 2: stage 3 for `--steps` steps from the model of stage 2, and from that of stage 1. Both are asked by
+  tags and in words.
+- ASR+X (OSUM 2.2): from the model of the warm-up, stage 1 for `--steps` steps on the same recordings and
+  labels, once with the transcript before the label and once with the label alone; each is asked for what it
+  was trained on.
+- Everything else is configs/tiny. Restartable as run.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import run as road
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import TASKS
+from mindspore_osum.weights_io import write_text
+
+LABELLED = ("ser", "ssr", "ved", "sgc", "sap")
+TABLE = "ablation/report.md"
+SHORT = ("data.valid=[]", "schedule.warmup_steps=50", "save_every=200")
+
+
+def label_lines(manifest: Path, transcript: bool) -> list[dict]:
+    """A line for each recording and label that its manifest asks for, with or without the transcript."""
+    alone = {TASKS[task].key: TASKS[task].key.replace("<TRANSCRIBE> ", "") for task in LABELLED}
+    found = []
+    for text in manifest.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        if line["task"] in alone:
+            if not transcript:
+                label = line["txt"][line["txt"].rindex("<"):]
+                line |= {"task": alone[line["task"]], "txt": label}
+            found.append(line | {"wav": str(manifest.parent / line["wav"])})
+    return found
+
+
+def write_lines(path: Path, lines: list[dict]) -> None:
+    """A manifest of JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def steps(output: Path, count: int) -> list[road.Step]:
+    """Training and evaluation of each variant."""
+    osum, config = ["python", "-m", "mindspore_osum"], os.path.relpath(road.ROOT / "configs/tiny", output)
+    found = []
+
+    def variant(name: str, stage: str, start: str, manifest: str, prompts: str, *settings: str) -> None:
+        folder = f"ablation/{name}"
+        train = [*osum, "train", "--config", f"{config}/{stage}.yaml"]
+        for setting in (f"output_dir={folder}", f"model.start={start}", f"steps={count}", *SHORT, *settings):
+            train += ["--set", setting]
+        found.append(road.Step(f"training, {name}", train, f"{folder}/model/config.json"))
+        evaluate = [*osum, "eval", "--model", f"{folder}/model", "--manifest", manifest, "--prompts", prompts]
+        evaluate += ["--output", f"{folder}/eval", "--no-plots"]
+        found.append(road.Step(f"evaluation, {name}", evaluate, f"{folder}/eval/metrics.json"))
+
+    test = f"{road.CORPUS}/test.jsonl"
+    variant("with_stage2", "stage3", "output/tiny_stage2/model", test, "both")
+    variant("without_stage2", "stage3", "output/tiny_stage1/model", test, "both")
+    for name in ("asr_x", "x_alone"):
+        sources = f"data.train=[{{name: labels, path: ablation/{name}_train.jsonl}}]"
+        start = "output/tiny_warm_up/model"
+        variant(name, "stage1", start, f"ablation/{name}_test.jsonl", "fixed", sources)
+    return found
+
+
+def table(output: Path) -> str:
+    """The comparison as Markdown: a row for each task, the paper's measure of it."""
+    measures = {"asr": "wer", "srwt": "wer"} | dict.fromkeys((*LABELLED, "sttc"), "accuracy")
+
+    def metrics(name: str) -> dict:
+        return json.loads((output / f"ablation/{name}/eval/metrics.json").read_text(encoding="utf-8"))
+
+    def cell(result: dict, task: str) -> str:
+        return f"{100 * result[task][measures[task]]:.1f} %" if task in result else "-"
+
+    two, one = metrics("with_stage2"), metrics("without_stage2")
+    lines = ["| task | with stage 2: tags | words | without: tags | words |", "|---|---|---|---|---|"]
+    for task, measure in measures.items():
+        cells = [cell(result[mode], task) for result in (two, one) for mode in ("fixed", "natural")]
+        lines.append(f"| {task}, {measure} | {' | '.join(cells)} |")
+    both, alone = metrics("asr_x")["fixed"], metrics("x_alone")["fixed"]
+    lines += ["", "| task, accuracy | transcript, then label (ASR+X) | label alone |", "|---|---|---|"]
+    lines += [f"| {task} | {cell(both, task)} | {cell(alone, task)} |" for task in LABELLED]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path(), help="run.py's folder (default: here)")
+    parser.add_argument("--steps", type=int, default=600, help="of each training (default 600)")
+    options = parser.parse_args(arguments)
+    output = options.output.resolve()
+    try:
+        if not (output / road.MODEL).is_dir():
+            raise UserError(f"{output}: has no {road.MODEL}; let run.py finish first")
+        for name in ("asr_x", "x_alone"):
+            for split in ("train", "test"):
+                lines = label_lines(output / road.CORPUS / f"{split}.jsonl", name == "asr_x")
+                write_lines(output / f"ablation/{name}_{split}.jsonl", lines)
+        with open(output / "run.lock", "a") as lock:
+            status = road.run(steps(output, options.steps), output, lock)
+        if status == 0:
+            write_text(output / TABLE, table(output))
+            print("\n" + (output / TABLE).read_text(encoding="utf-8"))
+        return status
+    except (UserError, OSError) as error:
+        print(f"ablation.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ablation.py: interrupted; the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
