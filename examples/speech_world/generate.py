@@ -1,6 +1,6 @@
 """Make the speech world: synthetic speech for eight tasks by espeak-ng, with manifests.
 
-    python examples/speech_world/generate.py --output DIR --train 12000 --valid 300 --test 600 --seed 1
+    python examples/speech_world/generate.py --output DIR --train 18000 --valid 200 --test 900 --seed 1
 
 Notable choices
 - Every utterance depends on (seed, split, index) alone: jobs and restarts do not change a sample, and a
@@ -252,7 +252,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for wav/ and the manifests")
-    for split, count in zip(SPLITS, (12000, 300, 600)):
+    for split, count in zip(SPLITS, (18000, 200, 900)):
         note = f"utterances (default {count}; 0 = none)"
         parser.add_argument(f"--{split}", type=whole, default=count, metavar="N", help=note)
     parser.add_argument("--seed", type=whole, default=1, help="default 1")

@@ -18,7 +18,7 @@ def plans() -> dict[str, list]:
 
     return {
         split: plan(split, count, seed=1)
-        for split, count in (("train", 12000), ("valid", 300), ("test", 600))
+        for split, count in (("train", 18000), ("valid", 200), ("test", 900))
     }
 
 
