@@ -31,7 +31,7 @@ EXTRAS = {
     # the PyTorch-free oracle of the published classes; newer peft and diffusers break its import
     "mindnlp": ["mindnlp==0.5.0", "peft==0.17.1", "accelerate==1.10.1", "diffusers==0.35.1"],
     "serve": ["fastapi>=0.110,<1", "starlette>=1,<2", "uvicorn>=0.29,<1", "python-multipart>=0.0.18,<1"],
-    "demo": ["gradio>=6,<7"],
+    "demo": ["gradio>=6.10,<6.18"],  # 6.18 asks for a huggingface_hub that transformers 4.57 refuses
     "microphone": ["sounddevice>=0.4.6,<1"],  # and PortAudio itself: apt install libportaudio2
     "plots": ["matplotlib>=3.8,<4"],
     "docs": ["mkdocs>=1.6,<2"],

@@ -6,7 +6,6 @@ Notable choices
 - A user's mistake is one line on stderr: exit 1 for `UserError`, 2 for a wrong command line.
 """
 
-import argparse
 import importlib
 import os
 import select
@@ -14,6 +13,7 @@ import sys
 from typing import NamedTuple
 
 from mindspore_osum import __version__
+from mindspore_osum.arguments import Parser
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 
@@ -33,6 +33,7 @@ VERBS = {
     "infer": Verb("mindspore_osum.inference.command", "recordings in, tagged and parsed answers out"),
     "transcribe": Verb("mindspore_osum.inference.transcribe", "long recordings to text or subtitles"),
     "annotate": Verb("mindspore_osum.inference.annotate", "what recordings say, in all eight tasks"),
+    "chat": Verb("mindspore_osum.chat", "turns with a model, spoken or typed"),
     "train": Verb("mindspore_osum.training.command", "train or fine-tune a model as a YAML job describes"),
     "plan": Verb("mindspore_osum.planning.command", "memory and time of a training job, before it is run"),
     "bench": Verb("mindspore_osum.bench.command", "speed against PyTorch and its promises, on this machine"),
@@ -90,14 +91,11 @@ def _dispatch(argv: list[str]) -> int:
     return importlib.import_module(VERBS[word].module).run(args)
 
 
-def parser_of(word: str) -> argparse.ArgumentParser:
+def parser_of(word: str) -> Parser:
     """The parser of a verb's arguments; its module is imported."""
     verb = VERBS[word]
     module = importlib.import_module(verb.module)
-    parser = argparse.ArgumentParser(
-        prog=f"osum {word}", description=verb.help, epilog=getattr(module, "EXAMPLES", None),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = Parser(prog=f"osum {word}", description=verb.help, epilog=getattr(module, "EXAMPLES", None))
     module.add_arguments(parser)
     return parser
 

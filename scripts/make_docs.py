@@ -257,7 +257,7 @@ def commands() -> list[str]:
     for verb in VERBS:
         helps = {f"osum {verb}": parser_of(verb).format_help()}
         if verb == "data":
-            helps |= {f"osum data {name}": _help_of(module, name) for name, (module, _) in SUBVERBS.items()}
+            helps |= {f"osum data {name}": _help_of(sub.module, name) for name, sub in SUBVERBS.items()}
         for name, text in helps.items():
             text = text.replace(str(BUNDLED), BUNDLED.name).rstrip()
             lines += [f"{'##' if name.count(' ') == 1 else '###'} {name}", "", "```text", text, "```", ""]

@@ -119,7 +119,8 @@ def test_settings_are_found():
     "block", [b for path in documents() for b in blocks(path, "json", "python")], ids=lambda b: b.id
 )
 def test_snippets_are_well_formed(block):
-    if block.language == "json":
-        assert [json.loads(line) for line in re.sub(r",\n\s+", ", ", block.text).splitlines() if line.strip()]
+    if block.language == "json":  # one object a line; "..." stands for more of the same
+        text = re.sub(r",\n\s+", ", ", block.text).replace(", ...", "")
+        assert [json.loads(line) for line in text.splitlines() if line.strip()]
     else:
         compile(block.text, block.id, "exec")

@@ -1,7 +1,7 @@
 """The README's commands and its Python, run as they stand in a folder that holds the files they name.
 
-What is not run has its reason in NOT_RUN or OPTIONS_NOT_RUN; test_commands.py checks that its parser takes it.
-A new command of the README is run unless it is entered here.
+What is not run has its reason in NOT_RUN or OPTIONS_NOT_RUN; test_commands.py checks that its parser takes
+it. A new command of the README is run unless it is entered here.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,11 @@ def lay_out(folder: Path) -> None:
 def run(command: list[str]) -> int:
     """Run a command; its exit status. osum runs in this process, which has loaded the libraries."""
     added = [word for start, words in ADDED.items() if " ".join(command).startswith(start) for word in words]
+    words = [path for word in command[1:] for path in sorted(glob(word)) or [word]]  # as a shell does
     if command[0] == "osum":
-        return main([*command[1:], *added])
+        return main([*words, *added])
     program = {"python": sys.executable}.get(command[0], command[0])
-    return subprocess.run([program, *command[1:]]).returncode
+    return subprocess.run([program, *words]).returncode
 
 
 @pytest.mark.parametrize("block", blocks(README, "bash", "sh"), ids=lambda block: block.id)
