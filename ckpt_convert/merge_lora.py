@@ -2,6 +2,12 @@
 
 import argparse
 
+EXAMPLES = """\
+examples:
+  osum merge-lora output/model merged
+  osum merge-lora step_832499.pt merged      # a published checkpoint, converted on the way
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""

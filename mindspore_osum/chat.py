@@ -1,8 +1,8 @@
 """`osum chat`: turns with a model, spoken or typed, over plain standard input and output.
 
 Notable choices
-- A turn is a line: words alone are a chat in words; a recording's path is a spoken turn, and words behind it are
-  what is asked about it.
+- A turn is a line: words alone are a chat in words; a recording's path is a spoken turn, and words behind it
+  are what is asked about it.
 - The model takes one turn: no turn knows of those before it.
 """
 
@@ -25,7 +25,7 @@ examples:
     > /mic                                    speak; a pause ends the turn
   printf 'a.wav What does the speaker say?\\n' | osum chat
 """
-HELP = "a line is a turn: words, a recording, or a recording and what to do with it; /mic to speak, /quit to end"
+HELP = "a line is a turn: words, a recording, or a recording and a request; /mic to speak, /quit to end"
 MIC, QUIT = "/mic", "/quit"
 
 
@@ -46,6 +46,7 @@ def run(args) -> int:
     from mindspore_osum.inference.sampling import Sampling
 
     sampling, person, failed = Sampling(max_new_tokens=args.max_new_tokens), sys.stdin.isatty(), 0
+    sys.stdin.reconfigure(errors="replace")
     with clean_stdout() as stdout:
         model = load(args)
         print(f"osum: {HELP}", file=sys.stderr)
@@ -113,11 +114,15 @@ def _recording(line: str) -> tuple[str, str | None] | None:
 
 
 def _spoken(model, audio, words: str | None, sampling) -> Iterator[str]:
-    """The answer about a recording as a person reads it; without words the reply to what is said."""
-    response = model(audio, words, task=None if words else "sttc", sampling=sampling)
+    """The answer about a recording; without words the reply to what is said."""
+    yield shown(model(audio, words, task=None if words else "sttc", sampling=sampling))
+
+
+def shown(response) -> str:
+    """A response as a person reads it in a talk: words, labels, reply."""
     labels = " ".join(f"<{value}>" for value in response.labels.values())
     times = " ".join(f"{w.text} ({w.start:.2f}-{w.end:.2f})" for w in response.words)
-    yield "\n".join(filter(None, [times or response.text, labels, response.answer]))
+    return "\n".join(filter(None, [times or response.text, labels, response.answer]))
 
 
 def _typed(model, words: str, sampling) -> Iterator[str]:

@@ -40,6 +40,7 @@ VERBS = {
     "eval": Verb("mindspore_osum.evaluation.command", "measure a model as the papers do, and compare"),
     "convert": Verb("ckpt_convert.cli", "PyTorch checkpoints to MindSpore model folders, and back"),
     "merge-lora": Verb("ckpt_convert.merge_lora", "add a model's LoRA to its weights"),
+    "merge-checkpoint": Verb("mindspore_osum.training.merge", "a training checkpoint as a model folder"),
     "data": Verb("mindspore_osum.data.command", "training data: import, check, measure, pack"),
     "export": Verb("mindspore_osum.export.command", "a model as MindIR graphs for deployment"),
     "serve": Verb("mindspore_osum.serving.command", "the model behind HTTP, in OpenAI's forms"),

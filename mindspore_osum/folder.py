@@ -1,7 +1,8 @@
 """A model folder: config.json + safetensors + tokenizer.model, whichever side wrote it.
 
 Notable choices
-- The type on disk may differ from the model's: weights are converted one by one as they are read.
+- The type on disk may differ from the model's: weights are converted one by one as they are read. Where it
+  does not, they are mapped and not copied.
 - Loading is strict: every tensor of the model is there, in its shape, and no other.
 - config.json is written last: a folder whose writing was interrupted is no model folder.
 """
@@ -80,16 +81,20 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None):
     UserError : no model folder, damaged weights, or tensors that are missing, unknown or of another shape.
     """
     from mindspore import Tensor
+    from mindspore.nn.utils import no_init_parameters
 
     from mindspore_osum.models.osum import OsumModel
 
     cfg = read_config(folder)
-    model = OsumModel(replace(cfg, dtype=dtype or cfg.dtype))
+    with no_init_parameters():
+        model = OsumModel(replace(cfg, dtype=dtype or cfg.dtype))
     params = dict(model.parameters_and_names())
     with open_weights(folder) as weights:
         check_tensors(weights, {name: tuple(p.shape) for name, p in params.items()})
         for name, param in params.items():
-            param.set_data(Tensor(weights.read(name), param.dtype))
+            # the mapping itself, where the type is that of the file: the first graph copies it to its device
+            value = Tensor.from_numpy(weights.read(name))
+            param.set_data(value if value.dtype == param.dtype else value.astype(param.dtype))
     return model
 
 

@@ -97,12 +97,15 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def map_bytes(file, start: int, size: int) -> np.ndarray:
-    """`size` bytes of an open file from `start`, as a read-only 1-D uint8 array over a mapping of its own."""
+    """`size` bytes of an open file from `start`, as a 1-D uint8 array over a mapping of its own.
+
+    Who writes to it writes to a copy of the page, never to the file.
+    """
     if size == 0:
         return np.empty(0, np.uint8)
     shift = start % mmap.ALLOCATIONGRANULARITY
     try:
-        mapped = mmap.mmap(file.fileno(), size + shift, access=mmap.ACCESS_READ, offset=start - shift)
+        mapped = mmap.mmap(file.fileno(), size + shift, access=mmap.ACCESS_COPY, offset=start - shift)
     except ValueError:
         raise UserError(f"{file.name}: became shorter while it was read") from None
     return np.frombuffer(mapped, np.uint8, count=size, offset=shift)
@@ -122,7 +125,7 @@ class Weights:
         self.infos = infos
 
     def raw(self, name: str) -> np.ndarray:
-        """The tensor's bytes in row-major order: uint8 (nbytes,), usually read-only over a file mapping."""
+        """The tensor's bytes in row-major order: uint8 (nbytes,), usually over a file mapping."""
         raise KeyError(name)
 
     def read(self, name: str) -> np.ndarray:

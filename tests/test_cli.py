@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from mindspore_osum import __version__, cli
+from mindspore_osum.data.command import SUBVERBS
 from mindspore_osum.errors import UserError
 
 HEAVY = {"mindspore", "mindformers", "mindnlp", "torch", "transformers", "librosa", "scipy", "sklearn"}
@@ -52,6 +53,33 @@ def test_verb_help_loads_nothing_heavy(name):
     modules, printed = modules_after([name, "--help"])
     assert not modules & HEAVY
     assert printed.startswith(f"usage: osum {name}")
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_verb_help_has_examples_of_the_verb(name):
+    _, found, examples = cli.parser_of(name).format_help().partition("\nexamples:\n")
+    assert found and f"osum {name} " in examples.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", SUBVERBS)
+def test_sub_verb_help_has_examples(name, capsys):
+    assert cli.main(["data", name, "--help"]) == 0
+    assert f"\nexamples:\n  osum data {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["infer", "a.wav", "--modle", "x"], "unrecognized arguments: --modle x; did you mean '--model'?"),
+        (["infer", "a.wav", "--device", "Ascent"], "; did you mean 'Ascend'?"),
+        (["data", "imprt"], "; did you mean 'import'?"),
+        (["data", "stats", "x.jsonl", "--plto", "y"], "; did you mean '--plot'?"),
+        (["infer", "a.wav", "--zzzzzzz"], "unrecognized arguments: --zzzzzzz\n"),
+    ],
+)
+def test_misspelt_options_and_choices(argv, message, capsys):
+    assert cli.main(argv) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_version(capsys):

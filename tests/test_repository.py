@@ -34,13 +34,16 @@ FORBIDDEN_TRUE_KEYWORDS = {"shell", "allow_pickle"}
 # who may import whom: a part imports only from its own row and the rows below it
 LAYERS = (
     ("cli", "__main__", "__init__", "completion"),
-    ("training", "inference", "evaluation", "serving", "planning", "api", "info"),
+    ("bench",),
+    ("training", "inference", "evaluation", "serving", "planning", "api", "info",
+     "export", "demo", "streaming", "chat"),
     ("data", "models", "folder"),
 )
 FOREIGN = {"mindformers", "mindnlp", "torch"}
 # where each foreign framework may be imported; everything else is without them
 FOREIGN_ALLOWED = {
     "mindspore_osum/training": {"mindformers"},
+    "mindspore_osum/bench/torch_side": {"torch"},  # what is compared with, a process of its own
     "ckpt_convert/reference.py": {"torch", "mindnlp"},  # the oracle of a verification, a process of its own
 }
 

@@ -40,7 +40,7 @@ RATIOS = {
     "loader_vs_demand": Bound("samples/s: loader / training", 3.0),
     "logmel_realtime": Bound("log-mel: seconds of sound a second, one core", 200.0),
     "convert_vs_disk": Bound("conversion: bytes written a second / the disk's", 0.7),
-    "first_answer_s": Bound("command to first answer, compile cache warm, s", 10.0, False),
+    "first_answer_s": Bound("command to first answer, files in memory, s", 10.0, False),
 }
 
 
@@ -96,7 +96,7 @@ class Outcome:
 
     def to_dict(self) -> dict:
         """Plain dictionaries and lists."""
-        return {"ratios": self.ratios, "figures": self.figures,
+        return {"ratios": self.ratios, "figures": self.figures, "notes": self.notes,
                 "curves": {key: asdict(curve) for key, curve in self.curves.items()}}
 
 
@@ -106,7 +106,7 @@ def outcome_of(values: dict) -> Outcome:
         key: Curve(c["x_name"], c["y_name"], [tuple(p) for p in c["points"]])
         for key, c in values["curves"].items()
     }
-    return Outcome(values["ratios"], values["figures"], curves=curves)
+    return Outcome(values["ratios"], values["figures"], notes=values["notes"], curves=curves)
 
 
 def card(title: str, outcome: Outcome) -> str:

@@ -3,10 +3,14 @@
 Legend: B batch, L positions, S cache places, V vocabulary.
 
 Notable choices
-- A token's time is that of a long answer less that of a short one, by the number of tokens between.
+- A token's time is the median of the times between two tokens of an answer.
 - Memory bandwidth is what numpy reads at best with the same threads.
 - What a step costs beside reading weights is measured on a model as deep with next to nothing in its layers.
 """
+
+import time
+from contextlib import closing
+from itertools import islice
 
 import numpy as np
 
@@ -19,10 +23,11 @@ from mindspore_osum.inference.generate import Generator, Prompt
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.text.sequence import IGNORE, HybridSequence
 
-PROMPT = 32  # tokens
+PROMPT, ROOM = 64, 64  # tokens of the prompt, and most new ones: a cache of 128 places
 ROWS = 8  # of the larger batch
 CACHE_AT = 256  # places at which the cache is compared with none
-CONTEXTS = (128, 256, 512, 1024)
+# places of the cache, which a step reads all of -> prompt that with ROOM fills it
+CONTEXTS = {128: PROMPT, 256: 192, 1024: 896}
 
 
 def prompt_of(cfg, length: int, seed: int = 0) -> Prompt:
@@ -40,29 +45,33 @@ class Decoding:
         self.generator = Generator(model, eos_ids=())
 
     def answers(self, count: int, rows: int = 1, length: int = PROMPT) -> list[list[int]]:
-        """`count` tokens after each of `rows` prompts."""
-        prompts = [prompt_of(self.cfg, length, seed) for seed in range(rows)]
-        found = self.generator.generate(prompts, self.settings(count))
-        return [answer.tokens for answer in found]
+        """`count` greedy tokens after each of `rows` prompts; all counts take the same graphs."""
+        with closing(self.stream(rows, length)) as steps:
+            return np.stack(list(islice(steps, count)), 1).tolist()
 
-    def settings(self, count: int) -> Sampling:
-        """Greedy, as transformers' default."""
-        return Sampling(max_new_tokens=count, repetition_penalty=1.0)
+    def stream(self, rows: int, length: int):
+        """The tokens of `rows` answers, step by step."""
+        prompts = [prompt_of(self.cfg, length, seed) for seed in range(rows)]
+        settings = Sampling(max_new_tokens=ROOM, repetition_penalty=1.0)  # transformers' default
+        return self.generator.stream(prompts, settings)
 
     def run(self, count: int, rows: int = 1, length: int = PROMPT) -> Run:
         """A `Run` of `answers`."""
         return clocked(lambda: self.answers(count, rows, length))
 
     def token_seconds(self, count: int, rounds: int, rows: int = 1, length: int = PROMPT) -> float:
-        """Seconds of one step of `rows` tokens, the mean over `count` of them."""
-        few = max(1, count // 8)
-        long, short = race(self.run(count, rows, length), self.run(few, rows, length), rounds=rounds)
-        return (long.median - short.median) / (count - few)
+        """Seconds of one step of `rows` tokens: the median over `count` of them in each round."""
+        self.answers(2, rows, length)  # compiles
+        between: list[float] = []
+        for _ in range(rounds):
+            with closing(self.stream(rows, length)) as steps:
+                between += np.diff([time.perf_counter() for _ in islice(steps, count)]).tolist()
+        return float(np.median(between))
 
 
 def run(setup: Setup) -> Outcome:
     """Measure."""
-    out, count, rounds = Outcome(), 32 if setup.quick else 96, 2 if setup.quick else 3
+    out, count, rounds = Outcome(), 16 if setup.quick else ROOM, 2 if setup.quick else 3
     model = models.build(models.DECODER_QUICK if setup.quick else models.DECODER_90M)
     ours = Decoding(model)
     _against_torch(setup, out, ours, count, rounds)
@@ -82,7 +91,7 @@ def _against_torch(setup: Setup, out: Outcome, ours: Decoding, count: int, round
     with setup.torch() as torch:
         torch.ask("load_decoder", folder=models.for_torch(ours.generator.model, "hf_decoder", setup.folder))
         theirs = torch.ask("generate", ids=ids, count=count)["tokens"]
-        same = int(np.cumprod(np.equal(theirs, ours.answers(count)[0])).sum())
+        same = int(np.cumprod(np.equal(theirs, ours.answers(count)[0])).sum())  # rounding decides some time
         out.figure("decode_same_tokens", same, "first tokens equal to PyTorch's", f"{same} of {count}")
         mine, other = race(ours.run(count), torch.run("generate", ids=ids, count=count), rounds=rounds)
     for key, what, timing in (("", "ours", mine), ("_torch", "transformers' generate", other)):
@@ -99,7 +108,7 @@ def _bandwidth(setup: Setup, out: Outcome, model, ours: Decoding, count: int, ro
         for name, param in model.decoder.parameters_and_names()
         if "embed_tokens" not in name
     )
-    cfg, places = ours.cfg, PROMPT + count
+    cfg, places = ours.cfg, PROMPT + ROOM
     cache = 2 * cfg.n_layers * cfg.n_kv_heads * cfg.head_dim * places * 4
     rate, limit = (weights + cache) / token, read_bandwidth(setup.threads)
     read = f"{show_seconds(token)}, reading {(weights + cache) / 1e6:.0f} MB"
@@ -111,10 +120,23 @@ def _bandwidth(setup: Setup, out: Outcome, model, ours: Decoding, count: int, ro
 
 
 def _host(out: Outcome, count: int, rounds: int) -> None:
-    """What is left of a token when there are no weights to read."""
+    """What is left of a token when there are no weights to read; the call of a graph alone.
+
+    The latter is all that several tokens a call could save.
+    """
+    import mindspore as ms
+    from mindspore import Tensor
+
     hollow = Decoding(models.build(models.DECODER_HOLLOW))
     token = hollow.token_seconds(count, rounds)
     out.figure("token_overhead_s", token, "of a token: host and launches, 12 layers", show_seconds(token))
+
+    def nothing(token_B):
+        return token_B + 1
+
+    graph, token_B = ms.jit(nothing), Tensor(np.zeros(1, np.int32))
+    call = race(clocked(lambda: graph(token_B).asnumpy()), rounds=50 * rounds)[0].median
+    out.figure("call_overhead_s", call, "of it: the call of a graph", show_seconds(call))
 
 
 def _cache(out: Outcome, model, ours: Decoding, rounds: int) -> None:
@@ -130,9 +152,7 @@ def _cache(out: Outcome, model, ours: Decoding, rounds: int) -> None:
     ids_1L = Tensor(prompt_of(ours.cfg, CACHE_AT).sequence.ids_L[None])
     places_1L = Tensor(np.arange(CACHE_AT, dtype=np.int32)[None])
     whole = race(clocked(lambda: graph(ids_1L, places_1L).asnumpy()), rounds=rounds)[0].median
-    steps = 16
-    contexts = [c for c in CONTEXTS if c <= ours.cfg.max_positions]
-    points = [(c, ours.token_seconds(steps, rounds, length=c - steps)) for c in contexts]
+    points = [(c, ours.token_seconds(ROOM // 2, rounds, length=length)) for c, length in CONTEXTS.items()]
     cached = dict(points)[CACHE_AT]
     out.figure("recompute_s", whole, f"a token at {CACHE_AT}, recomputed", show_seconds(whole))
     out.figure("cached_s", cached, f"a token at {CACHE_AT}, KV cache", show_seconds(cached))

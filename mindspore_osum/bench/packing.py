@@ -4,8 +4,8 @@ Notable choices
 - A useful token is a sequence position that holds something; all forms train the same network on the same
   distribution of utterances.
 - Sorted dynamic batches are the published form. Nearly each has a shape of its own, which a graph is compiled
-  for: over 200 steps that would take hours, so compiling and a step are measured on some of the shapes, and the
-  sum over all is computed from them.
+  for: over 200 steps that would take hours, so compiling and a step are measured on some of the shapes, and
+  the sum over all is computed from them.
 
 Legend: N utterances.
 """
@@ -59,8 +59,8 @@ class Utterances:
         room = room_for(self.tokens_N, self.speech_N, size)
         packs = pack_items(self.tokens_N, self.speech_N, room)
         first, n_mels = packs[0], self.cfg.encoder.n_mels
-        batch = stack_packs(room, int(self.text_N.max()), n_mels, [self.examples(first.items)], [first.starts],
-                            100.0, float(len(first.items)))  # fmt: skip
+        rows, starts, count = [self.examples(first.items)], [first.starts], float(len(first.items))
+        batch = stack_packs(room, int(self.text_N.max()), n_mels, rows, starts, 100.0, count)
         share, _ = efficiency(packs, self.tokens_N, self.frames_N, room)
         return batch, int(self.tokens_N[list(first.items)].sum()), share
 
@@ -115,8 +115,9 @@ def _dynamic(setup: Setup, out: Outcome, training: Training, data: Utterances, r
     compile_s, step_s = np.mean(compiling), np.mean(steps)
     out.figure("dynamic_shapes", len(shapes), f"shapes of {len(batches)} sorted dynamic batches",
                f"{len(shapes)}, {show_seconds(compile_s)} to compile, {show_seconds(step_s)} a step")
-    out.figure("dynamic_tokens_s_compiled", tokens / (step_s * len(batches)),
-               "useful tokens/s, sorted dynamic, were all compiled", f"{tokens / (step_s * len(batches)):.0f}")
+    compiled = tokens / (step_s * len(batches))
+    out.figure("dynamic_tokens_s_compiled", compiled, "useful tokens/s, dynamic, were all compiled",
+               f"{compiled:.0f}")  # fmt: skip
     total = compile_s * len(shapes) + step_s * len(batches)
     out.figure("dynamic_tokens_s", tokens / total, "with compiling", f"{tokens / total:.1f}")
     return tokens / total

@@ -21,7 +21,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.ops import MASKED, causal_mask, rotary_tables
+from mindspore_osum.models.ops import MASKED, causal_mask
 from mindspore_osum.models.osum import OsumModel
 from mindspore_osum.models.whisper import MAX_FRAMES
 from mindspore_osum.speech.audio import SAMPLE_RATE
@@ -111,7 +111,7 @@ class _Layers(_Graph):
     def layers(self, x_BLD, position_BL, mask, new_B1S1=None, keys_NBKSE=None, values_NBKSE=None):
         """The last norm's output; keys and values that the queries saw, of all layers."""
         inner = self.model.decoder.model
-        cos, sin = rotary_tables(position_BL, inner.inv_freq)
+        cos, sin = inner.rotary_tables(position_BL)
         keys, values = [], []
         for n, layer in enumerate(inner.layers):
             attention = layer.self_attn

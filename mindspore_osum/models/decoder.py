@@ -24,7 +24,7 @@ class DecoderAttention(nn.Cell):
 
     def __init__(self, cfg: DecoderConfig, linear):
         super().__init__()
-        self.n_heads, self.n_kv_heads, self.head_dim = cfg.n_heads, cfg.n_kv_heads, cfg.head_dim
+        self.n_heads, self.n_kv_heads = cfg.n_heads, cfg.n_kv_heads
         q_width, kv_width = cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
         self.q_proj = linear("q_proj", cfg.d_model, q_width, cfg.qkv_bias)
         self.k_proj = linear("k_proj", cfg.d_model, kv_width, cfg.qkv_bias)
@@ -34,25 +34,35 @@ class DecoderAttention(nn.Cell):
         self.q_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
         cells = device_ops.cells(dtype)
+        self.to_heads = ops.Transpose()
         self.rotary = cells.Rotary()
         self.attention = cells.Attention(cfg.n_heads, cfg.n_kv_heads, cfg.head_dim)
 
-    def heads(self, x_BLD, n: int):
-        b, length, _ = x_BLD.shape
-        return x_BLD.reshape((b, length, n, self.head_dim))
-
-    def qkv(self, x_BLD, cos, sin):
+    def qkv(self, x, cos_B1LE, sin_B1LE):
         """Rotated queries (B, H, L, E), rotated keys and values (B, K, L, E)."""
-        q = self.q_norm(self.heads(self.q_proj(x_BLD), self.n_heads)).transpose((0, 2, 1, 3))
-        k = self.k_norm(self.heads(self.k_proj(x_BLD), self.n_kv_heads)).transpose((0, 2, 1, 3))
-        v = self.heads(self.v_proj(x_BLD), self.n_kv_heads).transpose((0, 2, 1, 3))
-        return self.rotary(q, cos, sin), self.rotary(k, cos, sin), v
+        length, e = cos_B1LE.shape[2:]
+        shape_q, shape_kv = (-1, length, self.n_heads, e), (-1, length, self.n_kv_heads, e)
+        q = self.to_heads(self.q_norm(self.q_proj(x).reshape(shape_q)), (0, 2, 1, 3))
+        k = self.to_heads(self.k_norm(self.k_proj(x).reshape(shape_kv)), (0, 2, 1, 3))
+        v = self.to_heads(self.v_proj(x).reshape(shape_kv), (0, 2, 1, 3))
+        return self.rotary(q, cos_B1LE, sin_B1LE), self.rotary(k, cos_B1LE, sin_B1LE), v
 
-    def construct(self, x_BLD, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
-        q, k, v = self.qkv(x_BLD, cos, sin)
+    def construct(self, x, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
+        q, k, v = self.qkv(x, cos, sin)
         if k_cache is None:
-            return self.o_proj(self.attention(q, k, v, mask))
-        return self.o_proj(self.attention.cached(q, k, v, mask, k_cache, v_cache, slots))
+            out_BLD = self.attention(q, k, v, mask)
+        else:
+            out_BLD = self.attention.cached(q, k, v, mask, k_cache, v_cache, slots)
+        return self.o_proj(out_BLD.reshape(x.shape[:-1] + (-1,)))
+
+    def shard(self, p):
+        """Cut batch, heads and positions."""
+        for linear in (self.q_proj, self.k_proj, self.v_proj):
+            linear.shard(p, d_out=p.model_parallel)
+        self.o_proj.shard(p, d_in=p.model_parallel)
+        self.to_heads.shard(((p.data_parallel, p.context_parallel, p.model_parallel, 1),))
+        self.rotary.shard(p)
+        self.attention.shard(p, queries=p.context_parallel)
 
 
 class DecoderMLP(nn.Cell):
@@ -68,9 +78,17 @@ class DecoderMLP(nn.Cell):
     def construct(self, x):
         return self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
 
+    def shard(self, p):
+        """Cut the rows and the inner width."""
+        self.gate_proj.shard(p, d_out=p.model_parallel)
+        self.up_proj.shard(p, d_out=p.model_parallel)
+        self.down_proj.shard(p, d_in=p.model_parallel)
+        self.swiglu.shard(p)
+
 
 class DecoderLayer(nn.Cell):
-    """Pre-norm attention and MLP, each with a residual."""
+    """Pre-norm attention and MLP, each with a residual, on (B, L, D), or on rows (B*L, D) as a layer that is
+    cut wants them."""
 
     def __init__(self, cfg: DecoderConfig, linear, dtype):
         super().__init__()
@@ -78,10 +96,21 @@ class DecoderLayer(nn.Cell):
         self.mlp = DecoderMLP(cfg, linear)
         self.input_layernorm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.post_attention_layernorm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
+        self.add_attention, self.add_mlp = ops.Add(), ops.Add()
 
-    def construct(self, x_BLD, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
-        x_BLD = x_BLD + self.self_attn(self.input_layernorm(x_BLD), cos, sin, mask, k_cache, v_cache, slots)
-        return x_BLD + self.mlp(self.post_attention_layernorm(x_BLD))
+    def construct(self, x, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
+        attended = self.self_attn(self.input_layernorm(x), cos, sin, mask, k_cache, v_cache, slots)
+        x = self.add_attention(x, attended)
+        return self.add_mlp(x, self.mlp(self.post_attention_layernorm(x)))
+
+    def shard(self, p):
+        """Cut rows, heads and inner width; norms and residuals over more rows with sequence parallel."""
+        self.self_attn.shard(p)
+        self.mlp.shard(p)
+        for norm in (self.input_layernorm, self.post_attention_layernorm):
+            norm.shard(p.norm_rows, p.rows)
+        for add in (self.add_attention, self.add_mlp):
+            add.shard(((p.norm_rows, 1), (p.norm_rows, 1)))
 
 
 class DecoderModel(nn.Cell):
@@ -97,20 +126,31 @@ class DecoderModel(nn.Cell):
         self.embed_tokens = Embedding(cfg.vocab_size, cfg.d_model, dtype)
         self.layers = nn.CellList([DecoderLayer(cfg, linear, dtype) for _ in range(cfg.n_layers)])
         self.norm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
-        self.inv_freq = device_ops.inverse_frequencies(cfg.head_dim, cfg.rope_theta)
-        self.attention_mask = device_ops.cells(dtype).attention_mask
+        self.rotary_tables = device_ops.RotaryTables(cfg.head_dim, cfg.rope_theta)
+        self.attention_mask, self.is_cut = device_ops.cells(dtype).AttentionMask(), False
 
     def construct(self, x_BLD, positions_BL, mask, caches=None, slots=None):
-        cos, sin = device_ops.rotary_tables(positions_BL, self.inv_freq)
-        length = x_BLD.shape[1]
+        cos, sin = self.rotary_tables(positions_BL)
+        length, d = x_BLD.shape[1:]
         if caches is None or length > 1:
             mask = self.attention_mask(mask, length)
+        x = x_BLD.reshape((-1, d)) if self.is_cut else x_BLD
         for i, layer in enumerate(self.layers):
             if caches is None:
-                x_BLD = layer(x_BLD, cos, sin, mask)
+                x = layer(x, cos, sin, mask)
             else:
-                x_BLD = layer(x_BLD, cos, sin, mask, caches[2 * i], caches[2 * i + 1], slots)
-        return self.norm(x_BLD)
+                x = layer(x, cos, sin, mask, caches[2 * i], caches[2 * i + 1], slots)
+        return self.norm(x).reshape(x_BLD.shape)
+
+    def shard(self, p):
+        """Cut everything; a mask has the whole batch's size and a row for every query."""
+        self.is_cut = True
+        self.embed_tokens.shard(p, p.vocabulary)
+        self.rotary_tables.shard(p)
+        self.attention_mask.shard(p, queries=p.context_parallel)
+        for layer in self.layers:
+            layer.shard(p)
+        self.norm.shard(p.norm_rows, p.rows)
 
 
 class Decoder(nn.Cell):
@@ -120,6 +160,7 @@ class Decoder(nn.Cell):
         super().__init__()
         self.model = DecoderModel(cfg, lora, dtype)
         self.lm_head = None if cfg.tie_embeddings else Linear(cfg.d_model, cfg.vocab_size, False, dtype)
+        self.tied_head = ops.MatMul(transpose_b=True)
         self.d_model = cfg.d_model
         self.cache, self.kv_shape = device_ops.cells(dtype).Cache, (cfg.n_kv_heads, cfg.head_dim)
 
@@ -152,6 +193,22 @@ class Decoder(nn.Cell):
     def logits(self, hidden):
         """float32 scores over the vocabulary for hidden states (..., D)."""
         if self.lm_head is None:
-            flat = device_ops.matmul_t(hidden.reshape((-1, self.d_model)), self.model.embed_tokens.weight)
+            flat = self.tied_head(hidden.reshape((-1, self.d_model)), self.model.embed_tokens.weight)
             return ops.cast(flat.reshape(hidden.shape[:-1] + (-1,)), ms.float32)
         return ops.cast(self.lm_head(hidden), ms.float32)
+
+    def shard(self, p):
+        """Cut layers, embedding and head; the head's rows lie like those of the hidden states."""
+        self.model.shard(p)
+        self.tied_head.shard(((p.rows, 1), (p.vocabulary, 1)))
+        if self.lm_head is not None:
+            self.lm_head.shard(p, d_out=p.vocabulary)
+
+    def set_stages(self, stages: int):
+        """Lay embedding, layers and head on the stages of a pipeline, layers evenly in order."""
+        layers = self.model.layers
+        self.model.embed_tokens.pipeline_stage = 0
+        for i, layer in enumerate(layers):
+            layer.pipeline_stage = i * stages // len(layers)
+        for cell in (self.model.norm, self.lm_head):
+            cell.pipeline_stage = stages - 1

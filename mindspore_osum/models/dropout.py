@@ -3,7 +3,8 @@
 Notable choices
 - The random state of MindSpore's own operator lives in its kernel, where no checkpoint reaches it. In a
   training network every mask is drawn from (seed, process, cell, counter), and the counter is a parameter.
-- Where there is no fused operator that takes a seed (CPU), a mask is a hash of its element numbers.
+- Where there is no fused operator that takes a seed (CPU), a mask is a hash of its element numbers; so too
+  where x is cut over devices: the mask is that of the whole x then, however it is cut.
 """
 
 import mindspore as ms
@@ -15,12 +16,27 @@ COUNTER = "dropout_counter"  # name of the parameter
 _ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))  # "lowbias32" (Wellons 2018), a bijection of 32-bit words
 
 
-def mix(bits):
+class Mix(nn.Cell):
     """Scatter the bits of each uint32 of a tensor."""
-    for shift, factor in _ROUNDS:
-        bits = ops.bitwise_xor(bits, ops.bitwise_right_shift(bits, Tensor(shift, ms.uint32)))
-        bits = bits * Tensor(factor, ms.uint32)
-    return ops.bitwise_xor(bits, ops.bitwise_right_shift(bits, Tensor(16, ms.uint32)))
+
+    def __init__(self):
+        super().__init__()
+        self.xor, self.right, self.mul = ops.BitwiseXor(), ops.RightShift(), ops.Mul()
+
+    def construct(self, bits):
+        for shift, factor in _ROUNDS:
+            bits = self.xor(bits, self.right(bits, Tensor(shift, ms.uint32)))
+            bits = self.mul(bits, Tensor(factor, ms.uint32))
+        return self.xor(bits, self.right(bits, Tensor(16, ms.uint32)))
+
+    def shard(self, parts: tuple):
+        """Cut the tensor into `parts`, one number an axis."""
+        self.xor.shard((parts, parts))
+        for op in (self.right, self.mul):
+            op.shard((parts, ()))
+
+
+mix = Mix()
 
 
 class Dropout(nn.Dropout):
@@ -34,7 +50,18 @@ class Dropout(nn.Dropout):
     def __init__(self, p: float):
         super().__init__(p=p)
         self.counter, self.salt = None, 0
-        self.on_cpu = ms.get_context("device_target") == "CPU"
+        self.hashed = ms.get_context("device_target") == "CPU"
+        self.add_key, self.mix, self.at_least = ops.Add(), Mix(), ops.GreaterEqual()
+        self.mask, self.enlarge = ops.Mul(), ops.Mul()
+
+    def shard(self, parts: tuple):
+        """Cut x into `parts`, one number an axis."""
+        self.hashed = True
+        self.dropout.shard((parts,))
+        self.mix.shard(parts)
+        for op in (self.add_key, self.at_least, self.enlarge):
+            op.shard((parts, ()))
+        self.mask.shard((parts, parts))
 
     def construct(self, x):
         if not self.training:
@@ -42,11 +69,11 @@ class Dropout(nn.Dropout):
         if self.counter is None:
             return self.dropout(x)[0]
         key = mix(ops.bitwise_xor(mix(ops.cast(self.counter, ms.uint32)), Tensor(self.salt, ms.uint32)))
-        if not self.on_cpu:
+        if not self.hashed:
             return dropout_ext_op(x, self.p, ops.cast(key, ms.int64), Tensor(0, ms.int64))[0]
-        bits = mix(Tensor(np.arange(x.size, dtype=np.uint32)) + key).reshape(x.shape)
-        keep = ops.cast(bits >= Tensor(int(self.p * 2**32), ms.uint32), x.dtype)
-        return x * keep * (1.0 / (1.0 - self.p))
+        bits = self.mix(self.add_key(Tensor(np.arange(x.size, dtype=np.uint32).reshape(x.shape)), key))
+        keep = ops.cast(self.at_least(bits, Tensor(int(self.p * 2**32), ms.uint32)), x.dtype)
+        return self.enlarge(self.mask(x, keep), 1.0 / (1.0 - self.p))
 
 
 def count_dropout(model: nn.Cell, seed: int, rank: int) -> Parameter | None:

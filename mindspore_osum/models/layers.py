@@ -29,22 +29,43 @@ class Linear(nn.Cell):
     ):
         super().__init__()
         self.d_in, self.d_out = d_in, d_out
+        self.matmul, self.add_bias = ops.MatMul(transpose_b=True), ops.Add()
         self.weight = zeros((d_out, d_in), dtype)
         self.bias = zeros((d_out,), dtype) if bias else None
         self.scale = lora.scale if lora else 0.0
         self.lora_A = Linear(d_in, lora.rank, False, dtype) if lora else None
         self.lora_B = Linear(lora.rank, d_out, False, dtype) if lora else None
         self.lora_dropout = Dropout(lora.dropout) if lora and lora.dropout > 0 else None
+        self.scale_low, self.add_low = ops.Mul(), ops.Add()
 
     def construct(self, x):
-        y = device_ops.matmul_t(x.reshape((-1, self.d_in)), self.weight)
+        y = self.matmul(x.reshape((-1, self.d_in)), self.weight)
         if self.bias is not None:
-            y = y + self.bias
+            y = self.add_bias(y, self.bias)
         y = y.reshape(x.shape[:-1] + (self.d_out,))
         if self.lora_A is not None:
             low = x if self.lora_dropout is None else self.lora_dropout(x)
-            y = y + self.lora_B(self.lora_A(low)) * self.scale
+            y = self.add_low(y, self.scale_low(self.lora_B(self.lora_A(low)), self.scale))
         return y
+
+    def shard(self, p, d_in: int = 1, d_out: int = 1):
+        """Cut the rows of x, its width into `d_in` and the result's into `d_out` parts, one of them 1.
+
+        With a cut d_in every device has a part of each sum, and they are added up. Where norms and residuals
+        are cut over more rows, such a sum comes out cut like them.
+        """
+        rows = p.norm_rows if d_in > 1 else p.rows
+        self.matmul.shard(
+            ((p.rows, d_in), (d_out, d_in)), ((rows, 1),) if rows != p.rows else None
+        )
+        self.add_bias.shard(((rows, d_out), (d_out,)))
+        if self.lora_A is not None:
+            self.lora_A.shard(p, d_in=d_in)
+            self.lora_B.matmul.shard(((rows, 1), (d_out, 1)))
+            self.scale_low.shard(((rows, d_out), ()))
+            self.add_low.shard(((rows, d_out), (rows, d_out)))
+            if self.lora_dropout is not None:
+                self.lora_dropout.shard((p.rows, d_in))
 
 
 class LayerNorm(nn.Cell):
@@ -59,6 +80,10 @@ class LayerNorm(nn.Cell):
     def construct(self, x):
         return self.norm(x, self.weight, self.bias)
 
+    def shard(self, rows: int):
+        """Cut the rows of x, which has two axes."""
+        self.norm.shard(rows)
+
 
 class RMSNorm(nn.Cell):
     """Root-mean-square normalisation over the last axis; weight (D)."""
@@ -71,6 +96,10 @@ class RMSNorm(nn.Cell):
     def construct(self, x):
         return self.norm(x, self.weight)
 
+    def shard(self, rows: int, rows_out: int = 0):
+        """Cut the rows of x, which has two axes, and of the result, into `rows_out` parts if given."""
+        self.norm.shard(rows, rows_out)
+
 
 class Embedding(nn.Cell):
     """Rows of weight (n, D)."""
@@ -78,9 +107,20 @@ class Embedding(nn.Cell):
     def __init__(self, n: int, d: int, dtype=ms.float32):
         super().__init__()
         self.weight = zeros((n, d), dtype)
+        self.gather = ops.Gather()
 
     def construct(self, ids):
-        return ops.gather(self.weight, ids, 0)
+        return self.gather(self.weight, ids, 0)
+
+    def shard(self, p, vocabulary: int = 1):
+        """Cut batch and positions of the ids, and the rows of the table into `vocabulary` parts."""
+        self.gather.shard(((vocabulary, 1), (p.data_parallel, p.context_parallel)))
+
+
+# new axes of weights that are whole on every device; a Reshape would let MindSpore cut them
+_first_axis, _last_axis, _second_axis, _weight_axis = (
+    device_ops.whole(ops.ExpandDims(), rank) for rank in (1, 2, 3, 3)
+)
 
 
 def convolve(conv, x, weight):
@@ -98,10 +138,17 @@ class Conv1d(nn.Cell):
         self.weight = zeros((c_out, c_in, kernel), dtype)
         self.bias = zeros((c_out,), dtype)
         self.conv = ops.Conv2D(c_out, (1, kernel), pad_mode="pad", pad=(0, 0) + pad, stride=(1, stride))
+        self.add_bias = ops.Add()
 
     def construct(self, x_BCT):
-        y = convolve(self.conv, x_BCT.expand_dims(2), self.weight.expand_dims(2)).squeeze(2)
-        return y + self.bias.expand_dims(0).expand_dims(-1)
+        b, c, t = x_BCT.shape
+        y = convolve(self.conv, x_BCT.reshape((b, c, 1, t)), _weight_axis(self.weight, 2))
+        return self.add_bias(y.reshape((b, y.shape[1], -1)), _last_axis(_first_axis(self.bias, 0), -1))
+
+    def shard(self, p):
+        """Cut the batch."""
+        self.conv.shard(((p.data_parallel, 1, 1, 1), (1, 1, 1, 1)))
+        self.add_bias.shard(((p.data_parallel, 1, 1), (1, 1, 1)))
 
 
 class Conv2d(nn.Cell):
@@ -112,9 +159,17 @@ class Conv2d(nn.Cell):
         self.weight = zeros((c_out, c_in, 3, 3), dtype)
         self.bias = zeros((c_out,), dtype)
         self.conv = ops.Conv2D(c_out, 3, pad_mode="pad", pad=1, stride=2)
+        self.add_bias = ops.Add()
 
     def construct(self, x_BCTD):
-        return convolve(self.conv, x_BCTD, self.weight) + self.bias.reshape((1, -1, 1, 1))
+        bias = _second_axis(_last_axis(_first_axis(self.bias, 0), -1), -1)
+        return self.add_bias(convolve(self.conv, x_BCTD, self.weight), bias)
+
+    def shard(self, p):
+        """Cut the batch."""
+        parts = (p.data_parallel, 1, 1, 1)
+        self.conv.shard((parts, (1, 1, 1, 1)))
+        self.add_bias.shard((parts, (1, 1, 1, 1)))
 
 
 class SelfAttention(nn.Cell):
@@ -128,18 +183,27 @@ class SelfAttention(nn.Cell):
         self.linear_k = Linear(d, d, bias=key_bias, dtype=dtype)
         self.linear_v = Linear(d, d, dtype=dtype)
         self.linear_out = Linear(d, d, dtype=dtype)
+        self.to_heads = ops.Transpose()
 
-    def heads(self, x_BTD):
-        b, t, _ = x_BTD.shape
-        return x_BTD.reshape((b, t, self.n_heads, self.head_dim)).transpose((0, 2, 1, 3))
+    def heads(self, x, frames: int):
+        return self.to_heads(x.reshape((-1, frames, self.n_heads, self.head_dim)), (0, 2, 1, 3))
 
-    def construct(self, x_BTD, mask):
+    def construct(self, x, mask):
+        t = mask.shape[-1]
         q, k, v = (
-            self.heads(self.linear_q(x_BTD)),
-            self.heads(self.linear_k(x_BTD)),
-            self.heads(self.linear_v(x_BTD)),
+            self.heads(self.linear_q(x), t),
+            self.heads(self.linear_k(x), t),
+            self.heads(self.linear_v(x), t),
         )
-        return self.linear_out(self.attention(q, k, v, mask))
+        return self.linear_out(self.attention(q, k, v, mask).reshape(x.shape))
+
+    def shard(self, p):
+        """Cut batch and heads."""
+        for linear in (self.linear_q, self.linear_k, self.linear_v):
+            linear.shard(p, d_out=p.model_parallel)
+        self.linear_out.shard(p, d_in=p.model_parallel)
+        self.to_heads.shard(((p.data_parallel, 1, p.model_parallel, 1),))
+        self.attention.shard(p)
 
 
 class FeedForward(nn.Cell):
@@ -149,14 +213,22 @@ class FeedForward(nn.Cell):
         super().__init__()
         self.w_1 = Linear(d, d_ff, dtype=dtype)
         self.w_2 = Linear(d_ff, d, dtype=dtype)
-        self.activation = ops.relu if activation == "relu" else device_ops.gelu
+        self.activation = ops.ReLU() if activation == "relu" else device_ops.Gelu()
 
     def construct(self, x):
         return self.w_2(self.activation(self.w_1(x)))
 
+    def shard(self, p):
+        """Cut the rows and the inner width."""
+        parts = (p.rows, p.model_parallel)
+        self.w_1.shard(p, d_out=p.model_parallel)
+        self.activation.shard((parts,) if isinstance(self.activation, ops.ReLU) else parts)
+        self.w_2.shard(p, d_in=p.model_parallel)
+
 
 class TransformerLayer(nn.Cell):
-    """Pre-norm Transformer encoder layer (attention, feed-forward, each with a residual)."""
+    """Pre-norm Transformer encoder layer (attention, feed-forward, each with a residual) on (B, T, D), or on
+    rows (B*T, D) as a layer that is cut wants them."""
 
     def __init__(
         self,
@@ -176,7 +248,19 @@ class TransformerLayer(nn.Cell):
         self.norm1 = LayerNorm(d, eps, dtype)
         self.norm2 = LayerNorm(d, eps, dtype)
         self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.add_attention, self.add_feed_forward = ops.Add(), ops.Add()
 
-    def construct(self, x_BTD, mask):
-        x_BTD = x_BTD + self.dropout(self.self_attn(self.norm1(x_BTD), mask))
-        return x_BTD + self.dropout(self.feed_forward(self.norm2(x_BTD)))
+    def construct(self, x, mask):
+        x = self.add_attention(x, self.dropout(self.self_attn(self.norm1(x), mask)))
+        return self.add_feed_forward(x, self.dropout(self.feed_forward(self.norm2(x))))
+
+    def shard(self, p):
+        """Cut rows, heads and inner width."""
+        self.self_attn.shard(p)
+        self.feed_forward.shard(p)
+        for norm in (self.norm1, self.norm2):
+            norm.shard(p.rows)
+        for add in (self.add_attention, self.add_feed_forward):
+            add.shard(((p.rows, 1), (p.rows, 1)))
+        if isinstance(self.dropout, Dropout):
+            self.dropout.shard((p.rows, 1))

@@ -18,9 +18,45 @@ from mindspore_osum.models.adapters import ADAPTERS
 from mindspore_osum.models.decoder import Decoder
 from mindspore_osum.models.layers import Embedding
 from mindspore_osum.models.ops import log_sum_exp, segment_causal_mask
+from mindspore_osum.models.parallel import check_split
 from mindspore_osum.models.whisper import WhisperEncoder
 
 IGNORE = -100  # label of a position without a target
+
+
+class CutEmbedding(nn.Cell):
+    """`OsumModel.embed` where the batch is cut: the speech of sequence n is that of audio slot n.
+
+    Every device then finds what its sequences need without the others' speech tokens.
+    """
+
+    def __init__(self, begin_row: int, p):
+        super().__init__()
+        self.begin_row = begin_row
+        batch, wide = (p.data_parallel, p.context_parallel), (p.data_parallel, p.context_parallel, 1)
+        self.mark_of, self.token_of = ops.Gather(), ops.Gather(1)
+        self.mark_of.shard(((1, 1), batch))
+        self.token_of.shard(((p.data_parallel, 1, 1), batch))
+        self.at_least, self.below, self.add_begin, self.modulo = (
+            op.shard((batch, ())) for op in (ops.Maximum(), ops.Minimum(), ops.Add(), ops.FloorMod())
+        )
+        self.is_text, self.is_token = (op.shard((batch, ())) for op in (ops.Less(), ops.Greater()))
+        self.either, self.neither = ops.LogicalOr().shard((batch, batch)), ops.LogicalNot().shard((batch,))
+        self.keep_text, self.keep_mark, self.keep_token = (ops.Mul().shard((wide, wide)) for _ in range(3))
+        self.add_marks, self.add_tokens = (ops.Add().shard((wide, wide)) for _ in range(2))
+
+    def construct(self, text_BLD, speech_row_BL, table_RD, z_BZD):
+        marks_BL = self.add_begin(self.below(self.at_least(speech_row_BL, 0), 1), self.begin_row)
+        marks_BLD = self.mark_of(table_RD, marks_BL, 0)
+        # row 2 + n*Z + z; what lies at other places is masked
+        place_BL = self.modulo(self.at_least(self.add_begin(speech_row_BL, -2), 0), z_BZD.shape[1])
+        token_BLD = self.token_of(z_BZD, place_BL, 1)
+        text_BL, token_BL = self.is_text(speech_row_BL, 0), self.is_token(speech_row_BL, 1)
+        mark_BL = self.neither(self.either(text_BL, token_BL))
+        dtype, shape = text_BLD.dtype, text_BLD.shape[:2] + (1,)
+        x_BLD = self.keep_text(text_BLD, ops.cast(text_BL, dtype).reshape(shape))
+        x_BLD = self.add_marks(x_BLD, self.keep_mark(marks_BLD, ops.cast(mark_BL, dtype).reshape(shape)))
+        return self.add_tokens(x_BLD, self.keep_token(token_BLD, ops.cast(token_BL, dtype).reshape(shape)))
 
 
 class OsumModel(nn.Cell):
@@ -37,6 +73,43 @@ class OsumModel(nn.Cell):
         self.decoder = Decoder(cfg.decoder, cfg.lora, dtype)
         self.speech_token_embed = Embedding(cfg.speech_token_num + 2, cfg.decoder.d_model, dtype)
         self.begin_row = cfg.speech_token_num
+        self.cut_embedding = None
+
+    def shard(self, p):
+        """Cut the model over devices; see models/parallel.py.
+
+        A batch comes whole to every device. Its sequences must not share audio slots (no packing).
+
+        Raises
+        ------
+        UserError : it cannot be cut into these parts.
+        """
+        check_split(self.cfg, p)
+        for cell, sizes in ((self.encoder, self.cfg.encoder), (self.adapter, self.cfg.adapter)):
+            cell.shard(p.of_frames(sizes.n_heads, sizes.d_ff))
+        self.decoder.shard(p)
+        self.cut_embedding = CutEmbedding(self.begin_row, p)
+        if p.pipeline_stage > 1:
+            for cell in (self.encoder, self.adapter, self.cut_embedding):
+                cell.pipeline_stage = 0
+            self.decoder.set_stages(p.pipeline_stage)
+
+    def recompute_layers(self, config):
+        """Compute the layers once more in the backward pass instead of keeping what they computed.
+
+        Parameters
+        ----------
+        config : MindFormers' `recompute_config`: recompute, and what to do with communication in layers.
+        """
+        if not config.recompute:
+            return
+        for stack in (self.encoder.encoders, self.adapter.transformer.encoders, self.decoder.model.layers):
+            for layer in stack:
+                layer.recompute(
+                    mp_comm_recompute=config.mp_comm_recompute,
+                    parallel_optimizer_comm_recompute=config.parallel_optimizer_comm_recompute,
+                    recompute_slice_activation=config.recompute_slice_activation,
+                )
 
     def encode_speech(self, mel_NTF, mel_len_N):
         """(N, T, F) log-mel and lengths -> (N, Z, D) speech tokens and their lengths, Z = ceil(T/8)."""
@@ -53,6 +126,8 @@ class OsumModel(nn.Cell):
         z_NZD : speech tokens.
         """
         text_BLD = self.decoder.embed(token_ids_BL)
+        if self.cut_embedding is not None:
+            return self.cut_embedding(text_BLD, speech_row_BL, self.speech_token_embed.weight, z_NZD)
         marks_2D = self.speech_token_embed.weight[self.begin_row : self.begin_row + 2]
         table_RD = ops.concat((marks_2D, z_NZD.reshape((-1, z_NZD.shape[-1]))), 0)
         speech_BLD = ops.gather(table_RD, ops.maximum(speech_row_BL, 0), 0)

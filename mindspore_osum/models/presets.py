@@ -34,7 +34,7 @@ PRESETS = {
         encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=2, d_ff=432),
         adapter=AdapterConfig(n_layers=2, n_heads=2, d_ff=288),
         decoder=DecoderConfig(
-            vocab_size=1024,
+            vocab_size=2048,
             d_model=192,
             n_layers=3,
             n_heads=4,

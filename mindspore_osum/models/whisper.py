@@ -14,7 +14,7 @@ from mindspore import Tensor, nn, ops
 
 from mindspore_osum.config import EncoderConfig
 from mindspore_osum.models.layers import Conv1d, LayerNorm, TransformerLayer
-from mindspore_osum.models.ops import cells, frame_positions, gelu, halved, key_mask, length_mask
+from mindspore_osum.models.ops import Gelu, cells, frame_positions, halved, key_mask, length_mask
 from mindspore_osum.models.positions import sinusoids
 
 MAX_FRAMES = 3000  # encoder frames in the table of positions: 60 s
@@ -28,11 +28,26 @@ class ConvStem(nn.Cell):
         first = Conv1d(cfg.n_mels, cfg.d_model, 3, 1, (1, 1), dtype)
         second = Conv1d(cfg.d_model, cfg.d_model, 3, 2, (1, 1), dtype)
         self.conv = nn.CellList([first, nn.Identity(), second])  # the published list has its GELU in between
+        self.gelu, self.time_last, self.time_first = Gelu(), ops.Transpose(), ops.Transpose()
+        self.keep_mel, self.keep = ops.Mul(), ops.Mul()
 
     def construct(self, mel_BTF, mel_len_B):
-        keep_B1T = ops.cast(length_mask(mel_BTF.shape[1], mel_len_B), mel_BTF.dtype).expand_dims(1)
-        x_BDT = gelu(self.conv[0](mel_BTF.transpose((0, 2, 1)) * keep_B1T)) * keep_B1T
-        return gelu(self.conv[2](x_BDT)).transpose((0, 2, 1))
+        b, t, _ = mel_BTF.shape
+        keep_B1T = ops.cast(length_mask(t, mel_len_B), mel_BTF.dtype).reshape((b, 1, t))
+        mel_BFT = self.keep_mel(self.time_last(mel_BTF, (0, 2, 1)), keep_B1T)
+        x_BDT = self.keep(self.gelu(self.conv[0](mel_BFT)), keep_B1T)
+        return self.time_first(self.gelu(self.conv[2](x_BDT)), (0, 2, 1))
+
+    def shard(self, p):
+        """Cut the batch."""
+        parts = (p.data_parallel, 1, 1)
+        for conv in (self.conv[0], self.conv[2]):
+            conv.shard(p)
+        self.gelu.shard(parts)
+        for op in (self.time_last, self.time_first):
+            op.shard((parts,))
+        for op in (self.keep_mel, self.keep):
+            op.shard((parts, parts))
 
 
 class WhisperEncoder(nn.Cell):
@@ -57,7 +72,8 @@ class WhisperEncoder(nn.Cell):
             ]
         )
         self.after_norm = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
-        self.dtype, self.attention_mask = dtype, cells(dtype).attention_mask
+        self.dtype, self.attention_mask = dtype, cells(dtype).AttentionMask()
+        self.add_positions, self.keep, self.is_cut = ops.Add(), ops.Mul(), False
         self.positions_UD = Tensor(sinusoids(MAX_FRAMES, cfg.d_model), dtype)
 
     def construct(self, mel_BTF, mel_len_B):
@@ -73,11 +89,24 @@ class WhisperEncoder(nn.Cell):
         (B, ceil(T/2), d_model), zero beyond each item's end, and the lengths ceil(mel_len/2), or places.
         """
         x_BUD = self.embed(ops.cast(mel_BTF, self.dtype), mel_len_B)
-        frames = x_BUD.shape[1]
+        b, frames, d = x_BUD.shape
         len_B = halved(mel_len_B)
         mask = self.attention_mask(key_mask(frames, len_B), frames)
-        x_BUD = x_BUD + frame_positions(self.positions_UD, len_B, frames)
+        x_BUD = self.add_positions(x_BUD, frame_positions(self.positions_UD, len_B, frames))
+        x = x_BUD.reshape((-1, d)) if self.is_cut else x_BUD
         for layer in self.encoders:
-            x_BUD = layer(x_BUD, mask)
-        keep_BU1 = ops.cast(length_mask(frames, len_B), self.dtype).expand_dims(-1)
-        return self.after_norm(x_BUD) * keep_BU1, len_B
+            x = layer(x, mask)
+        keep_BU1 = ops.cast(length_mask(frames, len_B), self.dtype).reshape((b, frames, 1))
+        return self.keep(self.after_norm(x).reshape((b, frames, d)), keep_BU1), len_B
+
+    def shard(self, p):
+        """Cut the batch, heads and inner widths; lengths come whole, one a recording."""
+        self.is_cut = True
+        parts = (p.data_parallel, 1, 1)
+        self.embed.shard(p)
+        self.add_positions.shard((parts, (1, 1, 1)))
+        self.attention_mask.shard(p)
+        for layer in self.encoders:
+            layer.shard(p)
+        self.after_norm.shard(p.rows)
+        self.keep.shard((parts, parts))

@@ -3,6 +3,8 @@
     checkpoints/step_000500/state.safetensors   what learns, Adam moments, counters
     checkpoints/step_000500/state.json          format, step, data position, fingerprint of the job
 
+Of a model that is cut over devices every process writes its slices instead (training/shards.py).
+
 Notable choices
 - Written into a temporary folder (files synced, state.json last), then renamed. A folder without state.json
   is no checkpoint; an old one is renamed before it is removed.
@@ -19,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.weights_io import WeightsWriter, info_of, open_weights, sync_folder, write_text
+from mindspore_osum.training.shards import Shards
+from mindspore_osum.weights_io import Weights, WeightsWriter, info_of, open_weights, sync_folder, write_text
 
 FORMAT = 1
 STATE, MARKER = "state.safetensors", "state.json"
@@ -30,33 +33,61 @@ def save(folder: Path, step: int, arrays: dict[str, np.ndarray], about: dict, ke
 
     One process writes into a folder at a time. Whenever it ends, by kill -9 too, what `found` gives is whole.
     """
-    target, temp = folder / f"step_{step:06d}", folder / f".step_{step:06d}.partial"
     try:
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            sync_folder(folder.parent)
-        for stale in folder.glob(".step_*.partial"):  # of a process that was killed
-            shutil.rmtree(stale)
-        temp.mkdir()
+        temp = begin(folder, step)
         infos = {name: info_of(values) for name, values in arrays.items()}
         with WeightsWriter(temp / STATE, infos) as writer:
             for name, values in arrays.items():
                 writer.write(name, values)
-        write_text(temp / MARKER, json.dumps({"format": FORMAT, "step": step, **about}, indent=1) + "\n")
-        sync_folder(temp)
-        if target.exists():
-            _set_aside(target)
-        os.replace(temp, target)
-        sync_folder(folder)
-        for _, old in found(folder)[:-keep_last]:
-            if old != target:
-                _set_aside(old)
+        return finish(folder, step, about, keep_last)
     except OSError as error:
+        target = _names(folder, step)[0]
         raise UserError(f"{target}: cannot write the checkpoint ({error.strerror})") from None
     finally:
-        for left in folder.glob(".step_*.partial"):
-            shutil.rmtree(left, ignore_errors=True)
+        sweep(folder)
+
+
+def begin(folder: Path, step: int) -> Path:
+    """The empty temporary folder that will be checkpoint `step`."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        sync_folder(folder.parent)
+    for stale in folder.glob(".step_*.partial"):  # of a process that was killed
+        shutil.rmtree(stale)
+    temp = _names(folder, step)[1]
+    temp.mkdir()
+    return temp
+
+
+def finish(folder: Path, step: int, about: dict, keep_last: int) -> Path:
+    """Give the temporary folder its name, remove the oldest checkpoints beyond `keep_last`."""
+    target, temp = _names(folder, step)
+    write_text(temp / MARKER, json.dumps({"format": FORMAT, "step": step, **about}, indent=1) + "\n")
+    sync_folder(temp)
+    if target.exists():
+        _set_aside(target)
+    os.replace(temp, target)
+    sync_folder(folder)
+    for _, old in found(folder)[:-keep_last]:
+        if old != target:
+            _set_aside(old)
     return target
+
+
+def sweep(folder: Path) -> None:
+    """Remove what is no checkpoint."""
+    for left in folder.glob(".step_*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _names(folder: Path, step: int) -> tuple[Path, Path]:
+    """Checkpoint `step`, and the temporary folder it is made in."""
+    return folder / f"step_{step:06d}", folder / temporary_name(step)
+
+
+def temporary_name(step: int) -> str:
+    """Of the folder that checkpoint `step` is made in."""
+    return f".step_{step:06d}.partial"
 
 
 def _set_aside(checkpoint: Path) -> None:
@@ -87,11 +118,16 @@ def read_about(checkpoint: Path) -> dict:
     return about
 
 
+def open_state(checkpoint: Path) -> Weights:
+    """What a checkpoint holds, whole tensors by name, whether one process wrote it or many."""
+    return open_weights(checkpoint / STATE) if (checkpoint / STATE).is_file() else Shards(checkpoint)
+
+
 def restore(checkpoint: Path, params: dict) -> None:
     """Put a checkpoint's values into `params` (name -> Parameter); every name and shape must match."""
     from mindspore import Tensor
 
-    with open_weights(checkpoint / STATE) as weights:
+    with open_state(checkpoint) as weights:
         odd = sorted(set(weights.infos) ^ set(params))
         if odd:
             side = "the run" if odd[0] in params else "the checkpoint"
@@ -133,16 +169,21 @@ def load_start(model, folder: str) -> None:
 def load_heads(network, start: str) -> None:
     """Take the heads of CTC and labels from the run that wrote the model folder `start`, if it had the same.
 
-    They are no part of a model folder; without them a next stage would spend its first hundreds of steps on
-    learning them again.
+    A run of text alone has none: then from the run it started from, and so on. They are no part of a model
+    folder; without them a next stage would spend its first hundreds of steps on learning them again.
     """
     from mindspore import Tensor
 
-    newest = found(Path(start).resolve().parent / "checkpoints")[-1:]
-    if not newest:
-        return
-    with open_weights(newest[0][1] / STATE) as weights:
-        for name, param in network.parameters_and_names():
-            if not name.startswith("model.") and name in weights.infos:
+    wanted = {n: p for n, p in network.parameters_and_names() if n.startswith(("ctc.", "classify."))}
+    seen: set[Path] = set()
+    while wanted and (folder := Path(start).resolve().parent) not in seen:
+        seen.add(folder)
+        newest = found(folder / "checkpoints")[-1:]
+        if not newest:
+            return
+        with open_weights(newest[0][1] / STATE) as weights:
+            for name in wanted.keys() & weights.infos.keys():
+                param = wanted.pop(name)
                 if tuple(weights.infos[name].shape) == tuple(param.shape):
                     param.set_data(Tensor(np.array(weights.read(name)), param.dtype))
+        start = read_about(newest[0][1])["start"]

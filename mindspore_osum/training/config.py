@@ -27,8 +27,8 @@ _KNOWN_KEYS = {
     "parallel_config": "data_parallel model_parallel context_parallel expert_parallel pipeline_stage "
     "micro_batch_num seq_split_num use_seq_parallel optimizer_shard gradient_aggregation_group vocab_emb_dp "
     "context_parallel_algo ulysses_degree_in_cp mem_coeff",
-    "recompute_config": "recompute select_recompute parallel_optimizer_comm_recompute select_comm_recompute "
-    "mp_comm_recompute recompute_slice_activation select_recompute_exclude select_comm_recompute_exclude",
+    "recompute_config": "recompute parallel_optimizer_comm_recompute mp_comm_recompute "
+    "recompute_slice_activation",
     "context": "device_id max_device_memory max_call_depth memory_optimize_level mempool_block_size "
     "deterministic jit_config save_graphs save_graphs_path runtime_num_threads affinity_cpu_list "
     "ascend_config",
@@ -160,6 +160,11 @@ class TrainConfig:
     def __post_init__(self):
         check_job(self)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the model is cut over devices: MindFormers' semi-automatic parallel mode."""
+        return self.parallel.get("parallel_mode", 0) in (1, "semi_auto_parallel")
+
 
 def read_job(path: str, overrides: dict | None = None) -> TrainConfig:
     """The job in a YAML file with `overrides` (of config.parse_overrides) laid on it; strict."""
@@ -243,12 +248,38 @@ def check_job(cfg: TrainConfig) -> None:
     weights = cfg.loss.intent + cfg.loss.content + cfg.ctc.weight + cfg.classify.weight
     need(weights > 0, "loss, ctc, classify: all weights are 0")
     mode = cfg.parallel.get("parallel_mode", 0)
-    data_parallel = mode in (0, "data_parallel")
-    need(data_parallel, f"parallel.parallel_mode: {mode!r} is not supported, only 0 (data parallel)")
+    known = cfg.is_cut or mode in (0, "data_parallel")
+    need(known, f"parallel.parallel_mode: {mode!r} is not supported; 0 is data parallel, 1 semi-automatic")
+    if cfg.is_cut:
+        check_cut(cfg)
+    recompute = cfg.recompute_config.get("recompute", False)
+    whole_layers = isinstance(recompute, bool)
+    need(whole_layers, f"recompute_config.recompute: {recompute!r} must be true (all layers) or false")
     for section, words in _KNOWN_KEYS.items():
         known = words.split()
         for key in getattr(cfg, section):
             need(key in known, f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
+
+
+def check_cut(cfg: TrainConfig) -> None:
+    """Refuse what a model that is cut over devices cannot do, naming the key."""
+    unsupported = {
+        "ctc.weight": cfg.ctc.weight > 0,
+        "classify.weight": cfg.classify.weight > 0,
+        "batch.pack": cfg.batch.pack > 0,
+        "parallel.full_batch": cfg.parallel.get("full_batch") is False,
+    }
+    for key, is_set in unsupported.items():
+        if is_set:
+            raise UserError(f"{key}: cannot be used with parallel.parallel_mode 1; leave it out, or give "
+                            "parallel_mode 0 (data parallel)")
+    stages = cfg.parallel_config.get("pipeline_stage", 1)
+    if stages > cfg.accumulation:
+        raise UserError(f"accumulation: {cfg.accumulation} micro-batches do not fill {stages} pipeline "
+                        "stages; give at least as many")
+    if cfg.parallel_config.get("micro_batch_num", cfg.accumulation) != cfg.accumulation:
+        raise UserError("parallel_config.micro_batch_num: leave it out; the micro-batches of a step are "
+                        f"accumulation, {cfg.accumulation}")
 
 
 def part_of(name: str) -> str:

@@ -6,6 +6,8 @@ Notable choices
 - The whole run is one MindSpore "epoch"; epochs of the data are the loader's business, which makes resuming
   exact.
 - MindFormers' messages go to <run>/log, ours to stderr.
+- For a model that is cut over devices MindFormers wraps the network (accumulation, pipeline) and puts its own
+  step cell in the place of ours, by name; ours is registered by that name then.
 """
 
 import contextlib
@@ -16,6 +18,8 @@ from pathlib import Path
 
 from mindspore_osum.config import ModelConfig
 from mindspore_osum.training.config import TrainConfig
+
+STEP_OF_MICRO_BATCHES = "MFPipelineWithLossScaleCell"  # MindFormers names no other beside micro-batches
 
 
 def mindformers_config(
@@ -39,13 +43,13 @@ def mindformers_config(
         "output_dir": str(inside),
         "load_checkpoint": "",  # starting and resuming are ours (training/checkpoint.py)
         "trainer": {"type": "CausalLanguageModelingTrainer", "model_name": "osum"},
-        "runner_config": {"epochs": 1, "batch_size": cfg.batch.size, "sink_mode": False, "sink_size": 1},
+        "runner_config": {"epochs": 1, "batch_size": cfg.batch.size, "sink_mode": False, "sink_size": 1,
+                          "gradient_accumulation_steps": cfg.accumulation if cfg.is_cut else 1},
         "runner_wrapper": {
-            "type": "OsumTrainOneStepCell",
             "use_clip_grad": True,
             "max_grad_norm": cfg.clip_norm,
             "scale_sense": 1.0,
-            "accumulation": cfg.accumulation,
+            **_step_cell(cfg),
         },
         "optimizer": {
             "type": "OsumAdamW" if model.dtype == "float32" else "MasterAdamW",
@@ -85,14 +89,23 @@ def mindformers_config(
         "context": {"mode": 0, "device_target": cfg.device, **cfg.context},
         "parallel": {
             "parallel_mode": 0,
-            "full_batch": False,
+            "full_batch": cfg.is_cut,
             "gradients_mean": True,
             "strategy_ckpt_save_file": str(inside / "strategy.ckpt"),
             **cfg.parallel,
         },
-        "parallel_config": cfg.parallel_config,
+        # never empty: recompute_config would be lost with it
+        "parallel_config": {**cfg.parallel_config, "micro_batch_num": cfg.accumulation if cfg.is_cut else 1},
         "recompute_config": cfg.recompute_config,
     }
+
+
+def _step_cell(cfg: TrainConfig) -> dict:
+    """The step cell and what is its own."""
+    if not cfg.is_cut:
+        return {"type": "OsumTrainOneStepCell", "accumulation": cfg.accumulation}
+    stages = cfg.parallel_config.get("pipeline_stage", 1)
+    return {"type": STEP_OF_MICRO_BATCHES, "micro_batch_num": cfg.accumulation, "stages": stages}
 
 
 def register() -> None:
@@ -101,6 +114,7 @@ def register() -> None:
 
     from mindspore_osum.training.adamw import MasterAdamW, OsumAdamW
     from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
+    from mindspore_osum.training.parallel_step import OsumParallelStepCell
     from mindspore_osum.training.schedule import WarmupLR
     from mindspore_osum.training.step import OsumTrainOneStepCell
 
@@ -113,6 +127,7 @@ def register() -> None:
         (MindFormerModuleType.WRAPPER, OsumTrainOneStepCell),
     ):
         MindFormerRegister.register_cls(cls, kind)
+    MindFormerRegister.register_cls(OsumParallelStepCell, MindFormerModuleType.WRAPPER, STEP_OF_MICRO_BATCHES)
 
 
 def import_mindformers(folder: Path):

@@ -46,7 +46,7 @@ def written_at(folder: Path) -> int:
 
 def write_model(run, network) -> None:
     """Write the run's model folder in the first process, from what `network()` gives; the others wait."""
-    if run.loader.rank == 0:
+    if run.rank == 0:
         save_folder(run.folder / MODEL, network(), run.cfg.tokenizer)
         say(f"the model: {run.folder / MODEL}")
     while written_at(run.folder) == run.written:
@@ -58,13 +58,14 @@ def is_written(run) -> bool:
     return run.written > (run.resume / checkpoint.MARKER).stat().st_mtime_ns
 
 
-def restored(run, model, start: str):
-    """The model of the run's newest checkpoint.
+def restored(path: Path, model, start: str, seed: int):
+    """The model of a checkpoint; whole, however it was cut over devices.
 
     Parameters
     ----------
+    path : the checkpoint.
     model : its ModelConfig.
-    start : the model folder the run started from, or "".
+    start, seed : the model folder the run started from, or "" for random weights of that seed.
     """
     from mindspore import Tensor
 
@@ -72,10 +73,10 @@ def restored(run, model, start: str):
     from mindspore_osum.models.osum import OsumModel
 
     network = OsumModel(model)
-    init_weights(network, run.cfg.seed)
+    init_weights(network, seed)
     if start:
         checkpoint.load_start(network, start)
-    with open_weights(run.resume / checkpoint.STATE) as weights:
+    with checkpoint.open_state(path) as weights:
         for name, param in network.parameters_and_names():
             if (trained := f"model.{name}") in weights.infos:
                 param.set_data(Tensor(np.array(weights.read(trained)), param.dtype))

@@ -14,15 +14,18 @@ import math
 import signal
 import sys
 import time
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+from mindformers.wrapper.wrapper import get_real_models
 from mindspore import Tensor, nn, ops
 from mindspore.train import Callback
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.network import Evaluation
+from mindspore_osum.training.parallel_step import CutCheckpoint
 from mindspore_osum.training.report import Metrics, clock, say
 from mindspore_osum.weights_io import write_text
 
@@ -56,10 +59,11 @@ class RunMonitor(Callback):
     def __init__(self, run):
         self.cfg, self.folder, self.loader, self.valid = run.cfg, run.folder, run.loader, run.valid
         self.step, self.first, self.last = run.first, run.first, run.last
-        self.resume, self.fingerprint, self.main = run.resume, run.fingerprint, run.loader.rank == 0
+        self.resume, self.fingerprint, self.main = run.resume, run.fingerprint, run.rank == 0
+        self.rank, self.ranks = run.rank, run.ranks
         self.metrics, self.stop_file = None, run.folder / "stop_after_step"
         self.network, self.evaluation, self.signal = None, None, 0
-        self.meeting = Meeting() if run.loader.ranks > 1 else None
+        self.meeting = Meeting() if run.ranks > 1 else None
         self.micros: list[np.ndarray] = []  # losses of the step's micro-batches so far
         self.bad_in_a_row, self.save_is_due = 0, False
         self._start_counting()
@@ -72,11 +76,11 @@ class RunMonitor(Callback):
     def on_train_begin(self, run_context):
         """Restore the checkpoint, take over the signals."""
         step_cell = run_context.original_args().train_network
-        self.network = step_cell.network
+        self.network = get_real_models(step_cell)
         if self.resume:
             checkpoint.restore(self.resume, state_params(step_cell))
         short = self.first % 1000  # whose sum float32 holds exactly
-        if self._meet(short) != short * self.loader.ranks:
+        if self._meet(short) != short * self.ranks:
             raise UserError(f"{self.folder}: processes resume at different steps; one folder must be shared")
         if self.main:
             self.metrics = Metrics(self.folder, self.first)
@@ -98,7 +102,7 @@ class RunMonitor(Callback):
         loss, bad, _, rate, norm = (float(np.asarray(x.asnumpy())) for x in args.net_outputs[:5])
         parts_4, spans_4 = (x.asnumpy() for x in args.net_outputs[5:])
         self.micros.append(np.concatenate([[loss], parts_4, spans_4]))
-        if len(self.micros) < self.cfg.accumulation:
+        if len(self.micros) < self.loader.accumulation:
             return
         sums, self.micros = np.sum(self.micros, axis=0), []
         if bad or not math.isfinite(sums[0] + norm):
@@ -143,7 +147,7 @@ class RunMonitor(Callback):
 
     def _asked_to_stop(self) -> bool:
         """Whether a signal ends the run after this step, with the same answer in all processes."""
-        if self.loader.ranks > 1:
+        if self.ranks > 1:
             # the first process names the next step; no other has passed it, as every step is reduced over all
             if self.main and self.signal and not self.stop_file.exists():
                 write_text(self.stop_file, str(self.step + 1))
@@ -154,7 +158,7 @@ class RunMonitor(Callback):
 
     def _report(self, rate: float, norm: float) -> None:
         seconds = max(time.perf_counter() - self.since, 1e-9)
-        loss, *parts = (float(x) for x in self.sums[:5] / (self.steps * self.cfg.accumulation))
+        loss, *parts = (float(x) for x in self.sums[:5] / (self.steps * self.loader.accumulation))
         losses = dict(zip(PARTS, parts, strict=True))
         left = (self.last - self.step) * seconds / self.steps
         say(
@@ -173,30 +177,33 @@ class RunMonitor(Callback):
     def _save(self, step_cell, validate: bool) -> None:
         began = time.perf_counter()
         arrays = {name: p.asnumpy() for name, p in state_params(step_cell).items()}
-        if self.loader.ranks > 1:  # in every process's log: data-parallel processes must hold the same bits
-            line = f"rank {self.loader.rank} step {self.step} weights digest {digest(arrays)}"
+        if self.ranks > 1 and not self.cfg.is_cut:
+            # in every process's log: data-parallel processes must hold the same bits
+            line = f"rank {self.rank} step {self.step} weights digest {digest(arrays)}"
             print(line, file=sys.stderr, flush=True)
-        problem = self._write(arrays) if self.main else None
-        if self._meet(int(problem is not None)):
-            raise problem or UserError(f"{self.folder}: the first process could not write the checkpoint")
+        save = CutCheckpoint(step_cell, self.rank, self._meet).save if self.cfg.is_cut else self._save_alone
+        epoch, place = self.loader.position(self.step)
+        about = {"epoch": epoch, "place": place, "start": self.cfg.model.start,
+                 "fingerprint": self.fingerprint}
+        path = save(self.folder / "checkpoints", self.step, arrays, about, self.cfg.keep_last)
+        say(f"saved {path}")
         self.save_is_due = False
+        if self.valid and validate and (self.main or self.cfg.is_cut):
+            self._validate()
         if self.main:
-            if self.valid and validate:
-                self._validate()
             self.metrics.refresh()
         self.since += time.perf_counter() - began  # saving is no part of the speed
 
-    def _write(self, arrays: dict[str, np.ndarray]) -> UserError | None:
-        """Write the checkpoint; what went wrong, if anything."""
-        epoch, place = self.loader.position(self.step)
-        about = {"epoch": epoch, "place": place, "start": self.cfg.model.start}
-        about["fingerprint"] = self.fingerprint
+    def _save_alone(self, *args) -> Path | None:
+        """checkpoint.save in the first process; the others wait, so that all know whether it could."""
+        path, problem = None, None
         try:
-            path = checkpoint.save(self.folder / "checkpoints", self.step, arrays, about, self.cfg.keep_last)
+            path = checkpoint.save(*args) if self.main else None
         except UserError as error:
-            return error
-        say(f"saved {path}")
-        return None
+            problem = error
+        if self._meet(int(problem is not None)):
+            raise problem or UserError(f"{self.folder}: the first process could not write the checkpoint")
+        return path
 
     def _meet(self, number: int) -> int:
         """Wait for all processes; the sum of their numbers."""
@@ -206,15 +213,19 @@ class RunMonitor(Callback):
 
     def _validate(self) -> None:
         """Cross-entropy a label and CTC an utterance over the validation data, without dropout."""
-        self.evaluation = self.evaluation or Evaluation(self.network)
+        is_cut = self.cfg.is_cut  # such a network gives means
+        self.evaluation = self.evaluation or (self.network if is_cut else Evaluation(self.network))
         self.evaluation.set_train(False)
         sums, rows, targets = np.zeros(8), 0, 0
         for step in range(self.valid.steps_per_epoch):
-            sums += self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0))).asnumpy()
+            found = self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0))).asnumpy()
             counts = self.valid.counts(step)
+            sums += np.concatenate([found[1:5] * counts[1], found[5:]]) if is_cut else found
             rows, targets = rows + counts[0], targets + counts[1]
         self.network.set_train(True)
         losses = dict(zip(PARTS, (float(x) for x in sums[:4] / [targets, rows, rows, rows]), strict=True))
+        if not self.main:
+            return
         spans = span_losses(sums[4:], "valid_")
         record = {f"valid_{name}": value for name, value in losses.items()}
         self.metrics.write({"step": self.step, **record, **spans})
@@ -245,7 +256,7 @@ def state_params(step_cell) -> dict:
 
     The sums of micro-batches are left out: between two steps they are zero.
     """
-    network = step_cell.network
+    network = get_real_models(step_cell)
     left_out = {p.name for p in network.get_parameters() if not p.requires_grad and p is not network.draws}
     left_out |= {p.name for p in step_cell.sums}
     return {p.name: p for p in step_cell.get_parameters() if p.name not in left_out}

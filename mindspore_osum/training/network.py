@@ -30,6 +30,7 @@ from mindspore_osum.tasks import LABEL_SETS
 from mindspore_osum.text.sequence import CONTENT, INTENT
 from mindspore_osum.training.checkpoint import load_heads, load_start
 from mindspore_osum.training.config import Classify, Ctc, Loss, part_of
+from mindspore_osum.training.parallel import cut_network
 
 
 class OsumTrainingConfig(PretrainedConfig):
@@ -182,7 +183,13 @@ class OsumForTraining(PreTrainedModel):
             load_heads(self, config.start)
         for name, param in self.parameters_and_names():
             param.requires_grad = part_of(name) in config.learn
-        self.draws = count_dropout(self.model, config.seed, int(os.environ.get("RANK_ID", "0")))
+        is_cut = ms.get_auto_parallel_context("parallel_mode") == "semi_auto_parallel"
+        rank = 0 if is_cut else int(os.environ.get("RANK_ID", "0"))  # a cut mask is that of one process
+        self.draws = count_dropout(self.model, config.seed, rank)
+        parallel = getattr(config, "parallel_config", None)  # MindFormers adds it
+        self.cut = cut_network(self, parallel) if is_cut else None
+        if parallel is not None:
+            self.model.recompute_layers(parallel.recompute)
 
     def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
                spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, utterances_B, targets_B):
@@ -243,8 +250,8 @@ class OsumForTraining(PreTrainedModel):
         return loss, ops.stack((ce, ctc, aligned, heads)), spans_4
 
     def construct(self, *batch):
-        """The loss alone."""
-        return self.losses(*batch)[0]
+        """The loss alone; of a network that is cut over devices what parallel.CutLosses gives."""
+        return self.losses(*batch)[0] if self.cut is None else self.cut(*batch)
 
 
 class Evaluation(nn.Cell):

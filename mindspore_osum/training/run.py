@@ -9,7 +9,7 @@ Notable choices
 import math
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mindspore_osum.allocator import keep_freed_memory
@@ -52,6 +52,9 @@ class Run:
     fingerprint: dict  # what a resumption must have in common with this run
     written: int  # when the model folder was, before the run; see model_files.py
 
+    rank: int = 0  # of this process
+    ranks: int = 1
+
     @property
     def speech(self) -> bool:
         """Whether any example has a recording."""
@@ -78,11 +81,11 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
     if run.first >= run.last:
         say(f"{run.folder}: trained to step {run.first} already")
         if not is_written(run):
-            write_model(run, lambda: restored(run, model, start))
+            write_model(run, lambda: restored(run.resume, model, start, cfg.seed))
         return 0
     run.folder.mkdir(parents=True, exist_ok=True)
     config = job.mindformers_config(
-        cfg, model, start, tokenizer.vocab_size, run.last, run.loader.ranks, run.speech
+        cfg, model, start, tokenizer.vocab_size, run.last, run.ranks, run.speech
     )
     write_text(run.folder / "config.yaml", job.yaml_text(to_dict(cfg)))
     write_text(run.folder / "mindformers.yaml", job.yaml_text(config))
@@ -94,8 +97,13 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
             signal.signal(number, handler)
     if monitor.signal:
         return 128 + monitor.signal
-    write_model(run, lambda: monitor.network.model)
+    write_model(run, lambda: last_model(run, model, start) if cfg.is_cut else monitor.network.model)
     return 0
+
+
+def last_model(run: Run, model: ModelConfig, start: str):
+    """The whole model of the newest checkpoint: after a run whose processes have slices."""
+    return restored(checkpoint.found(run.folder / "checkpoints")[-1][1], model, start, run.cfg.seed)
 
 
 def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokenizer, fresh: bool) -> Run:
@@ -104,13 +112,16 @@ def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokeniz
     newest = checkpoint.found(folder / "checkpoints")[-1:]
     if newest and fresh:
         raise UserError(f"{folder}: has checkpoints, but a fresh run is asked for; change output_dir")
-    data, valid = corpora(cfg, model, tokenizer)
+    parts = check_devices(cfg, ranks)
+    data, valid = corpora(cfg, model, tokenizer, parts)
     for line in data.report + data.texts.report() + (valid.report if valid else []):
         say(line)
     augment = Augment(cfg.spec_augment, cfg.wave_augment)
-    loader = Loader(data, cfg.seed, cfg.accumulation, rank, ranks, augment, cfg.data.cache, cfg.batch.pack)
+    # a model that is cut gets a whole step at once, in every process
+    split = (1, 0, 1) if cfg.is_cut else (cfg.accumulation, rank, ranks)
+    loader = Loader(data, cfg.seed, *split, augment, cfg.data.cache, cfg.batch.pack)
     say(loader.report())
-    fingerprint = job_fingerprint(cfg, model, start, loader)
+    fingerprint = job_fingerprint(cfg, model, start, loader, parts)
     first, resume = newest[0] if newest else (0, None)
     if resume:
         check_fingerprint(resume, fingerprint)
@@ -119,7 +130,7 @@ def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokeniz
         loader.resume_at(first, about["epoch"], about["place"])
     last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
     check = Loader(valid, cfg.seed, pack=cfg.batch.pack) if valid else None
-    run = Run(cfg, folder, loader, check, first, last, resume, fingerprint, written_at(folder))
+    run = Run(cfg, folder, loader, check, first, last, resume, fingerprint, written_at(folder), rank, ranks)
     for name, weight in (("ctc", cfg.ctc.weight), ("classify", cfg.classify.weight)):
         if weight and not run.speech:
             raise UserError(f"{name}.weight: {name} reads speech, and no example has a recording; leave it 0")
@@ -130,7 +141,7 @@ def train(run: Run):
     """Run `mindformers.Trainer`; returns the RunMonitor that followed it."""
     steps = Steps(run.loader, run.first, run.last)
     try:
-        with job.quiet(run.folder, run.loader.rank):
+        with job.quiet(run.folder, run.rank):
             mindformers = job.import_mindformers(run.folder)
             from mindspore_osum.training.monitor import RunMonitor
 
@@ -178,11 +189,39 @@ def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[ModelConfig, s
     return model, start if is_folder else ""
 
 
-def corpora(cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> tuple[Corpus, Corpus | None]:
-    """Training and validation corpus; validation has sentences of its own and one shape, the largest."""
+def check_devices(cfg: TrainConfig, ranks: int) -> int:
+    """How many parts the batch of a model that is cut has, over devices; 1 for one that is not.
+
+    Raises
+    ------
+    UserError : parallel_config does not use all processes.
+    """
+    if not cfg.is_cut:
+        return 1
+    names = ("data_parallel", "model_parallel", "context_parallel", "pipeline_stage")
+    sizes = [cfg.parallel_config.get(name, 1) for name in names]
+    if math.prod(sizes) != ranks:
+        cut = " x ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
+        raise UserError(f"parallel_config: {cut} = {math.prod(sizes)} devices, but {ranks} processes run; "
+                        "change one of them")
+    return sizes[0]
+
+
+def corpora(
+    cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer, parts: int = 1
+) -> tuple[Corpus, Corpus | None]:
+    """Training and validation corpus; validation has sentences of its own and one shape, the largest.
+
+    Parameters
+    ----------
+    parts : of `check_devices`. A batch of a model that is cut is that of all devices, in training of all
+        micro-batches.
+    """
     prompts, room = load_prompt_set(model.prompts), cfg.batch.text_tokens
     frames = [round(s * 100) for s in cfg.batch.seconds] or [NO_SPEECH_FRAMES]
     shapes = bucket_shapes(cfg.batch.size, frames, room, cfg.batch.max_tokens)
+    shapes = [replace(shape, size=shape.size * parts) for shape in shapes]
+    step = [replace(s, size=s.size * cfg.accumulation) for s in shapes] if cfg.is_cut else shapes
 
     errors = Errors(cfg.data.max_errors, cfg.data.strict)
 
@@ -193,13 +232,18 @@ def corpora(cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> tuple
         wave = cfg.wave_augment if split == "train" else None
         return Corpus(manifests, texts, shapes, model.encoder, ctc, errors, wave)
 
-    train = corpus(cfg.data.train, "train", shapes)
+    train = corpus(cfg.data.train, "train", step)
     return train, corpus(cfg.data.valid, "valid", shapes[-1:]) if cfg.data.valid else None
 
 
-def job_fingerprint(cfg: TrainConfig, model: ModelConfig, start: str, loader: Loader) -> dict:
-    """What decides the numbers of a run."""
+def job_fingerprint(cfg: TrainConfig, model: ModelConfig, start: str, loader: Loader, parts: int) -> dict:
+    """What decides the numbers of a run; how a model is cut does not, so it counts as one process with all
+    rows of a step."""
     values = {key: value for key, value in to_dict(cfg).items() if key not in FREE}
+    if cfg.is_cut:
+        rows = cfg.batch.size * parts * cfg.accumulation
+        values |= {"batch": {**values["batch"], "size": rows}, "accumulation": 1, "parallel": {},
+                   "parallel_config": {}, "recompute_config": {}}
     values["data"] = {key: value for key, value in values["data"].items() if key not in FREE_DATA}
     values["data"]["train"] = [{"name": s.name, "weight": s.weight} for s in cfg.data.train]
     return job.plain(

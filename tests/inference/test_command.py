@@ -83,7 +83,7 @@ def test_json_lines(files, model_folder, tmp_path):
 
 
 def test_folders_standard_input_and_resume(files, model_folder, tmp_path):
-    """An interrupted run is gone on with: what was answered stays, what failed or was cut off is done again."""
+    """An interrupted run goes on: what was answered stays, what failed or was cut off is done again."""
     out = tmp_path / "out.jsonl"
     kept = json.dumps({"audio": "a.wav", "text": "of the earlier run"}) + "\n"
     failed = json.dumps({"audio": "你好.wav", "error": "you interrupted me"}) + "\n"

@@ -174,10 +174,10 @@ def test_gelu_is_the_erf_form():
 def test_rotary(theta):
     x = draw(2, 3, 5, 12)
     positions = np.array([[0, 1, 2, 3, 4], [7, 100, 2900, 8191, 32767]], np.int32)
-    freq = device_ops.inverse_frequencies(12, theta)
+    tables = device_ops.RotaryTables(12, theta)
 
     def rotate(x, positions):
-        return ROTARY(x, *device_ops.rotary_tables(positions, freq))
+        return ROTARY(x, *tables(positions))
 
     got = Graph(rotate)(Tensor(x), Tensor(positions)).asnumpy()
     angle = positions[:, None, :, None] * theta ** (-np.arange(0, 12, 2) / 12)
@@ -187,7 +187,7 @@ def test_rotary(theta):
     assert error(got[0], want[0]) <= SAME
     # an angle of 32767 rad in float32 is known to 2e-3 rad, in every implementation that uses float32
     assert error(got[1], want[1]) <= 4e-3
-    angle_torch = torch.tensor(positions)[:, None, :, None] * torch.tensor(freq.asnumpy())
+    angle_torch = torch.tensor(positions)[:, None, :, None] * torch.tensor(tables.inv_freq.asnumpy())
 
     def rotate_torch(x):
         one, two = x[..., :6], x[..., 6:]

@@ -17,6 +17,7 @@ from mindspore_osum.tasks import LABEL_SETS  # noqa: E402
 from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
 from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT  # noqa: E402
 from mindspore_osum.text.tokenizer import Tokenizer  # noqa: E402
+from mindspore_osum.training import checkpoint  # noqa: E402
 from mindspore_osum.training.network import LabelHeads, OsumForTraining, OsumTrainingConfig  # noqa: E402
 from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_words  # noqa: E402
 
@@ -100,3 +101,22 @@ def test_label_heads_equal_float64_formulas():
                 want += np.log(np.exp(part).sum()) - part[label]
     got = heads(Tensor(z_BZD, ms.float32), Tensor(z_len_B), Tensor(classes_BC)).asnumpy()
     assert (classes_BC == IGNORE).any() and got == pytest.approx(want / 5, rel=1e-5)
+
+
+def test_heads_come_from_the_runs_before(tmp_path):
+    """Also where a stage of text alone, which has none, lies between."""
+    net = network(ctc={"weight": 0.3}, ctc_vocab=9, classify={"weight": 0.1})
+    rng = np.random.default_rng(0)
+    heads = {name: rng.standard_normal(param.shape).astype(np.float32)
+             for name, param in net.parameters_and_names() if not name.startswith("model.")}
+    assert set(heads) == {f"{head}.{part}" for head in ("ctc", "classify") for part in ("weight", "bias")}
+    spoken = heads | {"ctc.weight": np.ones((3, 4), np.float32)}  # of another tokenizer: not taken
+    other = {"decoder.x": np.ones(2, np.float32)}
+    checkpoint.save(tmp_path / "spoken" / "checkpoints", 3, spoken, {"start": "tiny", "fingerprint": {}}, 1)
+    about = {"start": str(tmp_path / "spoken" / "model"), "fingerprint": {}}
+    checkpoint.save(tmp_path / "text" / "checkpoints", 5, other, about, 1)
+    before = net.ctc.weight.asnumpy()
+    checkpoint.load_heads(net, str(tmp_path / "text" / "model"))
+    for name, param in net.parameters_and_names():
+        if name in heads:
+            assert np.array_equal(param.asnumpy(), before if name == "ctc.weight" else heads[name]), name

@@ -71,6 +71,13 @@ class Sides:
         with torch.inference_mode():
             return timed(lambda: self.decoder(ids_1L, use_cache=True, logits_to_keep=1))
 
+    def product(self, shape: list[int]) -> dict:
+        """x W^T for x of shape[:2] and W of (shape[2], shape[1])."""
+        rows, inner, columns = shape
+        x, w = torch.ones(rows, inner), torch.ones(columns, inner)
+        with torch.inference_mode():
+            return timed(lambda: x @ w.T)
+
     # --- training
 
     def load_training(self, folder: str, batch: str, room: int, optimizer: dict) -> dict:

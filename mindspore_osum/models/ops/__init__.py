@@ -3,10 +3,12 @@
 common.py is for every device. plain.py and fused.py hold the same cells, one set from elementary operators
 for CPU, one from Ascend's fused operators:
 
-    attention_mask(hidden, length)   what Attention takes for a bool mask, True = hidden; None = causal
+    AttentionMask()   gives what Attention takes for a bool mask, True = hidden; None = causal
     Attention(n_heads, n_kv_heads, head_dim)      without cache, and `cached` with one
     Cache(batch, places, n_kv_heads, head_dim)    how it lies in parameters, and what a new token sees of it
     RMSNorm(d, eps), LayerNorm(d, eps), Rotary(), SwiGLU()
+
+Each has `shard`, which cuts it over devices (models/parallel.py).
 
 A model takes its cells from `cells(dtype)` when it is built. `use` chooses for the models built after it.
 """
@@ -19,6 +21,9 @@ import mindspore as ms
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.ops import plain
 from mindspore_osum.models.ops.common import (
+    Gelu,
+    RotaryTables,
+    SegmentCausalMask,
     causal_mask,
     frame_places,
     frame_positions,
@@ -29,15 +34,15 @@ from mindspore_osum.models.ops.common import (
     length_mask,
     log_sum_exp,
     matmul_t,
-    rotary_tables,
     segment_causal_mask,
+    whole,
 )
 from mindspore_osum.models.ops.plain import MASKED
 
 __all__ = [
-    "MASKED", "causal_mask", "cells", "frame_places", "frame_positions", "gelu", "halved",
-    "inverse_frequencies", "key_mask", "length_mask", "log_sum_exp", "matmul_t", "rotary_tables",
-    "segment_causal_mask", "use",
+    "Gelu", "MASKED", "RotaryTables", "SegmentCausalMask", "causal_mask", "cells", "frame_places",
+    "frame_positions", "gelu", "halved", "inverse_frequencies", "key_mask", "length_mask", "log_sum_exp",
+    "matmul_t", "segment_causal_mask", "use", "whole",
 ]  # fmt: skip
 
 PATHS = ("auto", "fused", "plain")

@@ -5,9 +5,12 @@ Legend: B batch, L positions, S keys, E head size, N rows, D width.
 Notable choices
 - A mask is bool, True for what may not be seen; each path makes of it what its attention takes.
 - Rotary angles are computed in float32 whatever the weights' type.
+- Operators on lengths and positions are small: where a batch is cut over devices, each device computes them
+  for all of it ("whole" below) and needs no communication; the large ones are cells that can be cut.
 """
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.models import positions
@@ -15,16 +18,59 @@ from mindspore_osum.models import positions
 matmul_t = ops.MatMul(transpose_b=True)
 
 
-def gelu(x):
+def whole(op, *ranks: int):
+    """An operator on tensors of these ranks that every device computes for all of them."""
+    return op.shard(tuple((1,) * rank for rank in ranks))
+
+
+_add_one, _half = whole(ops.Add(), 1, 0), whole(ops.FloorDiv(), 1, 0)
+_less, _not_less = whole(ops.Less(), 2, 2), whole(ops.GreaterEqual(), 2, 2)
+_first_rows = whole(ops.StridedSlice(), 2)
+
+
+class Gelu(nn.Cell):
     """x * Phi(x), the exact (erf) form that Whisper uses."""
-    return x * 0.5 * (1.0 + ops.erf(x * 0.7071067811865476))
+
+    def __init__(self):
+        super().__init__()
+        self.halve, self.shrink, self.erf = ops.Mul(), ops.Mul(), ops.Erf()
+        self.add, self.mul = ops.Add(), ops.Mul()
+
+    def construct(self, x):
+        return self.mul(self.halve(x, 0.5), self.add(self.erf(self.shrink(x, 0.7071067811865476)), 1.0))
+
+    def shard(self, parts: tuple):
+        """Cut x into `parts`, one number an axis."""
+        for op in (self.halve, self.shrink, self.add):
+            op.shard((parts, ()))
+        self.erf.shard((parts,))
+        self.mul.shard((parts, parts))
 
 
-def rotary_tables(positions_BL, inv_freq: Tensor):
+gelu = Gelu()
+
+
+class RotaryTables(nn.Cell):
     """cos and sin of position * frequency, each (B, 1, L, E), float32 (Su et al. 2021, rotate-half form)."""
-    angle = ops.cast(positions_BL, ms.float32).expand_dims(-1) * inv_freq
-    angle = ops.concat((angle, angle), -1).expand_dims(1)
-    return ops.cos(angle), ops.sin(angle)
+
+    def __init__(self, head_dim: int, theta: float):
+        super().__init__()
+        self.inv_freq = inverse_frequencies(head_dim, theta)
+        self.angle, self.twice, self.cos, self.sin = ops.Mul(), ops.Concat(-1), ops.Cos(), ops.Sin()
+
+    def construct(self, positions_BL):
+        b, length = positions_BL.shape
+        angle = self.angle(ops.cast(positions_BL, ms.float32).reshape((b, length, 1)), self.inv_freq)
+        angle = self.twice((angle, angle)).reshape((b, 1, length, -1))
+        return self.cos(angle), self.sin(angle)
+
+    def shard(self, p):
+        """Cut the batch and the positions."""
+        parts = (p.data_parallel, p.context_parallel, 1)
+        self.angle.shard((parts, (1,)))
+        self.twice.shard((parts, parts))
+        for op in (self.cos, self.sin):
+            op.shard(((p.data_parallel, 1, p.context_parallel, 1),))
 
 
 def inverse_frequencies(head_dim: int, theta: float) -> Tensor:
@@ -49,7 +95,7 @@ def frame_places(spans_N2, rows: int, length: int):
 def halved(frames):
     """Lengths (B,), or `frame_places` (B, T), at half the frame rate, rounded up."""
     if frames.ndim == 1:
-        return (frames + 1) // 2
+        return _half(_add_one(frames, 1), 2)
     even_BU = frames[:, ::2]
     return ops.select(even_BU >= 0, even_BU // 2, even_BU)
 
@@ -57,7 +103,8 @@ def halved(frames):
 def frame_positions(table_TD, frames, length: int):
     """Rows of a table of positions for `length` frames, by lengths (B,) or by `frame_places` (B, T)."""
     if frames.ndim == 1:
-        return table_TD[:length].expand_dims(0)
+        width = table_TD.shape[1]
+        return _first_rows(table_TD, (0, 0), (length, width), (1, 1)).reshape((1, length, width))
     return ops.gather(table_TD, ops.maximum(frames, 0), 0)
 
 
@@ -65,7 +112,7 @@ def length_mask(length: int, lengths_B):
     """(B, length) float32: 1 for positions before each item's length, 0 after; or by `frame_places`."""
     if lengths_B.ndim == 2:
         return ops.cast(lengths_B >= 0, ms.float32)
-    return ops.cast(ops.arange(0, length).expand_dims(0) < lengths_B.expand_dims(-1), ms.float32)
+    return ops.cast(_less(_places(length), lengths_B.reshape((-1, 1))), ms.float32)
 
 
 def key_mask(length: int, lengths_B):
@@ -81,19 +128,40 @@ def key_mask(length: int, lengths_B):
                                    (lengths_B >= 0).expand_dims(1))
         own_LL = place_L.expand_dims(1) == place_L.expand_dims(0)
         return ops.logical_not(ops.logical_or(same_BLL, own_LL.expand_dims(0))).expand_dims(1)
-    return (ops.arange(0, length).expand_dims(0) >= lengths_B.expand_dims(-1)).expand_dims(1).expand_dims(1)
+    return _not_less(_places(length), lengths_B.reshape((-1, 1))).reshape((-1, 1, 1, length))
+
+
+def _places(length: int):
+    """(1, length): 0, 1, ..."""
+    return Tensor(np.arange(length, dtype=np.int32)[None])
 
 
 def causal_mask(length: int):
     """(1, 1, length, length) mask: a query sees itself and earlier keys."""
-    place_L = ops.arange(0, length)
-    return (place_L.expand_dims(1) < place_L.expand_dims(0)).expand_dims(0).expand_dims(0)
+    place_1L = _places(length)
+    return _less(place_1L.reshape((length, 1)), place_1L).reshape((1, 1, length, length))
 
 
-def segment_causal_mask(segments_BL):
+class SegmentCausalMask(nn.Cell):
     """(B, 1, L, L) mask: a query sees itself and earlier keys of its own segment."""
-    other_BLL = segments_BL.expand_dims(2) != segments_BL.expand_dims(1)
-    return ops.logical_or(other_BLL.expand_dims(1), causal_mask(segments_BL.shape[1]))
+
+    def __init__(self):
+        super().__init__()
+        self.other, self.either = ops.NotEqual(), ops.LogicalOr()
+
+    def construct(self, segments_BL):
+        b, length = segments_BL.shape
+        other_BLL = self.other(segments_BL.reshape((b, length, 1)), segments_BL.reshape((b, 1, length)))
+        return self.either(other_BLL.reshape((b, 1, length, length)), causal_mask(length))
+
+    def shard(self, p):
+        """Cut the batch and the queries."""
+        dp, cp = p.data_parallel, p.context_parallel
+        self.other.shard(((dp, cp, 1), (dp, 1, 1)))
+        self.either.shard(((dp, 1, cp, 1), (1, 1, cp, 1)))
+
+
+segment_causal_mask = SegmentCausalMask()
 
 
 class _LogSumExp(nn.Cell):

@@ -37,12 +37,21 @@ LEFT_UP_CAUSAL = 2  # FlashAttentionScore's sparse_mode; its mask is this triang
 _LATER = np.triu(np.ones((2048, 2048), np.uint8), 1)
 
 
-def attention_mask(hidden, length: int):
+class AttentionMask(nn.Cell):
     """What `Attention` takes for a mask of common.py: a row for every query; None stays None, causal."""
-    if hidden is None:
-        return None
-    b, _, _, s = hidden.shape
-    return hidden.broadcast_to((b, 1, length, s))
+
+    def __init__(self):
+        super().__init__()
+        self.either = ops.LogicalOr()  # of the mask and nothing: a broadcast that can be cut
+
+    def construct(self, hidden, length: int):
+        if hidden is None or hidden.shape[2] == length:
+            return hidden
+        return self.either(hidden, Tensor(np.zeros((1, 1, length, 1), np.bool_)))
+
+    def shard(self, p, queries: int = 1):
+        """Cut the batch; a mask with a row for every query comes cut."""
+        self.either.shard(((p.data_parallel, 1, 1, 1), (1, 1, queries, 1)))
 
 
 class FlashAttention(plain.Attention):
@@ -56,12 +65,13 @@ class FlashAttention(plain.Attention):
             n_heads, scale_value=self.scale, input_layout="BNSD", sparse_mode=LEFT_UP_CAUSAL
         )
         self.later = Tensor(_LATER)
+        self.pad, self.cut = ops.Concat(-1), ops.StridedSlice()
 
     def padded(self, x_BHLE):
         """Zeros behind each head: they add nothing to a score, and give columns that are cut off."""
         if self.padding == 0:
             return x_BHLE
-        return ops.concat((x_BHLE, ops.zeros(x_BHLE.shape[:-1] + (self.padding,), x_BHLE.dtype)), -1)
+        return self.pad((x_BHLE, ops.zeros(x_BHLE.shape[:-1] + (self.padding,), x_BHLE.dtype)))
 
     def construct(self, q_BHLE, k_BKSE, v_BKSE, mask):
         """As plain.Attention's."""
@@ -70,13 +80,24 @@ class FlashAttention(plain.Attention):
             out = self.causal(q, k, v, None, None, None, self.later, None, None, None)[3]
         else:
             out = self.masked(q, k, v, None, None, None, mask, None, None, None)[3]
-        return self.joined(out.transpose((0, 2, 1, 3)))
+        return self.joined(self.join(out, (0, 2, 1, 3)))
 
     def joined(self, x_BLHE):
         """(B, L, H*E) without the padding."""
+        b, length, h, _ = x_BLHE.shape
         if self.padding > 0:
-            x_BLHE = x_BLHE[..., : self.head_dim]
-        return x_BLHE.reshape(x_BLHE.shape[:2] + (-1,))
+            x_BLHE = self.cut(x_BLHE, (0, 0, 0, 0), (b, length, h, self.head_dim), (1, 1, 1, 1))
+        return x_BLHE.reshape((b, length, -1))
+
+    def shard(self, p, queries: int = 1):
+        """As plain.Attention's."""
+        super().shard(p, queries)
+        dp, mp = p.data_parallel, p.model_parallel
+        heads, keys = (dp, mp, queries, 1), (dp, mp, 1, 1)
+        self.pad.shard((heads, heads))
+        self.masked.shard((heads, keys, keys, (dp, 1, queries, 1)))
+        self.causal.shard((heads, keys, keys, (1, 1)))
+        self.cut.shard(((dp, queries, mp, 1),))
 
 
 class PagedFlashAttention(FlashAttention):
@@ -135,6 +156,10 @@ class RMSNorm(nn.Cell):
     def construct(self, x, weight):
         return self.norm(x, weight)[0]
 
+    def shard(self, rows: int, rows_out: int = 0):
+        """As plain.RMSNorm's, of x with two axes; users gather the result by themselves."""
+        self.norm.shard(((rows, 1), (1,)))
+
 
 class LayerNorm(nn.Cell):
     """As plain.LayerNorm."""
@@ -145,6 +170,10 @@ class LayerNorm(nn.Cell):
 
     def construct(self, x, weight, bias):
         return self.norm(x, weight, bias)[0]
+
+    def shard(self, rows: int):
+        """As plain.RMSNorm's, of x with two axes."""
+        self.norm.shard(((rows, 1), (1,), (1,)))
 
 
 class Rotary(nn.Cell):
@@ -157,19 +186,33 @@ class Rotary(nn.Cell):
     def construct(self, x_BHLE, cos_B1LE, sin_B1LE):
         return ops.cast(self.rotate(ops.cast(x_BHLE, ms.float32), cos_B1LE, sin_B1LE, 0), x_BHLE.dtype)
 
+    def shard(self, p):
+        """As plain.Rotary's."""
+        dp, cp = p.data_parallel, p.context_parallel
+        angles = (dp, 1, cp, 1)
+        self.rotate.shard(((dp, p.model_parallel, cp, 1), angles, angles))
 
-class SwiGLU(nn.Cell):
-    """As plain.SwiGLU."""
+
+class SwiGLU(plain.SwiGLU):
+    """As plain.SwiGLU; and the same once the width is cut, where both halves of the operator's input lie on
+    every device."""
 
     def __init__(self):
         super().__init__()
-        self.swiglu = Swiglu()
+        self.swiglu, self.is_cut = Swiglu(), False
 
     def construct(self, gate, up):
+        if self.is_cut:
+            return super().construct(gate, up)
         return self.swiglu(ops.concat((gate, up), -1), -1)
 
+    def shard(self, p):
+        """As plain.SwiGLU's."""
+        super().shard(p)
+        self.is_cut = True
 
-_BOTH = {"attention_mask": attention_mask, "RMSNorm": RMSNorm, "LayerNorm": LayerNorm, "Rotary": Rotary,
+
+_BOTH = {"AttentionMask": AttentionMask, "RMSNorm": RMSNorm, "LayerNorm": LayerNorm, "Rotary": Rotary,
          "SwiGLU": SwiGLU}
 CELLS = SimpleNamespace(Attention=PagedFlashAttention, Cache=PagedCache, **_BOTH)
 CELLS_FLOAT32 = SimpleNamespace(Attention=FlashAttention, Cache=plain.Cache, **_BOTH)

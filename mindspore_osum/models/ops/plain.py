@@ -19,20 +19,32 @@ from mindspore_osum.models.ops.common import causal_mask
 
 MASKED = -1e9  # exp(MASKED - max) is 0.0 in float32
 
-_matmul = ops.MatMul()
 
 
-def attention_mask(hidden, length: int):
+class AttentionMask(nn.Cell):
     """What `Attention` takes for a mask of common.py, additive float32; None stands for the causal one."""
-    return ops.cast(causal_mask(length) if hidden is None else hidden, ms.float32) * MASKED
-
-
-class _Softmax(nn.Cell):
-    """Softmax over the last axis; MindSpore's own, but for the gradient's sum."""
 
     def __init__(self):
         super().__init__()
-        self.softmax = ops.Softmax(axis=-1)
+        self.mul = ops.Mul()
+
+    def construct(self, hidden, length: int):
+        return self.mul(ops.cast(causal_mask(length) if hidden is None else hidden, ms.float32), MASKED)
+
+    def shard(self, p, queries: int = 1):
+        """Cut the batch and, into `queries` parts, the queries of (B, 1, L, S)."""
+        self.mul.shard(((p.data_parallel, 1, queries, 1), ()))
+
+
+attention_mask = AttentionMask()
+
+
+class _Softmax(nn.Cell):
+    """Softmax over the last axis, which is never cut; MindSpore's own, but for the gradient's sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.softmax, self.matmul = ops.Softmax(axis=-1), ops.MatMul()
 
     def construct(self, x):
         return self.softmax(x)
@@ -40,7 +52,7 @@ class _Softmax(nn.Cell):
     def bprop(self, x, out, dout):
         """d = (dout - sum(dout * out)) * out."""
         n = x.shape[-1]
-        total = _matmul((dout * out).reshape((-1, n)), ops.ones((n, 1), x.dtype))
+        total = self.matmul((dout * out).reshape((-1, n)), ops.ones((n, 1), x.dtype))
         return ((dout - total.reshape(x.shape[:-1] + (1,))) * out,)
 
 
@@ -50,9 +62,12 @@ class Attention(nn.Cell):
     def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int):
         super().__init__()
         self.groups, self.scale = n_heads // n_kv_heads, head_dim**-0.5
+        self.shrink = ops.Mul()
         self.scores = ops.BatchMatMul(transpose_b=True)
+        self.add_mask = ops.Add()
         self.softmax = _Softmax()
         self.mix = ops.BatchMatMul()
+        self.join = ops.Transpose()
         self.write = ops.ScatterUpdate()
 
     def construct(self, q_BHLE, k_BKSE, v_BKSE, mask):
@@ -65,15 +80,32 @@ class Attention(nn.Cell):
         k, s = k_BKSE.shape[1], k_BKSE.shape[2]
         if self.groups > 1:
             q_BHLE = q_BHLE.reshape((b, k, self.groups * length, e))
-        score = ops.cast(self.scores(q_BHLE * self.scale, k_BKSE), ms.float32)
+        score = ops.cast(self.scores(self.shrink(q_BHLE, self.scale), k_BKSE), ms.float32)
         if self.groups > 1:
-            score = score.reshape((b, k, self.groups, length, s)) + mask.expand_dims(1)
+            mb, _, ml, _ = mask.shape
+            score = score.reshape((b, k, self.groups, length, s))
+            score = self.add_mask(score, mask.reshape((mb, 1, 1, ml, s)))
             score = score.reshape((b, k, self.groups * length, s))
         else:
-            score = score + mask
+            score = self.add_mask(score, mask)
         weight = ops.cast(self.softmax(score), v_BKSE.dtype)
         out = self.mix(weight, v_BKSE).reshape((b, h, length, e))
-        return out.transpose((0, 2, 1, 3)).reshape((b, length, h * e))
+        return self.join(out, (0, 2, 1, 3)).reshape((b, length, h * e))
+
+    def shard(self, p, queries: int = 1):
+        """Cut batch and heads, and the queries into `queries` parts; a mask has the whole batch's size."""
+        dp, mp = p.data_parallel, p.model_parallel
+        if self.groups > 1:  # their queries are rows of one matmul, which follow from the softmax's
+            queries_of_group, score, mask = 1, (dp, mp, 1, queries, 1), (dp, 1, 1, queries, 1)
+        else:
+            queries_of_group, score, mask = queries, (dp, mp, queries, 1), (dp, 1, queries, 1)
+        heads, keys = (dp, mp, queries_of_group, 1), (dp, mp, 1, 1)
+        self.shrink.shard((heads, ()))
+        self.scores.shard((heads, keys))
+        self.add_mask.shard((score, mask))
+        self.softmax.softmax.shard((heads,))
+        self.mix.shard((heads, keys))
+        self.join.shard(((dp, mp, queries, 1),))
 
     def cached(self, q_BHLE, k_BKLE, v_BKLE, mask, k_cache, v_cache, slots):
         """Write the new keys and values; a prompt (L > 1) attends to itself, a single query to the cache."""
@@ -113,39 +145,93 @@ class RMSNorm(nn.Cell):
     def __init__(self, d: int, eps: float):
         super().__init__()
         self.eps, self.column_D1 = eps, Tensor(np.full((d, 1), 1 / d, np.float32))
+        self.square, self.mean, self.add_eps = ops.Mul(), ops.MatMul(), ops.Add()
+        self.rsqrt, self.scale, self.weigh = ops.Rsqrt(), ops.Mul(), ops.Mul()
+
+    def normed(self, x_ND):
+        """x / sqrt(mean(x^2) + eps)."""
+        mean_N1 = self.mean(self.square(x_ND, x_ND), self.column_D1)
+        return self.scale(x_ND, self.rsqrt(self.add_eps(mean_N1, self.eps)))
 
     def construct(self, x, weight):
-        x_ND = ops.cast(x, ms.float32).reshape((-1, x.shape[-1]))
-        scale_N1 = ops.rsqrt(_matmul(x_ND * x_ND, self.column_D1) + self.eps)
-        return ops.cast(x_ND * scale_N1, x.dtype).reshape(x.shape) * weight
+        x_ND = self.normed(ops.cast(x, ms.float32).reshape((-1, x.shape[-1])))
+        return self.weigh(ops.cast(x_ND, x.dtype).reshape(x.shape), weight)
+
+    def shard(self, rows: int, rows_out: int = 0):
+        """Cut the rows of x, which has two axes, and of the result, into `rows_out` parts if given."""
+        parts = (rows, 1)
+        self.square.shard((parts, parts))
+        self.mean.shard((parts, (1, 1)))
+        self.add_eps.shard((parts, ()))
+        self.rsqrt.shard((parts,))
+        self.scale.shard((parts, parts))
+        self.weigh.shard(((rows_out or rows, 1), (1,)))  # what comes before it is gathered once for all users
 
 
-class LayerNorm(nn.Cell):
+class LayerNorm(RMSNorm):
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis (Ba et al. 2016)."""
 
     def __init__(self, d: int, eps: float):
-        super().__init__()
-        self.eps, self.column_D1 = eps, Tensor(np.full((d, 1), 1 / d, np.float32))
+        super().__init__(d, eps)
+        self.first_mean, self.subtract, self.add_bias = ops.MatMul(), ops.Sub(), ops.Add()
 
     def construct(self, x, weight, bias):
         x_ND = ops.cast(x, ms.float32).reshape((-1, x.shape[-1]))
-        x_ND = x_ND - _matmul(x_ND, self.column_D1)
-        scale_N1 = ops.rsqrt(_matmul(x_ND * x_ND, self.column_D1) + self.eps)
-        return ops.cast(x_ND * scale_N1, x.dtype).reshape(x.shape) * weight + bias
+        x_ND = self.normed(self.subtract(x_ND, self.first_mean(x_ND, self.column_D1)))
+        return self.add_bias(self.weigh(ops.cast(x_ND, x.dtype).reshape(x.shape), weight), bias)
+
+    def shard(self, rows: int):
+        """As RMSNorm's."""
+        super().shard(rows)
+        parts = (rows, 1)
+        self.first_mean.shard((parts, (1, 1)))
+        self.subtract.shard((parts, parts))
+        self.add_bias.shard((parts, (1,)))
 
 
 class Rotary(nn.Cell):
     """Rotate each head's (first half, second half) pairs by the position's angles, in float32."""
 
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.negate = ops.StridedSlice(), ops.StridedSlice(), ops.Neg()
+        self.join, self.by_cos, self.by_sin, self.add = ops.Concat(-1), ops.Mul(), ops.Mul(), ops.Add()
+
     def construct(self, x_BHLE, cos_B1LE, sin_B1LE):
-        half = x_BHLE.shape[-1] // 2
-        rotated = ops.concat((-x_BHLE[..., half:], x_BHLE[..., :half]), -1)
-        out = ops.cast(x_BHLE, ms.float32) * cos_B1LE + ops.cast(rotated, ms.float32) * sin_B1LE
+        b, h, length, e = x_BHLE.shape
+        ones = (1, 1, 1, 1)
+        first = self.first(x_BHLE, (0, 0, 0, 0), (b, h, length, e // 2), ones)
+        second = self.second(x_BHLE, (0, 0, 0, e // 2), (b, h, length, e), ones)
+        rotated = self.join((self.negate(second), first))
+        by_cos = self.by_cos(ops.cast(x_BHLE, ms.float32), cos_B1LE)
+        out = self.add(by_cos, self.by_sin(ops.cast(rotated, ms.float32), sin_B1LE))
         return ops.cast(out, x_BHLE.dtype)
+
+    def shard(self, p):
+        """Cut batch, heads and positions."""
+        heads = (p.data_parallel, p.model_parallel, p.context_parallel, 1)
+        angles = (p.data_parallel, 1, p.context_parallel, 1)
+        for op in (self.first, self.second, self.negate):
+            op.shard((heads,))
+        for op in (self.join, self.add):
+            op.shard((heads, heads))
+        for op in (self.by_cos, self.by_sin):
+            op.shard((heads, angles))
 
 
 class SwiGLU(nn.Cell):
     """silu(gate) * up (Shazeer 2020)."""
 
+    def __init__(self):
+        super().__init__()
+        self.sigmoid, self.silu, self.mul = ops.Sigmoid(), ops.Mul(), ops.Mul()
+
     def construct(self, gate, up):
-        return gate * ops.sigmoid(gate) * up
+        return self.mul(self.silu(gate, self.sigmoid(gate)), up)
+
+    def shard(self, p):
+        """Cut the rows and the width."""
+        parts = (p.rows, p.model_parallel)
+        self.sigmoid.shard((parts,))
+        for op in (self.silu, self.mul):
+            op.shard((parts, parts))

@@ -1,0 +1,128 @@
+"""One training step of a network that is cut over devices, in semi-automatic parallel mode.
+
+Notable choices
+- What step.py does by micro-batch is one graph here, since that is how MindSpore cuts and pipelines: a step
+  brings all its micro-batches, and PipelineCell or GradAccumulation takes them apart.
+- Sums over devices are not written here: MindSpore puts them where the strategies need them. The gradients'
+  norm is MindFormers' ClipGradNorm, whose form MindSpore knows and completes over slices and stages.
+"""
+
+from pathlib import Path
+
+import mindspore as ms
+from mindformers.wrapper import MFTrainOneStepCell
+from mindspore import ops
+from mindspore.communication import create_group, get_group_size, get_rank
+from mindspore.parallel._utils import _get_enable_parallel_optimizer
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.training import checkpoint, shards
+from mindspore_osum.training.parallel import SUMS
+
+_clear = ops.MultitypeFuncGraph("clear")
+
+
+@_clear.register("Tensor", "Tensor")
+def _to_zero(total, grad):
+    return ops.depend(True, ops.assign(total, ops.cast(ops.zeros_like(grad), total.dtype)))
+
+
+class OsumParallelStepCell(MFTrainOneStepCell):
+    """The outputs of OsumTrainOneStepCell, of a whole step.
+
+    Parameters
+    ----------
+    micro_batch_num : micro-batches of a step, each divided by the labels of all; they add up.
+    stages : of the pipeline.
+    others : as in MFTrainOneStepCell.
+    """
+
+    def __init__(self, network, optimizer, micro_batch_num=1, stages=1, **kwargs):
+        super().__init__(network, optimizer, **kwargs)
+        self.on_cpu = ms.get_context("device_target") == "CPU"
+        self.value_and_grad = ops.value_and_grad(self.network, None, self.weights)
+        self.micros = micro_batch_num
+        self.sums = ()  # parameters that hold the micro-batches of a step so far
+        if micro_batch_num > 1:
+            # by this name MindSpore finds where to add up the gradients of micro-batches
+            self.accu_grads = self.weights.clone(prefix="accu_grads", init="zeros")
+            self.sums = tuple(self.accu_grads)
+        self.opt_shard = _get_enable_parallel_optimizer()
+        self.stages, self.is_last = stages, True
+        if stages > 1:
+            size, rank = get_group_size() // stages, get_rank()
+            self.is_last = rank // size == stages - 1
+            group = f"stages_of_{rank % size}"
+            create_group(group, [rank % size + i * size for i in range(stages)])
+            self.sum_over_stages = ops.AllReduce(group=group)
+
+    def start_overflow_check(self, pre_cond, compute_input):
+        """The parent's, where the device has it."""
+        if self.on_cpu:
+            return pre_cond, compute_input
+        return super().start_overflow_check(pre_cond, compute_input)
+
+    def construct(self, *inputs):
+        """Run one step; (loss, not finite, loss scale, learning rate, gradient norm, parts_4, spans_4)."""
+        shown_9, grads = self.value_and_grad(*inputs)
+        totals = ops.depend(self.accu_grads, grads) if self.micros > 1 else grads
+        # with optimizer parallel the gradients of the last micro-batch are already those of all
+        shares = grads if self.opt_shard else totals
+        status, scale = self.start_overflow_check(shown_9, self.scale_sense)
+        clipped, norm = self.clip_grad_norm(shares)
+        norm = norm.reshape(())
+        if self.on_cpu:
+            bad = ops.logical_not(ops.isfinite(norm))
+        else:
+            bad = self.process_loss_scale(self.get_overflow_status(status, shares))
+        rate = self.learning_rate(self.optimizer.global_step).reshape(())
+        if not bad:
+            shown_9 = ops.depend(shown_9, self.optimizer(clipped))
+        if self.micros > 1:
+            shown_9 = ops.depend(shown_9, self.hyper_map(_clear, totals, grads))
+        if self.stages > 1:
+            mine_9 = shown_9 if self.is_last else ops.depend(ops.zeros((SUMS,), ms.float32), shown_9)
+            shown_9 = self.sum_over_stages(mine_9)
+        return shown_9[0], bad, scale, rate, norm, shown_9[1:5], shown_9[5:]
+
+
+class CutCheckpoint:
+    """Saves a network that is cut: every process its slices, into one checkpoint.
+
+    Parameters
+    ----------
+    step_cell : compiled; it knows how the parameters are cut.
+    rank : of this process.
+    meet : waits for all processes and gives the sum of their numbers.
+    """
+
+    def __init__(self, step_cell: OsumParallelStepCell, rank: int, meet):
+        self.layouts, self.stages = step_cell.parameter_layout_dict, step_cell.stages
+        self.rank, self.meet = rank, meet
+
+    def save(self, folder: Path, step: int, arrays: dict, about: dict, keep_last: int) -> Path:
+        """As checkpoint.save; all processes call it."""
+        # weights of other stages are in this process, too, as they were at the start
+        absent = {name for name, values in arrays.items()
+                  if self.stages > 1 and name not in self.layouts and values.size > 1}
+        temp = folder / checkpoint.temporary_name(step)
+        try:
+            self._together(folder, lambda: checkpoint.begin(folder, step), True)
+            self._together(folder, lambda: shards.write(temp, self.rank, arrays, self.layouts, absent))
+            return self._together(folder, lambda: checkpoint.finish(folder, step, about, keep_last), True)
+        finally:
+            if self.rank == 0:
+                checkpoint.sweep(folder)
+
+    def _together(self, folder: Path, do, first: bool = False):
+        """Do something in all processes, or in the first alone; a failure of one is that of all."""
+        done, problem = None, None
+        try:
+            done = do() if self.rank == 0 or not first else None
+        except OSError as error:
+            problem = UserError(f"{folder}: cannot write the checkpoint ({error.strerror})")
+        except UserError as error:
+            problem = error
+        if self.meet(int(problem is not None)):
+            raise problem or UserError(f"{folder}: another process could not write the checkpoint")
+        return done

@@ -1,0 +1,97 @@
+"""`osum bench`: each subject runs, its keys are there, its last line is JSON; nothing asserts times."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindspore_osum.bench import command
+from mindspore_osum.bench.card import Curve
+from mindspore_osum.cli import main
+from mindspore_osum.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = {
+    "encoder": {"encoder_30s_vs_torch", "encoder_unpadded_gain"},
+    "prefill": {"prefill_vs_torch"},
+    "decode": {"decode_vs_torch", "decode_bandwidth_share", "decode_batch8_gain", "cache_gain"},
+    "train": {"train_step_vs_torch", "loader_vs_demand"},
+    "packing": {"packed_vs_static32", "packed_vs_pad30", "packed_vs_dynamic", "packing_efficiency"},
+    "features": {"logmel_realtime"},
+    "convert": {"convert_vs_disk"},
+    "load": {"first_answer_s"},
+    "requests": {"recompiles"},
+}
+WITH_TORCH = {"encoder", "prefill", "decode", "train"}
+FAST = {"features", "convert"}
+
+
+def test_every_promise_has_a_subject():
+    from mindspore_osum.bench.card import RATIOS
+
+    assert set(command.SUBJECTS) == set(KEYS)
+    found = [key for keys in KEYS.values() for key in keys]
+    assert sorted(found) == sorted(RATIOS)
+
+
+@pytest.mark.parametrize(
+    "subject", [pytest.param(s, marks=() if s in FAST else pytest.mark.slow) for s in KEYS]
+)
+def test_a_subject(subject):
+    if subject in WITH_TORCH:
+        pytest.importorskip("torch", reason="needs torch (extra dev)")
+    call = [sys.executable, str(ROOT / "scripts" / "bench.py"), subject, "--quick", "--threads", "1"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    *shown, last = done.stdout.splitlines()
+    result = json.loads(last)
+    assert shown[0] == f"== {subject}" and all(any(key in line for line in shown) for key in KEYS[subject])
+    assert set(result["ratios"]) == KEYS[subject] and result["quick"] is True and result["threads"] == 1
+    numbers = [*result["ratios"].values(), *result["figures"].values()]
+    assert all(math.isfinite(n) and n >= 0 for n in numbers), result
+    assert all(n > 0 for key, n in result["ratios"].items() if key != "recompiles")
+    assert result["machine"]["cores"] >= 1 and result["machine"]["mindspore"]
+
+
+def test_all_goes_on_after_a_subject_that_fails(monkeypatch, capfd):
+    monkeypatch.setattr(command, "SUBJECTS", {"encoder": 0.05, "features": 60})
+    assert main(["bench", "all", "--quick", "--threads", "1"]) == 1
+    out, err = capfd.readouterr()
+    *shown, last = out.splitlines()
+    result = json.loads(last)
+    assert set(result["ratios"]) == KEYS["features"] and set(result["failed"]) == {"encoder"}
+    assert "took more than 0.05 s" in result["failed"]["encoder"] and "encoder FAILED" in "\n".join(shown)
+    assert "Traceback" not in err
+
+
+def test_a_subject_that_ends_with_an_error_is_one_line():
+    code = "import sys; sys.stderr.write('x\\nthe last word\\n'); sys.exit(3)"
+    with pytest.raises(UserError, match="ended with 3: the last word$"):
+        command._output([sys.executable, "-c", code], 30)
+
+
+def test_plots_and_figures_are_written(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib (extra plots)")
+    from mindspore_osum.bench.plots import write
+
+    write(tmp_path / "out", {"ratios": {"recompiles": 0}}, {"encoder": Curve("x", "y", [(1, 1.0), (2, 2.5)])})
+    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == {"ratios": {"recompiles": 0}}
+    assert (tmp_path / "out" / "encoder.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_threads_are_checked(capsys):
+    assert main(["bench", "features", "--threads", "0"]) == 1
+    assert capsys.readouterr().err == "osum: --threads 0: must be 1 or more\n"
+
+
+def test_the_torch_side_answers_and_tells_why_it_ends(tmp_path):
+    pytest.importorskip("torch", reason="needs torch (extra dev)")
+    from mindspore_osum.bench.torch_client import TorchSide
+
+    with TorchSide(1, tmp_path / "log") as torch:
+        assert torch.run("product", shape=[2, 3, 4])() > 0
+        with pytest.raises(UserError, match="ended at 'no_such_thing'.*no attribute"):
+            torch.ask("no_such_thing")

@@ -1,0 +1,105 @@
+"""`osum chat`: what a line means, and the replies against those of the model itself."""
+
+import io
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindspore_osum.api import OSUM
+from mindspore_osum.chat import _recording, reply, shown
+from mindspore_osum.cli import main
+from mindspore_osum.data.texts import TEXT2TEXT
+from mindspore_osum.errors import UserError
+from mindspore_osum.folder import BUNDLED
+from mindspore_osum.inference.request import Request
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.results import Response, Segment, Word
+from tests.inference.common import small_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDING = BUNDLED.parent / "recordings" / "test_000000.wav"
+SHORT = Sampling(max_new_tokens=6)
+REQUEST = "What does the speaker say?"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_folder(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return OSUM.load(folder)
+
+
+@pytest.fixture
+def talk(tmp_path, monkeypatch):
+    """The current folder, with a recording in it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(RECORDING, "a.wav")
+    shutil.copy(RECORDING, "my talk.wav")
+
+
+@pytest.mark.parametrize(
+    ("line", "meaning"),
+    [
+        ("hello there", None),
+        ("a.wav", ("a.wav", None)),
+        ("a.wav  what's this? ", ("a.wav", "what's this?")),
+        ("'my talk.wav' <asr><align>", ("my talk.wav", "<asr><align>")),
+        ("absent.flac who speaks", ("absent.flac", "who speaks")),  # a misspelt recording is not words
+        ("don't stop", None),
+        ("what is a.wav", None),
+        ("# 1", None),
+    ],
+)
+def test_what_a_line_means(talk, line, meaning):
+    assert _recording(line) == meaning
+
+
+def test_replies_are_the_model_s(talk, folder, model, monkeypatch, capfd):
+    """Words, a spoken turn and a request, through standard input and output; mistakes do not end the talk."""
+    lines = ["hello there", "", "absent.wav", "a.wav", "/bogus", f"a.wav {REQUEST}", "/quit", "never read"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    assert main(["chat", "--model", str(folder), "--max-new-tokens", "6"]) == 1
+    out, err = capfd.readouterr()
+    typed = "".join(model.engine.stream("words", Request("hello there", "text2text", TEXT2TEXT), SHORT))
+    spoken = model("a.wav", task="sttc", sampling=SHORT)
+    asked = model("a.wav", REQUEST, sampling=SHORT)
+    expected = [typed, shown(spoken), shown(asked)]
+    assert out == "".join(f"{text}\n" for text in expected)
+    assert "absent.wav: no such audio file" in err and "/bogus: no such command; a line is a turn" in err
+    assert "Traceback" not in err
+
+
+def test_labels_and_times_are_shown():
+    words = [Word("good", 0.25, 0.5), Word("day", 0.5, 1.0)]
+    segment = Segment(0, 1, "good day", labels={"age": "ADULT"}, words=words)
+    assert shown(Response("a.wav", 1.0, [segment])) == "good (0.25-0.50) day (0.50-1.00)\n<ADULT>"
+    assert shown(Response("a.wav", 1.0, [Segment(0, 1, answer="good day to you")])) == "good day to you"
+
+
+def test_microphone_needs_its_library(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(UserError, match="the microphone needs sounddevice"):
+        list(reply(model, "/mic", SHORT))
+
+
+@pytest.mark.slow
+def test_on_a_terminal(folder, tmp_path):
+    """With a prompt; a mistake that a person has seen is no failure."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "mindspore_osum", "chat", "--model", str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=ROOT, stdin=follower, **pipes)
+    os.write(leader, f"absent.wav\n{RECORDING}\n/quit\n".encode())
+    out, err = process.communicate(timeout=600)
+    os.close(leader)
+    os.close(follower)
+    assert process.returncode == 0, err
+    assert b"absent.wav: no such audio file" in err and err.count(b"> ") == 3 and out.count(b"\n") >= 1
