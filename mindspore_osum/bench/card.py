@@ -7,6 +7,7 @@ Notable choices
 """
 
 import math
+import sys
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -70,10 +71,11 @@ class Outcome:
     curves: dict[str, Curve] = field(default_factory=dict)
 
     def ratio(self, key: str, value: float) -> None:
-        """Record one of `RATIOS`."""
+        """Record one of `RATIOS`, and tell it at once."""
         if key not in RATIOS:
             raise KeyError(key)
         self.ratios[key] = float(value)
+        print(f"osum: {key} {value:.4g}", file=sys.stderr, flush=True)
 
     def figure(self, key: str, value: float, what: str, text: str) -> None:
         """Record a figure; the card shows `what` and `text`."""

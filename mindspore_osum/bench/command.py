@@ -22,7 +22,7 @@ from mindspore_osum.errors import UserError
 
 # subject -> seconds it may take as a part of `all`
 SUBJECTS = {
-    "encoder": 200, "prefill": 150, "decode": 240, "train": 300, "packing": 420, "features": 90,
+    "encoder": 200, "prefill": 150, "decode": 300, "train": 300, "packing": 420, "features": 90,
     "convert": 90, "load": 200, "requests": 240,
 }  # fmt: skip
 

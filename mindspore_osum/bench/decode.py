@@ -152,7 +152,7 @@ def _cache(out: Outcome, model, ours: Decoding, rounds: int) -> None:
     ids_1L = Tensor(prompt_of(ours.cfg, CACHE_AT).sequence.ids_L[None])
     places_1L = Tensor(np.arange(CACHE_AT, dtype=np.int32)[None])
     whole = race(clocked(lambda: graph(ids_1L, places_1L).asnumpy()), rounds=rounds)[0].median
-    points = [(c, ours.token_seconds(ROOM // 2, rounds, length=length)) for c, length in CONTEXTS.items()]
+    points = [(c, ours.token_seconds(ROOM // 4, rounds, length=length)) for c, length in CONTEXTS.items()]
     cached = dict(points)[CACHE_AT]
     out.figure("recompute_s", whole, f"a token at {CACHE_AT}, recomputed", show_seconds(whole))
     out.figure("cached_s", cached, f"a token at {CACHE_AT}, KV cache", show_seconds(cached))
