@@ -87,6 +87,9 @@ class RunMonitor(Callback):
             self.stop_file.unlink(missing_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        if self.valid and self.cfg.is_cut and self.cfg.parallel_config.get("pipeline_stage", 1) > 1:
+            say("data.valid: not computed in a pipeline, whose loss is on its last stage alone")
+            self.valid = None
         say(f"compiling; steps {self.first}..{self.last}")
         self._start_counting()
 
@@ -212,7 +215,7 @@ class RunMonitor(Callback):
         return int(self.meeting(Tensor([number], ms.float32)).asnumpy()[0])
 
     def _validate(self) -> None:
-        """Cross-entropy a label and CTC an utterance over the validation data, without dropout."""
+        """Cross-entropy a label and the heads' losses an utterance over the validation data; no dropout."""
         is_cut = self.cfg.is_cut  # such a network gives means
         self.evaluation = self.evaluation or (self.network if is_cut else Evaluation(self.network))
         self.evaluation.set_train(False)
