@@ -109,5 +109,6 @@ def _stdout_closed() -> bool:
 
 def _usage() -> str:
     lines = ["usage: osum VERB ...", "", "verbs (osum VERB --help says more):"]
-    lines += [f"  {name:<10} {verb.help}" for name, verb in VERBS.items()]
+    width = max(map(len, VERBS))
+    lines += [f"  {name:<{width}} {verb.help}" for name, verb in VERBS.items()]
     return "\n".join([*lines, "", "options:", "  -h, --help  this text", "  --version   the version"])
