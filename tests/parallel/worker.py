@@ -107,7 +107,7 @@ def share(column: np.ndarray, index: int, micros: int) -> np.ndarray:
     """A column of a micro-batch: speech rows of its own slots, targets of its share of the step."""
     if index == 3:
         tokens = -(-FRAMES // 8)
-        first = column[column >= 2].min(initial=2) - 2
+        first = column[column >= 2].min() - 2
         return np.where(column >= 2, column - first // (tokens * len(column)) * tokens * len(column), column)
     return column / micros if index >= 12 else column
 

@@ -49,6 +49,8 @@ def random_batch(cfg, shape):
     """A random batch, as data/batching.py stacks them: every position and frame is in use."""
     import numpy as np
 
+    from mindspore_osum.tasks import LABEL_SETS
+
     rng, (b, length) = np.random.default_rng(0), (shape.size, shape.length)
     text = shape.text_tokens
     rows = np.full((b, length), -1, np.int32)
@@ -62,7 +64,8 @@ def random_batch(cfg, shape):
     ctc = rng.integers(0, 9, (b, text)).astype(np.int32)
     shares = (np.full(b, b, np.float32), np.full(b, b * text, np.float32))
     ones = np.ones_like(rows)
-    return mel, lengths, tokens, rows, labels, places, ones, ones, ctc, count, *shares
+    unknown = (np.full((b, n), -100, np.int32) for n in (shape.speech, len(LABEL_SETS)))
+    return mel, lengths, tokens, rows, labels, places, ones, ones, ctc, count, *unknown, *shares
 
 
 def train(case: dict) -> dict:

@@ -12,10 +12,10 @@ from mindspore_osum.config import DecoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.planning.cost import all_reduce, model_flops, roofline
 from mindspore_osum.planning.hardware import DEVICES, parse_bytes
-from mindspore_osum.planning.layouts import RECOMPUTE_SUPPORTED, Layout, layouts, obstacle
+from mindspore_osum.planning.layouts import Layout, layouts, obstacle
 from mindspore_osum.planning.memory import Stage, parameters, training_memory
 from mindspore_osum.planning.network import Batch, Job, Network
-from mindspore_osum.training.config import read_job
+from mindspore_osum.training.config import Ctc, read_job
 
 STAGE1 = str(Path(mindspore_osum.__file__).parents[1] / "configs/osum_pangu_7b/stage1.yaml")
 PANGU = replace(ModelConfig(), dtype="bfloat16")
@@ -98,30 +98,25 @@ def test_work_and_activations_are_divided():
 def test_layouts_follow_what_training_accepts():
     cfg = read_job(STAGE1)
     assert obstacle(cfg, Layout(8)) == ""
-    for way in (Layout(4, 2), Layout(4, 1, 2)):
-        assert "parallel_mode" in obstacle(cfg, way)
+    for way in (Layout(4, 2), Layout(8, recompute=True)):
+        assert obstacle(cfg, way) == ""
+    with_ctc = replace(cfg, ctc=Ctc(weight=0.3))
+    assert obstacle(with_ctc, Layout(8)) == "" and "ctc.weight" in obstacle(with_ctc, Layout(4, 2))
+    assert "pipeline_stage" in obstacle(cfg, Layout(4, 1, 2))
     ways = layouts(LORA, 24, micro=4)
     assert all(way.data * way.model * way.stages == 24 for way in ways)
     assert {way.model for way in ways} == {1, 2, 4}  # 8 does not divide the adapter's heads
     assert {way.stages for way in ways} == {1, 2, 4}  # no more than micro-batches
 
 
-def test_recomputation_is_marked_as_long_as_no_layer_asks_for_it():
-    sources = Path(mindspore_osum.__file__).parent.rglob("*.py")
-    asked = [path for path in sources if ".recompute(" in path.read_text("utf-8")]
-    assert bool(asked) == RECOMPUTE_SUPPORTED
-
-
-def test_what_does_not_fit_is_refused_in_a_line(capsys):
+def test_what_does_not_fit_whole_is_cut_or_refused_in_a_line(capsys):
     words = ["plan", "--config", STAGE1, "--model", "osum_pangu_7b", "--memory"]
-    assert main([*words, "30GB"]) == 1
+    assert main([*words, "30GB"]) == 0
+    assert "best       dp 4 mp 2 pp 1: " in capsys.readouterr().out
+    assert main([*words, "2GB", "--devices", "1"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "do not fit 30.0 GB; would fit: batch.size 1, dp " in err
-    assert "not yet supported by osum train" in err
-    assert main([*words, "30GB", "--set", "batch.size=1"]) == 0  # what it said
-    assert main([*words, "2GB", "--devices", "1"]) == 1
-    assert capsys.readouterr().err.count("would fit: ") == 1
+    assert "do not fit 2.00 GB; would fit: " in err
 
 
 def test_mistakes_are_told(capsys):

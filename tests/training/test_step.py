@@ -7,6 +7,8 @@ ms = pytest.importorskip("mindspore")
 
 from mindspore import Parameter, Tensor, nn, ops  # noqa: E402
 
+from mindspore_osum.text.sequence import IGNORE  # noqa: E402
+
 
 @pytest.fixture(scope="module", autouse=True)
 def graph_mode():
@@ -35,17 +37,22 @@ def test_schedules_that_end():
 
 
 class Gradients(nn.Cell):
-    """Gradients of a head's loss by its frames and weight."""
+    """Gradients of a head's two losses, the second halved, by its frames and weight."""
 
     def __init__(self, head):
         super().__init__()
-        self.run = ops.value_and_grad(head, 0, ms.ParameterTuple([head.weight]))
+
+        def loss(*args):
+            ctc, aligned = head(*args)
+            return ctc + 0.5 * aligned
+
+        self.run = ops.value_and_grad(loss, 0, ms.ParameterTuple([head.weight]))
 
     def construct(self, *args):
         return self.run(*args)
 
 
-def test_ctc_equals_torch():
+def test_ctc_and_aligned_loss_equal_torch():
     torch = pytest.importorskip("torch", reason="needs torch (extra: reference)")
     from mindspore_osum.training.network import CtcHead
 
@@ -60,7 +67,10 @@ def test_ctc_equals_torch():
     labels[5, :4] = [3, 3, 3, 5]
     label_len = np.array([4, 9, 1, 0, 9, 4, 5], np.int32)  # one without labels
     frames = np.array([24, 19, 1, 24, 8, 5, 15], np.int32)  # no path: 9 in 8 frames, 4 and 2 blanks in 5
-    (loss, (grad_h, (grad_w,))) = Gradients(head)(*map(Tensor, (h, frames, labels, label_len)))
+    classes = rng.integers(0, vocab + 1, (b, u)).astype(np.int32)  # spoken at each frame
+    classes[rng.random((b, u)) < 0.3] = IGNORE
+    classes[2] = IGNORE  # nothing is known
+    (loss, (grad_h, (grad_w,))) = Gradients(head)(*map(Tensor, (h, frames, labels, label_len, classes)))
 
     h_t = torch.tensor(h, requires_grad=True)
     w_t = torch.tensor(head.weight.asnumpy(), requires_grad=True)
@@ -69,6 +79,9 @@ def test_ctc_equals_torch():
                                         torch.tensor(label_len).long(), blank=0, reduction="none",
                                         zero_infinity=True)
     want = (each * torch.tensor(label_len > 0) / torch.tensor(label_len).clamp(min=1)).mean()
+    known = torch.tensor(classes != IGNORE)
+    picked = log_p.transpose(0, 1).gather(-1, torch.tensor(classes).long().clamp(min=0)[..., None])[..., 0]
+    want = want + 0.5 * (-(picked * known).sum(1) / known.sum(1).clamp(min=1)).mean()
     want.backward()
     assert float(loss.asnumpy()) == pytest.approx(want.item(), rel=1e-5)
     for got, reference in ((grad_h, h_t.grad), (grad_w, w_t.grad)):
