@@ -44,10 +44,14 @@ def label_lines(manifest: Path, transcript: bool) -> list[dict]:
     return found
 
 
-def write_lines(path: Path, lines: list[dict]) -> None:
-    """A manifest of JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+def write_variants(output: Path) -> None:
+    """The manifests of ASR+X and of labels alone, to train on and to test with."""
+    (output / "ablation").mkdir(exist_ok=True)
+    for name in ("asr_x", "x_alone"):
+        for split in ("train", "test"):
+            lines = label_lines(output / road.CORPUS / f"{split}.jsonl", name == "asr_x")
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            write_text(output / f"ablation/{name}_{split}.jsonl", text)
 
 
 def steps(output: Path, count: int) -> list[road.Step]:
@@ -103,25 +107,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=600, help="of each training (default 600)")
     options = parser.parse_args(arguments)
     output = options.output.resolve()
-    try:
+
+    def work() -> int:
         if not (output / road.MODEL).is_dir():
             raise UserError(f"{output}: has no {road.MODEL}; let run.py finish first")
-        for name in ("asr_x", "x_alone"):
-            for split in ("train", "test"):
-                lines = label_lines(output / road.CORPUS / f"{split}.jsonl", name == "asr_x")
-                write_lines(output / f"ablation/{name}_{split}.jsonl", lines)
-        with open(output / "run.lock", "a") as lock:
+        with road.locked(output) as lock:
+            write_variants(output)
             status = road.run(steps(output, options.steps), output, lock)
-        if status == 0:
-            write_text(output / TABLE, table(output))
-            print("\n" + (output / TABLE).read_text(encoding="utf-8"))
-        return status
-    except (UserError, OSError) as error:
-        print(f"ablation.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("ablation.py: interrupted; the same command goes on from there", file=sys.stderr)
-        return 130
+            if status == 0:
+                write_text(output / TABLE, table(output))
+                print("\n" + (output / TABLE).read_text(encoding="utf-8"))
+            return status
+
+    return road.guarded("ablation.py", work)
 
 
 if __name__ == "__main__":

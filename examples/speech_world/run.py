@@ -20,6 +20,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,13 +125,13 @@ def call(command: list[str], folder: Path, lock) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def take(output: Path, settings: dict):
+def locked(output: Path):
     """The output folder's lock; it holds until this process and all it has started are gone.
 
     Raises
     ------
     UserError
-        If another run is at work there, or one of other settings was.
+        If another run is at work there.
     """
     output.mkdir(parents=True, exist_ok=True)
     lock = open(output / "run.lock", "w")
@@ -138,6 +139,12 @@ def take(output: Path, settings: dict):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"{output}: another run is at work there; wait, or choose another --output") from None
+    return lock
+
+
+def take(output: Path, settings: dict):
+    """As `locked`; refuses a folder whose run had other settings, too."""
+    lock = locked(output)
     note, text = output / "run.json", json.dumps(settings) + "\n"
     if note.exists() and note.read_text(encoding="utf-8") != text:
         raise UserError(f"{note} is not of {settings}; choose another --output or delete the old one")
@@ -157,7 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="a run of minutes, to see that all steps work")
     parser.add_argument("--workers", type=int, default=1, help="processes that train (default 1)")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> int:
         if options.workers < 1:
             raise UserError(f"--workers {options.workers}: must be 1 or more")
         output = options.output.resolve()
@@ -167,11 +175,19 @@ def main(arguments: list[str] | None = None) -> int:
             if status == 0:
                 print("\n" + results((output / REPORT).read_text(encoding="utf-8")))
             return status
+
+    return guarded("run.py", work)
+
+
+def guarded(name: str, work: Callable[[], int]) -> int:
+    """The status of `work()`; its mistakes are one line on stderr."""
+    try:
+        return work()
     except (UserError, OSError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("run.py: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted; the same command goes on from there", file=sys.stderr)
         return 130
 
 

@@ -118,6 +118,8 @@ class Corpus:
             return f"shorter than {MIN_FRAMES / 100} s"
         if frames > self.shapes[-1].frames:
             return f"longer than {self.shapes[-1].frames / 100} s"
+        if self.ctc:
+            self.texts.times(utt)  # a mistake in them is found here, with the other flaws
         choice = self.requests.number(self.texts.requests(utt))
         labels = len(self.texts.tokenizer.encode(self.texts.label(utt))) + 1  # the end
         other = self.requests.around[output_type(utt, "")] + labels

@@ -156,16 +156,18 @@ class Texts:
                 for labels, label in zip(LABEL_SETS.values(), found, strict=True)]
 
     def frames(self, utt: Utterance, n_speech: int) -> list[int]:
-        """Class of the CTC head at each speech token, by the word times in `extra.words` or in the answer."""
+        """Class of the CTC head at each speech token, by `times`."""
+        return frame_classes(self.times(utt), n_speech, self._word_ids)
+
+    def times(self, utt: Utterance) -> list[tuple[str, float, float]]:
+        """(word, start, end) in seconds of `extra.words`, or of the answer; [] where neither tells them."""
         if "words" not in utt.extra:
             key = key_of(utt)
-            words = parse_answer(self.label(utt), key).words if "align" in tags_of(key) else []
-            return frame_classes(words, n_speech, self._word_ids)
+            return parse_answer(self.label(utt), key).words if "align" in tags_of(key) else []
         try:
-            words = [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
+            return [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
         except (TypeError, ValueError):
             raise UserError(f"{utt.where}: extra.words is no list of [word, start, end] in seconds") from None
-        return frame_classes(words, n_speech, self._word_ids)
 
     def _word_ids(self, word: str) -> list[int]:
         """Token ids of a word as they are within a transcript; a piece that is only a space is none of it."""

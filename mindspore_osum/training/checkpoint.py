@@ -181,7 +181,7 @@ def load_heads(network, start: str) -> None:
         newest = found(folder / "checkpoints")[-1:]
         if not newest:
             return
-        with open_weights(newest[0][1] / STATE) as weights:
+        with open_state(newest[0][1]) as weights:
             for name in wanted.keys() & weights.infos.keys():
                 param = wanted.pop(name)
                 if tuple(weights.infos[name].shape) == tuple(param.shape):

@@ -87,9 +87,6 @@ class RunMonitor(Callback):
             self.stop_file.unlink(missing_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        if self.valid and self.cfg.is_cut and self.cfg.parallel_config.get("pipeline_stage", 1) > 1:
-            say("data.valid: not computed in a pipeline, whose loss is on its last stage alone")
-            self.valid = None
         say(f"compiling; steps {self.first}..{self.last}")
         self._start_counting()
 

@@ -51,7 +51,6 @@ class Run:
     resume: Path | None  # checkpoint to start from
     fingerprint: dict  # what a resumption must have in common with this run
     written: int  # when the model folder was, before the run; see model_files.py
-
     rank: int = 0  # of this process
     ranks: int = 1
 

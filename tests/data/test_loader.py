@@ -247,6 +247,18 @@ def test_ctc_labels_that_no_path_fits_are_left_out(world):
     assert on_frames.example(0, 0).ctc_ids and on_speech.example(0, 0).ctc_ids == []
 
 
+def test_wrong_word_times_are_left_out_and_counted(tmp_path):
+    world = make_world(tmp_path, ["ab", "cd"])
+    path = world / "words.jsonl"
+    wrong, right = map(json.loads, path.read_text("utf-8").splitlines())
+    wrong["extra"], right["extra"] = {"words": [["ab", 0.1]]}, {"words": [["cd", 0.1, 0.3]]}
+    path.write_text(json.dumps(wrong) + "\n" + json.dumps(right), "utf-8")
+    kept = corpus(world, ctc="adapter")
+    assert [utt.key for utt in kept.utterances] == [right["key"]]
+    assert kept.errors.count == 1 and "words.jsonl:1: extra.words is no list of" in kept.errors.first
+    assert IGNORE not in Loader(kept, 0).example(0, 0).frames
+
+
 def test_parts_of_a_recording(world):
     (utt, *_), whole = corpus(world).utterances, None
     whole = features(utt, 80)

@@ -20,7 +20,6 @@ from mindspore_osum.models.ops.common import causal_mask
 MASKED = -1e9  # exp(MASKED - max) is 0.0 in float32
 
 
-
 class AttentionMask(nn.Cell):
     """What `Attention` takes for a mask of common.py, additive float32; None stands for the causal one."""
 
