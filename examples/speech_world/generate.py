@@ -33,6 +33,7 @@ from grammar import LANGUAGES, SPLITS, words
 from plan import Line, plan
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import tags_of
 
 READINGS = grammar.READINGS | contents.READINGS
 VERSION = 4  # of the corpus definition; a finished part of another one is not taken as done
@@ -207,7 +208,10 @@ def generate(settings: dict, output: Path, jobs: int, source: Path) -> None:
             if sys.stderr.isatty():
                 print(f"\r{split}: {len(made)}/{count} ", end="", file=sys.stderr)
     os.replace(unfinished, final)
-    write_manifest(output / f"{split}.jsonl", records(lines, made))
+    write_manifest(output / f"{split}.jsonl", asked := records(lines, made))
+    if split == "train":
+        questions = [line for line in asked if "chat" in tags_of(line["task"])]
+        write_manifest(output / "questions.jsonl", questions)
     if split != "test":
         write_manifest(output / f"{split}_all.jsonl", everything(lines, made))
     write_text(output / f"{split}.settings.json", json.dumps(settings) + "\n")
@@ -257,7 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(f"--{split}", type=whole, default=count, metavar="N", help=note)
     parser.add_argument("--seed", type=whole, default=1, help="default 1")
     parser.add_argument("--jobs", type=whole, default=2, help="processes (default 2)")
-    parser.add_argument("--requests", type=whole, default=12000, help="of training (default 12000)")
+    parser.add_argument("--requests", type=whole, default=24000, help="of training (default 24000)")
     options = parser.parse_args(arguments)
     try:
         check_modules()

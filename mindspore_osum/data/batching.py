@@ -36,6 +36,7 @@ COLUMNS = (
     "ctc_len_B",
     "frames_BZ",
     "classes_BC",
+    "draws_B",
     "utterances_B",
     "targets_B",
 )
@@ -134,13 +135,21 @@ def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
     return first, min(last, samples)
 
 
-def stack_batch(shape: Shape, n_mels: int, rows: list[list[Example]], targets: float, utterances: float):
+def stack_batch(
+    shape: Shape,
+    n_mels: int,
+    rows: list[list[Example]],
+    targets: float,
+    utterances: float,
+    first_row: int = 0,
+):
     """One padded batch, of at most one example a row, as a tuple of arrays in the order of COLUMNS.
 
     Parameters
     ----------
     targets, utterances : what cross-entropy and CTC are divided by: the labels and the utterances of the
         whole step, divided by its parts (see loader.py).
+    first_row : number of the first row in the run; what dropout draws follows from it.
     """
     mel_BTF = np.zeros((shape.size, shape.frames, n_mels), np.float32)
     mel_len_B = np.full(shape.size, 2, np.int32)  # of a slot without recording: two frames nothing reads
@@ -151,8 +160,13 @@ def stack_batch(shape: Shape, n_mels: int, rows: list[list[Example]], targets: f
                 mel_len_B[b] = len(example.mel_TF)
     text = stack_text(rows, shape.length, shape.speech, np.arange(shape.size)[:, None] * shape.speech)
     heads = stack_heads([row[0] if row else None for row in rows], shape.text_tokens, shape.speech)
-    shares = (np.full(shape.size, x, np.float32) for x in (utterances, targets))
-    return (mel_BTF, mel_len_B, *text, *heads, *shares)
+    return (mel_BTF, mel_len_B, *text, *heads, *stack_counts(shape.size, first_row, utterances, targets))
+
+
+def stack_counts(rows: int, first_row: int, utterances: float, targets: float) -> list[np.ndarray]:
+    """The columns of numbers that belong to the batch, in every row, so that any part of it has them."""
+    draws_B = (first_row + np.arange(rows)) % 2**31
+    return [draws_B.astype(np.int32), *(np.full(rows, x, np.float32) for x in (utterances, targets))]
 
 
 def stack_packs(
@@ -163,6 +177,7 @@ def stack_packs(
     starts: list[Sequence[int]],
     targets: float,
     utterances: float,
+    first_row: int = 0,
 ):
     """One packed batch of shape (rows, room), as `stack_batch`, but for what holds recordings.
 
@@ -189,9 +204,9 @@ def stack_packs(
                 spans_N2[n] = first_BI[b, i] * 8, len(example.mel_TF)
                 mel_XF[spans_N2[n, 0] : spans_N2[n].sum()] = example.mel_TF
     text = stack_text(rows, room.tokens, room.speech, first_BI)
-    shares = (np.full(len(rows), x, np.float32) for x in (utterances, targets))
     heads = stack_heads(examples, text_tokens, room.speech)
-    return (mel_XF.reshape(-1, frames, n_mels), spans_N2, *text, *heads, *shares)
+    counts = stack_counts(len(rows), first_row, utterances, targets)
+    return (mel_XF.reshape(-1, frames, n_mels), spans_N2, *text, *heads, *counts)
 
 
 def stack_text(rows: list[list[Example]], length: int, zmax: int, first_BI: np.ndarray) -> list[np.ndarray]:

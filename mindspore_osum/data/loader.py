@@ -166,9 +166,10 @@ class Loader:
             found = [pair for pair in found if pair[0] is not None]
             examples.append([example for example, _ in found])
             starts.append([start for _, start in found])
+        counts = targets, utterances, step * len(rows) + first
         if self.room:
-            return stack_packs(self.room, shape.text_tokens, n_mels, examples, starts, targets, utterances)
-        return stack_batch(shape, n_mels, examples, targets, utterances)
+            return stack_packs(self.room, shape.text_tokens, n_mels, examples, starts, *counts)
+        return stack_batch(shape, n_mels, examples, *counts)
 
     def example(self, epoch: int, item: int) -> Example | None:
         """What the model sees of an item of an epoch; None if its recording cannot be decoded."""

@@ -33,7 +33,7 @@ from mindspore_osum.text.prompts import intent_instructions, intent_request, tas
 from mindspore_osum.text.sequence import IGNORE, HybridSequence, build_sequence
 
 TEXT2TEXT, CHAT = "<TEXT2TEXT>", TASKS["sttc"].key
-POOL = 400  # sentences drawn for a task key, half of them Chinese: 8,800 for the 22 published keys
+POOL = 1200  # sentences drawn for a task key, half of them Chinese: 26,400 for the 22 published keys
 _ANGLES = re.compile(r"<[^<>]*>")
 
 
@@ -161,6 +161,8 @@ class Texts:
 
     def times(self, utt: Utterance) -> list[tuple[str, float, float]]:
         """(word, start, end) in seconds of `extra.words`, or of the answer; [] where neither tells them."""
+        if utt.wav is None:
+            return []
         if "words" not in utt.extra:
             key = key_of(utt)
             return parse_answer(self.label(utt), key).words if "align" in tags_of(key) else []

@@ -204,11 +204,11 @@ class Decoder(nn.Cell):
         if self.lm_head is not None:
             self.lm_head.shard(p, d_out=p.vocabulary)
 
-    def set_stages(self, stages: int):
-        """Lay embedding, layers and head on the stages of a pipeline, layers evenly in order."""
-        layers = self.model.layers
-        self.model.embed_tokens.pipeline_stage = 0
+    def stages(self, count: int) -> list[list[nn.Cell]]:
+        """The cells of each of `count` stages of a pipeline: embedding first, layers evenly, head last."""
+        layers, found = self.model.layers, [[] for _ in range(count)]
         for i, layer in enumerate(layers):
-            layer.pipeline_stage = i * stages // len(layers)
-        for cell in (self.model.norm, self.lm_head):
-            cell.pipeline_stage = stages - 1
+            found[i * count // len(layers)].append(layer)
+        found[0].append(self.model.embed_tokens)
+        found[-1] += [self.model.norm, *([] if self.lm_head is None else [self.lm_head])]
+        return found

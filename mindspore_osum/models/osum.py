@@ -90,9 +90,14 @@ class OsumModel(nn.Cell):
         self.decoder.shard(p)
         self.cut_embedding = CutEmbedding(self.begin_row, p)
         if p.pipeline_stage > 1:
-            for cell in (self.encoder, self.adapter, self.cut_embedding):
-                cell.pipeline_stage = 0
-            self.decoder.set_stages(p.pipeline_stage)
+            for number, cells in enumerate(self.stages(p.pipeline_stage)):
+                for cell in cells:
+                    cell.pipeline_stage = number
+
+    def stages(self, count: int) -> list[list[nn.Cell]]:
+        """The cells of each of `count` stages of a pipeline, once the model is cut: speech is in the first."""
+        first, *others = self.decoder.stages(count)
+        return [[self.encoder, self.adapter, self.cut_embedding, *first], *others]
 
     def recompute_layers(self, config):
         """Compute the layers once more in the backward pass instead of keeping what they computed.

@@ -268,13 +268,18 @@ def check_cut(cfg: TrainConfig) -> None:
         "classify.weight": cfg.classify.weight > 0,
         "batch.pack": cfg.batch.pack > 0,
         "parallel.full_batch": cfg.parallel.get("full_batch") is False,
-        # the last stage's graph does not compile yet: tests/parallel has the case
-        "parallel_config.pipeline_stage": cfg.parallel_config.get("pipeline_stage", 1) > 1,
     }
     for key, is_set in unsupported.items():
         if is_set:
             raise UserError(f"{key}: cannot be used with parallel.parallel_mode 1; leave it out, or give "
                             "parallel_mode 0 (data parallel)")
+    stages = cfg.parallel_config.get("pipeline_stage", 1)
+    if stages > cfg.accumulation:
+        raise UserError(f"accumulation: {cfg.accumulation} micro-batches do not fill {stages} stages of a pipeline; "
+                        f"give {stages} or more")
+    if stages > 1 and cfg.data.valid:
+        raise UserError("data.valid: cannot be measured in a pipeline; leave it out, and measure checkpoints "
+                        "with `osum merge-checkpoint` and `osum eval`")
     if cfg.parallel_config.get("micro_batch_num", cfg.accumulation) != cfg.accumulation:
         raise UserError("parallel_config.micro_batch_num: leave it out; the micro-batches of a step are "
                         f"accumulation, {cfg.accumulation}")

@@ -257,6 +257,6 @@ def state_params(step_cell) -> dict:
     The sums of micro-batches are left out: between two steps they are zero.
     """
     network = get_real_models(step_cell)
-    left_out = {p.name for p in network.get_parameters() if not p.requires_grad and p is not network.draws}
+    left_out = {p.name for p in network.get_parameters() if not p.requires_grad}
     left_out |= {p.name for p in step_cell.sums}
     return {p.name: p for p in step_cell.get_parameters() if p.name not in left_out}

@@ -18,7 +18,7 @@ import os
 import mindspore as ms
 import numpy as np
 from mindformers.models import PretrainedConfig, PreTrainedModel
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindspore_osum.config import ModelConfig, from_dict
 from mindspore_osum.data.alignment import BLANK
@@ -186,13 +186,14 @@ class OsumForTraining(PreTrainedModel):
         is_cut = ms.get_auto_parallel_context("parallel_mode") == "semi_auto_parallel"
         rank = 0 if is_cut else int(os.environ.get("RANK_ID", "0"))  # a cut mask is that of one process
         self.draws = count_dropout(self.model, config.seed, rank)
+        self.stage_draws = ParameterTuple([])  # the same number, for the later stages of a pipeline
         parallel = getattr(config, "parallel_config", None)  # MindFormers adds it
         self.cut = cut_network(self, parallel) if is_cut else None
         if parallel is not None:
             self.model.recompute_layers(parallel.recompute)
 
     def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-               spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, utterances_B, targets_B):
+               spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, draws_B, utterances_B, targets_B):
         """(loss, parts_4, spans_4), float32.
 
         parts_4 : cross-entropy of all labels, unweighted; CTC; frame-wise cross-entropy of the words; that of
@@ -200,7 +201,7 @@ class OsumForTraining(PreTrainedModel):
         spans_4 : cross-entropy summed over the labels of the intent span, their number; so for the content.
         """
         if self.draws is not None and self.training:
-            ops.assign_add(self.draws, 1)
+            ops.assign(self.draws, draws_B[:1])
         ce = weighted = ctc = aligned = heads = ops.zeros((), ms.float32)
         spans_4 = ops.zeros((4,), ms.float32)
         if self.speech:

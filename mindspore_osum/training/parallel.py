@@ -14,6 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindspore_osum.models.dropout import count_by_stage
 from mindspore_osum.models.ops import SegmentCausalMask, whole
 from mindspore_osum.models.osum import IGNORE
 from mindspore_osum.models.parallel import ParallelConfig
@@ -27,6 +28,8 @@ def cut_network(network, parallel_config) -> nn.Cell:
     """Cut the model of an OsumForTraining as MindFormers' `parallel_config` says; its losses."""
     p = ParallelConfig.of(parallel_config)
     network.model.shard(p)
+    if network.draws is not None and p.pipeline_stage > 1:
+        network.stage_draws = count_by_stage(network.model.stages(p.pipeline_stage))
     return CutLosses(network, p)
 
 
@@ -83,7 +86,6 @@ class CutLosses(nn.Cell):
         super().__init__()
         # not as cells and parameters of this one: they keep their names
         object.__setattr__(self, "model", network.model)
-        object.__setattr__(self, "draws", network.draws)
         self.speech = network.speech
         self.weights = (float(network.intent_weight), float(network.content_weight))
         self.mask, self.places, self.row_loss = SegmentCausalMask(), LastPlaces(p), RowLoss(p)
@@ -110,9 +112,7 @@ class CutLosses(nn.Cell):
             self.row_loss.pipeline_stage = p.pipeline_stage - 1
 
     def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-                  spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, utterances_B, targets_B):
-        if self.draws is not None and self.training:
-            ops.assign_add(self.draws, 1)
+                  spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, draws_B, utterances_B, targets_B):
         length, room = labels_BL.shape[1], labels_BL.shape[1] - 1
         if self.speech:
             z_BZD, _ = self.model.encode_speech(mel_BTF, mel_len_B)

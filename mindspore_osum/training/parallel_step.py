@@ -5,12 +5,15 @@ Notable choices
   brings all its micro-batches, and PipelineCell or GradAccumulation takes them apart.
 - Sums over devices are not written here: MindSpore puts them where the strategies need them. The gradients'
   norm is MindFormers' ClipGradNorm, whose form MindSpore knows and completes over slices and stages.
+- The micro-batches of a step draw the same dropout masks: an operator that changes a parameter within a
+  micro-batch has no place in MindSpore's order of them.
 """
 
 from pathlib import Path
 
 import mindspore as ms
 from mindformers.wrapper import MFTrainOneStepCell
+from mindformers.wrapper.wrapper import get_real_models
 from mindspore import ops
 from mindspore.communication import create_group, get_group_size, get_rank
 from mindspore.parallel._utils import _get_enable_parallel_optimizer
@@ -43,6 +46,11 @@ class OsumParallelStepCell(MFTrainOneStepCell):
         super().__init__(network, optimizer, **kwargs)
         self.on_cpu = ms.get_context("device_target") == "CPU"
         self.value_and_grad = ops.value_and_grad(self.network, None, self.weights)
+        losses = get_real_models(network)
+        # not as parameters of this cell, too: they keep their names
+        draws = () if losses.draws is None else (losses.draws, *losses.stage_draws)
+        object.__setattr__(self, "draws", draws)
+        object.__setattr__(self, "first_row", None)  # of the next step
         self.micros = micro_batch_num
         self.sums = ()  # parameters that hold the micro-batches of a step so far
         if micro_batch_num > 1:
@@ -63,6 +71,16 @@ class OsumParallelStepCell(MFTrainOneStepCell):
         if self.on_cpu:
             return pre_cond, compute_input
         return super().start_overflow_check(pre_cond, compute_input)
+
+    def __call__(self, *inputs):
+        """Set the number that dropout draws from, and run; in the graph of a stage nothing would order them."""
+        rows = len(inputs[0])
+        if self.first_row is None:
+            object.__setattr__(self, "first_row", int(self.optimizer.global_step.asnumpy().item()) * rows)
+        for number in self.draws:
+            number.set_data(ms.Tensor([self.first_row % 2**31], ms.int32))
+        object.__setattr__(self, "first_row", self.first_row + rows)
+        return super().__call__(*inputs)
 
     def construct(self, *inputs):
         """Run one step; (loss, not finite, loss scale, learning rate, gradient norm, parts_4, spans_4)."""

@@ -22,7 +22,7 @@ KEYWORDS = {
     "asr": r"transcri|\btext\b|\bwords?\b|subtitles|\bsa(y|ys|id|ying)\b|\b(write|type|read the question)\b"
            r"|内容|文字|文本|转写|听写|逐字|写|说了|说的(?!人|风格)|讲了|讲的(?!人)|在说[什啥]|在讲|听到的话|记下",
     "align": r"\btimes?\b|\btimed\b|timestamp|\bwhen\b|start and end|时间|时候|几秒",
-    "chat": r"answer|\brepl(y|ies)|respond|\bchat\b|\btalk with\b|答|回复|回应|聊(?!天)",
+    "chat": r"answer|\brepl(y|ies)|respond|\bchat\b|\btalk (to (?!a customer)|with)\b|答|回复|回应|聊(?!天)",
     "age": r"\b(age|old|young|child|adult)\b|年龄|年纪|岁|几岁|多大|小孩|大人|老人|年轻|是老是小",
     "gender": r"gender|\b(man|woman|male|female|a he)\b|性别|男|女",
     "emotion": r"emotion|\b(mood|feel|feels|feeling|happy|sad|angry|afraid)\b"
@@ -34,8 +34,9 @@ KEYWORDS = {
 }
 # What is said not to be wanted, and words of politeness that hold a keyword.
 ASIDE = (r"no transcript( needed)?|do not transcribe|not (the|teh|th) words|never mind the words"
-         r"|no text|no labels|take your time"
-         r"|no time to listen|不用写内.|不要文字|不用转写|不用标签|有空的话")
+         r"|no text|no labels|take your time|(leave out|without|no|not need|never mind) (the|teh|th) (words|text|transcript|wrods|wordz)"
+         r"|no words|(the|teh|th) (words|wrods|wordz) do not matter|do not (write|wirte|rite) (the|teh|th) q"
+         r"|no time to listen|不用写[内字问文].|不要内[容溶]|不要文[字子]|不用转写|不要转写|内[容溶]不重要|不用标签|有空的话")
 
 
 def tags_read(text: str) -> set[str]:

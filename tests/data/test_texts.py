@@ -170,5 +170,7 @@ def test_frames_know_the_word_that_is_spoken(natural):
     timed = utt("<TRANSCRIBE> <ALIGN>", "<0.00>a<0.16><0.16>b<0.32>")
     assert natural.frames(timed, 5) == [a, a, b, b, 0]
     assert natural.frames(utt("<TRANSCRIBE>", "a b"), 3) == [IGNORE] * 3
+    for task in ("<TEXT2TEXT>", "<INTENT_CLASSIFICATION>"):
+        assert natural.times(dataclasses.replace(utt(task, "two", question="one plus one"), wav=None)) == []
     with pytest.raises(UserError, match=r"m:1: extra.words is no list of \[word, start, end\]"):
         natural.frames(utt("<TRANSCRIBE>", "a", words=["a"]), 3)

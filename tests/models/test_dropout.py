@@ -82,7 +82,7 @@ def test_the_counter_alone_brings_a_run_back():
     cell = Counting(Two())
     outputs = run(cell, 3)
     again = Counting(Two())
-    again.draws.set_data(Tensor(2, ms.int32))
+    again.draws.set_data(Tensor([2], ms.int32))
     assert np.array_equal(run(again, 1)[0][0], outputs[2][0])
     assert not np.array_equal(outputs[1][0], outputs[2][0])
 

@@ -58,6 +58,8 @@ def test_a_run_goes_on_under_another_layout(launch, tmp_path):
     alone(write(tmp_path / "one.yaml", job(world, tmp_path / "one")))
     out = tmp_path / "two"
     columns = write(tmp_path / "columns.yaml", job(world, out, steps=2, **cut(4, 2, model_parallel=2)))
+    stages = job(world, out, steps=3, **cut(4, 2, pipeline_stage=2))
+    stages = write(tmp_path / "stages.yaml", merge(stages, {"data": {"valid": []}}))
     rows = write(tmp_path / "rows.yaml", job(world, out, **cut(4, 1, data_parallel=2)))
     launch(2, "tests/parallel/train.py", "--config", columns, logs=tmp_path / "columns")
     first = checkpoint.found(out / "checkpoints")[-1][1]
@@ -67,6 +69,7 @@ def test_a_run_goes_on_under_another_layout(launch, tmp_path):
     assert weights(tmp_path / "merged").keys() == weights(tmp_path / "one" / "model").keys()
     for name, values in weights(out / "model").items():
         np.testing.assert_array_equal(weights(tmp_path / "merged")[name], values, name)
+    launch(2, "tests/parallel/train.py", "--config", stages, logs=tmp_path / "stages")
     launch(2, "tests/parallel/train.py", "--config", rows, logs=tmp_path / "rows")
     assert losses(out) == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     want = weights(tmp_path / "one" / "model")

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import cpu_semi_auto
@@ -54,13 +55,15 @@ def batch(step: int) -> list[np.ndarray]:
     spans = np.where(labels < 0, 0, np.where(np.cumsum(labels >= 0, 1) <= 2, 1, 2)).astype(np.int32)
     heads = [np.zeros((ROWS, 4), np.int32), np.zeros(ROWS, np.int32)]  # of losses that are not used
     heads += [np.full((ROWS, n), -100, np.int32) for n in (4, 5)]
-    counts = [np.full(ROWS, count, np.float32) for count in (ROWS, (labels >= 0).sum())]
+    counts = [np.arange(step * ROWS, (step + 1) * ROWS, dtype=np.int32)]
+    counts += [np.full(ROWS, count, np.float32) for count in (ROWS, (labels >= 0).sum())]
     return [mel, lengths, ids, rows, labels, positions, segments, spans, *heads, *counts]
 
 
 def network(case: dict) -> OsumForTraining:
     """The training network with weights in which nothing is 0 or 1."""
-    config = OsumTrainingConfig(model=plain(CFG.to_dict()), seed=1, loss={"intent": 2.0, "content": 0.5},
+    model = replace(CFG, lora=replace(CFG.lora, dropout=case.get("dropout", CFG.lora.dropout)))
+    config = OsumTrainingConfig(model=plain(model.to_dict()), seed=1, loss={"intent": 2.0, "content": 0.5},
                                 learn=case.get("learn", ["encoder", "adapter", "lora", "decoder"]))
     recompute = TransformerRecomputeConfig(recompute=case.get("recompute", False))
     config.parallel_config = TransformerOpParallelConfig(recompute=recompute, **case["parallel"])
@@ -109,7 +112,7 @@ def share(column: np.ndarray, index: int, micros: int) -> np.ndarray:
         tokens = -(-FRAMES // 8)
         first = column[column >= 2].min() - 2
         return np.where(column >= 2, column - first // (tokens * len(column)) * tokens * len(column), column)
-    return column / micros if index >= 12 else column
+    return column / micros if index >= 13 else column
 
 
 def together(case: dict, rank: int, want: dict) -> dict:

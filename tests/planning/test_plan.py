@@ -102,7 +102,7 @@ def test_layouts_follow_what_training_accepts():
         assert obstacle(cfg, way) == ""
     with_ctc = replace(cfg, ctc=Ctc(weight=0.3))
     assert obstacle(with_ctc, Layout(8)) == "" and "ctc.weight" in obstacle(with_ctc, Layout(4, 2))
-    assert "pipeline_stage" in obstacle(cfg, Layout(4, 1, 2))
+    assert "5 stages of a pipeline" in obstacle(cfg, Layout(4, 1, 5))  # of 4 micro-batches
     ways = layouts(LORA, 24, micro=4)
     assert all(way.data * way.model * way.stages == 24 for way in ways)
     assert {way.model for way in ways} == {1, 2, 4}  # 8 does not divide the adapter's heads

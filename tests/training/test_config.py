@@ -54,7 +54,7 @@ def test_published_defaults():
     ({"parallel": {"parallel_mode": 1}, "ctc": {"weight": 0.3}}, "ctc.weight: cannot be used with"),
     ({"parallel": {"parallel_mode": 1, "full_batch": False}}, "parallel.full_batch: cannot be used with"),
     ({"parallel": {"parallel_mode": 1}, "parallel_config": {"pipeline_stage": 2}},
-     "parallel_config.pipeline_stage: cannot be used with parallel.parallel_mode 1"),
+     "accumulation: 1 micro-batches do not fill 2 stages"),
     ({"parallel": {"parallel_mode": 1}, "parallel_config": {"micro_batch_num": 4}, "accumulation": 2},
      "parallel_config.micro_batch_num: leave it out"),
     ({"recompute_config": {"recompute": [1, 2]}}, "recompute_config.recompute: [1, 2] must be true"),
