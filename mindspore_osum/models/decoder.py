@@ -41,11 +41,15 @@ class DecoderAttention(nn.Cell):
     def qkv(self, x, cos_B1LE, sin_B1LE):
         """Rotated queries (B, H, L, E), rotated keys and values (B, K, L, E)."""
         length, e = cos_B1LE.shape[2:]
-        shape_q, shape_kv = (-1, length, self.n_heads, e), (-1, length, self.n_kv_heads, e)
-        q = self.to_heads(self.q_norm(self.q_proj(x).reshape(shape_q)), (0, 2, 1, 3))
-        k = self.to_heads(self.k_norm(self.k_proj(x).reshape(shape_kv)), (0, 2, 1, 3))
-        v = self.to_heads(self.v_proj(x).reshape(shape_kv), (0, 2, 1, 3))
+        q = self.q_norm(self.q_proj(x).reshape((-1, length, self.n_heads, e)))
+        k = self.k_norm(self.k_proj(x).reshape((-1, length, self.n_kv_heads, e)))
+        q, k, v = self.heads(q), self.heads(k), self.heads(self.v_proj(x).reshape(k.shape))
         return self.rotary(q, cos_B1LE, sin_B1LE), self.rotary(k, cos_B1LE, sin_B1LE), v
+
+    def heads(self, x_BLHE):
+        """(B, H, L, E); of one position the same numbers in the same order."""
+        b, length, heads, e = x_BLHE.shape
+        return self.to_heads(x_BLHE, (0, 2, 1, 3)) if length > 1 else x_BLHE.reshape((b, heads, 1, e))
 
     def construct(self, x, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
         q, k, v = self.qkv(x, cos, sin)

@@ -89,7 +89,9 @@ class Attention(nn.Cell):
             score = self.add_mask(score, mask)
         weight = ops.cast(self.softmax(score), v_BKSE.dtype)
         out = self.mix(weight, v_BKSE).reshape((b, h, length, e))
-        return self.join(out, (0, 2, 1, 3)).reshape((b, length, h * e))
+        if length > 1:
+            out = self.join(out, (0, 2, 1, 3))
+        return out.reshape((b, length, h * e))
 
     def shard(self, p, queries: int = 1):
         """Cut batch and heads, and the queries into `queries` parts; a mask has the whole batch's size."""
@@ -195,16 +197,20 @@ class Rotary(nn.Cell):
         super().__init__()
         self.first, self.second, self.negate = ops.StridedSlice(), ops.StridedSlice(), ops.Neg()
         self.join, self.by_cos, self.by_sin, self.add = ops.Concat(-1), ops.Mul(), ops.Mul(), ops.Add()
+        self.turn = ops.MatMul()
 
     def construct(self, x_BHLE, cos_B1LE, sin_B1LE):
-        b, h, length, e = x_BHLE.shape
+        (b, h, length, e), dtype = x_BHLE.shape, x_BHLE.dtype
+        if length == 1:  # a step of decoding waits for launches, and this is three fewer
+            x_BHLE = ops.cast(x_BHLE, ms.float32)
+            rotated = self.turn(x_BHLE.reshape((-1, e)), Tensor(_turn(e))).reshape(x_BHLE.shape)
+            return ops.cast(x_BHLE * cos_B1LE + rotated * sin_B1LE, dtype)
         ones = (1, 1, 1, 1)
         first = self.first(x_BHLE, (0, 0, 0, 0), (b, h, length, e // 2), ones)
         second = self.second(x_BHLE, (0, 0, 0, e // 2), (b, h, length, e), ones)
         rotated = self.join((self.negate(second), first))
         by_cos = self.by_cos(ops.cast(x_BHLE, ms.float32), cos_B1LE)
-        out = self.add(by_cos, self.by_sin(ops.cast(rotated, ms.float32), sin_B1LE))
-        return ops.cast(out, x_BHLE.dtype)
+        return ops.cast(self.add(by_cos, self.by_sin(ops.cast(rotated, ms.float32), sin_B1LE)), dtype)
 
     def shard(self, p):
         """Cut batch, heads and positions."""
@@ -216,6 +222,12 @@ class Rotary(nn.Cell):
             op.shard((heads, heads))
         for op in (self.by_cos, self.by_sin):
             op.shard((heads, angles))
+
+
+def _turn(e: int) -> np.ndarray:
+    """(E, E) float32: x times it is (-second half, first half)."""
+    half = np.eye(e // 2, dtype=np.float32)
+    return np.block([[np.zeros_like(half), half], [-half, np.zeros_like(half)]])
 
 
 class SwiGLU(nn.Cell):
