@@ -1,6 +1,6 @@
 """What stage 2 and ASR+X are worth: short trainings with and without them, after run.py, in its folder.
 
-    python examples/speech_world/ablation.py --output output/speech_world [--steps 600]
+    python examples/speech_world/ablation.py --output output/speech_world [--steps 600] [--limit N]
 
 Notable choices
 - Stage 2: stage 3 for `--steps` steps from the model of stage 2, and from that of stage 1. Both are asked by
@@ -54,8 +54,8 @@ def write_variants(output: Path) -> None:
             write_text(output / f"ablation/{name}_{split}.jsonl", text)
 
 
-def steps(output: Path, count: int) -> list[road.Step]:
-    """Training and evaluation of each variant."""
+def steps(output: Path, count: int, limit: int | None = None) -> list[road.Step]:
+    """Training (`count` steps) and evaluation (`limit` lines, or all) of each variant."""
     osum, config = ["python", "-m", "mindspore_osum"], os.path.relpath(road.ROOT / "configs/tiny", output)
     found = []
 
@@ -67,6 +67,7 @@ def steps(output: Path, count: int) -> list[road.Step]:
         found.append(road.Step(f"training, {name}", train, f"{folder}/model/config.json"))
         evaluate = [*osum, "eval", "--model", f"{folder}/model", "--manifest", manifest, "--prompts", prompts]
         evaluate += ["--output", f"{folder}/eval", "--no-plots"]
+        evaluate += ["--limit", str(limit)] if limit else []
         found.append(road.Step(f"evaluation, {name}", evaluate, f"{folder}/eval/metrics.json"))
 
     test = f"{road.CORPUS}/test.jsonl"
@@ -105,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path(), help="run.py's folder (default: here)")
     parser.add_argument("--steps", type=int, default=600, help="of each training (default 600)")
+    parser.add_argument("--limit", type=int, metavar="N", help="lines of each test set (default: all)")
     options = parser.parse_args(arguments)
     output = options.output.resolve()
 
@@ -113,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"{output}: has no {road.MODEL}; let run.py finish first")
         with road.locked(output) as lock:
             write_variants(output)
-            status = road.run(steps(output, options.steps), output, lock)
+            status = road.run(steps(output, options.steps, options.limit), output, lock)
             if status == 0:
                 write_text(output / TABLE, table(output))
                 print("\n" + (output / TABLE).read_text(encoding="utf-8"))

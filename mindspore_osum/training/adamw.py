@@ -40,6 +40,8 @@ class OsumAdamW(AdamW):
         if not self.on_cpu:
             return super().construct(gradients)
         decay, rate = self.get_weight_decay(), self.get_lr().reshape(())
+        if not self.is_group:  # then it is one number
+            decay = (decay,) * len(self._parameters)
         step = self.assignadd(self.global_step, self.global_step_increase_tensor)
         step = ops.cast(step, ms.float32).reshape(())
         beta1, beta2 = self.beta1.reshape(()), self.beta2.reshape(())
