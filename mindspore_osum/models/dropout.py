@@ -2,8 +2,8 @@
 
 Notable choices
 - The random state of MindSpore's own operator lives in its kernel, where no checkpoint reaches it. In a
-  training network every mask is drawn from (seed, process, cell, number), and the number comes with the batch:
-  that of its first row in the run. A parameter takes it to the cells.
+  training network every mask is drawn from (seed, process, cell, number). The number comes with the batch, as
+  that of its first row in the run, and a parameter takes it to the cells.
 - Where there is no fused operator that takes a seed (CPU), a mask is a hash of its element numbers; so too
   where x is cut over devices: the mask is that of the whole x then, however it is cut.
 """

@@ -95,7 +95,7 @@ class OsumModel(nn.Cell):
                     cell.pipeline_stage = number
 
     def stages(self, count: int) -> list[list[nn.Cell]]:
-        """The cells of each of `count` stages of a pipeline, once the model is cut: speech is in the first."""
+        """The cells of each of `count` stages of a pipeline, once the model is cut; speech in the first."""
         first, *others = self.decoder.stages(count)
         return [[self.encoder, self.adapter, self.cut_embedding, *first], *others]
 

@@ -275,8 +275,8 @@ def check_cut(cfg: TrainConfig) -> None:
                             "parallel_mode 0 (data parallel)")
     stages = cfg.parallel_config.get("pipeline_stage", 1)
     if stages > cfg.accumulation:
-        raise UserError(f"accumulation: {cfg.accumulation} micro-batches do not fill {stages} stages of a pipeline; "
-                        f"give {stages} or more")
+        raise UserError(f"accumulation: {cfg.accumulation} micro-batches do not fill {stages} stages of a "
+                        f"pipeline; give {stages} or more")
     if stages > 1 and cfg.data.valid:
         raise UserError("data.valid: cannot be measured in a pipeline; leave it out, and measure checkpoints "
                         "with `osum merge-checkpoint` and `osum eval`")

@@ -192,6 +192,9 @@ class OsumForTraining(PreTrainedModel):
         if parallel is not None:
             self.model.recompute_layers(parallel.recompute)
 
+    def check_pipeline_stage(self):
+        """MindFormers asks for it; models/parallel.py `check_split` has looked at the stages."""
+
     def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
                spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, draws_B, utterances_B, targets_B):
         """(loss, parts_4, spans_4), float32.

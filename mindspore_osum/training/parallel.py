@@ -112,7 +112,8 @@ class CutLosses(nn.Cell):
             self.row_loss.pipeline_stage = p.pipeline_stage - 1
 
     def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-                  spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, draws_B, utterances_B, targets_B):
+                  spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, draws_B, utterances_B,
+                  targets_B):
         length, room = labels_BL.shape[1], labels_BL.shape[1] - 1
         if self.speech:
             z_BZD, _ = self.model.encode_speech(mel_BTF, mel_len_B)

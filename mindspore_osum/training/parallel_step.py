@@ -73,7 +73,7 @@ class OsumParallelStepCell(MFTrainOneStepCell):
         return super().start_overflow_check(pre_cond, compute_input)
 
     def __call__(self, *inputs):
-        """Set the number that dropout draws from, and run; in the graph of a stage nothing would order them."""
+        """Set the number that dropout draws from, and run; in a stage's graph nothing would order them."""
         rows = len(inputs[0])
         if self.first_row is None:
             object.__setattr__(self, "first_row", int(self.optimizer.global_step.asnumpy().item()) * rows)

@@ -34,9 +34,10 @@ KEYWORDS = {
 }
 # What is said not to be wanted, and words of politeness that hold a keyword.
 ASIDE = (r"no transcript( needed)?|do not transcribe|not (the|teh|th) words|never mind the words"
-         r"|no text|no labels|take your time|(leave out|without|no|not need|never mind) (the|teh|th) (words|text|transcript|wrods|wordz)"
-         r"|no words|(the|teh|th) (words|wrods|wordz) do not matter|do not (write|wirte|rite) (the|teh|th) q"
-         r"|no time to listen|不用写[内字问文].|不要内[容溶]|不要文[字子]|不用转写|不要转写|内[容溶]不重要|不用标签|有空的话")
+         r"|no text|no labels|take your time|no words|no time to listen"
+         r"|(without|no|not need|never mind) (the|teh|th) (words|text|transcript|wrods|wordz)"
+         r"|do not (write|wirte|rite) (the|teh|th) q"
+         r"|不用写[内字问文].|不要内[容溶]|不要文[字子]|不用转写|不要转写|不用标签|有空的话")
 
 
 def tags_read(text: str) -> set[str]:

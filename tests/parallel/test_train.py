@@ -17,7 +17,7 @@ from mindspore_osum.weights_io import open_weights
 from tests.training.tones import make_world, random_words, small_job
 
 ROOT = Path(__file__).resolve().parents[2]
-HEADS = {"model": {"overrides": {"decoder": {"n_kv_heads": 2}}}}
+HEADS = {"model": {"overrides": {"decoder": {"n_kv_heads": 2, "n_layers": 2}}}}
 
 
 def job(world: Path, out: Path, **over) -> dict:

@@ -62,7 +62,7 @@ def random_batch(cfg, shape):
     mel = rng.standard_normal((b, shape.frames, cfg.encoder.n_mels), np.float32)
     lengths, count = np.full(b, shape.frames, np.int32), np.full(b, 3, np.int32)
     ctc = rng.integers(0, 9, (b, text)).astype(np.int32)
-    shares = (np.full(b, b, np.float32), np.full(b, b * text, np.float32))
+    shares = (np.arange(b, dtype=np.int32), np.full(b, b, np.float32), np.full(b, b * text, np.float32))
     ones = np.ones_like(rows)
     unknown = (np.full((b, n), -100, np.int32) for n in (shape.speech, len(LABEL_SETS)))
     return mel, lengths, tokens, rows, labels, places, ones, ones, ctc, count, *unknown, *shares
