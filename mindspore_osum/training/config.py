@@ -268,6 +268,7 @@ def check_cut(cfg: TrainConfig) -> None:
         "classify.weight": cfg.classify.weight > 0,
         "batch.pack": cfg.batch.pack > 0,
         "parallel.full_batch": cfg.parallel.get("full_batch") is False,
+        "parallel.gradients_mean": cfg.parallel.get("gradients_mean") is True,
     }
     for key, is_set in unsupported.items():
         if is_set:

@@ -90,7 +90,8 @@ def mindformers_config(
         "parallel": {
             "parallel_mode": 0,
             "full_batch": cfg.is_cut,
-            "gradients_mean": True,
+            # of a model that is cut the loss is that of the whole batch already
+            "gradients_mean": not cfg.is_cut,
             "strategy_ckpt_save_file": str(inside / "strategy.ckpt"),
             **cfg.parallel,
         },

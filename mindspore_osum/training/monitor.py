@@ -19,7 +19,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 from mindformers.wrapper.wrapper import get_real_models
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 from mindspore.train import Callback
 
 from mindspore_osum.errors import UserError
@@ -30,18 +30,6 @@ from mindspore_osum.training.report import Metrics, clock, say
 from mindspore_osum.weights_io import write_text
 
 PARTS = ("ce", "ctc", "aligned", "labels")  # of a loss, as OsumForTraining.losses gives them
-
-
-class Meeting(nn.Cell):
-    """Where all processes wait for each other; gives the sum of the float32 they bring (CPU sums no ints)."""
-
-    def __init__(self):
-        super().__init__()
-        self.sum = ops.AllReduce()
-        self.add_flags(skip_auto_parallel_compile=True)  # there is nothing to cut
-
-    def construct(self, number):
-        return self.sum(number)
 
 
 class RunMonitor(Callback):
@@ -64,7 +52,8 @@ class RunMonitor(Callback):
         self.rank, self.ranks = run.rank, run.ranks
         self.metrics, self.stop_file = None, run.folder / "stop_after_step"
         self.network, self.evaluation, self.signal = None, None, 0
-        self.meeting = Meeting() if run.ranks > 1 else None
+        # not in a cell: MindSpore would cut its graph over devices and stages
+        self.sum_over_ranks = ops.AllReduce() if run.ranks > 1 else None
         self.micros: list[np.ndarray] = []  # losses of the step's micro-batches so far
         self.bad_in_a_row, self.save_is_due = 0, False
         self._start_counting()
@@ -208,9 +197,9 @@ class RunMonitor(Callback):
 
     def _meet(self, number: int) -> int:
         """Wait for all processes; the sum of their numbers."""
-        if self.meeting is None:
+        if self.sum_over_ranks is None:
             return number
-        return int(self.meeting(Tensor([number], ms.float32)).asnumpy()[0])
+        return int(self.sum_over_ranks(Tensor([number], ms.float32)).asnumpy()[0])  # CPU sums no integers
 
     def _validate(self) -> None:
         """Cross-entropy a label and the heads' losses an utterance over the validation data; no dropout."""
