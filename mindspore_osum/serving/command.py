@@ -81,6 +81,7 @@ def run(args) -> int:
         # uvicorn stops gracefully and raises the signal again; then it means nothing more, and the end is 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        bound.listen(BACKLOG)  # who connects once the line is read waits, and is not refused
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"osum: {name} is served on http://{shown}:{port}/v1", file=sys.stderr, flush=True)
