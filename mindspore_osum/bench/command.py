@@ -39,7 +39,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("subject", choices=(*SUBJECTS, "all"), help="what to measure")
     parser.add_argument("--quick", action="store_true", help="small models, few runs: to see that it works")
     parser.add_argument("--threads", type=int, default=default_threads(), metavar="N",
-                        help="of both sides (default: all cores but one, as MindSpore computes)")
+                        help="of both sides (default: all cores; MindSpore takes them anyhow)")
     parser.add_argument("--output", metavar="DIR", help="write bench.json and the plots there")
 
 

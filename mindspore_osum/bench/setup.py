@@ -29,8 +29,8 @@ class Setup:
 
 
 def default_threads() -> int:
-    """All cores but one, as MindSpore computes: it keeps one for handing out work."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    """All cores: MindSpore's operators take them whatever is set, so PyTorch is given them too."""
+    return len(os.sched_getaffinity(0))
 
 
 def machine() -> dict:
