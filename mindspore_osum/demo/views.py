@@ -35,10 +35,9 @@ document.addEventListener("click", (event) => {
   document.querySelectorAll(".osum-word.playing").forEach((other) => other.classList.remove("playing"));
   const end = parseFloat(word.dataset.end);
   sound.ontimeupdate = () => {
-    if (sound.currentTime < end) return;
-    sound.pause();
-    word.classList.remove("playing");
+    if (sound.currentTime >= end) sound.pause();
   };
+  sound.onpause = () => word.classList.remove("playing");  // also at the end of the recording
   sound.currentTime = parseFloat(word.dataset.start);
   word.classList.add("playing");
   sound.play();

@@ -129,7 +129,8 @@ class Walk:
         def ask(url: str) -> None:
             sound = (self.work / self.wav).read_bytes()
             head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-            body = head.encode() + sound + f"\r\n--{BOUNDARY}--\r\n".encode()
+            model = f'\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name="model"\r\n\r\nmodel'
+            body = head.encode() + sound + f"{model}\r\n--{BOUNDARY}--\r\n".encode()
             kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
             request = urllib.request.Request(f"{url}/audio/transcriptions", body, kind)
             with urllib.request.urlopen(request, timeout=300) as answer:
