@@ -41,7 +41,8 @@ def test_dropped_recording_is_answered_and_its_words_play(page):
     page.get_by_role("option", name="speech recognition with timestamps").click()
     text = listen(page)
     word = page.locator(".osum-word").first
-    assert text and "".join(word.inner_text().split()) in "".join(text.split())  # a new line is shown as a space
+    # a new line is shown as a space
+    assert text and "".join(word.inner_text().split()) in "".join(text.split())
     word.click()
     sound = page.locator("#osum-words audio")
     page.wait_for_function("document.querySelector('#osum-words audio').currentTime > 0.05")
@@ -60,7 +61,7 @@ def test_microphone_and_own_words(page):
     page.wait_for_timeout(1500)
     page.locator("#osum-audio .stop-button").click()
     page.locator("#osum-audio [data-testid=download-link]").wait_for()
-    page.locator("#osum-request textarea, #osum-request input").first.fill("What does the speaker say?")
+    page.locator("#osum-request textarea, #osum-request input").first.press_sequentially("What does the speaker say?")
     page.wait_for_function("document.querySelector('#osum-task input').value.includes('what I write')")
     listen(page)
     seconds = page.locator("#osum-words audio").evaluate("x => x.duration")
