@@ -61,7 +61,8 @@ def test_microphone_and_own_words(page):
     page.wait_for_timeout(1500)
     page.locator("#osum-audio .stop-button").click()
     page.locator("#osum-audio [data-testid=download-link]").wait_for()
-    page.locator("#osum-request textarea, #osum-request input").first.press_sequentially("What does the speaker say?")
+    box = page.locator("#osum-request textarea, #osum-request input").first
+    box.press_sequentially("What does the speaker say?")
     page.wait_for_function("document.querySelector('#osum-task input').value.includes('what I write')")
     listen(page)
     seconds = page.locator("#osum-words audio").evaluate("x => x.duration")
