@@ -36,7 +36,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import tags_of
 
 READINGS = grammar.READINGS | contents.READINGS
-VERSION = 4  # of the corpus definition; a finished part of another one is not taken as done
+VERSION = 5  # of the corpus definition; a finished part of another one is not taken as done
 RATE = 16000  # Hz, of what is written
 MARGIN = RATE * 80 // 1000  # samples kept before and after the speech
 SHORTEST, LONGEST = RATE, RATE * 32 // 10  # samples; the longest without the sound beside the words

@@ -6,11 +6,14 @@ Notable choices
 - Sorted dynamic batches are the published form. Nearly each has a shape of its own, which a graph is compiled
   for: over 200 steps that would take hours, so compiling and a step are measured on some of the shapes, and
   the sum over all is computed from them.
+- Each form has a process of its own: a compiled graph keeps its memory, and that of all is over 20 GB.
 
 Legend: N utterances.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -18,7 +21,7 @@ from mindspore_osum.bench import models
 from mindspore_osum.bench.card import Curve, Outcome
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.stepping import Training, example
-from mindspore_osum.bench.timing import measure, show_seconds
+from mindspore_osum.bench.timing import Timing, measure, show_seconds
 from mindspore_osum.data.batch_forms import published_batches
 from mindspore_osum.data.batching import Example, Shape, stack_batch, stack_packs
 from mindspore_osum.data.packing import aishell_like, efficiency, pack_items, room_for
@@ -35,8 +38,8 @@ WEST = {"static": 2.4, "dynamic": 1.63}  # WEST's report, on a GPU: packing agai
 class Utterances:
     """Sizes like AISHELL's, and examples of them."""
 
-    def __init__(self, cfg):
-        self.cfg = cfg
+    def __init__(self):
+        self.cfg = models.TRAIN["tiny"]
         self.frames_N, self.tokens_N = aishell_like(COUNT, around=10)
         self.speech_N = -(-self.frames_N // 8)
         self.text_N = self.tokens_N - self.speech_N - 2
@@ -47,72 +50,90 @@ class Utterances:
         return [example(rng, self.cfg, int(self.frames_N[n]), int(self.text_N[n]), int(self.text_N[n]) // 2)
                 for n in numbers]
 
-    def padded(self, numbers, rows: int, frames: int):
+    def batch(self, numbers, rows: int, frames: int):
         """A padded batch, and its useful tokens."""
         shape = Shape(rows, frames, int(self.text_N.max()))
         found = [[one] for one in self.examples(numbers)]
         batch = stack_batch(shape, self.cfg.encoder.n_mels, found, 100.0, float(rows))
         return batch, int(self.tokens_N[list(numbers)].sum())
 
-    def packed(self, size: int):
-        """A pack, its useful tokens, and the share of positions in use of all packs."""
+    def padded(self, rows: int, frames: int = 0):
+        """A batch of the first, padded to `frames` or the longest of all; its useful tokens."""
+        return self.batch(range(rows), rows, frames or int(self.frames_N.max()))
+
+    def packs(self, size: int):
+        """All in packs of so many positions: the room in a pack, and the packs."""
         room = room_for(self.tokens_N, self.speech_N, size)
-        packs = pack_items(self.tokens_N, self.speech_N, room)
-        first, n_mels = packs[0], self.cfg.encoder.n_mels
+        return room, pack_items(self.tokens_N, self.speech_N, room)
+
+    def packed(self, size: int):
+        """The first pack, and its useful tokens."""
+        room, (first, *_) = self.packs(size)
         rows, starts, count = [self.examples(first.items)], [first.starts], float(len(first.items))
-        batch = stack_packs(room, int(self.text_N.max()), n_mels, rows, starts, 100.0, count)
-        share, _ = efficiency(packs, self.tokens_N, self.frames_N, room)
-        return batch, int(self.tokens_N[list(first.items)].sum()), share
+        batch = stack_packs(room, int(self.text_N.max()), self.cfg.encoder.n_mels, rows, starts, 100.0, count)
+        return batch, int(self.tokens_N[list(first.items)].sum())
+
+    def share(self, size: int) -> float:
+        """Share of the positions of all packs that is in use."""
+        room, packs = self.packs(size)
+        return efficiency(packs, self.tokens_N, self.frames_N, room)[0]
+
+    def dynamic(self):
+        """The first sorted dynamic batches."""
+        return published_batches(self.frames_N, self.tokens_N, PACK)[:DYNAMIC_STEPS]
 
 
 def run(setup: Setup) -> Outcome:
     """Measure."""
     out, rounds = Outcome(), 1 if setup.quick else 3
-    training = Training(models.TRAIN["tiny"], LEARN)
-    data = Utterances(training.cfg)
+    sizes = (PACKS[0], PACK) if setup.quick else PACKS
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+        def rate(name: str, build: Callable, *shape: int) -> float:
+            tokens, taken = alone.submit(_timed, rounds, build, *shape).result()
+            out.figure(f"{name}_tokens_s", tokens / taken.median, f"useful tokens/s, {name}",
+                       f"{tokens / taken.median:.0f} ({tokens} in {taken})")  # fmt: skip
+            return tokens / taken.median
 
-    def rate(name: str, batch, tokens: int) -> float:
-        taken = measure(training.work(batch), rounds)
-        out.figure(f"{name}_tokens_s", tokens / taken.median, f"useful tokens/s, {name}",
-                   f"{tokens / taken.median:.0f} ({tokens} in {taken})")  # fmt: skip
-        return tokens / taken.median
-
-    shares, points = {}, []
-    for size in (PACKS[0], PACK) if setup.quick else PACKS:
-        batch, tokens, shares[size] = data.packed(size)
-        points.append((size, rate(f"packs of {size}", batch, tokens)))
-    packed = dict(points)[PACK]
-    out.ratio("packing_efficiency", shares[PACK])
-    _against_padded(setup, out, data, packed, rate)
-    dynamic = _dynamic(setup, out, training, data, rounds)
-    out.ratio("packed_vs_dynamic", packed / dynamic)
+        points = [(size, rate(f"packs of {size}", Utterances.packed, size)) for size in sizes]
+        packed = dict(points)[PACK]
+        static = rate("static", Utterances.padded, 4 if setup.quick else STATIC_ROWS)
+        padded = rate("padded to 30 s", Utterances.padded, 2 if setup.quick else PAD_ROWS, PAD_FRAMES)
+        shapes = alone.submit(_dynamic, 1 if setup.quick else 2, rounds).result()
+    out.ratio("packing_efficiency", Utterances().share(PACK))
+    out.ratio("packed_vs_static32", packed / static)
+    out.ratio("packed_vs_pad30", packed / padded)
+    out.ratio("packed_vs_dynamic", packed / _dynamic_rate(out, *shapes))
     out.curve("packing", Curve("pack size", "useful tokens/s", points))
+    out.notes.append(f"WEST reports {WEST['static']}x of static and {WEST['dynamic']}x of dynamic batches "
+                     f"on a GPU; here {packed / static:.2f}x of static")  # fmt: skip
     return out
 
 
-def _against_padded(setup: Setup, out: Outcome, data: Utterances, packed: float, rate: Callable) -> None:
-    static_rows, pad_rows = (4, 2) if setup.quick else (STATIC_ROWS, PAD_ROWS)
-    static = rate("static", *data.padded(range(static_rows), static_rows, int(data.frames_N.max())))
-    padded = rate("padded to 30 s", *data.padded(range(pad_rows), pad_rows, PAD_FRAMES))
-    out.ratio("packed_vs_static32", packed / static)
-    out.ratio("packed_vs_pad30", packed / padded)
-    out.notes.append(f"WEST reports {WEST['static']}x of static and {WEST['dynamic']}x of dynamic batches "
-                     f"on a GPU; here {packed / static:.2f}x of static")  # fmt: skip
+def _timed(rounds: int, build: Callable, *sizes: int) -> tuple[int, Timing]:
+    """Useful tokens of the batch that `build` makes of utterances, and the time of a step on it."""
+    batch, tokens = build(Utterances(), *sizes)
+    return tokens, measure(Training(models.TRAIN["tiny"], LEARN).work(batch), rounds)
 
 
-def _dynamic(setup: Setup, out: Outcome, training: Training, data: Utterances, rounds: int) -> float:
-    """Useful tokens a second of the first steps, compiling included."""
-    batches = published_batches(data.frames_N, data.tokens_N, PACK)[:DYNAMIC_STEPS]
-    tokens = sum(int(data.tokens_N[items].sum()) for items, *_ in batches)
-    shapes = {(shape, rows) for _, shape, rows in batches}
-    samples = 1 if setup.quick else 2
+def _dynamic(samples: int, rounds: int) -> tuple[float, float]:
+    """Seconds to compile a sorted dynamic batch and of a step on it, means of so many of the first steps'."""
+    data, training = Utterances(), Training(models.TRAIN["tiny"], LEARN)
+    batches = data.dynamic()
     compiling, steps = [], []
     for items, (frames, _), rows in batches[:: len(batches) // samples][:samples]:
-        batch, _ = data.padded(items, rows, frames)
+        batch, _ = data.batch(items, rows, frames)
         first, taken = training.first(batch), measure(training.work(batch), rounds, warm=0).median
         compiling.append(first - taken)
         steps.append(taken)
-    compile_s, step_s = np.mean(compiling), np.mean(steps)
+    return float(np.mean(compiling)), float(np.mean(steps))
+
+
+def _dynamic_rate(out: Outcome, compile_s: float, step_s: float) -> float:
+    """Useful tokens a second of the first steps, compiling included."""
+    data = Utterances()
+    batches = data.dynamic()
+    tokens = sum(int(data.tokens_N[items].sum()) for items, *_ in batches)
+    shapes = {(shape, rows) for _, shape, rows in batches}
     out.figure("dynamic_shapes", len(shapes), f"shapes of {len(batches)} sorted dynamic batches",
                f"{len(shapes)}, {show_seconds(compile_s)} to compile, {show_seconds(step_s)} a step")
     compiled = tokens / (step_s * len(batches))

@@ -18,10 +18,12 @@ from mindspore import ops
 from mindspore.communication import create_group, get_group_size, get_rank
 from mindspore.parallel._utils import _get_enable_parallel_optimizer
 
+from mindspore_osum.data.batching import COLUMNS
 from mindspore_osum.errors import UserError
 from mindspore_osum.training import checkpoint, shards
 from mindspore_osum.training.parallel import SUMS
 
+_DRAWS = COLUMNS.index("draws_B")
 _clear = ops.MultitypeFuncGraph("clear")
 
 
@@ -50,7 +52,6 @@ class OsumParallelStepCell(MFTrainOneStepCell):
         # not as parameters of this cell, too: they keep their names
         draws = () if losses.draws is None else (losses.draws, *losses.stage_draws)
         object.__setattr__(self, "draws", draws)
-        object.__setattr__(self, "first_row", None)  # of the next step
         self.micros = micro_batch_num
         self.sums = ()  # parameters that hold the micro-batches of a step so far
         if micro_batch_num > 1:
@@ -74,12 +75,9 @@ class OsumParallelStepCell(MFTrainOneStepCell):
 
     def __call__(self, *inputs):
         """Set the number that dropout draws from, and run; in a stage's graph nothing would order them."""
-        rows = len(inputs[0])
-        if self.first_row is None:
-            object.__setattr__(self, "first_row", int(self.optimizer.global_step.asnumpy().item()) * rows)
+        first = inputs[_DRAWS].asnumpy()[:1]
         for number in self.draws:
-            number.set_data(ms.Tensor([self.first_row % 2**31], ms.int32))
-        object.__setattr__(self, "first_row", self.first_row + rows)
+            number.set_data(ms.Tensor(first))
         return super().__call__(*inputs)
 
     def construct(self, *inputs):

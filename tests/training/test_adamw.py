@@ -11,17 +11,24 @@ from mindspore_osum.training.adamw import MasterAdamW, OsumAdamW  # noqa: E402
 STEPS = 40
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [("float16", MasterAdamW), ("float32", OsumAdamW)])
-def test_it_is_adamw_and_small_steps_add_up(dtype, kind):
+@pytest.mark.parametrize(
+    ("dtype", "kind", "decays"),
+    [("float16", MasterAdamW, (0.1, 0.0)), ("float32", OsumAdamW, (0.1, 0.0)), ("float32", OsumAdamW, None)],
+)
+def test_it_is_adamw_and_small_steps_add_up(dtype, kind, decays):
     torch = pytest.importorskip("torch", reason="needs torch (extra: reference)")
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
     start = {"a": np.full((3, 4), 8.0, np.float32), "b": np.full(5, -4.0, np.float32)}
     params = [Parameter(Tensor(v, getattr(ms, dtype)), name=n) for n, v in start.items()]
-    groups = [{"params": params[:1], "weight_decay": 0.1}, {"params": params[1:], "weight_decay": 0.0}]
-    optimizer = kind(groups, learning_rate=1e-4, betas=(0.9, 0.99), eps=1e-6)
+
+    def grouped(parameters):  # one group has no dictionary, and one decay for all
+        if decays is None:
+            return parameters
+        return [{"params": [p], "weight_decay": d} for p, d in zip(parameters, decays, strict=True)]
+
+    optimizer = kind(grouped(params), learning_rate=1e-4, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)
     theirs = [torch.tensor(v, requires_grad=True) for v in start.values()]
-    groups = [{"params": theirs[:1], "weight_decay": 0.1}, {"params": theirs[1:], "weight_decay": 0.0}]
-    reference = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.99), eps=1e-6)
+    reference = torch.optim.AdamW(grouped(theirs), lr=1e-4, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
         grads = [np.abs(rng.standard_normal(v.shape)).astype(np.float16) for v in start.values()]
