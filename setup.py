@@ -33,16 +33,18 @@ EXTRAS = {
     "serve": ["fastapi>=0.110,<1", "starlette>=1,<2", "uvicorn>=0.29,<1", "python-multipart>=0.0.18,<1"],
     "demo": ["gradio>=6.10,<6.18"],  # 6.18 asks for a huggingface_hub that transformers 4.57 refuses
     "microphone": ["sounddevice>=0.4.6,<1"],  # and PortAudio itself: apt install libportaudio2
+    "silero": ["silero-vad>=6,<7"],  # brings torch; voice activity by a network, for whoever asks for it
     "plots": ["matplotlib>=3.8,<4"],
     "docs": ["mkdocs>=1.6,<2"],
-    # torch and peft are references that tests compare with; nothing in the packages imports them
+    # torch and peft are references that tests compare with; speech/silero.py alone imports torch
     # and srt, webvtt-py and praatio read the subtitles and TextGrids again
     "dev": ["pytest>=8,<10", "ruff>=0.9,<1", "hypothesis>=6.100,<7", "pypinyin>=0.51,<1", "torch==2.13.0",
             "peft==0.17.1", "srt>=3.5,<4", "webvtt-py>=0.5,<1", "praatio>=6.0,<7",
             "openai>=2,<3", "httpx>=0.27,<1", "prometheus-client>=0.20,<1",
             "playwright>=1.45,<2"],  # what asks `osum serve`, and looks at `osum demo` through a browser
 }
-EXTRAS["dev"] += EXTRAS["serve"] + EXTRAS["plots"] + EXTRAS["demo"] + EXTRAS["docs"]  # their tests run, too
+for extra in ("serve", "plots", "demo", "silero", "docs"):  # their tests run, too
+    EXTRAS["dev"] += EXTRAS[extra]
 
 setup(
     name="mindspore-osum",

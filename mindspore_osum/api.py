@@ -92,7 +92,8 @@ class OSUM:
 
     def each(
         self, audios: Iterable, requests: Sequence[Request], *, sampling: Sampling | None = None,
-        batch_size: int = 8, max_seconds: float = MAX_SECONDS, probabilities: bool = False, progress=None,
+        batch_size: int = 8, max_seconds: float = MAX_SECONDS, vad: str = "energy",
+        probabilities: bool = False, progress=None,
     ) -> Iterator[Response]:  # fmt: skip
         """One response after the other, in order, for more recordings than fit in memory.
 
@@ -102,6 +103,7 @@ class OSUM:
         sampling : settings of generation; by default greedy.
         batch_size : recordings, or chunks of them, computed together.
         max_seconds : longer recordings are cut at pauses into chunks up to this length (1 to 60 seconds).
+        vad : what finds the speech of longer ones: "energy", or "silero" if its package is installed.
         probabilities : also the probability of each label among those of its set.
         progress : called with seconds of recordings that are done.
         """
@@ -109,16 +111,16 @@ class OSUM:
 
         return respond(
             self.engine, audios, requests, sampling=sampling, batch_size=batch_size, max_seconds=max_seconds,
-            probabilities=probabilities, progress=progress,
+            vad=vad, probabilities=probabilities, progress=progress,
         )  # fmt: skip
 
     def stream(
         self, audio, request: str | None = None, *, task: str | None = None,
-        sampling: Sampling | None = None, max_seconds: float = MAX_SECONDS,
+        sampling: Sampling | None = None, max_seconds: float = MAX_SECONDS, vad: str = "energy",
     ) -> Iterator[str]:  # fmt: skip
         """The answer to one recording while it is written; the pieces joined are ``response.raw``."""
         (asked,) = _requests(request, task, None)
-        for n, chunk in enumerate(chunks(audio, max_seconds)):
+        for n, chunk in enumerate(chunks(audio, max_seconds, vad)):
             if n:
                 yield "\n"
             yield from self.engine.stream((chunk.wave_N, SAMPLE_RATE), asked, sampling)
@@ -137,7 +139,7 @@ class OSUM:
         request, task, tasks : what each utterance is asked; by default its transcript.
         raw_rate : the source is bare 16-bit samples at this rate.
         idle : a file that has not grown for so many seconds is complete; 0: never.
-        settings : `every`, `pause` and `max_seconds` of `streaming.live.LiveSettings`.
+        settings : `every`, `pause`, `max_seconds` and `vad` of `streaming.live.LiveSettings`.
 
         Yields
         ------

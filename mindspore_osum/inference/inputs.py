@@ -11,6 +11,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.inference.command import QUIET, add_model_arguments
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
+from mindspore_osum.speech.vad import DETECTORS, check_detector
 
 STDIN = "-"
 MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not
@@ -27,6 +28,10 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
     parser.add_argument(
         "--max-seconds", type=float, default=MAX_SECONDS, metavar="S",
         help=f"longer recordings are cut at pauses into chunks up to this length (default {MAX_SECONDS:g})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--vad", choices=DETECTORS, default=DETECTORS[0],
+        help="finds the speech of long recordings and streams (default energy; silero: a package)",
     )  # fmt: skip
     limit = Sampling().max_new_tokens
     parser.add_argument(
@@ -81,8 +86,11 @@ def _standard_input() -> io.BytesIO:
 def settings(args) -> dict:
     """The settings of `api.OSUM.each` that the command line gives; refused before the model is loaded."""
     check_max_seconds(args.max_seconds)
+    check_detector(args.vad)
     sampling = Sampling(max_new_tokens=args.max_new_tokens)
-    return {"sampling": sampling, "batch_size": args.batch_size, "max_seconds": args.max_seconds}
+    return {
+        "sampling": sampling, "batch_size": args.batch_size, "max_seconds": args.max_seconds, "vad": args.vad,
+    }  # fmt: skip
 
 
 def name_of(source) -> str:

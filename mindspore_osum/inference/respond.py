@@ -12,6 +12,7 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Response, clock
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds
 from mindspore_osum.speech.long import MAX_SECONDS, Chunk, check_max_seconds, chunks
+from mindspore_osum.speech.vad import check_detector
 
 
 @dataclass
@@ -34,7 +35,8 @@ class _Case:
 
 def respond(
     engine: Engine, sources: Iterable, requests: Sequence[Request], *, sampling: Sampling | None = None,
-    batch_size: int = 8, max_seconds: float = MAX_SECONDS, probabilities: bool = False,
+    batch_size: int = 8, max_seconds: float = MAX_SECONDS, vad: str = "energy",
+    probabilities: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Response]:  # fmt: skip
     """What all recordings answer to all requests, in order; memory does not grow with their length or number.
@@ -45,6 +47,7 @@ def respond(
     requests : what each of them is asked; see `passes.plan`.
     batch_size : chunks computed together.
     max_seconds : recordings up to this length are answered as they are, longer ones in chunks (1 to 60 s).
+    vad : what finds the speech of longer ones, one of `speech.vad.DETECTORS`.
     probabilities : also label probabilities.
     progress : called with seconds of recordings that are done.
 
@@ -53,6 +56,7 @@ def respond(
     UserError : an impossible setting. What is wrong with a recording is in its response.
     """
     check_max_seconds(max_seconds)
+    check_detector(vad)
     cases: deque[_Case] = deque()
     asked: dict[int, tuple[_Part, int]] = {}
 
@@ -61,7 +65,7 @@ def respond(
         for source in sources:
             case = _Case(Response(name_of(source)))
             cases.append(case)
-            for chunk in _chunks(source, case, max_seconds):
+            for chunk in _chunks(source, case, max_seconds, vad):
                 part = _Part(chunk.start, chunk.end)
                 case.parts.append(part)
                 for n, request in enumerate(requests):
@@ -82,10 +86,10 @@ def respond(
         yield _finished(case, progress)
 
 
-def _chunks(source, case: _Case, max_seconds: float) -> Iterator[Chunk]:
+def _chunks(source, case: _Case, max_seconds: float, vad: str) -> Iterator[Chunk]:
     try:
         case.response.seconds = duration_seconds(source)
-        yield from chunks(source, max_seconds)
+        yield from chunks(source, max_seconds, vad)
     except UserError as error:
         case.response.error = str(error)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, audio_blocks, duration_seconds, load_audio
-from mindspore_osum.speech.vad import Span, VadSettings, VoiceActivity
+from mindspore_osum.speech.vad import Span, VadSettings, voice_activity
 
 MAX_SECONDS = 30.0
 """Longest chunk by default: what Whisper's encoder was trained on."""
@@ -47,13 +47,14 @@ def check_max_seconds(max_seconds: float) -> None:
         raise UserError(f"max_seconds {max_seconds:g}: chunks are 1 to {LONGEST_CHUNK:g} seconds at most")
 
 
-def chunks(source, max_seconds: float = MAX_SECONDS) -> Iterator[Chunk]:
+def chunks(source, max_seconds: float = MAX_SECONDS, vad: str = "energy") -> Iterator[Chunk]:
     """The speech of a recording, in order.
 
     Parameters
     ----------
     source : what `load_audio` takes, of any length.
     max_seconds : no chunk is longer; 1 to 60.
+    vad : what finds the speech, one of `vad.DETECTORS`.
 
     Raises
     ------
@@ -63,13 +64,15 @@ def chunks(source, max_seconds: float = MAX_SECONDS) -> Iterator[Chunk]:
     if duration_seconds(source) <= max_seconds:
         yield Chunk(0.0, load_audio(source))
     else:
-        yield from chunks_of(audio_blocks(source), max_seconds)
+        yield from chunks_of(audio_blocks(source), max_seconds, vad)
 
 
-def chunks_of(blocks: Iterable[np.ndarray], max_seconds: float = MAX_SECONDS) -> Iterator[Chunk]:
+def chunks_of(
+    blocks: Iterable[np.ndarray], max_seconds: float = MAX_SECONDS, vad: str = "energy"
+) -> Iterator[Chunk]:
     """As `chunks`, of a waveform (N,) that comes in pieces, as a stream does."""
     check_max_seconds(max_seconds)
-    chunker = Chunker(max_seconds)
+    chunker = Chunker(max_seconds, vad)
     for wave_N in blocks:
         yield from chunker.push(wave_N)
     yield from chunker.flush()
@@ -78,9 +81,9 @@ def chunks_of(blocks: Iterable[np.ndarray], max_seconds: float = MAX_SECONDS) ->
 class Chunker:
     """Chunks of one waveform that comes in pieces."""
 
-    def __init__(self, max_seconds: float = MAX_SECONDS):
+    def __init__(self, max_seconds: float = MAX_SECONDS, vad: str = "energy"):
         self._most = round(max_seconds * SAMPLE_RATE)
-        self._vad = VoiceActivity(VadSettings(max_speech=max_seconds))
+        self._vad = voice_activity(vad, VadSettings(max_speech=max_seconds))
         self._wave_N = np.empty(0, np.float32)  # what may still be needed,
         self._offset = 0  # from this sample on
         self._spans: list[Span] = []  # of the chunk that is being gathered; together no longer than a chunk

@@ -26,9 +26,14 @@ from mindspore_osum.speech.audio import SAMPLE_RATE
 FRAME = 320
 """Samples of a frame: 20 ms, one after the other."""
 
+DETECTORS = ("energy", "silero")
+"""What may tell speech from other sounds: this module, or speech/silero.py."""
+
 _BAND = slice(2, 81)  # 100-4000 Hz in bins of 50 Hz
 _SMOOTH = 5  # frames over which the level is averaged for the noise floor
-_BLOCK = 25  # frames (0.5 s) of which the noise floor knows the quietest
+BLOCK = 25
+"""Frames (0.5 s) of which the noise floor knows the quietest."""
+
 _AT_ONCE = 4096  # frames analysed together: 10 MB of spectra
 _SILENCE = 1e-12  # mean square below which nothing is told apart (-120 dB)
 
@@ -61,6 +66,26 @@ class VadSettings:
             raise UserError(f"pad {self.pad}: must be 0 to half of min_silence ({self.min_silence})")
         if self.max_speech < 1:
             raise UserError(f"max_speech {self.max_speech}: must be 1 second or more")
+
+
+def check_detector(detector: str) -> None:
+    """Refuse one that does not exist, or is not installed."""
+    if detector not in DETECTORS:
+        raise UserError(f"vad {detector!r}: must be {' or '.join(DETECTORS)}")
+    if detector == "silero":
+        from mindspore_osum.speech.silero import check_installed
+
+        check_installed()
+
+
+def voice_activity(detector: str, settings: VadSettings) -> "VoiceActivity":
+    """The voice activity of one recording, by one of `DETECTORS`."""
+    check_detector(detector)
+    if detector == "energy":
+        return VoiceActivity(settings)
+    from mindspore_osum.speech.silero import SileroActivity
+
+    return SileroActivity(settings)
 
 
 def speech_spans(wave_N: np.ndarray, settings: VadSettings | None = None) -> list[Span]:
@@ -129,8 +154,8 @@ class VoiceActivity:
         self._smooth_T = np.concatenate([self._smooth_T, smooth_T])
         self._flat_T = np.concatenate([self._flat_T, flat_T])
         known = self._first + len(self._smooth_T)
-        while (start := len(self._minima) * _BLOCK) + _BLOCK <= known:
-            block_T = self._smooth_T[start - self._first : start - self._first + _BLOCK]
+        while (start := len(self._minima) * BLOCK) + BLOCK <= known:
+            block_T = self._smooth_T[start - self._first : start - self._first + BLOCK]
             self._minima.append(float(block_T.min()))
 
     def _advance(self, final: bool) -> list[Span]:
@@ -140,20 +165,20 @@ class VoiceActivity:
     def _decide(self, final: bool) -> None:
         """Compare all frames whose surroundings are known with the noise floor."""
         s = self.settings
-        ahead, back = (round(x * SAMPLE_RATE / FRAME / _BLOCK) for x in (s.ahead_seconds, s.floor_seconds))
+        ahead, back = (round(x * SAMPLE_RATE / FRAME / BLOCK) for x in (s.ahead_seconds, s.floor_seconds))
         start, known = self._first + len(self._speech_T), self._first + len(self._level_T)
-        stop = known if final else min(known, max(0, len(self._minima) - ahead) * _BLOCK)
+        stop = known if final else min(known, max(0, len(self._minima) - ahead) * BLOCK)
         if stop <= start:
             return
-        tail_T = self._smooth_T[len(self._minima) * _BLOCK - self._first :]
+        tail_T = self._smooth_T[len(self._minima) * BLOCK - self._first :]
         minima = self._minima + ([float(tail_T.min())] if final and len(tail_T) else [])
-        blocks = range(start // _BLOCK, (stop - 1) // _BLOCK + 1)
+        blocks = range(start // BLOCK, (stop - 1) // BLOCK + 1)
         floors = [
             min(s.floor_highest if b < back else 0.0, *minima[max(0, b - back) : b + ahead + 1])
             for b in blocks
         ]
-        floor_T = np.maximum(np.repeat(floors, _BLOCK), s.floor_lowest)
-        floor_T = floor_T[start - blocks[0] * _BLOCK :][: stop - start]
+        floor_T = np.maximum(np.repeat(floors, BLOCK), s.floor_lowest)
+        floor_T = floor_T[start - blocks[0] * BLOCK :][: stop - start]
         part = slice(start - self._first, stop - self._first)
         above_T = self._level_T[part] - floor_T
         speech_T = above_T > s.off_db

@@ -45,7 +45,7 @@ def run(args) -> int:
                         "to standard output, for a terminal or as JSON (--format json)")
     if args.idle < 0 or args.raw is not None and not 1000 <= args.raw <= 384_000:
         raise UserError("--idle must be 0 or more seconds, --raw a rate from 1000 to 384000 Hz")
-    settings = LiveSettings(args.every, args.pause, args.max_seconds)
+    settings = LiveSettings(args.every, args.pause, args.max_seconds, args.vad)
     sampling, requests = Sampling(max_new_tokens=args.max_new_tokens), [make_request(args.task)]
     source = sys.stdin.buffer if args.stream == STDIN else args.stream
     waves = stream_of(source, args.raw, args.idle)

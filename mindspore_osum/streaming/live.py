@@ -28,7 +28,7 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Segment
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
-from mindspore_osum.speech.vad import Span, VadSettings, VoiceActivity
+from mindspore_osum.speech.vad import Span, VadSettings, check_detector, voice_activity
 
 _WAITING = 64  # pieces that are read ahead of the model
 _END = object()
@@ -57,16 +57,18 @@ class LiveSettings:
     every: float = 1.0  # of new speech, between two answers so far; 0: none, finals only
     pause: float = 0.5  # ends an utterance
     max_seconds: float = MAX_SECONDS  # longest utterance; a longer one is cut at its quietest moment
+    vad: str = "energy"  # what finds the speech, one of speech.vad.DETECTORS
 
     def __post_init__(self):
         check_max_seconds(self.max_seconds)
+        check_detector(self.vad)
         if not 0 <= self.every < float("inf"):
             raise UserError(f"every {self.every}: must be 0 (finals only) or more seconds")
         if not 0.1 <= self.pause <= 5:
             raise UserError(f"pause {self.pause}: must be 0.1 to 5 seconds")
 
     @property
-    def vad(self) -> VadSettings:
+    def thresholds(self) -> VadSettings:
         """Decides half a second sooner than for recordings."""
         return VadSettings(
             min_silence=self.pause, pad=min(0.15, self.pause / 2), max_speech=self.max_seconds,
@@ -88,7 +90,7 @@ class Live:
     ):  # fmt: skip
         self.engine, self.requests, self.sampling = engine, list(requests), sampling
         self.settings = settings or LiveSettings()
-        self._vad = VoiceActivity(self.settings.vad)
+        self._vad = voice_activity(self.settings.vad, self.settings.thresholds)
         self._so_far = make_request("asr")
         self._wave_N = np.empty(0, np.float32)  # what may still be needed,
         self._offset = 0  # from this sample on
