@@ -8,7 +8,7 @@ Notable choices
 - ASR+X (OSUM 2.2): from the model of the warm-up, stage 1 for `--steps` steps on the same recordings and
   labels, once with the transcript before the label and once with the label alone; each is asked for what it
   was trained on.
-- Everything else is configs/tiny. Restartable as run.py.
+- Everything else is configs/tiny. Restartable as run.py; a folder of other settings is refused.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import sys
 from pathlib import Path
 
 import run as road
+from notes import is_noted, write_note
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import TASKS
 from mindspore_osum.weights_io import write_text
 
 LABELLED = ("ser", "ssr", "ved", "sgc", "sap")
-TABLE = "ablation/report.md"
+TABLE, NOTE = "ablation/report.md", "ablation/settings.json"
 SHORT = ("data.valid=[]", "schedule.warmup_steps=50", "save_every=200")
 
 
@@ -82,7 +83,7 @@ def steps(output: Path, count: int, limit: int | None = None) -> list[road.Step]
 
 def table(output: Path) -> str:
     """The comparison as Markdown: a row for each task, the paper's measure of it."""
-    measures = {"asr": "wer", "srwt": "wer"} | dict.fromkeys((*LABELLED, "sttc"), "accuracy")
+    measures = {"asr": "wer", "srwt": "match_rate"} | dict.fromkeys((*LABELLED, "sttc"), "accuracy")
 
     def metrics(name: str) -> dict:
         return json.loads((output / f"ablation/{name}/eval/metrics.json").read_text(encoding="utf-8"))
@@ -95,6 +96,8 @@ def table(output: Path) -> str:
     for task, measure in measures.items():
         cells = [cell(result[mode], task) for result in (two, one) for mode in ("fixed", "natural")]
         lines.append(f"| {task}, {measure} | {' | '.join(cells)} |")
+    followed = [f"{100 * result['ifr']['rule']:.1f} %" for result in (two, one)]
+    lines.append(f"| requests followed | | {' | | '.join(followed)} |")
     both, alone = metrics("asr_x")["fixed"], metrics("x_alone")["fixed"]
     lines += ["", "| task, accuracy | transcript, then label (ASR+X) | label alone |", "|---|---|---|"]
     lines += [f"| {task} | {cell(both, task)} | {cell(alone, task)} |" for task in LABELLED]
@@ -114,7 +117,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not (output / road.MODEL).is_dir():
             raise UserError(f"{output}: has no {road.MODEL}; let run.py finish first")
         with road.locked(output) as lock:
+            settings = {"steps": options.steps, "limit": options.limit}
+            is_noted(output / NOTE, settings, f"delete {output / 'ablation'} to train anew")
             write_variants(output)
+            write_note(output / NOTE, settings)
             status = road.run(steps(output, options.steps, options.limit), output, lock)
             if status == 0:
                 write_text(output / TABLE, table(output))

@@ -6,6 +6,7 @@ Notable choices
 - Every utterance depends on (seed, split, index) alone: jobs and restarts do not change a sample, and a
   smaller part is the beginning of a larger one.
 - A part is finished when its settings file exists, which is written last; an unfinished part is made anew.
+  So are the manifests of text; complete ones from before they had settings are taken as they are.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 from espeak import installation, link_data, speak
 from events import event
 from grammar import LANGUAGES, SPLITS, words
+from notes import is_noted, write_note
 from plan import Line, plan
 
 from mindspore_osum.errors import UserError
@@ -43,6 +45,7 @@ SHORTEST, LONGEST = RATE, RATE * 32 // 10  # samples; the longest without the so
 FASTEST = 400  # words per minute; espeak-ng changes its method of speeding up at 450
 NOISE_DB = {"train": (20.0, 45.0), "valid": (30.0, 50.0), "test": (30.0, 50.0)}  # signal to noise ratio
 PEAK_DB = {"train": (-18.0, -1.0), "valid": (-10.0, -3.0), "test": (-10.0, -3.0)}  # full scale = 0
+TEXTS = ("text_qa", "intent_train", "intent_valid", "intent_test")  # manifests without speech
 CHUNK = 100  # utterances handed to a process at a time
 
 
@@ -154,10 +157,25 @@ def write_manifest(path: Path, lines: list[dict]) -> None:
 
 def write_texts(output: Path, seed: int, requests: int) -> None:
     """The manifests without speech: questions and answers, requests and the tags they ask for."""
+    settings = {"requests": requests, "seed": seed, "version": VERSION}
+    if texts_done(output, settings):
+        print("manifests of text: complete, kept")
+        return
     pairs = [line for lang in grammar.LANGUAGES for line in manifests.text_lines(lang, seed)]
     write_manifest(output / "text_qa.jsonl", pairs)
     for split, count in (("train", requests), ("valid", requests // 20), ("test", requests // 6)):
         write_manifest(output / f"intent_{split}.jsonl", list(manifests.intent_lines(split, count, seed)))
+    write_note(output / "texts.settings.json", settings)
+
+
+def texts_done(output: Path, settings: dict) -> bool:
+    """Whether all manifests of text are there; errors as `is_done`."""
+    note = output / "texts.settings.json"
+    noted = is_noted(note, settings, f"delete {output} or choose another --output")
+    complete = all((output / f"{name}.jsonl").exists() for name in TEXTS)
+    if noted and not complete:
+        raise UserError(f"{output}: the manifests of text have lost files; delete {note} to make them again")
+    return complete
 
 
 def write_text(path: Path, text: str) -> None:
@@ -176,10 +194,8 @@ def is_done(output: Path, settings: dict) -> bool:
         If one made by other settings is there, or one that has lost files.
     """
     split, note = settings["split"], output / f"{settings['split']}.settings.json"
-    if not note.exists():
+    if not is_noted(note, settings, f"delete {output} or choose another --output"):
         return False
-    if note.read_text(encoding="utf-8") != json.dumps(settings) + "\n":
-        raise UserError(f"{note} is not of {settings}; delete {output} or choose another --output")
     wavs = len(list((output / "wav" / split).glob("*.wav")))
     if wavs != settings["count"] or not (output / f"{split}.jsonl").exists():
         raise UserError(f"{output}: the finished {split} part has lost files; delete {note} to make it again")
@@ -214,7 +230,7 @@ def generate(settings: dict, output: Path, jobs: int, source: Path) -> None:
         write_manifest(output / "questions.jsonl", questions)
     if split != "test":
         write_manifest(output / f"{split}_all.jsonl", everything(lines, made))
-    write_text(output / f"{split}.settings.json", json.dumps(settings) + "\n")
+    write_note(output / f"{split}.settings.json", settings)
     report(lines, [n for n, _ in made], time.perf_counter() - start)
 
 

@@ -8,12 +8,12 @@ Notable choices
 - A step whose result is there is skipped. Every command completes its result last and goes on where it was
   stopped (training from its newest checkpoint), so a kill costs little and leaves nothing half-done.
 - The commands inherit a lock: while one of them runs, though its parent was killed, a second run is refused.
+  msrun's workers do not inherit it; those that train hold another, in their stage's folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import shlex
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.training.lock import locked
 from mindspore_osum.weights_io import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +100,8 @@ def run(plan: list[Step], output: Path, lock) -> int:
             continue
         print(f"\n{number}. {step.title}\n{shlex.join(step.command)}", flush=True)
         status = call(step.command, output, lock)
+        if status == 0 and not (output / step.result).exists():
+            status = 1  # a command that was stopped may end with 0
         if status:
             said = f"run.py: {step.title} ended with status {status}; the same command goes on from there"
             print(said, file=sys.stderr)
@@ -125,25 +128,8 @@ def call(command: list[str], folder: Path, lock) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def locked(output: Path):
-    """The output folder's lock; it holds until this process and all it has started are gone.
-
-    Raises
-    ------
-    UserError
-        If another run is at work there.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    lock = open(output / "run.lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{output}: another run is at work there; wait, or choose another --output") from None
-    return lock
-
-
 def take(output: Path, settings: dict):
-    """As `locked`; refuses a folder whose run had other settings, too."""
+    """The output folder's lock; refuses a folder whose run had other settings, too."""
     lock = locked(output)
     note, text = output / "run.json", json.dumps(settings) + "\n"
     if note.exists() and note.read_text(encoding="utf-8") != text:

@@ -51,16 +51,37 @@ def test_jobs_are_those_of_the_stages_but_for_start_length_and_data(corpus, monk
         assert options_of(step).model == f"{job.output_dir}/model"
 
 
-def test_the_table_has_every_task(corpus):
-    tasks = {"asr": {"wer": 0.1}, "srwt": {"wer": 0.2}, "sttc": {"accuracy": 0.3}}
+def finish(corpus) -> None:
+    """Write what a finished ablation leaves."""
+    tasks = {"asr": {"wer": 0.1}, "srwt": {"match_rate": 0.2}, "sttc": {"accuracy": 0.3}}
     tasks |= {task: {"accuracy": 0.5} for task in ablation.LABELLED}
     for name in ("with_stage2", "without_stage2", "asr_x", "x_alone"):
         folder = corpus / "ablation" / name / "eval"
         folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps({"fixed": tasks, "natural": tasks}), "utf-8")
+        (folder / "metrics.json").write_text(json.dumps({"fixed": tasks, "natural": tasks, "ifr": {"rule": 0.9}}), "utf-8")
+
+
+def test_the_table_has_every_task(corpus):
+    finish(corpus)
     lines = ablation.table(corpus).splitlines()
     assert "| asr, wer | 10.0 % | 10.0 % | 10.0 % | 10.0 % |" in lines
-    assert "| ser | 50.0 % | 50.0 % |" in lines and len(lines) == 2 + 8 + 1 + 2 + 5
+    assert "| requests followed | | 90.0 % | | 90.0 % |" in lines
+    assert "| ser | 50.0 % | 50.0 % |" in lines and len(lines) == 2 + 9 + 1 + 2 + 5
+
+
+def test_other_settings_are_refused_and_a_folder_without_a_note_goes_on(corpus, capsys):
+    (corpus / road.MODEL).mkdir(parents=True)
+    finish(corpus)
+    for step in ablation.steps(corpus, 600):
+        (corpus / step.result).parent.mkdir(exist_ok=True)
+        (corpus / step.result).touch()
+    asked = ["--output", str(corpus)]
+    assert ablation.main(asked) == 0 and ablation.main([*asked, "--steps", "600"]) == 0
+    capsys.readouterr()
+    for other in (["--steps", "6"], ["--limit", "10"]):
+        assert ablation.main([*asked, *other]) == 1
+        out, err = capsys.readouterr()
+        assert not out and err.count("\n") == 1 and f"delete {corpus / 'ablation'} to train anew" in err
 
 
 def test_it_needs_a_finished_run(tmp_path, capsys):

@@ -225,6 +225,26 @@ def test_other_settings_are_not_mixed_in(corpus):
     assert digest(corpus) == before
 
 
+def test_requests_of_other_settings_are_never_overwritten(tmp_path):
+    generate.write_texts(tmp_path, 1, 40)
+    before, note = digest(tmp_path), tmp_path / "texts.settings.json"
+    generate.write_texts(tmp_path, 1, 40)
+    for seed, requests in ((1, 60), (2, 40)):
+        with pytest.raises(UserError, match="texts.settings.json is not of .* choose another --output"):
+            generate.write_texts(tmp_path, seed, requests)
+    assert digest(tmp_path) == before
+    noted = note.read_bytes()
+    note.unlink()  # as a corpus was left before there was a note
+    generate.write_texts(tmp_path, 1, 60)
+    assert digest(tmp_path) == {name: value for name, value in before.items() if name != note.name}
+    (tmp_path / "intent_valid.jsonl").unlink()
+    generate.write_texts(tmp_path, 1, 40)  # unfinished: made anew
+    assert digest(tmp_path) == before and note.read_bytes() == noted
+    (tmp_path / "intent_valid.jsonl").unlink()
+    with pytest.raises(UserError, match="the manifests of text have lost files; delete "):
+        generate.write_texts(tmp_path, 1, 40)
+
+
 def test_one_job_makes_the_same_and_unfinished_parts_are_made_anew(corpus, tmp_path):
     leftover = tmp_path / "wav" / "valid.part" / "old.wav"
     leftover.parent.mkdir(parents=True)
