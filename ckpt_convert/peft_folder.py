@@ -28,6 +28,9 @@ _NEUTRAL = {
     "layer_replication": ((), "layers are not repeated"),
     "trainable_token_indices": ((), "only adapters are taken"),
     "target_parameters": (([],), "adapters belong to modules"),
+    # PiSSA, CorDA, OLoRA and LoftQ move a part of the base weights into the adapters
+    "init_lora_weights": ((True, False, "gaussian", "eva", "orthogonal"),
+                          "it changes the base weights; save the adapters as plain LoRA"),
 }
 
 

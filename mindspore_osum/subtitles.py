@@ -1,8 +1,9 @@
 """A response as a file that other programs read: one small writer for each format.
 
 Notable choices
-- Lines of subtitles come from words where the model gave their times, else a segment is one line.
-- ctm consists of words: a transcript without their times is refused, they are not invented.
+- Lines of subtitles come from words where the model gave the times of all of them, else a segment is one
+  line: what has no time is not lost.
+- ctm consists of words: a transcript without the times of all is refused, they are not invented.
 
 Formats: SubRip; WebVTT (W3C); tsv of openai-whisper (milliseconds); Praat TextGrid (long form); CTM and RTTM
 (NIST RT-09 evaluation plan).
@@ -61,12 +62,18 @@ def lines(response: Response) -> Iterator[tuple[float, float, str]]:
     done = 0.0
     for segment in response.segments:
         found = [(group[0].start, group[-1].end, join_text(w.text for w in group))
-                 for group in _groups(segment.words)] or [(segment.start, segment.end, segment.text)]
+                 for group in _groups(_timed(segment))] or [(segment.start, segment.end, segment.text)]
         for start, end, text in found:
             if text := " ".join(text.split()):
                 start = max(start, done)
                 done = max(end, start + MOMENT)
                 yield start, done, text
+
+
+def _timed(segment: Segment) -> list[Word]:
+    """The words of a segment if they are all of its text, else none."""
+    text, words = ("".join(part.split()) for part in (segment.text, "".join(w.text for w in segment.words)))
+    return segment.words if words == text else []
 
 
 def _groups(words: list[Word]) -> Iterator[list[Word]]:
@@ -126,13 +133,14 @@ def _textgrid(response: Response) -> str:
     tiers = {"segments": spans}
     if response.words:
         tiers["words"] = [(word.start, word.end, word.text) for word in response.words]
+    seconds = max(round(response.seconds, 3), 0.001)  # no tier is without an interval
     out = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
-    out += ["xmin = 0", f"xmax = {response.seconds:.3f}"]
+    out += ["xmin = 0", f"xmax = {seconds:.3f}"]
     out += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for n, (name, spans) in enumerate(tiers.items(), start=1):
-        intervals = _without_holes(spans, round(response.seconds, 3))
+        intervals = _without_holes(spans, seconds)
         out += [f"    item [{n}]:", '        class = "IntervalTier"', f'        name = "{name}"']
-        out += ["        xmin = 0", f"        xmax = {response.seconds:.3f}"]
+        out += ["        xmin = 0", f"        xmax = {seconds:.3f}"]
         out += [f"        intervals: size = {len(intervals)}"]
         for i, (start, end, text) in enumerate(intervals, start=1):
             quoted = " ".join(text.split()).replace('"', '""')
@@ -165,10 +173,11 @@ def _without_holes(spans, seconds: float) -> list[tuple[float, float, str]]:
 def _ctm(response: Response) -> str:
     out = []
     for segment in response.segments:
-        if segment.text and not segment.words:
-            raise UserError(f"{response.audio}: ctm needs times of words, and the model gave none from "
+        words = _timed(segment)
+        if segment.text and not words:
+            raise UserError(f"{response.audio}: ctm needs times of words, and the model left some out from "
                             f"{segment.start:.2f} to {segment.end:.2f} s; take srt, vtt, tsv or textgrid")
-        for word in segment.words:
+        for word in words:
             text = "_".join(word.text.split())
             out.append(f"{_name(response)} 1 {word.start:.3f} {word.end - word.start:.3f} {text}\n")
     return "".join(out)

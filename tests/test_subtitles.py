@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mindspore_osum.errors import UserError
 from mindspore_osum.results import Response, Segment, Word
 from mindspore_osum.subtitles import FORMATS, LINE_PLACES, LINE_SECONDS, MOMENT, SUFFIXES, write
+from mindspore_osum.tasks import parse_answer
 
 srt = pytest.importorskip("srt", reason="needs srt (extra dev)")
 webvtt = pytest.importorskip("webvtt", reason="needs webvtt-py (extra dev)")
@@ -104,6 +105,29 @@ def test_ctm(talk):
         assert float(row[2]) == word.start and float(row[2]) + float(row[3]) == pytest.approx(word.end)
 
 
+@pytest.mark.parametrize("raw", [
+    "<asr><align><0.10>turn<0.30> on the <0.50>light<0.80>", "<asr><align><0.10>turn<0.30> on the light",
+])  # fmt: skip
+def test_words_without_times_are_not_lost(raw):
+    parsed = parse_answer(raw)
+    segment = Segment(0.0, 1.0, parsed.text, words=[Word(*word) for word in parsed.words])
+    response = Response("x.wav", 1.0, [segment])
+    assert write(response, "txt") == "turn on the light\n"
+    for format in ("srt", "vtt", "tsv"):
+        assert write(response, format).endswith("turn on the light\n")
+    with pytest.raises(UserError, match="x.wav: ctm needs times of words, and the model left some out"):
+        write(response, "ctm")
+
+
+def test_textgrid_of_a_moment(tmp_path):
+    """A recording that rounds to 0 ms: its text is there nevertheless, in the shortest interval."""
+    words = [Word("oh", 0.0, 0.0)]
+    path = tmp_path / "a.TextGrid"
+    path.write_text(write(Response("a.wav", 0.0002, [Segment(0.0, 0.0002, "oh", words=words)]), "textgrid"))
+    grid = textgrid.openTextgrid(str(path), False)
+    assert [[e.label for e in tier.entries] for tier in grid.tiers] == [["oh"], ["oh"]]
+
+
 def test_rttm(talk):
     rows = [line.split(" ") for line in write(talk, "rttm").splitlines()]
     assert {(len(row), row[0], row[1], row[2]) for row in rows} == {(10, "SPEAKER", "my_talk", "1")}
@@ -150,7 +174,8 @@ def test_whatever_times_a_model_writes(words, tmp_path_factory):
     """Times that stand still or touch, as `passes.merge` gives them: no text is lost, no file invalid."""
     starts = sorted(min(times) for _, times in words)
     placed = [Word(t, s, max(s, max(times))) for (t, times), s in zip(words, starts, strict=True)]
-    response = Response("x.wav", 12.0, [Segment(0.0, 12.0, "x", words=placed)])
+    text = " ".join(word.text for word in placed)
+    response = Response("x.wav", 12.0, [Segment(0.0, 12.0, text, words=placed)])
     folder = tmp_path_factory.mktemp("subtitles")
     letters = sorted("".join(word.text for word in placed))
     cues = list(srt.parse(write(response, "srt")))

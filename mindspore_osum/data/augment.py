@@ -22,6 +22,10 @@ from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audi
 MAX_NOISE_SECONDS = 600.0  # of a recording of noise; all of it is decoded for a piece
 
 
+class NoiseError(UserError):
+    """A recording of noise that cannot be decoded: no utterance is to blame for it."""
+
+
 @dataclass(frozen=True)
 class SpecAugment:
     """Park et al. 2019, and substitution as in U2++ (Wu et al. 2021, 3.2.3); published defaults; 0 = off."""
@@ -167,4 +171,7 @@ def read_noise_list(path: str) -> list[str]:
 
 @lru_cache(maxsize=4)
 def _noise(path: str) -> np.ndarray:
-    return load_audio(path, max_seconds=MAX_NOISE_SECONDS)
+    try:
+        return load_audio(path, max_seconds=MAX_NOISE_SECONDS)
+    except UserError as error:
+        raise NoiseError(f"wave_augment.noise: {error}") from None

@@ -9,6 +9,7 @@ import numpy as np
 from mindspore_osum.data.batching import bucket_shapes
 from mindspore_osum.data.packing import aishell_like, efficiency, pack_items, room_for
 from mindspore_osum.data.plan import in_buckets
+from mindspore_osum.errors import UserError
 
 SORT_BUFFER, SHUFFLE_BUFFER = 500, 1500  # published
 GRID = (2.5, 3.5, 4.5, 6.0, 8.0, 14.5)  # seconds of the buckets
@@ -27,7 +28,13 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Print a line for each form."""
+    for name, least in (("count", 1), ("around", 0)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} {getattr(args, name)}: must be {least} or more")
     frames_N, tokens_N = aishell_like(args.count, around=args.around)
+    if args.tokens < tokens_N.max():
+        raise UserError(f"--tokens {args.tokens}: the longest sequence has {tokens_N.max()} positions; "
+                        "give as many or more")
     print("share in use of    positions   mel frames   shapes")
     for name, shares in forms(frames_N, tokens_N, args.tokens).items():
         print(f"{name:17} {shares[0]:10.1%} {shares[1]:12.1%} {shares[2]:8d}")

@@ -95,7 +95,7 @@ def recording_of(utt: Utterance) -> tuple[str | None, float | None, float | None
     return utt.wav, utt.start, utt.end
 
 
-def frames_of(utt: Utterance, pad_to_seconds: float = 0.0) -> int:
+def frames_of(utt: Utterance) -> int:
     """Mel frames of an utterance by its recording's header (some MP3: an estimate); 0 for text-only ones."""
     if utt.wav is None:
         return 0
@@ -104,7 +104,7 @@ def frames_of(utt: Utterance, pad_to_seconds: float = 0.0) -> int:
     except UserError as error:
         raise UserError(f"{utt.where}: {error}") from None
     first, last = _cut(utt, math.ceil(seconds * SAMPLE_RATE - 1e-6))  # as many as resampling makes
-    return num_frames(max(last - first, round(pad_to_seconds * SAMPLE_RATE)))
+    return num_frames(last - first)
 
 
 def features(utt: Utterance, n_mels: int, pad_to_seconds: float = 0.0, change=None) -> np.ndarray:

@@ -25,6 +25,8 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
     """
     needed = {TEXT_TASKS[0]: "question", INTENT_KEY: "intent"}.get(utt.task)
     if needed:
+        if utt.wav is not None:
+            yield f"{utt.where}: task {utt.task} holds no speech, but there is a recording; leave it out"
         words = utt.extra.get(needed)
         if not isinstance(words, str) or not words.strip():
             yield f"{utt.where}: task {utt.task} needs the user's words in extra.{needed}"
@@ -33,6 +35,9 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
         tags = tags_of(utt.task)
     except UserError as error:
         yield f"{utt.where}: {error}"
+        return
+    if not tags:  # another spelling, which came this far only because it has a recording
+        yield f"{utt.where}: task {utt.task}: holds no speech; write it as {INTENT_KEY}, without a recording"
         return
     answer = parse_answer(utt.txt, utt.task)
     for labels in (LABEL_SETS[tag] for tag in tags if tag in LABEL_SETS):

@@ -20,6 +20,8 @@ from mindspore_osum.data.sources import open_source
 from mindspore_osum.data.store import Utterances
 from mindspore_osum.data.texts import Texts, output_type
 from mindspore_osum.errors import UserError
+from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.features import num_frames
 
 MIN_FRAMES = 20  # shorter recordings are noise (published filter)
 
@@ -68,7 +70,8 @@ class Corpus:
 
     Attributes
     ----------
-    utterances, frames, buckets, labels : parallel lists over what can be used.
+    utterances, frames, buckets, labels : parallel lists over what can be used; frames are those of the
+        features, at the slowest speed and with the encoder's padding, 0 without a recording.
     choices : number of each utterance's set in `requests`, parallel too.
     others : sequence positions of each with an empty request, parallel too.
     parts : (first, last, weight) of each manifest in them.
@@ -85,9 +88,9 @@ class Corpus:
         self.utterances = Utterances()
         self.frames, self.buckets, self.labels, self.choices, self.others = (array("i") for _ in range(5))
         self.parts, self.report = [], []
-        self._headers: dict[tuple, int] = {}
+        self._headers: dict[tuple, int] = {}  # mel frames of the recordings themselves
         for name, path, weight in sources:
-            first = len(self.utterances)
+            first, self._heard = len(self.utterances), 0
             left_out = LeftOut()
             for item in open_source(path):
                 skipped = item if isinstance(item, Skipped) else self._add(item)
@@ -105,7 +108,7 @@ class Corpus:
         try:
             frames = self._frames(utt)
             flaw = next(flaws(utt, frames / 100), None)
-            reason = self._take(utt, self.wave.longest(frames, utt.task)) if flaw is None else None
+            reason = self._take(utt, frames) if flaw is None else None
         except UserError as error:
             flaw, reason = str(error), None
         if flaw:
@@ -113,9 +116,10 @@ class Corpus:
         return Skipped(reason, f"{utt.where}: {utt.key}", False) if reason else None
 
     def _take(self, utt: Utterance, frames: int) -> str | None:
-        """Take an utterance without flaws, or say why it does not fit."""
+        """Take an utterance without flaws and its recording's frames, or say why it does not fit."""
         if utt.wav is not None and frames < MIN_FRAMES:
             return f"shorter than {MIN_FRAMES / 100} s"
+        heard, frames = frames, self._longest(utt, frames)
         if frames > self.shapes[-1].frames:
             return f"longer than {self.shapes[-1].frames / 100} s"
         if self.ctc:
@@ -126,6 +130,7 @@ class Corpus:
         if other + self.requests.tokens[choice].max() > self.shapes[-1].text_tokens:
             return f"more than {self.shapes[-1].text_tokens} text tokens"
         self.utterances.append(utt)
+        self._heard += heard
         self.frames.append(frames)
         self.buckets.append(next(i for i, shape in enumerate(self.shapes) if frames <= shape.frames))
         self.labels.append(labels)
@@ -137,13 +142,19 @@ class Corpus:
         """`frames_of`, which opens a recording once."""
         recording = recording_of(utt)
         if recording not in self._headers:
-            self._headers[recording] = frames_of(utt, self.encoder.pad_to_seconds)
+            self._headers[recording] = frames_of(utt)
         return self._headers[recording]
+
+    def _longest(self, utt: Utterance, frames: int) -> int:
+        """Mel frames of the features made of a recording of `frames`, at most."""
+        if utt.wav is None:
+            return 0
+        padding = num_frames(round(self.encoder.pad_to_seconds * SAMPLE_RATE))
+        return max(self.wave.longest(frames, utt.task), padding)
 
     def _tell(self, name: str, first: int, left_out: LeftOut) -> None:
         used = len(self.utterances) - first
-        hours = sum(self.frames[first:]) / 360000
-        line = f"{name}: {used} utterances, {hours:.2f} h"
+        line = f"{name}: {used} utterances, {self._heard / 360000:.2f} h"
         self.report.append(line + "".join(f"; {text}" for text in left_out.lines()))
 
     def ctc_frames(self, frames: int) -> int:

@@ -21,7 +21,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from mindspore_osum.data.augment import Augment
+from mindspore_osum.data.augment import Augment, NoiseError
 from mindspore_osum.data.batching import (
     COLUMNS,
     Example,
@@ -181,6 +181,8 @@ class Loader:
         if utt.wav is not None:
             try:
                 mel_TF = self.mel(number, rng)
+            except NoiseError:  # it ends the job: another utterance would meet the same file
+                raise
             except UserError as error:
                 self._leave_out(number, error)
                 return None

@@ -98,7 +98,19 @@ def json_object(raw: bytes, where: str) -> dict:
                  if isinstance(v, dict | list)]
     if level:  # it could not be shown or written again
         raise UserError(f"{where}: more than {_MAX_DEPTH} objects or lists in one another")
+    if b"\\ud" in raw.lower() and not _can_be_written(values):
+        raise UserError(f"{where}: holds half of a character (\\ud800 to \\udfff alone); "
+                        "write the text again")
     return values
+
+
+def _can_be_written(values: dict) -> bool:
+    """Whether all text in an object has a form in UTF-8."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_object(values: dict, folder: Path, where: str) -> Utterance:

@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from mindspore_osum.data.batching import frames_of, samples
 from mindspore_osum.data.checks import UNUSABLE, Errors, flaws
@@ -30,6 +31,14 @@ _AUDIO = ("wav", "flac", "mp3", "ogg", "opus")  # kept as they are
 _OWN = {"key", "wav", "start", "end", "messages", *FIELDS}
 _PART = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+")  # a part of a key: any tool may unpack the tar
 _FIELD = re.compile(r"[A-Za-z_]\w{0,31}")
+
+
+class Sample(NamedTuple):
+    """What goes into a shard for one utterance."""
+
+    utt: Utterance
+    others: dict  # the other keys of its line
+    wav: io.BytesIO | None  # what its recording became; None if the file goes in as it is, or there is none
 
 
 def add_arguments(parser) -> None:
@@ -87,17 +96,17 @@ def _name(index: int) -> str:
     return f"shard_{index:05d}.tar"
 
 
-def _write(packable: Iterator[tuple[Utterance, dict]], folder: Path, per_shard: int) -> list[int]:
+def _write(packable: Iterator[Sample], folder: Path, per_shard: int) -> list[int]:
     """Utterances of each shard."""
     counts, tar = [], None
     try:
-        for utt, others in packable:
+        for sample in packable:
             if not counts or counts[-1] == per_shard:
                 if tar:
                     tar.close()
                 tar = tarfile.open(folder / _name(len(counts)), "w", format=tarfile.GNU_FORMAT)
                 counts.append(0)
-            _add(tar, utt, others)
+            _add(tar, sample)
             counts[-1] += 1
     finally:
         if tar:
@@ -105,43 +114,60 @@ def _write(packable: Iterator[tuple[Utterance, dict]], folder: Path, per_shard: 
     return counts
 
 
-def _packable(manifest: Path, errors: Errors) -> Iterator[tuple[Utterance, dict]]:
-    """Usable utterances and the other keys of their lines."""
+def _packable(manifest: Path, errors: Errors) -> Iterator[Sample]:
+    """The usable lines."""
     seen: set[bytes] = set()
     for where, values in json_lines(manifest):
         for item in line_items(values, manifest.parent, where):
             item = once(item, seen) if isinstance(item, Utterance) else item
-            flaw = _flaw(item, values) if isinstance(item, Utterance) else item
-            if flaw is None:
-                yield item, {name: value for name, value in values.items() if name not in _OWN}
+            item = _sample(item, values) if isinstance(item, Utterance) else item
+            if isinstance(item, Sample):
+                yield item
                 continue
-            errors.take(flaw)
-            print(f"left out: {flaw.text}")
+            errors.take(item)
+            print(f"left out: {item.text}")
 
 
-def _flaw(utt: Utterance, values: dict) -> Skipped | None:
-    """Why an utterance cannot be packed."""
+def _sample(utt: Utterance, values: dict) -> Sample | Skipped:
+    """What is packed of a line, or why it cannot be."""
     try:
-        seconds = frames_of(utt) / 100
-        flaw = next(flaws(utt, seconds if utt.wav else None), None)
+        flaw = _flaw(utt, values)
+        wav = None if flaw or not utt.wav or _is_kept(utt) else _wav(utt)
     except UserError as error:
         flaw = str(error)
+    if flaw:
+        return Skipped(UNUSABLE, flaw)
+    return Sample(utt, {name: value for name, value in values.items() if name not in _OWN}, wav)
+
+
+def _is_kept(utt: Utterance) -> bool:
+    """Whether its recording goes in as it is."""
+    return _suffix(utt) in _AUDIO and utt.start is None and utt.end is None
+
+
+def _suffix(utt: Utterance) -> str:
+    return Path(utt.wav).suffix[1:].lower()
+
+
+def _flaw(utt: Utterance, values: dict) -> str | None:
+    """What is wrong with an utterance or the keys of its line."""
+    seconds = frames_of(utt) / 100
+    flaw = next(flaws(utt, seconds if utt.wav else None), None)
     if not flaw and not all(_PART.fullmatch(part) for part in utt.key.split("/")):
         flaw = f"{utt.where}: key {utt.key!r} cannot name files in a tar; use names without .. and controls"
     bad = [name for name in values if name not in _OWN and (not _FIELD.fullmatch(name) or name in _AUDIO)]
     if not flaw and bad:
         flaw = f"{utt.where}: {bad[0]!r} cannot be the name of a member, key.name; rename it"
-    return Skipped(UNUSABLE, flaw) if flaw else None
+    return flaw
 
 
-def _add(tar: tarfile.TarFile, utt: Utterance, others: dict) -> None:
-    if utt.wav:
-        suffix = Path(utt.wav).suffix[1:].lower()
-        if suffix in _AUDIO and utt.start is None and utt.end is None:
-            with open(utt.wav, "rb") as file:
-                _member(tar, f"{utt.key}.{suffix}", file, os.fstat(file.fileno()).st_size)
-        else:
-            _member(tar, f"{utt.key}.wav", *_wav(utt))
+def _add(tar: tarfile.TarFile, sample: Sample) -> None:
+    utt, others, wav = sample
+    if wav:
+        _member(tar, f"{utt.key}.wav", wav, wav.getbuffer().nbytes)
+    elif utt.wav:
+        with open(utt.wav, "rb") as file:
+            _member(tar, f"{utt.key}.{_suffix(utt)}", file, os.fstat(file.fileno()).st_size)
     texts = {"txt": utt.txt, "task": utt.task, "extra": _json(utt.extra)}
     texts |= {name: value if isinstance(value, str) else _json(value) for name, value in others.items()}
     for name, text in texts.items():
@@ -159,12 +185,11 @@ def _member(tar: tarfile.TarFile, name: str, file, size: int) -> None:
     tar.addfile(info, file)
 
 
-def _wav(utt: Utterance) -> tuple[io.BytesIO, int]:
-    """The meant part of a recording as a wav file, and its size."""
+def _wav(utt: Utterance) -> io.BytesIO:
+    """The meant part of a recording as a wav file."""
     import soundfile
 
     stream = io.BytesIO()
     soundfile.write(stream, samples(utt), SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    size = stream.tell()
     stream.seek(0)
-    return stream, size
+    return stream

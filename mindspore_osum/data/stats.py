@@ -16,7 +16,7 @@ from mindspore_osum.data.batching import frames_of
 from mindspore_osum.data.checks import flaws
 from mindspore_osum.data.manifest import TEXT_TASKS, Utterance
 from mindspore_osum.data.sources import open_source
-from mindspore_osum.data.texts import Texts
+from mindspore_osum.data.texts import Texts, key_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.figures import new_figure, require_matplotlib, save_png
 from mindspore_osum.tasks import parse_answer
@@ -57,11 +57,12 @@ class Stats:
         if next(flaws(utt, seconds if utt.wav else None), None):
             self.not_usable += 1
             return
-        self.tasks[utt.task] += 1
+        key = key_of(utt)
+        self.tasks[key] += 1
         if utt.wav:
             self.seconds.append(seconds)
-            self.task_seconds[utt.task] += seconds
-        if utt.task not in TEXT_TASKS:
+            self.task_seconds[key] += seconds
+        if key not in TEXT_TASKS:
             for name, value in parse_answer(utt.txt, utt.task).labels.items():
                 self.labels.setdefault(name, Counter())[value] += 1
         if texts:

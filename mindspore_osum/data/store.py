@@ -4,14 +4,18 @@ Notable choices
 - An utterance is a line of JSON in a growing buffer, about a quarter of what Python objects take, and is made
   when asked for: a corpus of ten million fits beside the model.
 - What repeats is in a table: folders and tars of recordings, manifests, tasks.
+- A digest grows with them, of what they say and not of where they lie: a corpus may move.
 """
 
+import hashlib
 import json
 from array import array
 from collections.abc import Sequence
 
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.speech.audio import FilePart
+
+_line = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a line
 
 
 class Utterances(Sequence):
@@ -21,6 +25,7 @@ class Utterances(Sequence):
         self._data, self._ends = bytearray(), array("Q")
         self._texts: list[str] = []  # what repeats
         self._numbers: dict[str, int] = {}  # their places
+        self._said = hashlib.sha256()
 
     def append(self, utt: Utterance) -> None:
         """Add one at the end."""
@@ -28,9 +33,15 @@ class Utterances(Sequence):
         record = [utt.key, utt.txt, self._number(utt.task), where, wav]
         if utt.extra or utt.start is not None or utt.end is not None:
             record += [utt.extra, utt.start, utt.end]
-        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-        self._data += text.encode("utf-8", "surrogatepass")
+        self._data += _line(record).encode("utf-8", "surrogatepass")
         self._ends.append(len(self._data))
+        said = _line([utt.key, utt.txt, utt.task, utt.extra, utt.start, utt.end])
+        self._said.update(said.encode("utf-8", "surrogatepass"))
+
+    @property
+    def digest(self) -> str:
+        """A text that is another one for other utterances, or another order of them."""
+        return self._said.hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self._ends)

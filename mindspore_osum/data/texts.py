@@ -34,6 +34,7 @@ from mindspore_osum.text.sequence import IGNORE, HybridSequence, build_sequence
 
 TEXT2TEXT, CHAT = "<TEXT2TEXT>", TASKS["sttc"].key
 POOL = 1200  # sentences drawn for a task key, half of them Chinese: 26,400 for the 22 published keys
+_MAX_SECONDS = 1e6  # of a word's times; no recording is as long
 _ANGLES = re.compile(r"<[^<>]*>")
 
 
@@ -79,7 +80,7 @@ class Texts:
     def requests(self, utt: Utterance) -> list[str | None]:
         """The requests this utterance is trained with, to pick from; None is no request (spoken chat)."""
         key = key_of(utt)
-        if key in TEXT_TASKS or (key != CHAT and isinstance(utt.extra.get("question"), str)):
+        if key in TEXT_TASKS or (key != CHAT and _words_of(utt, "question")):
             return self._given(utt, key)
         fit = self._fit(utt, key) if self.kind != "tag" else 0
         if (key, fit) not in self._lists:
@@ -98,8 +99,8 @@ class Texts:
     def _given(self, utt: Utterance, key: str) -> list[str]:
         """The requests that the utterance brings along."""
         name = "intent" if key == INTENT_KEY else "question"
-        words = utt.extra.get(name)
-        if not isinstance(words, str) or not words:
+        words = _words_of(utt, name)
+        if not words:
             raise UserError(f"{utt.where}: task {key} needs the user's words in extra.{name}")
         return [intent_request(words, i) for i in intent_instructions()] if name == "intent" else [words]
 
@@ -167,8 +168,11 @@ class Texts:
             key = key_of(utt)
             return parse_answer(self.label(utt), key).words if "align" in tags_of(key) else []
         try:
-            return [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
-        except (TypeError, ValueError):
+            words = [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
+            if not all(abs(seconds) < _MAX_SECONDS for _, *times in words for seconds in times):
+                raise ValueError("a time is no number or has no end")
+            return words
+        except (TypeError, ValueError, OverflowError):
             raise UserError(f"{utt.where}: extra.words is no list of [word, start, end] in seconds") from None
 
     def _word_ids(self, word: str) -> list[int]:
@@ -190,6 +194,12 @@ class Texts:
             label=label,
             intent=label if key_of(utt) == INTENT_KEY else intent_of(utt),
         )
+
+
+def _words_of(utt: Utterance, name: str) -> str:
+    """The user's words in `extra`; "" where there are none."""
+    words = utt.extra.get(name)
+    return words if isinstance(words, str) and words.strip() else ""
 
 
 def key_of(utt: Utterance) -> str:

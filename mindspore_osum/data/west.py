@@ -62,6 +62,7 @@ def _asked(values: dict, request: str, where: str) -> dict:
         return {"task": task or TASKS["sttc"].key, "extra": extra}
     if values["wav"] is None:
         return {"task": task or "<TEXT2TEXT>", "extra": {**extra, "question": request}}
+    task = TASKS["sttc"].key if task == "sttc" else task  # which takes no request in any spelling
     known = _known_requests().get(request.strip().casefold())
     if task in (None, "", known):
         if known is None:

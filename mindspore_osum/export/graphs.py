@@ -21,12 +21,13 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.engine import PUBLISHED_INFERENCE
 from mindspore_osum.models.ops import MASKED, causal_mask
 from mindspore_osum.models.osum import OsumModel
 from mindspore_osum.models.whisper import MAX_FRAMES
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.features import HOP
-from mindspore_osum.text.prompts import OUTPUT_TYPES
+from mindspore_osum.text.prompts import OUTPUT_TYPES, PromptSet
 from mindspore_osum.text.sequence import build_sequence
 
 
@@ -57,6 +58,11 @@ class Sizes:
     to_dict = asdict
 
 
+def bos_policy(prompts: PromptSet) -> str:
+    """Where ``<s>`` stands in the prompts of a set, see `text.sequence.build_sequence`."""
+    return "published" if prompts.name == PUBLISHED_INFERENCE else "training"
+
+
 def sizes_for(
     cfg, tokenizer, prompts, seconds: float, request_tokens: int, new_tokens: int, batch: int
 ) -> Sizes:
@@ -67,16 +73,17 @@ def sizes_for(
     UserError : an impossible size, or more than the model's positions.
     """
     longest = 2 * MAX_FRAMES * HOP / SAMPLE_RATE
-    if not 0 < seconds <= longest:
-        raise UserError(f"--seconds {seconds:g}: recordings are above 0 and at most {longest:g} seconds")
+    if not 1 <= seconds <= longest:  # no recording is cut into parts below a second
+        raise UserError(f"--seconds {seconds:g}: recordings are 1 to {longest:g} seconds at most")
     counts = {"request-tokens": request_tokens, "max-new-tokens": new_tokens, "batch-size": batch}
     for name, value in counts.items():
         if value < 1:
             raise UserError(f"--{name} {value}: must be 1 or more")
     seconds = max(seconds, cfg.encoder.pad_to_seconds)
     frames = -(-round(seconds * SAMPLE_RATE / HOP) // 8) * 8
+    bos = bos_policy(prompts)
     around = max(
-        len(build_sequence(tokenizer, prompts, kind, request="" if request else None, n_speech=1))
+        len(build_sequence(tokenizer, prompts, kind, request="" if request else None, n_speech=1, bos=bos))
         for kind, (speech, request) in OUTPUT_TYPES.items()
         if speech
     )

@@ -19,9 +19,9 @@ import numpy as np
 
 from mindspore_osum.config import ModelConfig, from_dict
 from mindspore_osum.errors import UserError
-from mindspore_osum.export.graphs import Sizes
+from mindspore_osum.export.graphs import Sizes, bos_policy
 from mindspore_osum.folder import CONFIG, TOKENIZER
-from mindspore_osum.inference.engine import PUBLISHED_INFERENCE, name_of, use_device
+from mindspore_osum.inference.engine import name_of, tokenizer_for, use_device
 from mindspore_osum.inference.passes import merge
 from mindspore_osum.inference.request import Request, Result, read_answer
 from mindspore_osum.inference.sampling import Sampling, draw
@@ -31,9 +31,9 @@ from mindspore_osum.speech.features import log_mel
 from mindspore_osum.speech.long import LONGEST_CHUNK, chunks
 from mindspore_osum.text.prompts import OUTPUT_TYPES, load_prompt_set
 from mindspore_osum.text.sequence import build_sequence, stack_sequences
-from mindspore_osum.text.tokenizer import Tokenizer
 
 DESCRIPTION, VERSION = "export.json", 1
+GRAPHS = ("speech", "prefill", "decode")
 
 
 class Exported:
@@ -52,12 +52,12 @@ class Exported:
     def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
         self.folder = Path(folder)
         facts = read_description(self.folder)
-        self.cfg = from_dict(ModelConfig, facts["model"], f"{self.folder / DESCRIPTION}: model")
-        self.sizes = from_dict(Sizes, facts["sizes"], f"{self.folder / DESCRIPTION}: sizes")
+        self.cfg = from_dict(ModelConfig, facts.get("model"), f"{self.folder / DESCRIPTION}: model")
+        self.sizes = from_dict(Sizes, facts.get("sizes"), f"{self.folder / DESCRIPTION}: sizes")
         use_device(device)
-        self.tokenizer = Tokenizer(self.folder / TOKENIZER)
+        self.tokenizer = tokenizer_for(self.cfg, self.folder)
         self.prompts = load_prompt_set(self.cfg.prompts)
-        self.graphs = {name: load_graph(self.folder / file) for name, file in facts["graphs"].items()}
+        self.graphs = {name: load_graph(self.folder / facts["graphs"][name]) for name in GRAPHS}
 
     def answer(self, source, request: Request, sampling: Sampling | None = None) -> Response:
         """What a recording of any length answers.
@@ -113,7 +113,7 @@ class Exported:
         sequence = build_sequence(
             self.tokenizer, self.prompts, request.output_type, n_speech=-(-len(mel_TF) // 8),
             request=request.words if has_request else None,
-            bos="published" if self.prompts.name == PUBLISHED_INFERENCE else "training",
+            bos=bos_policy(self.prompts),
         )  # fmt: skip
         if len(sequence) > sizes.prompt:
             raise UserError(
@@ -132,17 +132,22 @@ class Exported:
 def read_description(folder: Path) -> dict:
     """export.json of a folder, with all its files there; UserError if they are not."""
     path = folder / DESCRIPTION
-    if not path.is_file():
-        what = "a model folder, not an export" if (folder / CONFIG).is_file() else "not an exported folder"
-        raise UserError(f"{folder}: {what} (no {DESCRIPTION}); make one with `osum export`")
     try:
+        if not path.is_file():
+            is_model = (folder / CONFIG).is_file()
+            what = "a model folder, not an export" if is_model else "not an exported folder"
+            raise UserError(f"{folder}: {what} (no {DESCRIPTION}); make one with `osum export`")
         facts = json.loads(path.read_text(encoding="utf-8"))
-        version, files = facts["version"], facts["files"].items()
-        missing = [name for name, size in files if _size(folder / name) != size]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if (version := facts["version"]) != VERSION:
+            raise UserError(
+                f"{path}: version {version}, this program reads {VERSION}; export the model again"
+            )
+        names = [TOKENIZER, *(facts["graphs"][graph] for graph in GRAPHS), *facts["files"]]
+        missing = [name for name in names if _size(folder / name) != facts["files"][name]]
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the export ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a description of `osum export` ({error})") from None
-    if version != VERSION:
-        raise UserError(f"{path}: version {version}, this program reads {VERSION}; export the model again")
     if missing:
         raise UserError(f"{folder / missing[0]}: missing, or not of the size it was written with; copy again")
     return facts

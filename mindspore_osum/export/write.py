@@ -24,11 +24,10 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.export.graphs import Sizes, graphs_of, sizes_for
 from mindspore_osum.export.runner import DESCRIPTION, VERSION, load_graph
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder, read_config
-from mindspore_osum.inference.engine import use_device
+from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.osum import OsumModel
 from mindspore_osum.text.prompts import load_prompt_set
-from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.weights_io import ordinary, write_text
 
 STEPS = 4  # steps of decoding that are compared
@@ -55,8 +54,8 @@ def export(
     """
     folder, target = find_model(model), Path(target)
     check_target(target)
-    cfg, tokenizer = read_config(folder), Tokenizer(folder / TOKENIZER)
-    prompts = load_prompt_set(cfg.prompts)
+    cfg = read_config(folder)
+    tokenizer, prompts = tokenizer_for(cfg, folder), load_prompt_set(cfg.prompts)
     sizes = sizes_for(cfg, tokenizer, prompts, seconds, request_tokens, new_tokens, batch)
     use_device(device)
     cells = _plain_model(folder, "float32" if device == "CPU" else None)
@@ -80,18 +79,35 @@ def export(
 
 
 def check_target(target: Path) -> None:
-    """Refuse to replace anything but an export."""
-    if target.exists() and not (target / DESCRIPTION).is_file():
-        if not target.is_dir() or any(target.iterdir()):
-            raise UserError(f"{target}: is there already and is no export; give --output another folder")
-    if not target.absolute().parent.is_dir():
+    """Refuse to replace anything but an export, or one with files that are not its own."""
+    own = _own_files(target)
+    if target.exists() and not own and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target}: is there already and is no export; give --output another folder")
+    found = (path.relative_to(target) for path in target.rglob("*") if path.is_symlink() or not path.is_dir())
+    if others := sorted(str(name) for name in found if str(name) not in own):
+        raise UserError(f"{target / others[0]}: is not of the export there, which would be replaced; move it "
+                        "away, or give --output another folder")
+    if not _place(target).parent.is_dir():
         raise UserError(f"{target.parent}: no such folder; make it, or give --output another place")
+
+
+def _own_files(target: Path) -> set[str]:
+    """What the export.json of a folder lists, and itself; nothing where there is none."""
+    try:
+        return {DESCRIPTION, *json.loads((target / DESCRIPTION).read_text(encoding="utf-8"))["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _place(target: Path) -> Path:
+    """The folder itself, where `target` is a link to it."""
+    return Path(os.path.realpath(target))
 
 
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
     """A folder beside `target` that takes its place in the end."""
-    target = target.absolute()
+    target = _place(target)
     try:
         temp = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as error:
@@ -99,13 +115,25 @@ def _appearing(target: Path) -> Iterator[Path]:
     try:
         yield temp
         temp.chmod(ordinary(0o777))
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temp, target)
+        _replace(temp, target)
     except OSError as error:
         raise UserError(f"{target}: cannot write there ({error.strerror})") from None
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _replace(temp: Path, target: Path) -> None:
+    """Give a finished folder its name. What has it is moved aside first: one of the two is always whole."""
+    old = temp.with_suffix(".old")
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(temp, target)
+    except BaseException:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _plain_model(folder: Path, dtype: str | None) -> OsumModel:

@@ -52,7 +52,9 @@ def add_arguments(parser) -> None:
         "--output", metavar="FILE", help="write the JSON lines there instead of standard output"
     )
     parser.add_argument("--resume", action="store_true", help="leave out recordings that are in --output")
-    parser.add_argument("--table", action="store_true", help="print a table to read instead of JSON lines")
+    parser.add_argument(
+        "--table", action="store_true", help="a table to read, as on a terminal, instead of JSON lines"
+    )
     for name, what in (
         ("max_new_tokens", "longest answer, in tokens"),
         ("repetition_penalty", "above 1: generated tokens become less likely"),
@@ -92,6 +94,7 @@ def run(args) -> int:
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.inference.table import table
 
+    args.table = args.table or not args.output and sys.stdout.isatty()
     sampling = Sampling(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Sampling)})
     request = make_request(args.task, args.instruction)  # refused before the model is loaded
     if args.task is None and args.instruction is None:
@@ -168,22 +171,27 @@ def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
         return
     requests = [request or _own_request(source) for source in sources]
     print(f"osum: loading {args.model}", file=sys.stderr)
+    from tqdm import tqdm
+
     from mindspore_osum.inference.engine import Engine
 
     engine = Engine(args.model, args.device)
+    bar = tqdm(total=len(sources), unit="rec", file=sys.stderr, disable=not sys.stderr.isatty())
     results = engine.answer_each(
         sources, requests=requests, sampling=sampling, batch_size=args.batch_size
     )
     for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
         yield source, result
         if result.cut:
-            print(
+            bar.write(
                 f"osum: {result.audio}: the answer did not end within {sampling.max_new_tokens} tokens "
                 "(or the model's positions) and was cut there",
                 file=sys.stderr,
             )
-        if done % 100 == 0 or done == len(sources):
+        bar.update()
+        if bar.disable and (done % 100 == 0 or done == len(sources)):
             print(f"osum: {done} of {len(sources)}", file=sys.stderr)
+    bar.close()
 
 
 def _line(source, result) -> dict:

@@ -22,6 +22,7 @@ from itertools import islice, repeat
 from pathlib import Path
 
 from mindspore_osum.allocator import keep_freed_memory
+from mindspore_osum.config import ModelConfig
 from mindspore_osum.data.batching import features, frames_of, speech_tokens
 from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.errors import UserError
@@ -78,12 +79,7 @@ class Engine:
         folder = find_model(folder)
         model = load_folder(folder, "float32" if device == "CPU" else None)
         self.cfg = model.cfg
-        self.tokenizer = Tokenizer(Path(folder) / TOKENIZER)
-        if self.tokenizer.vocab_size > self.cfg.decoder.vocab_size:
-            raise UserError(
-                f"{self.tokenizer.path}: {self.tokenizer.vocab_size} pieces, but the model has only "
-                f"{self.cfg.decoder.vocab_size}; this tokenizer does not belong to it"
-            )
+        self.tokenizer = tokenizer_for(self.cfg, folder)
         self.prompts = load_prompt_set(self.cfg.prompts)
         self.generator = Generator(model)
         self.labels = LabelScorer(model, self.tokenizer)
@@ -246,6 +242,15 @@ class Engine:
         parsed = read_answer(result.raw, job.request.task)
         result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
         result.words, result.answer, result.cut = parsed.words, parsed.answer, answer.cut
+
+
+def tokenizer_for(cfg: ModelConfig, folder: str | os.PathLike) -> Tokenizer:
+    """The folder's tokenizer; UserError if it has pieces that the model does not."""
+    tokenizer, pieces = Tokenizer(Path(folder) / TOKENIZER), cfg.decoder.vocab_size
+    if tokenizer.vocab_size > pieces:
+        raise UserError(f"{tokenizer.path}: {tokenizer.vocab_size} pieces, but the model has only {pieces}; "
+                        "this tokenizer does not belong to it")
+    return tokenizer
 
 
 def _pairs(sources: Iterable, requests: Iterable[Request]) -> Iterator[tuple[object, Request]]:

@@ -41,7 +41,7 @@ def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) ->
             values = json.loads(line)
             if "error" not in values and line.endswith(b"\n"):
                 kept[name(values)] = line.decode("utf-8")
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             if number < len(lines):
                 raise UserError(
                     f"{path}:{number}: not a line of `osum {verb}`; take another --output"
@@ -72,4 +72,6 @@ def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], No
 def _files(output: str) -> tuple[Path, Path]:
     """--output, and the file it is until it is complete."""
     target = Path(output)
+    if not target.name or target.is_dir():
+        raise UserError(f"{output}: is a folder; give --output the name of a file")
     return target, target.with_name(target.name + ".partial")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.request import Request, Result, make_request
 from mindspore_osum.results import Segment, Word
@@ -27,7 +28,7 @@ def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
     """
     if not tasks:
         raise UserError(f"no task: choose from {', '.join(TASKS)}")
-    keys = [PART_OF_TAG.get(task.lower()) or task_key(task) for task in tasks]
+    keys = [_key(task) for task in tasks]
     if not combine:
         return [make_request(key) for key in dict.fromkeys(keys)]
     for key in keys:
@@ -40,6 +41,16 @@ def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
         chosen.append(best)
         missing -= set(best.split())
     return [make_request(key) for key in chosen]
+
+
+def _key(task: str) -> str:
+    """The published key of an abbreviation, a tag's name or a key."""
+    if part := PART_OF_TAG.get(task.lower()):
+        return part
+    try:
+        return task_key(task)
+    except UserError as error:
+        raise UserError(f"{error}; tag names do as well{did_you_mean(task.lower(), PART_OF_TAG)}") from None
 
 
 def merge(results: Sequence[Result], start: float, end: float) -> Segment:

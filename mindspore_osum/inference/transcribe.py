@@ -52,6 +52,7 @@ def run(args) -> int:
     """Transcribe; 0, or 1 if a recording failed."""
     if args.stream is not None:
         return streaming.run(args)
+    streaming.check_absent(args)
     if not args.audio:
         raise UserError("no recordings: give files, folders, 'patterns*.wav', - or --stream")
     from mindspore_osum.inference.request import make_request

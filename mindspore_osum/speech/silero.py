@@ -11,7 +11,7 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE
-from mindspore_osum.speech.vad import BLOCK, FRAME, Span, VadSettings, VoiceActivity
+from mindspore_osum.speech.vad import FRAME, Span, VadSettings, VoiceActivity
 
 WINDOW = 512  # samples that the network takes at once
 SURE, STILL = 0.5, 0.35  # probabilities that begin and keep speech: the package's own
@@ -60,7 +60,7 @@ class SileroActivity(VoiceActivity):
         """A frame is what the window around its middle is."""
         start, known = self._first + len(self._speech_T), self._first + len(self._level_T)
         if not final:
-            known = min(known, len(self._minima) * BLOCK)  # the parent forgets no frame of an open block
+            known = min(known, self._measured)  # the parent forgets no frame of an open block
         window_T = (np.arange(start, known) * FRAME + FRAME // 2) // WINDOW - self._forgotten
         if final:
             window_T = np.minimum(window_T, len(self._voice_W) - 1)

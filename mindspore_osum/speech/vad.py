@@ -110,7 +110,8 @@ class VoiceActivity:
         self._tail_T = np.empty(0)  # levels of the last frames, for the next smooth ones
         self._level_T = self._smooth_T = self._flat_T = np.empty(0)
         self._speech_T = self._sure_T = np.empty(0, bool)  # above the lower threshold; and surely a voice
-        self._minima: list[float] = []  # of the smooth level in each block of frames, dB
+        self._past_blocks = 0  # blocks of frames before the first of
+        self._minima: list[float] = []  # of the smooth level in each block, dB
 
     @property
     def settled(self) -> int:
@@ -154,27 +155,38 @@ class VoiceActivity:
         self._smooth_T = np.concatenate([self._smooth_T, smooth_T])
         self._flat_T = np.concatenate([self._flat_T, flat_T])
         known = self._first + len(self._smooth_T)
-        while (start := len(self._minima) * BLOCK) + BLOCK <= known:
+        while (start := self._measured) + BLOCK <= known:
             block_T = self._smooth_T[start - self._first : start - self._first + BLOCK]
             self._minima.append(float(block_T.min()))
 
+    @property
+    def _measured(self) -> int:
+        """Frames in complete blocks."""
+        return (self._past_blocks + len(self._minima)) * BLOCK
+
     def _advance(self, final: bool) -> list[Span]:
         self._decide(final)
-        return list(self._spans(final))
+        spans = list(self._spans(final))
+        decided = (self._first + len(self._speech_T)) // BLOCK
+        # no floor that is still to come looks back at these
+        past = max(0, decided - _blocks(self.settings.floor_seconds) - self._past_blocks)
+        del self._minima[:past]
+        self._past_blocks += past
+        return spans
 
     def _decide(self, final: bool) -> None:
         """Compare all frames whose surroundings are known with the noise floor."""
-        s = self.settings
-        ahead, back = (round(x * SAMPLE_RATE / FRAME / BLOCK) for x in (s.ahead_seconds, s.floor_seconds))
+        s, past = self.settings, self._past_blocks
+        ahead, back = _blocks(s.ahead_seconds), _blocks(s.floor_seconds)
         start, known = self._first + len(self._speech_T), self._first + len(self._level_T)
-        stop = known if final else min(known, max(0, len(self._minima) - ahead) * BLOCK)
+        stop = known if final else min(known, max(0, self._measured - ahead * BLOCK))
         if stop <= start:
             return
-        tail_T = self._smooth_T[len(self._minima) * BLOCK - self._first :]
+        tail_T = self._smooth_T[self._measured - self._first :]
         minima = self._minima + ([float(tail_T.min())] if final and len(tail_T) else [])
         blocks = range(start // BLOCK, (stop - 1) // BLOCK + 1)
         floors = [
-            min(s.floor_highest if b < back else 0.0, *minima[max(0, b - back) : b + ahead + 1])
+            min(s.floor_highest if b < back else 0.0, *minima[max(0, b - back - past) : b + ahead + 1 - past])
             for b in blocks
         ]
         floor_T = np.maximum(np.repeat(floors, BLOCK), s.floor_lowest)
@@ -240,6 +252,10 @@ def _runs(mask_T: np.ndarray, gap: int) -> list[tuple[int, int]]:
 
 def _frames(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE / FRAME)
+
+
+def _blocks(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE / FRAME / BLOCK)
 
 
 def _samples(seconds: float) -> int:

@@ -108,9 +108,12 @@ class Live:
 
     def so_far(self) -> Heard | None:
         """The utterance that goes on, if there is one with enough new speech since the last time."""
-        start, now = self._vad.begun, self._offset + len(self._wave_N)
-        new = now - max(self._asked, start or 0)
-        if start is None or not self.settings.every or new < self.settings.every * SAMPLE_RATE:
+        start, most = self._vad.begun, round(self.settings.max_seconds * SAMPLE_RATE)
+        if start is None or not self.settings.every:
+            return None
+        # speech that is too long is cut only when what lies ahead is known: until then it is beyond the limit
+        now = min(self._offset + len(self._wave_N), start + most)
+        if now - max(self._asked, start) < self.settings.every * SAMPLE_RATE:
             return None
         self._asked = now
         return Heard(False, self._answer(Span(start, now), [self._so_far]))

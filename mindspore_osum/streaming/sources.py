@@ -7,8 +7,9 @@ Notable choices
 - Bytes are taken as they are there; no reader waits for a block to be full.
 """
 
+import io
+import numbers
 import os
-import queue
 import stat
 import struct
 import time
@@ -20,6 +21,7 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, array_part, resampled
+from mindspore_osum.streaming.microphone import microphone
 
 MICROPHONE = "mic"
 IDLE_SECONDS = 5.0
@@ -31,6 +33,7 @@ _MOST_HEADER = 1 << 20  # bytes before the samples
 # (format tag, bits) of wav -> type of a sample
 _TYPES = {(1, 8): "u1", (1, 16): "<i2", (1, 32): "<i4", (3, 32): "<f4", (3, 64): "<f8"}
 _EXTENSIBLE = 0xFFFE
+_SOURCES = "'mic', a path, a binary file object or an iterable of waveforms, float32 (N,) at 16 kHz"
 
 
 class Pcm(NamedTuple):
@@ -57,10 +60,10 @@ def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -
 
     Raises
     ------
-    UserError : no such file or microphone, or bytes that are not PCM.
+    UserError : no such file or microphone, something that is no stream, or bytes that are not PCM.
     """
     if isinstance(source, str) and source == MICROPHONE:
-        return microphone()
+        return waves_of(microphone(), "the microphone", SAMPLE_RATE)
     if isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
         if not os.path.exists(name):
@@ -69,8 +72,27 @@ def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -
         return waves_of(_growing(name, idle), name, raw_rate)
     if hasattr(source, "read"):
         name = str(getattr(source, "name", None) or "stream").replace("<stdin>", "standard input")
+        if isinstance(source, io.TextIOBase):
+            raise UserError(f"{name}: is open as text; open it with mode 'rb', or give its .buffer")
         return waves_of(_pipe(source), name, raw_rate)
-    return iter(source)
+    return _waveforms(source)
+
+
+def _waveforms(source) -> Iterator[np.ndarray]:
+    """An iterable's waveforms, looked at when they come; what is a recording is refused at once."""
+    has_rate = isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], numbers.Real)
+    held = isinstance(source, (bytes, bytearray, memoryview, np.ndarray))
+    if has_rate or held or not isinstance(source, Iterable):
+        kind = "(array, rate)" if has_rate else type(source).__name__
+        raise UserError(f"{kind}: is no stream; give {_SOURCES}")
+    return map(_waveform, source)
+
+
+def _waveform(wave_N) -> np.ndarray:
+    if not isinstance(wave_N, np.ndarray) or wave_N.ndim != 1 or wave_N.dtype.kind != "f":
+        shown = f"{wave_N.dtype} {wave_N.shape}" if isinstance(wave_N, np.ndarray) else type(wave_N).__name__
+        raise UserError(f"{shown}: a piece of the stream that is no waveform; give {_SOURCES}")
+    return wave_N
 
 
 def waves_of(pieces: Iterable[bytes], name: str, raw_rate: int | None = None) -> Iterator[np.ndarray]:
@@ -156,36 +178,9 @@ def _growing(path: str, idle: float) -> Iterator[bytes]:
             grown = time.monotonic()
             while not idle or time.monotonic() - grown < idle:
                 if data := file.read(_READ):
-                    grown = time.monotonic()
                     yield data
+                    grown = time.monotonic()  # not before: who is slow to listen does not end the file
                 else:
                     time.sleep(_POLL)
     except OSError as error:
         raise UserError(f"{path}: cannot read it ({error.strerror})") from None
-
-
-def microphone() -> Iterator[np.ndarray]:
-    """What the default microphone hears."""
-    try:
-        import sounddevice
-    except ImportError:
-        raise UserError(
-            'the microphone needs sounddevice: pip install "mindspore_osum[microphone]", or pipe the sound: '
-            "arecord -f S16_LE -r 16000 | osum transcribe --stream -"
-        ) from None
-    except OSError:  # the module without the library that it wraps
-        raise UserError("the microphone needs PortAudio: apt install libportaudio2, or pipe the sound: "
-                        "arecord -f S16_LE -r 16000 | osum transcribe --stream -") from None
-    return _recorded(sounddevice)
-
-
-def _recorded(sounddevice) -> Iterator[np.ndarray]:
-    heard: queue.SimpleQueue = queue.SimpleQueue()
-    try:
-        with sounddevice.RawInputStream(
-            samplerate=SAMPLE_RATE, channels=1, dtype="int16",
-            callback=lambda data, *_: heard.put(bytes(data)),
-        ):  # fmt: skip
-            yield from waves_of(iter(heard.get, None), "the microphone", SAMPLE_RATE)
-    except sounddevice.PortAudioError as error:
-        raise UserError(f"the microphone cannot be opened ({error}); is one connected?") from None

@@ -188,6 +188,7 @@ def adapters(start, tmp_path):
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"layers_to_transform": [0]}, "layers_to_transform"),
         ({"bias": "all"}, "bias = 'all' is not supported"),
+        ({"init_lora_weights": "pissa_niter_16"}, "'pissa_niter_16' is not supported: it changes the base"),
         ({"r": 0}, "r must be above 0"),
         ({"r": None}, "key 'r' is missing"),
         ({"lora_alpha": "big"}, "lora_alpha should be of type float"),

@@ -8,6 +8,7 @@ import soundfile
 
 from mindspore_osum.data.augment import (
     Augment,
+    NoiseError,
     SpecAugment,
     WaveAugment,
     change_speed,
@@ -173,6 +174,12 @@ def test_the_slowest_speed_decides_the_bucket(world):
     assert len(loader(world, WaveAugment(speeds=[0.8]), frames=(60,)).corpus.utterances) == 3
 
 
+def test_texts_have_no_frames_at_any_speed(world):
+    line = {"key": "a", "txt": "ab", "task": "<TEXT2TEXT>", "extra": {"question": "cd"}}
+    (world / "words.jsonl").write_text(json.dumps(line))
+    assert list(loader(world, WaveAugment(speeds=[0.5, 1.0])).corpus.frames) == [0]
+
+
 def test_times_of_words_keep_their_speed(world):
     line = {"key": "a", "wav": "0.wav", "txt": "<0.00>abc<0.30>", "task": "<TRANSCRIBE> <ALIGN>"}
     (world / "words.jsonl").write_text(json.dumps(line))
@@ -198,6 +205,15 @@ def test_cached_features_cannot_change(tmp_path):
     with pytest.raises(UserError, match="data.cache: keeps features, which wave_augment changes"):
         from_dict(TrainConfig, job, "job")
     assert from_dict(TrainConfig, {**job, "wave_augment": {}}, "job").wave_augment == WaveAugment()
+
+
+def test_noise_that_cannot_be_decoded_ends_the_job(world, noises, tmp_path):
+    noisy = loader(world, WaveAugment(noise=noises, noise_share=1.0))
+    for i in range(3):
+        (tmp_path / f"n{i}.wav").write_text("damaged since")
+    with pytest.raises(NoiseError, match=r"^wave_augment.noise: .*n\d.wav: not audio that can be read"):
+        noisy.micro_batch(0, 0)
+    assert not noisy.broken and not noisy.corpus.errors.count
 
 
 def test_a_noise_list_is_checked_before_training(tmp_path, noises):

@@ -159,6 +159,22 @@ def test_without_transcripts_mer2023_serves_the_label_alone(osum, tmp_path):
     assert lines(tmp_path / "out", "mer2023-test1-emotion") == {"sample_1": "<HAPPY>", "sample_4": "<SAD>"}
 
 
+def test_a_header_that_cannot_be_read_is_one_line(osum):
+    status, _, error = osum("esc50", {"meta/esc50.csv": '"filename"x,category\n'})
+    assert status == 1 and error.count("\n") == 1
+    assert "meta/esc50.csv:1: no header that can be read" in error and "needs category, filename" in error
+
+
+def test_paths_that_are_not_utf8_are_left_out(osum, tmp_path):
+    table = b"ID\tAUDIO\tTEXT\nY1\twav/Y1.wav\tone\nY2\twav/\xff/Y2.wav\ttwo\n"
+    files = {"metadata.tsv": table, "wav/Y1.wav": SOUND, "wav/\udcff/Y2.wav": b"RIFF"}
+    files = {f"SPEECHIO_ASR_ZH00001/{name}": content for name, content in files.items()}
+    assert osum("speechio", files)[0] == 0
+    stem = "speechio-SPEECHIO_ASR_ZH00001-asr"
+    assert lines(tmp_path / "out", stem) == {"Y1": "one"}
+    assert left_out(tmp_path / "out", stem) == {"path that is not UTF-8": 1}
+
+
 def test_missing_column_is_named(osum):
     files = {"meta/esc50.csv": "filename,fold,label\na.wav,1,dog\n", "audio/a.wav": SOUND}
     status, _, error = osum("esc50", files)

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mindspore_osum.data import corpus as corpus_module
 from mindspore_osum.data import loader as loader_module
-from mindspore_osum.data.augment import Augment, SpecAugment
+from mindspore_osum.data.augment import Augment, SpecAugment, WaveAugment
 from mindspore_osum.data.batching import (
     COLUMNS,
     Shape,
@@ -36,9 +37,10 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"), random_words(21))
 
 
-def corpus(world, weight=1.0, shapes=SHAPES, requests="tag", **over):
+def corpus(world, weight=1.0, shapes=SHAPES, requests="tag", pad_to_seconds=0.0, **over):
     texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), requests)
-    return Corpus([("words", world / "words.jsonl", weight)], texts, shapes, preset("tiny").encoder, **over)
+    encoder = replace(preset("tiny").encoder, pad_to_seconds=pad_to_seconds)
+    return Corpus([("words", world / "words.jsonl", weight)], texts, shapes, encoder, **over)
 
 
 def numbers_of(loader, epoch: int) -> list[int]:
@@ -221,6 +223,30 @@ def test_what_does_not_fit_is_counted_and_named(world):
     assert "left out, longer than 0.4 s (first: " in kept.report[0] and "words.jsonl:" in kept.report[0]
     with pytest.raises(UserError, match="more than 5 text tokens.*nothing is left to train on"):
         corpus(world, shapes=[Shape(2, 64, 5)])
+
+
+def test_what_an_encoder_pads_is_judged_by_the_recording(tmp_path):
+    world = make_world(tmp_path, ["a", *random_words(60)])  # "a" is 0.12 s
+    timed = {"key": "t", "wav": "1.wav", "txt": "<0.00>a<9.00>", "task": "<TRANSCRIBE> <ALIGN>"}
+    with open(world / "words.jsonl", "a") as file:
+        file.write(json.dumps(timed))
+    shapes, wave = [Shape(2, 3000, 24)], WaveAugment(speeds=[0.9, 1.0])
+    kept = corpus(world, shapes=shapes, pad_to_seconds=30.0, wave=wave)
+    assert [u.key for u in kept.utterances] == [f"u{i}" for i in range(1, 61)]
+    assert set(kept.frames) == {3000} and kept.report[0].startswith("words: 60 utterances, 0.01 h; ")
+    assert "1 left out, shorter than 0.2 s" in kept.report[0]
+    assert kept.errors.count == 1 and "'a' ends at 9.0 s, the recording at " in kept.errors.first
+    loader = Loader(kept, 0, augment=Augment(SpecAugment(0, 1, 0, 1, 0, 1), wave))
+    assert len(loader.example(0, 0).mel_TF) == 3000
+
+
+def test_a_recording_beside_a_task_without_speech_is_left_out_and_counted(tmp_path):
+    world = make_world(tmp_path, ["ab"])
+    write_lines(world, ("0.wav", "<TEXT2TEXT>", "ab", {"question": "cd"}),
+                ("0.wav", "<intent_classification>", "<asr>", {"intent": "cd"}), ("0.wav", "asr", "ab", {}))
+    kept = corpus(world)
+    assert [utt.key for utt in kept.utterances] == ["k2"] and kept.errors.count == 2
+    assert "words.jsonl:1: task <TEXT2TEXT> holds no speech" in kept.errors.first
 
 
 def test_text_only_rows_lie_beside_spoken_ones(tmp_path):

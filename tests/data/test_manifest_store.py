@@ -1,6 +1,7 @@
 """Utterances in little memory are those that were put in."""
 
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,31 @@ def test_what_comes_out_went_in(utterances):
         store.append(utt)
     assert list(store) == utterances and len(store) == len(utterances)
     assert [store[i] for i in range(-len(utterances), 0)] == utterances
+
+
+UTT = Utterance("k", "/a/1.wav", "abc", "<TRANSCRIBE>", {"age": "ADULT"}, 0.5, 1.5, "/a/m.jsonl:1")
+
+
+def digest(*utterances) -> str:
+    store = Utterances()
+    for utt in utterances:
+        store.append(utt)
+    return store.digest
+
+
+@pytest.mark.parametrize("over", [{"key": "l"}, {"txt": "abd"}, {"task": "<AGE>"}, {"extra": {"age": "OLD"}},
+                                  {"start": None}, {"end": 1.25}])
+def test_the_digest_tells_what_is_said(over):
+    assert digest(UTT) == digest(UTT) and len(digest(UTT)) == 16
+    assert digest(replace(UTT, **over)) not in (digest(UTT), digest(), digest(UTT, UTT))
+
+
+def test_the_digest_is_of_the_order_and_not_of_the_place():
+    other = replace(UTT, key="l")
+    assert digest(UTT, other) != digest(other, UTT)
+    moved = replace(UTT, wav=FilePart("/b/x.tar", 512, 80, "k.wav"), where="/b/x.tar:k")
+    assert digest(moved, other) == digest(UTT, other)
+    assert digest(replace(UTT, txt="\ud800")) != digest(replace(UTT, txt="\ud801"))
 
 
 def test_beyond_its_end_there_is_nothing():

@@ -26,6 +26,9 @@ LINE = {"key": "a", "wav": "a.wav", "txt": "hi<OLD>", "task": "<TRANSCRIBE> <AGE
 def folder(tmp_path):
     for name, kind in (("a.wav", "WAV"), ("b.flac", "FLAC"), ("c.aiff", "AIFF")):
         (tmp_path / name).write_bytes(sound(1.0, kind=kind))
+    damaged = bytearray(sound(1.0, kind="FLAC"))
+    damaged[4000:5000] = bytes(1000)
+    (tmp_path / "damaged.flac").write_bytes(damaged)
     return tmp_path
 
 
@@ -75,7 +78,9 @@ def test_a_round_trip_is_equal_and_repeats_in_bytes(folder, capsys):
 
 @pytest.mark.parametrize(("line", "says"), [
     ({"wav": "none.wav"}, "none.wav: no such audio file"),
+    ({"wav": "damaged.flac", "end": 0.5}, "damaged.flac: "),
     ({"txt": "hi"}, "no age in 'hi'"),
+    ({"lang": "\ud800"}, "holds half of a character"),
     ({"key": "a"}, "is there twice"),
     ({"key": "../up"}, "key '../up' cannot name files in a tar"),
     ({"key": "/abs"}, "cannot name files in a tar"),

@@ -90,6 +90,18 @@ def test_the_command_compares_the_forms(capsys):
     assert shares["sorted dynamic"][2] > 100
 
 
+@pytest.mark.parametrize(("options", "says"), [
+    (["--count", "0"], "--count 0: must be 1 or more"),
+    (["--around", "-1"], "--around -1: must be 0 or more"),
+    (["--count", "9", "--tokens", "100"], "--tokens 100: the longest sequence has "),
+])
+def test_sizes_that_make_no_batches_are_refused(capsys, options, says):
+    assert cli.main(["data", "batches", *options]) == 1
+    out, err = capsys.readouterr()
+    assert not out and err.startswith(f"osum: {says}") and err.count("\n") == 1
+    assert cli.main(["data", "batches", "--count", "1"]) == 0
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"), random_words(60))

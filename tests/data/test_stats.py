@@ -14,8 +14,9 @@ from tests.training.tones import write_tokenizer
 
 @pytest.fixture
 def folder(tmp_path):
-    lines = [{"key": f"a{i}", "wav": f"{i}.wav", "txt": txt, "task": "<TRANSCRIBE> <AGE>"}
-             for i, txt in enumerate(("ab<OLD>", "abc<OLD>", "abcd<YOUTH>"))]
+    ages = {"<TRANSCRIBE> <AGE>": "ab<OLD>", "<TRANSCRIBE><AGE>": "abc<OLD>", "sap": "abcd<YOUTH>"}
+    lines = [{"key": f"a{i}", "wav": f"{i}.wav", "txt": txt, "task": task}
+             for i, (task, txt) in enumerate(ages.items())]
     lines += [{"key": "b", "wav": "0.wav", "txt": "x", "task": "<TRANSCRIBE>", "end": 0.5},
               {"key": "t", "txt": "Paris", "task": "<TEXT2TEXT>", "extra": {"question": "?"}},
               {"key": "bad", "wav": "none.wav", "txt": "x", "task": "<TRANSCRIBE>"},

@@ -107,9 +107,13 @@ def test_requests_that_an_utterance_brings_along(natural):
     assert len(intent) == 2 and all(r.endswith(":how old") for r in intent)
     assert natural.requests(utt("<TEXT2TEXT>", "Paris", question="capital?")) == ["capital?"]
     assert natural.requests(utt("<TRANSCRIBE>", question="my own words")) == ["my own words"]
-    for task in ("<INTENT_CLASSIFICATION>", "<TEXT2TEXT>"):
-        with pytest.raises(UserError, match="m:1: .*needs the user's words in extra"):
-            natural.requests(utt(task))
+    for nothing in ("", " ", 3):
+        asked = natural.requests(utt("<TRANSCRIBE>", question=nothing))
+        assert asked == natural.requests(utt("<TRANSCRIBE>"))
+    for extra in ({}, {"question": " ", "intent": " "}):
+        for task in ("<INTENT_CLASSIFICATION>", "<TEXT2TEXT>"):
+            with pytest.raises(UserError, match="m:1: .*needs the user's words in extra"):
+                natural.requests(utt(task, **extra))
     with pytest.raises(UserError, match="m:1: task '<SING>'"):
         natural.label(utt("<SING>"))
 
@@ -172,5 +176,12 @@ def test_frames_know_the_word_that_is_spoken(natural):
     assert natural.frames(utt("<TRANSCRIBE>", "a b"), 3) == [IGNORE] * 3
     for task in ("<TEXT2TEXT>", "<INTENT_CLASSIFICATION>"):
         assert natural.times(dataclasses.replace(utt(task, "two", question="one plus one"), wav=None)) == []
+
+
+@pytest.mark.parametrize("words", [
+    ["a"], [["a", 0.1]], [["a", "x", 0.2]], [["a", 0.1, float("nan")]], [["a", float("-inf"), 0.2]],
+    [["a", 0.1, 10**400]], [["a", 0.1, 1e308]],
+])  # fmt: skip
+def test_words_without_times_are_told(natural, words):
     with pytest.raises(UserError, match=r"m:1: extra.words is no list of \[word, start, end\]"):
-        natural.frames(utt("<TRANSCRIBE>", "a", words=["a"]), 3)
+        natural.frames(utt("<TRANSCRIBE>", "a", words=words), 3)

@@ -68,6 +68,13 @@ def test_nothing_is_wrong_with_what_is_right(folder, capsys):
     ({"key": "asr"}, "key 'asr' is there twice"),
     ({"task": "<INTENT_CLASSIFICATION>", "wav": None}, "needs the user's words in extra.intent"),
     ({"task": "<TEXT2TEXT>", "wav": None, "extra": {"question": 3}}, "user's words in extra.question"),
+    ({"task": "<TEXT2TEXT>", "extra": {"question": "q"}},
+     "task <TEXT2TEXT> holds no speech, but there is a recording; leave it out"),
+    ({"task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "q"}},
+     "task <INTENT_CLASSIFICATION> holds no speech, but there is a recording; leave it out"),
+    ({"task": "<intent_classification>", "extra": {"intent": "q"}},
+     "holds no speech; write it as <INTENT_CLASSIFICATION>, without a recording"),
+    ({"lang": ["\ud83d"]}, "holds half of a character"),
 ])
 def test_each_mistake_is_told_with_its_line(folder, capsys, change, says):
     (folder / "text.wav").write_text("hello")

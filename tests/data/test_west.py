@@ -72,6 +72,7 @@ def test_the_first_turn_is_used_and_the_rest_told(tmp_path):
 @pytest.mark.parametrize(("line", "says"), [
     (turns([text("Sing!"), AUDIO]), "request 'Sing!' names no task; add a \"task\""),
     (turns([text("Sing!"), AUDIO], task="<S2TCHAT>"), "spoken chat has none beside the recording"),
+    (turns([text("Sing!"), AUDIO], task="sttc"), "spoken chat has none beside the recording"),
     ({"messages": []}, "user and assistant must take turns"),
     ({"messages": [HELLO]}, "user and assistant must take turns"),
     ({"messages": [{"role": "user", "content": "x"}]}, "user and assistant must take turns"),

@@ -95,6 +95,14 @@ def test_a_failing_step_ends_the_run_with_its_status(tmp_path, capfd):
     assert not (tmp_path / "first").exists()
 
 
+def test_a_step_without_its_result_has_failed_whatever_its_status(tmp_path, capfd):
+    plan = [road.Step("stopped", ["python", "-c", ""], "none"), *write_steps(tmp_path)]
+    with road.take(tmp_path, {}) as lock:
+        assert road.run(plan, tmp_path, lock) == 1
+    assert "stopped ended with status 1; the same command goes on" in capfd.readouterr().err
+    assert not (tmp_path / "first").exists()
+
+
 def test_a_signal_reaches_the_command(tmp_path):
     """SIGTERM to the run ends the command that is at work, and the status says so."""
     code = (

@@ -1,6 +1,7 @@
 """An export from the model folder to answers, against the engine that answers from the folder itself."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,14 +13,17 @@ import pytest
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.export import write
-from mindspore_osum.export.graphs import Sizes, graphs_of
+from mindspore_osum.export.graphs import Sizes, bos_policy, graphs_of, sizes_for
 from mindspore_osum.export.runner import Exported
-from mindspore_osum.folder import BUNDLED
-from mindspore_osum.inference.engine import Engine
+from mindspore_osum.folder import BUNDLED, TOKENIZER
+from mindspore_osum.inference.engine import PUBLISHED_INFERENCE, Engine
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
-from tests.inference.common import small_folder
+from mindspore_osum.text.prompts import PromptSet
+from mindspore_osum.text.sequence import build_sequence
+from mindspore_osum.text.tokenizer import Tokenizer
+from tests.inference.common import SMALL, small_folder, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = sorted((BUNDLED.parent / "recordings").glob("*.wav"))[:2]
@@ -98,11 +102,30 @@ def test_requests_that_are_too_long_are_refused(exported):
         exported.answer(RECORDINGS[0], make_request(instruction="what " * 200))
 
 
+def rewrite(folder, **values) -> None:
+    path = folder / "export.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")
+
+
+def other_tokenizer(folder) -> None:
+    """One with more pieces than the model."""
+    data = train_tokenizer(pieces=600)
+    (folder / "tokenizer.model").write_bytes(data)
+    if (folder / "export.json").exists():
+        files = json.loads((folder / "export.json").read_text("utf-8"))["files"]
+        rewrite(folder, files=files | {"tokenizer.model": len(data)})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda f: (f / "export.json").unlink(), "not an exported folder (no export.json)"),
         (lambda f: (f / "export.json").write_text("[]"), "export.json: not a description"),
+        (lambda f: (f / "export.json").write_text('{"version": 1, "files": {}}'), "json: not a description"),
+        (lambda f: rewrite(f, files={}), "export.json: not a description of `osum export` ('token"),
+        (lambda f: rewrite(f, model=None), "export.json: model: expected a mapping of ModelConfig settings"),
+        (lambda f: rewrite(f, version=2), "export.json: version 2, this program reads 1; export the model"),
+        (lambda f: other_tokenizer(f), "tokenizer.model: 600 pieces, but the model has only 512; this"),
         (lambda f: (f / "decode.mindir").unlink(), "decode.mindir: missing, or not of the size"),
         (lambda f: (f / "prefill.mindir").write_bytes(b"x"), "prefill.mindir: missing, or not of the size"),
     ],
@@ -115,6 +138,37 @@ def test_damaged_folders_are_refused(deploy, tmp_path, damage, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_an_export_that_cannot_be_read(deploy, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UserError, match="export.json: cannot read the export .Permission denied"):
+        Exported(deploy)
+
+
+def test_a_tokenizer_of_another_model(folder, tmp_path, capfd):
+    """Refused as by the engine, before anything is computed."""
+    shutil.copytree(folder, tmp_path / "model")
+    other_tokenizer(tmp_path / "model")
+    assert main(["export", "--model", str(tmp_path / "model"), "--output", str(tmp_path / "out")]) == 1
+    assert "600 pieces, but the model has only 512" in capfd.readouterr().err
+    with pytest.raises(UserError, match="600 pieces, but the model has only 512"):
+        Engine(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["compact", PUBLISHED_INFERENCE])
+def test_requests_of_the_length_that_was_asked_for_fit(folder, name):
+    """Also where <s> stands before the request."""
+    tokenizer, words = Tokenizer(folder / TOKENIZER), "turn on the light in the kitchen"
+    prompts = PromptSet(name, {"text": "you hear and write", "s2t_chat": "you"}, "so")
+    count = len(tokenizer.encode(words))
+    sizes = sizes_for(SMALL, tokenizer, prompts, 2.0, count, 10, 1)
+    z, bos = sizes.speech_tokens, bos_policy(prompts)
+    sequence = build_sequence(tokenizer, prompts, "text", request=words, n_speech=z, bos=bos)
+    assert len(sequence) == sizes.prompt
+
+
 def test_a_file_that_is_no_graph(tmp_path):
     (tmp_path / "x.mindir").write_bytes(b"not a graph" * 100)
     with pytest.raises(UserError, match="x.mindir: MindSpore cannot load the graph"):
@@ -124,11 +178,14 @@ def test_a_file_that_is_no_graph(tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--seconds", "0"], "--seconds 0: recordings are above 0 and at most 60 seconds"),
+        (["--seconds", "0"], "--seconds 0: recordings are 1 to 60 seconds at most"),
+        (["--seconds", "0.5"], "--seconds 0.5: recordings are 1 to 60 seconds"),
+        (["--seconds", "61"], "--seconds 61: recordings are 1 to 60 seconds"),
         (["--max-new-tokens", "9999"], "lower --seconds, --request-tokens or"),
         (["--batch-size", "0"], "--batch-size 0: must be 1 or more"),
         (["--model", "absent"], "absent: no such model folder"),
         (["--output", "full"], "full: is there already and is no export"),
+        (["--output", "mixed"], "mixed/own/notes.txt: is not of the export there"),
         (["--output", "no/where"], "no: no such folder"),
     ],
 )
@@ -136,6 +193,10 @@ def test_what_cannot_be_exported_is_one_line(args, message, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     Path("full").mkdir()
     Path("full/notes.txt").touch()
+    Path("mixed/own").mkdir(parents=True)
+    Path("mixed/export.json").write_text('{"version": 1, "files": {"own/a.mindir": 1}}')
+    Path("mixed/own/a.mindir").touch()
+    Path("mixed/own/notes.txt").touch()
     assert main(["export", "--output", "out", *args]) == 1
     out, err = capfd.readouterr()
     assert message in err and "Traceback" not in err and not out
@@ -169,6 +230,36 @@ def test_large_weights_lie_beside_their_graph(folder, tmp_path, monkeypatch):
     assert (tmp_path / "decode_variables").is_dir()
     scores = write.load_graph(tmp_path / "decode_graph.mindir")(*inputs)[0].asnumpy()
     assert np.array_equal(scores, cell(*inputs)[0].asnumpy())
+
+
+@pytest.fixture
+def old_export(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    return tmp_path / "out"
+
+
+def test_an_export_is_replaced_where_a_link_leads(old_export, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(old_export)
+    with write._appearing(link) as temp:
+        (temp / "new").touch()
+    assert link.is_symlink() and [path.name for path in old_export.iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out"]
+
+
+def test_a_replacement_that_fails_leaves_the_old_export(old_export, tmp_path, monkeypatch):
+    replace = os.replace
+
+    def broken(source, target):
+        if str(source).endswith(".partial"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(UserError, match="cannot write there .No space"), write._appearing(old_export) as temp:
+        (temp / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,14 @@
 """What the inference tests share: a tiny model, random weights and prompts for it."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
 import numpy as np
 
@@ -82,3 +90,21 @@ def train_tokenizer(pieces: int) -> bytes:
         byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
     )  # fmt: skip
     return model.getvalue()
+
+
+def on_a_terminal(*args: str) -> str:
+    """What a person sees of `osum ARGS`, in the current folder, with answers of at most 4 tokens."""
+    person, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # rows, columns
+    command = [sys.executable, "-m", "mindspore_osum", *args, "--max-new-tokens", "4"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=env)
+    os.close(terminal)
+    seen = b""
+    try:
+        while block := os.read(person, 4096):
+            seen += block
+    except OSError:  # Linux ends a terminal that nobody holds any more so
+        pass
+    assert process.wait(timeout=60) == 0
+    return seen.decode("utf-8").replace("\r\n", "\n")

@@ -1,22 +1,15 @@
 """`osum annotate`: JSON lines that survive an interruption, a table where a person looks."""
 
-import fcntl
 import json
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from mindspore_osum.cli import main
+from tests.inference.common import on_a_terminal
 from tests.speech.voices import voice
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = {"audio", "seconds", "text", "tags", "labels", "label_counts", "probabilities", "words", "answer",
          "raw", "cut", "rtf", "segments"}  # fmt: skip
 
@@ -89,6 +82,7 @@ def test_failures(folder, annotate):
         (["--resume"], "--resume continues the file of --output"),
         (["--tasks", "asr,agee"], "task 'agee'"),
         (["--output", "absent/x.jsonl"], "absent/x.jsonl: cannot write there"),
+        (["--output", "."], ".: is a folder; give --output the name of a file"),
         (["--output", "notes.txt", "--resume"], "notes.txt:1: not a line of `osum annotate`"),
         (["--model", "nowhere"], "nowhere: no such model folder"),
     ],
@@ -105,20 +99,6 @@ def test_mistakes_are_one_line(folder, model_folder, capfd, args, message):
 
 def test_a_person_sees_a_card_and_a_bar(folder, model_folder):
     """On a terminal: readable responses on standard output, and progress with its rate on standard error."""
-    person, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # rows, columns
-    command = [sys.executable, "-m", "mindspore_osum", "annotate", "a.wav", "b.wav", "--tasks", "asr"]
-    command += ["--model", str(model_folder), "--max-new-tokens", "4"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=env)
-    os.close(terminal)
-    seen = b""
-    try:
-        while block := os.read(person, 4096):
-            seen += block
-    except OSError:  # Linux ends a terminal that nobody holds any more so
-        pass
-    assert process.wait(timeout=60) == 0
-    shown = seen.decode("utf-8").replace("\r\n", "\n")
+    shown = on_a_terminal("annotate", "a.wav", "b.wav", "--tasks", "asr", "--model", str(model_folder))
     assert "\na.wav  0.8 s" in shown.replace("\r", "\n") and "b.wav  1.0 s" in shown
     assert "of sound [" in shown and '"audio"' not in shown

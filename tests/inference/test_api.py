@@ -113,6 +113,11 @@ def test_stream(osum, talk):
     assert osum(RECORDINGS[0], **HOW).raw.startswith(first)
 
 
+def test_what_cannot_be_streamed_is_named(osum):
+    with pytest.raises(UserError, match=f"^{RECORDINGS[0]}: "):
+        list(osum.stream(RECORDINGS[0], "word " * 2000))
+
+
 def test_streamed_characters_are_whole(osum, monkeypatch):
     """A character of several byte tokens comes in one piece, also where others of its bytes never come."""
     tokenizer = osum.engine.tokenizer

@@ -15,6 +15,7 @@ from mindspore_osum.data.manifest import Utterance
 from mindspore_osum.inference.command import BUNDLED
 from mindspore_osum.inference.request import Result, make_request
 from mindspore_osum.inference.table import agrees, table, width
+from tests.inference.common import on_a_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {"audio", "text", "tags", "labels", "words", "answer", "raw", "cut", "seconds", "rtf"}
@@ -80,6 +81,13 @@ def test_json_lines(files, model_folder, tmp_path):
     head, row = again.stdout.decode("utf-8").splitlines()
     assert head.split() == ["file", "s", "heard"] and row.startswith("a.wav  0.5  ")
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_person_sees_a_table_and_a_bar(files, model_folder, monkeypatch):
+    """On a terminal, without asking for them."""
+    monkeypatch.chdir(files)
+    shown = on_a_terminal("infer", "a.wav", "你好.wav", "--model", str(model_folder)).replace("\r", "\n")
+    assert "\na.wav" in shown and "heard" in shown and "2/2 [" in shown and '"audio"' not in shown
 
 
 def test_folders_standard_input_and_resume(files, model_folder, tmp_path):

@@ -53,6 +53,7 @@ def test_each_on_its_own():
     [
         ([], "no task"),
         (["asr", "sgcc"], "did you mean 'sgc'"),
+        (["gendr"], "did you mean 'gender'"),
         (["<INTENT_CLASSIFICATION>"], "not a recording"),
     ],
 )

@@ -46,6 +46,15 @@ def test_voices_are_found_and_pieces_do_not_matter(talk):
 
 
 @needs_silero
+def test_what_is_kept_is_bounded(talk):
+    wave_N, _ = talk
+    vad = voice_activity("silero", VadSettings())
+    for start in range(0, len(wave_N), SAMPLE_RATE):
+        vad.push(wave_N[start : start + SAMPLE_RATE])
+    assert len(vad._minima) <= 20 < len(wave_N) // SAMPLE_RATE * 2
+
+
+@needs_silero
 def test_a_sound_that_changes_is_no_voice():
     """A horn that blows every second is a sound for energy; for the network it is none."""
     t = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE

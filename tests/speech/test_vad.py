@@ -98,6 +98,18 @@ def test_pieces_do_not_matter(sizes, seed):
     assert all(0 <= s.start < s.end <= len(wave_N) for s in found)
 
 
+def test_what_is_kept_is_bounded():
+    """Two minutes by the second, far beyond what the noise floor looks back, give the spans of the whole."""
+    wave_N, _ = row([1.0, voice(2.0, 0.05), 4.0, voice(5.0, 0.1), 3.0] * 8)
+    wave_N = wave_N + noise(len(wave_N) / SAMPLE_RATE, 0.002)
+    vad, found, most = VoiceActivity(), [], 0
+    for start in range(0, len(wave_N), SAMPLE_RATE):
+        found += vad.push(wave_N[start : start + SAMPLE_RATE])
+        most = max(most, *(len(kept) for kept in vars(vad).values() if isinstance(kept, list)))
+    assert most <= 20  # blocks of half a second: 6 s back, 1 s ahead, and what was new
+    assert found + vad.flush() == speech_spans(wave_N)
+
+
 def test_nothing_and_almost_nothing():
     for samples in (0, 1, 319, 321):
         assert speech_spans(np.zeros(samples, np.float32)) == []

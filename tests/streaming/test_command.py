@@ -1,16 +1,22 @@
 """`osum transcribe --stream` as a process, with a pipe and a growing file."""
 
+import fcntl
 import json
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 
 from mindspore_osum.cli import main
+from mindspore_osum.results import Segment
+from mindspore_osum.streaming.command import CLEAR, _terminal
+from mindspore_osum.streaming.live import Heard
 from tests.inference.common import small_folder
 from tests.speech.voices import row, voice
 
@@ -54,8 +60,10 @@ def test_pipe(folder):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
-        assert [json.loads(text)["final"] for text in out.splitlines()][-1]
-        assert b"Traceback" not in err
+        lines = [line, *map(json.loads, out.splitlines())]
+        assert lines[-1]["final"] and b"Traceback" not in err
+        cut = sum(line["final"] and line["cut"] for line in lines)
+        assert cut and err.count(b"osum: the answer was cut at its limit\n") == cut
     finally:
         process.kill()
         process.wait()
@@ -98,12 +106,28 @@ def test_growing_file_on_a_terminal(folder, tmp_path):
         (["--stream", "-", "--raw", "1"], "--raw a rate from 1000"),
         (["--stream", "-", "--pause", "9"], "pause 9.0: must be 0.1 to 5"),
         ([], "no recordings: give files"),
+        (["a.wav", "--raw", "16000", "--pause", "2"], "--raw, --pause: for a stream only; give --stream"),
+        (["a.wav", "--idle", "0"], "--idle: for a stream only"),
     ],
 )
 def test_wrong_command_lines_are_one_line(args, message, capsys):
     assert main(["transcribe", *args]) == 1
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+
+
+def test_one_line_of_a_terminal_of_any_width():
+    """The width is that of the terminal which is written to; without one it is the usual."""
+    leader, follower = pty.openpty()
+    heard = Heard(False, Segment(0.0, 1.0, "turn on the light 好 " + "x" * 200))
+    try:
+        for columns, shown in ((3, 0), (4, 0), (5, 1), (20, 16), (0, 76)):
+            fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            text = _terminal(heard, follower).removeprefix(CLEAR).removesuffix(" ...")
+            assert text == "x" * shown, columns
+    finally:
+        os.close(leader)
+        os.close(follower)
 
 
 def test_a_stream_that_is_no_sound(folder):

@@ -89,6 +89,17 @@ def test_long_speech_is_cut(model):
     assert len(found) > 1 and all(h.segment.seconds <= 3 for h in found)
 
 
+def test_so_far_is_never_longer_than_an_utterance(model):
+    """What is too long is cut a little later, when what follows is known."""
+    live = Live(model.engine, ASR, LiveSettings(every=0.4, max_seconds=2), SHORT)
+    heard = []
+    for piece_N in pieces(voice(4.0)):
+        heard += live.push(piece_N)
+        heard += filter(None, [live.so_far()])
+    lengths = [h.segment.seconds for h in heard if not h.final]
+    assert len(lengths) > 4 and max(lengths) <= 2 and not any(h.segment.error for h in heard)
+
+
 def test_what_was_heard_comes_before_what_is_wrong(model, talk):
     def broken():
         yield from pieces(talk[0])

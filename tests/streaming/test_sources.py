@@ -109,6 +109,17 @@ def test_growing_file(tmp_path):
     assert np.array_equal(got, load_audio(data))
 
 
+def test_who_is_slow_to_listen_loses_nothing(tmp_path):
+    """The end of a file is that nothing comes, not that nobody asks."""
+    path, wave_N = tmp_path / "long.wav", voice(5.0)
+    path.write_bytes(wav(wave_N))
+    got = []
+    for part_N in stream_of(path, idle=0.2):
+        got.append(part_N)
+        time.sleep(0.3)
+    assert len(got) > 2 and len(joined(got)) == len(wave_N)
+
+
 def test_named_pipe_and_its_end(tmp_path):
     path, data = tmp_path / "fifo", wav(voice(0.5))
     os.mkfifo(path)
@@ -123,6 +134,30 @@ def test_named_pipe_and_its_end(tmp_path):
 def test_absent_file(tmp_path):
     with pytest.raises(UserError, match="absent.wav: no such file; a stream is"):
         stream_of(tmp_path / "absent.wav")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ((np.zeros(9), 44_100), "(array, rate): is no stream; give 'mic', a path"),
+        (np.zeros(9), "ndarray: is no stream"),
+        (b"RIFF", "bytes: is no stream"),
+        (5, "int: is no stream"),
+        (io.StringIO("words"), "stream: is open as text; open it with mode 'rb'"),
+        ([b"RIFF"], "bytes: a piece of the stream that is no waveform"),
+        ([np.zeros(9, np.int16)], "int16 (9,): a piece of the stream that is no waveform"),
+        ([np.zeros((9, 2), np.float32)], "float32 (9, 2): a piece of the stream that is no waveform"),
+    ],
+)  # fmt: skip
+def test_what_is_no_stream_is_one_line(source, message):
+    with pytest.raises(UserError) as error:
+        list(stream_of(source))
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_waveforms_are_a_stream():
+    waves = (np.ones(3, np.float32), np.zeros(2, np.float32))
+    assert list(map(len, stream_of(waves))) == list(map(len, stream_of(iter(waves)))) == [3, 2]
 
 
 def test_microphone_needs_its_library(monkeypatch):

@@ -103,13 +103,17 @@ def table_rows(path: str | os.PathLike, columns: set[str]) -> Iterator[tuple[str
 
     Raises
     ------
-    UserError : the file is missing, or its header lacks one of `columns`.
+    UserError : the file is missing, or its header cannot be read or lacks one of `columns`.
     """
     tabs = Path(path).suffix == ".tsv"
     with open_text(path, newline="") as file:
         style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
         reader = csv.reader(file, **style)
-        header = next(reader, [])
+        try:
+            header = next(reader, [])
+        except csv.Error as error:
+            wanted = ", ".join(sorted(columns))
+            raise UserError(f"{path}:1: no header that can be read ({error}); needs {wanted}") from None
         if missing := columns - set(header):
             found = ", ".join(header) or "nothing"
             raise UserError(f"{path}:1: no column {', '.join(sorted(missing))}; found {found}")

@@ -169,14 +169,23 @@ def _write_one(manifest: Manifest, file, record: Record, wav: Path, out: Path, s
     example = manifest.example(record)
     if not isinstance(example, Problem) and record.start is not None and segments:
         wav = segments.write(wav, record)
-    for problem in (example, wav):
+    name = wav if isinstance(wav, Problem) else _name(wav, record, out)
+    for problem in (example, name):
         if isinstance(problem, Problem):
             manifest.leave_out(problem)
             return
     times = {} if record.start is None or segments else {"start": record.start, "end": record.end}
-    line = {"key": example.pop("key"), "wav": relative(wav, out), **example, **times}
+    line = {"key": example.pop("key"), "wav": name, **example, **times}
     file.write(json.dumps(line, ensure_ascii=False) + "\n")
     manifest.count(line)
+
+
+def _name(wav: Path, record: Record, out: Path) -> str | Problem:
+    """What a manifest in `out` calls a recording, or why it has no name that can be written."""
+    name = relative(wav, out)
+    if _printable(name) != name:
+        return Problem("path that is not UTF-8", f"{record.where}: {wav}")
+    return name
 
 
 def relative(path: Path, folder: Path) -> str:
