@@ -36,7 +36,8 @@ EXTRAS = {
     "silero": ["silero-vad>=6,<7"],  # brings torch; voice activity by a network, for whoever asks for it
     "plots": ["matplotlib>=3.8,<4"],
     "docs": ["mkdocs>=1.6,<2"],
-    # torch and peft are references that tests compare with; speech/silero.py alone imports torch
+    # torch and peft are references that tests compare with; verification, osum bench and
+    # speech/silero.py alone import torch
     # and srt, webvtt-py and praatio read the subtitles and TextGrids again
     "dev": ["pytest>=8,<10", "ruff>=0.9,<1", "hypothesis>=6.100,<7", "pypinyin>=0.51,<1", "torch==2.13.0",
             "peft==0.17.1", "srt>=3.5,<4", "webvtt-py>=0.5,<1", "praatio>=6.0,<7",

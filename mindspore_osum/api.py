@@ -119,11 +119,16 @@ class OSUM:
         sampling: Sampling | None = None, max_seconds: float = MAX_SECONDS, vad: str = "energy",
     ) -> Iterator[str]:  # fmt: skip
         """The answer to one recording while it is written; the pieces joined are ``response.raw``."""
+        from mindspore_osum.inference.engine import name_of
+
         (asked,) = _requests(request, task, None)
         for n, chunk in enumerate(chunks(audio, max_seconds, vad)):
             if n:
                 yield "\n"
-            yield from self.engine.stream((chunk.wave_N, SAMPLE_RATE), asked, sampling)
+            try:
+                yield from self.engine.stream((chunk.wave_N, SAMPLE_RATE), asked, sampling)
+            except UserError as error:
+                raise UserError(f"{name_of(audio)}: {str(error).removeprefix('array: ')}") from None
 
     def live(
         self, source, request: str | None = None, *, task: str | None = None,

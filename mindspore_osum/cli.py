@@ -68,6 +68,11 @@ def main(argv: list[str] | None = None) -> int:
         # `osum ... | head`: nobody reads on. What is still buffered goes nowhere instead of failing again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.filename is None:  # not about a place that the user named
+            raise
+        print(f"osum: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def _dispatch(argv: list[str]) -> int:

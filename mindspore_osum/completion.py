@@ -81,6 +81,7 @@ def bash() -> str:
         "_osum() {",
         '    local word="${COMP_WORDS[COMP_CWORD]}" verb="${COMP_WORDS[1]}"',
         '    local before="${COMP_WORDS[COMP_CWORD-1]}"',
+        "    local IFS=$'\\n'",  # names may have spaces
         "    COMPREPLY=()",
         "    if [[ $COMP_CWORD -eq 1 ]]; then",
         f"        COMPREPLY=({_words([*VERBS, '--help', '--version'])})",
@@ -107,7 +108,8 @@ _COMPGEN = {FOLDERS: '$(compgen -d -- "$word")', FILES: '$(compgen -f -- "$word"
 
 def _words(words) -> str:
     """Bash: those of the words that begin as what is typed."""
-    return f'$(compgen -W "{" ".join(filter(_SAFE.fullmatch, words))}" -- "$word")'
+    lines = "\n".join(filter(_SAFE.fullmatch, words))
+    return f'$(compgen -W "{lines}" -- "$word")'
 
 
 def zsh() -> str:

@@ -133,6 +133,8 @@ def check_model(cfg: ModelConfig) -> None:
     )
     need(dec.head_dim % 2 == 0, f"decoder.head_dim {dec.head_dim} must be even (rotary)")
     need(cfg.lora.rank >= 0, f"lora.rank must be 0 or more, not {cfg.lora.rank}")
+    for name, part in (("encoder", enc), ("adapter", ada), ("lora", cfg.lora)):
+        need(0 <= part.dropout < 1, f"{name}.dropout must be 0 or more and below 1, not {part.dropout}")
     known = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     unknown = sorted(set(cfg.lora.targets) - known)
     need(not unknown, f"lora.targets {unknown} unknown; known: {sorted(known)}")

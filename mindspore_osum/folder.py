@@ -42,7 +42,9 @@ def read_config(folder: str | os.PathLike) -> ModelConfig:
         raise UserError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes, not a model description")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot read it ({error.strerror})") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
     hugging_face = {"model_type", "architectures"}
     if isinstance(values, dict) and "encoder" not in values and values.keys() & hugging_face:

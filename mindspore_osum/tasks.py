@@ -166,8 +166,8 @@ def task_key(task: str) -> str:
     UserError
         No such task.
     """
-    if task in TASKS:
-        return TASKS[task].key
+    if (short := task.strip().lower()) in TASKS:
+        return TASKS[short].key
     spaced = re.sub(r">\s*<", "> <", task.strip().upper())
     if spaced in TASK_KEYS or spaced == INTENT_KEY:
         return spaced

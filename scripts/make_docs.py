@@ -273,7 +273,7 @@ def _help_of(module: str, name: str) -> str:
 
 
 def figures() -> list[str]:
-    """The README's tables about the bundled model, which a test compares with what the model does."""
+    """The README's tables about the bundled model."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = [block for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE) if "bundled" in block]
     if not found:

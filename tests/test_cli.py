@@ -122,6 +122,13 @@ def test_user_error_is_one_line(verb, capsys):
     assert capsys.readouterr().err == "osum: a.wav: not found; check the path\n"
 
 
+def test_a_place_that_cannot_be_written_is_one_line(verb, capsys, tmp_path):
+    (tmp_path / "notes").touch()
+    verb(lambda args: (tmp_path / "notes").mkdir())
+    assert cli.main(["probe"]) == 1
+    assert capsys.readouterr().err == f"osum: {tmp_path / 'notes'}: File exists\n"
+
+
 def test_other_errors_are_not_hidden(verb):
     def run(args):
         raise ZeroDivisionError

@@ -25,13 +25,15 @@ def complete(tmp_path_factory):
     (folder / "osum.bash").write_text(bash(), encoding="utf-8")
     (folder / "models").mkdir()
     (folder / "a.wav").touch()
-    program = 'source osum.bash; COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); _osum; echo "${COMPREPLY[@]}"'
+    (folder / "my talk.wav").touch()
+    program = 'source osum.bash; COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); _osum; '
+    program += "printf '%s\\n' \"${COMPREPLY[@]}\""
 
     def run(*words: str) -> set[str]:
         command = [shell("bash"), "--norc", "-c", program, "bash", *words]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
         assert done.returncode == 0 and not done.stderr, done.stderr
-        return set(done.stdout.split())
+        return set(filter(None, done.stdout.split("\n")))
 
     return run
 
@@ -55,6 +57,7 @@ def test_values(complete):
     assert complete("osum", "infer", "--output", "a") == {"a.wav"}
     assert complete("osum", "infer", "--top-k", "") == set()
     assert complete("osum", "annotate", "a") == {"a.wav"}
+    assert complete("osum", "annotate", "my") == {"my talk.wav"}
     assert complete("osum", "completion", "z") == {"zsh"}
     assert complete("osum", "data", "imp") == {"import"}
 

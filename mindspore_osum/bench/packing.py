@@ -13,6 +13,7 @@ Legend: N utterances.
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 import numpy as np
@@ -25,6 +26,7 @@ from mindspore_osum.bench.timing import Timing, measure, show_seconds
 from mindspore_osum.data.batch_forms import published_batches
 from mindspore_osum.data.batching import Example, Shape, stack_batch, stack_packs
 from mindspore_osum.data.packing import aishell_like, efficiency, pack_items, room_for
+from mindspore_osum.errors import UserError
 
 LEARN = ["encoder", "adapter", "lora"]
 COUNT = 20000  # utterances
@@ -87,18 +89,18 @@ def run(setup: Setup) -> Outcome:
     """Measure."""
     out, rounds = Outcome(), 1 if setup.quick else 3
     sizes = (PACKS[0], PACK) if setup.quick else PACKS
-    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
-        def rate(name: str, build: Callable, *shape: int) -> float:
-            tokens, taken = alone.submit(_timed, rounds, build, *shape).result()
-            out.figure(f"{name}_tokens_s", tokens / taken.median, f"useful tokens/s, {name}",
-                       f"{tokens / taken.median:.0f} ({tokens} in {taken})")  # fmt: skip
-            return tokens / taken.median
 
-        points = [(size, rate(f"packs of {size}", Utterances.packed, size)) for size in sizes]
-        packed = dict(points)[PACK]
-        static = rate("static", Utterances.padded, 4 if setup.quick else STATIC_ROWS)
-        padded = rate("padded to 30 s", Utterances.padded, 2 if setup.quick else PAD_ROWS, PAD_FRAMES)
-        shapes = alone.submit(_dynamic, 1 if setup.quick else 2, rounds).result()
+    def rate(name: str, build: Callable, *shape: int) -> float:
+        tokens, taken = _alone(_timed, rounds, build, *shape)
+        out.figure(f"{name}_tokens_s", tokens / taken.median, f"useful tokens/s, {name}",
+                   f"{tokens / taken.median:.0f} ({tokens} in {taken})")  # fmt: skip
+        return tokens / taken.median
+
+    points = [(size, rate(f"packs of {size}", Utterances.packed, size)) for size in sizes]
+    packed = dict(points)[PACK]
+    static = rate("static", Utterances.padded, 4 if setup.quick else STATIC_ROWS)
+    padded = rate("padded to 30 s", Utterances.padded, 2 if setup.quick else PAD_ROWS, PAD_FRAMES)
+    shapes = _alone(_dynamic, 1 if setup.quick else 2, rounds)
     out.ratio("packing_efficiency", Utterances().share(PACK))
     out.ratio("packed_vs_static32", packed / static)
     out.ratio("packed_vs_pad30", packed / padded)
@@ -107,6 +109,15 @@ def run(setup: Setup) -> Outcome:
     out.notes.append(f"WEST reports {WEST['static']}x of static and {WEST['dynamic']}x of dynamic batches "
                      f"on a GPU; here {packed / static:.2f}x of static")  # fmt: skip
     return out
+
+
+def _alone(work: Callable, *given):
+    """`work` in a process of its own, whose memory ends with it."""
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(work, *given).result()
+    except BrokenProcessPool:
+        raise UserError("packing: its process was ended, probably for want of memory") from None
 
 
 def _timed(rounds: int, build: Callable, *sizes: int) -> tuple[int, Timing]:

@@ -89,10 +89,10 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
-    if not args.model and not args.predictions:
-        from mindspore_osum.inference.command import BUNDLED
+    if not args.predictions:
+        from mindspore_osum.folder import BUNDLED, find_model
 
-        args.model = str(BUNDLED)
+        args.model = str(find_model(args.model) if args.model else BUNDLED)
 
 
 def _judge(args: argparse.Namespace):

@@ -43,6 +43,8 @@ class Prediction:
 def read_predictions(path: str | os.PathLike) -> list[Prediction]:
     """Read a predictions file; unknown fields are ignored, `prompts` is "fixed" when absent.
 
+    A line of `osum infer` about a recording that failed is no prediction; that one counts as missing.
+
     Raises
     ------
     UserError : the file cannot be read, or a line is no object with the texts "key" and "raw".
@@ -51,7 +53,8 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
         lines = Path(path).read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot read the predictions ({error.strerror})") from None
-    return [_parse(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
+    parsed = [_parse(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
+    return [prediction for prediction in parsed if prediction is not None]
 
 
 def append_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
@@ -96,11 +99,13 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temp, path)
 
 
-def _parse(line: bytes, where: str) -> Prediction:
+def _parse(line: bytes, where: str) -> Prediction | None:
     try:
         values = json.loads(line.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise UserError(f"{where}: not a JSON object in UTF-8") from None
+    if isinstance(values, dict) and "error" in values and "raw" not in values:
+        return None
     if not isinstance(values, dict) or not all(isinstance(values.get(f), str) for f in ("key", "raw")):
         raise UserError(f"{where}: expected an object with the texts 'key' and 'raw'")
     fields = {f: values[f] for f in Prediction.__dataclass_fields__ if values.get(f) is not None}

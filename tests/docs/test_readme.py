@@ -36,7 +36,7 @@ NOT_RUN = {
     "osum bench": "measures for minutes, and installs PyTorch beside; tests/bench run parts of it",
     "osum export": "compiles for minutes; tests/export does it with a small model",
     "mkdocs": "test_site.py builds the site",
-    "docker": "needs a container runtime; test_docker.py reads the files",
+    "docker": "needs a container runtime; test_install.py reads the files",
 }
 # an option -> why a command with it is not run here
 OPTIONS_NOT_RUN = {

@@ -65,6 +65,12 @@ def test_foreign_files_need_key_and_raw_only(write_lines):
     assert read_predictions(path) == [Prediction("a", "fixed", "x")]
 
 
+def test_what_failed_is_no_prediction(write_lines):
+    """As `osum infer` writes it."""
+    lines = [{"key": "a", "audio": "a.wav", "error": "a.wav: not found"}, {"key": "b", "raw": "x"}]
+    assert [p.key for p in read_predictions(write_lines("p.jsonl", lines))] == ["b"]
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):

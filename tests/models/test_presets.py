@@ -1,6 +1,7 @@
 """The named models have the sizes and the parameters of what they are named after."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,3 +82,10 @@ def test_whisper_encoders(name, width, layers):
 def test_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(UserError, match="did you mean 'osum_pangu_7b'"):
         preset("osum-pangu-7b")
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, 10.0])
+def test_an_impossible_dropout_is_named(dropout):
+    cfg = preset("tiny")
+    with pytest.raises(UserError, match="lora.dropout must be 0 or more and below 1"):
+        replace(cfg, lora=replace(cfg.lora, dropout=dropout))
