@@ -52,9 +52,8 @@ def run(args) -> int:
         print(f"osum: {HELP}", file=sys.stderr)
         for line in _lines(person):
             try:
-                for piece in reply(model, line, sampling):
+                for piece in _turn(model, line, sampling):
                     print(piece, end="", file=stdout, flush=True)
-                print(file=stdout, flush=True)
             except UserError as error:
                 failed += 1
                 print(f"osum: {error}", file=sys.stderr, flush=True)
@@ -80,21 +79,30 @@ def _next_line() -> str:
     return line
 
 
+def _turn(model, line: str, sampling) -> Iterator[str]:
+    """What is shown of a turn; a reply that was cut is told so on standard error, below it."""
+    cut = yield from reply(model, line, sampling)
+    yield "\n"
+    if cut:
+        print("osum: the reply was cut at its limit", file=sys.stderr, flush=True)
+
+
 def reply(model, line: str, sampling) -> Iterator[str]:
     """The reply to a line, piece by piece where it is words all through.
+
+    The generator's own value, which ``yield from`` gives, is whether the reply was cut at its limit.
 
     Raises
     ------
     UserError : what is wrong with the recording or the request.
     """
     if line == MIC:
-        yield from _spoken(model, _heard(), None, sampling)
-    elif line.startswith("/") and not os.path.exists(line.split()[0]):
+        return (yield from _spoken(model, _heard(), None, sampling))
+    if (found := _recording(line)) is not None:
+        return (yield from _spoken(model, *found, sampling))
+    if line.startswith("/"):
         raise UserError(f"{line.split()[0]}: no such command; {HELP}")
-    elif (found := _recording(line)) is not None:
-        yield from _spoken(model, *found, sampling)
-    else:
-        yield from _typed(model, line, sampling)
+    return (yield from _typed(model, line, sampling))
 
 
 def _recording(line: str) -> tuple[str, str | None] | None:
@@ -115,7 +123,9 @@ def _recording(line: str) -> tuple[str, str | None] | None:
 
 def _spoken(model, audio, words: str | None, sampling) -> Iterator[str]:
     """The answer about a recording; without words the reply to what is said."""
-    yield shown(model(audio, words, task=None if words else "sttc", sampling=sampling))
+    response = model(audio, words, task=None if words else "sttc", sampling=sampling)
+    yield shown(response)
+    return response.cut
 
 
 def shown(response) -> str:
@@ -129,7 +139,8 @@ def _typed(model, words: str, sampling) -> Iterator[str]:
     from mindspore_osum.data.texts import TEXT2TEXT
     from mindspore_osum.inference.request import Request
 
-    yield from model.engine.stream("words", Request(words, "text2text", TEXT2TEXT), sampling)
+    result = yield from model.engine.stream("words", Request(words, "text2text", TEXT2TEXT), sampling)
+    return result.cut
 
 
 def _heard():

@@ -64,7 +64,7 @@ def test_what_a_line_means(talk, line, meaning):
 
 def test_replies_are_the_model_s(talk, folder, model, monkeypatch, capfd):
     """Words, a spoken turn and a request, through standard input and output; mistakes do not end the talk."""
-    lines = ["hello there", "", "absent.wav", "a.wav", "/bogus", f"a.wav {REQUEST}", "/quit", "never read"]
+    lines = ["hello there", "", "absent.wav", "/no/talk.wav who", "a.wav", "/bogus", f"a.wav {REQUEST}", "/quit", "never read"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
     assert main(["chat", "--model", str(folder), "--max-new-tokens", "6"]) == 1
     out, err = capfd.readouterr()
@@ -73,8 +73,10 @@ def test_replies_are_the_model_s(talk, folder, model, monkeypatch, capfd):
     asked = model("a.wav", REQUEST, sampling=SHORT)
     expected = [typed, shown(spoken), shown(asked)]
     assert out == "".join(f"{text}\n" for text in expected)
+    assert "\nosum: /no/talk.wav: no such audio file" in f"\n{err}"
     assert "absent.wav: no such audio file" in err and "/bogus: no such command; a line is a turn" in err
     assert "Traceback" not in err
+    assert spoken.cut and err.count("osum: the reply was cut at its limit\n") == 1 + spoken.cut + asked.cut
 
 
 def test_labels_and_times_are_shown():

@@ -14,7 +14,6 @@ Notable choices
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import signal
@@ -24,9 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from notes import is_noted, write_note
+
 from mindspore_osum.errors import UserError
 from mindspore_osum.training.lock import locked
-from mindspore_osum.weights_io import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("warm_up", "stage1", "stage2", "stage3")
@@ -131,10 +131,9 @@ def call(command: list[str], folder: Path, lock) -> int:
 def take(output: Path, settings: dict):
     """The output folder's lock; refuses a folder whose run had other settings, too."""
     lock = locked(output)
-    note, text = output / "run.json", json.dumps(settings) + "\n"
-    if note.exists() and note.read_text(encoding="utf-8") != text:
-        raise UserError(f"{note} is not of {settings}; choose another --output or delete the old one")
-    write_text(note, text)
+    note = output / "run.json"
+    if not is_noted(note, settings, "choose another --output or delete the old one"):
+        write_note(note, settings)
     return lock
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import warnings
+from collections.abc import Mapping
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.command import QUIET, add_model_arguments
@@ -37,6 +38,7 @@ def run(args) -> int:
     """Show the page until SIGTERM or Ctrl-C; 0."""
     _check(args)
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}  # nothing calls home
+    os.environ |= _without_proxy(os.environ)  # gradio looks whether its page is there
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module="gradio")  # of one of its libraries about another
@@ -48,8 +50,7 @@ def run(args) -> int:
         ) from None
     port = _free_port(args.port)
     from mindspore_osum.api import OSUM
-    from mindspore_osum.demo.page import Limits, Listener, build, theme
-    from mindspore_osum.demo.views import SCRIPT, STYLE
+    from mindspore_osum.demo.page import Limits, Listener, build
     from mindspore_osum.folder import find_model
 
     print(f"osum: loading {args.model}", file=sys.stderr)
@@ -60,11 +61,7 @@ def run(args) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        page.launch(
-            server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
-            max_file_size=round(args.max_body * 2**20), ssr_mode=False, theme=theme(), css=STYLE, head=SCRIPT,
-            footer_links=[],
-        )  # fmt: skip
+        _launch(page, port, args.max_body)
         print(f"osum: the page is on http://{HOST}:{port}", file=sys.stderr, flush=True)
         stop.wait()
     finally:
@@ -87,6 +84,29 @@ def _check(args) -> None:
     for name in ("max_body", "max_audio"):
         if not 0 < getattr(args, name) < float("inf"):
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be above 0")
+
+
+def _without_proxy(env: Mapping[str, str]) -> dict[str, str]:
+    """Variables that keep a proxy of the environment out of the way to this machine's own address."""
+    others = env.get("no_proxy", env.get("NO_PROXY"))  # in this order they are read
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{others},{HOST}" if others else HOST)
+
+
+def _launch(page, port: int, max_body: float) -> None:
+    """Open the page; UserError if its port was taken while the model was loaded."""
+    from mindspore_osum.demo.page import theme
+    from mindspore_osum.demo.views import SCRIPT, STYLE
+
+    try:
+        page.launch(
+            server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
+            max_file_size=round(max_body * 2**20), ssr_mode=False, theme=theme(), css=STYLE, head=SCRIPT,
+            footer_links=[],
+        )  # fmt: skip
+    except OSError as error:
+        if error.errno is not None:  # gradio's own, of the port, has none
+            raise
+        raise UserError(f"{HOST} port {port}: it was taken meanwhile; take another") from None
 
 
 def _free_port(port: int) -> int:

@@ -1,6 +1,7 @@
 """The addresses of `osum serve` and what each of them answers; see `gate` for what stands before them."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 
@@ -20,6 +21,7 @@ from mindspore_osum.serving.schemas import (
     ChatAnswer,
     ChatRequest,
     event,
+    finish_reason,
     read_form,
     read_json,
     read_model,
@@ -63,28 +65,42 @@ class Api:
         form = read_form(fields)
         self._check_model(form.model)
         job = form.job(audio, self.limits.max_new_tokens)
-        content, media_type = form.body(await self._answered(request, job))
+        response = await self._answered(request, job)
+        content, media_type = form.body(response)
+        headers = {"X-Finish-Reason": finish_reason(response)}  # text and subtitles have no place for it
         if isinstance(content, dict):
-            return JSONResponse(content)
-        return Response(content, media_type=media_type)
+            return JSONResponse(content, headers=headers)
+        return Response(content, headers=headers, media_type=media_type)
 
     async def chat(self, request: Request) -> Response:
         """A recording and words about it to what the model writes, at once or piece by piece."""
-        body = b"".join([part async for part in read_body(request, self.limits)])
-        chat = await run_in_threadpool(_read_chat, body)  # base64 of minutes takes a while
+        # base64 of minutes takes a while; neither body nor base64 is kept while the recording waits
+        chat = await run_in_threadpool(
+            _read_chat, b"".join([part async for part in read_body(request, self.limits)])
+        )
         self._check_model(chat.model)
         job = await run_in_threadpool(chat.job, self.limits.max_new_tokens)
+        chat.messages.clear()
         if chat.stream:
-            return await self._streamed(chat, job)
+            return await self._streamed(request, chat, job)
         response = await self._answered(request, job)
         return JSONResponse(ChatAnswer(self.name).whole(response, self._usage(job, response)))
 
-    async def _streamed(self, chat: ChatRequest, job: Job) -> Response:
-        pieces, loop = asyncio.Queue(), asyncio.get_running_loop()
-        job.on_piece = lambda text: loop.call_soon_threadsafe(pieces.put_nowait, text)
-        job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
+    async def _streamed(self, request: Request, chat: ChatRequest, job: Job) -> Response:
+        pieces, loop, first = asyncio.Queue(), asyncio.get_running_loop(), None
+
+        def put(piece: str | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped meanwhile
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        job.on_piece = put
+        job.future.add_done_callback(lambda _: put(None))
         self.batcher.submit(job)
-        first = await pieces.get()
+        try:
+            first = await _unless_gone(request, asyncio.ensure_future(pieces.get()))
+        finally:
+            if first is None:  # the client has gone, the server stops, or all is done anyway
+                job.future.cancel()
         if first is None and job.future.exception():  # as long as nothing was sent, an error is a status
             raise job.future.exception()
         return StreamingResponse(
@@ -113,14 +129,7 @@ class Api:
     async def _answered(self, request: Request, job: Job):
         """The job's response; it is given up when the client has gone."""
         self.batcher.submit(job)
-        waiting = asyncio.wrap_future(job.future)
-        try:
-            while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
-                if await request.is_disconnected():
-                    raise ApiError(GONE, "the client has gone")
-            return waiting.result()
-        finally:
-            waiting.cancel()
+        return await _unless_gone(request, asyncio.wrap_future(job.future))
 
     def _check_model(self, name: str) -> None:
         if name != self.name:
@@ -165,6 +174,17 @@ def create_app(batcher: Batcher, metrics: Metrics, name: str, limits: Limits, to
 
 def _read_chat(body: bytes) -> ChatRequest:
     return read_model(ChatRequest, read_json(body))
+
+
+async def _unless_gone(request: Request, waiting: asyncio.Future):
+    """What is waited for; it is cancelled when the client has gone."""
+    try:
+        while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
+            if await request.is_disconnected():
+                raise ApiError(GONE, "the client has gone")
+        return waiting.result()
+    finally:
+        waiting.cancel()
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -197,7 +197,7 @@ class Batcher:
             for case in ready[: most - len(taken)]:
                 try:
                     taken.append((case, case.take()))
-                except UserError as error:  # reading on shows the recording to be damaged
+                except Exception as error:  # reading on shows the recording to be damaged, or a fault of ours
                     self._give_up(case, error)
         return [(case, chunk) for case, chunk in taken if case in self._cases]
 

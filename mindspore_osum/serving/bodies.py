@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 FORM_FIELDS, FORM_FIELD_BYTES = 32, 1 << 16
 GONE = 499  # as nginx calls it: the client did not wait for its answer
+SLOW = 408  # its body did not come in time
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ async def read_body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
         try:
             message = await asyncio.wait_for(request.receive(), max(0.0, until - time.monotonic()))
         except asyncio.TimeoutError:
-            raise ApiError(408, f"the body did not come within {limits.body_seconds:g} s") from None
+            raise ApiError(SLOW, f"the body did not come within {limits.body_seconds:g} s") from None
         if message["type"] == "http.disconnect":
             raise ApiError(GONE, "the client has gone")
         part, more = message.get("body", b""), message.get("more_body", False)

@@ -1,9 +1,11 @@
 """`osum serve`: the model behind HTTP, in OpenAI's forms."""
 
+import contextlib
 import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -81,7 +83,8 @@ def run(args) -> int:
         # uvicorn stops gracefully and raises the signal again; then it means nothing more, and the end is 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        bound.listen(BACKLOG)  # who connects once the line is read waits, and is not refused
+        with _binding(args.host, args.port):  # another server may have begun to listen there meanwhile
+            bound.listen(BACKLOG)  # who connects once the line is read waits, and is not refused
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"osum: {name} is served on http://{shown}:{port}/v1", file=sys.stderr, flush=True)
@@ -155,14 +158,21 @@ def _bind(host: str, port: int, token: str | None) -> socket.socket:
             f"--host {host}: others could reach the model there; give --token-file FILE or {TOKEN}, or bind "
             "127.0.0.1"
         )
-    bound = socket.socket(family, kind)
-    try:
+    with _binding(host, port), contextlib.ExitStack() as opened:
+        bound = opened.enter_context(socket.socket(family, kind))
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise UserError(f"{host} port {port}: cannot bind it ({error.strerror}); take another") from None
+        opened.pop_all()  # it stays open
     return bound
+
+
+@contextlib.contextmanager
+def _binding(host: str, port: int) -> Iterator[None]:
+    """Whatever the system does not allow there is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{host} port {port}: cannot bind it ({error.strerror}); take another") from None
 
 
 def _engine(args, seconds: list[float]):
@@ -178,9 +188,11 @@ def _engine(args, seconds: list[float]):
         wave_N = 0.01 * rng.standard_normal(round(length * SAMPLE_RATE)).astype(np.float32)
         rows = 1
         while rows < 2 * args.batch_size:
-            engine.answer(
+            results = engine.answer(
                 [(wave_N, SAMPLE_RATE)] * min(rows, args.batch_size), batch_size=args.batch_size,
                 sampling=Sampling(max_new_tokens=args.max_new_tokens),
             )  # fmt: skip
+            if results[0].error:  # nothing was compiled
+                raise UserError(f"--warm-up {length:g}: {results[0].error.removeprefix('array: ')}")
             rows *= 2
     return engine

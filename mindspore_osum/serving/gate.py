@@ -3,7 +3,10 @@
 Notable choices
 - A request gets its place before its body is read, so that memory is bounded by places times the longest
   body; where all places are taken it is told when to come again.
-- A refused body is read to its end, unkept: many clients never see an answer that comes before.
+- Every POST needs a place, whatever its path: the routes compare paths in their own way (theirs may end with
+  a line break), and nothing gets past the places by a path that only they know.
+- A refused body is read to its end, unkept: many clients never see an answer that comes before. One that was
+  too slow has had its time.
 - All but /health asks for the token, if there is one.
 """
 
@@ -12,7 +15,7 @@ import hmac
 import math
 import time
 
-from mindspore_osum.serving.bodies import ApiError, Limits
+from mindspore_osum.serving.bodies import SLOW, ApiError, Limits
 from mindspore_osum.serving.metrics import Metrics
 
 TRANSCRIPTIONS, CHAT = "/v1/audio/transcriptions", "/v1/chat/completions"
@@ -37,7 +40,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status, left = time.perf_counter(), 500, True
+        start, status, left = time.perf_counter(), None, True
 
         async def take():
             nonlocal left
@@ -48,12 +51,13 @@ class Gate:
         async def answer(message):
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                if status >= 400 and b"expect" not in dict(scope["headers"]):
+                refused = message["status"] >= 400 and message["status"] != SLOW
+                if refused and b"expect" not in dict(scope["headers"]):
                     await self._drain(take, lambda: left)
+                status = message["status"]
             await send(message)
 
-        working = scope["method"] == "POST" and scope["path"] in PATHS
+        working = scope["method"] == "POST"
         try:
             if refusal := self._refusal(scope, working):
                 working = False
@@ -61,10 +65,14 @@ class Gate:
             else:
                 self.metrics.add("osum_requests_in_progress", working)
                 await self.app(scope, take, answer)
+        except asyncio.CancelledError:  # the server's time to finish is over; what has begun stays incomplete
+            left = False
+            if status is None:
+                await ApiError(503, "the server is stopping").response()(scope, take, answer)
         finally:
             self.metrics.add("osum_requests_in_progress", -working)
             path = scope["path"] if scope["path"] in PATHS else "other"
-            self.metrics.add("osum_http_requests_total", path=path, status=str(status))
+            self.metrics.add("osum_http_requests_total", path=path, status=str(status or 500))
             self.metrics.add("osum_http_request_seconds", time.perf_counter() - start, path=path)
 
     def _refusal(self, scope, working: bool) -> ApiError | None:

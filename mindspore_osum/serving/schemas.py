@@ -28,6 +28,7 @@ from mindspore_osum.serving.bodies import ApiError
 from mindspore_osum.subtitles import write
 
 MAX_WORDS = 20_000  # characters of a text part; no prompt has room for more
+MAX_VALUES = 100_000  # of a JSON body; parsed they take far more memory than as text
 
 
 class _Strict(BaseModel):
@@ -54,7 +55,7 @@ class TranscriptionForm(_Strict):
             return write(response, self.response_format), "text/plain; charset=utf-8"
         if self.response_format == "text":
             return response.text + "\n", "text/plain; charset=utf-8"
-        content: dict[str, Any] = {"text": response.text}
+        content: dict[str, Any] = {"text": response.text, "finish_reason": finish_reason(response)}
         if self.response_format == "verbose_json":
             content |= {"task": "transcribe", "language": self.language, "duration": response.seconds}
             if "segment" in self.timestamp_granularities:
@@ -156,7 +157,7 @@ class ChatAnswer:
     def whole(self, response: Response, usage: dict) -> dict:
         """All at once."""
         message = {"role": "assistant", "content": response.raw, "refusal": None}
-        choice = {"index": 0, "message": message, "finish_reason": _finish(response), "logprobs": None}
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason(response), "logprobs": None}
         return self._object("chat.completion", [choice], usage=usage, osum=parts(response))
 
     def piece(self, delta: dict) -> dict:
@@ -165,7 +166,7 @@ class ChatAnswer:
 
     def end(self, response: Response) -> dict:
         """The piece that says why it ended, and the whole answer taken apart."""
-        return self._chunk({}, _finish(response)) | {"osum": parts(response)}
+        return self._chunk({}, finish_reason(response)) | {"osum": parts(response)}
 
     def usage(self, usage: dict) -> dict:
         """The piece without a message."""
@@ -200,6 +201,8 @@ def read_model(kind: type[BaseModel], values: Any):
 
 def read_json(body: bytes):
     """The JSON of a body."""
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:  # none of them is in base64
+        raise ApiError(400, f"the body is JSON of more than {MAX_VALUES} values; a chat has a few")
     try:
         return json.loads(body)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
@@ -214,9 +217,12 @@ def event(data: dict | str) -> str:
 def read_form(items: Iterable[tuple[str, str]]) -> TranscriptionForm:
     """The fields of a multipart form; the client writes a list as several fields named ``name[]``."""
     values: dict[str, Any] = {}
-    for name, value in items:
-        if name.endswith("[]"):
-            values.setdefault(name[:-2], []).append(value)
+    for written, value in items:
+        name, many = written.removesuffix("[]"), written.endswith("[]")
+        if name in values and not (many and isinstance(values[name], list)):
+            raise ApiError(400, f"{name}: given more than once (only a list is, as {name}[])", name)
+        if many:
+            values.setdefault(name, []).append(value)
         else:
             values[name] = value
     return read_model(TranscriptionForm, values)
@@ -236,5 +242,6 @@ def _decoded(data: str) -> bytes:
         raise ApiError(400, "input_audio.data: not base64 (RFC 4648)", "messages") from None
 
 
-def _finish(response: Response) -> str:
+def finish_reason(response: Response) -> str:
+    """Why the answer ended: at its limit, or by itself."""
     return "length" if response.cut else "stop"

@@ -3,6 +3,7 @@
     python -m tests.demo.browser docs/demo.png     # takes the picture of the documentation
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,10 +17,11 @@ WAIT = 600_000  # milliseconds for an answer; the first one compiles
 
 
 @contextmanager
-def demo(*args):
+def demo(*args, **env):
     """A running `osum demo` on a free port: (process, address)."""
     command = [sys.executable, "-m", "mindspore_osum", "demo", "--port", "0", *map(str, args)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, **pipes)
     try:
         said = []
         for line in process.stderr:

@@ -9,6 +9,7 @@ import wave
 import pytest
 
 from mindspore_osum.cli import main
+from mindspore_osum.demo.command import _without_proxy
 from tests.demo.browser import RECORDINGS, demo
 from tests.inference.common import small_folder
 
@@ -22,9 +23,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running(folder):
-    """(process, address) of a demo with narrow limits."""
+    """(process, address) of a demo with narrow limits, where all else goes through a proxy that is down."""
     limits = ["--max-body", "0.5", "--max-audio", "4", "--max-new-tokens", "8"]
-    with demo("--model", folder, *limits) as found:
+    with demo("--model", folder, *limits, http_proxy="http://127.0.0.1:9", NO_PROXY="a.example") as found:
         yield found
 
 
@@ -132,6 +133,29 @@ def test_a_taken_port_is_one_line(capsys):
         port = taken.getsockname()[1]
         assert main(["demo", "--port", str(port)]) == 1
     assert f"127.0.0.1 port {port}: cannot bind it" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_while_the_model_is_loaded(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("mindspore_osum.demo.command._free_port", lambda port: port)
+        monkeypatch.setattr("mindspore_osum.api.OSUM.load", lambda *_: None)
+        monkeypatch.setattr("signal.signal", lambda *_: None)
+        assert main(["demo", "--port", str(port)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"osum: 127.0.0.1 port {port}: it was taken meanwhile; take another"
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, "127.0.0.1"),
+        ({"NO_PROXY": "a.example"}, "a.example,127.0.0.1"),
+        ({"NO_PROXY": "a.example", "no_proxy": "b.example"}, "b.example,127.0.0.1"),
+    ],
+)
+def test_proxies_are_for_others(env, expected):
+    assert _without_proxy(env) == {"no_proxy": expected, "NO_PROXY": expected}
 
 
 @pytest.mark.parametrize(

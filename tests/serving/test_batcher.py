@@ -1,13 +1,17 @@
 """The thread that owns the model: faults, and jobs that are given up; with the bundled model."""
 
 from concurrent.futures import CancelledError
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import soundfile
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.request import make_request
+from mindspore_osum.inference.request import Result, make_request
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.long import Chunk
 from tests.serving.client import repeated
 from tests.speech.voices import RECORDINGS
 
@@ -69,3 +73,29 @@ def test_a_model_that_cannot_be_loaded_is_reported_where_it_was_asked_for():
 
     with pytest.raises(UserError, match="no such model folder"):
         Batcher(load, Metrics())
+
+
+def test_a_fault_while_a_recording_is_read_on_stays_with_its_job(monkeypatch):
+    """It comes when a batch is gathered; without a model."""
+
+    class Echo:
+        generator = SimpleNamespace(compiles=0, compile_seconds=0.0)
+
+        def answer(self, sources, **_):
+            return [Result("array", raw="x") for _ in sources]
+
+    def read(audio: bytes, _):
+        yield Chunk(0.0, np.zeros(SAMPLE_RATE, np.float32))
+        if audio == b"faulty":
+            raise MemoryError("of a library of ours")
+
+    monkeypatch.setattr("mindspore_osum.serving.batcher.chunks", read)
+    monkeypatch.setattr("mindspore_osum.serving.batcher.duration_seconds", lambda audio: 1.0)
+    batcher = Batcher(Echo, Metrics())
+    faulty, good = job(b"faulty"), job(b"good")
+    for each in (faulty, good):
+        batcher.submit(each)
+    with pytest.raises(MemoryError):
+        faulty.future.result(timeout=30)
+    assert good.future.result(timeout=30).raw == "x" and batcher.alive
+    batcher.stop()

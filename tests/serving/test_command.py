@@ -63,6 +63,46 @@ def test_a_port_in_use(refused):
         assert f"127.0.0.1 port {port}: cannot bind it" in refused("--port", port)
 
 
+def test_a_port_that_is_taken_while_the_model_is_loaded(monkeypatch, capsys):
+    """Two servers may bind the same port, and only one listens."""
+    pytest.importorskip("uvicorn", reason="needs uvicorn (extra serve)")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    class Slow:
+        def __init__(self, *args, **settings):
+            self.other = socket.create_server(("127.0.0.1", port))
+
+        def stop(self):
+            self.other.close()
+
+    monkeypatch.setattr("mindspore_osum.serving.batcher.Batcher", Slow)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main(["serve", "--port", str(port), "--name", "x"]) == 1
+    loading, line = capsys.readouterr().err.splitlines()
+    assert "loading" in loading and line.startswith(f"osum: 127.0.0.1 port {port}: cannot bind it (")
+
+
+def test_a_kind_of_address_that_is_off(refused, monkeypatch):
+    pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
+
+    def off(*args):
+        raise OSError(97, "Address family not supported")
+
+    monkeypatch.setattr("socket.socket", off)
+    assert "::1 port 8000: cannot bind it (Address family not supported)" in refused("--host", "::1")
+
+
+def test_a_warm_up_that_the_model_refuses(monkeypatch, capsys):
+    """Too short, and nothing would be compiled; with the bundled model."""
+    pytest.importorskip("uvicorn", reason="needs uvicorn (extra serve)")
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)  # which would not end
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main(["serve", "--port", "0", "--warm-up", "0.00001"]) == 1
+    loading, line = capsys.readouterr().err.splitlines()
+    assert "loading" in loading and line.startswith("osum: --warm-up 1e-05: ")
+
+
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])
 def test_missing_packages(refused, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
