@@ -64,7 +64,8 @@ def test_what_a_line_means(talk, line, meaning):
 
 def test_replies_are_the_model_s(talk, folder, model, monkeypatch, capfd):
     """Words, a spoken turn and a request, through standard input and output; mistakes do not end the talk."""
-    lines = ["hello there", "", "absent.wav", "/no/talk.wav who", "a.wav", "/bogus", f"a.wav {REQUEST}", "/quit", "never read"]
+    lines = ["hello there", "", "absent.wav", "/no/talk.wav who", "a.wav", "/bogus", f"a.wav {REQUEST}"]
+    lines += ["/quit", "never read"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
     assert main(["chat", "--model", str(folder), "--max-new-tokens", "6"]) == 1
     out, err = capfd.readouterr()

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.training.report import say
 from mindspore_osum.training.shards import Shards
 from mindspore_osum.weights_io import Weights, WeightsWriter, info_of, open_weights, sync_folder, write_text
 
@@ -170,20 +171,26 @@ def load_heads(network, start: str) -> None:
     """Take the heads of CTC and labels from the run that wrote the model folder `start`, if it had the same.
 
     A run of text alone has none: then from the run it started from, and so on. They are no part of a model
-    folder; without them a next stage would spend its first hundreds of steps on learning them again.
+    folder; without them a next stage would spend its first hundreds of steps on learning them again, so what
+    is not found is told.
     """
     from mindspore import Tensor
 
     wanted = {n: p for n, p in network.parameters_and_names() if n.startswith(("ctc.", "classify."))}
     seen: set[Path] = set()
-    while wanted and (folder := Path(start).resolve().parent) not in seen:
+    random, place = set(wanted), start
+    while wanted and place and (folder := Path(place).resolve().parent) not in seen:
         seen.add(folder)
         newest = found(folder / "checkpoints")[-1:]
         if not newest:
-            return
+            break
         with open_state(newest[0][1]) as weights:
             for name in wanted.keys() & weights.infos.keys():
                 param = wanted.pop(name)
                 if tuple(weights.infos[name].shape) == tuple(param.shape):
                     param.set_data(Tensor(np.array(weights.read(name)), param.dtype))
-        start = read_about(newest[0][1])["start"]
+                    random.discard(name)
+        place = read_about(newest[0][1]).get("start", "")
+    if random:
+        names = ", ".join(sorted(random))
+        say(f"{names}: random at first; no run behind {start} left them in the shape this job needs")

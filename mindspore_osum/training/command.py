@@ -1,6 +1,6 @@
 """`osum train`: YAML jobs, run by MindFormers one after the other."""
 
-from mindspore_osum.config import parse_overrides
+from mindspore_osum.config import merge, parse_overrides
 
 EXAMPLES = """\
 examples:
@@ -30,13 +30,19 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="refuse to resume: the output folder must hold no checkpoint"
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="lay data.strict: true on every job: the first wrong line or recording ends it",
+    )
 
 
 def run(args) -> int:
     """Train; 0, or 128 + signal when SIGINT (130) or SIGTERM (143) stopped it, with a checkpoint."""
     from mindspore_osum.training.config import read_stages
 
-    stages = read_stages(args.config, parse_overrides(args.overrides))
+    strict = {"data": {"strict": True}} if args.strict else {}
+    stages = read_stages(args.config, merge(parse_overrides(args.overrides), strict))
     from mindspore_osum.training.report import say
     from mindspore_osum.training.run import run_job
 

@@ -6,6 +6,7 @@ Notable choices
 """
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from mindspore_osum.models.presets import PRESETS
 
 MODEL = "model"  # the model's folder in a run's folder
 PARTS = ("encoder", "adapter", "lora", "decoder")
+DEVICES = ("data_parallel", "model_parallel", "context_parallel", "pipeline_stage")  # their product is all
 SCHEDULES = ("inverse_sqrt", "linear", "cosine")
 # MindFormers 1.8: core/config_args.py, tools/register/template.py, modules/transformer
 _KNOWN_KEYS = {
@@ -58,7 +60,8 @@ class Ctc:
     weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
     at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
     # weight of the frame-wise cross-entropy beside it, where word times are known (extra.words, or an answer
-    # with times): an untrained encoder learns to align far sooner; at the adapter only
+    # with times): an untrained encoder learns to align far sooner; at the adapter only, and
+    # not beside wave_augment.speeds
     aligned: float = 0.0
     only: bool = False  # no cross-entropy and no decoder: warms encoder (and adapter) up
 
@@ -212,6 +215,7 @@ def check_job(cfg: TrainConfig) -> None:
     def one_of(name: str, value: str, known):
         need(value in known, f"{name}: {value!r} is unknown{did_you_mean(str(value), known)}")
 
+    check_finite(to_dict(cfg))
     need(bool(cfg.learn), "learn: names no part; give some of " + ", ".join(PARTS))
     for part in cfg.learn:
         one_of("learn", part, PARTS)
@@ -220,12 +224,10 @@ def check_job(cfg: TrainConfig) -> None:
     one_of("ctc.at", cfg.ctc.at, ("encoder", "adapter"))
     one_of("device", cfg.device, ("Ascend", "CPU"))
     need((cfg.steps > 0) != (cfg.epochs > 0), "steps, epochs: give exactly one of them, above 0")
-    need(bool(cfg.data.train), "data.train: names no manifest")
-    for source in cfg.data.train:
-        need(source.weight > 0, f"data.train: weight {source.weight} of {source.name!r} must be above 0")
     seconds = cfg.batch.seconds
     ascending = seconds == sorted(set(seconds)) and all(s > 0 for s in seconds)
     need(ascending, f"batch.seconds: {seconds} must be ascending lengths above 0")
+    check_data(cfg.data)
     check_batch(cfg.batch)
     for name in ("batch.size", "batch.text_tokens", "accumulation", "log_every", "save_every", "keep_last",
                  "max_bad_steps", "data.ahead", "schedule.warmup_steps", "spec_augment.time_max",
@@ -245,20 +247,55 @@ def check_job(cfg: TrainConfig) -> None:
     need(not cfg.ctc.only or cfg.ctc.weight > 0, "ctc.only: needs ctc.weight above 0")
     alone = cfg.ctc.aligned == 0 or (cfg.ctc.weight > 0 and cfg.ctc.at == "adapter")
     need(alone, "ctc.aligned: needs ctc.weight above 0 and ctc.at: adapter")
+    still = cfg.ctc.aligned == 0 or set(cfg.wave_augment.speeds) == {1.0}
+    need(still, "ctc.aligned: the times of words do not follow wave_augment.speeds; give one of them up")
     weights = cfg.loss.intent + cfg.loss.content + cfg.ctc.weight + cfg.classify.weight
     need(weights > 0, "loss, ctc, classify: all weights are 0")
-    mode = cfg.parallel.get("parallel_mode", 0)
-    known = cfg.is_cut or mode in (0, "data_parallel")
-    need(known, f"parallel.parallel_mode: {mode!r} is not supported; 0 is data parallel, 1 semi-automatic")
+    check_passed_on(cfg)
     if cfg.is_cut:
         check_cut(cfg)
-    recompute = cfg.recompute_config.get("recompute", False)
-    whole_layers = isinstance(recompute, bool)
-    need(whole_layers, f"recompute_config.recompute: {recompute!r} must be true (all layers) or false")
+
+
+def check_finite(values, path: str = "") -> None:
+    """Refuse infinity and NaN anywhere in a job's mappings and lists, naming the key."""
+    if isinstance(values, float) and not math.isfinite(values):
+        raise UserError(f"{path}: {values} must be a finite number")
+    if isinstance(values, dict):
+        for key, value in values.items():
+            check_finite(value, f"{path}.{key}" if path else str(key))
+    if isinstance(values, list):
+        for i, value in enumerate(values):
+            check_finite(value, f"{path}[{i}]")
+
+
+def check_data(data: Data) -> None:
+    """Refuse data without manifests, or with weights that leave nothing of one."""
+    if not data.train:
+        raise UserError("data.train: names no manifest")
+    for split, sources in (("train", data.train), ("valid", data.valid)):
+        for source in sources:
+            if source.weight <= 0:
+                raise UserError(f"data.{split}: weight {source.weight} of {source.name!r} must be above 0")
+
+
+def check_passed_on(cfg: TrainConfig) -> None:
+    """Refuse MindFormers' own keys that it does not know, or whose values cannot work here."""
     for section, words in _KNOWN_KEYS.items():
         known = words.split()
         for key in getattr(cfg, section):
-            need(key in known, f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
+            if key not in known:
+                raise UserError(f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
+    mode = cfg.parallel.get("parallel_mode", 0)
+    if not cfg.is_cut and mode not in (0, "data_parallel"):
+        raise UserError(f"parallel.parallel_mode: {mode!r} is not supported; 0 is data parallel, 1 "
+                        "semi-automatic")
+    for name in (*DEVICES, "micro_batch_num"):
+        size = cfg.parallel_config.get(name, 1)
+        if type(size) is not int or size < 1:
+            raise UserError(f"parallel_config.{name}: {size!r} must be a whole number of at least 1")
+    recompute = cfg.recompute_config.get("recompute", False)
+    if not isinstance(recompute, bool):
+        raise UserError(f"recompute_config.recompute: {recompute!r} must be true (all layers) or false")
 
 
 def check_cut(cfg: TrainConfig) -> None:

@@ -37,6 +37,6 @@ def run(args) -> int:
         raise UserError(f"{output}: exists; give a new folder")
     cfg = read_job(str(folder / "config.yaml"))
     model, start = model_config(cfg, Tokenizer(cfg.tokenizer))
-    save_folder(output, restored(steps[step], model, start, cfg.seed), cfg.tokenizer)
+    save_folder(output, restored(steps[step], model, start, cfg.seed, cfg.learn), cfg.tokenizer)
     print(f"{output}: the model of {steps[step]}")
     return 0

@@ -7,18 +7,21 @@ Notable choices
 """
 
 import hashlib
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, save_folder
 from mindspore_osum.training import checkpoint
-from mindspore_osum.training.config import MODEL
+from mindspore_osum.training.config import MODEL, part_of
 from mindspore_osum.training.report import say
 from mindspore_osum.weights_io import open_weights
 
 _BLOCKS, _BLOCK = 16, 4096  # read of each tensor: how many, bytes
+SCHEDULER_WAITS = 1800.0  # seconds for a model: nobody ends msrun's scheduler if the first process has failed
 
 
 def weights_digest(folder: str) -> str:
@@ -49,7 +52,10 @@ def write_model(run, network) -> None:
     if run.rank == 0:
         save_folder(run.folder / MODEL, network(), run.cfg.tokenizer)
         say(f"the model: {run.folder / MODEL}")
+    until = time.monotonic() + (SCHEDULER_WAITS if run.rank == run.ranks else math.inf)
     while written_at(run.folder) == run.written:
+        if time.monotonic() > until:
+            raise UserError(f"{run.folder / MODEL}: the first process did not write it; see what it says")
         time.sleep(0.1)
 
 
@@ -58,7 +64,7 @@ def is_written(run) -> bool:
     return run.written > (run.resume / checkpoint.MARKER).stat().st_mtime_ns
 
 
-def restored(path: Path, model, start: str, seed: int):
+def restored(path: Path, model, start: str, seed: int, learn: list[str]):
     """The model of a checkpoint; whole, however it was cut over devices.
 
     Parameters
@@ -66,18 +72,30 @@ def restored(path: Path, model, start: str, seed: int):
     path : the checkpoint.
     model : its ModelConfig.
     start, seed : the model folder the run started from, or "" for random weights of that seed.
+    learn : parts that learned: the checkpoint must have all of them.
+
+    Raises
+    ------
+    UserError : the checkpoint is gone or incomplete, or the start is not what it was.
     """
     from mindspore import Tensor
 
     from mindspore_osum.models.init import init_weights
     from mindspore_osum.models.osum import OsumModel
 
+    known = checkpoint.read_about(path)["fingerprint"].get("start_weights", "")
+    if start and known and known != weights_digest(start):
+        raise UserError(f"{start}: its weights have changed since {path} was written; bring them back")
     network = OsumModel(model)
     init_weights(network, seed)
     if start:
         checkpoint.load_start(network, start)
+    params = {f"model.{name}": param for name, param in network.parameters_and_names()}
     with checkpoint.open_state(path) as weights:
-        for name, param in network.parameters_and_names():
-            if (trained := f"model.{name}") in weights.infos:
-                param.set_data(Tensor(np.array(weights.read(trained)), param.dtype))
+        lost = sorted(name for name in params if part_of(name) in learn and name not in weights.infos)
+        if lost:
+            raise UserError(f"{path}: {len(lost)} tensors that learned are missing, e.g. {lost[0]}; it was "
+                            "removed or is damaged, use another checkpoint")
+        for name in params.keys() & weights.infos.keys():
+            params[name].set_data(Tensor(np.array(weights.read(name)), params[name].dtype))
     return network

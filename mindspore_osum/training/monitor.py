@@ -56,6 +56,7 @@ class RunMonitor(Callback):
         self.sum_over_ranks = ops.AllReduce() if run.ranks > 1 else None
         self.micros: list[np.ndarray] = []  # losses of the step's micro-batches so far
         self.bad_in_a_row, self.save_is_due = 0, False
+        self.rate, self.norm = 0.0, 0.0  # of the last step that was applied
         self._start_counting()
 
     def _start_counting(self) -> None:
@@ -99,10 +100,11 @@ class RunMonitor(Callback):
             self._skip(*(("gradient norm", norm) if math.isfinite(sums[0]) else ("loss", sums[0])), bool(bad))
         else:
             self._count(sums)
+            self.rate, self.norm = rate, norm
         self.step += 1
         done = self.step >= self.last
         if self.steps and (self.step % self.cfg.log_every == 0 or done):
-            self._report(rate, norm)
+            self._report()
         stop = self._asked_to_stop()
         self.save_is_due |= self.step % self.cfg.save_every == 0
         if (self.save_is_due and not self.bad_in_a_row) or done or stop:
@@ -146,18 +148,18 @@ class RunMonitor(Callback):
             self.signal = self.signal or signal.SIGTERM
         return bool(self.signal)
 
-    def _report(self, rate: float, norm: float) -> None:
+    def _report(self) -> None:
         seconds = max(time.perf_counter() - self.since, 1e-9)
         loss, *parts = (float(x) for x in self.sums[:5] / (self.steps * self.loader.accumulation))
         losses = dict(zip(PARTS, parts, strict=True))
         left = (self.last - self.step) * seconds / self.steps
         say(
             f"step {self.step}/{self.last}  loss {loss:.4f} ({shown(losses)})  "
-            f"lr {rate:.2e}  grad {norm:.2f}  {self.rows / seconds:.1f} utt/s  "
+            f"lr {self.rate:.2e}  grad {self.norm:.2f}  {self.rows / seconds:.1f} utt/s  "
             f"{self.tokens / seconds:.0f} tok/s  left {clock(left)}"
         )
         record = {"step": self.step, "epoch": self.loader.position(self.step - 1)[0], "loss": loss,
-                  **losses, **span_losses(self.sums[5:]), "lr": rate, "grad_norm": norm,
+                  **losses, **span_losses(self.sums[5:]), "lr": self.rate, "grad_norm": self.norm,
                   "utterances_per_s": self.rows / seconds, "tokens_per_s": self.tokens / seconds,
                   "seconds": seconds}
         if self.main:

@@ -1,11 +1,13 @@
 """What a run tells: lines on stderr, and its metrics as JSON lines, TensorBoard events and curves."""
 
+import contextlib
 import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.training import curves
 from mindspore_osum.weights_io import write_text
 
@@ -22,6 +24,16 @@ def clock(seconds: float) -> str:
     """h:mm:ss."""
     minutes, s = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"
+
+
+@contextlib.contextmanager
+def writing(path: Path):
+    """What cannot be written meanwhile ends as one line with the name of `path`."""
+    try:
+        yield
+    except OSError as error:
+        why = f"cannot be written ({error.strerror}); mend that, or take another folder"
+        raise UserError(f"{path}: {why}") from None
 
 
 class Metrics:
@@ -42,17 +54,18 @@ class Metrics:
 
         self.path = folder / METRICS
         kept = [record for record in curves.records(self.path) if record["step"] <= step]
-        if self.path.is_file():
-            write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self.skipped = sum(curves.SKIPPED in record for record in kept)
-        self.events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
+        with writing(folder):
+            if self.path.is_file():
+                write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+            self.events = SummaryWriter(str(folder / EVENTS), purge_step=step + 1)
         self.draws = importlib.util.find_spec("matplotlib") is not None
         if not self.draws:
             say(f"no {curves.CURVES} is drawn: it needs matplotlib (pip install 'mindspore-osum[plots]')")
 
     def write(self, record: dict) -> None:
         """Add one record; it has "step", its numbers keep all digits."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         for name, value in curves.numbers(record).items():
             self.events.add_scalar(name, value, record["step"])

@@ -4,8 +4,11 @@ Notable choices
 - A run resumes by itself from the newest checkpoint in its folder; a job that would train something else is
   refused.
 - Every process reads the same data description and takes its own share of each step (data parallel).
+- The first process holds a lock in the run's folder: two runs there would destroy each other's checkpoints.
 """
 
+import contextlib
+import hashlib
 import math
 import os
 import signal
@@ -26,9 +29,10 @@ from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training import mindformers_job as job
-from mindspore_osum.training.config import TrainConfig, to_dict
+from mindspore_osum.training.config import DEVICES, TrainConfig, to_dict
+from mindspore_osum.training.lock import locked
 from mindspore_osum.training.model_files import is_written, restored, weights_digest, write_model, written_at
-from mindspore_osum.training.report import say
+from mindspore_osum.training.report import say, writing
 from mindspore_osum.weights_io import write_text
 
 # settings that do not decide the numbers of a run: they may differ in its resumption
@@ -70,24 +74,30 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
 
     Raises
     ------
-    UserError : a mistake in the job or its data, or a loss that is not finite.
+    UserError : a mistake in the job or its data, another run in its folder, or a loss that is not finite.
     """
     if cfg.device == "CPU":
         keep_freed_memory()
     tokenizer = Tokenizer(cfg.tokenizer)
     model, start = model_config(cfg, tokenizer)
-    run = prepare(cfg, model, start, tokenizer, fresh)
-    if run.first >= run.last:
+    with locked(Path(cfg.output_dir)) if process()[0] == 0 else contextlib.nullcontext():
+        run = prepare(cfg, model, start, tokenizer, fresh)
+        if run.first < run.last:
+            return run_steps(run, model, start, tokenizer.vocab_size)
         say(f"{run.folder}: trained to step {run.first} already")
         if not is_written(run):
-            write_model(run, lambda: restored(run.resume, model, start, cfg.seed))
+            write_model(run, lambda: restored(run.resume, model, start, cfg.seed, cfg.learn))
         return 0
-    run.folder.mkdir(parents=True, exist_ok=True)
-    config = job.mindformers_config(
-        cfg, model, start, tokenizer.vocab_size, run.last, run.ranks, run.speech
-    )
-    write_text(run.folder / "config.yaml", job.yaml_text(to_dict(cfg)))
-    write_text(run.folder / "mindformers.yaml", job.yaml_text(config))
+
+
+def run_steps(run: Run, model: ModelConfig, start: str, vocab: int) -> int:
+    """Train what is left of a run and write its model; the status of `run_job`."""
+    cfg = run.cfg
+    config = job.mindformers_config(cfg, model, start, vocab, run.last, run.ranks, run.speech)
+    with writing(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_text(run.folder / "config.yaml", job.yaml_text(to_dict(cfg)))
+        write_text(run.folder / "mindformers.yaml", job.yaml_text(config))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         monitor = train(run)
@@ -102,7 +112,8 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
 
 def last_model(run: Run, model: ModelConfig, start: str):
     """The whole model of the newest checkpoint: after a run whose processes have slices."""
-    return restored(checkpoint.found(run.folder / "checkpoints")[-1][1], model, start, run.cfg.seed)
+    newest = checkpoint.found(run.folder / "checkpoints")[-1][1]
+    return restored(newest, model, start, run.cfg.seed, run.cfg.learn)
 
 
 def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokenizer, fresh: bool) -> Run:
@@ -157,10 +168,16 @@ def train(run: Run):
 
 
 def process() -> tuple[int, int]:
-    """(rank, number of processes), as msrun says in the environment."""
+    """(rank, number of processes), as msrun says in the environment.
+
+    msrun's scheduler runs the same script until MindSpore keeps it, and msrun calls it 0, too. Here its place
+    is behind the workers, and it writes no results. It scans the data as they do: only so it knows whether
+    there is anything to train, and does not wait for workers that never come.
+    """
     if "MS_ROLE" not in os.environ:
         return 0, 1
-    return int(os.environ["RANK_ID"]), int(os.environ["MS_WORKER_NUM"])
+    ranks = int(os.environ["MS_WORKER_NUM"])
+    return ranks if os.environ["MS_ROLE"] == "MS_SCHED" else int(os.environ["RANK_ID"]), ranks
 
 
 def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[ModelConfig, str]:
@@ -193,16 +210,18 @@ def check_devices(cfg: TrainConfig, ranks: int) -> int:
 
     Raises
     ------
-    UserError : parallel_config does not use all processes.
+    UserError : parallel_config does not use all processes, or there is but one.
     """
     if not cfg.is_cut:
         return 1
-    names = ("data_parallel", "model_parallel", "context_parallel", "pipeline_stage")
-    sizes = [cfg.parallel_config.get(name, 1) for name in names]
+    sizes = [cfg.parallel_config.get(name, 1) for name in DEVICES]
     if math.prod(sizes) != ranks:
-        cut = " x ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
+        cut = " x ".join(f"{name} {size}" for name, size in zip(DEVICES, sizes, strict=True))
         raise UserError(f"parallel_config: {cut} = {math.prod(sizes)} devices, but {ranks} processes run; "
                         "change one of them")
+    if ranks == 1:
+        raise UserError("parallel.parallel_mode: 1 cuts the model over processes, and there is one; start "
+                        "more with scripts/msrun_launcher.sh, or give 0")
     return sizes[0]
 
 
@@ -250,6 +269,8 @@ def job_fingerprint(cfg: TrainConfig, model: ModelConfig, start: str, loader: Lo
             **values,
             "ranks": loader.ranks,
             "utterances": len(loader.corpus.utterances),
+            "data_digest": loader.corpus.utterances.digest,
+            "tokenizer_digest": hashlib.sha256(Path(cfg.tokenizer).read_bytes()).hexdigest()[:16],
             "start_weights": weights_digest(start) if start else "",
             "model": model.to_dict(),
         }
@@ -268,7 +289,7 @@ def check_fingerprint(resume: Path, now: dict) -> None:
 
 def _first_difference(before: dict, now: dict) -> str:
     """'key was x, is y' for the first setting that both know and that differs; "" if there is none."""
-    for key in before.keys() & now.keys():
+    for key in [key for key in now if key in before]:
         old, new = before[key], now[key]
         if isinstance(old, dict) and isinstance(new, dict):
             inner = _first_difference(old, new)

@@ -1,5 +1,6 @@
 import pytest
 
+from mindspore_osum.cli import main
 from mindspore_osum.config import from_dict, parse_overrides
 from mindspore_osum.errors import UserError
 from mindspore_osum.training.config import TrainConfig, read_job, read_stages, to_dict
@@ -47,9 +48,23 @@ def test_published_defaults():
     ({"ctc": {"only": True}}, "ctc.only"),
     ({"data": {"train": []}}, "data.train: names no manifest"),
     ({"data": {"train": [{"name": "a", "path": "b", "weight": 0}]}}, "weight 0.0 of 'a'"),
+    ({"data": {**JOB["data"], "valid": [{"name": "b", "path": "b", "weight": -0.5}]}},
+     "data.valid: weight -0.5 of 'b' must be above 0"),
+    ({"data": {"train": [{"name": "a", "path": "b", "weight": float("inf")}]}},
+     "data.train[0].weight: inf must be a finite number"),
+    ({"batch": {"seconds": [2.0, float("inf")]}}, "batch.seconds[1]: inf must be a finite number"),
+    ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: nan must be a finite number"),
+    ({"steps": 0, "epochs": float("inf")}, "epochs: inf must be a finite number"),
+    ({"ctc": {"weight": 0.3, "at": "adapter", "aligned": 0.3}, "wave_augment": {"speeds": [0.9, 1.0]}},
+     "ctc.aligned: the times of words do not follow wave_augment.speeds"),
     ({"data": {"train": [{"name": "a"}]}}, "missing key 'path'"),
     ({"parallel_config": {"data_paralel": 2}},
      "parallel_config: unknown key 'data_paralel'; did you mean 'data_parallel'"),
+    ({"parallel_config": {"pipeline_stage": "two"}},
+     "parallel_config.pipeline_stage: 'two' must be a whole number of at least 1"),
+    ({"parallel": {"parallel_mode": 1}, "parallel_config": {"pipeline_stage": None}}, "pipeline_stage: None"),
+    ({"parallel_config": {"micro_batch_num": 0}}, "parallel_config.micro_batch_num: 0 must be a whole"),
+    ({"parallel_config": {"data_parallel": True}}, "parallel_config.data_parallel: True must be"),
     ({"parallel": {"parallel_mode": 2}}, "parallel.parallel_mode: 2 is not supported"),
     ({"parallel": {"parallel_mode": 1}, "ctc": {"weight": 0.3}}, "ctc.weight: cannot be used with"),
     ({"parallel": {"parallel_mode": 1, "full_batch": False}}, "parallel.full_batch: cannot be used with"),
@@ -66,6 +81,22 @@ def test_mistakes_are_named(over, says):
         job(**over)
     text = str(caught.value)
     assert says in text and text.startswith("job: ") and "\n" not in text
+
+
+def test_word_times_where_no_speed_changes():
+    aligned = {"weight": 0.3, "at": "adapter", "aligned": 0.3}
+    assert job(ctc=aligned, wave_augment={"volume_db": [-6.0, 3.0]}).ctc.aligned == 0.3
+    assert job(ctc={"weight": 0.3}, wave_augment={"speeds": [0.9, 1.0]}).ctc.weight == 0.3
+
+
+def test_strict_is_laid_on_every_stage(tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr("mindspore_osum.training.run.run_job", lambda cfg, fresh: jobs.append(cfg) or 0)
+    files = [write_stage(tmp_path, number, "tiny") for number in (1, 2)]
+    over = ["--set", "data.max_errors=3"]
+    assert main(["train", "--config", *files, *over]) == 0 and not any(cfg.data.strict for cfg in jobs)
+    assert main(["train", "--strict", "--config", *files, *over]) == 0
+    assert [(cfg.data.strict, cfg.data.max_errors) for cfg in jobs[2:]] == [(True, 3)] * 2
 
 
 def test_a_file_and_overrides(tmp_path):

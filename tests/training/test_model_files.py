@@ -1,7 +1,17 @@
-import numpy as np
+import shutil
 
-from mindspore_osum.training.model_files import weights_digest
+import numpy as np
+import pytest
+
+from mindspore_osum.config import ModelConfig, from_dict, merge
+from mindspore_osum.errors import UserError
+from mindspore_osum.models.presets import preset
+from mindspore_osum.training import checkpoint, shards
+from mindspore_osum.training.model_files import restored, weights_digest
 from mindspore_osum.weights_io import WeightsWriter, info_of
+from tests.training.tones import SMALL_MODEL
+
+LEARN = ["adapter"]
 
 
 def model_folder(folder, **over):
@@ -19,3 +29,61 @@ def test_the_digest_of_a_start_tells_other_weights(tmp_path):
     shapes = {"b": np.ones((3, 1), np.float32)}, {"c": np.zeros(0, np.float32)}
     digests = {model_folder(tmp_path / f"b{i}", **over) for i, over in enumerate((*others, *shapes))}
     assert len(digests) == 4 and first not in digests
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """(config, start folder, what learned, fingerprint) of a run that taught an adapter."""
+    from mindspore_osum.models.init import init_weights
+    from mindspore_osum.models.osum import OsumModel
+
+    config = from_dict(ModelConfig, merge(preset("tiny").to_dict(), SMALL_MODEL), "small")
+    model = OsumModel(config)
+    init_weights(model, 1)
+    arrays = {name: param.asnumpy() for name, param in model.parameters_and_names()}
+    start = tmp_path / "start"
+    with WeightsWriter(start, {name: info_of(values) for name, values in arrays.items()}) as writer:
+        for name, values in arrays.items():
+            writer.write(name, values)
+    parts = ("adapter.", "speech_token_embed.")
+    learned = {f"model.{name}": values + 1 for name, values in arrays.items() if name.startswith(parts)}
+    return config, start, learned, {"start_weights": weights_digest(start)}
+
+
+def test_a_model_is_its_start_and_what_learned(trained, tmp_path):
+    config, start, learned, known = trained
+    path = checkpoint.save(tmp_path / "checkpoints", 3, learned, {"fingerprint": known}, 1)
+    model = restored(path, config, str(start), 0, LEARN)
+    for name, param in model.parameters_and_names():
+        assert f"model.{name}" not in learned or np.array_equal(param.asnumpy(), learned[f"model.{name}"])
+    assert weights_digest(start) == known["start_weights"]
+
+
+def test_a_start_that_has_changed_since_is_refused(trained, tmp_path):
+    config, start, learned, known = trained
+    path = checkpoint.save(tmp_path / "checkpoints", 3, learned, {"fingerprint": known}, 1)
+    shutil.rmtree(start)
+    model_folder(start)
+    with pytest.raises(UserError, match="start: its weights have changed since .*step_000003 was written"):
+        restored(path, config, str(start), 0, LEARN)
+
+
+def test_a_checkpoint_that_has_lost_its_tensors_makes_no_model(trained, tmp_path):
+    config, start, learned, known = trained
+    path = checkpoint.save(tmp_path / "checkpoints", 3, learned, {"fingerprint": known}, 1)
+    (path / checkpoint.STATE).unlink()
+    says = f"step_000003: {len(learned)} tensors that learned are missing, e.g. model.adapter"
+    with pytest.raises(UserError, match=says):
+        restored(path, config, str(start), 0, LEARN)
+    for rank, names in enumerate((sorted(learned)[:2], sorted(learned)[2:])):  # as two stages of a pipeline
+        piece = {name: learned[name] for name in names}
+        shards.write(path, 0, piece, {}, set())
+        for old in path.glob("shard_00000.*"):
+            old.rename(old.with_name(f"shard_0000{rank + 2}{old.suffix}"))
+    restored(path, config, str(start), 0, LEARN)
+    (path / "shard_00002.safetensors").unlink()
+    with pytest.raises(UserError, match="step_000003: 2 tensors that learned are missing"):
+        restored(path, config, str(start), 0, LEARN)
+    shutil.rmtree(path)
+    with pytest.raises(UserError, match="step_000003"):
+        restored(path, config, str(start), 0, LEARN)

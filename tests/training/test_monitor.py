@@ -2,6 +2,7 @@
 
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,6 +135,28 @@ def test_so_many_bad_steps_in_a_row_stop_the_run(world, tmp_path):
     assert "\n" not in str(caught.value) and f"step {bad['step']}:" in str(caught.value)
     kept = [step for step, _ in checkpoint.found(out / "checkpoints")]
     assert kept == list(range(1, bad["step"])) and not (out / "model").exists()
+
+
+def test_a_report_has_the_numbers_of_the_last_step_that_was_applied(tmp_path, monkeypatch):
+    """The step of the report itself may be one that was skipped."""
+    from mindspore_osum.training.monitor import RunMonitor
+
+    records = []
+    cfg = from_dict(TrainConfig, small_job(tmp_path, tmp_path, steps=9, log_every=2), "job")
+    loader = SimpleNamespace(accumulation=1, counts=lambda _: (1, 2), keys=lambda _: ["u"],
+                             position=lambda step: (0, step))
+    run = SimpleNamespace(cfg=cfg, folder=tmp_path, loader=loader, valid=None, first=0, last=9, resume=None,
+                          fingerprint={}, rank=0, ranks=1)
+    monitor = RunMonitor(run)
+    monitor.metrics = SimpleNamespace(write=records.append, skip=lambda *_: None)
+    for loss, bad, rate, norm in ((3.0, False, 0.1, 5.0), (2.0, True, 0.2, np.nan)):
+        values = loss, bad, 1.0, rate, norm, np.ones(4), np.ones(4)
+        outputs = [SimpleNamespace(asnumpy=lambda value=value: np.asarray(value)) for value in values]
+        monitor.on_train_step_end(SimpleNamespace(original_args=lambda outputs=outputs: SimpleNamespace(
+            net_outputs=outputs)))
+    (record,) = records
+    assert (record["step"], record["loss"], record["lr"], record["grad_norm"]) == (2, 3.0, 0.1, 5.0)
+    json.dumps(record, allow_nan=False)
 
 
 def test_curves_take_what_the_file_has(tmp_path):

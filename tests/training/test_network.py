@@ -103,7 +103,7 @@ def test_label_heads_equal_float64_formulas():
     assert (classes_BC == IGNORE).any() and got == pytest.approx(want / 5, rel=1e-5)
 
 
-def test_heads_come_from_the_runs_before(tmp_path):
+def test_heads_come_from_the_runs_before(tmp_path, capsys):
     """Also where a stage of text alone, which has none, lies between."""
     net = network(ctc={"weight": 0.3}, ctc_vocab=9, classify={"weight": 0.1})
     rng = np.random.default_rng(0)
@@ -120,3 +120,16 @@ def test_heads_come_from_the_runs_before(tmp_path):
     for name, param in net.parameters_and_names():
         if name in heads:
             assert np.array_equal(param.asnumpy(), before if name == "ctc.weight" else heads[name]), name
+    said = capsys.readouterr().err
+    assert said.startswith("ctc.weight: random at first; no run behind ") and said.count("\n") == 1
+
+
+def test_heads_that_no_run_left_are_told(tmp_path, capsys):
+    net = network(ctc={"weight": 0.3}, ctc_vocab=9)
+    other = {"decoder.x": np.ones(2, np.float32)}
+    checkpoint.save(tmp_path / "text" / "checkpoints", 5, other, {"fingerprint": {}}, 1)  # of no known start
+    for start in (tmp_path / "text" / "model", tmp_path / "converted"):
+        checkpoint.load_heads(net, str(start))
+        assert capsys.readouterr().err.startswith("ctc.bias, ctc.weight: random at first; no run behind")
+    checkpoint.load_heads(network(), str(tmp_path / "converted"))
+    assert capsys.readouterr().err == ""

@@ -162,3 +162,25 @@ def test_a_changed_job_is_not_resumed(world, tmp_path):
     with pytest.raises(UserError, match="has checkpoints"):
         run_job(from_dict(TrainConfig, small_job(world, out, steps=2), "job"), fresh=True)
     assert run(small_job(world, out, steps=1, optimizer={"lr": 3e-3})) == 0  # nothing left to do
+
+
+def test_other_data_and_another_tokenizer_are_not_resumed(tmp_path):
+    """As many utterances, but other words; a tokenizer of the same size under the same name."""
+    world, out = make_world(tmp_path / "world", ["abc", "de"]), tmp_path / "run"
+    job = small_job(world, out, steps=1)
+    assert run(job) == 0
+    for name, old, new, says in (
+        ("words.jsonl", b'"txt": "de"', b'"txt": "df"', "data_digest was"),
+        ("tokenizer.model", b"", b"\xc2\x3e\x00", "tokenizer_digest was"),  # an unknown field: ignored
+    ):
+        before = (world / name).read_bytes()
+        (world / name).write_bytes(before.replace(old, new) if old else before + new)
+        with pytest.raises(UserError, match=f"the job has changed since, {says} .*; change it back"):
+            run(job)
+        (world / name).write_bytes(before)
+    (path,) = (out / "checkpoints").glob("step_*/state.json")
+    about = json.loads(path.read_text())
+    assert about["fingerprint"].pop("data_digest") and about["fingerprint"].pop("tokenizer_digest")
+    path.write_text(json.dumps(about))  # of an older version
+    (world / "words.jsonl").write_bytes((world / "words.jsonl").read_bytes().replace(b"de", b"df"))
+    assert run(job) == 0

@@ -1,0 +1,31 @@
+"""One run at a time in a folder."""
+
+import fcntl
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.training.report import writing
+
+LOCK = "run.lock"  # it stays: were it removed, two runs could each lock a file of that name
+
+
+def locked(folder: Path):
+    """The lock of a folder, which is made if it is missing: an open file.
+
+    It holds until every process that has it open has closed it or is gone.
+
+    Raises
+    ------
+    UserError : another run is at work there, or the folder cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise UserError(f"{folder}: another run is at work there; wait, or take another folder") from None
+    except OSError:
+        pass  # a file system without locks
+    return lock
