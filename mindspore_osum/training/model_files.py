@@ -92,7 +92,10 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
         checkpoint.load_start(network, start)
     params = {f"model.{name}": param for name, param in network.parameters_and_names()}
     with checkpoint.open_state(path) as weights:
-        lost = sorted(name for name in params if part_of(name) in learn and name not in weights.infos)
+        modules = {name.split(".")[1] for name in weights.infos if name.startswith("model.")}
+        of_text = "decoder" in modules and not modules & {"encoder", "adapter"}  # a job without these
+        asked = set(learn) - ({"encoder", "adapter"} if of_text else set())
+        lost = sorted(name for name in params if part_of(name) in asked and name not in weights.infos)
         if lost:
             raise UserError(f"{path}: {len(lost)} tensors that learned are missing, e.g. {lost[0]}; it was "
                             "removed or is damaged, use another checkpoint")

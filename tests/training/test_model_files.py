@@ -59,6 +59,15 @@ def test_a_model_is_its_start_and_what_learned(trained, tmp_path):
     assert weights_digest(start) == known["start_weights"]
 
 
+def test_a_job_of_text_alone_has_no_adapter_to_lose(trained, tmp_path):
+    """Its network has none, though `learn` may name it."""
+    config, start, _, known = trained
+    weight = np.full((config.decoder.d_model,), 2.0, np.float32)
+    learned = {"model.decoder.model.norm.weight": weight}
+    path = checkpoint.save(tmp_path / "checkpoints", 3, learned, {"fingerprint": known}, 1)
+    assert (restored(path, config, str(start), 0, LEARN).decoder.model.norm.weight.asnumpy() == 2).all()
+
+
 def test_a_start_that_has_changed_since_is_refused(trained, tmp_path):
     config, start, learned, known = trained
     path = checkpoint.save(tmp_path / "checkpoints", 3, learned, {"fingerprint": known}, 1)
