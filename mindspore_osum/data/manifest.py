@@ -79,11 +79,6 @@ def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[U
     return utterances, problems
 
 
-def parse_line(raw: bytes, folder: Path, where: str) -> Utterance:
-    """One published line -> Utterance; UserError that starts with `where` for anything unexpected in it."""
-    return parse_object(json_object(raw, where), folder, where)
-
-
 def json_object(raw: bytes, where: str) -> dict:
     """The JSON object of a line."""
     try:

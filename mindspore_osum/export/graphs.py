@@ -21,13 +21,13 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.engine import PUBLISHED_INFERENCE
+from mindspore_osum.inference.engine import bos_policy
 from mindspore_osum.models.ops import MASKED, causal_mask
 from mindspore_osum.models.osum import OsumModel
 from mindspore_osum.models.whisper import MAX_FRAMES
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.features import HOP
-from mindspore_osum.text.prompts import OUTPUT_TYPES, PromptSet
+from mindspore_osum.text.prompts import OUTPUT_TYPES
 from mindspore_osum.text.sequence import build_sequence
 
 
@@ -56,11 +56,6 @@ class Sizes:
         return self.places - self.prompt
 
     to_dict = asdict
-
-
-def bos_policy(prompts: PromptSet) -> str:
-    """Where ``<s>`` stands in the prompts of a set, see `text.sequence.build_sequence`."""
-    return "published" if prompts.name == PUBLISHED_INFERENCE else "training"
 
 
 def sizes_for(

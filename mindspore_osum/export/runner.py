@@ -19,9 +19,9 @@ import numpy as np
 
 from mindspore_osum.config import ModelConfig, from_dict
 from mindspore_osum.errors import UserError
-from mindspore_osum.export.graphs import Sizes, bos_policy
+from mindspore_osum.export.graphs import Sizes
 from mindspore_osum.folder import CONFIG, TOKENIZER
-from mindspore_osum.inference.engine import name_of, tokenizer_for, use_device
+from mindspore_osum.inference.engine import bos_policy, name_of, tokenizer_for, use_device
 from mindspore_osum.inference.passes import merge
 from mindspore_osum.inference.request import Request, Result, read_answer
 from mindspore_osum.inference.sampling import Sampling, draw

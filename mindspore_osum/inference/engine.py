@@ -35,7 +35,7 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.models.whisper import MAX_FRAMES
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import HOP, log_mel, num_frames
-from mindspore_osum.text.prompts import OUTPUT_TYPES, load_prompt_set
+from mindspore_osum.text.prompts import OUTPUT_TYPES, PromptSet, load_prompt_set
 from mindspore_osum.text.sequence import build_sequence
 from mindspore_osum.text.tokenizer import Tokenizer
 
@@ -195,7 +195,7 @@ class Engine:
             sequence = build_sequence(
                 self.tokenizer, self.prompts, request.output_type, request=request.words,
                 n_speech=speech_tokens(len(mel_TF)) if has_speech else None,
-                bos="published" if self.prompts.name == PUBLISHED_INFERENCE else "training",
+                bos=bos_policy(self.prompts),
             )  # fmt: skip
             prompt = Prompt(sequence, mel_TF)
             self.generator.room(prompt)  # refuses what is too long
@@ -242,6 +242,11 @@ class Engine:
         parsed = read_answer(result.raw, job.request.task)
         result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
         result.words, result.answer, result.cut = parsed.words, parsed.answer, answer.cut
+
+
+def bos_policy(prompts: PromptSet) -> str:
+    """Where ``<s>`` stands in the prompts of a set, see `text.sequence.build_sequence`."""
+    return "published" if prompts.name == PUBLISHED_INFERENCE else "training"
 
 
 def tokenizer_for(cfg: ModelConfig, folder: str | os.PathLike) -> Tokenizer:

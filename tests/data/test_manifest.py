@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindspore_osum.data.manifest import parse_line, read_manifest
+from mindspore_osum.data.manifest import json_object, parse_object, read_manifest
 from mindspore_osum.errors import UserError
 
 GOOD = {"key": "a", "wav": "x/a.wav", "txt": "hello", "task": "<TRANSCRIBE>", "extra": {"age": "OLD"},
@@ -84,6 +84,6 @@ def test_nothing_to_read(tmp_path):
 ).map(lambda v: json.dumps(v).encode()))
 def test_no_line_ends_in_another_error(tmp_path_factory, raw):
     try:
-        parse_line(raw, tmp_path_factory.getbasetemp(), "m:1")
+        parse_object(json_object(raw, "m:1"), tmp_path_factory.getbasetemp(), "m:1")
     except UserError as error:
         assert str(error).startswith("m:1: ")
