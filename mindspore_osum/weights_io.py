@@ -108,6 +108,8 @@ def map_bytes(file, start: int, size: int) -> np.ndarray:
         mapped = mmap.mmap(file.fileno(), size + shift, access=mmap.ACCESS_COPY, offset=start - shift)
     except ValueError:
         raise UserError(f"{file.name}: became shorter while it was read") from None
+    if hasattr(mmap, "MADV_WILLNEED"):  # reads ahead: from a disk up to twice as fast as page by page
+        mapped.madvise(mmap.MADV_WILLNEED)
     return np.frombuffer(mapped, np.uint8, count=size, offset=shift)
 
 

@@ -18,9 +18,17 @@ from mindspore_osum.folder import BUNDLED, TOKENIZER, WEIGHTS, load_folder, save
 def run(setup: Setup) -> Outcome:
     """Measure."""
     out = Outcome()
-    folder = setup.folder / "model"
-    model = models.build(models.DECODER_QUICK if setup.quick else models.CONVERTED)
-    save_folder(folder, model, BUNDLED / TOKENIZER)
+    sizes = {"": models.DECODER_QUICK} if setup.quick else {"": models.CONVERTED, "large_": models.LARGE}
+    for name, cfg in sizes.items():
+        _against_reading(setup, out, name, cfg)
+    _first_answer(setup, out)
+    return out
+
+
+def _against_reading(setup: Setup, out: Outcome, name: str, cfg) -> None:
+    """Loading a folder with such a model in it against reading its file, in memory already and from the disk."""
+    folder = setup.folder / f"{name}model"
+    save_folder(folder, models.build(cfg), BUNDLED / TOKENIZER)
     path = folder / WEIGHTS
 
     def load() -> float:
@@ -45,10 +53,8 @@ def run(setup: Setup) -> Outcome:
     for key, (what, *runs) in cases.items():
         loads, reads = race(*runs, rounds=rounds)
         ratio = loads.median / reads.median
-        out.figure(f"load_vs_read_{key}", ratio, f"load / read {size:.0f} MB {what} (promised 1.5)",
+        out.figure(f"load_{name}vs_read_{key}", ratio, f"load / read {size:,.0f} MB {what} (promised 1.5)",
                    f"{ratio:.2f}: {loads}, {reads}")
-    _first_answer(setup, out)
-    return out
 
 
 def _first_answer(setup: Setup, out: Outcome) -> None:

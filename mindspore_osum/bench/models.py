@@ -31,6 +31,8 @@ DECODER_QUICK = replace(DECODER_90M, decoder=DecoderConfig(512, 128, 2, 4, 4, 32
 
 # 110 M parameters in tensors of many sizes: what is converted and loaded
 CONVERTED = replace(DECODER_90M, encoder=ENCODERS["base"])
+# 670 M parameters, 2.7 GB: what loading takes beside making the cells
+LARGE = replace(CONVERTED, decoder=DecoderConfig(8192, 2048, 12, 16, 16, 128, 5504, **_LLAMA))
 
 _LORA_8 = LoraConfig(rank=8, alpha=16.0, dropout=0.0)
 TRAIN = {

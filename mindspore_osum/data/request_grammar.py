@@ -70,7 +70,8 @@ class Grammar:
         self.openers, self.closers = _texts(data["openers"]), _texts(data["closers"])
         self.opener_end, self.joins, self.again = data["opener_end"], data["joins"], data["again"]
         self._templates: dict[tuple[str, str], list[tuple[str, str]]] = {}
-        self.slots = {name: _texts(block) for name, block in data["slots"].items()}
+        self.labels = {name: _texts(block) for name, block in data["labels"].items()}
+        self.slots = {name: _texts(block) for name, block in data["slots"].items()} | self.labels
         self.typos = {right: _texts(block) for right, block in data["typos"].items()}
         self.aspects = {tag: {form: _by_split(block) for form, block in forms.items()}
                         for tag, forms in data["aspects"].items()}
@@ -130,7 +131,8 @@ class Grammar:
         found = {unit for text in texts for unit in units(text)}
         if self.language == "zh":
             return found
-        # any word after a slot or a mark may come to begin a sentence
+        # any word after a slot or a mark may come to begin a sentence; labels do not
+        texts -= {text for block in self.labels.values() for text in block}
         firsts = {word for text in texts for word in re.findall(r"(?:^|[\0.?!:,])\s*([a-z]+)", text)}
         return found | {word.lower() for word in found} | {word.capitalize() for word in firsts}
 

@@ -21,13 +21,13 @@ SLOT = re.compile(r"\{(\w+)\}")
 KEYWORDS = {
     "asr": r"transcri|\btext\b|\bwords?\b|subtitles|\bsa(y|ys|id|ying)\b|\b(write|type|read the question)\b"
            r"|内容|文字|文本|转写|听写|逐字|写|说了|说的(?!人|风格)|讲了|讲的(?!人)|在说[什啥]|在讲|听到的话|记下",
-    "align": r"\btimes?\b|\btimed\b|timestamp|\bwhen\b|start and end|时间|时候|几秒",
+    "align": r"\btimes?\b|\btimed\b|timestamp|\bwhen\b|start and end|时间|时候|几秒|开始和结束",
     "chat": r"answer|\brepl(y|ies)|respond|\bchat\b|\btalk (to (?!a customer)|with)\b|答|回复|回应|聊(?!天)",
-    "age": r"\b(age|old|young|child|adult)\b|年龄|年纪|岁|几岁|多大|小孩|大人|老人|年轻|是老是小",
+    "age": r"\b(age|old|young|child|adult)\b|年龄|年纪|岁|几岁|多大|小孩|大人|老人|年轻|是老是小|老不老",
     "gender": r"gender|\b(man|woman|male|female|a he)\b|性别|男|女",
-    "emotion": r"emotion|\b(mood|feel|feels|feeling|happy|sad|angry|afraid)\b"
+    "emotion": r"emotion|\b(mood|feel|feels|feeling|happy|sad|angry|afraid|surprised)\b"
                r"|情绪|心情|情感|高兴|生气|难过|开心|害怕",
-    "style": r"\b(style|news|story|fairy|poem|book|customer)\b|风格|新闻|故事|童话|客服|有声书|诗歌",
+    "style": r"\b(style|news|story|fairy|poem|book|customer|daily)\b|风格|新闻|故事|童话|客服|有声书|诗歌",
     "caption": r"\bvocal\b|\bsound events?\b|sounds (that|besides)|besides (the )?speech"
                r"|\b(laugh|cough|cry|cries|sigh|sneez|scream)|声音事件|笑|咳嗽|哭|尖叫|叹气|喷嚏"
                r"|除了说话(?![人者的])|说话[以之]外|清嗓子|别的声音|发生的事",
