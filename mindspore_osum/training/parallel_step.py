@@ -68,7 +68,7 @@ class OsumParallelStepCell(MFTrainOneStepCell):
             self.sum_over_stages = ops.AllReduce(group=group)
 
     def start_overflow_check(self, pre_cond, compute_input):
-        """The parent's, where the device has it."""
+        """The parent's, where the device has it: lower the flag of overflows before they can happen."""
         if self.on_cpu:
             return pre_cond, compute_input
         return super().start_overflow_check(pre_cond, compute_input)
@@ -82,11 +82,11 @@ class OsumParallelStepCell(MFTrainOneStepCell):
 
     def construct(self, *inputs):
         """Run one step; (loss, not finite, loss scale, learning rate, gradient norm, parts_4, spans_4)."""
+        status, inputs = self.start_overflow_check(self.scale_sense, inputs)
         shown_9, grads = self.value_and_grad(*inputs)
         totals = ops.depend(self.accu_grads, grads) if self.micros > 1 else grads
         # with optimizer parallel the gradients of the last micro-batch are already those of all
         shares = grads if self.opt_shard else totals
-        status, scale = self.start_overflow_check(shown_9, self.scale_sense)
         clipped, norm = self.clip_grad_norm(shares)
         norm = norm.reshape(())
         if self.on_cpu:
@@ -101,7 +101,7 @@ class OsumParallelStepCell(MFTrainOneStepCell):
         if self.stages > 1:
             mine_9 = shown_9 if self.is_last else ops.depend(ops.zeros((SUMS,), ms.float32), shown_9)
             shown_9 = self.sum_over_stages(mine_9)
-        return shown_9[0], bad, scale, rate, norm, shown_9[1:5], shown_9[5:]
+        return shown_9[0], bad, self.scale_sense, rate, norm, shown_9[1:5], shown_9[5:]
 
 
 class CutCheckpoint:

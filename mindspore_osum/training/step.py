@@ -69,7 +69,7 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
         self.sum_over_ranks = ops.AllReduce() if self.reducer_flag else None
 
     def start_overflow_check(self, pre_cond, compute_input):
-        """The parent's, where the device has it."""
+        """The parent's, where the device has it: lower the flag of overflows before they can happen."""
         if self.on_cpu:
             return pre_cond, compute_input
         return super().start_overflow_check(pre_cond, compute_input)
@@ -82,12 +82,15 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
 
     def construct(self, *inputs):
         """Run one micro-batch; the optimizer steps with the last one of a step."""
+        status = Tensor([0] * 8, ms.int32)
+        if self.accumulation == 1:  # else the device's flag stays up over micro-batches; reading it clears it
+            status, inputs = self.start_overflow_check(self.scale_sense, inputs)
         (loss, parts_4, spans_4), grads = self.value_and_grad(*inputs)
         if self.sum_over_ranks is not None:
             shown_9 = self.sum_over_ranks(ops.concat((loss.reshape((1,)), parts_4, spans_4))) / self.degree
             loss, parts_4, spans_4 = shown_9[0], shown_9[1:5], shown_9[5:]
         if self.accumulation == 1:
-            return self.update(loss, parts_4, spans_4, grads)
+            return self.update(status, loss, parts_4, spans_4, grads)
         added = self.hyper_map(_accumulate, self.totals, grads)
         micro = ops.assign_add(self.micro, Tensor(1, ms.int32))
         nothing = Tensor(0.0, ms.float32)
@@ -95,12 +98,11 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
         if micro >= self.accumulation:
             grads = self.hyper_map(ops.partial(_mean_and_clear, self.share), self.totals, added)
             loss = ops.depend(loss, ops.assign(self.micro, Tensor(0, ms.int32)))
-            result = self.update(loss, parts_4, spans_4, grads)
+            result = self.update(status, loss, parts_4, spans_4, grads)
         return result
 
-    def update(self, loss, parts_4, spans_4, grads):
+    def update(self, status, loss, parts_4, spans_4, grads):
         """Reduce, check, clip, step."""
-        status, scale = self.start_overflow_check(loss, self.scale_sense)
         grads = self.grad_reducer(grads)
         clipped, norm = self.clip(grads) if self.on_cpu else self.clip_grad_norm(grads)
         norm = norm.reshape(())
@@ -111,4 +113,4 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
         rate = self.learning_rate(self.optimizer.global_step).reshape(())
         if not bad:
             loss = ops.depend(loss, self.optimizer(clipped))
-        return loss, bad, scale, rate, norm, parts_4, spans_4
+        return loss, bad, self.scale_sense, rate, norm, parts_4, spans_4

@@ -45,16 +45,26 @@ def library(tool) -> Path:
 
 
 @pytest.fixture(scope="session")
-def measured(tool, library, tmp_path_factory) -> dict:
+def run_worker(tool, library, tmp_path_factory):
+    """Runs a module of this folder with the kernels; returns what it measured."""
+
+    def run(name: str) -> dict:
+        folder = tmp_path_factory.mktemp("ascend")
+        env = os.environ | {
+            "ASCEND_OPS_CPU_LIB": str(library),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(tool)]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        env.pop("OSUM_OPS", None)
+        command = [sys.executable, "-m", f"tests.ascend.{name}", str(folder / "measured.json")]
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads((folder / "measured.json").read_text(encoding="utf-8"))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def measured(run_worker) -> dict:
     """What worker.py measured: {case: {quantity: value}}."""
-    folder = tmp_path_factory.mktemp("ascend")
-    env = os.environ | {
-        "ASCEND_OPS_CPU_LIB": str(library),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(tool)]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    env.pop("OSUM_OPS", None)
-    command = [sys.executable, "-m", "tests.ascend.worker", str(folder / "measured.json")]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads((folder / "measured.json").read_text(encoding="utf-8"))
+    return run_worker("worker")

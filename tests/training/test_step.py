@@ -131,8 +131,11 @@ def test_gradients_are_clipped_to_the_norm():
     assert moved == pytest.approx(np.array([3, 4, 1]) * 0.5 / 26**0.5, rel=1e-4)
 
 
-def test_a_step_that_is_not_finite_changes_nothing():
+@pytest.mark.parametrize("ascend", [False, True], ids=["CPU", "Ascend 910B"])
+def test_a_step_that_is_not_finite_changes_nothing(ascend):
     net, cell = step_cell(clip=1.0)
+    if ascend:  # AllFinite, which it may use there, has no kernel on CPU
+        cell.on_cpu, cell.ascend_910b_target, cell.enable_allfinite = False, True, False
     cell(Tensor(np.zeros((1, 2), np.float32)))
     before = net.w.asnumpy().copy()
     for value in (np.nan, np.inf):
