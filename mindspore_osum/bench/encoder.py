@@ -39,14 +39,14 @@ def run(setup: Setup) -> Outcome:
         ours_UD, theirs_UD = whole()[0], np.load(setup.folder / "out.npy")
         off = np.abs(ours_UD - theirs_UD).max() / np.abs(theirs_UD).max()
         out.figure("encoder_difference", off, "largest difference / largest value", f"{off:.1e}")
-        ours, theirs = race(clocked(whole), torch.run("encode"), rounds=rounds)
+        ours, theirs = race(clocked(whole), torch.run("encode"), rounds=rounds, warm=setup.warm)
         out.figure("encoder_30s", ours.median, "ours, 30 s", str(ours))
         out.figure("encoder_30s_torch", theirs.median, "PyTorch (transformers, sdpa), 30 s", str(theirs))
         busy = f"{cores_used(whole):.2f}, {there['cores']:.2f}"
         out.rows.append(("cores busy, ours and PyTorch's", busy))
         out.ratio("encoder_30s_vs_torch", theirs.median / ours.median)
     lengths = LENGTHS[:1] if setup.quick else LENGTHS[:-1]
-    points = [(s, measure(encode(s), rounds).median) for s in lengths] + [(WINDOW, ours.median)]
+    points = [(s, measure(encode(s), rounds, setup.warm).median) for s in lengths] + [(WINDOW, ours.median)]
     out.curve("encoder", Curve("seconds of audio", "encoder seconds", points))
     out.ratio("encoder_unpadded_gain", ours.median / points[0][1])
     return out

@@ -20,7 +20,8 @@ def run(setup: Setup) -> Outcome:
         for length in LENGTHS:
             ids = prompt_of(ours.cfg, length).sequence.ids_L.tolist()
             mine, other = race(
-                ours.run(1, length=length), torch.run("prefill", ids=ids), rounds=2 if setup.quick else 5
+                ours.run(1, length=length), torch.run("prefill", ids=ids),
+                rounds=2 if setup.quick else 5, warm=setup.warm,
             )  # fmt: skip
             out.figure(f"prefill_{length}_s", mine.median, f"{length} positions, ours", str(mine))
             out.figure(f"prefill_{length}_s_torch", other.median, f"{length} positions, PyTorch", str(other))

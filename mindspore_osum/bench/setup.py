@@ -5,6 +5,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from mindspore_osum.bench.timing import SETTLED
 from mindspore_osum.bench.torch_client import TorchSide
 
 
@@ -22,6 +23,11 @@ class Setup:
     quick: bool
     threads: int
     folder: Path
+
+    @property
+    def warm(self) -> int:
+        """Runs that do not count, of graphs that a process runs again and again: see timing.SETTLED."""
+        return 1 if self.quick else SETTLED
 
     def torch(self) -> TorchSide:
         """A new PyTorch process; UserError without PyTorch."""

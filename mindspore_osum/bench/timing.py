@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# MindSpore tries on the first launches of an elementwise kernel how many threads it is fastest with, five
+# launches each for 1, 2, 4, ...; at first most of them have one
+SETTLED = 16
+
 Run = Callable[[], float]  # does the work once and returns the seconds it took
 
 

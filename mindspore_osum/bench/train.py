@@ -57,7 +57,8 @@ def _against_torch(setup: Setup, out: Outcome, name: str, training: Training, ba
         ours = step()
         off = abs(ours - theirs) / theirs
         out.figure(f"train_{name}_difference", off, f"first losses, {name}, relative", f"{off:.1e}")
-        return race(clocked(step), torch.run("train_step"), rounds=2 if setup.quick else 5)
+        rounds = 2 if setup.quick else 5
+        return race(clocked(step), torch.run("train_step"), rounds=rounds, warm=setup.warm)
 
 
 def _loader(setup: Setup) -> float:

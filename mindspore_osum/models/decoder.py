@@ -36,7 +36,7 @@ class DecoderAttention(nn.Cell):
         cells = device_ops.cells(dtype)
         self.to_heads = ops.Transpose()
         self.rotary = cells.Rotary()
-        self.attention = cells.Attention(cfg.n_heads, cfg.n_kv_heads, cfg.head_dim)
+        self.attention = cells.Attention(cfg.n_heads, cfg.n_kv_heads, cfg.head_dim, causal=True)
 
     def qkv(self, x, cos_B1LE, sin_B1LE):
         """Rotated queries (B, H, L, E), rotated keys and values (B, K, L, E)."""

@@ -19,7 +19,7 @@ def zeros(shape, dtype) -> Parameter:
 
 
 class Linear(nn.Cell):
-    """x W^T + b, and scale * B(A(dropout(x))) beside it if `lora` is given (Hu et al. 2022, eq. 3).
+    """x W^T + b, and B(scale * A(dropout(x))) beside it if `lora` is given (Hu et al. 2022, eq. 3).
 
     Parameters: weight (d_out, d_in), bias (d_out), lora_A.weight (rank, d_in), lora_B.weight (d_out, rank).
     """
@@ -29,7 +29,9 @@ class Linear(nn.Cell):
     ):
         super().__init__()
         self.d_in, self.d_out = d_in, d_out
-        self.matmul, self.add_bias = ops.MatMul(transpose_b=True), ops.Add()
+        self.matmul = ops.MatMul(transpose_b=True)
+        # on CPU MindSpore makes one kernel of a product and a BiasAdd
+        self.add_bias = ops.BiasAdd() if ms.get_context("device_target") == "CPU" else ops.Add()
         self.weight = zeros((d_out, d_in), dtype)
         self.bias = zeros((d_out,), dtype) if bias else None
         self.scale = lora.scale if lora else 0.0
@@ -45,7 +47,7 @@ class Linear(nn.Cell):
         y = y.reshape(x.shape[:-1] + (self.d_out,))
         if self.lora_A is not None:
             low = x if self.lora_dropout is None else self.lora_dropout(x)
-            y = self.add_low(y, self.scale_low(self.lora_B(self.lora_A(low)), self.scale))
+            y = self.add_low(y, self.lora_B(self.scale_low(self.lora_A(low), self.scale)))
         return y
 
     def shard(self, p, d_in: int = 1, d_out: int = 1):
@@ -62,7 +64,7 @@ class Linear(nn.Cell):
         if self.lora_A is not None:
             self.lora_A.shard(p, d_in=d_in)
             self.lora_B.matmul.shard(((rows, 1), (d_out, 1)))
-            self.scale_low.shard(((rows, d_out), ()))
+            self.scale_low.shard(((rows, 1), ()))
             self.add_low.shard(((rows, d_out), (rows, d_out)))
             if self.lora_dropout is not None:
                 self.lora_dropout.shard((p.rows, d_in))

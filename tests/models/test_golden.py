@@ -16,7 +16,7 @@ from ckpt_convert.convert import convert
 from ckpt_convert.settle import Settings
 from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.folder import load_folder, write_config
-from mindspore_osum.models.ops import gelu
+from mindspore_osum.models.ops import Gelu
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
 from tests.models.common import Item, Parts, pack
@@ -86,13 +86,13 @@ class Stages(nn.Cell):
 
     def __init__(self, model):
         super().__init__()
-        self.encoder, self.adapter = model.encoder, model.adapter
+        self.encoder, self.adapter, self.gelu = model.encoder, model.adapter, Gelu()
 
     def construct(self, mel_NTF, mel_len_N):
         h_NUD, len_N = self.encoder(mel_NTF, mel_len_N)
         x_NDU = h_NUD.transpose((0, 2, 1))
         for conv in self.adapter.conv:
-            x_NDU = gelu(conv(x_NDU))
+            x_NDU = self.gelu(conv(x_NDU))
         x_NZD = x_NDU.transpose((0, 2, 1))
         y_NZD = self.adapter.transformer(x_NZD, (len_N + 3) // 4)
         return h_NUD, x_NZD, y_NZD, self.adapter.proj(y_NZD)

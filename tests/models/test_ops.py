@@ -22,9 +22,9 @@ EPS = 0.01  # of the norms, large enough to matter
 RMS_NORM, LAYER_NORM, ROTARY = plain.RMSNorm(33, EPS), plain.LayerNorm(33, EPS), plain.Rotary()
 
 
-def attention(heads, key_heads, head_dim):
+def attention(heads, key_heads, head_dim, causal=False):
     """Attention with a bool mask."""
-    cell = plain.Attention(heads, key_heads, head_dim)
+    cell = plain.Attention(heads, key_heads, head_dim, causal)
 
     def attend(q_BHLE, k_BKSE, v_BKSE, hidden_B1LS):
         return cell(q_BHLE, k_BKSE, v_BKSE, plain.attention_mask(hidden_B1LS, q_BHLE.shape[2]))
@@ -161,13 +161,36 @@ def test_layer_norm():
     assert compare_gradients(layer_norm, layer_norm_torch, out_weight, x, weight, bias) <= SAME
 
 
-def test_gelu_is_the_erf_form():
-    x = np.linspace(-7, 7, 501, dtype=np.float32)
-    want = [float(v) * 0.5 * (1 + math.erf(float(v) / math.sqrt(2))) for v in x]
-    got = Graph(device_ops.gelu)(Tensor(x)).asnumpy()
+@pytest.mark.parametrize("key_heads", [2, 1], ids=["plain", "grouped"])
+def test_causal_attention_in_blocks_is_attention(key_heads):
+    b, h, length, e = 2, 2, 2 * plain.BLOCK + 37, 4
+    qkv = draw(b, h, length, e), draw(b, key_heads, length, e, seed=1), draw(b, key_heads, length, e, seed=2)
+    segment = np.random.default_rng(0).integers(0, 3, (b, length)).cumsum(1) // 40
+    hidden = Tensor((segment[:, None, :, None] != segment[:, None, None, :])
+                    | np.triu(np.ones((length, length), bool), 1))
+    whole, blocks = (attention(h, key_heads, e, causal) for causal in (False, True))
+    want, got = (Graph(cell)(*map(Tensor, qkv), hidden).asnumpy() for cell in (whole, blocks))
+    assert error(got, want) <= SAME
+    weight, grads = Tensor(draw(b, length, h * e)), []
+    for cell in (whole, blocks):
+        grad = ms.grad(Weighted(cell), grad_position=(1, 2, 3), has_aux=True)
+        grads.append(grad(weight, *map(Tensor, qkv), hidden)[0])
+    for mine, theirs in zip(*reversed(grads), strict=True):
+        assert error(mine.asnumpy(), theirs.asnumpy()) <= SAME
+
+
+@pytest.mark.parametrize("polynomial", [True, False], ids=["polynomial", "erf"])
+def test_gelu_is_the_erf_form(polynomial):
+    gelu = device_ops.Gelu()
+    assert gelu.by_polynomial
+    gelu.by_polynomial = polynomial
+    x = np.concatenate([np.linspace(-9, 9, 20001), [-1e6, -300, -30, 30, 300, 1e6]]).astype(np.float32)
+    want = [float(v) * 0.5 * math.erfc(-float(v) / math.sqrt(2)) for v in x]
+    got = Graph(gelu)(Tensor(x)).asnumpy()
     # the tanh form differs by 5e-4
     assert np.abs(got - want).max() <= 1e-6
-    assert compare_gradients(device_ops.gelu, F.gelu, draw(501), x) <= SAME
+    some = x[:20001:40]
+    assert compare_gradients(gelu, F.gelu, draw(len(some)), some) <= SAME
 
 
 @pytest.mark.parametrize("theta", [1e4, 1.6e7])

@@ -1,10 +1,10 @@
 """The operators whose best form depends on the device, in one place; everything above is the same code.
 
-common.py is for every device. plain.py and fused.py hold the same cells, one set from elementary operators
-for CPU, one from Ascend's fused operators:
+common.py and gelu.py are for every device. plain.py and fused.py hold the same cells, one set from elementary
+operators for CPU, one from Ascend's fused operators:
 
     AttentionMask()   gives what Attention takes for a bool mask, True = hidden; None = causal
-    Attention(n_heads, n_kv_heads, head_dim)      without cache, and `cached` with one
+    Attention(n_heads, n_kv_heads, head_dim, causal)    without cache, and `cached` with one
     Cache(batch, places, n_kv_heads, head_dim)    how it lies in parameters, and what a new token sees of it
     RMSNorm(d, eps), LayerNorm(d, eps), Rotary(), SwiGLU()
 
@@ -21,13 +21,11 @@ import mindspore as ms
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.ops import plain
 from mindspore_osum.models.ops.common import (
-    Gelu,
     RotaryTables,
     SegmentCausalMask,
     causal_mask,
     frame_places,
     frame_positions,
-    gelu,
     halved,
     inverse_frequencies,
     key_mask,
@@ -37,11 +35,12 @@ from mindspore_osum.models.ops.common import (
     segment_causal_mask,
     whole,
 )
+from mindspore_osum.models.ops.gelu import Gelu
 from mindspore_osum.models.ops.plain import MASKED
 
 __all__ = [
     "Gelu", "MASKED", "RotaryTables", "SegmentCausalMask", "causal_mask", "cells", "frame_places",
-    "frame_positions", "gelu", "halved", "inverse_frequencies", "key_mask", "length_mask", "log_sum_exp",
+    "frame_positions", "halved", "inverse_frequencies", "key_mask", "length_mask", "log_sum_exp",
     "matmul_t", "segment_causal_mask", "use", "whole",
 ]  # fmt: skip
 

@@ -28,28 +28,6 @@ _less, _not_less = whole(ops.Less(), 2, 2), whole(ops.GreaterEqual(), 2, 2)
 _first_rows = whole(ops.StridedSlice(), 2)
 
 
-class Gelu(nn.Cell):
-    """x * Phi(x), the exact (erf) form that Whisper uses."""
-
-    def __init__(self):
-        super().__init__()
-        self.halve, self.shrink, self.erf = ops.Mul(), ops.Mul(), ops.Erf()
-        self.add, self.mul = ops.Add(), ops.Mul()
-
-    def construct(self, x):
-        return self.mul(self.halve(x, 0.5), self.add(self.erf(self.shrink(x, 0.7071067811865476)), 1.0))
-
-    def shard(self, parts: tuple):
-        """Cut x into `parts`, one number an axis."""
-        for op in (self.halve, self.shrink, self.add):
-            op.shard((parts, ()))
-        self.erf.shard((parts,))
-        self.mul.shard((parts, parts))
-
-
-gelu = Gelu()
-
-
 class RotaryTables(nn.Cell):
     """cos and sin of position * frequency, each (B, 1, L, E), float32 (Su et al. 2021, rotate-half form)."""
 

@@ -57,8 +57,8 @@ class AttentionMask(nn.Cell):
 class FlashAttention(plain.Attention):
     """As plain.Attention."""
 
-    def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int):
-        super().__init__(n_heads, n_kv_heads, head_dim)
+    def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int, causal: bool = False):
+        super().__init__(n_heads, n_kv_heads, head_dim, causal)
         self.head_dim, self.padding = head_dim, -head_dim % HEAD_MULTIPLE
         self.masked = FlashAttentionScore(n_heads, scale_value=self.scale, input_layout="BNSD")
         self.causal = FlashAttentionScore(
@@ -103,8 +103,8 @@ class FlashAttention(plain.Attention):
 class PagedFlashAttention(FlashAttention):
     """As plain.Attention, with a `PagedCache`; not in float32."""
 
-    def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int):
-        super().__init__(n_heads, n_kv_heads, head_dim)
+    def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int, causal: bool = False):
+        super().__init__(n_heads, n_kv_heads, head_dim, causal)
         self.write = ReshapeAndCache()
         self.paged = PagedAttention(n_heads, self.scale, n_kv_heads)
 

@@ -18,6 +18,7 @@ from mindspore import Tensor, nn, ops
 from mindspore_osum.models.ops.common import causal_mask
 
 MASKED = -1e9  # exp(MASKED - max) is 0.0 in float32
+BLOCK = 128  # queries whose causal attention is computed together
 
 
 class AttentionMask(nn.Cell):
@@ -55,11 +56,29 @@ class _Softmax(nn.Cell):
         return ((dout - total.reshape(x.shape[:-1] + (1,))) * out,)
 
 
-class Attention(nn.Cell):
-    """softmax(q k^T / sqrt(E) + mask) v, with grouped keys."""
+def _with_mask(q_BHLE, k_BHSE, mask):
+    """Queries and keys whose product has the mask of keys (B or 1, 1, 1, S) in it: one more place a head.
 
-    def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int):
+    To add it would write and read all L x S scores once more: a tenth of an encoder's time at 30 s.
+    """
+    b, h, length, _ = q_BHLE.shape
+    keys = k_BHSE.shape[2]
+    ones = ops.ones((b, h, length, 1), ms.float32)
+    hidden = ops.broadcast_to(mask.reshape((-1, 1, keys, 1)), (b, h, keys, 1))
+    return ops.concat((q_BHLE, ones), -1), ops.concat((k_BHSE, hidden), -1)
+
+
+class Attention(nn.Cell):
+    """softmax(q k^T / sqrt(E) + mask) v, with grouped keys.
+
+    Parameters
+    ----------
+    causal : masks with a row for every query hide all keys after it.
+    """
+
+    def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int, causal: bool = False):
         super().__init__()
+        self.is_causal = causal
         self.groups, self.scale = n_heads // n_kv_heads, head_dim**-0.5
         self.shrink = ops.Mul()
         self.scores = ops.BatchMatMul(transpose_b=True)
@@ -68,10 +87,21 @@ class Attention(nn.Cell):
         self.mix = ops.BatchMatMul()
         self.join = ops.Transpose()
         self.write = ops.ScatterUpdate()
+        self.is_cut = False
 
     def construct(self, q_BHLE, k_BKSE, v_BKSE, mask):
         """Attend: q (B, H, L, E), k and v (B, K, S, E), mask of `attention_mask` -> (B, L, H*E)."""
-        return self.attend(q_BHLE, k_BKSE, v_BKSE, mask)
+        length = q_BHLE.shape[2]
+        if self.is_cut or not self.is_causal or length <= BLOCK or mask.shape[2] == 1:
+            return self.attend(q_BHLE, k_BKSE, v_BKSE, mask)
+        parts = []
+        for first in range(0, length, BLOCK):  # the keys after a block are nothing to it
+            end = min(first + BLOCK, length)
+            rows, k, v = mask[:, :, first:end], k_BKSE, v_BKSE
+            if end < length:  # a slice of everything, or of two axes at once, is copied number by number
+                rows, k, v = rows[..., :end], k[:, :, :end], v[:, :, :end]
+            parts.append(self.attend(q_BHLE[:, :, first:end], k, v, rows))
+        return ops.concat(parts, 1)
 
     def attend(self, q_BHLE, k_BKSE, v_BKSE, mask):
         """With an additive mask (B or 1, 1, L or 1, S)."""
@@ -79,7 +109,12 @@ class Attention(nn.Cell):
         k, s = k_BKSE.shape[1], k_BKSE.shape[2]
         if self.groups > 1:
             q_BHLE = q_BHLE.reshape((b, k, self.groups * length, e))
-        score = ops.cast(self.scores(self.shrink(q_BHLE, self.scale), k_BKSE), ms.float32)
+        q_BHLE = self.shrink(q_BHLE, self.scale)
+        alike = mask.shape[2] == 1 and length > 1 and q_BHLE.dtype == ms.float32  # for all queries
+        if alike and not self.is_cut:
+            score = self.scores(*_with_mask(q_BHLE, k_BKSE, mask))
+            return self.weigh(score, v_BKSE, (b, h, length, e))
+        score = ops.cast(self.scores(q_BHLE, k_BKSE), ms.float32)
         if self.groups > 1:
             mb, _, ml, _ = mask.shape
             score = score.reshape((b, k, self.groups, length, s))
@@ -87,14 +122,20 @@ class Attention(nn.Cell):
             score = score.reshape((b, k, self.groups * length, s))
         else:
             score = self.add_mask(score, mask)
+        return self.weigh(score, v_BKSE, (b, h, length, e))
+
+    def weigh(self, score, v_BKSE, shape):
+        """softmax(score) v as (B, L, H*E); `shape` is (B, H, L, E)."""
+        b, h, length, e = shape
         weight = ops.cast(self.softmax(score), v_BKSE.dtype)
-        out = self.mix(weight, v_BKSE).reshape((b, h, length, e))
+        out = self.mix(weight, v_BKSE).reshape(shape)
         if length > 1:
             out = self.join(out, (0, 2, 1, 3))
         return out.reshape((b, length, h * e))
 
     def shard(self, p, queries: int = 1):
         """Cut batch and heads, and the queries into `queries` parts; a mask has the whole batch's size."""
+        self.is_cut = True
         dp, mp = p.data_parallel, p.model_parallel
         if self.groups > 1:  # their queries are rows of one matmul, which follow from the softmax's
             queries_of_group, score, mask = 1, (dp, mp, 1, queries, 1), (dp, 1, 1, queries, 1)
@@ -109,15 +150,26 @@ class Attention(nn.Cell):
         self.join.shard(((dp, mp, queries, 1),))
 
     def cached(self, q_BHLE, k_BKLE, v_BKLE, mask, k_cache, v_cache, slots):
-        """Write the new keys and values; a prompt (L > 1) attends to itself, a single query to the cache."""
+        """Write the new keys and values; a prompt (L > 1) fills the first places and attends to itself, a
+        single query attends to the cache."""
         b, _, length, e = q_BHLE.shape
+        if length > 1:
+            written = (_begin_with(k_BKLE, k_cache), _begin_with(v_BKLE, v_cache))
+            # nothing of the cache is used: order the write before what is
+            return self.construct(ops.depend(q_BHLE, written), k_BKLE, v_BKLE, mask)
         k_rows = self.write(k_cache, slots, k_BKLE.reshape((-1, e)))
         v_rows = self.write(v_cache, slots, v_BKLE.reshape((-1, e)))
-        if length > 1:
-            # nothing of the rows is used: order the write before what is
-            return self.construct(ops.depend(q_BHLE, (k_rows, v_rows)), k_BKLE, v_BKLE, mask)
         shape = (b, k_BKLE.shape[1], -1, e)
         return self.attend(q_BHLE, k_rows.reshape(shape), v_rows.reshape(shape), mask)
+
+
+def _begin_with(x_BKLE, cache):
+    """Put x in the first places of every head of the cache, in stretches: ScatterUpdate goes row by row."""
+    b, k, length, e = x_BKLE.shape
+    rows, old = x_BKLE.reshape((b * k, length * e)), cache.reshape((b * k, -1))
+    if old.shape[1] > length * e:
+        rows = ops.concat((rows, old[:, length * e :]), 1)
+    return ops.assign(cache, rows.reshape(cache.shape))
 
 
 class Cache(nn.Cell):
@@ -197,11 +249,11 @@ class Rotary(nn.Cell):
         super().__init__()
         self.first, self.second, self.negate = ops.StridedSlice(), ops.StridedSlice(), ops.Neg()
         self.join, self.by_cos, self.by_sin, self.add = ops.Concat(-1), ops.Mul(), ops.Mul(), ops.Add()
-        self.turn = ops.MatMul()
+        self.turn, self.is_cut = ops.MatMul(), False
 
     def construct(self, x_BHLE, cos_B1LE, sin_B1LE):
         (b, h, length, e), dtype = x_BHLE.shape, x_BHLE.dtype
-        if length == 1:  # a step of decoding waits for launches, and this is three fewer
+        if not self.is_cut:  # fewer launches, fewer passes over memory, and exact: a product with 0, 1 and -1
             x_BHLE = ops.cast(x_BHLE, ms.float32)
             rotated = self.turn(x_BHLE.reshape((-1, e)), Tensor(_turn(e))).reshape(x_BHLE.shape)
             return ops.cast(x_BHLE * cos_B1LE + rotated * sin_B1LE, dtype)
@@ -214,6 +266,7 @@ class Rotary(nn.Cell):
 
     def shard(self, p):
         """Cut batch, heads and positions."""
+        self.is_cut = True
         heads = (p.data_parallel, p.model_parallel, p.context_parallel, 1)
         angles = (p.data_parallel, 1, p.context_parallel, 1)
         for op in (self.first, self.second, self.negate):
