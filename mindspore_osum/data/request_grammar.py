@@ -64,7 +64,7 @@ class Grammar:
 
         folder = Path(__file__).with_name("request_templates") / language
         data = {}
-        for part in ("phrases", "templates"):
+        for part in ("phrases", "templates", "tasks"):
             data |= yaml.safe_load((folder / f"{part}.yaml").read_text("utf-8"))
         self.language = language
         self.openers, self.closers = _texts(data["openers"]), _texts(data["closers"])
