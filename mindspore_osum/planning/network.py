@@ -134,15 +134,14 @@ class Network:
             for d_in, places in ((1, half * ((d + 1) // 2)), (ada.conv_channels, z * ((d + 3) // 4))):
                 x = ops.convolution(ops.broadcast(x), d_in, ada.conv_channels, 9, n * places, learns)
                 x = ops.gelu(x)
-            x = ops.matmul(ops.transposed(x), ada.conv_channels * ((d + 3) // 4), d, learns)
-            x = ops.shifted(x, d, learns)
-        x = ops.norm(ops.shifted(ops.matmul(x, d, d, learns), d, learns), d, learns, centred=True)
+            x = ops.matmul(ops.transposed(x), ada.conv_channels * ((d + 3) // 4), d, learns, bias=True)
+        x = ops.norm(ops.matmul(x, d, d, learns, bias=True), d, learns, centred=True)
         ops.table(x.bytes)
         x = ops.same("add", ops.copy(x))
         x = self.layers(x, (n, z, d, ada.n_heads, ada.d_ff), ada.n_layers, learns, False, ada.dropout)
         x = ops.norm(x, d, learns, centred=True)
         width = self.cfg.decoder.d_model
-        return ops.shifted(ops.matmul(x, d, width, learns), width, learns)
+        return ops.matmul(x, d, width, learns, bias=True)
 
     def layers(self, x: Value, sizes, count: int, learns: bool, gelu: bool, dropout: float) -> Value:
         """Transformer layers of encoder and adapter; sizes = (rows, frames, width, heads, inner width)."""
@@ -160,8 +159,7 @@ class Network:
         p = dropout if self.job.dropout else 0.0
 
         def linear(y: Value, d_in: int, d_out: int, bias: bool = True) -> Value:
-            y = ops.matmul(y, d_in, d_out, learns)
-            return ops.shifted(y, d_out, learns) if bias else y
+            return ops.matmul(y, d_in, d_out, learns, bias=bias)
 
         y = ops.norm(x, d, learns, centred=True)
         q, k, v = (ops.transposed(linear(y, d, d // mp, bias=not gelu or name != "k")) for name in "qkv")
@@ -225,10 +223,10 @@ class Network:
                    for name, n in (("q", heads), ("k", kv_heads), ("v", kv_heads)))
         if dec.qk_norm:
             q, k = (ops.norm(z, e, learns, centred=False) for z in (q, k))
-        q, k = ops.rotary(q), ops.rotary(k)
+        q, k = ops.rotary(q, e), ops.rotary(k, e)
         if cached:  # the cache lies in parameters
             k, v = (ops.data(rows * keys * kv_heads * e, ops.width) for _ in "kv")
-        y = ops.attention(q, k, v, mask, (rows * heads, length, keys, e))
+        y = ops.attention(q, k, v, mask, (rows * heads, length, keys, e), causal=not cached)
         x = ops.same("add", x, self.projection(y, "o_proj", heads * e, dec.d_model, dec.o_bias))
         y = ops.norm(x, dec.d_model, learns, centred=False)
         gate, up = (self.projection(y, f"{name}_proj", dec.d_model, d_ff) for name in ("gate", "up"))
@@ -237,13 +235,12 @@ class Network:
     def projection(self, x: Value, name: str, d_in: int, d_out: int, bias: bool = False) -> Value:
         """models/layers.py Linear, with its LoRA."""
         ops, lora, learns = self.ops, self.cfg.lora, "decoder" in self.job.learn
-        y = ops.matmul(x, d_in, d_out, learns)
-        y = ops.shifted(y, d_out, learns) if bias else y
+        y = ops.matmul(x, d_in, d_out, learns, bias=bias)
         if not lora.rank or name not in lora.targets:
             return y
         learns = "lora" in self.job.learn
         low = ops.matmul(ops.dropout(x, lora.dropout if self.job.dropout else 0.0), d_in, lora.rank, learns)
-        return ops.same("add", y, ops.copy(ops.matmul(low, lora.rank, d_out, learns)))
+        return ops.same("add", y, ops.matmul(ops.copy(low), lora.rank, d_out, learns))
 
     # losses
 

@@ -14,6 +14,7 @@ F32 = 4  # bytes of a float32
 # MindSpore's CPU kernels keep tables of places: two of 8 bytes an element of a broadcast sum or product, and
 # one an element of a transpose. Measured there; not assumed of Ascend.
 BROADCAST_TABLE, TRANSPOSE_TABLE = 16, 8
+CAUSAL_BLOCK = 128  # models/ops/plain.py's
 STATISTICS = 2 * 8 * F32  # FlashAttentionScore's maximum and sum of a query: 8 float32 each
 
 
@@ -91,12 +92,25 @@ class Operators:
         return out
 
     def gelu(self, x: Value) -> Value:
-        """x * 0.5 * (1 + erf(x / sqrt 2))."""
-        erf = self.unary("erf", self.copy(x), 4, keeps_output=False)
-        return self.mul(self.copy(x), self.same("add", erf))
+        """x * 0.5 * (1 + erf(x / sqrt 2)), or x * sigmoid(x * polynomial(x^2)) in its plain form."""
+        if self.fused:
+            erf = self.unary("erf", self.copy(x), 4, keeps_output=False)
+            return self.mul(self.copy(x), self.same("add", erf))
 
-    def matmul(self, x: Value, d_in: int, d_out: int, learns: bool, width: int | None = None) -> Value:
-        """x W^T for x (N, d_in) and a parameter W (d_out, d_in)."""
+        def gradient(dout: Block):
+            density = x.block
+            for _ in range(4):
+                density = self.tape.step("density", [density], x.bytes)
+            return [(x, self.tape.step("mul", [density, dout], x.bytes))]
+
+        square = self.tape.step("square", [x.block], x.bytes)
+        terms = Value(self.tape.step("polynomial", [self.tape.step("mul", [square], x.bytes), square], x.bytes),
+                      False)
+        return self.mul(x, self.tape.op("sigmoid", [x, terms], x.bytes, gradient))
+
+    def matmul(self, x: Value, d_in: int, d_out: int, learns: bool, width: int | None = None,
+               bias: bool = False) -> Value:
+        """x W^T for x (N, d_in) and a parameter W (d_out, d_in); with a bias in the same kernel."""
         width = width or self.width
         n = x.bytes // (d_in * width)
         flops, weight = 2.0 * n * d_in * d_out, d_in * d_out * width
@@ -104,6 +118,8 @@ class Operators:
         def gradient(dout: Block):
             if learns:
                 self.tape.weight_grad("matmul", [dout, x.block], weight, flops)
+            if learns and bias:
+                self.tape.weight_grad("sum", [dout], d_out * width)
             return [(x, self.tape.step("matmul", [dout], x.bytes, flops, weight) if x.grad else None)]
 
         return self.tape.op("matmul", [x], n * d_out * width, gradient, learns, flops, weight)
@@ -190,36 +206,58 @@ class Operators:
         return self.tape.op("swiglu", [both], up.bytes, lambda dout: [
             (both, self.tape.step("swiglu", [dout, both.block], both.bytes))])
 
-    def rotary(self, x: Value) -> Value:
-        """Rotation in float32; angles need no gradient, so nothing of x is kept."""
+    def rotary(self, x: Value, e: int) -> Value:
+        """Rotation of heads of size e in float32; angles need no gradient, so nothing of x is kept."""
         full = x.bytes // self.width * F32
         if self.fused:
             turned = self.linear_map("rotate", self.linear_map("cast", x, full), full)
             return self.linear_map("cast", turned, x.bytes)
-        half = [self.linear_map("slice", x, x.bytes // 2) for _ in (0, 1)]
-        half[1] = self.copy(half[1])
-        rotated = self.tape.op("concat", half, x.bytes, lambda dout: [
-            (v, self.tape.step("slice", [dout], v.bytes)) for v in half])
+        flops = 2.0 * x.bytes // self.width * e
+        turned = self.tape.op("matmul", [x], x.bytes, lambda dout: [
+            (x, self.tape.step("matmul", [dout], x.bytes, flops))], flops=flops)
         for _ in range(4 if x.grad else 2):  # times cos and sin, and so their gradients
             self.table(x.bytes)
-        return self.same("add", self.copy(x), self.copy(rotated))
+        return self.same("add", self.copy(x), self.copy(turned))
 
-    def attention(self, q: Value, k: Value, v: Value, mask: Value, sizes: tuple[int, int, int, int]) -> Value:
+    def attention(self, q: Value, k: Value, v: Value, mask: Value, sizes: tuple[int, int, int, int],
+                  causal: bool = False) -> Value:
         """softmax(q k^T) v for (queries B*H, positions L, keys S, head size E); heads side by side again.
 
-        Key heads may be fewer than query heads; all operations are those of the query heads.
+        Key heads may be fewer than query heads; all operations are those of the query heads. A mask that is
+        not causal is of keys alone, or of the whole cache.
         """
         heads, length, keys, e = sizes
-        flops = 2.0 * heads * length * keys * e
         if self.fused:
+            flops = 2.0 * heads * length * keys * e
             return self.transposed(self._flash(q, k, v, mask, heads * length, flops))
-        return self.transposed(self._scores(q, k, v, mask, heads * length * keys, flops))
+        if not causal or length <= CAUSAL_BLOCK:
+            return self._scores(q, k, v, mask, sizes, causal)
+        parts = []
+        for first in range(0, length, CAUSAL_BLOCK):  # the keys after a block are nothing to it
+            end = min(first + CAUSAL_BLOCK, length)
+            rows = end - first
+            cut = [self._part(x, end, length) for x in (k, v)]
+            some = self._part(self._part(mask, rows, length), end, length)
+            parts.append(self._scores(self._part(q, rows, length), *cut, some, (heads, rows, end, e), True))
+        return self.tape.op("concat", parts, q.bytes, lambda dout: [
+            (part, self.tape.step("slice", [dout], part.bytes)) for part in parts])
 
-    def _scores(self, q: Value, k: Value, v: Value, mask: Value, scores: int, flops: float) -> Value:
+    def _part(self, x: Value, some: int, whole: int) -> Value:
+        """`some` of the `whole` positions."""
+        return self.linear_map("slice", x, x.bytes * some // whole) if some < whole else x
+
+    def _scores(self, q: Value, k: Value, v: Value, mask: Value, sizes, causal: bool) -> Value:
+        heads, length, keys, e = sizes
+        scores, size = heads * length * keys, q.bytes
         q = self.copy(q)  # times the scale
-        score = self._product(q, k, scores * F32, flops)
-        self.table(scores * self.width)
-        return self._product(self._softmax(self.same("mask", score, mask)), v, q.bytes, flops)
+        if causal or length == 1:
+            score = self.same("mask", self._product(q, k, scores * F32, 2.0 * scores * e), mask)
+            self.table(scores * self.width)
+        else:  # the mask is one more place of each query and key
+            q, k = (self.linear_map("concat", x, x.bytes // e * (e + 1)) for x in (q, k))
+            score = self._product(q, k, scores * F32, 2.0 * scores * (e + 1))
+        mixed = self._product(self._softmax(score), v, size, 2.0 * scores * e)
+        return self.transposed(mixed) if length > 1 else mixed
 
     def _product(self, a: Value, b: Value, size: int, flops: float) -> Value:
         def gradient(dout: Block):
