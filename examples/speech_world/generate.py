@@ -38,7 +38,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import tags_of
 
 READINGS = grammar.READINGS | contents.READINGS
-VERSION = 6  # of the corpus definition; a finished part of another one is not taken as done
+VERSION = 7  # of the corpus definition; a finished part of another one is not taken as done
 RATE = 16000  # Hz, of what is written
 MARGIN = RATE * 80 // 1000  # samples kept before and after the speech
 SHORTEST, LONGEST = RATE, RATE * 32 // 10  # samples; the longest without the sound beside the words
@@ -277,7 +277,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(f"--{split}", type=whole, default=count, metavar="N", help=note)
     parser.add_argument("--seed", type=whole, default=1, help="default 1")
     parser.add_argument("--jobs", type=whole, default=2, help="processes (default 2)")
-    parser.add_argument("--requests", type=whole, default=48000, help="of training (default 48000)")
+    parser.add_argument("--requests", type=whole, default=64000, help="of training (default 64000)")
     options = parser.parse_args(arguments)
     try:
         check_modules()

@@ -104,8 +104,8 @@ class Operators:
             return [(x, self.tape.step("mul", [density, dout], x.bytes))]
 
         square = self.tape.step("square", [x.block], x.bytes)
-        terms = Value(self.tape.step("polynomial", [self.tape.step("mul", [square], x.bytes), square], x.bytes),
-                      False)
+        terms = self.tape.step("mul", [square], x.bytes)
+        terms = Value(self.tape.step("polynomial", [terms, square], x.bytes), False)
         return self.mul(x, self.tape.op("sigmoid", [x, terms], x.bytes, gradient))
 
     def matmul(self, x: Value, d_in: int, d_out: int, learns: bool, width: int | None = None,
