@@ -13,3 +13,11 @@ def shared() -> Path:
     if not (path / "golden").is_dir():
         pytest.skip(f"needs the shared folder at {path} (or set OSUM_SHARED)")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graph_cache(tmp_path_factory):
+    """Compiled graphs are kept for this run of the tests alone, its commands included."""
+    os.environ["OSUM_GRAPH_CACHE"] = str(tmp_path_factory.mktemp("graphs"))
+    yield
+    del os.environ["OSUM_GRAPH_CACHE"]

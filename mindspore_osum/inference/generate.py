@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference import graph_cache
 from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, DecodeState, batch_bucket, bucket
 from mindspore_osum.inference.sampling import Sampling, draw
 from mindspore_osum.models.osum import OsumModel
@@ -44,10 +45,11 @@ class Answer:
     cut: bool = True  # no end token came before the limit
 
 
-class Prefill:
+class Prefill(nn.Cell):
     """Prompts to the scores of their first new token; fills the cache."""
 
     def __init__(self, model: OsumModel, state: DecodeState):
+        super().__init__(auto_prefix=False)  # parameters keep their names
         self.model, self.state = model, state
 
     def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B):
@@ -69,10 +71,11 @@ class Prefill:
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), length_B, scores_BV
 
 
-class Step:
+class Step(nn.Cell):
     """The tokens chosen last to the scores of the next ones."""
 
     def __init__(self, model: OsumModel, state: DecodeState):
+        super().__init__(auto_prefix=False)
         self.model, self.state = model, state
         self.last_place = state.places - 1
 
@@ -210,13 +213,15 @@ class Generator:
         state = DecodeState(self.model.decoder, batch, places)
         prefill, step = Prefill(self.model, state), Step(self.model, state)
         # a method of one object is compiled for that object alone; a decorated class would go by addresses
-        return ms.jit(prefill.construct), ms.jit(step.construct), batch
+        return (prefill, ms.jit(prefill.construct)), (step, ms.jit(step.construct)), batch
 
     def _run(self, graph, *inputs):
-        shape = (graph, *(None if x is None else x.shape for x in inputs))
-        if shape not in self._shapes:
+        cell, call = graph
+        shapes = [None if x is None else x.shape for x in inputs]
+        if (cell, *shapes) not in self._shapes:
             start = time.perf_counter()
-            graph(*inputs)[0].asnumpy()  # repeating a prefill or a step changes nothing
+            with graph_cache.kept(cell, {"config": self.cfg.to_dict(), "inputs": shapes}):
+                call(*inputs)[0].asnumpy()  # repeating a prefill or a step changes nothing
             self.compile_seconds += time.perf_counter() - start
-            self._shapes.add(shape)
-        return graph(*inputs)
+            self._shapes.add((cell, *shapes))
+        return call(*inputs)

@@ -1,0 +1,156 @@
+"""Compiled graphs kept on disk, so that the next process answers at once.
+
+MindSpore can keep a graph after its front end, which is most of the compilation ("compile cache"). But it
+looks for it by the number of graphs compiled before, and checks no more than the script that was started.
+So here a graph's file lies in a folder named by a digest of all that the graph comes from, and is laid before
+MindSpore, under the number it will look for, when that graph is to be compiled.
+
+Notable choices
+- Weights are not in it: MindSpore ties the parameters of the cell that is compiled, by their names. For a
+  function that belongs to no cell it would compute with none at all.
+- MindSpore reads and writes in a folder of this process alone; a new graph's folder is filled and then
+  renamed, so that nobody reads half of one.
+- On CPU, where this was measured; elsewhere, and where there is no folder to write to, graphs are compiled.
+"""
+
+import atexit
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import mindspore as ms
+from mindspore import nn
+from mindspore.common import api
+
+from mindspore_osum.models import ops
+
+FOLDER = "OSUM_GRAPH_CACHE"  # environment variable: where, or "off"
+LARGEST = 256 << 20  # bytes of all graphs; those used longest ago are deleted
+GRAPH, SCRIPTS = "graph.mindir", "scripts.hash"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_number = 0  # of graphs that this process took through the cache
+
+
+@contextmanager
+def kept(cell: nn.Cell, about: dict) -> Iterator[None]:
+    """What is compiled inside, one graph of `cell`, is taken from its folder, or put there.
+
+    Parameters
+    ----------
+    about : all that the graph depends on besides code, parameters' shapes and machine; goes into JSON.
+    """
+    global _number
+    folder = _folder()
+    if folder is None or _has_device_operators(cell):
+        yield
+        return
+    home, work = folder / _digest(cell, about), _work() / "rank_0" / "graph_cache"
+    graph, scripts = work / f"compile_cache_{_number}.mindir", work / "compile_dependency.hash"
+    known = home.is_dir() and _copied(home, {GRAPH: graph, SCRIPTS: scripts})
+    script = api.entry_script_path
+    try:
+        os.environ |= {"MS_COMPILER_CACHE_ENABLE": "1", "MS_COMPILER_CACHE_PATH": str(_work())}
+        api.entry_script_path = str(Path(__file__).resolve())  # what MindSpore compares: always the same
+        yield
+    finally:
+        _number += 1
+        api.entry_script_path = script
+        del os.environ["MS_COMPILER_CACHE_ENABLE"], os.environ["MS_COMPILER_CACHE_PATH"]
+    if not known and graph.is_file():
+        _keep(home, {GRAPH: graph, SCRIPTS: scripts})
+        _prune(folder)
+    graph.unlink(missing_ok=True)
+
+
+def _copied(home: Path, places: dict[str, Path]) -> bool:
+    """Lay a graph's files before MindSpore; False if another process deletes them."""
+    try:
+        for name, place in places.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)  # MindSpore's are read-only
+            shutil.copyfile(home / name, place)
+        os.utime(home)  # in use
+    except OSError:
+        return False
+    return True
+
+
+def _keep(home: Path, places: dict[str, Path]) -> None:
+    """Make a graph's folder."""
+    part = home.with_name(f".part-{os.getpid()}-{home.name}")
+    try:
+        part.mkdir()
+        for name, place in places.items():
+            shutil.copyfile(place, part / name)
+        os.rename(part, home)
+    except OSError:  # the disk is full, or another process was first: the graph is compiled next time, too
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@cache
+def _work() -> Path:
+    """The folder that MindSpore uses, one in a process: it reads the variable once."""
+    folder = tempfile.mkdtemp(prefix="osum-graphs-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _folder() -> Path | None:
+    """Where graphs are kept; None for nowhere, or where MindSpore's own variables are set."""
+    name = os.environ.get(FOLDER, "")
+    own = {"MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"} & os.environ.keys()
+    if name == "off" or own or ms.get_context("device_target") != "CPU":
+        return None
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(name or os.path.join(caches, "mindspore_osum", "graphs"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _has_device_operators(cell: nn.Cell) -> bool:
+    """Whether some of its operators are not MindSpore's own for CPU."""
+    return any(type(part).__module__ == f"{ops.__name__}.fused" for _, part in cell.cells_and_names())
+
+
+def _digest(cell: nn.Cell, about: dict) -> str:
+    """Of everything that makes the graph what it is."""
+    names = [(name, p.shape, str(p.dtype)) for name, p in cell.parameters_dict().items()]
+    source = [ms.__version__, platform.machine(), _code(), type(cell).__name__, names, about]
+    return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@cache
+def _code() -> str:
+    """Digest of the code that graphs are made of."""
+    digest = hashlib.sha256()
+    for part in ("models", "inference"):
+        for path in sorted((_PACKAGE / part).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _prune(folder: Path) -> None:
+    """Delete the graphs used longest ago until the rest is small enough, and what was left half-done."""
+    sizes = {}
+    for entry in folder.iterdir():
+        try:
+            age = time.time() - entry.stat().st_mtime
+            sizes[entry] = age, sum(f.stat().st_size for f in entry.rglob("*") if f.is_file())
+        except OSError:
+            continue  # another process deletes it
+    total = 0
+    for entry, (age, size) in sorted(sizes.items(), key=lambda item: item[1][0]):
+        total += size
+        if total > LARGEST or (entry.name.startswith(".part-") and age > 3600):
+            shutil.rmtree(entry, ignore_errors=True)

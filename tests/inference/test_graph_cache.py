@@ -1,0 +1,113 @@
+"""Graphs from disk compute what compiled ones compute, with the weights of the model at hand."""
+
+import os
+
+import pytest
+
+from mindspore_osum.inference import graph_cache
+from mindspore_osum.inference.generate import Generator
+from mindspore_osum.inference.sampling import Sampling
+from tests.inference.common import SMALL, fill
+
+SETTINGS = Sampling(max_new_tokens=24, repetition_penalty=1.1)
+
+
+def model_of(seed: int):
+    from mindspore_osum.models.osum import OsumModel
+
+    model = OsumModel(SMALL)
+    fill(model, seed=seed)
+    return model
+
+
+def answers(model, prompts) -> list:
+    """Of a new generator, which compiles its graphs or takes them from disk."""
+    return Generator(model, eos_ids=[]).generate(prompts, SETTINGS)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(graph_cache.FOLDER, str(tmp_path / "graphs"))
+    return tmp_path / "graphs"
+
+
+@pytest.fixture
+def prompts(prompt):
+    return [prompt(1, 12, 90), prompt(2, 9, 51)]
+
+
+def copies(monkeypatch) -> list[bool]:
+    """Whether each graph asked for from now on was laid before MindSpore."""
+    seen, original = [], graph_cache._copied
+    monkeypatch.setattr(graph_cache, "_copied", lambda *a: seen.append(original(*a)) or seen[-1])
+    return seen
+
+
+def test_another_models_graphs_compute_with_this_models_weights(folder, prompts, monkeypatch):
+    one, other = model_of(5), model_of(6)
+    with monkeypatch.context() as off:
+        off.setenv(graph_cache.FOLDER, "off")
+        expected = [answers(model, prompts) for model in (one, other)]
+    assert expected[0] != expected[1] and not folder.exists()
+    found = copies(monkeypatch)
+    assert answers(one, prompts) == expected[0] and not found
+    assert len(list(folder.iterdir())) == 2  # prefill and step
+    assert answers(other, prompts) == expected[1] and found == [True, True]
+    assert answers(one, prompts) == expected[0] and found == [True] * 4
+    assert all(sorted(f.name for f in home.iterdir()) == ["graph.mindir", "scripts.hash"]
+               for home in folder.iterdir())
+    first = next(p for p in one.get_parameters() if p.size > 64).asnumpy().tobytes()
+    assert not any(first in graph.read_bytes() for graph in folder.rglob("*.mindir"))
+    assert not any(name in os.environ for name in ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"))
+
+
+def test_two_caches_of_one_model_stay_apart(folder, prompts):
+    """Answers side by side have a state each, though their graphs come from one file."""
+    model = model_of(7)
+    alone = [answers(model, [prompt]) for prompt in prompts]
+    generator = Generator(model, eos_ids=[])
+    streams = [generator.stream([prompt], SETTINGS) for prompt in prompts]
+    side_by_side = list(zip(*streams, strict=True))
+    for k, answer in enumerate(alone):
+        assert [int(tokens[k][0]) for tokens in side_by_side] == answer[0].tokens
+
+
+def test_other_code_and_other_shapes_have_graphs_of_their_own(folder, prompts, monkeypatch):
+    model = model_of(8)
+    expected = answers(model, prompts)
+    longer = answers(model, prompts * 2)
+    count = len(list(folder.iterdir()))
+    assert count == 4
+    monkeypatch.setattr(graph_cache, "_code", lambda: "another")
+    assert answers(model, prompts) == expected == longer[:2]
+    assert len(list(folder.iterdir())) == count + 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", None])
+def test_a_broken_file_is_no_answer(folder, prompts, content):
+    model = model_of(9)
+    expected = answers(model, prompts)
+    for graph in folder.rglob("*.mindir"):
+        graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2] if content is None else content)
+    assert answers(model, prompts) == expected
+
+
+def test_no_folder_no_cache(tmp_path, prompts, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(graph_cache.FOLDER, str(tmp_path / "file" / "graphs"))
+    assert graph_cache._folder() is None
+    monkeypatch.delenv(graph_cache.FOLDER)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert graph_cache._folder() == tmp_path / "caches" / "mindspore_osum" / "graphs"
+    monkeypatch.setenv("MS_COMPILER_CACHE_ENABLE", "1")
+    assert graph_cache._folder() is None
+
+
+def test_the_oldest_graphs_are_deleted(tmp_path, monkeypatch):
+    for age, name in enumerate(("new", "old", "older", ".part-1-x")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "graph.mindir").write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    monkeypatch.setattr(graph_cache, "LARGEST", 250)
+    graph_cache._prune(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "old"]
