@@ -132,8 +132,8 @@ def _digest(cell: nn.Cell, about: dict) -> str:
 
 @cache
 def _code() -> str:
-    """Digest of the code that graphs are made of."""
-    digest = hashlib.sha256()
+    """Digest of the code that graphs are made of, and of where it lies, which MindSpore compares too."""
+    digest = hashlib.sha256(str(_PACKAGE).encode())
     for part in ("models", "inference"):
         for path in sorted((_PACKAGE / part).rglob("*.py")):
             digest.update(path.read_bytes())

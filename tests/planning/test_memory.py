@@ -72,7 +72,8 @@ def test_the_smallest_training_step():
         (case("train", [8, 300, 40], merge(SMALL, {"adapter": {"kind": "conv2d"}}), accumulation=2,
               ctc={"weight": 0.3, "at": "adapter"}), [1, 64, 4]),
         (case("infer", [8, 512, 128, 192], SMALL), None),
-        (case("infer", [2, 1024, 512, 1024], SMALL), None),
+        # four blocks of causal attention are another graph than one
+        (case("infer", [4, 1024, 512, 1024], SMALL), [1, 128, 512, 1024]),
     ],
     ids=["all", "lora", "text", "ctc", "answers", "long"],
 )  # fmt: skip
