@@ -30,7 +30,7 @@ class Linear(nn.Cell):
         super().__init__()
         self.d_in, self.d_out = d_in, d_out
         self.matmul = ops.MatMul(transpose_b=True)
-        # on CPU MindSpore makes one kernel of a product and a BiasAdd
+        # on CPU the general Add keeps and reads a table of places for what it repeats
         self.add_bias = ops.BiasAdd() if ms.get_context("device_target") == "CPU" else ops.Add()
         self.weight = zeros((d_out, d_in), dtype)
         self.bias = zeros((d_out,), dtype) if bias else None

@@ -134,14 +134,14 @@ class Network:
             for d_in, places in ((1, half * ((d + 1) // 2)), (ada.conv_channels, z * ((d + 3) // 4))):
                 x = ops.convolution(ops.broadcast(x), d_in, ada.conv_channels, 9, n * places, learns)
                 x = ops.gelu(x)
-            x = ops.matmul(ops.transposed(x), ada.conv_channels * ((d + 3) // 4), d, learns, bias=True)
-        x = ops.norm(ops.matmul(x, d, d, learns, bias=True), d, learns, centred=True)
+            x = ops.linear(ops.transposed(x), ada.conv_channels * ((d + 3) // 4), d, learns)
+        x = ops.norm(ops.linear(x, d, d, learns), d, learns, centred=True)
         ops.table(x.bytes)
         x = ops.same("add", ops.copy(x))
         x = self.layers(x, (n, z, d, ada.n_heads, ada.d_ff), ada.n_layers, learns, False, ada.dropout)
         x = ops.norm(x, d, learns, centred=True)
         width = self.cfg.decoder.d_model
-        return ops.matmul(x, d, width, learns, bias=True)
+        return ops.linear(x, d, width, learns)
 
     def layers(self, x: Value, sizes, count: int, learns: bool, gelu: bool, dropout: float) -> Value:
         """Transformer layers of encoder and adapter; sizes = (rows, frames, width, heads, inner width)."""
@@ -158,16 +158,14 @@ class Network:
         ops, (n, frames, d, heads, d_ff), mp = self.ops, sizes, self.part.model_parallel
         p = dropout if self.job.dropout else 0.0
 
-        def linear(y: Value, d_in: int, d_out: int, bias: bool = True) -> Value:
-            return ops.matmul(y, d_in, d_out, learns, bias=bias)
-
         y = ops.norm(x, d, learns, centred=True)
-        q, k, v = (ops.transposed(linear(y, d, d // mp, bias=not gelu or name != "k")) for name in "qkv")
+        q, k, v = (ops.transposed(ops.linear(y, d, d // mp, learns, not gelu or name != "k"))
+                   for name in "qkv")
         y = ops.attention(q, k, v, mask, (n * heads // mp, frames, frames, d // heads))
-        x = ops.same("add", x, ops.dropout(linear(y, d // mp, d), p))
-        y = linear(ops.norm(x, d, learns, centred=True), d, d_ff // mp)
+        x = ops.same("add", x, ops.dropout(ops.linear(y, d // mp, d, learns), p))
+        y = ops.linear(ops.norm(x, d, learns, centred=True), d, d_ff // mp, learns)
         y = ops.gelu(y) if gelu else ops.unary("relu", y, 1, keeps_output=True)
-        return ops.same("add", x, ops.dropout(linear(y, d_ff // mp, d), p))
+        return ops.same("add", x, ops.dropout(ops.linear(y, d_ff // mp, d, learns), p))
 
     # decoder
 
@@ -235,7 +233,7 @@ class Network:
     def projection(self, x: Value, name: str, d_in: int, d_out: int, bias: bool = False) -> Value:
         """models/layers.py Linear, with its LoRA."""
         ops, lora, learns = self.ops, self.cfg.lora, "decoder" in self.job.learn
-        y = ops.matmul(x, d_in, d_out, learns, bias=bias)
+        y = ops.linear(x, d_in, d_out, learns, bias)
         if not lora.rank or name not in lora.targets:
             return y
         learns = "lora" in self.job.learn

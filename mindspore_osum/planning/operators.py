@@ -108,9 +108,13 @@ class Operators:
         terms = Value(self.tape.step("polynomial", [terms, square], x.bytes), False)
         return self.mul(x, self.tape.op("sigmoid", [x, terms], x.bytes, gradient))
 
-    def matmul(self, x: Value, d_in: int, d_out: int, learns: bool, width: int | None = None,
-               bias: bool = False) -> Value:
-        """x W^T for x (N, d_in) and a parameter W (d_out, d_in); with a bias in the same kernel."""
+    def linear(self, x: Value, d_in: int, d_out: int, learns: bool, bias: bool = True) -> Value:
+        """x W^T + b."""
+        y = self.matmul(x, d_in, d_out, learns)
+        return self.shifted(y, d_out, learns, table=False) if bias else y
+
+    def matmul(self, x: Value, d_in: int, d_out: int, learns: bool, width: int | None = None) -> Value:
+        """x W^T for x (N, d_in) and a parameter W (d_out, d_in)."""
         width = width or self.width
         n = x.bytes // (d_in * width)
         flops, weight = 2.0 * n * d_in * d_out, d_in * d_out * width
@@ -118,8 +122,6 @@ class Operators:
         def gradient(dout: Block):
             if learns:
                 self.tape.weight_grad("matmul", [dout, x.block], weight, flops)
-            if learns and bias:
-                self.tape.weight_grad("sum", [dout], d_out * width)
             return [(x, self.tape.step("matmul", [dout], x.bytes, flops, weight) if x.grad else None)]
 
         return self.tape.op("matmul", [x], n * d_out * width, gradient, learns, flops, weight)
@@ -138,15 +140,15 @@ class Operators:
         self.table(x.bytes)
         return self.tape.op("mul", [x], x.bytes, gradient, learns)
 
-    def shifted(self, x: Value, d: int, learns: bool) -> Value:
-        """x + bias over the last axis."""
+    def shifted(self, x: Value, d: int, learns: bool, table: bool = True) -> Value:
+        """x + bias over the last axis; BiasAdd keeps no table."""
 
         def gradient(dout: Block):
             if learns:
                 self.tape.weight_grad("sum", [dout], d * self.width)
             return [(x, dout)]
 
-        self.table(x.bytes)
+        self.table(x.bytes if table else 0)
         return self.tape.op("bias", [x], x.bytes, gradient, learns)
 
     def convolution(self, x: Value, d_in: int, d_out: int, kernel: int, outputs: int, learns: bool) -> Value:
