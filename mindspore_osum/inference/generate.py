@@ -93,6 +93,17 @@ class Step(nn.Cell):
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), next_B, scores_BV
 
 
+class Graph:
+    """A cell's construct as a graph, without what calling a cell costs."""
+
+    def __init__(self, cell: nn.Cell):
+        # a method of one object is compiled for that object alone; a decorated class would go by addresses
+        self.cell, self.call = cell, ms.jit(cell.construct)
+
+    def __call__(self, *inputs):
+        return self.call(*inputs)
+
+
 class Generator:
     """Generation with one model; not to be used by two threads at once.
 
@@ -212,16 +223,14 @@ class Generator:
     def _graphs(self, batch: int, places: int):
         state = DecodeState(self.model.decoder, batch, places)
         prefill, step = Prefill(self.model, state), Step(self.model, state)
-        # a method of one object is compiled for that object alone; a decorated class would go by addresses
-        return (prefill, ms.jit(prefill.construct)), (step, ms.jit(step.construct)), batch
+        return Graph(prefill), Graph(step), batch
 
-    def _run(self, graph, *inputs):
-        cell, call = graph
+    def _run(self, graph: "Graph", *inputs):
         shapes = [None if x is None else x.shape for x in inputs]
-        if (cell, *shapes) not in self._shapes:
+        if (graph, *shapes) not in self._shapes:
             start = time.perf_counter()
-            with graph_cache.kept(cell, {"config": self.cfg.to_dict(), "inputs": shapes}):
-                call(*inputs)[0].asnumpy()  # repeating a prefill or a step changes nothing
+            with graph_cache.kept(graph.cell, {"config": self.cfg.to_dict(), "inputs": shapes}):
+                graph(*inputs)[0].asnumpy()  # repeating a prefill or a step changes nothing
             self.compile_seconds += time.perf_counter() - start
-            self._shapes.add((cell, *shapes))
-        return call(*inputs)
+            self._shapes.add((graph, *shapes))
+        return graph(*inputs)
