@@ -225,7 +225,7 @@ class Generator:
         prefill, step = Prefill(self.model, state), Step(self.model, state)
         return Graph(prefill), Graph(step), batch
 
-    def _run(self, graph: "Graph", *inputs):
+    def _run(self, graph: Graph, *inputs):
         shapes = [None if x is None else x.shape for x in inputs]
         if (graph, *shapes) not in self._shapes:
             start = time.perf_counter()
