@@ -40,6 +40,7 @@ from mindspore_osum.data.plan import Epoch, in_buckets, in_packs
 from mindspore_osum.errors import UserError
 
 _REQUESTS = 1  # after (seed, epoch): the generator of requests
+_OTHERS = 1  # after (seed, epoch, item): that of other tasks' requests
 _log = logging.getLogger(__name__)
 
 
@@ -55,10 +56,13 @@ class Loader:
     augment : None for validation.
     cache : keep features in memory as float16.
     pack : sequence positions of a packed row; 0 for one utterance a row.
+    other_requests : share of the spoken examples with another task's request, of which only the content is
+        learned.
 
     Attributes
     ----------
     room : the shape of a pack, chosen for the corpus; None without packing.
+    spoken : numbers of the utterances with a recording.
     """
 
     def __init__(
@@ -71,9 +75,12 @@ class Loader:
         augment: Augment | None = None,
         cache: bool = False,
         pack: int = 0,
+        other_requests: float = 0.0,
     ):
         self.corpus, self.seed, self.augment = corpus, seed, augment
         self.accumulation, self.rank, self.ranks = accumulation, rank, ranks
+        self.other_requests = other_requests
+        self.spoken = np.flatnonzero(np.asarray(corpus.frames))
         self.groups = [shape.size * accumulation * ranks for shape in corpus.shapes]
         self.room: Room | None = None
         if pack:
@@ -195,7 +202,29 @@ class Loader:
         texts, frames = corpus.texts, []
         if corpus.ctc and mel_TF is not None:
             frames = texts.frames(utt, n_speech)
-        return Example(mel_TF, texts.sequence(utt, request, n_speech), ids, frames, texts.classes(utt))
+        if (other := self._other_request(plan, epoch, item)) is None:
+            sequence = texts.sequence(utt, request, n_speech)
+        else:
+            sequence = texts.sequence(utt, other, n_speech).without_intent()
+        return Example(mel_TF, sequence, ids, frames, texts.classes(utt))
+
+    def _other_request(self, plan: Epoch, epoch: int, item: int) -> str | None:
+        """The request of another spoken utterance, in the place of the item's own; None for most items.
+
+        One that needs more positions than the item has (in a pack, than its own request) is not taken.
+        """
+        rng = np.random.default_rng([self.seed, epoch, item, _OTHERS])
+        corpus, number, own = self.corpus, int(plan.numbers_N[item]), int(plan.requests_N[item])
+        mine = corpus.choices[number]
+        asked = corpus.frames[number] and corpus.requests.sets[mine][own]  # not so in spoken chat by itself
+        if rng.random() >= self.other_requests or not asked:
+            return None
+        theirs = corpus.choices[int(rng.choice(self.spoken))]
+        place = int(rng.integers(len(corpus.requests.sets[theirs])))
+        room = corpus.requests.tokens[mine][own]
+        if not self.room:
+            room = corpus.shapes[corpus.buckets[number]].length - corpus.others[number]
+        return corpus.requests.sets[theirs][place] if corpus.requests.tokens[theirs][place] <= room else None
 
     def _leave_out(self, number: int, error: UserError) -> None:
         """Count and tell an utterance that cannot be used, once; UserError if that was one too many."""

@@ -12,7 +12,7 @@ Legend: B rows, L sequence positions, Z speech tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class HybridSequence:
     def n_speech(self) -> int:
         """Number of speech frames (tokens between speech BOS and EOS); 0 for a text-only sequence."""
         return int(np.count_nonzero(self.ids_L == SPEECH_FRAME))
+
+    def without_intent(self) -> "HybridSequence":
+        """The same sequence, in which only what follows the intent span is a target."""
+        labels_L = np.where(np.arange(len(self)) < self.intent_end, IGNORE, self.labels_L)
+        return replace(self, labels_L=labels_L.astype(np.int32))
 
     @property
     def spans_L(self) -> np.ndarray:

@@ -90,6 +90,9 @@ class Data:
     train: list[Source]
     valid: list[Source] = field(default_factory=list)
     requests: str = "both"  # the user's words: "tag" (<asr>), "natural" (sentences), "both" (half and half)
+    # share of the spoken examples that get another task's request; only what follows the tags is learned of
+    # them, so that the answer comes to follow the tags and not the words they were asked for with
+    other_requests: float = 0.0
     cache: bool = False  # keep features in memory as float16: 16 kB a second of audio
     max_errors: int = 100  # wrong lines and recordings that are skipped and told; one more ends the job
     strict: bool = False  # the first one ends it
@@ -276,6 +279,8 @@ def check_data(data: Data) -> None:
         for source in sources:
             if source.weight <= 0:
                 raise UserError(f"data.{split}: weight {source.weight} of {source.name!r} must be above 0")
+    if not 0 <= data.other_requests <= 1:
+        raise UserError(f"data.other_requests: {data.other_requests} is a share, from 0 to 1")
 
 
 def check_passed_on(cfg: TrainConfig) -> None:

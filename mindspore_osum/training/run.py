@@ -129,7 +129,8 @@ def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokeniz
     augment = Augment(cfg.spec_augment, cfg.wave_augment)
     # a model that is cut gets a whole step at once, in every process
     split = (1, 0, 1) if cfg.is_cut else (cfg.accumulation, rank, ranks)
-    loader = Loader(data, cfg.seed, *split, augment, cfg.data.cache, cfg.batch.pack)
+    other = cfg.data.other_requests
+    loader = Loader(data, cfg.seed, *split, augment, cfg.data.cache, cfg.batch.pack, other)
     say(loader.report())
     fingerprint = job_fingerprint(cfg, model, start, loader, parts)
     first, resume = newest[0] if newest else (0, None)

@@ -27,7 +27,7 @@ from mindspore_osum.models.presets import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.sequence import IGNORE
 from mindspore_osum.text.tokenizer import Tokenizer
-from tests.training.tones import LETTERS, make_world, random_words
+from tests.training.tones import LETTERS, add_texts, make_world, random_words
 
 SHAPES = [Shape(2, 36, 24), Shape(2, 64, 24)]
 
@@ -262,6 +262,61 @@ def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
             assert (speech == -1).all() and (batch["labels_BL"][row] != IGNORE).sum() > 1
         else:  # the row reads its own audio slot, whatever rows stand before it
             assert (speech[speech >= 2] - 2).min() == row * 8
+
+
+def asked_by(loader, item: int) -> tuple[str, list[int]]:
+    """What the user says in an item of epoch 0, and the item's targets."""
+    sequence, texts = loader.example(0, item).sequence, loader.corpus.texts
+    left = len(texts.tokenizer.encode(texts.prompts.left["text"], bos=True))
+    words = sequence.ids_L[left : np.flatnonzero(sequence.ids_L < 0)[0]]
+    labels_L = sequence.labels_L
+    return texts.tokenizer.decode(words.tolist()).strip(), labels_L[labels_L != IGNORE].tolist()
+
+
+def tokens_of(loader, text: str) -> list[int]:
+    return loader.corpus.texts.tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("pack", [0, 160])
+def test_of_another_requests_answer_only_the_content_is_learned(tmp_path, pack):
+    make_world(tmp_path, words := random_words(40))
+    tasks = ("<TRANSCRIBE>", ""), ("<TRANSCRIBE> <GENDER>", "<MALE>")
+    lines = [(f"{i}.wav", tasks[i % 2][0], word + tasks[i % 2][1], {}) for i, word in enumerate(words)]
+    write_lines(tmp_path, *lines)
+    data = corpus(tmp_path, shapes=[Shape(2, 36, 64), Shape(2, 64, 64)])
+    plain = Loader(data, seed=1, pack=pack)
+    mixed = Loader(data, seed=1, pack=pack, other_requests=0.6)
+    others, taken = 0, 0
+    for item in range(40):
+        (own, labels), (request, left) = asked_by(plain, item), asked_by(mixed, item)
+        others += own != request
+        taken += left != labels
+        if left == labels:
+            assert own == request
+            continue
+        tags = tokens_of(plain, own)
+        assert labels[:len(tags)] == tags and left == labels[len(tags):]
+    # of 0.6 x 40; half of them meet a request of the other task, a pack has no room for the longer one
+    assert 10 <= taken <= 32 and others >= 4
+    for step in range(mixed.steps_per_epoch):
+        mixed.micro_batch(step, 0)
+
+
+def test_other_requests_leave_texts_and_spoken_chat_alone(tmp_path):
+    make_world(tmp_path, ["abc"])
+    add_texts(tmp_path)
+    write_lines(tmp_path, ("0.wav", "<S2TCHAT>", "abc", {}))
+    texts = Texts(Tokenizer(tmp_path / "tokenizer.model"), load_prompt_set("compact"), "tag", split="train")
+    sources = [(name, tmp_path / f"{name}.jsonl", 8.0) for name in ("words", "qa", "intent")]
+    both = Corpus(sources, texts, SHAPES, preset("tiny").encoder)
+    plain, mixed = Loader(both, seed=1), Loader(both, seed=1, other_requests=1.0)
+    plan, changed, without = plain.plan(0), [], 0
+    for item, number in enumerate(plan.numbers_N):
+        utt, request = both.utterances[int(number)], plan.requests_N[item]
+        without += both.requests.sets[both.choices[number]][request] is None
+        if not np.array_equal(*(loader.example(0, item).sequence.labels_L for loader in (plain, mixed))):
+            changed.append((utt.task, both.requests.sets[both.choices[number]][request]))
+    assert set(changed) == {("<S2TCHAT>", "<chat>")} and len(changed) + without <= 8 and without > 0
 
 
 def test_ctc_labels_that_no_path_fits_are_left_out(world):

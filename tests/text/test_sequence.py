@@ -6,7 +6,14 @@ import pytest
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import format_answer
 from mindspore_osum.text.prompts import PromptSet, load_prompt_set
-from mindspore_osum.text.sequence import CONTENT, INTENT, build_sequence, pack_sequences, stack_sequences
+from mindspore_osum.text.sequence import (
+    CONTENT,
+    IGNORE,
+    INTENT,
+    build_sequence,
+    pack_sequences,
+    stack_sequences,
+)
 from mindspore_osum.text.tokenizer import Tokenizer
 
 PROMPTS = PromptSet("test", dict.fromkeys(("text", "s2t_chat", "text2text", "intent_classification"), "left"),
@@ -178,6 +185,10 @@ def test_spans_of_a_label(tiny):
             assert tiny.decode(parts[0]).startswith(intent) and tiny.decode(parts[0][:-1]) != intent
         else:
             assert parts[bool(intent)] == []
+        rest = seq.without_intent()
+        assert rest.labels_L[rest.labels_L != IGNORE].tolist() == parts[1]
+        assert rest.labels_L.dtype == np.int32 and np.array_equal(rest.ids_L, seq.ids_L)
+        assert set(rest.spans_L) == ({0, CONTENT} if parts[1] else {0})
         assert np.array_equal(seq.spans_L == 0, seq.labels_L == -100)
         batch = stack_sequences([seq, seq], len(seq) + 2, 2, 2)
         np.testing.assert_array_equal(batch["spans_BL"][1, :len(seq)], seq.spans_L)

@@ -52,6 +52,7 @@ def test_published_defaults():
      "data.valid: weight -0.5 of 'b' must be above 0"),
     ({"data": {"train": [{"name": "a", "path": "b", "weight": float("inf")}]}},
      "data.train[0].weight: inf must be a finite number"),
+    ({"data": {**JOB["data"], "other_requests": 1.5}}, "data.other_requests: 1.5 is a share, from 0 to 1"),
     ({"batch": {"seconds": [2.0, float("inf")]}}, "batch.seconds[1]: inf must be a finite number"),
     ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: nan must be a finite number"),
     ({"steps": 0, "epochs": float("inf")}, "epochs: inf must be a finite number"),
