@@ -202,7 +202,8 @@ class Loader:
         texts, frames = corpus.texts, []
         if corpus.ctc and mel_TF is not None:
             frames = texts.frames(utt, n_speech)
-        if (other := self._other_request(plan, epoch, item)) is None:
+        other = self._other_request(plan, epoch, item) if self.other_requests else None
+        if other is None:
             sequence = texts.sequence(utt, request, n_speech)
         else:
             sequence = texts.sequence(utt, other, n_speech).without_intent()
@@ -213,11 +214,14 @@ class Loader:
 
         One that needs more positions than the item has (in a pack, than its own request) is not taken.
         """
-        rng = np.random.default_rng([self.seed, epoch, item, _OTHERS])
         corpus, number, own = self.corpus, int(plan.numbers_N[item]), int(plan.requests_N[item])
         mine = corpus.choices[number]
-        asked = corpus.frames[number] and corpus.requests.sets[mine][own]  # not so in spoken chat by itself
-        if rng.random() >= self.other_requests or not asked:
+        # spoken chat by itself has none, and the answer to the example's own question hangs on its words
+        fixed = not corpus.requests.sets[mine][own] or corpus.texts.brings_request(corpus.utterances[number])
+        if fixed or not corpus.frames[number]:
+            return None
+        rng = np.random.default_rng([self.seed, epoch, item, _OTHERS])
+        if rng.random() >= self.other_requests:
             return None
         theirs = corpus.choices[int(rng.choice(self.spoken))]
         place = int(rng.integers(len(corpus.requests.sets[theirs])))

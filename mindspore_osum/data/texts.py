@@ -80,12 +80,16 @@ class Texts:
     def requests(self, utt: Utterance) -> list[str | None]:
         """The requests this utterance is trained with, to pick from; None is no request (spoken chat)."""
         key = key_of(utt)
-        if key in TEXT_TASKS or (key != CHAT and _words_of(utt, "question")):
+        if key in TEXT_TASKS or self.brings_request(utt):
             return self._given(utt, key)
         fit = self._fit(utt, key) if self.kind != "tag" else 0
         if (key, fit) not in self._lists:
             self._lists[key, fit] = self._list(key, fit)
         return self._lists[key, fit]
+
+    def brings_request(self, utt: Utterance) -> bool:
+        """Whether a spoken utterance is asked in words of its own, `extra.question`; chat is not."""
+        return key_of(utt) != CHAT and bool(_words_of(utt, "question"))
 
     def _list(self, key: str, fit: int) -> list[str | None]:
         """All requests of a task key with the first `fit` sentences; each kind has the same share of them."""

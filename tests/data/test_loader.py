@@ -302,6 +302,19 @@ def test_of_another_requests_answer_only_the_content_is_learned(tmp_path, pack):
         mixed.micro_batch(step, 0)
 
 
+def test_other_requests_leave_an_example_s_own_question_alone(tmp_path):
+    make_world(tmp_path, ["abc", "de"])
+    own = {"question": "ab"}
+    write_lines(tmp_path, *[("0.wav", "<TRANSCRIBE>", "abc", own)] * 4, ("1.wav", "<TRANSCRIBE>", "de", {}))
+    mixed = Loader(corpus(tmp_path), seed=1, other_requests=1.0)
+    asked = [asked_by(mixed, item) for item in range(5)]
+    numbers = mixed.plan(0).numbers_N.tolist()
+    end, tags = [mixed.corpus.texts.tokenizer.eos_id], len(tokens_of(mixed, "<asr>"))
+    kept = tokens_of(mixed, "<asr>abc") + end
+    assert [asked[numbers.index(n)] for n in range(4)] == [("ab", kept)] * 4
+    assert asked[numbers.index(4)][1] == tokens_of(mixed, "<asr>de")[tags:] + end
+
+
 def test_other_requests_leave_texts_and_spoken_chat_alone(tmp_path):
     make_world(tmp_path, ["abc"])
     add_texts(tmp_path)
