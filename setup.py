@@ -39,10 +39,21 @@ EXTRAS = {
     # torch and peft are references that tests compare with; verification, osum bench and
     # speech/silero.py alone import torch
     # and srt, webvtt-py and praatio read the subtitles and TextGrids again
-    "dev": ["pytest>=8,<10", "ruff>=0.9,<1", "hypothesis>=6.100,<7", "pypinyin>=0.51,<1", "torch==2.13.0",
-            "peft==0.17.1", "srt>=3.5,<4", "webvtt-py>=0.5,<1", "praatio>=6.0,<7",
-            "openai>=2,<3", "httpx>=0.27,<1", "prometheus-client>=0.20,<1",
-            "playwright>=1.45,<2"],  # what asks `osum serve`, and looks at `osum demo` through a browser
+    "dev": [
+        "pytest>=8,<10",
+        "ruff>=0.9,<1",
+        "hypothesis>=6.100,<7",
+        "pypinyin>=0.51,<1",
+        "torch==2.13.0",
+        "peft==0.17.1",
+        "srt>=3.5,<4",
+        "webvtt-py>=0.5,<1",
+        "praatio>=6.0,<7",
+        "openai>=2,<3",
+        "httpx>=0.27,<1",
+        "prometheus-client>=0.20,<1",
+        "playwright>=1.45,<2",
+    ],  # what asks `osum serve`, and looks at `osum demo` through a browser
 }
 for extra in ("serve", "plots", "demo", "silero", "docs"):  # their tests run, too
     EXTRAS["dev"] += EXTRAS[extra]

@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the encoder from here: Whisper (Hugging Face folder or openai .pt), or a whole model",
     )
     add("--decoder", metavar="PATH", help="take the decoder from here: Hugging Face folder, or a whole model")
-    add(
-        "--adapters", metavar="PATH", help="folder of PEFT adapters: they become the decoder's LoRA"
-    )
+    add("--adapters", metavar="PATH", help="folder of PEFT adapters: they become the decoder's LoRA")
     add("--output", "-o", required=True, metavar="PATH", help="new folder, or new .pt / .safetensors file")
     add(
         "--to",
@@ -109,10 +107,18 @@ def run(args: argparse.Namespace) -> int:
         )
         try:
             report = convert(
-                args.source, args.output, encoder=args.encoder, decoder=args.decoder, adapters=args.adapters,
-                form=args.to, settings=settings, tokenizer=args.tokenizer, buffers=args.buffers,
-                shard_bytes=int(args.shard_gb * 1e9), base_name=args.base_name,
-            )  # fmt: skip
+                args.source,
+                args.output,
+                encoder=args.encoder,
+                decoder=args.decoder,
+                adapters=args.adapters,
+                form=args.to,
+                settings=settings,
+                tokenizer=args.tokenizer,
+                buffers=args.buffers,
+                shard_bytes=int(args.shard_gb * 1e9),
+                base_name=args.base_name,
+            )
         except ConversionError as error:
             print(error.report.table(), file=sys.stderr)
             raise

@@ -43,9 +43,12 @@ from mindspore_osum.weights_io import (
 _FOLDERS = {
     HF_DECODER: (CONFIG, None, lambda c, _: hf_config.decoder_hf_config(c.decoder) | {"dtype": c.dtype}),
     HF_WHISPER: (CONFIG, None, lambda c, _: hf_config.encoder_hf_config(c.encoder) | {"dtype": c.dtype}),
-    PEFT: (peft_folder.ADAPTER_CONFIG, peft_folder.ADAPTER_WEIGHTS,
-           lambda c, base: peft_folder.adapter_config(c.lora, base)),
-}  # fmt: skip
+    PEFT: (
+        peft_folder.ADAPTER_CONFIG,
+        peft_folder.ADAPTER_WEIGHTS,
+        lambda c, base: peft_folder.adapter_config(c.lora, base),
+    ),
+}
 REPORT = "conversion_report.json"
 _FROM_TORCH = {"format": "pt"}  # transformers wants to read this in a file's header
 _FILES = (".pt", ".safetensors")

@@ -18,35 +18,44 @@ _W = ("weight",)
 
 # ours and published                      Hugging Face Whisper               openai-whisper          params
 ENCODER = (
-    ("embed.conv.0",                      "conv1",                           "conv1",                 _WB),
-    ("embed.conv.2",                      "conv2",                           "conv2",                 _WB),
-    ("encoders.{i}.self_attn.linear_q",   "layers.{i}.self_attn.q_proj",     "blocks.{i}.attn.query", _WB),
-    ("encoders.{i}.self_attn.linear_k",   "layers.{i}.self_attn.k_proj",     "blocks.{i}.attn.key",   _W),
-    ("encoders.{i}.self_attn.linear_v",   "layers.{i}.self_attn.v_proj",     "blocks.{i}.attn.value", _WB),
-    ("encoders.{i}.self_attn.linear_out", "layers.{i}.self_attn.out_proj",   "blocks.{i}.attn.out",   _WB),
-    ("encoders.{i}.feed_forward.w_1",     "layers.{i}.fc1",                  "blocks.{i}.mlp.0",      _WB),
-    ("encoders.{i}.feed_forward.w_2",     "layers.{i}.fc2",                  "blocks.{i}.mlp.2",      _WB),
-    ("encoders.{i}.norm1",                "layers.{i}.self_attn_layer_norm", "blocks.{i}.attn_ln",    _WB),
-    ("encoders.{i}.norm2",                "layers.{i}.final_layer_norm",     "blocks.{i}.mlp_ln",     _WB),
-    ("after_norm",                        "layer_norm",                      "ln_post",               _WB),
-)  # fmt: skip
+    ("embed.conv.0", "conv1", "conv1", _WB),
+    ("embed.conv.2", "conv2", "conv2", _WB),
+    ("encoders.{i}.self_attn.linear_q", "layers.{i}.self_attn.q_proj", "blocks.{i}.attn.query", _WB),
+    ("encoders.{i}.self_attn.linear_k", "layers.{i}.self_attn.k_proj", "blocks.{i}.attn.key", _W),
+    ("encoders.{i}.self_attn.linear_v", "layers.{i}.self_attn.v_proj", "blocks.{i}.attn.value", _WB),
+    ("encoders.{i}.self_attn.linear_out", "layers.{i}.self_attn.out_proj", "blocks.{i}.attn.out", _WB),
+    ("encoders.{i}.feed_forward.w_1", "layers.{i}.fc1", "blocks.{i}.mlp.0", _WB),
+    ("encoders.{i}.feed_forward.w_2", "layers.{i}.fc2", "blocks.{i}.mlp.2", _WB),
+    ("encoders.{i}.norm1", "layers.{i}.self_attn_layer_norm", "blocks.{i}.attn_ln", _WB),
+    ("encoders.{i}.norm2", "layers.{i}.final_layer_norm", "blocks.{i}.mlp_ln", _WB),
+    ("after_norm", "layer_norm", "ln_post", _WB),
+)
 
-_LAYER = [f"encoders.{{i}}.{m}" for m in (
-    "self_attn.linear_q", "self_attn.linear_k", "self_attn.linear_v", "self_attn.linear_out",
-    "feed_forward.w_1", "feed_forward.w_2", "norm1", "norm2",
-)]  # fmt: skip
+_LAYER = [
+    f"encoders.{{i}}.{m}"
+    for m in (
+        "self_attn.linear_q",
+        "self_attn.linear_k",
+        "self_attn.linear_v",
+        "self_attn.linear_out",
+        "feed_forward.w_1",
+        "feed_forward.w_2",
+        "norm1",
+        "norm2",
+    )
+]
 
 # ours                           published                         parameters
 ADAPTER = (
-    ("adapter.conv.0",              "down_sample_2.conv.1",           _WB),
-    ("adapter.conv.1",              "down_sample_2.conv.4",           _WB),
-    ("adapter.conv.2",              "down_sample_2.conv.7",           _WB),
+    ("adapter.conv.0", "down_sample_2.conv.1", _WB),
+    ("adapter.conv.1", "down_sample_2.conv.4", _WB),
+    ("adapter.conv.2", "down_sample_2.conv.7", _WB),
     ("adapter.transformer.embed.0", "speech_transformer.embed.out.0", _WB),
     ("adapter.transformer.embed.1", "speech_transformer.embed.out.1", _WB),
     *((f"adapter.transformer.{m}", f"speech_transformer.{m}", _WB) for m in (*_LAYER, "after_norm")),
-    ("adapter.proj",                "speech_llama_proj",              _WB),
-    ("speech_token_embed",          "speech_token_emded",             _W),
-)  # fmt: skip
+    ("adapter.proj", "speech_llama_proj", _WB),
+    ("speech_token_embed", "speech_token_emded", _W),
+)
 
 _LORA = ("lora_A.weight", "lora_B.weight")
 _PEFT_PREFIX = "base_model.model."
@@ -60,7 +69,7 @@ DECODER = (
     *((f"model.layers.{{i}}.{m}_layernorm", _W) for m in ("input", "post_attention")),
     ("model.norm", _W),
     ("lm_head", _W),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -184,7 +193,7 @@ PUBLISHED = Form(
         _INV_FREQ,
     ),
     decoder_prefix="llama_model.",
-)  # fmt: skip
+)
 
 HF_DECODER = Form(
     "hf_decoder",

@@ -29,8 +29,10 @@ _NEUTRAL = {
     "trainable_token_indices": ((), "only adapters are taken"),
     "target_parameters": (([],), "adapters belong to modules"),
     # PiSSA, CorDA, OLoRA and LoftQ move a part of the base weights into the adapters
-    "init_lora_weights": ((True, False, "gaussian", "eva", "orthogonal"),
-                          "it changes the base weights; save the adapters as plain LoRA"),
+    "init_lora_weights": (
+        (True, False, "gaussian", "eva", "orthogonal"),
+        "it changes the base weights; save the adapters as plain LoRA",
+    ),
 }
 
 
@@ -81,4 +83,3 @@ def adapter_config(lora: LoraConfig, base: str | None) -> dict:
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-

@@ -32,8 +32,14 @@ _CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False}
 # fixed-size numbers: opcode -> struct format
 _NUMBERS = {b"K": "<B", b"M": "<H", b"J": "<i", b"G": ">d"}
 # text and bytes with a length in front: opcode -> (struct format of the length, is text)
-_STRINGS = {b"\x8c": ("<B", True), b"X": ("<I", True), b"\x8d": ("<Q", True),
-            b"C": ("<B", False), b"B": ("<I", False), b"\x8e": ("<Q", False)}  # fmt: skip
+_STRINGS = {
+    b"\x8c": ("<B", True),
+    b"X": ("<I", True),
+    b"\x8d": ("<Q", True),
+    b"C": ("<B", False),
+    b"B": ("<I", False),
+    b"\x8e": ("<Q", False),
+}
 _MEMO_PUT = {b"q": "<B", b"r": "<I"}
 _MEMO_GET = {b"h": "<B", b"j": "<I"}
 _TUPLES = {b"\x85": 1, b"\x86": 2, b"\x87": 3}

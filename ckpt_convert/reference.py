@@ -25,13 +25,20 @@ from mindspore_osum.config import ModelConfig, from_dict
 
 # pieces of a published or openai encoder key -> transformers' piece
 _TO_TRANSFORMERS = (
-    (r"^embed\.conv\.0\.", "conv1."), (r"^embed\.conv\.2\.", "conv2."), (r"^(encoders|blocks)\.", "layers."),
-    (r"^(after_norm|ln_post)\.", "layer_norm."), (r"(norm1|attn_ln)\.", "self_attn_layer_norm."),
-    (r"(norm2|mlp_ln)\.", "final_layer_norm."), (r"self_attn\.linear_out", "self_attn.out_proj"),
-    (r"self_attn\.linear_([qkv])", r"self_attn.\1_proj"), (r"\.attn\.out\.", ".self_attn.out_proj."),
-    (r"\.attn\.([qkv])(uery|ey|alue)\.", r".self_attn.\1_proj."), (r"feed_forward\.w_([12])", r"fc\1"),
-    (r"\.mlp\.0\.", ".fc1."), (r"\.mlp\.2\.", ".fc2."),
-)  # fmt: skip
+    (r"^embed\.conv\.0\.", "conv1."),
+    (r"^embed\.conv\.2\.", "conv2."),
+    (r"^(encoders|blocks)\.", "layers."),
+    (r"^(after_norm|ln_post)\.", "layer_norm."),
+    (r"(norm1|attn_ln)\.", "self_attn_layer_norm."),
+    (r"(norm2|mlp_ln)\.", "final_layer_norm."),
+    (r"self_attn\.linear_out", "self_attn.out_proj"),
+    (r"self_attn\.linear_([qkv])", r"self_attn.\1_proj"),
+    (r"\.attn\.out\.", ".self_attn.out_proj."),
+    (r"\.attn\.([qkv])(uery|ey|alue)\.", r".self_attn.\1_proj."),
+    (r"feed_forward\.w_([12])", r"fc\1"),
+    (r"\.mlp\.0\.", ".fc1."),
+    (r"\.mlp\.2\.", ".fc2."),
+)
 
 
 REFERENCES = ("auto", "torch", "mindnlp")  # auto: torch where it is installed
@@ -74,10 +81,15 @@ class Reference:
 
         enc, frames = self.cfg.encoder, mel_TF.shape[0] // 2
         config = WhisperConfig(
-            num_mel_bins=enc.n_mels, d_model=enc.d_model, encoder_layers=enc.n_layers,
-            encoder_attention_heads=enc.n_heads, encoder_ffn_dim=enc.d_ff, max_source_positions=frames,
-            vocab_size=8, pad_token_id=0,
-        )  # fmt: skip
+            num_mel_bins=enc.n_mels,
+            d_model=enc.d_model,
+            encoder_layers=enc.n_layers,
+            encoder_attention_heads=enc.n_heads,
+            encoder_ffn_dim=enc.d_ff,
+            max_source_positions=frames,
+            vocab_size=8,
+            pad_token_id=0,
+        )
         model = WhisperEncoder(config).eval()
         state = {}
         for key in self.keys:

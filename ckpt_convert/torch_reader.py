@@ -26,11 +26,17 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.weights_io import DTYPES, TensorInfo, Weights, map_bytes, valid_shape
 
 STORAGES = {
-    "torch.DoubleStorage": "F64", "torch.FloatStorage": "F32", "torch.HalfStorage": "F16",
-    "torch.BFloat16Storage": "BF16", "torch.LongStorage": "I64", "torch.IntStorage": "I32",
-    "torch.ShortStorage": "I16", "torch.CharStorage": "I8", "torch.ByteStorage": "U8",
+    "torch.DoubleStorage": "F64",
+    "torch.FloatStorage": "F32",
+    "torch.HalfStorage": "F16",
+    "torch.BFloat16Storage": "BF16",
+    "torch.LongStorage": "I64",
+    "torch.IntStorage": "I32",
+    "torch.ShortStorage": "I16",
+    "torch.CharStorage": "I8",
+    "torch.ByteStorage": "U8",
     "torch.BoolStorage": "BOOL",
-}  # fmt: skip
+}
 # values a state_dict may mention but that say nothing about its tensors
 _OTHER_NAMES = {
     f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "bool")

@@ -123,10 +123,17 @@ def _describe(infos: Mapping[str, TensorInfo], keys: Mapping[str, str], aliases:
         out += [
             _text(name),
             b"ctorch._utils\n_rebuild_tensor_v2\n((",
-            _text("storage"), f"ctorch\n{_CLASSES[info.dtype]}\n".encode(), _text(keys[owner]), _text("cpu"),
-            _int(count), b"tQ", _int(0), _ints(info.shape), _ints(strides[::-1] if info.shape else []),
+            _text("storage"),
+            f"ctorch\n{_CLASSES[info.dtype]}\n".encode(),
+            _text(keys[owner]),
+            _text("cpu"),
+            _int(count),
+            b"tQ",
+            _int(0),
+            _ints(info.shape),
+            _ints(strides[::-1] if info.shape else []),
             b"\x89ccollections\nOrderedDict\n)RtR",
-        ]  # fmt: skip
+        ]
     return b"".join([*out, b"u."])
 
 

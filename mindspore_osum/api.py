@@ -56,9 +56,14 @@ class OSUM:
         return cls(Engine(folder, device))
 
     def __call__(
-        self, audio, request: str | None = None, *, task: str | None = None,
-        tasks: Sequence[str] | None = None, **settings,
-    ) -> Response | list[Response]:  # fmt: skip
+        self,
+        audio,
+        request: str | None = None,
+        *,
+        task: str | None = None,
+        tasks: Sequence[str] | None = None,
+        **settings,
+    ) -> Response | list[Response]:
         """Listen and do what is asked; without a request, transcribe.
 
         Parameters
@@ -91,10 +96,17 @@ class OSUM:
         return self(audio, task="srwt", **settings)
 
     def each(
-        self, audios: Iterable, requests: Sequence[Request], *, sampling: Sampling | None = None,
-        batch_size: int = 8, max_seconds: float = MAX_SECONDS, vad: str = "energy",
-        probabilities: bool = False, progress=None,
-    ) -> Iterator[Response]:  # fmt: skip
+        self,
+        audios: Iterable,
+        requests: Sequence[Request],
+        *,
+        sampling: Sampling | None = None,
+        batch_size: int = 8,
+        max_seconds: float = MAX_SECONDS,
+        vad: str = "energy",
+        probabilities: bool = False,
+        progress=None,
+    ) -> Iterator[Response]:
         """One response after the other, in order, for more recordings than fit in memory.
 
         Parameters
@@ -110,14 +122,27 @@ class OSUM:
         from mindspore_osum.inference.respond import respond
 
         return respond(
-            self.engine, audios, requests, sampling=sampling, batch_size=batch_size, max_seconds=max_seconds,
-            vad=vad, probabilities=probabilities, progress=progress,
-        )  # fmt: skip
+            self.engine,
+            audios,
+            requests,
+            sampling=sampling,
+            batch_size=batch_size,
+            max_seconds=max_seconds,
+            vad=vad,
+            probabilities=probabilities,
+            progress=progress,
+        )
 
     def stream(
-        self, audio, request: str | None = None, *, task: str | None = None,
-        sampling: Sampling | None = None, max_seconds: float = MAX_SECONDS, vad: str = "energy",
-    ) -> Iterator[str]:  # fmt: skip
+        self,
+        audio,
+        request: str | None = None,
+        *,
+        task: str | None = None,
+        sampling: Sampling | None = None,
+        max_seconds: float = MAX_SECONDS,
+        vad: str = "energy",
+    ) -> Iterator[str]:
         """The answer to one recording while it is written; the pieces joined are ``response.raw``."""
         from mindspore_osum.inference.engine import name_of
 
@@ -131,10 +156,17 @@ class OSUM:
                 raise UserError(f"{name_of(audio)}: {str(error).removeprefix('array: ')}") from None
 
     def live(
-        self, source, request: str | None = None, *, task: str | None = None,
-        tasks: Sequence[str] | None = None, sampling: Sampling | None = None, raw_rate: int | None = None,
-        idle: float = 5.0, **settings,
-    ) -> Iterator["Heard"]:  # fmt: skip
+        self,
+        source,
+        request: str | None = None,
+        *,
+        task: str | None = None,
+        tasks: Sequence[str] | None = None,
+        sampling: Sampling | None = None,
+        raw_rate: int | None = None,
+        idle: float = 5.0,
+        **settings,
+    ) -> Iterator["Heard"]:
         """What is heard while somebody speaks: so far, and finally at each pause.
 
         Parameters

@@ -36,9 +36,12 @@ def add_arguments(parser) -> None:
     add_model_arguments(parser, batch_size=None)
     limit = Sampling().max_new_tokens
     parser.add_argument(
-        "--max-new-tokens", type=int, default=limit, metavar="N",
+        "--max-new-tokens",
+        type=int,
+        default=limit,
+        metavar="N",
         help=f"longest reply, in tokens (default {limit})",
-    )  # fmt: skip
+    )
 
 
 def run(args) -> int:

@@ -131,8 +131,14 @@ def check_tensors(weights: Weights, shapes: dict[str, tuple]) -> None:
     problems = [
         ("missing", shapes.keys() - found.keys()),
         ("not in this model", found.keys() - shapes.keys()),
-        ("of another shape", {f"{n} {list(found[n])} instead of {list(shapes[n])}"
-                              for n in shapes.keys() & found.keys() if found[n] != shapes[n]}),
+        (
+            "of another shape",
+            {
+                f"{n} {list(found[n])} instead of {list(shapes[n])}"
+                for n in shapes.keys() & found.keys()
+                if found[n] != shapes[n]
+            },
+        ),
     ]
     wrong = [f"{len(names)} {what}: {_some(names)}" for what, names in problems if names]
     if wrong:

@@ -61,8 +61,10 @@ def lines(response: Response) -> Iterator[tuple[float, float, str]]:
     """(start, end, text) of the subtitles' lines: one after the other, none shorter than a moment."""
     done = 0.0
     for segment in response.segments:
-        found = [(group[0].start, group[-1].end, join_text(w.text for w in group))
-                 for group in _groups(_timed(segment))] or [(segment.start, segment.end, segment.text)]
+        found = [
+            (group[0].start, group[-1].end, join_text(w.text for w in group))
+            for group in _groups(_timed(segment))
+        ] or [(segment.start, segment.end, segment.text)]
         for start, end, text in found:
             if text := " ".join(text.split()):
                 start = max(start, done)
@@ -175,8 +177,10 @@ def _ctm(response: Response) -> str:
     for segment in response.segments:
         words = _timed(segment)
         if segment.text and not words:
-            raise UserError(f"{response.audio}: ctm needs times of words, and the model left some out from "
-                            f"{segment.start:.2f} to {segment.end:.2f} s; take srt, vtt, tsv or textgrid")
+            raise UserError(
+                f"{response.audio}: ctm needs times of words, and the model left some out from "
+                f"{segment.start:.2f} to {segment.end:.2f} s; take srt, vtt, tsv or textgrid"
+            )
         for word in words:
             text = "_".join(word.text.split())
             out.append(f"{_name(response)} 1 {word.start:.3f} {word.end - word.start:.3f} {text}\n")
@@ -216,7 +220,13 @@ def _clock(seconds: float, point: str) -> str:
 
 
 FORMATS: dict[str, Callable[[Response], str]] = {
-    "json": _json, "txt": _txt, "srt": _srt, "vtt": _vtt, "tsv": _tsv, "textgrid": _textgrid, "ctm": _ctm,
+    "json": _json,
+    "txt": _txt,
+    "srt": _srt,
+    "vtt": _vtt,
+    "tsv": _tsv,
+    "textgrid": _textgrid,
+    "ctm": _ctm,
     "rttm": _rttm,
-}  # fmt: skip
+}
 SUFFIXES = {name: f".{name}" for name in FORMATS} | {"textgrid": ".TextGrid"}

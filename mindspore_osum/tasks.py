@@ -81,15 +81,24 @@ class LabelSet:
 LABEL_SETS = {
     s.tag: s
     for s in (
-        LabelSet("event", "caption",
-                 ("LAUGH", "COUGH", "CRY", "SCREAMING", "SIGH", "THROAT CLEARING", "SNEEZE", "OTHER"),
-                 {"LAUGHTER": "LAUGH", "SCREAM": "SCREAMING", "OTHERS": "OTHER"}),
-        LabelSet("emotion", "emotion",
-                 ("SAD", "ANGER", "NEUTRAL", "HAPPY", "SURPRISE", "FEAR", "DISGUST", "OTHER"),
-                 {"ANGRY": "ANGER", "SADNESS": "SAD", "SURPRISED": "SURPRISE", "OTHERS": "OTHER"}),
-        LabelSet("style", "style",
-                 ("新闻科普", "恐怖故事", "童话故事", "客服", "诗歌散文", "有声书", "日常口语", "其他"),
-                 STYLE_REMAP),
+        LabelSet(
+            "event",
+            "caption",
+            ("LAUGH", "COUGH", "CRY", "SCREAMING", "SIGH", "THROAT CLEARING", "SNEEZE", "OTHER"),
+            {"LAUGHTER": "LAUGH", "SCREAM": "SCREAMING", "OTHERS": "OTHER"},
+        ),
+        LabelSet(
+            "emotion",
+            "emotion",
+            ("SAD", "ANGER", "NEUTRAL", "HAPPY", "SURPRISE", "FEAR", "DISGUST", "OTHER"),
+            {"ANGRY": "ANGER", "SADNESS": "SAD", "SURPRISED": "SURPRISE", "OTHERS": "OTHER"},
+        ),
+        LabelSet(
+            "style",
+            "style",
+            ("新闻科普", "恐怖故事", "童话故事", "客服", "诗歌散文", "有声书", "日常口语", "其他"),
+            STYLE_REMAP,
+        ),
         LabelSet("gender", "gender", ("MALE", "FEMALE"), {}),
         LabelSet("age", "age", ("CHILD", "ADULT", "OLD"), AGE_REMAP),
     )
@@ -172,8 +181,10 @@ def task_key(task: str) -> str:
     if spaced in TASK_KEYS or spaced == INTENT_KEY:
         return spaced
     near = get_close_matches(task, TASKS, n=1)
-    raise UserError(f"task {task!r}: choose one of {', '.join(TASKS)} or a published key like "
-                    "'<TRANSCRIBE> <AGE>'" + (f"; did you mean {near[0]!r}?" if near else ""))
+    raise UserError(
+        f"task {task!r}: choose one of {', '.join(TASKS)} or a published key like "
+        "'<TRANSCRIBE> <AGE>'" + (f"; did you mean {near[0]!r}?" if near else "")
+    )
 
 
 def tags_of(task: str) -> tuple[str, ...]:
@@ -278,7 +289,7 @@ def parse_answer(raw: str, task: str | None = None) -> ParsedAnswer:
 
 def _split_answer(body: str, chat: bool) -> tuple[str, str | None]:
     if mark := _MARK.search(body):
-        return body[:mark.start()], body[mark.end():].strip()
+        return body[: mark.start()], body[mark.end() :].strip()
     return ("", body) if chat else (body, None)
 
 
@@ -287,7 +298,7 @@ def _read_words(body: str) -> tuple[str, list[tuple[str, float, float]]]:
     words, pieces, end = [], [], 0
     for m in _WORD.finditer(body):
         words.append((m[2].strip(), float(m[1]), float(m[3])))
-        pieces += [body[end:m.start()].strip(), words[-1][0]]
+        pieces += [body[end : m.start()].strip(), words[-1][0]]
         end = m.end()
     if not words:
         return body, words

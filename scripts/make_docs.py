@@ -149,8 +149,9 @@ def rows_of(cls) -> list[tuple[str, str, str, str]]:
     meanings = comments(cls)
     return [
         (code(f.name), _type(f), _default(f), prose(meanings[f.name]))
-        for f in dataclasses.fields(cls) if f.init
-    ]  # fmt: skip
+        for f in dataclasses.fields(cls)
+        if f.init
+    ]
 
 
 def comments(cls) -> dict[str, str]:
@@ -200,9 +201,11 @@ def tasks() -> list[str]:
     rows = [(code(t.abbr), t.name, code(t.key), code(t.tag_string)) for t in TASKS.values()]
     lines = table(("task", "what it is", "key", "tags"), rows)
     others = [key for key in TASK_KEYS if key not in {t.key for t in TASKS.values()}]
-    return [*lines, "The other published keys:", *table(
-        ("key", "tags"), [(code(key), code(write_tags(tags_of(key)))) for key in others]
-    )]  # fmt: skip
+    return [
+        *lines,
+        "The other published keys:",
+        *table(("key", "tags"), [(code(key), code(write_tags(tags_of(key)))) for key in others]),
+    ]
 
 
 def labels() -> list[str]:
@@ -233,8 +236,12 @@ def prompts() -> list[str]:
     from mindspore_osum.tasks import TASKS
 
     lines += table(("task", "request"), [(code(t), request) for t in TASKS for request in task_requests(t)])
-    return [*lines, "Put before a user's words to ask for their tags:", "",
-            *(f"- {text}" for text in intent_instructions())]  # fmt: skip
+    return [
+        *lines,
+        "Put before a user's words to ask for their tags:",
+        "",
+        *(f"- {text}" for text in intent_instructions()),
+    ]
 
 
 def prompt_set_names() -> list[str]:

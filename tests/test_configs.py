@@ -29,9 +29,15 @@ def test_every_job_trains_a_step(path, world, tmp_path):
     here = [{"name": n, "path": str(world / f"{n}.jsonl")} for n in names]
     seconds = [0.64] if cfg.batch.seconds else []
     small = {
-        "output_dir": str(tmp_path / "run"), "device": "CPU", "context": {}, "steps": 1, "epochs": 0,
-        "model": {"start": "tiny"}, "tokenizer": str(world / "tokenizer.model"),
-        "data": {"train": here, "valid": here}, "batch": {"size": 2, "seconds": seconds, "text_tokens": 250},
+        "output_dir": str(tmp_path / "run"),
+        "device": "CPU",
+        "context": {},
+        "steps": 1,
+        "epochs": 0,
+        "model": {"start": "tiny"},
+        "tokenizer": str(world / "tokenizer.model"),
+        "data": {"train": here, "valid": here},
+        "batch": {"size": 2, "seconds": seconds, "text_tokens": 250},
     }
     job = merge(to_dict(cfg), small)
     job["model"]["overrides"] = {**SMALL_MODEL, **lora}

@@ -56,10 +56,13 @@ def test_a_model_of_its_own_has_no_preset():
     cfg = preset("tiny")
     changed = {name: 2 * getattr(cfg.encoder, name) for name in ("d_model", "d_ff", "n_layers")}
     cfg = replace(
-        cfg, encoder=replace(cfg.encoder, **changed), speech_token_num=9, dtype="float16",
+        cfg,
+        encoder=replace(cfg.encoder, **changed),
+        speech_token_num=9,
+        dtype="float16",
         adapter=replace(cfg.adapter, n_layers=5, d_ff=11, dropout=0.5, norm_eps=1.0),
         decoder=replace(cfg.decoder, n_layers=7, d_ff=13, rope_theta=3.0),
-    )  # fmt: skip
+    )
     assert nearest_preset(cfg) == (None, {})
 
 

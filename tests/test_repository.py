@@ -23,11 +23,27 @@ OTHER_FILE_MAX_BYTES = 2**20
 MACHINE_PATH = re.compile(r"(?<![\w./~:$}])/(?:work|tmp|root|home|Users|opt|mnt|farm)/\w")
 
 FORBIDDEN_CALLS = {
-    "eval", "exec", "os.system", "os.popen", "torch.load", "marshal.load", "marshal.loads",
-    "pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "cloudpickle.load",
-    "cloudpickle.loads", "joblib.load", "shelve.open", "yaml.load", "yaml.load_all", "yaml.unsafe_load",
+    "eval",
+    "exec",
+    "os.system",
+    "os.popen",
+    "torch.load",
+    "marshal.load",
+    "marshal.loads",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "dill.load",
+    "dill.loads",
+    "cloudpickle.load",
+    "cloudpickle.loads",
+    "joblib.load",
+    "shelve.open",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.unsafe_load",
     "yaml.full_load",
-}  # fmt: skip
+}
 FORBIDDEN_METHODS = {"extractall"}
 FORBIDDEN_TRUE_KEYWORDS = {"shell", "allow_pickle"}
 
@@ -35,8 +51,19 @@ FORBIDDEN_TRUE_KEYWORDS = {"shell", "allow_pickle"}
 LAYERS = (
     ("cli", "__main__", "__init__", "completion"),
     ("bench",),
-    ("training", "inference", "evaluation", "serving", "planning", "api", "info",
-     "export", "demo", "streaming", "chat"),
+    (
+        "training",
+        "inference",
+        "evaluation",
+        "serving",
+        "planning",
+        "api",
+        "info",
+        "export",
+        "demo",
+        "streaming",
+        "chat",
+    ),
     ("data", "models", "folder"),
 )
 FOREIGN = {"mindformers", "mindnlp", "torch"}
@@ -238,8 +265,14 @@ def test_imports_go_one_way():
             assert not {name for name in names if name.startswith("mindspore_osum.data")}, path
 
 
-def test_lint():
+@pytest.mark.parametrize("what", [("check", "--output-format", "concise"), ("format", "--check")])
+def test_lint_and_format(what):
     pytest.importorskip("ruff", reason="needs ruff (extra dev)")
-    command = [sys.executable, "-m", "ruff", "check", "--output-format", "concise", str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "ruff", *what, str(ROOT)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_no_line_is_left_out_of_the_format():
+    mark = "fmt" + ": "
+    found = [str(path) for path in python_files(*PRODUCT, "tests") if mark in path.read_text("utf-8")]
+    assert not found

@@ -11,13 +11,27 @@ from mindspore_osum.results import Response, Segment, Word, clock
 def long() -> Response:
     """Three segments of two speakers."""
     segments = [
-        Segment(0.5, 2.5, "你好", ["asr", "gender"], {"gender": "MALE"},
-                [Word("你", 0.6, 0.8), Word("好", 0.8, 1.1)],
-                raw="<asr><gender>你好<MALE>", probabilities={"gender": {"MALE": 0.9, "FEMALE": 0.1}}),
-        Segment(4.0, 12.0, "good morning", ["asr", "gender", "age"], {"gender": "FEMALE", "age": "OLD"},
-                raw="b", probabilities={"gender": {"MALE": 0.4, "FEMALE": 0.6}}),
+        Segment(
+            0.5,
+            2.5,
+            "你好",
+            ["asr", "gender"],
+            {"gender": "MALE"},
+            [Word("你", 0.6, 0.8), Word("好", 0.8, 1.1)],
+            raw="<asr><gender>你好<MALE>",
+            probabilities={"gender": {"MALE": 0.9, "FEMALE": 0.1}},
+        ),
+        Segment(
+            4.0,
+            12.0,
+            "good morning",
+            ["asr", "gender", "age"],
+            {"gender": "FEMALE", "age": "OLD"},
+            raw="b",
+            probabilities={"gender": {"MALE": 0.4, "FEMALE": 0.6}},
+        ),
         Segment(13.0, 14.0, "hello", ["asr"], {"gender": "MALE"}, answer="hi", raw="c", cut=True),
-    ]  # fmt: skip
+    ]
     return Response("talk.wav", 15.0, segments, rtf=0.25)
 
 
@@ -71,5 +85,10 @@ def test_print(long):
 
 def test_clock():
     assert [clock(s) for s in (0, 4.25, 59.94, 59.96, 187.5, 3600)] == [
-        "0.0 s", "4.2 s", "59.9 s", "1:00.0", "3:07.5", "1:00:00.0",
-    ]  # fmt: skip
+        "0.0 s",
+        "4.2 s",
+        "59.9 s",
+        "1:00.0",
+        "3:07.5",
+        "1:00:00.0",
+    ]

@@ -105,9 +105,13 @@ def test_ctm(talk):
         assert float(row[2]) == word.start and float(row[2]) + float(row[3]) == pytest.approx(word.end)
 
 
-@pytest.mark.parametrize("raw", [
-    "<asr><align><0.10>turn<0.30> on the <0.50>light<0.80>", "<asr><align><0.10>turn<0.30> on the light",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "<asr><align><0.10>turn<0.30> on the <0.50>light<0.80>",
+        "<asr><align><0.10>turn<0.30> on the light",
+    ],
+)
 def test_words_without_times_are_not_lost(raw):
     parsed = parse_answer(raw)
     segment = Segment(0.0, 1.0, parsed.text, words=[Word(*word) for word in parsed.words])
@@ -132,8 +136,10 @@ def test_rttm(talk):
     rows = [line.split(" ") for line in write(talk, "rttm").splitlines()]
     assert {(len(row), row[0], row[1], row[2]) for row in rows} == {(10, "SPEAKER", "my_talk", "1")}
     assert [(float(row[3]), float(row[4]), row[7]) for row in rows] == [
-        (0.5, 8.5, "FEMALE_OLD"), (10.0, 10.0, "speech"), (3599.0, 3.5, "MALE"),
-    ]  # fmt: skip
+        (0.5, 8.5, "FEMALE_OLD"),
+        (10.0, 10.0, "speech"),
+        (3599.0, 3.5, "MALE"),
+    ]
 
 
 def test_json_and_txt(talk):

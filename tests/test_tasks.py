@@ -22,16 +22,19 @@ from mindspore_osum.tasks import (
 WORDS = [("父", 0.21, 0.47), ("母", 0.46, 0.6)]
 
 
-@pytest.mark.parametrize("abbr, tags, key", [
-    ("asr", "<asr>", "<TRANSCRIBE>"),
-    ("srwt", "<asr><align>", "<TRANSCRIBE> <ALIGN>"),
-    ("ved", "<asr><caption>", "<TRANSCRIBE> <CAPTION>"),
-    ("ser", "<asr><emotion>", "<TRANSCRIBE> <EMOTION>"),
-    ("ssr", "<asr><style>", "<TRANSCRIBE> <STYLE>"),
-    ("sgc", "<asr><gender>", "<TRANSCRIBE> <GENDER>"),
-    ("sap", "<asr><age>", "<TRANSCRIBE> <AGE>"),
-    ("sttc", "<chat>", "<S2TCHAT>"),
-])
+@pytest.mark.parametrize(
+    "abbr, tags, key",
+    [
+        ("asr", "<asr>", "<TRANSCRIBE>"),
+        ("srwt", "<asr><align>", "<TRANSCRIBE> <ALIGN>"),
+        ("ved", "<asr><caption>", "<TRANSCRIBE> <CAPTION>"),
+        ("ser", "<asr><emotion>", "<TRANSCRIBE> <EMOTION>"),
+        ("ssr", "<asr><style>", "<TRANSCRIBE> <STYLE>"),
+        ("sgc", "<asr><gender>", "<TRANSCRIBE> <GENDER>"),
+        ("sap", "<asr><age>", "<TRANSCRIBE> <AGE>"),
+        ("sttc", "<chat>", "<S2TCHAT>"),
+    ],
+)
 def test_the_eight_tasks(abbr, tags, key):
     task = TASKS[abbr]
     assert (task.tag_string, task.key) == (tags, key)
@@ -56,7 +59,12 @@ def test_task_key_spellings():
 
 def test_label_sets():
     assert {tag: len(s.values) for tag, s in LABEL_SETS.items()} == {
-        "caption": 8, "emotion": 8, "style": 8, "gender": 2, "age": 3}
+        "caption": 8,
+        "emotion": 8,
+        "style": 8,
+        "gender": 2,
+        "age": 3,
+    }
     assert TASKS["sap"].label_set is LABEL_SETS["age"] and TASKS["asr"].label_set is None
     for labels in LABEL_SETS.values():
         assert set(labels.aliases.values()) <= set(labels.values)
@@ -68,21 +76,31 @@ def test_label_sets():
     assert LABEL_SETS["age"].read("") is None
 
 
-@pytest.mark.parametrize("task, fields, expected", [
-    ("asr", dict(text="Hello World"), "<asr>hello world"),
-    ("srwt", dict(words=WORDS), "<asr><align><0.21>父<0.47><0.46>母<0.60>"),
-    ("ved", dict(text="流血不止", labels={"event": "screaming"}), "<asr><caption>流血不止<SCREAMING>"),
-    ("ser", dict(text="去叫板呢", labels={"emotion": "ANGRY"}), "<asr><emotion>去叫板呢<ANGER>"),
-    ("ssr", dict(text="小药片", labels={"style": "童话故事"}), "<asr><style>小药片<童话故事>"),
-    ("sgc", dict(text="帮我 调大 声音", labels={"gender": "male"}), "<asr><gender>帮我调大声音<MALE>"),
-    ("sap", dict(text="Hello World", labels={"age": "YOUTH"}), "<asr><age>Hello World<ADULT>"),
-    ("sttc", dict(answer="Fine."), "<chat>Fine."),
-    ("sttc", dict(text="how are you", answer="Fine."), "<chat>Fine."),
-    ("<TRANSCRIBE> <S2TCHAT>", dict(text="how are you", answer="Fine."),
-     "<asr><chat>how are you<开始回答>Fine."),
-    ("<AGE> <GENDER>", dict(text="hi", labels={"age": "OLD", "gender": "MALE"}), "<age><gender><OLD><MALE>"),
-    (INTENT_KEY, dict(text="<asr><age>"), "<asr><age>"),
-])
+@pytest.mark.parametrize(
+    "task, fields, expected",
+    [
+        ("asr", dict(text="Hello World"), "<asr>hello world"),
+        ("srwt", dict(words=WORDS), "<asr><align><0.21>父<0.47><0.46>母<0.60>"),
+        ("ved", dict(text="流血不止", labels={"event": "screaming"}), "<asr><caption>流血不止<SCREAMING>"),
+        ("ser", dict(text="去叫板呢", labels={"emotion": "ANGRY"}), "<asr><emotion>去叫板呢<ANGER>"),
+        ("ssr", dict(text="小药片", labels={"style": "童话故事"}), "<asr><style>小药片<童话故事>"),
+        ("sgc", dict(text="帮我 调大 声音", labels={"gender": "male"}), "<asr><gender>帮我调大声音<MALE>"),
+        ("sap", dict(text="Hello World", labels={"age": "YOUTH"}), "<asr><age>Hello World<ADULT>"),
+        ("sttc", dict(answer="Fine."), "<chat>Fine."),
+        ("sttc", dict(text="how are you", answer="Fine."), "<chat>Fine."),
+        (
+            "<TRANSCRIBE> <S2TCHAT>",
+            dict(text="how are you", answer="Fine."),
+            "<asr><chat>how are you<开始回答>Fine.",
+        ),
+        (
+            "<AGE> <GENDER>",
+            dict(text="hi", labels={"age": "OLD", "gender": "MALE"}),
+            "<age><gender><OLD><MALE>",
+        ),
+        (INTENT_KEY, dict(text="<asr><age>"), "<asr><age>"),
+    ],
+)
 def test_format_answer(task, fields, expected):
     assert format_answer(task, **fields) == expected
 
@@ -92,13 +110,16 @@ def test_format_leaves_out_what_the_task_does_not_announce():
     assert format_answer("sap", **record) == "<asr><age>hi<OLD>"
 
 
-@pytest.mark.parametrize("task, fields, message", [
-    ("sap", dict(text="hi"), "label age is missing"),
-    ("sap", dict(text="hi", labels={"age": "TEEN"}), "'TEEN' is not one of CHILD, ADULT, OLD"),
-    ("srwt", dict(text="hi"), "words is missing"),
-    ("sttc", dict(text="hi"), "answer is missing"),
-    ("nope", {}, "choose one of"),
-])
+@pytest.mark.parametrize(
+    "task, fields, message",
+    [
+        ("sap", dict(text="hi"), "label age is missing"),
+        ("sap", dict(text="hi", labels={"age": "TEEN"}), "'TEEN' is not one of CHILD, ADULT, OLD"),
+        ("srwt", dict(text="hi"), "words is missing"),
+        ("sttc", dict(text="hi"), "answer is missing"),
+        ("nope", {}, "choose one of"),
+    ],
+)
 def test_format_refuses(task, fields, message):
     with pytest.raises(UserError, match=message):
         format_answer(task, **fields)
@@ -110,21 +131,32 @@ def test_parse_label():
     assert (a.words, a.answer) == ([], None)
 
 
-@pytest.mark.parametrize("raw", [
-    "<asr><emotion>hi<ANGER>", "<ASR><EMOTION>hi<angry>", " <asr> < emotion > hi < Anger > "])
+@pytest.mark.parametrize(
+    "raw", ["<asr><emotion>hi<ANGER>", "<ASR><EMOTION>hi<angry>", " <asr> < emotion > hi < Anger > "]
+)
 def test_parse_is_tolerant(raw):
     a = parse_answer(raw)
     assert (a.tags, a.text, a.labels, a.unknown) == (["asr", "emotion"], "hi", {"emotion": "ANGER"}, [])
 
 
-@pytest.mark.parametrize("raw, text, words", [
-    ("<asr><align><0.21>父<0.47> <0.46>母<0.60>", "父母", WORDS),
-    ("<asr><align><0.21>父<0.47><0.46>母<0.60>", "父母", WORDS),
-    ("<0.21>父<0.47> <0.46>母<0.60>", "父母", WORDS),
-    ("<asr><align><0.1>hello<0.4> <0.4>world<1>", "hello world", [("hello", 0.1, 0.4), ("world", 0.4, 1.0)]),
-    ("<asr><align><0.1>我<0.4><0.4>love<1><1>you<2>", "我love you",
-     [("我", 0.1, 0.4), ("love", 0.4, 1.0), ("you", 1.0, 2.0)]),
-])
+@pytest.mark.parametrize(
+    "raw, text, words",
+    [
+        ("<asr><align><0.21>父<0.47> <0.46>母<0.60>", "父母", WORDS),
+        ("<asr><align><0.21>父<0.47><0.46>母<0.60>", "父母", WORDS),
+        ("<0.21>父<0.47> <0.46>母<0.60>", "父母", WORDS),
+        (
+            "<asr><align><0.1>hello<0.4> <0.4>world<1>",
+            "hello world",
+            [("hello", 0.1, 0.4), ("world", 0.4, 1.0)],
+        ),
+        (
+            "<asr><align><0.1>我<0.4><0.4>love<1><1>you<2>",
+            "我love you",
+            [("我", 0.1, 0.4), ("love", 0.4, 1.0), ("you", 1.0, 2.0)],
+        ),
+    ],
+)
 def test_parse_words(raw, text, words):
     a = parse_answer(raw)
     assert (a.text, a.words, a.unknown) == (text, words, [])
@@ -141,39 +173,71 @@ def test_times_that_were_not_asked_for_stay_in_the_text():
     assert (a.text, a.words, a.unknown) == ("<0.21>父<0.47>", [], ["<0.21>", "<0.47>"])
 
 
-@pytest.mark.parametrize("raw, text, answer", [
-    ("<chat>Fine, <b>thanks</b>.", "", "Fine, <b>thanks</b>."),
-    ("我感觉不太满意<开始回答> 抱歉", "我感觉不太满意", "抱歉"),
-    ("<asr><chat>hi<开始回答>hello", "hi", "hello"),
-])
+@pytest.mark.parametrize(
+    "raw, text, answer",
+    [
+        ("<chat>Fine, <b>thanks</b>.", "", "Fine, <b>thanks</b>."),
+        ("我感觉不太满意<开始回答> 抱歉", "我感觉不太满意", "抱歉"),
+        ("<asr><chat>hi<开始回答>hello", "hi", "hello"),
+    ],
+)
 def test_parse_chat(raw, text, answer):
     a = parse_answer(raw)
     assert (a.text, a.answer) == (text, answer)
 
 
-@pytest.mark.parametrize("raw, task, labels, text, unknown", [
-    ("hi<other>", None, {}, "hi<other>", ["<other>"]),  # event or emotion? nobody said
-    ("hi<other>", "ser", {"emotion": "OTHER"}, "hi", []),
-    ("hi<anger>", None, {"emotion": "ANGER"}, "hi", []),
-    ("<asr><caption>hi<OTHER>", "ser", {"event": "OTHER"}, "hi", []),  # the answer's own tags win
-    ("<asr><caption><emotion>hi<OTHER><SAD>", None, {"event": "OTHER", "emotion": "SAD"}, "hi", []),
-    ("<asr><caption><emotion>hi<OTHER><OTHER>", None, {"event": "OTHER", "emotion": "OTHER"}, "hi", []),
-    ("<asr>hi<MALE>", None, {"gender": "MALE"}, "hi", []),
-    ("<asr><age>hi<CHILD><OLD>", None, {"age": "OLD"}, "hi<CHILD>", ["<CHILD>"]),
-    ("<asr><age>hi<TEEN>", None, {}, "hi<TEEN>", ["<TEEN>"]),
-    ("<asr><age>hi<ADU", None, {}, "hi<ADU", ["<ADU"]),
-    ("", None, {}, "", []),
-])
+@pytest.mark.parametrize(
+    "raw, task, labels, text, unknown",
+    [
+        ("hi<other>", None, {}, "hi<other>", ["<other>"]),  # event or emotion? nobody said
+        ("hi<other>", "ser", {"emotion": "OTHER"}, "hi", []),
+        ("hi<anger>", None, {"emotion": "ANGER"}, "hi", []),
+        ("<asr><caption>hi<OTHER>", "ser", {"event": "OTHER"}, "hi", []),  # the answer's own tags win
+        ("<asr><caption><emotion>hi<OTHER><SAD>", None, {"event": "OTHER", "emotion": "SAD"}, "hi", []),
+        ("<asr><caption><emotion>hi<OTHER><OTHER>", None, {"event": "OTHER", "emotion": "OTHER"}, "hi", []),
+        ("<asr>hi<MALE>", None, {"gender": "MALE"}, "hi", []),
+        ("<asr><age>hi<CHILD><OLD>", None, {"age": "OLD"}, "hi<CHILD>", ["<CHILD>"]),
+        ("<asr><age>hi<TEEN>", None, {}, "hi<TEEN>", ["<TEEN>"]),
+        ("<asr><age>hi<ADU", None, {}, "hi<ADU", ["<ADU"]),
+        ("", None, {}, "", []),
+    ],
+)
 def test_parse_labels(raw, task, labels, text, unknown):
     a = parse_answer(raw, task)
     assert (a.labels, a.text, a.unknown) == (labels, text, unknown)
 
 
-fragments = st.lists(st.one_of(
-    st.sampled_from(["<asr>", "<ALIGN>", "<chat>", "<age>", "<emotion>", "<caption>", "<ADULT>", "<other>",
-                     "<0.21>", "<0.5>", "<", ">", "< >", "<开始回答>", "<童话故事>", "父", "word", " ", "\n",
-                     "<x", "<1e9>"]),
-    st.text(max_size=5)), max_size=12).map("".join)
+fragments = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "<asr>",
+                "<ALIGN>",
+                "<chat>",
+                "<age>",
+                "<emotion>",
+                "<caption>",
+                "<ADULT>",
+                "<other>",
+                "<0.21>",
+                "<0.5>",
+                "<",
+                ">",
+                "< >",
+                "<开始回答>",
+                "<童话故事>",
+                "父",
+                "word",
+                " ",
+                "\n",
+                "<x",
+                "<1e9>",
+            ]
+        ),
+        st.text(max_size=5),
+    ),
+    max_size=12,
+).map("".join)
 
 
 @given(raw=fragments, task=st.sampled_from([None, *TASKS]))
@@ -192,8 +256,9 @@ def test_parse_never_fails_and_keeps_the_text(raw, task):
 plain = st.text(st.characters(categories=("Ll", "Lo", "Nd")), min_size=1, max_size=12)
 
 
-@given(task=st.sampled_from([k for k in TASK_KEYS if "ALIGN" not in k]), text=plain, answer=plain,
-       data=st.data())
+@given(
+    task=st.sampled_from([k for k in TASK_KEYS if "ALIGN" not in k]), text=plain, answer=plain, data=st.data()
+)
 def test_parse_reads_what_format_writes(task, text, answer, data):
     sets = [LABEL_SETS[t] for t in tags_of(task) if t in LABEL_SETS]
     labels = {s.field: data.draw(st.sampled_from(s.values)) for s in sets}
@@ -211,9 +276,11 @@ def test_words_round_trip(words):
     assert parse_answer(format_answer("srwt", words=words)).words == words
 
 
-@pytest.mark.parametrize("raw", [
-    "<1>" + "a" * 200_000, "<" * 200_000, "<1>" * 50_000, " " * 200_000, "<1>" + " " * 200_000],
-    ids=["open word", "brackets", "times", "spaces", "time and spaces"])
+@pytest.mark.parametrize(
+    "raw",
+    ["<1>" + "a" * 200_000, "<" * 200_000, "<1>" * 50_000, " " * 200_000, "<1>" + " " * 200_000],
+    ids=["open word", "brackets", "times", "spaces", "time and spaces"],
+)
 def test_parsing_garbage_is_cheap(raw):
     start = time.perf_counter()
     parse_answer(raw)

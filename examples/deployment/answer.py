@@ -1,7 +1,7 @@
 """Answer recordings from a folder that `osum export` wrote.
 
-    python examples/deployment/answer.py deploy a.wav b.flac --task asr
-    python examples/deployment/answer.py deploy a.wav --instruction "What does the speaker say?"
+python examples/deployment/answer.py deploy a.wav b.flac --task asr
+python examples/deployment/answer.py deploy a.wav --instruction "What does the speaker say?"
 """
 
 import argparse

@@ -38,9 +38,12 @@ def import_data(root: Path, manifests: Path) -> dict[str, list[dict]]:
 def train(data: dict, output: Path, start: Path, steps: int) -> Path:
     """Train, or go on where an earlier run stopped; the folder of the model."""
     job = {
-        "output_dir": str(output), "steps": steps, "data": data,
-        "model": {"start": str(start)}, "tokenizer": str(start / TOKENIZER),
-    }  # fmt: skip
+        "output_dir": str(output),
+        "steps": steps,
+        "data": data,
+        "model": {"start": str(start)},
+        "tokenizer": str(start / TOKENIZER),
+    }
     if run_job(read_job(str(JOB), job)):
         sys.exit("fine_tune.py: stopped; the same command goes on from there")
     return output / MODEL

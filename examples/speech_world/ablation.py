@@ -39,7 +39,7 @@ def label_lines(manifest: Path, transcript: bool) -> list[dict]:
         line = json.loads(text)
         if line["task"] in alone:
             if not transcript:
-                label = line["txt"][line["txt"].rindex("<"):]
+                label = line["txt"][line["txt"].rindex("<") :]
                 line |= {"task": alone[line["task"]], "txt": label}
             found.append(line | {"wav": str(manifest.parent / line["wav"])})
     return found

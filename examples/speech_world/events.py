@@ -112,8 +112,11 @@ def sigh(rate: int, rng: np.random.Generator) -> np.ndarray:
 
 def throat_clearing(rate: int, rng: np.random.Generator) -> np.ndarray:
     time_N = times(0.5, 0.68, rate, rng)
-    shake_N = np.interp(np.arange(len(time_N)), np.arange(0, len(time_N), 200),
-                        rng.uniform(0.85, 1.15, len(range(0, len(time_N), 200))))
+    shake_N = np.interp(
+        np.arange(len(time_N)),
+        np.arange(0, len(time_N), 200),
+        rng.uniform(0.85, 1.15, len(range(0, len(time_N), 200))),
+    )
     pitch_N = rng.uniform(70, 120) * shake_N
     voice_N = tone(pitch_N, rng.uniform(0.9, 1.1) * np.array([380, 1000, 2300]), rate, 0.3, 0.6)
     rough_N = noise(np.full(len(time_N), 900.0), 1.0, rate, rng)

@@ -103,10 +103,22 @@ def _line(split: str, index: int, rng: random.Random, seed: int) -> Line:
     rate *= rng.randint(slow, max(slow, 205)) * RATE[age]
     event = rng.choice(EVENTS) if kind != "question" and rng.random() < EVENT_SHARE else ""
     return Line(
-        split, index, kind, lang, text, answer, rng.choice(ACCENTS[lang]), speaker, emotion, style, event,
-        rng.random() < 0.5, round(rate), _octaves(pitch * rng.uniform(0.97, 1.03)),
+        split,
+        index,
+        kind,
+        lang,
+        text,
+        answer,
+        rng.choice(ACCENTS[lang]),
+        speaker,
+        emotion,
+        style,
+        event,
+        rng.random() < 0.5,
+        round(rate),
+        _octaves(pitch * rng.uniform(0.97, 1.03)),
         _octaves(tones * rng.uniform(0.85, 1.15)),
-    )  # fmt: skip
+    )
 
 
 def _octaves(factor: float) -> int:

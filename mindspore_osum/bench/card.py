@@ -98,8 +98,12 @@ class Outcome:
 
     def to_dict(self) -> dict:
         """Plain dictionaries and lists."""
-        return {"ratios": self.ratios, "figures": self.figures, "notes": self.notes,
-                "curves": {key: asdict(curve) for key, curve in self.curves.items()}}
+        return {
+            "ratios": self.ratios,
+            "figures": self.figures,
+            "notes": self.notes,
+            "curves": {key: asdict(curve) for key, curve in self.curves.items()},
+        }
 
 
 def outcome_of(values: dict) -> Outcome:

@@ -22,9 +22,16 @@ from mindspore_osum.errors import UserError
 
 # subject -> seconds it may take as a part of `all`
 SUBJECTS = {
-    "encoder": 200, "prefill": 150, "decode": 300, "train": 300, "packing": 420, "features": 90,
-    "convert": 90, "load": 200, "requests": 240,
-}  # fmt: skip
+    "encoder": 200,
+    "prefill": 150,
+    "decode": 300,
+    "train": 300,
+    "packing": 420,
+    "features": 90,
+    "convert": 90,
+    "load": 200,
+    "requests": 240,
+}
 
 EXAMPLES = """\
 examples:
@@ -38,8 +45,13 @@ def add_arguments(parser) -> None:
     """The arguments of `osum bench` and scripts/bench.py."""
     parser.add_argument("subject", choices=(*SUBJECTS, "all"), help="what to measure")
     parser.add_argument("--quick", action="store_true", help="small models, few runs: to see that it works")
-    parser.add_argument("--threads", type=int, default=default_threads(), metavar="N",
-                        help="of both sides (default: all cores; MindSpore takes them anyhow)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=default_threads(),
+        metavar="N",
+        help="of both sides (default: all cores; MindSpore takes them anyhow)",
+    )
     parser.add_argument("--output", metavar="DIR", help="write bench.json and the plots there")
 
 
@@ -61,9 +73,15 @@ def run(args) -> int:
         print(card(args.subject, outcome))
     for name, line in failed.items():
         print(f"  {name} FAILED: {line}")
-    result = {"subject": args.subject, "quick": args.quick, "threads": args.threads,
-              "seconds": round(time.monotonic() - start, 1), "machine": machine(), **outcome.to_dict(),
-              "failed": failed}  # fmt: skip
+    result = {
+        "subject": args.subject,
+        "quick": args.quick,
+        "threads": args.threads,
+        "seconds": round(time.monotonic() - start, 1),
+        "machine": machine(),
+        **outcome.to_dict(),
+        "failed": failed,
+    }
     if args.output:
         from mindspore_osum.bench.plots import write
 
@@ -103,8 +121,9 @@ def _all(args) -> tuple[Outcome, dict[str, str]]:
 def _output(command: list[str], limit: float) -> list[str]:
     """The lines a subject's process prints; UserError if it fails or takes too long."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
-                          start_new_session=True) as process:  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True
+    ) as process:
         try:
             out, err = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:

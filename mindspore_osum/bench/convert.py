@@ -38,8 +38,15 @@ def run(setup: Setup) -> Outcome:
     size, peaks = published.stat().st_size, []
 
     def converted() -> float:
-        command = [sys.executable, "-c", _MEASURED, str(published), str(setup.folder / "again"),
-                   str(ours / CONFIG), str(BUNDLED / TOKENIZER)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-c",
+            _MEASURED,
+            str(published),
+            str(setup.folder / "again"),
+            str(ours / CONFIG),
+            str(BUNDLED / TOKENIZER),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"the conversion failed: {done.stderr.strip().splitlines()[-1]}")
@@ -51,11 +58,23 @@ def run(setup: Setup) -> Outcome:
         return size / write_bandwidth(setup.folder / "disk", size)
 
     mine, disk = race(converted, written, rounds=2 if setup.quick else 5)
-    out.figure("convert_mb_s", size / mine.median / 1e6, f"conversion of {size / 1e6:.0f} MB",
-               f"{size / mine.median / 1e6:.0f} MB/s, {mine}")
-    out.figure("disk_write_mb_s", size / disk.median / 1e6, "the disk, written and synced",
-               f"{size / disk.median / 1e6:.0f} MB/s, {disk}")
+    out.figure(
+        "convert_mb_s",
+        size / mine.median / 1e6,
+        f"conversion of {size / 1e6:.0f} MB",
+        f"{size / mine.median / 1e6:.0f} MB/s, {mine}",
+    )
+    out.figure(
+        "disk_write_mb_s",
+        size / disk.median / 1e6,
+        "the disk, written and synced",
+        f"{size / disk.median / 1e6:.0f} MB/s, {disk}",
+    )
     out.ratio("convert_vs_disk", disk.median / mine.median)
-    out.figure("convert_peak_mb", max(peaks) / 1e6, "peak memory (promised: largest tensor + 600 MB)",
-               f"{max(peaks) / 1e6:.0f} MB, largest tensor {largest / 1e6:.0f} MB")
+    out.figure(
+        "convert_peak_mb",
+        max(peaks) / 1e6,
+        "peak memory (promised: largest tensor + 600 MB)",
+        f"{max(peaks) / 1e6:.0f} MB, largest tensor {largest / 1e6:.0f} MB",
+    )
     return out

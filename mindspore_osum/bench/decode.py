@@ -182,5 +182,7 @@ def _int8(cfg, rounds: int) -> str:
     runs = [clocked(lambda graph=graph: graph(x_1D).asnumpy()) for graph in map(ms.jit, (whole, quantised))]
     plain, eight = (timing.median for timing in race(*runs, rounds=10 * rounds))
     pays = "pays" if eight < plain else "does not pay on CPU, whose operators multiply float32 alone"
-    return (f"int8 weights, a {cfg.d_ff} x {cfg.d_model} matrix times a row: {show_seconds(eight)}, float32 "
-            f"{show_seconds(plain)}: weight-only quantisation {pays}")
+    return (
+        f"int8 weights, a {cfg.d_ff} x {cfg.d_model} matrix times a row: {show_seconds(eight)}, float32 "
+        f"{show_seconds(plain)}: weight-only quantisation {pays}"
+    )

@@ -54,8 +54,12 @@ def _against_reading(setup: Setup, out: Outcome, name: str, cfg) -> None:
     for key, (what, *runs) in cases.items():
         loads, reads = race(*runs, rounds=rounds)
         ratio = loads.median / reads.median
-        out.figure(f"load_{name}vs_read_{key}", ratio, f"load / read {size:,.0f} MB {what} (promised 1.5)",
-                   f"{ratio:.2f}: {loads}, {reads}")
+        out.figure(
+            f"load_{name}vs_read_{key}",
+            ratio,
+            f"load / read {size:,.0f} MB {what} (promised 1.5)",
+            f"{ratio:.2f}: {loads}, {reads}",
+        )
 
 
 def _first_answer(setup: Setup, out: Outcome) -> None:

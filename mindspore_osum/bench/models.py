@@ -13,8 +13,12 @@ from mindspore_osum.models.presets import ENCODERS, preset
 _NO_LORA = LoraConfig(rank=0)
 _LLAMA = {"qkv_bias": False, "o_bias": False, "rope_theta": 1e4, "max_positions": 2048}
 _STUB_DECODER = DecoderConfig(64, 32, 1, 2, 2, 16, 32, **_LLAMA)
-_STUB = {"adapter": AdapterConfig(n_layers=1, n_heads=2, d_ff=32), "lora": _NO_LORA, "speech_token_num": 2,
-         "prompts": "compact"}  # fmt: skip
+_STUB = {
+    "adapter": AdapterConfig(n_layers=1, n_heads=2, d_ff=32),
+    "lora": _NO_LORA,
+    "speech_token_num": 2,
+    "prompts": "compact",
+}
 
 # Whisper-base (Radford et al. 2022, table 1) and, for quick runs, -tiny
 ENCODER = ModelConfig(encoder=ENCODERS["base"], decoder=_STUB_DECODER, **_STUB)

@@ -49,8 +49,10 @@ class Utterances:
     def examples(self, numbers) -> list[Example]:
         """Made-up utterances of these sizes; half of the text is learned."""
         rng = np.random.default_rng(0)
-        return [example(rng, self.cfg, int(self.frames_N[n]), int(self.text_N[n]), int(self.text_N[n]) // 2)
-                for n in numbers]
+        return [
+            example(rng, self.cfg, int(self.frames_N[n]), int(self.text_N[n]), int(self.text_N[n]) // 2)
+            for n in numbers
+        ]
 
     def batch(self, numbers, rows: int, frames: int):
         """A padded batch, and its useful tokens."""
@@ -92,8 +94,12 @@ def run(setup: Setup) -> Outcome:
 
     def rate(name: str, build: Callable, *shape: int) -> float:
         tokens, taken = _alone(_timed, rounds, build, *shape)
-        out.figure(f"{name}_tokens_s", tokens / taken.median, f"useful tokens/s, {name}",
-                   f"{tokens / taken.median:.0f} ({tokens} in {taken})")  # fmt: skip
+        out.figure(
+            f"{name}_tokens_s",
+            tokens / taken.median,
+            f"useful tokens/s, {name}",
+            f"{tokens / taken.median:.0f} ({tokens} in {taken})",
+        )
         return tokens / taken.median
 
     points = [(size, rate(f"packs of {size}", Utterances.packed, size)) for size in sizes]
@@ -106,8 +112,10 @@ def run(setup: Setup) -> Outcome:
     out.ratio("packed_vs_pad30", packed / padded)
     out.ratio("packed_vs_dynamic", packed / _dynamic_rate(out, *shapes))
     out.curve("packing", Curve("pack size", "useful tokens/s", points))
-    out.notes.append(f"WEST reports {WEST['static']}x of static and {WEST['dynamic']}x of dynamic batches "
-                     f"on a GPU; here {packed / static:.2f}x of static")  # fmt: skip
+    out.notes.append(
+        f"WEST reports {WEST['static']}x of static and {WEST['dynamic']}x of dynamic batches "
+        f"on a GPU; here {packed / static:.2f}x of static"
+    )
     return out
 
 
@@ -145,11 +153,19 @@ def _dynamic_rate(out: Outcome, compile_s: float, step_s: float) -> float:
     batches = data.dynamic()
     tokens = sum(int(data.tokens_N[items].sum()) for items, *_ in batches)
     shapes = {(shape, rows) for _, shape, rows in batches}
-    out.figure("dynamic_shapes", len(shapes), f"shapes of {len(batches)} sorted dynamic batches",
-               f"{len(shapes)}, {show_seconds(compile_s)} to compile, {show_seconds(step_s)} a step")
+    out.figure(
+        "dynamic_shapes",
+        len(shapes),
+        f"shapes of {len(batches)} sorted dynamic batches",
+        f"{len(shapes)}, {show_seconds(compile_s)} to compile, {show_seconds(step_s)} a step",
+    )
     compiled = tokens / (step_s * len(batches))
-    out.figure("dynamic_tokens_s_compiled", compiled, "useful tokens/s, dynamic, were all compiled",
-               f"{compiled:.0f}")  # fmt: skip
+    out.figure(
+        "dynamic_tokens_s_compiled",
+        compiled,
+        "useful tokens/s, dynamic, were all compiled",
+        f"{compiled:.0f}",
+    )
     total = compile_s * len(shapes) + step_s * len(batches)
     out.figure("dynamic_tokens_s", tokens / total, "with compiling", f"{tokens / total:.1f}")
     return tokens / total

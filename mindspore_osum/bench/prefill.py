@@ -20,9 +20,11 @@ def run(setup: Setup) -> Outcome:
         for length in LENGTHS:
             ids = prompt_of(ours.cfg, length).sequence.ids_L.tolist()
             mine, other = race(
-                ours.run(1, length=length), torch.run("prefill", ids=ids),
-                rounds=2 if setup.quick else 5, warm=setup.warm,
-            )  # fmt: skip
+                ours.run(1, length=length),
+                torch.run("prefill", ids=ids),
+                rounds=2 if setup.quick else 5,
+                warm=setup.warm,
+            )
             out.figure(f"prefill_{length}_s", mine.median, f"{length} positions, ours", str(mine))
             out.figure(f"prefill_{length}_s_torch", other.median, f"{length} positions, PyTorch", str(other))
             ratios.append(other.median / mine.median)
@@ -49,5 +51,9 @@ def _product(setup: Setup, out: Outcome, cfg, torch) -> None:
     ours = clocked(lambda: graph(x, w).asnumpy())
     timings = race(ours, torch.run("product", shape=shape), rounds=5 if setup.quick else 15)
     rates = [2 * np.prod(shape) / timing.median / 1e9 for timing in timings]
-    out.figure("gemm_gflops", rates[0], f"a product {shape[0]} x {shape[1]} x {shape[2]}, ours and PyTorch's",
-               f"{rates[0]:.0f}, {rates[1]:.0f} GFLOP/s")  # fmt: skip
+    out.figure(
+        "gemm_gflops",
+        rates[0],
+        f"a product {shape[0]} x {shape[1]} x {shape[2]}, ours and PyTorch's",
+        f"{rates[0]:.0f}, {rates[1]:.0f} GFLOP/s",
+    )

@@ -61,8 +61,12 @@ def run(setup: Setup) -> Outcome:
         answer([pair], 1)
     seconds = time.perf_counter() - start
     out.figure("requests_graphs", before, "graphs after warm-up", f"{before} in {warm_seconds:.1f} s")
-    out.figure("requests_s", count / seconds, f"{count} mixed requests, half in batches of {BATCH}",
-               f"{count / seconds:.1f} a second")
+    out.figure(
+        "requests_s",
+        count / seconds,
+        f"{count} mixed requests, half in batches of {BATCH}",
+        f"{count / seconds:.1f} a second",
+    )
     out.ratio("recompiles", graphs() - before)
     return out
 

@@ -50,9 +50,14 @@ def machine() -> dict:
         except PackageNotFoundError:
             versions[package] = None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": _cpu(), "cores": os.cpu_count(), "memory_gb": round(memory / 1e9, 1),
-            "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
-            **versions}
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **versions,
+    }
 
 
 def _cpu() -> str:

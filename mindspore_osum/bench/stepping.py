@@ -45,11 +45,11 @@ class Training:
         self.network = OsumForTraining(OsumTrainingConfig(cfg.to_dict(), learn=learn))
         weights = [p for p in self.network.get_parameters() if p.requires_grad]
         vectors = [p for p in weights if len(p.shape) == 1]  # norms and biases, which do not decay
-        groups = [{"params": [p for p in weights if len(p.shape) > 1], "weight_decay": DECAY},
-                  {"params": vectors, "weight_decay": 0.0}]  # fmt: skip
-        optimizer = OsumAdamW(
-            groups, learning_rate=WarmupLR(LEARNING_RATE, 1, 10**6), betas=BETAS, eps=EPS
-        )
+        groups = [
+            {"params": [p for p in weights if len(p.shape) > 1], "weight_decay": DECAY},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        optimizer = OsumAdamW(groups, learning_rate=WarmupLR(LEARNING_RATE, 1, 10**6), betas=BETAS, eps=EPS)
         self.step = OsumTrainOneStepCell(
             self.network, optimizer, use_clip_grad=True, max_grad_norm=CLIP, scale_sense=1.0
         )

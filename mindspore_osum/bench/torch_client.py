@@ -31,9 +31,12 @@ class TorchSide:
         with open(log, "wb") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mindspore_osum.bench.torch_side", str(threads)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )  # fmt: skip
+            )
 
     def ask(self, what: str, **values) -> dict:
         """The answer to one question: a function of torch_side/sides.py by name, and its arguments."""

@@ -51,8 +51,13 @@ def _against_torch(setup: Setup, out: Outcome, name: str, training: Training, ba
     np.savez(folder / "batch.npz", **dict(zip(COLUMNS, batch, strict=True)))
     optimizer = {"lr": LEARNING_RATE, "betas": BETAS, "eps": EPS, "weight_decay": DECAY, "clip": CLIP}
     with setup.torch() as torch:
-        theirs = torch.ask("load_training", folder=str(folder), batch=str(folder / "batch.npz"),
-                           room=TEXT, optimizer=optimizer)["loss"]  # fmt: skip
+        theirs = torch.ask(
+            "load_training",
+            folder=str(folder),
+            batch=str(folder / "batch.npz"),
+            room=TEXT,
+            optimizer=optimizer,
+        )["loss"]
         step = training.work(batch)
         ours = step()
         off = abs(ours - theirs) / theirs

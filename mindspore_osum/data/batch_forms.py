@@ -17,13 +17,23 @@ GRID = (2.5, 3.5, 4.5, 6.0, 8.0, 14.5)  # seconds of the buckets
 
 def add_arguments(parser) -> None:
     """The arguments of the command."""
-    parser.add_argument("--tokens", type=int, default=4096, metavar="N",
-                        help="sequence positions of a batch (default: %(default)s)")
-    parser.add_argument("--around", type=int, default=100, metavar="N",
-                        help="tokens of prompt, tags and end (default: %(default)s for OSUM-Pangu's prompts; "
-                        "compact: 10)")
-    parser.add_argument("--count", type=int, default=20000, metavar="N",
-                        help="utterances (default: %(default)s)")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="sequence positions of a batch (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--around",
+        type=int,
+        default=100,
+        metavar="N",
+        help="tokens of prompt, tags and end (default: %(default)s for OSUM-Pangu's prompts; compact: 10)",
+    )
+    parser.add_argument(
+        "--count", type=int, default=20000, metavar="N", help="utterances (default: %(default)s)"
+    )
 
 
 def run(args) -> int:
@@ -33,8 +43,10 @@ def run(args) -> int:
             raise UserError(f"--{name} {getattr(args, name)}: must be {least} or more")
     frames_N, tokens_N = aishell_like(args.count, around=args.around)
     if args.tokens < tokens_N.max():
-        raise UserError(f"--tokens {args.tokens}: the longest sequence has {tokens_N.max()} positions; "
-                        "give as many or more")
+        raise UserError(
+            f"--tokens {args.tokens}: the longest sequence has {tokens_N.max()} positions; "
+            "give as many or more"
+        )
     print("share in use of    positions   mel frames   shapes")
     for name, shares in forms(frames_N, tokens_N, args.tokens).items():
         print(f"{name:17} {shares[0]:10.1%} {shares[1]:12.1%} {shares[2]:8d}")

@@ -42,8 +42,10 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
     answer = parse_answer(utt.txt, utt.task)
     for labels in (LABEL_SETS[tag] for tag in tags if tag in LABEL_SETS):
         if labels.field not in answer.labels:
-            yield (f"{utt.where}: no {labels.field} in {utt.txt[-60:]!r}; expected one of "
-                   f"{', '.join(labels.values)}")
+            yield (
+                f"{utt.where}: no {labels.field} in {utt.txt[-60:]!r}; expected one of "
+                f"{', '.join(labels.values)}"
+            )
     if tags == ("asr",) and not answer.text:
         yield f"{utt.where}: no transcript in {utt.txt[-60:]!r}"
     if "align" in tags:
@@ -106,5 +108,7 @@ class Errors:
         self.count += 1
         self.first = self.first or skipped.text
         if self.count > self.most:
-            raise UserError(f"more than {self.most} errors in the data; the first: {self.first}; mend it "
-                            f"(`osum data validate` lists all) or raise {self.setting}")
+            raise UserError(
+                f"more than {self.most} errors in the data; the first: {self.first}; mend it "
+                f"(`osum data validate` lists all) or raise {self.setting}"
+            )

@@ -19,26 +19,31 @@ class SubVerb(NamedTuple):
 
 SUBVERBS = {
     "batches": SubVerb(
-        "mindspore_osum.data.batch_forms", "padding in each form of a batch, as on AISHELL",
+        "mindspore_osum.data.batch_forms",
+        "padding in each form of a batch, as on AISHELL",
         ("batches", "batches --tokens 8192 --around 10"),
     ),
     "import": SubVerb(
-        "mindspore_osum.data.importers.command", "manifests from the folders of a published corpus",
+        "mindspore_osum.data.importers.command",
+        "manifests from the folders of a published corpus",
         ("import --list", "import aishell1 corpora/aishell1 manifests --split train"),
     ),
     "validate": SubVerb(
-        "mindspore_osum.data.validate", "everything that is wrong with manifests and shards",
+        "mindspore_osum.data.validate",
+        "everything that is wrong with manifests and shards",
         ("validate set.jsonl", "validate shards/*.tar --decode --json"),
     ),
     "stats": SubVerb(
-        "mindspore_osum.data.stats", "durations, tasks, labels and tokens of manifests and shards",
+        "mindspore_osum.data.stats",
+        "durations, tasks, labels and tokens of manifests and shards",
         ("stats set.jsonl", "stats set.jsonl --tokenizer tokenizer.model --plot set.png"),
     ),
     "pack": SubVerb(
-        "mindspore_osum.data.shard_writer", "a manifest and its recordings as published shards",
+        "mindspore_osum.data.shard_writer",
+        "a manifest and its recordings as published shards",
         ("pack set.jsonl shards", "pack set.jsonl shards --per-shard 500 --max-errors 10"),
     ),
-}  # fmt: skip
+}
 
 EXAMPLES = """\
 examples:

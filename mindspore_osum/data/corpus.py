@@ -79,9 +79,15 @@ class Corpus:
     """
 
     def __init__(
-        self, sources, texts: Texts, shapes: list[Shape], encoder, ctc: str = "",
-        errors: Errors | None = None, wave: WaveAugment | None = None,
-    ):  # fmt: skip
+        self,
+        sources,
+        texts: Texts,
+        shapes: list[Shape],
+        encoder,
+        ctc: str = "",
+        errors: Errors | None = None,
+        wave: WaveAugment | None = None,
+    ):
         self.texts, self.shapes, self.encoder, self.ctc = texts, shapes, encoder, ctc
         self.errors, self.wave = errors or Errors(), wave or WaveAugment()
         self.requests = Requests(texts)

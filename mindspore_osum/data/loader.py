@@ -123,8 +123,10 @@ class Loader:
             what = "batches of " + ", ".join(f"{s.size} x {s.frames} mel frames" for s in shapes)
             room = sum(len(rows) * np.array([shapes[k].length, shapes[k].frames]) for k, rows in plan.steps)
         used = tokens_N.sum(), np.asarray(self.corpus.frames)[plan.numbers_N].sum()
-        return (f"{what}; {used[0] / room[0]:.1%} of positions and {used[1] / room[1]:.1%} of frames in use, "
-                f"{len(plan.steps)} steps an epoch")
+        return (
+            f"{what}; {used[0] / room[0]:.1%} of positions and {used[1] / room[1]:.1%} of frames in use, "
+            f"{len(plan.steps)} steps an epoch"
+        )
 
     def position(self, step: int) -> tuple[int, int]:
         """(epoch, place in it) of a step."""
@@ -251,8 +253,10 @@ class Loader:
         if self.room:  # in a pack its neighbour begins where the scan said it ends
             room = speech_tokens(self.corpus.frames[number]) * 8
         if len(mel_TF) > room:
-            raise UserError(f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header said {room}: "
-                            "the file changed or its header is wrong, export it again")
+            raise UserError(
+                f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header said {room}: "
+                "the file changed or its header is wrong, export it again"
+            )
         if self.cache is not None:
             # the rounded features are used the first time too: a resumed run must see the same numbers
             self.cache[recording] = mel_TF.astype(np.float16)

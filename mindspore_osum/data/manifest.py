@@ -89,13 +89,18 @@ def json_object(raw: bytes, where: str) -> dict:
         raise UserError(f"{where}: expected an object {{...}}, found {type(values).__name__}")
     level = [values]
     for _ in range(_MAX_DEPTH):
-        level = [v for outer in level for v in (outer.values() if isinstance(outer, dict) else outer)
-                 if isinstance(v, dict | list)]
+        level = [
+            v
+            for outer in level
+            for v in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(v, dict | list)
+        ]
     if level:  # it could not be shown or written again
         raise UserError(f"{where}: more than {_MAX_DEPTH} objects or lists in one another")
     if b"\\ud" in raw.lower() and not _can_be_written(values):
-        raise UserError(f"{where}: holds half of a character (\\ud800 to \\udfff alone); "
-                        "write the text again")
+        raise UserError(
+            f"{where}: holds half of a character (\\ud800 to \\udfff alone); write the text again"
+        )
     return values
 
 

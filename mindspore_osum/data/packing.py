@@ -145,8 +145,11 @@ class _Filling:
         speech = int(self.speech_Q[i])
         start = -1
         if speech:
-            row = min((r for r, free in enumerate(self.free) if free > speech), key=self.free.__getitem__,
-                      default=None)
+            row = min(
+                (r for r, free in enumerate(self.free) if free > speech),
+                key=self.free.__getitem__,
+                default=None,
+            )
             if row is None:
                 return False
             start = (row + 1) * self.room.speech + 1 - self.free[row]

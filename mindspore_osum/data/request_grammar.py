@@ -73,8 +73,10 @@ class Grammar:
         self.labels = {name: _texts(block) for name, block in data["labels"].items()}
         self.slots = {name: _texts(block) for name, block in data["slots"].items()} | self.labels
         self.typos = {right: _texts(block) for right, block in data["typos"].items()}
-        self.aspects = {tag: {form: _by_split(block) for form, block in forms.items()}
-                        for tag, forms in data["aspects"].items()}
+        self.aspects = {
+            tag: {form: _by_split(block) for form, block in forms.items()}
+            for tag, forms in data["aspects"].items()
+        }
         self.frames = {name: _by_split(block) for name, block in data["frames"].items()}
         self.requests = {key: _by_split(block) for key, block in data["requests"].items()}
         self._check_slots()
@@ -85,8 +87,11 @@ class Grammar:
             groups = [(name, self.frames[name]) for name in _frame_names(key)]
             if key in self.requests:
                 groups.append(("+".join(tags_of(key)), self.requests[key]))
-            self._templates[key, split] = [(f"{self.language}.{name}.{split}.{i}", text)
-                                           for name, texts in groups for i, text in enumerate(texts[split])]
+            self._templates[key, split] = [
+                (f"{self.language}.{name}.{split}.{i}", text)
+                for name, texts in groups
+                for i, text in enumerate(texts[split])
+            ]
         return self._templates[key, split]
 
     def compose(self, rng: np.random.Generator, key: str, split: str) -> tuple[str, str]:
@@ -123,7 +128,7 @@ class Grammar:
         if not spots:
             return text
         spot = pick(rng, spots)
-        return text[:spot.start()] + pick(rng, self.typos[spot[0]]) + text[spot.end():]
+        return text[: spot.start()] + pick(rng, self.typos[spot[0]]) + text[spot.end() :]
 
     def vocabulary(self) -> set[str]:
         """Words and characters of everything that can be in a request."""
@@ -151,8 +156,10 @@ class Grammar:
             known |= {*forms, *(f"{tag}_{form}" for form in forms)}
         for text in self._all_texts():
             if unknown := set(_SLOT.findall(text)) - known:
-                raise UserError(f"request_templates/{self.language}: {text!r} has the unknown slots "
-                                f"{', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+                raise UserError(
+                    f"request_templates/{self.language}: {text!r} has the unknown slots "
+                    f"{', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+                )
 
     def _tidy(self, text: str) -> str:
         text = re.sub(r"\s+", " ", text).strip()
@@ -212,8 +219,12 @@ def _frame_names(key: str) -> list[str]:
 
 def _texts(block: str) -> list[str]:
     """The texts of a block: one a line or several between slashes; "-" stands for an empty one."""
-    return ["" if text.strip() == "-" else text.strip()
-            for line in block.splitlines() for text in line.split(" / ") if text.strip()]
+    return [
+        "" if text.strip() == "-" else text.strip()
+        for line in block.splitlines()
+        for text in line.split(" / ")
+        if text.strip()
+    ]
 
 
 def _by_split(block) -> dict[str, list[str]]:

@@ -90,7 +90,7 @@ def generate(split: str, n: int, seed: int, tasks=None, language: str | None = N
         raise UserError(f"requests: count {n}, seed {seed}: give numbers of 0 or more")
     _check("split", split, SPLITS)
     rng = np.random.default_rng([seed, *split.encode()])
-    extra = set(rng.permutation(len(cells))[:n % len(cells)].tolist())
+    extra = set(rng.permutation(len(cells))[: n % len(cells)].tolist())
     found: dict[str, Request] = {}
     for i, (key, lang) in enumerate(cells):
         _draw_distinct(found, n // len(cells) + (i in extra), key, split, lang, seed)
@@ -107,8 +107,10 @@ def _draw_distinct(found: dict[str, Request], n: int, key: str, split: str, lang
         found.setdefault(fold(request.text), request)
         fruitless = 0 if len(found) > before else fruitless + 1
         if fruitless == PATIENCE:
-            raise UserError(f"requests: {n} distinct {split} requests for {key} ({language}) are more than "
-                            f"its templates make, about {n - goal + len(found)}; ask for fewer")
+            raise UserError(
+                f"requests: {n} distinct {split} requests for {key} ({language}) are more than "
+                f"its templates make, about {n - goal + len(found)}; ask for fewer"
+            )
 
 
 def fold(text: str) -> str:
@@ -138,21 +140,32 @@ def write_manifest(path: Path, requests: list[Request], split: str) -> None:
     try:
         with open(part, "w", encoding="utf-8") as file:
             for number, r in enumerate(requests):
-                extra = {"intent": r.text, "task_key": r.task_key, "language": r.language,
-                         "template": r.template_id}
-                line = {"key": f"request_{split}_{number:06d}", "txt": write_tags(r.tags), "task": INTENT_KEY,
-                        "extra": extra}
+                extra = {
+                    "intent": r.text,
+                    "task_key": r.task_key,
+                    "language": r.language,
+                    "template": r.template_id,
+                }
+                line = {
+                    "key": f"request_{split}_{number:06d}",
+                    "txt": write_tags(r.tags),
+                    "task": INTENT_KEY,
+                    "extra": extra,
+                }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot write the requests ({error.strerror}); "
-                        "give a file in a folder that exists") from None
+        raise UserError(
+            f"{path}: cannot write the requests ({error.strerror}); give a file in a folder that exists"
+        ) from None
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write a manifest of requests, or list their vocabulary; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mindspore_osum.data.requests",
-                                     description="Write natural-language requests and the tags they ask for.")
+    parser = argparse.ArgumentParser(
+        prog="python -m mindspore_osum.data.requests",
+        description="Write natural-language requests and the tags they ask for.",
+    )
     parser.add_argument("--split", choices=SPLITS, default="train", help="default train")
     parser.add_argument("--count", type=int, default=6000, metavar="N", help="how many (default 6000)")
     parser.add_argument("--seed", type=int, default=0, help="default 0")

@@ -44,12 +44,23 @@ class Sample(NamedTuple):
 def add_arguments(parser) -> None:
     """The arguments of `osum data pack`."""
     parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="a .jsonl manifest")
-    parser.add_argument("out", metavar="OUT", type=Path,
-                        help=f"a new folder for the shards and their list, OUT/{LIST}")
-    parser.add_argument("--per-shard", type=int, default=1000, metavar="N",
-                        help="utterances a shard (default: 1000, as published)")
-    parser.add_argument("--max-errors", type=int, default=0, metavar="N",
-                        help="wrong lines and recordings that are told and left out (default: 0)")
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help=f"a new folder for the shards and their list, OUT/{LIST}"
+    )
+    parser.add_argument(
+        "--per-shard",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="utterances a shard (default: 1000, as published)",
+    )
+    parser.add_argument(
+        "--max-errors",
+        type=int,
+        default=0,
+        metavar="N",
+        help="wrong lines and recordings that are told and left out (default: 0)",
+    )
 
 
 def run(args) -> int:

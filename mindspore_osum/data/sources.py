@@ -127,8 +127,9 @@ def _read_list(path: Path) -> Iterator[Utterance | Skipped]:
             line = raw.decode("utf-8").strip()
             *combination, shard = line.split("|")
             if len(combination) > 1 or len(line) > 2**13 or "://" in shard or not shard.strip():
-                raise UserError(f"{where}: {line[:60]!r}: expected the path of a .tar, \"-|tar\" or "
-                                "\"json_path|tar\"")
+                raise UserError(
+                    f'{where}: {line[:60]!r}: expected the path of a .tar, "-|tar" or "json_path|tar"'
+                )
             names = [name.strip() for name in combination if name.strip() != "-"]
             combined = _combined(path.parent / names[0]) if names else None
         except (UserError, UnicodeDecodeError) as error:

@@ -71,8 +71,9 @@ class Stats:
 
 def add_arguments(parser) -> None:
     """The arguments of `osum data stats`."""
-    parser.add_argument("manifests", metavar="MANIFEST", nargs="+",
-                        help="a .jsonl manifest, a .tar shard or a list of shards")
+    parser.add_argument(
+        "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer.model: count the tokens of answers")
     parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the distributions")
 
@@ -99,8 +100,10 @@ def run(args) -> int:
 def describe(stats: Stats) -> list[str]:
     """Lines about what was found."""
     seconds = np.array(stats.seconds)
-    lines = [f"utterances: {stats.tasks.total()}, with a recording: {len(seconds)}, "
-             f"{seconds.sum(dtype=np.float64) / 3600:.2f} h"]
+    lines = [
+        f"utterances: {stats.tasks.total()}, with a recording: {len(seconds)}, "
+        f"{seconds.sum(dtype=np.float64) / 3600:.2f} h"
+    ]
     if stats.not_usable:
         lines.append(f"not usable: {stats.not_usable} (osum data validate says why)")
     lines += _spread("seconds of a recording", seconds, ".2f")

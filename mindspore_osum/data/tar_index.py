@@ -99,8 +99,10 @@ class TarReader:
         if at == 0:
             for magic, what in _COMPRESSED.items():
                 if block.startswith(magic):
-                    raise UserError(f"{self.path}: is compressed ({what}); unpack it to a plain .tar, whose "
-                                    "recordings can be read by their place in it")
+                    raise UserError(
+                        f"{self.path}: is compressed ({what}); unpack it to a plain .tar, whose "
+                        "recordings can be read by their place in it"
+                    )
         if len(block) < BLOCK:
             raise UserError(f"{self.path}: cut short, it has no end mark after byte {at}; copy it again")
         return block if any(block) else None
@@ -124,8 +126,10 @@ class TarReader:
         if most is not None and size > most:
             raise UserError(f"{self.path}: damaged at byte {start}: {size} bytes of header; at most {most}")
         if start + size > self._size:
-            raise UserError(f"{self.path}: cut short, {name!r} of {size} bytes begins at byte {start} of "
-                            f"{self._size}; copy it again")
+            raise UserError(
+                f"{self.path}: cut short, {name!r} of {size} bytes begins at byte {start} of "
+                f"{self._size}; copy it again"
+            )
         return start + -(-size // BLOCK) * BLOCK
 
     def _pax(self, content: bytes, at: int) -> dict:

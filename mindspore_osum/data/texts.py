@@ -155,10 +155,14 @@ class Texts:
         if utt.wav is None:
             return [IGNORE] * len(LABEL_SETS)
         said = parse_answer(self.label(utt), key_of(utt)).labels if "<" in utt.txt else {}
-        found = (labels.read(str(utt.extra.get(labels.field, ""))) or said.get(labels.field)
-                 for labels in LABEL_SETS.values())
-        return [labels.values.index(label) if label else IGNORE
-                for labels, label in zip(LABEL_SETS.values(), found, strict=True)]
+        found = (
+            labels.read(str(utt.extra.get(labels.field, ""))) or said.get(labels.field)
+            for labels in LABEL_SETS.values()
+        )
+        return [
+            labels.values.index(label) if label else IGNORE
+            for labels, label in zip(LABEL_SETS.values(), found, strict=True)
+        ]
 
     def frames(self, utt: Utterance, n_speech: int) -> list[int]:
         """Class of the CTC head at each speech token, by `times`."""

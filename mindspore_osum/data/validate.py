@@ -26,10 +26,12 @@ class Report:
 
 def add_arguments(parser) -> None:
     """The arguments of `osum data validate`."""
-    parser.add_argument("manifests", metavar="MANIFEST", nargs="+",
-                        help="a .jsonl manifest, a .tar shard or a list of shards")
-    parser.add_argument("--decode", action="store_true",
-                        help="decode every recording; else only headers are read")
+    parser.add_argument(
+        "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
+    )
+    parser.add_argument(
+        "--decode", action="store_true", help="decode every recording; else only headers are read"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
@@ -41,8 +43,10 @@ def run(args) -> int:
     if args.json:
         print(json.dumps({"valid": valid, "sources": [asdict(r) for r in reports]}, ensure_ascii=False))
     for r in reports:
-        tell(f"{r.path}: {r.utterances} usable utterances, {r.hours:.2f} h, {r.errors} errors, "
-             f"{r.left_out} left out by rule")
+        tell(
+            f"{r.path}: {r.utterances} usable utterances, {r.hours:.2f} h, {r.errors} errors, "
+            f"{r.left_out} left out by rule"
+        )
     return 0 if valid else 1
 
 

@@ -66,8 +66,10 @@ def _asked(values: dict, request: str, where: str) -> dict:
     known = _known_requests().get(request.strip().casefold())
     if task in (None, "", known):
         if known is None:
-            raise UserError(f"{where}: request {request[:60]!r} names no task; add a \"task\" to the line, "
-                            "for instance \"<TRANSCRIBE>\"")
+            raise UserError(
+                f'{where}: request {request[:60]!r} names no task; add a "task" to the line, '
+                'for instance "<TRANSCRIBE>"'
+            )
         return {"task": known, "extra": extra}
     if task == TASKS["sttc"].key:
         raise UserError(f"{where}: request {request[:60]!r}: spoken chat has none beside the recording")
@@ -90,8 +92,9 @@ def _turns(messages, where: str) -> tuple[list[str], list[tuple[tuple[list[str],
     roles = [m.get("role") for m in messages]
     first = 1 if roles[:1] == ["system"] else 0
     if not roles[first:] or roles[first:] != ["user", "assistant"] * (len(roles[first:]) // 2):
-        raise UserError(f"{where}: roles {short(roles)}: user and assistant must take turns, after at most "
-                        "one system")
+        raise UserError(
+            f"{where}: roles {short(roles)}: user and assistant must take turns, after at most one system"
+        )
     parts = [_parts(m.get("content"), where) for m in messages]
     system = parts[0][0] if first else []
     turns = []
@@ -109,7 +112,8 @@ def _parts(content, where: str) -> tuple[list[str], list[str]]:
         kind = "text" if isinstance(part, str) else part.get("type") if isinstance(part, dict) else None
         value = part if isinstance(part, str) else part.get(kind) if kind in ("text", "audio") else None
         if not isinstance(value, str) or (kind == "audio" and not value):
-            raise UserError(f"{where}: content {short(part)}: expected a text, or an object of type "
-                            "text or audio")
+            raise UserError(
+                f"{where}: content {short(part)}: expected a text, or an object of type text or audio"
+            )
         (texts if kind == "text" else wavs).append(value)
     return texts, wavs

@@ -99,10 +99,18 @@ def _launch(page, port: int, max_body: float) -> None:
 
     try:
         page.launch(
-            server_name=HOST, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
-            max_file_size=round(max_body * 2**20), ssr_mode=False, theme=theme(), css=STYLE, head=SCRIPT,
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            max_file_size=round(max_body * 2**20),
+            ssr_mode=False,
+            theme=theme(),
+            css=STYLE,
+            head=SCRIPT,
             footer_links=[],
-        )  # fmt: skip
+        )
     except OSError as error:
         if error.errno is not None:  # gradio's own, of the port, has none
             raise

@@ -62,9 +62,10 @@ class Listener:
         if seconds > self.limits.seconds:
             raise UserError(f"{seconds:.0f} s of sound: this page takes {self.limits.seconds:g} s")
         how = {
-            "sampling": Sampling(max_new_tokens=self.limits.new_tokens), "probabilities": True,
+            "sampling": Sampling(max_new_tokens=self.limits.new_tokens),
+            "probabilities": True,
             "max_seconds": self.limits.max_seconds,
-        }  # fmt: skip
+        }
         if choice == ALL:
             response = self.model.annotate(audio, **how)
         elif choice == WORDS:
@@ -83,14 +84,20 @@ def build(listener: Listener, name: str) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 sound = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="recording",
-                    elem_id="osum-audio", editable=False, buttons=["download"],
-                )  # fmt: skip
+                    sources=["upload", "microphone"],
+                    type="filepath",
+                    label="recording",
+                    elem_id="osum-audio",
+                    editable=False,
+                    buttons=["download"],
+                )
                 choice = gr.Dropdown(choices, value="asr", label="task", elem_id="osum-task")
                 words = gr.Textbox(
-                    label="request in your own words", elem_id="osum-request", max_length=REQUEST_CHARS,
+                    label="request in your own words",
+                    elem_id="osum-request",
+                    max_length=REQUEST_CHARS,
                     placeholder="谁在说话，多大年纪？ / What does the speaker say?",
-                )  # fmt: skip
+                )
                 button = gr.Button("Listen", variant="primary", elem_id="osum-listen")
                 examples = sorted(map(str, (BUNDLED.parent / "recordings").glob("*.wav")))[:4]
                 gr.Examples(examples, sound, label="bundled recordings", elem_id="osum-examples")
@@ -102,18 +109,26 @@ def build(listener: Listener, name: str) -> gr.Blocks:
                 labels = gr.HTML(elem_id="osum-labels")
                 gr.Markdown("**log-mel** (time to the right, 0-8 kHz upwards)")
                 picture = gr.Image(
-                    show_label=False, elem_id="osum-mel", format="png", interactive=False, height=180,
+                    show_label=False,
+                    elem_id="osum-mel",
+                    format="png",
+                    interactive=False,
+                    height=180,
                     buttons=["download", "fullscreen"],
-                )  # fmt: skip
+                )
                 with gr.Accordion("everything", open=False):
                     values = gr.JSON(elem_id="osum-json")
         # whoever writes a request means it
         words.input(lambda: WORDS, None, choice, queue=False, api_visibility="private")
         results = [text, played, labels, picture, values]
         gr.on(
-            [button.click, words.submit], listener.listen, [sound, choice, words], results, api_name="listen",
+            [button.click, words.submit],
+            listener.listen,
+            [sound, choice, words],
+            results,
+            api_name="listen",
             concurrency_limit=1,
-        )  # fmt: skip
+        )
     return page.queue(max_size=WAITING)
 
 

@@ -15,8 +15,14 @@ from mindspore_osum.errors import UserError
 MODES = {"fixed": ("fixed",), "natural": ("natural",), "both": ("fixed", "natural")}
 NEW_TOKENS = 400  # of the released inference code
 # kinds of problems that make the exit status 1
-FAILURES = ("malformed_lines", "duplicate_keys", "unusable_lines", "without_request",
-            "missing_predictions", "missing_verdicts")
+FAILURES = (
+    "malformed_lines",
+    "duplicate_keys",
+    "unusable_lines",
+    "without_request",
+    "missing_predictions",
+    "missing_verdicts",
+)
 JUDGE_MODEL = "deepseek-chat"  # DeepSeek-V3 at its maker's address (OSUM-Pangu, section 3.4)
 
 EXAMPLES = """\
@@ -34,23 +40,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--predictions", metavar="FILE", help="score these answers instead (key, raw)")
     parser.add_argument("--manifest", metavar="FILE", required=True, help="test set (key, wav, txt, task)")
     parser.add_argument("--output", metavar="DIR", required=True, help="folder for all that is written")
-    parser.add_argument("--prompts", choices=MODES, default="fixed",
-                        help="ask by tags, in words, or both and compare (default: fixed)")
-    parser.add_argument("--requests", metavar="FILE",
-                        help="the words (YAML, intents as .jsonl, or `published`: those of the released "
-                             "scripts; default: the Intent-Instruction Set's test split)")
+    parser.add_argument(
+        "--prompts",
+        choices=MODES,
+        default="fixed",
+        help="ask by tags, in words, or both and compare (default: fixed)",
+    )
+    parser.add_argument(
+        "--requests",
+        metavar="FILE",
+        help="the words (YAML, intents as .jsonl, or `published`: those of the released "
+        "scripts; default: the Intent-Instruction Set's test split)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (16)")
-    parser.add_argument("--max-new-tokens", type=int, default=NEW_TOKENS, metavar="N",
-                        help=f"longest answer, in tokens ({NEW_TOKENS})")
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=NEW_TOKENS,
+        metavar="N",
+        help=f"longest answer, in tokens ({NEW_TOKENS})",
+    )
     parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
     parser.add_argument("--no-plots", action="store_true", help="draw nothing (plots need the extra `plots`)")
     judge = parser.add_argument_group("a language model as judge of instruction following and of spoken chat")
-    judge.add_argument("--judge-url", metavar="URL", default=os.environ.get("OSUM_JUDGE_URL"),
-                       help="OpenAI-compatible address, as https://api.deepseek.com/v1 (or OSUM_JUDGE_URL)")
-    judge.add_argument("--judge-model", metavar="NAME",
-                       default=os.environ.get("OSUM_JUDGE_MODEL", JUDGE_MODEL),
-                       help=f"its model (or OSUM_JUDGE_MODEL; default: {JUDGE_MODEL})")
+    judge.add_argument(
+        "--judge-url",
+        metavar="URL",
+        default=os.environ.get("OSUM_JUDGE_URL"),
+        help="OpenAI-compatible address, as https://api.deepseek.com/v1 (or OSUM_JUDGE_URL)",
+    )
+    judge.add_argument(
+        "--judge-model",
+        metavar="NAME",
+        default=os.environ.get("OSUM_JUDGE_MODEL", JUDGE_MODEL),
+        help=f"its model (or OSUM_JUDGE_MODEL; default: {JUDGE_MODEL})",
+    )
     judge.add_argument("--judge-key", metavar="KEY", help="its key (safer as OSUM_JUDGE_KEY)")
 
 
@@ -78,8 +103,13 @@ def run(args: argparse.Namespace) -> int:
         problems["missing_verdicts"] = add_judgements(judge, cases, result, folder)
     result["counts"] = {"utterances": len(asked.utterances)}
     result["counts"] |= {kind: len(lines) for kind, lines in problems.items()}
-    result["run"] = {"model": args.model, "predictions": args.predictions, "manifest": args.manifest,
-                     "prompts": MODES[args.prompts], "limit": args.limit}
+    result["run"] = {
+        "model": args.model,
+        "predictions": args.predictions,
+        "manifest": args.manifest,
+        "prompts": MODES[args.prompts],
+        "limit": args.limit,
+    }
     _write(folder, result, problems, [] if args.no_plots else plots.draw_all(cases, result, folder))
     return 1 if any(problems[kind] for kind in FAILURES if kind in problems) else 0
 
@@ -120,14 +150,19 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     known = open_run(folder, _settings(args, asked))
     words = {q.place: q.request.words for q in asked.questions}
     if any(words.get(p.place, p.request) != p.request for p in known):
-        raise UserError(f"{folder}: holds answers to other requests; choose another --output, or delete the "
-                        "folder to start afresh")
+        raise UserError(
+            f"{folder}: holds answers to other requests; choose another --output, or delete the "
+            "folder to start afresh"
+        )
     done = {p.place for p in known}
     todo = [q for q in asked.questions if q.place not in done]
     if not todo:
         return known, {}
-    print(f"osum: {len(asked.questions) - len(todo)} of {len(asked.questions)} answers are there; "
-          f"loading {args.model}", file=sys.stderr)
+    print(
+        f"osum: {len(asked.questions) - len(todo)} of {len(asked.questions)} answers are there; "
+        f"loading {args.model}",
+        file=sys.stderr,
+    )
     from mindspore_osum.evaluation.run import answer_all, progress_line
     from mindspore_osum.inference.engine import Engine
     from mindspore_osum.inference.sampling import Sampling

@@ -40,8 +40,10 @@ class Endpoint:
     def __post_init__(self):
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"judge address {self.url!r}: expected http(s)://host/path, "
-                            "for example https://api.deepseek.com/v1")
+            raise UserError(
+                f"judge address {self.url!r}: expected http(s)://host/path, "
+                "for example https://api.deepseek.com/v1"
+            )
         if not all("!" <= c <= "~" for c in self.key or ""):
             raise UserError("judge key: has characters that cannot be sent; check OSUM_JUDGE_KEY")
 

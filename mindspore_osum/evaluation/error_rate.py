@@ -28,8 +28,12 @@ class Errors:
     insertions: int = 0
 
     def __add__(self, other: "Errors") -> "Errors":
-        return Errors(self.hits + other.hits, self.substitutions + other.substitutions,
-                      self.deletions + other.deletions, self.insertions + other.insertions)
+        return Errors(
+            self.hits + other.hits,
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+        )
 
     @property
     def tokens(self) -> int:

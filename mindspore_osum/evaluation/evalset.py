@@ -64,10 +64,17 @@ class EvalSet:
                 words = question.request.words or ""
                 cases[prediction.prompts].append(Case(question.utterance, prediction, words))
                 cut += [name] if prediction.cut else []
-        missing = [failed.get(q.place) or f"{q.utterance.where}: {q.utterance.key} ({q.prompts}) is not there"
-                   for q in asked.values() if q.place not in seen]
-        return cases, {"missing_predictions": missing, "duplicate_predictions": twice,
-                       "unknown_predictions": unknown, "cut_answers": cut}
+        missing = [
+            failed.get(q.place) or f"{q.utterance.where}: {q.utterance.key} ({q.prompts}) is not there"
+            for q in asked.values()
+            if q.place not in seen
+        ]
+        return cases, {
+            "missing_predictions": missing,
+            "duplicate_predictions": twice,
+            "unknown_predictions": unknown,
+            "cut_answers": cut,
+        }
 
 
 def read_eval_set(
@@ -114,8 +121,10 @@ def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Poo
         for mode in modes[:1] if key_of(utterance) in TEXT_KEYS else modes:
             request = request_of(utterance, mode, pools)
             if request is None:
-                unasked.append(f"{utterance.where}: no natural request for {utterance.task}; add "
-                               "extra.request, or --requests FILE")
+                unasked.append(
+                    f"{utterance.where}: no natural request for {utterance.task}; add "
+                    "extra.request, or --requests FILE"
+                )
             else:
                 questions.append(Question(utterance, mode, request))
     return questions, unasked
@@ -144,12 +153,16 @@ def _empty(utterance: Utterance) -> bool:
 def _bad_labels(utterance: Utterance) -> Iterable[str]:
     case = _case(utterance)
     if case.key == INTENT_KEY and case.intent(utterance.txt) is None:
-        yield (f"{utterance.where}: {utterance.txt!r} are not the tags of a task; expected one of "
-               f"{', '.join(INTENTS)}")
+        yield (
+            f"{utterance.where}: {utterance.txt!r} are not the tags of a task; expected one of "
+            f"{', '.join(INTENTS)}"
+        )
     for labels in (LABEL_SETS[tag] for tag in case.tags if tag in LABEL_SETS):
         if labels.field not in case.reference.labels:
-            yield (f"{utterance.where}: no {labels.field} in {utterance.txt!r}; expected one of "
-                   f"{', '.join(labels.values)}")
+            yield (
+                f"{utterance.where}: no {labels.field} in {utterance.txt!r}; expected one of "
+                f"{', '.join(labels.values)}"
+            )
 
 
 def _case(utterance: Utterance) -> Case:
@@ -158,6 +171,8 @@ def _case(utterance: Utterance) -> Case:
 
 def _digest(utterances: Iterable[Utterance]) -> str:
     names = ("request", "question", "intent")  # what a manifest can say about how it is asked
-    shown = sorted(json.dumps([u.key, u.wav, u.start, u.end, u.task, *map(u.extra.get, names)], default=str)
-                   for u in utterances)
+    shown = sorted(
+        json.dumps([u.key, u.wav, u.start, u.end, u.task, *map(u.extra.get, names)], default=str)
+        for u in utterances
+    )
     return hashlib.sha256("\n".join(shown).encode()).hexdigest()

@@ -32,8 +32,11 @@ def add_judgements(
         for task, some in group(c for c in mine if c.replies).items():
             if task in REPLY_TASKS:
                 result[mode][task] |= chat_judgement(some, scored, endpoint.model)
-    silent = [f"{c.utterance.where}: no text of the question (extra.transcript), which a judge needs"
-              for c in chats if not _question(c)]
+    silent = [
+        f"{c.utterance.where}: no text of the question (extra.transcript), which a judge needs"
+        for c in chats
+        if not _question(c)
+    ]
     return silent + troubles
 
 

@@ -95,8 +95,13 @@ def chat_judgement(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dic
     """Replies from 1 to 10: ``judge_score`` beside the real answers'; None while a verdict is missing."""
     given = [verdicts.get(c.prediction.place) for c in sorted(cases, key=lambda c: c.utterance.key)]
     judged = [v for v in given if v]
-    out = {"judge_score": None, "judge_score_interval": None, "judge_reference_score": None, "judge": model,
-           "missing_verdicts": len(given) - len(judged)}
+    out = {
+        "judge_score": None,
+        "judge_score_interval": None,
+        "judge_reference_score": None,
+        "judge": model,
+        "missing_verdicts": len(given) - len(judged),
+    }
     if judged and len(judged) == len(given):
         scores_N2 = np.array([(v["answer_2"], 1) for v in judged])
         out |= {
@@ -127,5 +132,9 @@ def _speed(predictions: Sequence[Prediction]) -> dict:
     """Real-time factor: seconds of computing per second of audio, over answers whose time is known."""
     timed = [p for p in predictions if p.seconds and p.compute_seconds is not None]
     audio, spent = sum(p.seconds for p in timed), sum(p.compute_seconds for p in timed)
-    return {"rtf": spent / audio if audio else None, "audio_seconds": audio, "compute_seconds": spent,
-            "answers": len(timed)}
+    return {
+        "rtf": spent / audio if audio else None,
+        "audio_seconds": audio,
+        "compute_seconds": spent,
+        "answers": len(timed),
+    }

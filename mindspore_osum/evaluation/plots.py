@@ -17,9 +17,15 @@ from mindspore_osum.tasks import TASKS
 
 # The styles in the words of the OSUM report (section 3.3): a plot's font need not have Chinese.
 STYLE_NAMES = {
-    "新闻科普": "news, science", "恐怖故事": "horror", "童话故事": "fairy tale", "客服": "customer service",
-    "诗歌散文": "poetry, prose", "有声书": "audiobook", "日常口语": "conversation", "其他": "other",
-}  # fmt: skip
+    "新闻科普": "news, science",
+    "恐怖故事": "horror",
+    "童话故事": "fairy tale",
+    "客服": "customer service",
+    "诗歌散文": "poetry, prose",
+    "有声书": "audiobook",
+    "日常口语": "conversation",
+    "其他": "other",
+}
 DURATION_BINS = 8
 
 

@@ -79,8 +79,10 @@ def open_run(folder: Path, settings: dict) -> list[Prediction]:
         if known.exists():
             _check_settings(known, settings)
         elif path.exists():
-            raise UserError(f"{folder}: has {FILE} but no {SETTINGS}; choose another --output, or score that "
-                            f"file with --predictions {path}")
+            raise UserError(
+                f"{folder}: has {FILE} but no {SETTINGS}; choose another --output, or score that "
+                f"file with --predictions {path}"
+            )
         else:
             write_text(known, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         if not path.exists():
@@ -119,5 +121,7 @@ def _check_settings(path: Path, settings: dict) -> None:
         raise UserError(f"{path}: damaged; delete the folder or choose another --output") from None
     for name, value in settings.items():
         if not isinstance(known, dict) or known.get(name) != value:
-            raise UserError(f"{path.parent}: holds an evaluation with another {name}; choose another "
-                            "--output, or delete the folder to start afresh")
+            raise UserError(
+                f"{path.parent}: holds an evaluation with another {name}; choose another "
+                "--output, or delete the folder to start afresh"
+            )

@@ -62,8 +62,10 @@ def metrics() -> Mapping[str, Metric]:
 @lru_cache(maxsize=1)
 def published_sets() -> Mapping[str, PublishedSet]:
     """Return the published test sets by their ids."""
-    return {name: PublishedSet(**values | {"names": tuple(values.get("names", ()))})
-            for name, values in _data()["sets"].items()}
+    return {
+        name: PublishedSet(**values | {"names": tuple(values.get("names", ()))})
+        for name, values in _data()["sets"].items()
+    }
 
 
 @lru_cache(maxsize=1)

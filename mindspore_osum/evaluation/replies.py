@@ -15,9 +15,28 @@ from mindspore_osum.evaluation.tokens import score_tokens
 
 _ARTICLES = {"A", "AN", "THE"}  # dropped as in TriviaQA's own scorer (Joshi et al. 2017)
 _NUMBERS = (
-    "ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "TEN", "ELEVEN", "TWELVE",
-    "THIRTEEN", "FOURTEEN", "FIFTEEN", "SIXTEEN", "SEVENTEEN", "EIGHTEEN", "NINETEEN", "TWENTY",
-)  # fmt: skip
+    "ZERO",
+    "ONE",
+    "TWO",
+    "THREE",
+    "FOUR",
+    "FIVE",
+    "SIX",
+    "SEVEN",
+    "EIGHT",
+    "NINE",
+    "TEN",
+    "ELEVEN",
+    "TWELVE",
+    "THIRTEEN",
+    "FOURTEEN",
+    "FIFTEEN",
+    "SIXTEEN",
+    "SEVENTEEN",
+    "EIGHTEEN",
+    "NINETEEN",
+    "TWENTY",
+)
 _DIGITS = {word: str(n) for n, word in enumerate(_NUMBERS)}
 MAX_NGRAM = 4
 

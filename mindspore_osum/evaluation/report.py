@@ -9,11 +9,18 @@ from mindspore_osum.tasks import TASKS
 SHOWN_PROBLEMS = 20
 # name in metrics.json -> title; what stands in the first table, in this order
 MEASURES = {
-    "wer": "WER/CER", "cer": "character error rate", "aas_ms": "AAS", "match_rate": "matched words",
-    "accuracy": "accuracy", "unweighted_accuracy": "unweighted accuracy", "macro_f1": "macro F1",
-    "judge_score": "judged 1-10", "judge_reference_score": "judged 1-10, real answers", "rouge_l": "ROUGE-L",
+    "wer": "WER/CER",
+    "cer": "character error rate",
+    "aas_ms": "AAS",
+    "match_rate": "matched words",
+    "accuracy": "accuracy",
+    "unweighted_accuracy": "unweighted accuracy",
+    "macro_f1": "macro F1",
+    "judge_score": "judged 1-10",
+    "judge_reference_score": "judged 1-10, real answers",
+    "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
-}  # fmt: skip
+}
 INTERVALS = {"aas_ms": "aas_interval_ms"}  # where it is not <name>_interval
 Row = Sequence[object]
 
@@ -34,8 +41,10 @@ def write_report(result: Mapping, problems: Mapping[str, Sequence[str]], plots: 
 
 def summary(result: Mapping, problems: Mapping[str, Sequence[str]]) -> str:
     """Return the main numbers and the counts of problems, for a terminal."""
-    lines = [f"{mode:<8} {task:<9} {title:<28} {shown:>9}  {interval}"
-             for task, mode, title, shown, interval, _ in _results(result)]
+    lines = [
+        f"{mode:<8} {task:<9} {title:<28} {shown:>9}  {interval}"
+        for task, mode, title, shown, interval, _ in _results(result)
+    ]
     lines += [f"{'ifr':<8} {judge:<38} {shown:>9}  {interval}" for judge, shown, interval in _ifr(result)]
     return "\n".join([*lines, *(f"{kind}: {len(some)}" for kind, some in problems.items() if some)])
 
@@ -49,8 +58,10 @@ def _head(result: Mapping) -> Iterator[str]:
     yield f"- manifest: `{run['manifest']}`, {result['counts']['utterances']} utterances{limit}"
     yield f"- prompts: {', '.join(run['prompts'])}"
     if speed["rtf"] is not None:
-        yield (f"- speed: {speed['audio_seconds']:.1f} s of audio in {speed['compute_seconds']:.1f} s of "
-               f"computing, real-time factor {speed['rtf']:.3f}")
+        yield (
+            f"- speed: {speed['audio_seconds']:.1f} s of audio in {speed['compute_seconds']:.1f} s of "
+            f"computing, real-time factor {speed['rtf']:.3f}"
+        )
 
 
 def _results(result: Mapping) -> Iterator[Row]:
@@ -116,8 +127,15 @@ def _paired(result: Mapping) -> Iterator[Row]:
     for task, pair in result.get("difference", {}).items():
         name = pair["metric"]
         difference = "" if pair["difference"] is None else _show(name, pair["difference"], "+")
-        yield (task, MEASURES[name], _show(name, pair["fixed"]), _show(name, pair["natural"]), difference,
-               _between(name, pair["interval"], "+"), pair["pairs"])
+        yield (
+            task,
+            MEASURES[name],
+            _show(name, pair["fixed"]),
+            _show(name, pair["natural"]),
+            difference,
+            _between(name, pair["interval"], "+"),
+            pair["pairs"],
+        )
 
 
 def _published(result: Mapping) -> Iterator[Row]:
@@ -126,16 +144,25 @@ def _published(result: Mapping) -> Iterator[Row]:
     for figure, systems in by_table():
         metric = metrics()[figure.metric]
         mine = [modes for name, modes in result["sets"].items() if find_set(name) == figure.set]
-        ours = {mode: _ours(result, (mine[0] if mine else result).get(mode, {}), figure, mode)
-                for mode in (FIXED, NATURAL) if figure.prompts in (None, mode)}
+        ours = {
+            mode: _ours(result, (mine[0] if mine else result).get(mode, {}), figure, mode)
+            for mode in (FIXED, NATURAL)
+            if figure.prompts in (None, mode)
+        }
         if not any(ours.values()):
             continue
         utterances = max(found[1] for found in ours.values() if found)
         why = obstacle(figure, bool(mine), utterances, limited)
         shown = [metric.show(ours[mode][0]) if ours.get(mode) else "" for mode in (FIXED, NATURAL)]
         asked = f", {figure.prompts} prompts" if figure.prompts else ""
-        yield (figure.task, published_sets()[figure.set].title, f"{metric.title}, {metric.unit}",
-               f"{systems} ({figure.source}{asked})", *shown, why)
+        yield (
+            figure.task,
+            published_sets()[figure.set].title,
+            f"{metric.title}, {metric.unit}",
+            f"{systems} ({figure.source}{asked})",
+            *shown,
+            why,
+        )
 
 
 def _ours(result: Mapping, tasks: Mapping, figure: Figure, mode: str) -> tuple[float, int] | None:
@@ -219,9 +246,14 @@ TABLES = (  # title, head, rows
     ("By language", ("task", "prompts", "language", "tokens", "error rate"), _languages),
     ("By class", ("task", "prompts", "class", "items", "recall", "95% interval"), _classes),
     ("Instruction following", ("judge", "followed", "95% interval"), _ifr),
-    ("Fixed instructions against natural language",
-     ("task", "measure", "fixed", "natural", "natural - fixed", "95% interval", "pairs"), _paired),
-    ("Beside the published figures",
-     ("task", "their test set", "measure", "published", "ours, fixed", "ours, natural", "comparable"),
-     _published),
-)  # fmt: skip
+    (
+        "Fixed instructions against natural language",
+        ("task", "measure", "fixed", "natural", "natural - fixed", "95% interval", "pairs"),
+        _paired,
+    ),
+    (
+        "Beside the published figures",
+        ("task", "their test set", "measure", "published", "ours, fixed", "ours, natural", "comparable"),
+        _published,
+    ),
+)

@@ -28,9 +28,13 @@ class Question:
 
 
 def answer_all(
-    engine, questions: Sequence[Question], folder: Path, batch_size: int, sampling,
+    engine,
+    questions: Sequence[Question],
+    folder: Path,
+    batch_size: int,
+    sampling,
     progress: Callable[[str], None],
-) -> tuple[list[Prediction], dict[Place, str]]:  # fmt: skip
+) -> tuple[list[Prediction], dict[Place, str]]:
     """Ask all the questions; each batch's answers are in the folder's predictions before the next one begins.
 
     Returns
@@ -78,10 +82,15 @@ def _frames(utterance: Utterance) -> int:
 
 def _prediction(question: Question, result) -> Prediction:
     return Prediction(
-        key=question.utterance.key, prompts=question.prompts, raw=result.raw, task=question.utterance.task,
-        request=question.request.words, seconds=round(result.seconds, 3),
-        compute_seconds=round(result.rtf * result.seconds, 4), cut=result.cut,
-    )  # fmt: skip
+        key=question.utterance.key,
+        prompts=question.prompts,
+        raw=result.raw,
+        task=question.utterance.task,
+        request=question.request.words,
+        seconds=round(result.seconds, 3),
+        compute_seconds=round(result.rtf * result.seconds, 4),
+        cut=result.cut,
+    )
 
 
 def _progress(done: int, all_: int, spent: float) -> str:

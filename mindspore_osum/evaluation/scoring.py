@@ -178,8 +178,10 @@ def _labels(task: str, cases: Sequence[Case]) -> tuple[list[str | None], list[st
     if task == INTENT:
         return [c.intent(c.utterance.txt) for c in cases], [c.intent(c.prediction.raw) for c in cases]
     field = TASKS[task].label_set.field
-    return tuple([answer.labels.get(field) for answer in side]
-                 for side in ([c.reference for c in cases], [c.answer for c in cases]))
+    return tuple(
+        [answer.labels.get(field) for answer in side]
+        for side in ([c.reference for c in cases], [c.answer for c in cases])
+    )
 
 
 def _replies(cases: Sequence[Case]) -> dict:

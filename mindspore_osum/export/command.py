@@ -38,9 +38,14 @@ def run(args) -> int:
     print(f"osum: loading {args.model}", file=sys.stderr)
     with clean_stdout() as stdout:
         facts = export(
-            args.model, args.output, device=args.device, seconds=args.seconds, batch=args.batch_size,
-            request_tokens=args.request_tokens, new_tokens=args.max_new_tokens,
-        )  # fmt: skip
+            args.model,
+            args.output,
+            device=args.device,
+            seconds=args.seconds,
+            batch=args.batch_size,
+            request_tokens=args.request_tokens,
+            new_tokens=args.max_new_tokens,
+        )
         for name, difference in facts["compared"].items():
             print(f"{name:<8} differs by {difference:.1e} of the largest value", file=stdout)
         size = sum(facts["files"].values())

@@ -111,10 +111,13 @@ class Exported:
         mel_TF = log_mel(wave_N, encoder.n_mels, pad_to_seconds=encoder.pad_to_seconds)
         has_request = OUTPUT_TYPES[request.output_type][1]
         sequence = build_sequence(
-            self.tokenizer, self.prompts, request.output_type, n_speech=-(-len(mel_TF) // 8),
+            self.tokenizer,
+            self.prompts,
+            request.output_type,
+            n_speech=-(-len(mel_TF) // 8),
             request=request.words if has_request else None,
             bos=bos_policy(self.prompts),
-        )  # fmt: skip
+        )
         if len(sequence) > sizes.prompt:
             raise UserError(
                 f"prompt of {len(sequence)} positions: {self.folder} takes {sizes.prompt}; shorten the "

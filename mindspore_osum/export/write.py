@@ -36,9 +36,15 @@ ALLOWED = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
 
 def export(
-    model: str | os.PathLike, target: str | os.PathLike, *, device: str = "CPU", seconds: float = 30.0,
-    request_tokens: int = 64, new_tokens: int = 400, batch: int = 1,
-) -> dict:  # fmt: skip
+    model: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    device: str = "CPU",
+    seconds: float = 30.0,
+    request_tokens: int = 64,
+    new_tokens: int = 400,
+    batch: int = 1,
+) -> dict:
     """Write the folder `target`; what is in its export.json.
 
     Parameters
@@ -85,8 +91,10 @@ def check_target(target: Path) -> None:
         raise UserError(f"{target}: is there already and is no export; give --output another folder")
     found = (path.relative_to(target) for path in target.rglob("*") if path.is_symlink() or not path.is_dir())
     if others := sorted(str(name) for name in found if str(name) not in own):
-        raise UserError(f"{target / others[0]}: is not of the export there, which would be replaced; move it "
-                        "away, or give --output another folder")
+        raise UserError(
+            f"{target / others[0]}: is not of the export there, which would be replaced; move it "
+            "away, or give --output another folder"
+        )
     if not _place(target).parent.is_dir():
         raise UserError(f"{target.parent}: no such folder; make it, or give --output another place")
 
@@ -184,8 +192,10 @@ def compare(model: OsumModel, sizes: Sizes, paths: dict[str, Path]) -> dict[str,
     allowed = ALLOWED[model.cfg.dtype]
     if not max(compared.values()) <= allowed:  # NaN, too
         shown = ", ".join(f"{name} {difference:.1e}" for name, difference in compared.items())
-        raise UserError(f"the exported graphs differ from the model by more than {allowed:g} of the largest "
-                        f"value ({shown}), so nothing was written; try another --device")
+        raise UserError(
+            f"the exported graphs differ from the model by more than {allowed:g} of the largest "
+            f"value ({shown}), so nothing was written; try another --device"
+        )
     return compared
 
 

@@ -31,9 +31,10 @@ def add_arguments(parser) -> None:
     """The arguments of `osum annotate`."""
     add_listening_arguments(parser)
     parser.add_argument(
-        "--tasks", metavar="T[,T...]",
+        "--tasks",
+        metavar="T[,T...]",
         help=f"tasks ({', '.join(TASKS)}) or tag names, divided by commas (default: all eight tasks)",
-    )  # fmt: skip
+    )
     parser.add_argument("--single", action="store_true", help="ask for each task on its own, in more passes")
     parser.add_argument("--probabilities", action="store_true", help="also the probability of each label")
     parser.add_argument("--output", metavar="FILE.jsonl", help="write the JSON lines there")

@@ -81,9 +81,12 @@ def add_model_arguments(parser, batch_size: int | None = 8) -> None:
     parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
     if batch_size is not None:
         parser.add_argument(
-            "--batch-size", type=int, default=batch_size, metavar="N",
+            "--batch-size",
+            type=int,
+            default=batch_size,
+            metavar="N",
             help=f"recordings at a time (default {batch_size})",
-        )  # fmt: skip
+        )
 
 
 def run(args) -> int:
@@ -177,9 +180,7 @@ def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
 
     engine = Engine(args.model, args.device)
     bar = tqdm(total=len(sources), unit="rec", file=sys.stderr, disable=not sys.stderr.isatty())
-    results = engine.answer_each(
-        sources, requests=requests, sampling=sampling, batch_size=args.batch_size
-    )
+    results = engine.answer_each(sources, requests=requests, sampling=sampling, batch_size=args.batch_size)
     for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
         yield source, result
         if result.cut:

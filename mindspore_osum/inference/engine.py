@@ -85,10 +85,16 @@ class Engine:
         self.labels = LabelScorer(model, self.tokenizer)
 
     def answer(
-        self, sources: Iterable, *, task: str | None = None, instruction: str | None = None,
-        requests: Iterable[Request] | None = None, sampling: Sampling | None = None, batch_size: int = 8,
+        self,
+        sources: Iterable,
+        *,
+        task: str | None = None,
+        instruction: str | None = None,
+        requests: Iterable[Request] | None = None,
+        sampling: Sampling | None = None,
+        batch_size: int = 8,
         probabilities: bool = False,
-    ) -> list[Result]:  # fmt: skip
+    ) -> list[Result]:
         """The results for all recordings, in their order.
 
         Parameters
@@ -107,16 +113,27 @@ class Engine:
         """
         return list(
             self.answer_each(
-                sources, task=task, instruction=instruction, requests=requests, sampling=sampling,
-                batch_size=batch_size, probabilities=probabilities,
+                sources,
+                task=task,
+                instruction=instruction,
+                requests=requests,
+                sampling=sampling,
+                batch_size=batch_size,
+                probabilities=probabilities,
             )
-        )  # fmt: skip
+        )
 
     def answer_each(
-        self, sources: Iterable, *, task: str | None = None, instruction: str | None = None,
-        requests: Iterable[Request] | None = None, sampling: Sampling | None = None, batch_size: int = 8,
+        self,
+        sources: Iterable,
+        *,
+        task: str | None = None,
+        instruction: str | None = None,
+        requests: Iterable[Request] | None = None,
+        sampling: Sampling | None = None,
+        batch_size: int = 8,
         probabilities: bool = False,
-    ) -> Iterator[Result]:  # fmt: skip
+    ) -> Iterator[Result]:
         """As `answer`, one result after the other: for more recordings than fit in memory."""
         if requests is None:
             requests = repeat(make_request(task, instruction))
@@ -130,9 +147,12 @@ class Engine:
                 turn += 1
 
     def answer_batches(
-        self, questions: Iterable[tuple[object, Request]], sampling: Sampling | None = None,
-        batch_size: int = 8, probabilities: bool = False,
-    ) -> Iterator[dict[int, Result]]:  # fmt: skip
+        self,
+        questions: Iterable[tuple[object, Request]],
+        sampling: Sampling | None = None,
+        batch_size: int = 8,
+        probabilities: bool = False,
+    ) -> Iterator[dict[int, Result]]:
         """Answer (source, request) pairs in the order that suits the model.
 
         Yields
@@ -193,10 +213,13 @@ class Engine:
             if has_speech:
                 mel_TF, job.result.seconds = self._features(source)
             sequence = build_sequence(
-                self.tokenizer, self.prompts, request.output_type, request=request.words,
+                self.tokenizer,
+                self.prompts,
+                request.output_type,
+                request=request.words,
                 n_speech=speech_tokens(len(mel_TF)) if has_speech else None,
                 bos=bos_policy(self.prompts),
-            )  # fmt: skip
+            )
             prompt = Prompt(sequence, mel_TF)
             self.generator.room(prompt)  # refuses what is too long
             job.prompt = prompt
@@ -253,8 +276,10 @@ def tokenizer_for(cfg: ModelConfig, folder: str | os.PathLike) -> Tokenizer:
     """The folder's tokenizer; UserError if it has pieces that the model does not."""
     tokenizer, pieces = Tokenizer(Path(folder) / TOKENIZER), cfg.decoder.vocab_size
     if tokenizer.vocab_size > pieces:
-        raise UserError(f"{tokenizer.path}: {tokenizer.vocab_size} pieces, but the model has only {pieces}; "
-                        "this tokenizer does not belong to it")
+        raise UserError(
+            f"{tokenizer.path}: {tokenizer.vocab_size} pieces, but the model has only {pieces}; "
+            "this tokenizer does not belong to it"
+        )
     return tokenizer
 
 

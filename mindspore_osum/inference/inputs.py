@@ -21,23 +21,32 @@ SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", "
 def add_listening_arguments(parser, nargs: str = "+") -> None:
     """Recordings, model, and how to go about long ones."""
     parser.add_argument(
-        "audio", nargs=nargs,
+        "audio",
+        nargs=nargs,
         help="recordings of any length, folders, 'patterns*.wav', or - for standard input",
-    )  # fmt: skip
+    )
     add_model_arguments(parser)
     parser.add_argument(
-        "--max-seconds", type=float, default=MAX_SECONDS, metavar="S",
+        "--max-seconds",
+        type=float,
+        default=MAX_SECONDS,
+        metavar="S",
         help=f"longer recordings are cut at pauses into chunks up to this length (default {MAX_SECONDS:g})",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--vad", choices=DETECTORS, default=DETECTORS[0],
+        "--vad",
+        choices=DETECTORS,
+        default=DETECTORS[0],
         help="finds the speech of long recordings and streams (default energy; silero: a package)",
-    )  # fmt: skip
+    )
     limit = Sampling().max_new_tokens
     parser.add_argument(
-        "--max-new-tokens", type=int, default=limit, metavar="N",
+        "--max-new-tokens",
+        type=int,
+        default=limit,
+        metavar="N",
         help=f"longest answer to a chunk, in tokens (default {limit})",
-    )  # fmt: skip
+    )
 
 
 def expand(names: Sequence[str]) -> list:
@@ -89,8 +98,11 @@ def settings(args) -> dict:
     check_detector(args.vad)
     sampling = Sampling(max_new_tokens=args.max_new_tokens)
     return {
-        "sampling": sampling, "batch_size": args.batch_size, "max_seconds": args.max_seconds, "vad": args.vad,
-    }  # fmt: skip
+        "sampling": sampling,
+        "batch_size": args.batch_size,
+        "max_seconds": args.max_seconds,
+        "vad": args.vad,
+    }
 
 
 def name_of(source) -> str:
@@ -119,9 +131,12 @@ class Progress:
 
         hidden = not sys.stderr.isatty()
         self._bar = tqdm(
-            total=None if hidden else round(_seconds(sources)), disable=hidden, unit="s", file=sys.stderr,
+            total=None if hidden else round(_seconds(sources)),
+            disable=hidden,
+            unit="s",
+            file=sys.stderr,
             bar_format="{l_bar}{bar}| {n:.0f}/{total_fmt} s of sound [{elapsed}<{remaining}, {rate_fmt}]",
-        )  # fmt: skip
+        )
 
     def __enter__(self):
         return self

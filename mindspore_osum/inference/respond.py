@@ -34,11 +34,17 @@ class _Case:
 
 
 def respond(
-    engine: Engine, sources: Iterable, requests: Sequence[Request], *, sampling: Sampling | None = None,
-    batch_size: int = 8, max_seconds: float = MAX_SECONDS, vad: str = "energy",
+    engine: Engine,
+    sources: Iterable,
+    requests: Sequence[Request],
+    *,
+    sampling: Sampling | None = None,
+    batch_size: int = 8,
+    max_seconds: float = MAX_SECONDS,
+    vad: str = "energy",
     probabilities: bool = False,
     progress: Callable[[float], None] | None = None,
-) -> Iterator[Response]:  # fmt: skip
+) -> Iterator[Response]:
     """What all recordings answer to all requests, in order; memory does not grow with their length or number.
 
     Parameters

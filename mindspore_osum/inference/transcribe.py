@@ -37,9 +37,11 @@ def add_arguments(parser) -> None:
     """The arguments of `osum transcribe`."""
     add_listening_arguments(parser, nargs="*")
     parser.add_argument(
-        "--format", default="txt", metavar="F[,F...]",
+        "--format",
+        default="txt",
+        metavar="F[,F...]",
         help="json, txt (default), srt, vtt, tsv, textgrid, ctm or rttm; several divided by commas",
-    )  # fmt: skip
+    )
     parser.add_argument("--output", metavar="DIR", help="write a file for each recording and format there")
     parser.add_argument("--resume", action="store_true", help="leave out recordings whose files are there")
     parser.add_argument(
@@ -101,8 +103,10 @@ def _targets(args, names: list[str], formats: list[str]) -> dict[str, dict[str, 
     for name in names:
         stem = _stem(name, roots)
         if stem in owner:
-            raise UserError(f"{owner[stem]} and {name}: both would be written to {folder / stem}.*; "
-                            "transcribe them into two folders")
+            raise UserError(
+                f"{owner[stem]} and {name}: both would be written to {folder / stem}.*; "
+                "transcribe them into two folders"
+            )
         owner[stem] = name
         targets[name] = {f: (folder / stem).with_name(Path(stem).name + SUFFIXES[f]) for f in formats}
     return targets

@@ -57,9 +57,7 @@ class Linear(nn.Cell):
         are cut over more rows, such a sum comes out cut like them.
         """
         rows = p.norm_rows if d_in > 1 else p.rows
-        self.matmul.shard(
-            ((p.rows, d_in), (d_out, d_in)), ((rows, 1),) if rows != p.rows else None
-        )
+        self.matmul.shard(((p.rows, d_in), (d_out, d_in)), ((rows, 1),) if rows != p.rows else None)
         self.add_bias.shard(((rows, d_out), (d_out,)))
         if self.lora_A is not None:
             self.lora_A.shard(p, d_in=d_in)

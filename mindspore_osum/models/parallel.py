@@ -67,17 +67,25 @@ def check_split(cfg: ModelConfig, p: ParallelConfig) -> None:
         "decoder.d_ff": cfg.decoder.d_ff,
     }
     if cfg.decoder.qk_norm:
-        raise UserError("parallel.parallel_mode: a decoder with norms on queries and keys (qk_norm) cannot be"
-                        " cut over devices; give 0 (data parallel)")
+        raise UserError(
+            "parallel.parallel_mode: a decoder with norms on queries and keys (qk_norm) cannot be"
+            " cut over devices; give 0 (data parallel)"
+        )
     if not p.vocab_emb_dp:
         sizes["decoder.vocab_size"] = cfg.decoder.vocab_size
     for name, size in sizes.items():
         if size % p.model_parallel:
-            raise UserError(f"parallel_config.model_parallel: {name} {size} does not divide by "
-                            f"{p.model_parallel}; choose a divisor")
+            raise UserError(
+                f"parallel_config.model_parallel: {name} {size} does not divide by "
+                f"{p.model_parallel}; choose a divisor"
+            )
     if p.pipeline_stage > cfg.decoder.n_layers:
-        raise UserError(f"parallel_config.pipeline_stage: {p.pipeline_stage} stages for "
-                        f"{cfg.decoder.n_layers} decoder layers; choose at most as many")
+        raise UserError(
+            f"parallel_config.pipeline_stage: {p.pipeline_stage} stages for "
+            f"{cfg.decoder.n_layers} decoder layers; choose at most as many"
+        )
     if p.pipeline_stage > 1 and cfg.decoder.tie_embeddings:
-        raise UserError("parallel_config.pipeline_stage: the head shares the embedding's weight, which is in "
-                        "another stage; choose 1 for a model with tie_embeddings")
+        raise UserError(
+            "parallel_config.pipeline_stage: the head shares the embedding's weight, which is in "
+            "another stage; choose 1 for a model with tie_embeddings"
+        )

@@ -20,19 +20,39 @@ examples:
 def add_arguments(parser) -> None:
     """The arguments of `osum plan`."""
     parser.add_argument("--config", required=True, metavar="JOB.yaml", help="the job, see configs/")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-                        help="lay a value on the job, for instance batch.size=4; may be repeated")
-    parser.add_argument("--model", metavar="NAME",
-                        help="a preset or model folder to plan with instead of model.start")
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"),
-                        help="of the weights (default: the folder's; bfloat16 with a preset)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="lay a value on the job, for instance batch.size=4; may be repeated",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="a preset or model folder to plan with instead of model.start"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float16", "float32"),
+        help="of the weights (default: the folder's; bfloat16 with a preset)",
+    )
     parser.add_argument("--devices", type=int, default=8, metavar="N", help="devices (default: %(default)s)")
-    parser.add_argument("--memory", default="64GB", metavar="SIZE",
-                        help="of a device (default: %(default)s); the job's max_device_memory counts too")
-    parser.add_argument("--type", choices=tuple(DEVICES), default="910B3",
-                        help="of the devices (default: %(default)s)")
-    parser.add_argument("--answers", type=int, default=8, metavar="N",
-                        help="recordings answered together, for inference (default: %(default)s)")
+    parser.add_argument(
+        "--memory",
+        default="64GB",
+        metavar="SIZE",
+        help="of a device (default: %(default)s); the job's max_device_memory counts too",
+    )
+    parser.add_argument(
+        "--type", choices=tuple(DEVICES), default="910B3", help="of the devices (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--answers",
+        type=int,
+        default=8,
+        metavar="N",
+        help="recordings answered together, for inference (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
@@ -54,8 +74,10 @@ def run(args) -> int:
     alone = layouts.Layout(args.devices)
     by_batch = [layouts.choose(cfg, job, batch, alone, device) for batch in batches]
     heaviest = batches[max(range(len(batches)), key=lambda i: by_batch[i].total)]
-    choices = [layouts.choose(cfg, job, heaviest, way, device)
-               for way in layouts.layouts(job, args.devices, cfg.accumulation)]
+    choices = [
+        layouts.choose(cfg, job, heaviest, way, device)
+        for way in layouts.layouts(job, args.devices, cfg.accumulation)
+    ]
     choices.sort(key=lambda c: (c.needed > limit, bool(c.obstacle), -c.utterances))
     best = choices[0]
     if best.needed > limit or best.obstacle:
@@ -78,16 +100,23 @@ def job_of(cfg, args):
 
     start = args.model or cfg.model.start
     if start not in PRESETS and not os.path.isdir(start):
-        raise UserError(f"model.start: {start!r} is no folder and no preset{did_you_mean(start, PRESETS)}; "
-                        "give --model a preset to plan before the folder is there")
+        raise UserError(
+            f"model.start: {start!r} is no folder and no preset{did_you_mean(start, PRESETS)}; "
+            "give --model a preset to plan before the folder is there"
+        )
     base = PRESETS[start] if start in PRESETS else read_config(start)
     model = from_dict(ModelConfig, merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
     dtype = args.dtype or ("bfloat16" if start in PRESETS else model.dtype)
     if "lora" in cfg.learn and not model.lora.rank:
         raise UserError("learn: names lora, but the model's lora.rank is 0; set model.overrides.lora.rank")
-    return Job(replace(model, dtype=dtype), frozenset(cfg.learn), dtype != "float32",
-               ctc_at=cfg.ctc.at if cfg.ctc.weight else "", ctc_only=cfg.ctc.only,
-               ctc_vocab=model.decoder.vocab_size if cfg.ctc.weight else 0)
+    return Job(
+        replace(model, dtype=dtype),
+        frozenset(cfg.learn),
+        dtype != "float32",
+        ctc_at=cfg.ctc.at if cfg.ctc.weight else "",
+        ctc_only=cfg.ctc.only,
+        ctc_vocab=model.decoder.vocab_size if cfg.ctc.weight else 0,
+    )
 
 
 def report(args, cfg, job, batch, choices, limit: int) -> dict:
@@ -101,19 +130,37 @@ def report(args, cfg, job, batch, choices, limit: int) -> dict:
         sizes[part_of(name)] = sizes.get(part_of(name), 0) + math.prod(shape)
     micro = model_flops(job, batch)
     return {
-        "config": args.config, "device": asdict(DEVICES[args.type]), "devices": args.devices, "limit": limit,
-        "margin": MARGIN, "dtype": job.model.dtype, "operators": "fused" if job.fused else "plain",
-        "parameters": sizes, "learn": sorted(job.learn), "batch": asdict(batch),
-        "micro_batches": cfg.accumulation, "flops_a_micro_batch": micro,
+        "config": args.config,
+        "device": asdict(DEVICES[args.type]),
+        "devices": args.devices,
+        "limit": limit,
+        "margin": MARGIN,
+        "dtype": job.model.dtype,
+        "operators": "fused" if job.fused else "plain",
+        "parameters": sizes,
+        "learn": sorted(job.learn),
+        "batch": asdict(batch),
+        "micro_batches": cfg.accumulation,
+        "flops_a_micro_batch": micro,
         "choices": [
-            {"layout": str(c.layout), **asdict(c.layout), "memory": c.memory, "total": c.total,
-             "needed": c.needed, "fits": c.needed <= limit, "obstacle": c.obstacle,
-             "step_seconds": c.seconds, "utterances_a_second": c.utterances, "mfu": c.mfu}
+            {
+                "layout": str(c.layout),
+                **asdict(c.layout),
+                "memory": c.memory,
+                "total": c.total,
+                "needed": c.needed,
+                "fits": c.needed <= limit,
+                "obstacle": c.obstacle,
+                "step_seconds": c.seconds,
+                "utterances_a_second": c.utterances,
+                "mfu": c.mfu,
+            }
             for c in choices
         ],
-        "best": str(choices[0].layout), "reason": reason(choices, limit),
+        "best": str(choices[0].layout),
+        "reason": reason(choices, limit),
         "inference": inference(job, batch, args.answers, DEVICES[args.type], limit),
-    }  # fmt: skip
+    }
 
 
 def reason(choices, limit: int) -> str:
@@ -127,8 +174,10 @@ def reason(choices, limit: int) -> str:
     faster = [c for c in others if c.needed <= limit and c.utterances > best.utterances]
     if faster:
         top = max(faster, key=lambda c: c.utterances)
-        words.append(f"{top.layout} would do {top.utterances / best.utterances:.2f} times as much a second "
-                     f"({top.obstacle.partition(':')[0]})")
+        words.append(
+            f"{top.layout} would do {top.utterances / best.utterances:.2f} times as much a second "
+            f"({top.obstacle.partition(':')[0]})"
+        )
     return "; ".join(words)
 
 
@@ -147,7 +196,14 @@ def inference(job, batch, rows: int, device, limit: int) -> dict:
     answering = replace(job, learn=frozenset(), dropout=False)
     memory, prefill, step = inference_memory(answering, prompts, places)
     seconds = roofline(step.steps, device, job.width)
-    return {"rows": rows, "prompt": length, "places": places, "memory": memory,
-            "total": sum(memory.values()), "fits": sum(memory.values()) <= limit,
-            "prefill_seconds": roofline(prefill.steps, device, job.width), "step_seconds": seconds,
-            "tokens_a_second": rows / seconds}
+    return {
+        "rows": rows,
+        "prompt": length,
+        "places": places,
+        "memory": memory,
+        "total": sum(memory.values()),
+        "fits": sum(memory.values()) <= limit,
+        "prefill_seconds": roofline(prefill.steps, device, job.width),
+        "step_seconds": seconds,
+        "tokens_a_second": rows / seconds,
+    }

@@ -45,8 +45,18 @@ def shared_layers(job: Job, batch: Batch, layers: int, encoder: bool) -> float:
     return 2 * both * size * job.width
 
 
-def step_seconds(tape: Tape, job: Job, device: Device, micro: int, *, shared: float, learned: int,
-                 data_parallel: int, model_parallel: int, stages: int) -> float:
+def step_seconds(
+    tape: Tape,
+    job: Job,
+    device: Device,
+    micro: int,
+    *,
+    shared: float,
+    learned: int,
+    data_parallel: int,
+    model_parallel: int,
+    stages: int,
+) -> float:
     """Least seconds of an optimizer step of the devices of a pipeline's slowest stage.
 
     Parameters

@@ -33,10 +33,12 @@ _LINKS = {"link": 196e9, "network": 25e9}
 DEVICES = {
     name: Device(name, bf16, bf16 / 4, hbm, **_LINKS)
     for name, bf16, hbm in (
-        ("910B1", 373.88e12, 1.6e12), ("910B2", 353.8944e12, 1.6e12), ("910B3", 294.912e12, 1.6e12),
+        ("910B1", 373.88e12, 1.6e12),
+        ("910B2", 353.8944e12, 1.6e12),
+        ("910B3", 294.912e12, 1.6e12),
         ("910B4", 245.76e12, 0.8e12),
     )
-}  # fmt: skip
+}
 
 
 def parse_bytes(text: str, where: str) -> int:

@@ -98,10 +98,20 @@ def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Dev
         shapes = parameters(job, stage)
         learned = sum(math.prod(shapes[n]) for n in shapes if part_of(n) in job.learn) * job.width
         layers = len(stage.layers(job.model.decoder.n_layers))
-        slowest = max(slowest, step_seconds(
-            tape, job, device, cfg.accumulation, shared=shared_layers(job, batch, layers, index == 0),
-            learned=learned, data_parallel=layout.data, model_parallel=layout.model, stages=stages,
-        ))  # fmt: skip
+        slowest = max(
+            slowest,
+            step_seconds(
+                tape,
+                job,
+                device,
+                cfg.accumulation,
+                shared=shared_layers(job, batch, layers, index == 0),
+                learned=learned,
+                data_parallel=layout.data,
+                model_parallel=layout.model,
+                stages=stages,
+            ),
+        )
     done = cfg.accumulation * layout.data
     peak = device.fp32 if job.width == F32 else device.bf16
     mfu = model_flops(job, batch) * done / (slowest * peak * layout.data * layout.model * stages)

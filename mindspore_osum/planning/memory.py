@@ -52,8 +52,10 @@ def parameters(job: Job, stage: Stage = WHOLE) -> Shapes:
         shapes |= {"ctc.weight": (job.ctc_vocab + 1, width), "ctc.bias": (job.ctc_vocab + 1,)}
     here = {name: shape for name, shape in shapes.items() if _is_here(name, job.model, stage)}
     mp = stage.model_parallel
-    return {n: (-(-s[0] // mp), *s[1:]) if len(s) > 1 and mp > 1 and "lora_A" not in n else s
-            for n, s in here.items()}
+    return {
+        n: (-(-s[0] // mp), *s[1:]) if len(s) > 1 and mp > 1 and "lora_A" not in n else s
+        for n, s in here.items()
+    }
 
 
 def _is_here(name: str, model: ModelConfig, stage: Stage) -> bool:
@@ -64,8 +66,9 @@ def _is_here(name: str, model: ModelConfig, stage: Stage) -> bool:
     return stage.index == 0
 
 
-def training_memory(job: Job, batch: Batch, accumulation: int = 1, stage: Stage = WHOLE,
-                    groups: int = 0) -> tuple[dict[str, int], Tape]:
+def training_memory(
+    job: Job, batch: Batch, accumulation: int = 1, stage: Stage = WHOLE, groups: int = 0
+) -> tuple[dict[str, int], Tape]:
     """Bytes of a device by part, and the tape of its last micro-batch.
 
     Parameters

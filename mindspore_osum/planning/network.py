@@ -33,8 +33,14 @@ class Batch:
 def padded(shape: Shape, speech: bool, ctc: bool = False) -> Batch:
     """The batch of a static shape: as training/network.py takes it."""
     logits = shape.text_tokens if speech else shape.length - 1
-    return Batch(shape.size, shape.size if speech else 0, shape.frames, shape.length, logits,
-                 shape.text_tokens if ctc and speech else 0)
+    return Batch(
+        shape.size,
+        shape.size if speech else 0,
+        shape.frames,
+        shape.length,
+        logits,
+        shape.text_tokens if ctc and speech else 0,
+    )
 
 
 def packed(rows: int, tokens: int, longest: Shape, ctc: bool = False) -> Batch:
@@ -159,8 +165,9 @@ class Network:
         p = dropout if self.job.dropout else 0.0
 
         y = ops.norm(x, d, learns, centred=True)
-        q, k, v = (ops.transposed(ops.linear(y, d, d // mp, learns, not gelu or name != "k"))
-                   for name in "qkv")
+        q, k, v = (
+            ops.transposed(ops.linear(y, d, d // mp, learns, not gelu or name != "k")) for name in "qkv"
+        )
         y = ops.attention(q, k, v, mask, (n * heads // mp, frames, frames, d // heads))
         x = ops.same("add", x, ops.dropout(ops.linear(y, d // mp, d, learns), p))
         y = ops.linear(ops.norm(x, d, learns, centred=True), d, d_ff // mp, learns)
@@ -194,12 +201,20 @@ class Network:
         if speech is None:
             return text
         marks = self.rows_of(self.cfg.speech_token_num + 2, 2 * dec.d_model * ops.width, "adapter")
-        table = ops.tape.op("concat", [marks, speech], marks.bytes + speech.bytes, lambda dout: [
-            (v, self.tape.step("slice", [dout], v.bytes)) for v in (marks, speech)])
+        table = ops.tape.op(
+            "concat",
+            [marks, speech],
+            marks.bytes + speech.bytes,
+            lambda dout: [(v, self.tape.step("slice", [dout], v.bytes)) for v in (marks, speech)],
+        )
         read = ops.linear_map("gather", table, size)
         where = ops.data(places * dec.d_model, 1)
-        return self.tape.op("select", [where, text, read], size, lambda dout: [
-            (v, self.tape.step("select", [dout, where.block], size)) for v in (text, read)])
+        return self.tape.op(
+            "select",
+            [where, text, read],
+            size,
+            lambda dout: [(v, self.tape.step("select", [dout, where.block], size)) for v in (text, read)],
+        )
 
     def rows_of(self, rows: int, size: int, owner: str) -> Value:
         """Rows of a table that is a parameter."""
@@ -211,14 +226,17 @@ class Network:
 
         return self.tape.op("gather", [], size, gradient, learns, params=size)
 
-    def decoder_layer(self, x: Value, mask: Value, rows: int, length: int, keys: int,
-                      cached: bool = False) -> Value:
+    def decoder_layer(
+        self, x: Value, mask: Value, rows: int, length: int, keys: int, cached: bool = False
+    ) -> Value:
         dec, ops, mp = self.cfg.decoder, self.ops, self.part.model_parallel
         heads, kv_heads, e = dec.n_heads // mp, max(1, dec.n_kv_heads // mp), dec.head_dim
         learns, d_ff = "decoder" in self.job.learn, dec.d_ff // mp
         y = ops.norm(x, dec.d_model, learns, centred=False)
-        q, k, v = (ops.transposed(self.projection(y, f"{name}_proj", dec.d_model, n * e, dec.qkv_bias))
-                   for name, n in (("q", heads), ("k", kv_heads), ("v", kv_heads)))
+        q, k, v = (
+            ops.transposed(self.projection(y, f"{name}_proj", dec.d_model, n * e, dec.qkv_bias))
+            for name, n in (("q", heads), ("k", kv_heads), ("v", kv_heads))
+        )
         if dec.qk_norm:
             q, k = (ops.norm(z, e, learns, centred=False) for z in (q, k))
         q, k = ops.rotary(q, e), ops.rotary(k, e)
@@ -279,8 +297,12 @@ class Network:
         return tape.op("ctc", [log_p, alpha], n * F32, gradient)
 
     def log_softmax(self, x: Value) -> Value:
-        out = self.tape.op("log softmax", [x], x.bytes, lambda dout: [
-            (x, self.tape.step("log softmax", [dout, out.block], x.bytes))])
+        out = self.tape.op(
+            "log softmax",
+            [x],
+            x.bytes,
+            lambda dout: [(x, self.tape.step("log softmax", [dout, out.block], x.bytes))],
+        )
         return out
 
     # optimizer

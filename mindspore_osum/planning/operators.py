@@ -41,8 +41,9 @@ class Operators:
 
     def same(self, name: str, *inputs: Value, params: int = 0) -> Value:
         """A sum, or what hands its gradient on as it is; as large as the first input."""
-        return self.tape.op(name, inputs, inputs[0].bytes, lambda dout: [(v, dout) for v in inputs],
-                            params=params)
+        return self.tape.op(
+            name, inputs, inputs[0].bytes, lambda dout: [(v, dout) for v in inputs], params=params
+        )
 
     def linear_map(self, name: str, x: Value, size: int) -> Value:
         """A copy, transpose, slice, cast or product with a constant: its gradient is one more of these."""
@@ -203,10 +204,18 @@ class Operators:
         if not self.fused:
             silu = self.mul(gate, self.unary("sigmoid", gate, 2, keeps_output=True))
             return self.mul(silu, up)
-        both = self.tape.op("concat", [gate, up], gate.bytes + up.bytes, lambda dout: [
-            (v, self.tape.step("slice", [dout], v.bytes)) for v in (gate, up)])
-        return self.tape.op("swiglu", [both], up.bytes, lambda dout: [
-            (both, self.tape.step("swiglu", [dout, both.block], both.bytes))])
+        both = self.tape.op(
+            "concat",
+            [gate, up],
+            gate.bytes + up.bytes,
+            lambda dout: [(v, self.tape.step("slice", [dout], v.bytes)) for v in (gate, up)],
+        )
+        return self.tape.op(
+            "swiglu",
+            [both],
+            up.bytes,
+            lambda dout: [(both, self.tape.step("swiglu", [dout, both.block], both.bytes))],
+        )
 
     def rotary(self, x: Value, e: int) -> Value:
         """Rotation of heads of size e in float32; angles need no gradient, so nothing of x is kept."""
@@ -215,14 +224,26 @@ class Operators:
             turned = self.linear_map("rotate", self.linear_map("cast", x, full), full)
             return self.linear_map("cast", turned, x.bytes)
         flops = 2.0 * x.bytes // self.width * e
-        turned = self.tape.op("matmul", [x], x.bytes, lambda dout: [
-            (x, self.tape.step("matmul", [dout], x.bytes, flops))], flops=flops)
+        turned = self.tape.op(
+            "matmul",
+            [x],
+            x.bytes,
+            lambda dout: [(x, self.tape.step("matmul", [dout], x.bytes, flops))],
+            flops=flops,
+        )
         for _ in range(4 if x.grad else 2):  # times cos and sin, and so their gradients
             self.table(x.bytes)
         return self.same("add", self.copy(x), self.copy(turned))
 
-    def attention(self, q: Value, k: Value, v: Value, mask: Value, sizes: tuple[int, int, int, int],
-                  causal: bool = False) -> Value:
+    def attention(
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        mask: Value,
+        sizes: tuple[int, int, int, int],
+        causal: bool = False,
+    ) -> Value:
         """softmax(q k^T) v for (queries B*H, positions L, keys S, head size E); heads side by side again.
 
         Key heads may be fewer than query heads; all operations are those of the query heads. A mask that is
@@ -241,8 +262,12 @@ class Operators:
             cut = [self._part(x, end, length) for x in (k, v)]
             some = self._part(self._part(mask, rows, length), end, length)
             parts.append(self._scores(self._part(q, rows, length), *cut, some, (heads, rows, end, e), True))
-        return self.tape.op("concat", parts, q.bytes, lambda dout: [
-            (part, self.tape.step("slice", [dout], part.bytes)) for part in parts])
+        return self.tape.op(
+            "concat",
+            parts,
+            q.bytes,
+            lambda dout: [(part, self.tape.step("slice", [dout], part.bytes)) for part in parts],
+        )
 
     def _part(self, x: Value, some: int, whole: int) -> Value:
         """`some` of the `whole` positions."""

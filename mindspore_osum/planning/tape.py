@@ -63,8 +63,9 @@ class Tape:
         self.forward_steps = self.update_steps = 0  # where the backward pass, and the optimizer, begin
         self.tables = 0  # bytes that kernels keep for themselves between steps
 
-    def step(self, name: str, reads: Sequence[Block], size: int, flops: float = 0, params: int = 0,
-             kind: str = "") -> Block:
+    def step(
+        self, name: str, reads: Sequence[Block], size: int, flops: float = 0, params: int = 0, kind: str = ""
+    ) -> Block:
         """Append a step that writes a new block.
 
         Parameters
@@ -81,11 +82,21 @@ class Tape:
         self.blocks.append(Block(int(size), kind or self._kind, now, now))
         return self.blocks[-1]
 
-    def op(self, name: str, inputs: Sequence[Value], size: int, gradient: Gradient | None = None,
-           learns: bool = False, flops: float = 0, params: int = 0) -> Value:
+    def op(
+        self,
+        name: str,
+        inputs: Sequence[Value],
+        size: int,
+        gradient: Gradient | None = None,
+        learns: bool = False,
+        flops: float = 0,
+        params: int = 0,
+    ) -> Value:
         """A forward operator; `gradient` maps its output's gradient to those of its inputs."""
-        out = Value(self.step(name, [v.block for v in inputs], size, flops, params),
-                    learns or any(v.grad for v in inputs))
+        out = Value(
+            self.step(name, [v.block for v in inputs], size, flops, params),
+            learns or any(v.grad for v in inputs),
+        )
         if gradient and out.grad and self._recording:
             self._records.append((out, gradient))
         return out

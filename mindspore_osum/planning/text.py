@@ -55,7 +55,8 @@ def _answering(answer: dict) -> list[str]:
     parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in answer["memory"].items())
     return [
         f"answering  {answer['rows']} at once, prompts of {answer['prompt']}, caches of {answer['places']}: "
-        + gigabytes(answer["total"]) + ("" if answer["fits"] else ", does not fit"),
+        + gigabytes(answer["total"])
+        + ("" if answer["fits"] else ", does not fit"),
         f"           {parts}",
         f"           at least {answer['prefill_seconds'] * 1e3:.0f} ms for the prompts and "
         f"{answer['step_seconds'] * 1e3:.1f} ms a token: {answer['tokens_a_second']:.0f} tokens/s at most",

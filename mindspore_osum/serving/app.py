@@ -104,9 +104,10 @@ class Api:
         if first is None and job.future.exception():  # as long as nothing was sent, an error is a status
             raise job.future.exception()
         return StreamingResponse(
-            self._events(chat, job, first, pieces), media_type="text/event-stream",
+            self._events(chat, job, first, pieces),
+            media_type="text/event-stream",
             headers={"Cache-Control": "no-cache"},
-        )  # fmt: skip
+        )
 
     async def _events(self, chat: ChatRequest, job: Job, piece: str | None, pieces) -> AsyncIterator[str]:
         answer = ChatAnswer(self.name)
@@ -146,9 +147,11 @@ class Api:
         prompt = audio + (len(engine.tokenizer.encode(job.request.words)) if has_words else 0)
         written = len(engine.tokenizer.encode(response.raw))
         return {
-            "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written,
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
             "prompt_tokens_details": {"audio_tokens": audio, "cached_tokens": 0},
-        }  # fmt: skip
+        }
 
 
 def create_app(batcher: Batcher, metrics: Metrics, name: str, limits: Limits, token: str | None) -> Gate:
@@ -162,10 +165,13 @@ def create_app(batcher: Batcher, metrics: Metrics, name: str, limits: Limits, to
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     api = Api(batcher, metrics, name, limits)
     for method, path, endpoint in (
-        ("GET", "/health", api.health), ("GET", "/metrics", api.metrics), ("GET", "/v1/models", api.models),
-        ("GET", "/v1/models/{name:path}", api.model), ("POST", TRANSCRIPTIONS, api.transcriptions),
+        ("GET", "/health", api.health),
+        ("GET", "/metrics", api.metrics),
+        ("GET", "/v1/models", api.models),
+        ("GET", "/v1/models/{name:path}", api.model),
+        ("POST", TRANSCRIPTIONS, api.transcriptions),
         ("POST", CHAT, api.chat),
-    ):  # fmt: skip
+    ):
         app.add_api_route(path, endpoint, methods=[method], response_model=None)
     for kind in (ApiError, UserError, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)

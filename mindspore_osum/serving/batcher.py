@@ -94,9 +94,15 @@ class Batcher:
     """
 
     def __init__(
-        self, load: Callable, metrics: Metrics, *, batch_size: int = 8, wait_s: float = 0.005,
-        chunk_seconds: float = 30.0, audio_seconds: float = 7200.0,
-    ):  # fmt: skip
+        self,
+        load: Callable,
+        metrics: Metrics,
+        *,
+        batch_size: int = 8,
+        wait_s: float = 0.005,
+        chunk_seconds: float = 30.0,
+        audio_seconds: float = 7200.0,
+    ):
         self.metrics, self.batch_size, self.wait_s = metrics, batch_size, wait_s
         self.lengths = chunk_seconds, audio_seconds
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -208,9 +214,11 @@ class Batcher:
 
     def _batch(self, engine, taken: list[tuple[_Case, Chunk]]) -> None:
         results = engine.answer(
-            [(chunk.wave_N, SAMPLE_RATE) for _, chunk in taken], requests=[c.job.request for c, _ in taken],
-            sampling=taken[0][0].job.sampling if taken else None, batch_size=self.batch_size,
-        )  # fmt: skip
+            [(chunk.wave_N, SAMPLE_RATE) for _, chunk in taken],
+            requests=[c.job.request for c, _ in taken],
+            sampling=taken[0][0].job.sampling if taken else None,
+            batch_size=self.batch_size,
+        )
         for (case, chunk), result in zip(taken, results, strict=True):
             try:
                 case.add(chunk, result)

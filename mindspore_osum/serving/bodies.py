@@ -38,7 +38,7 @@ class ApiError(Exception):
 
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None, **headers: str
-    ):  # fmt: skip
+    ):
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -79,9 +79,12 @@ async def read_upload(request: Request, limits: Limits) -> tuple[list[tuple[str,
     if not request.headers.get("Content-Type", "").startswith("multipart/form-data"):
         raise ApiError(400, "the body must be multipart/form-data with the fields file and model")
     parser = MultiPartParser(
-        request.headers, read_body(request, limits), max_files=1, max_fields=FORM_FIELDS,
+        request.headers,
+        read_body(request, limits),
+        max_files=1,
+        max_fields=FORM_FIELDS,
         max_part_size=FORM_FIELD_BYTES,
-    )  # fmt: skip
+    )
     parser.spool_max_size = limits.body_bytes + 1  # a larger file would go to disk
     try:
         form = await parser.parse()
@@ -91,7 +94,7 @@ async def read_upload(request: Request, limits: Limits) -> tuple[list[tuple[str,
     files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
     if [name for name, _ in files] != ["file"]:
         raise ApiError(400, "file: give the recording as the one file of the form, named file", "file")
-    (_, file), = files
+    ((_, file),) = files
     audio = await file.read()
     await file.close()
     return fields, audio

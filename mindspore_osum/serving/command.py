@@ -29,14 +29,17 @@ def add_arguments(parser) -> None:
     parser.add_argument("--host", default="127.0.0.1", metavar="NAME", help="to bind (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="0: any free one (default 8000)")
     parser.add_argument(
-        "--token-file", metavar="FILE",
+        "--token-file",
+        metavar="FILE",
         help=f"what clients must send as their API key; or the environment's {TOKEN}",
-    )  # fmt: skip
+    )
     parser.add_argument("--name", help="the model's name for clients (default: that of its folder)")
     parser.add_argument(
-        "--warm-up", default="", metavar="S[,S...]",
+        "--warm-up",
+        default="",
+        metavar="S[,S...]",
         help="compile for recordings of these seconds, in all batch sizes, before the port opens",
-    )  # fmt: skip
+    )
     for flag, kind, value, what in (
         ("--wait", float, 5.0, "milliseconds that the first of several requests waits for others"),
         ("--queue", int, 64, "requests at once; more are told to come again (503)"),
@@ -68,17 +71,25 @@ def run(args) -> int:
     print(f"osum: loading {args.model}", file=sys.stderr)
     metrics = Metrics()
     batcher = Batcher(
-        lambda: _engine(args, seconds), metrics, batch_size=args.batch_size, wait_s=args.wait / 1000,
-        chunk_seconds=args.max_seconds, audio_seconds=args.max_audio,
-    )  # fmt: skip
+        lambda: _engine(args, seconds),
+        metrics,
+        batch_size=args.batch_size,
+        wait_s=args.wait / 1000,
+        chunk_seconds=args.max_seconds,
+        audio_seconds=args.max_audio,
+    )
     limits = Limits(
         body_bytes=round(args.max_body * 2**20), places=args.queue, max_new_tokens=args.max_new_tokens
     )
     config = uvicorn.Config(
-        create_app(batcher, metrics, name, limits, token), log_level="warning", access_log=False,
-        lifespan="off", server_header=False, timeout_graceful_shutdown=max(1, round(args.grace)),
+        create_app(batcher, metrics, name, limits, token),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(args.grace)),
         backlog=BACKLOG,
-    )  # fmt: skip
+    )
     try:
         # uvicorn stops gracefully and raises the signal again; then it means nothing more, and the end is 0
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -189,9 +200,10 @@ def _engine(args, seconds: list[float]):
         rows = 1
         while rows < 2 * args.batch_size:
             results = engine.answer(
-                [(wave_N, SAMPLE_RATE)] * min(rows, args.batch_size), batch_size=args.batch_size,
+                [(wave_N, SAMPLE_RATE)] * min(rows, args.batch_size),
+                batch_size=args.batch_size,
                 sampling=Sampling(max_new_tokens=args.max_new_tokens),
-            )  # fmt: skip
+            )
             if results[0].error:  # nothing was compiled
                 raise UserError(f"--warm-up {length:g}: {results[0].error.removeprefix('array: ')}")
             rows *= 2

@@ -79,16 +79,23 @@ class Gate:
         given = dict(scope["headers"]).get(b"authorization", b"")
         if self._expected and scope["path"] not in OPEN and not hmac.compare_digest(given, self._expected):
             return ApiError(
-                401, "no token or a wrong one: send it as Authorization: Bearer TOKEN (the client's api_key)",
-                None, "invalid_api_key", WWW_Authenticate="Bearer",
-            )  # fmt: skip
+                401,
+                "no token or a wrong one: send it as Authorization: Bearer TOKEN (the client's api_key)",
+                None,
+                "invalid_api_key",
+                WWW_Authenticate="Bearer",
+            )
         taken = self.metrics.value("osum_requests_in_progress")
         if working and taken >= self.limits.places:
             rows = max(1, self.metrics.value("osum_batch_rows_total"))
             wait = math.ceil(taken * self.metrics.value("osum_compute_seconds_total") / rows)
             wait = str(min(max(wait, 1), 60))
-            return ApiError(503, f"all {self.limits.places} places are taken; try again in {wait} s",
-                            code="overloaded", Retry_After=wait)
+            return ApiError(
+                503,
+                f"all {self.limits.places} places are taken; try again in {wait} s",
+                code="overloaded",
+                Retry_After=wait,
+            )
         return None
 
     async def _drain(self, take, left) -> None:

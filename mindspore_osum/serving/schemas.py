@@ -136,8 +136,12 @@ class ChatRequest(_Strict):
         words = " ".join(part.text.strip() for part in parts if isinstance(part, TextPart)).strip()
         sounds = [part.input_audio.data for part in parts if isinstance(part, AudioPart)]
         if len(sounds) > 1 or not sounds and not words:
-            raise ApiError(400, f"{len(sounds)} recordings and {len(words)} characters of text: give one "
-                                "input_audio part, text, or both", "messages")
+            raise ApiError(
+                400,
+                f"{len(sounds)} recordings and {len(words)} characters of text: give one "
+                "input_audio part, text, or both",
+                "messages",
+            )
         request = make_request("sttc") if not words else make_request(instruction=words)
         if not sounds:
             request = Request(words, "text2text", TEXT2TEXT)

@@ -140,7 +140,7 @@ def audio_blocks(source) -> Iterator[np.ndarray]:
     if isinstance(source, tuple):
         name, x_SC, rate = _checked_array(source, float("inf"))
         starts = range(0, len(x_SC), _BLOCK_VALUES)
-        parts = (array_part(name, x_SC[i:i + _BLOCK_VALUES], i / rate, rate) for i in starts)
+        parts = (array_part(name, x_SC[i : i + _BLOCK_VALUES], i / rate, rate) for i in starts)
         yield from resampled(parts, rate)
         return
     with _opened(source) as (name, stream, file):
@@ -208,14 +208,17 @@ def _opened(source):
         elif hasattr(source, "read"):
             name, stream = str(getattr(source, "name", None) or "audio file object"), source
         else:
-            raise UserError(f"audio source of type {type(source).__name__}: give a path, bytes, a binary "
-                            "file object, a FilePart or a tuple (array, rate)")
+            raise UserError(
+                f"audio source of type {type(source).__name__}: give a path, bytes, a binary "
+                "file object, a FilePart or a tuple (array, rate)"
+            )
         _check_stream(name, stream)
         try:
             file = stack.enter_context(soundfile.SoundFile(stream))
         except soundfile.LibsndfileError as error:
-            raise UserError(f"{name}: not audio that can be read ({_reason(error)}); give wav, flac, ogg "
-                            "or mp3") from error
+            raise UserError(
+                f"{name}: not audio that can be read ({_reason(error)}); give wav, flac, ogg or mp3"
+            ) from error
         except TypeError as error:  # soundfile takes the name *.raw for samples without a header
             raise UserError(f"{name}: raw samples have no rate; load them and give (array, rate)") from error
         yield name, stream, file
@@ -258,8 +261,10 @@ def _check_length(name: str, samples: int) -> None:
     if samples <= 0:
         raise UserError(f"{name}: no audio in it (0 samples); it is empty or was cut off after its header")
     if samples >= _UNKNOWN_FRAMES:
-        raise UserError(f"{name}: its header does not say how long it is; encode it again, to a file and not "
-                        "through a pipe")
+        raise UserError(
+            f"{name}: its header does not say how long it is; encode it again, to a file and not "
+            "through a pipe"
+        )
 
 
 def _check_size(name: str, samples: int, rate, max_seconds: float) -> None:
@@ -267,11 +272,15 @@ def _check_size(name: str, samples: int, rate, max_seconds: float) -> None:
     _check_length(name, samples)
     seconds = samples / rate
     if seconds > max_seconds:
-        raise UserError(f"{name}: {seconds:.2f} s of audio, the limit is {max_seconds:g} s; cut it into "
-                        "parts or raise max_seconds")
+        raise UserError(
+            f"{name}: {seconds:.2f} s of audio, the limit is {max_seconds:g} s; cut it into "
+            "parts or raise max_seconds"
+        )
     if samples > _MAX_SAMPLES:
-        raise UserError(f"{name}: {samples} samples at {rate} Hz, the limit is {_MAX_SAMPLES}; cut it into "
-                        f"parts or resample it to {SAMPLE_RATE} Hz")
+        raise UserError(
+            f"{name}: {samples} samples at {rate} Hz, the limit is {_MAX_SAMPLES}; cut it into "
+            f"parts or resample it to {SAMPLE_RATE} Hz"
+        )
 
 
 def _decode(name: str, stream, file) -> np.ndarray:
@@ -279,7 +288,7 @@ def _decode(name: str, stream, file) -> np.ndarray:
     wave_S = np.empty(file.frames, np.float32)
     done = 0
     for block_S in _blocks(name, stream, file):
-        wave_S[done:done + len(block_S)] = block_S
+        wave_S[done : done + len(block_S)] = block_S
         done += len(block_S)
     return wave_S
 
@@ -298,23 +307,32 @@ def _blocks(name: str, stream, file) -> Iterator[np.ndarray]:
             yield _mono(name, x_SC, done / file.samplerate, file.samplerate)
             done += len(x_SC)
     except soundfile.LibsndfileError as error:
-        raise UserError(f"{name}: damaged after {done / file.samplerate:.2f} s ({_reason(error)}); "
-                        "copy or export it again") from error
+        raise UserError(
+            f"{name}: damaged after {done / file.samplerate:.2f} s ({_reason(error)}); "
+            "copy or export it again"
+        ) from error
     _check_complete(name, stream, file, done)
 
 
 def _check_complete(name: str, stream, file, done: int) -> None:
     """Refuse a file that holds less, or more, than its header says: a transcript would not match."""
     seconds = done / file.samplerate
-    if (done < file.frames or _is_cut(file.extra_info)
-            or file.format == "OGG" and not _ends_with_last_page(stream)):
-        raise UserError(f"{name}: incomplete, only {seconds:.2f} s of it are there; copy it again, or "
-                        "convert it to flac if nothing is missing")
+    if (
+        done < file.frames
+        or _is_cut(file.extra_info)
+        or file.format == "OGG"
+        and not _ends_with_last_page(stream)
+    ):
+        raise UserError(
+            f"{name}: incomplete, only {seconds:.2f} s of it are there; copy it again, or "
+            "convert it to flac if nothing is missing"
+        )
     if file.format == "MP3":  # without a length header libsndfile guesses one, and stops there
         rest = stream.read(_MP3_PADDING)
         if len(rest) == _MP3_PADDING and rest[0] == 0xFF and rest[1] >= 0xE0:  # the next frame's sync word
-            raise UserError(f"{name}: goes on after the {seconds:.2f} s found from its header; "
-                            "convert it to flac")
+            raise UserError(
+                f"{name}: goes on after the {seconds:.2f} s found from its header; convert it to flac"
+            )
 
 
 def _is_cut(log: str) -> bool:
@@ -327,11 +345,11 @@ def _ends_with_last_page(stream) -> bool:
     """Whether an Ogg stream ends with a whole page that is marked as the last (RFC 3533, section 6)."""
     stream.seek(max(0, stream.seek(0, os.SEEK_END) - _OGG_PAGE))
     tail = stream.read()
-    page = tail[tail.rfind(b"OggS"):]
+    page = tail[tail.rfind(b"OggS") :]
     if len(page) < 27:
         return False
     flags, segments = page[5], page[26]
-    return bool(flags & 4) and len(page) >= 27 + segments + sum(page[27:27 + segments])
+    return bool(flags & 4) and len(page) >= 27 + segments + sum(page[27 : 27 + segments])
 
 
 def _from_array(source: tuple, max_seconds: float):
@@ -376,6 +394,8 @@ def _mono(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:
         wave_S = x_SC @ np.full(channels, 1 / channels, np.float32)  # 20 times as fast as mean(axis=1)
     bad_S = ~np.isfinite(wave_S)
     if bad_S.any():
-        raise UserError(f"{name}: NaN or infinite sample at {start + bad_S.argmax() / rate:.4f} s; "
-                        "export the recording again")
+        raise UserError(
+            f"{name}: NaN or infinite sample at {start + bad_S.argmax() / rate:.4f} s; "
+            "export the recording again"
+        )
     return wave_S

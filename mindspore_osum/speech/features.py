@@ -56,8 +56,10 @@ def log_mel(wave_N: np.ndarray, n_mels: int = 80, *, pad_to_seconds: float = 0.0
     """
     wave_N = np.asarray(wave_N)
     if wave_N.ndim != 1 or wave_N.dtype.kind != "f" or not wave_N.size:
-        raise UserError(f"waveform {wave_N.shape} {wave_N.dtype}: log_mel needs floats of shape (samples,), "
-                        "at least 1; see load_audio")
+        raise UserError(
+            f"waveform {wave_N.shape} {wave_N.dtype}: log_mel needs floats of shape (samples,), "
+            "at least 1; see load_audio"
+        )
     missing = round(pad_to_seconds * SAMPLE_RATE) - len(wave_N)
     if missing > 0:
         wave_N = np.pad(wave_N, (0, missing))
@@ -110,14 +112,16 @@ def mel_filters(n_mels: int) -> np.ndarray:
         raise UserError(f"n_mels {n_mels}: must be positive; published encoders use 80 or 128")
     mels = np.linspace(0, 15 + 27 * np.log(8) / np.log(6.4), n_mels + 2)
     corners = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
-    left_F1, centre_F1, right_F1 = (corners[i:i + n_mels, None] for i in range(3))
+    left_F1, centre_F1, right_F1 = (corners[i : i + n_mels, None] for i in range(3))
     bins_Q = np.arange(WINDOW // 2 + 1) * SAMPLE_RATE / WINDOW
     rise_FQ = (bins_Q - left_F1) / (centre_F1 - left_F1)
     fall_FQ = (right_F1 - bins_Q) / (right_F1 - centre_F1)
     filters_FQ = np.maximum(0, np.minimum(rise_FQ, fall_FQ)) * 2 / (right_F1 - left_F1)
     if not filters_FQ.any(axis=1).all():
-        raise UserError(f"n_mels {n_mels}: some filters are narrower than a frequency bin of "
-                        f"{SAMPLE_RATE // WINDOW} Hz; published encoders use 80 or 128")
+        raise UserError(
+            f"n_mels {n_mels}: some filters are narrower than a frequency bin of "
+            f"{SAMPLE_RATE // WINDOW} Hz; published encoders use 80 or 128"
+        )
     filters_FQ.setflags(write=False)
     return filters_FQ
 

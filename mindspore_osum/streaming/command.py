@@ -26,9 +26,10 @@ def add_arguments(parser) -> None:
     """The arguments of a stream, for the parser of `osum transcribe`."""
     stream = parser.add_argument_group("a stream", "partial answers while it comes, final ones at each pause")
     stream.add_argument(
-        "--stream", metavar="FILE|-|mic",
+        "--stream",
+        metavar="FILE|-|mic",
         help="listen to a wav file that is being written, a pipe, - for standard input, or the microphone",
-    )  # fmt: skip
+    )
     stream.add_argument("--raw", type=int, metavar="RATE", help="the stream is bare 16-bit samples, mono")
     for name, (value, what) in SECONDS.items():
         stream.add_argument(f"--{name}", type=float, metavar="S", help=f"{what} (default {value:g})")
@@ -49,8 +50,10 @@ def run(args) -> int:
 
     given = [f"--{name}" for name in OTHERS if getattr(args, name)] + (["recordings"] if args.audio else [])
     if given or args.format not in ("txt", "json"):
-        raise UserError(f"--stream excludes {', '.join(given) or '--format ' + args.format}: it writes lines "
-                        "to standard output, for a terminal or as JSON (--format json)")
+        raise UserError(
+            f"--stream excludes {', '.join(given) or '--format ' + args.format}: it writes lines "
+            "to standard output, for a terminal or as JSON (--format json)"
+        )
     chosen = {name: getattr(args, name) for name in SECONDS}
     every, pause, idle = (SECONDS[name][0] if value is None else value for name, value in chosen.items())
     if idle < 0 or args.raw is not None and not 1000 <= args.raw <= 384_000:

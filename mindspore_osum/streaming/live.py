@@ -71,9 +71,11 @@ class LiveSettings:
     def thresholds(self) -> VadSettings:
         """Decides half a second sooner than for recordings."""
         return VadSettings(
-            min_silence=self.pause, pad=min(0.15, self.pause / 2), max_speech=self.max_seconds,
+            min_silence=self.pause,
+            pad=min(0.15, self.pause / 2),
+            max_speech=self.max_seconds,
             ahead_seconds=0.5,
-        )  # fmt: skip
+        )
 
 
 class Live:
@@ -85,9 +87,12 @@ class Live:
     """
 
     def __init__(
-        self, engine: Engine, requests: Sequence[Request], settings: LiveSettings | None = None,
+        self,
+        engine: Engine,
+        requests: Sequence[Request],
+        settings: LiveSettings | None = None,
         sampling: Sampling | None = None,
-    ):  # fmt: skip
+    ):
         self.engine, self.requests, self.sampling = engine, list(requests), sampling
         self.settings = settings or LiveSettings()
         self._vad = voice_activity(self.settings.vad, self.settings.thresholds)

@@ -31,8 +31,10 @@ def microphone() -> Iterator[bytes]:
             "arecord -f S16_LE -r 16000 | osum transcribe --stream -"
         ) from None
     except OSError:  # the module without the library that it wraps
-        raise UserError("the microphone needs PortAudio: apt install libportaudio2, or pipe the sound: "
-                        "arecord -f S16_LE -r 16000 | osum transcribe --stream -") from None
+        raise UserError(
+            "the microphone needs PortAudio: apt install libportaudio2, or pipe the sound: "
+            "arecord -f S16_LE -r 16000 | osum transcribe --stream -"
+        ) from None
     return _recorded(sounddevice)
 
 
@@ -67,8 +69,10 @@ class Waiting:
                 data = self._heard.get(timeout=_SILENT_SECONDS)
             except queue.Empty:
                 if self._lost:
-                    raise UserError("the microphone: sound was lost, since this machine does not keep up; "
-                                    "close other programs, or record a file and give that") from None
+                    raise UserError(
+                        "the microphone: sound was lost, since this machine does not keep up; "
+                        "close other programs, or record a file and give that"
+                    ) from None
                 if not active():
                     raise UserError("the microphone stopped; is it still connected?") from None
                 continue

@@ -67,8 +67,10 @@ def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -
     if isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
         if not os.path.exists(name):
-            raise UserError(f"{name}: no such file; a stream is a file that is being written, a named pipe, "
-                            f"- or {MICROPHONE}")
+            raise UserError(
+                f"{name}: no such file; a stream is a file that is being written, a named pipe, "
+                f"- or {MICROPHONE}"
+            )
         return waves_of(_growing(name, idle), name, raw_rate)
     if hasattr(source, "read"):
         name = str(getattr(source, "name", None) or "stream").replace("<stdin>", "standard input")
@@ -134,8 +136,10 @@ def _header(data: bytes, name: str) -> tuple[Pcm, int] | None:
     """(format, where the samples begin), or None if that needs more bytes."""
     begins = any(kind.startswith(data[:4]) for kind in (b"RIFF", b"RF64"))
     if not begins or not b"WAVE".startswith(data[8:12]):
-        raise UserError(f"{name}: not a wav stream; pipe it through `ffmpeg -i SOURCE -f wav -`, or give "
-                        "--raw RATE for bare 16-bit samples")
+        raise UserError(
+            f"{name}: not a wav stream; pipe it through `ffmpeg -i SOURCE -f wav -`, or give "
+            "--raw RATE for bare 16-bit samples"
+        )
     pcm, at = None, 12
     while len(data) >= at + 8:
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -157,8 +161,10 @@ def _format(chunk: bytes, name: str) -> Pcm:
     except struct.error:
         raise UserError(f"{name}: a damaged wav header; write it again") from None
     if (tag, bits) not in _TYPES or not 1 <= channels <= 64 or not 1000 <= rate <= 384_000:
-        raise UserError(f"{name}: wav format {tag} with {bits} bits, {channels} channels, {rate} Hz cannot "
-                        "be streamed; convert it to 16-bit PCM")
+        raise UserError(
+            f"{name}: wav format {tag} with {bits} bits, {channels} channels, {rate} Hz cannot "
+            "be streamed; convert it to 16-bit PCM"
+        )
     return Pcm(rate, channels, _TYPES[tag, bits])
 
 

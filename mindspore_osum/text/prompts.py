@@ -51,8 +51,10 @@ def load_prompt_set(name: str = DEFAULT_SET) -> PromptSet:
         return _checked(str(name), _read_yaml(Path(name)))
     sets = _data()["sets"]
     if name not in sets:
-        raise UserError(f"prompt set {name!r}: no such set{_hint(name, sets)}; "
-                        f"choose one of {', '.join(sets)} or give a .yaml file")
+        raise UserError(
+            f"prompt set {name!r}: no such set{_hint(name, sets)}; "
+            f"choose one of {', '.join(sets)} or give a .yaml file"
+        )
     return _checked(name, sets[name])
 
 

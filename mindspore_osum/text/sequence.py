@@ -148,8 +148,9 @@ def pieces_of_start(tokenizer: Tokenizer, ids: Sequence[int], start: str) -> int
     for n in range(len(ids)):
         if tokenizer.decode(ids[:n]).startswith(start):
             return n
-    raise UserError(f"{tokenizer.path}: cannot spell {start!r}; use a tokenizer with these characters or "
-                    "with byte pieces")
+    raise UserError(
+        f"{tokenizer.path}: cannot spell {start!r}; use a tokenizer with these characters or with byte pieces"
+    )
 
 
 def _check(output_type: str, request: str | None, n_speech: int | None, bos: str) -> None:
@@ -201,8 +202,14 @@ def pack_sequences(
     UserError
         A row is longer than ``length``, a recording longer than ``zmax``, or there are too few slots.
     """
-    fill = {"token_ids_BL": 0, "speech_row_BL": -1, "labels_BL": IGNORE,
-            "positions_BL": MASKED_POSITION, "segments_BL": 0, "spans_BL": NO_SPAN}
+    fill = {
+        "token_ids_BL": 0,
+        "speech_row_BL": -1,
+        "labels_BL": IGNORE,
+        "positions_BL": MASKED_POSITION,
+        "segments_BL": 0,
+        "spans_BL": NO_SPAN,
+    }
     batch = {name: np.full((len(rows), length), value, np.int32) for name, value in fill.items()}
     slot = 0
     for b, row in enumerate(rows):
@@ -226,12 +233,16 @@ def pack_sequences(
 def _check_row(b: int, row: Sequence[HybridSequence], length: int, zmax: int) -> None:
     total = sum(map(len, row))
     if total > length:
-        raise UserError(f"row {b}: {total} tokens do not fit the sequence length {length} "
-                        f"({total - length} too many): raise it or shorten request, recording or label")
+        raise UserError(
+            f"row {b}: {total} tokens do not fit the sequence length {length} "
+            f"({total - length} too many): raise it or shorten request, recording or label"
+        )
     for seq in row:
         if seq.n_speech > zmax:
-            raise UserError(f"row {b}: {seq.n_speech} speech tokens do not fit the {zmax} of an audio slot "
-                            f"({seq.n_speech - zmax} too many): raise the audio length or cut the recording")
+            raise UserError(
+                f"row {b}: {seq.n_speech} speech tokens do not fit the {zmax} of an audio slot "
+                f"({seq.n_speech - zmax} too many): raise the audio length or cut the recording"
+            )
 
 
 def _speech_rows(seq: HybridSequence, first: int) -> np.ndarray:

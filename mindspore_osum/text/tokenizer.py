@@ -56,8 +56,10 @@ class Tokenizer:
         self.eos_id = self._special_ids.get(END_OF_ANSWER, self._sp.eos_id())
         self.pad_id = self.vocab_size
         if self.bos_id < 0 or self.eos_id < 0:
-            raise UserError(f"{path}: no begin (<s>) or no end ({END_OF_ANSWER} or </s>) piece; "
-                            "train the tokenizer with bos_id and eos_id")
+            raise UserError(
+                f"{path}: no begin (<s>) or no end ({END_OF_ANSWER} or </s>) piece; "
+                "train the tokenizer with bos_id and eos_id"
+            )
         self._split = re.compile("(" + "|".join(map(re.escape, self._special_ids)) + ")")
         self._skipped = {self.unk_id, self.bos_id, self.eos_id, self.pad_id}
 
@@ -95,8 +97,10 @@ class Tokenizer:
         out, run = [], []
         for i in map(int, ids):
             if not 0 <= i <= self.pad_id:
-                raise UserError(f"id {i} is outside the {self.vocab_size} pieces of {self.path}: "
-                                "this tokenizer does not belong to the model")
+                raise UserError(
+                    f"id {i} is outside the {self.vocab_size} pieces of {self.path}: "
+                    "this tokenizer does not belong to the model"
+                )
             if skip_special and i in self._skipped:
                 continue
             if i == self.pad_id or i in self._special_pieces:
@@ -115,8 +119,10 @@ def _load(path: Path):
         if not path.is_file():  # checked before opening: reading a pipe or a device would not end
             raise UserError(f"{path}: not an ordinary file; give the tokenizer.model file")
         if size > MAX_MODEL_BYTES:
-            raise UserError(f"{path}: {size} bytes is too large for a tokenizer (at most {MAX_MODEL_BYTES}); "
-                            "give the tokenizer.model file")
+            raise UserError(
+                f"{path}: {size} bytes is too large for a tokenizer (at most {MAX_MODEL_BYTES}); "
+                "give the tokenizer.model file"
+            )
         data = path.read_bytes()
     except OSError as e:
         raise UserError(f"{path}: cannot read it ({e.strerror}); give a tokenizer.model file") from None
@@ -124,6 +130,8 @@ def _load(path: Path):
     try:
         processor.LoadFromSerializedProto(data)
     except (RuntimeError, ValueError):
-        raise UserError(f"{path}: not a SentencePiece model; give the tokenizer.model file itself "
-                        "(a Git LFS pointer of a few lines is not it)") from None
+        raise UserError(
+            f"{path}: not a SentencePiece model; give the tokenizer.model file itself "
+            "(a Git LFS pointer of a few lines is not it)"
+        ) from None
     return processor

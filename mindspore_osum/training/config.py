@@ -232,15 +232,36 @@ def check_job(cfg: TrainConfig) -> None:
     need(ascending, f"batch.seconds: {seconds} must be ascending lengths above 0")
     check_data(cfg.data)
     check_batch(cfg.batch)
-    for name in ("batch.size", "batch.text_tokens", "accumulation", "log_every", "save_every", "keep_last",
-                 "max_bad_steps", "data.ahead", "schedule.warmup_steps", "spec_augment.time_max",
-                 "spec_augment.freq_max", "spec_augment.sub_max"):
+    for name in (
+        "batch.size",
+        "batch.text_tokens",
+        "accumulation",
+        "log_every",
+        "save_every",
+        "keep_last",
+        "max_bad_steps",
+        "data.ahead",
+        "schedule.warmup_steps",
+        "spec_augment.time_max",
+        "spec_augment.freq_max",
+        "spec_augment.sub_max",
+    ):
         need(_value(cfg, name) >= 1, f"{name}: {_value(cfg, name)} must be at least 1")
     for name in ("optimizer.lr", "optimizer.eps", "clip_norm"):
         need(_value(cfg, name) > 0, f"{name}: {_value(cfg, name)} must be above 0")
-    for name in ("optimizer.weight_decay", "loss.intent", "loss.content", "ctc.weight", "ctc.aligned",
-                 "classify.weight", "seed", "spec_augment.time_masks", "spec_augment.freq_masks",
-                 "spec_augment.subs", "data.max_errors"):
+    for name in (
+        "optimizer.weight_decay",
+        "loss.intent",
+        "loss.content",
+        "ctc.weight",
+        "ctc.aligned",
+        "classify.weight",
+        "seed",
+        "spec_augment.time_masks",
+        "spec_augment.freq_masks",
+        "spec_augment.subs",
+        "data.max_errors",
+    ):
         need(_value(cfg, name) >= 0, f"{name}: {_value(cfg, name)} must not be negative")
     betas = cfg.optimizer.betas
     valid = len(betas) == 2 and all(0 < b < 1 for b in betas)
@@ -292,8 +313,9 @@ def check_passed_on(cfg: TrainConfig) -> None:
                 raise UserError(f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
     mode = cfg.parallel.get("parallel_mode", 0)
     if not cfg.is_cut and mode not in (0, "data_parallel"):
-        raise UserError(f"parallel.parallel_mode: {mode!r} is not supported; 0 is data parallel, 1 "
-                        "semi-automatic")
+        raise UserError(
+            f"parallel.parallel_mode: {mode!r} is not supported; 0 is data parallel, 1 semi-automatic"
+        )
     for name in (*DEVICES, "micro_batch_num"):
         size = cfg.parallel_config.get(name, 1)
         if type(size) is not int or size < 1:
@@ -314,18 +336,26 @@ def check_cut(cfg: TrainConfig) -> None:
     }
     for key, is_set in unsupported.items():
         if is_set:
-            raise UserError(f"{key}: cannot be used with parallel.parallel_mode 1; leave it out, or give "
-                            "parallel_mode 0 (data parallel)")
+            raise UserError(
+                f"{key}: cannot be used with parallel.parallel_mode 1; leave it out, or give "
+                "parallel_mode 0 (data parallel)"
+            )
     stages = cfg.parallel_config.get("pipeline_stage", 1)
     if stages > cfg.accumulation:
-        raise UserError(f"accumulation: {cfg.accumulation} micro-batches do not fill {stages} stages of a "
-                        f"pipeline; give {stages} or more")
+        raise UserError(
+            f"accumulation: {cfg.accumulation} micro-batches do not fill {stages} stages of a "
+            f"pipeline; give {stages} or more"
+        )
     if stages > 1 and cfg.data.valid:
-        raise UserError("data.valid: cannot be measured in a pipeline; leave it out, and measure checkpoints "
-                        "with `osum merge-checkpoint` and `osum eval`")
+        raise UserError(
+            "data.valid: cannot be measured in a pipeline; leave it out, and measure checkpoints "
+            "with `osum merge-checkpoint` and `osum eval`"
+        )
     if cfg.parallel_config.get("micro_batch_num", cfg.accumulation) != cfg.accumulation:
-        raise UserError("parallel_config.micro_batch_num: leave it out; the micro-batches of a step are "
-                        f"accumulation, {cfg.accumulation}")
+        raise UserError(
+            "parallel_config.micro_batch_num: leave it out; the micro-batches of a step are "
+            f"accumulation, {cfg.accumulation}"
+        )
 
 
 def part_of(name: str) -> str:
@@ -345,12 +375,16 @@ def check_batch(batch: Batch) -> None:
     if not batch.pack:
         return
     if batch.max_tokens or len(batch.seconds) > 1:
-        raise UserError("batch.pack: packs have one shape; leave max_tokens out and give one length, that of "
-                        "the longest recording, in seconds")
+        raise UserError(
+            "batch.pack: packs have one shape; leave max_tokens out and give one length, that of "
+            "the longest recording, in seconds"
+        )
     longest = bucket_shapes(1, [round(s * 100) for s in batch.seconds or [0]], batch.text_tokens)[0].length
     if batch.pack < longest:
-        raise UserError(f"batch.pack: {batch.pack} positions are less than the {longest} that batch.seconds "
-                        "and batch.text_tokens allow one utterance; raise it or lower them")
+        raise UserError(
+            f"batch.pack: {batch.pack} positions are less than the {longest} that batch.seconds "
+            "and batch.text_tokens allow one utterance; raise it or lower them"
+        )
 
 
 def _value(cfg: TrainConfig, path: str):

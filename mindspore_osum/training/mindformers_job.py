@@ -43,8 +43,13 @@ def mindformers_config(
         "output_dir": str(inside),
         "load_checkpoint": "",  # starting and resuming are ours (training/checkpoint.py)
         "trainer": {"type": "CausalLanguageModelingTrainer", "model_name": "osum"},
-        "runner_config": {"epochs": 1, "batch_size": cfg.batch.size, "sink_mode": False, "sink_size": 1,
-                          "gradient_accumulation_steps": cfg.accumulation if cfg.is_cut else 1},
+        "runner_config": {
+            "epochs": 1,
+            "batch_size": cfg.batch.size,
+            "sink_mode": False,
+            "sink_size": 1,
+            "gradient_accumulation_steps": cfg.accumulation if cfg.is_cut else 1,
+        },
         "runner_wrapper": {
             "use_clip_grad": True,
             "max_grad_norm": cfg.clip_norm,

@@ -97,8 +97,10 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
         asked = set(learn) - ({"encoder", "adapter"} if of_text else set())
         lost = sorted(name for name in params if part_of(name) in asked and name not in weights.infos)
         if lost:
-            raise UserError(f"{path}: {len(lost)} tensors that learned are missing, e.g. {lost[0]}; it was "
-                            "removed or is damaged, use another checkpoint")
+            raise UserError(
+                f"{path}: {len(lost)} tensors that learned are missing, e.g. {lost[0]}; it was "
+                "removed or is damaged, use another checkpoint"
+            )
         for name in params.keys() & weights.infos.keys():
             params[name].set_data(Tensor(np.array(weights.read(name)), params[name].dtype))
     return network

@@ -158,10 +158,18 @@ class RunMonitor(Callback):
             f"lr {self.rate:.2e}  grad {self.norm:.2f}  {self.rows / seconds:.1f} utt/s  "
             f"{self.tokens / seconds:.0f} tok/s  left {clock(left)}"
         )
-        record = {"step": self.step, "epoch": self.loader.position(self.step - 1)[0], "loss": loss,
-                  **losses, **span_losses(self.sums[5:]), "lr": self.rate, "grad_norm": self.norm,
-                  "utterances_per_s": self.rows / seconds, "tokens_per_s": self.tokens / seconds,
-                  "seconds": seconds}
+        record = {
+            "step": self.step,
+            "epoch": self.loader.position(self.step - 1)[0],
+            "loss": loss,
+            **losses,
+            **span_losses(self.sums[5:]),
+            "lr": self.rate,
+            "grad_norm": self.norm,
+            "utterances_per_s": self.rows / seconds,
+            "tokens_per_s": self.tokens / seconds,
+            "seconds": seconds,
+        }
         if self.main:
             self.metrics.write(record)
         self._start_counting()
@@ -175,8 +183,12 @@ class RunMonitor(Callback):
             print(line, file=sys.stderr, flush=True)
         save = CutCheckpoint(step_cell, self.rank, self._meet).save if self.cfg.is_cut else self._save_alone
         epoch, place = self.loader.position(self.step)
-        about = {"epoch": epoch, "place": place, "start": self.cfg.model.start,
-                 "fingerprint": self.fingerprint}
+        about = {
+            "epoch": epoch,
+            "place": place,
+            "start": self.cfg.model.start,
+            "fingerprint": self.fingerprint,
+        }
         path = save(self.folder / "checkpoints", self.step, arrays, about, self.cfg.keep_last)
         say(f"saved {path}")
         self.save_is_due = False

@@ -51,9 +51,18 @@ class OsumTrainingConfig(PretrainedConfig):
     model_type = "osum"
 
     def __init__(
-        self, model=None, start="", learn=(), loss=None, ctc=None, ctc_vocab=0, classify=None, seed=0,
-        speech=True, **kwargs
-    ):  # fmt: skip
+        self,
+        model=None,
+        start="",
+        learn=(),
+        loss=None,
+        ctc=None,
+        ctc_vocab=0,
+        classify=None,
+        seed=0,
+        speech=True,
+        **kwargs,
+    ):
         self.model, self.start, self.learn, self.loss = model or {}, start, list(learn), loss or {}
         self.ctc, self.ctc_vocab, self.classify = ctc or {}, ctc_vocab, classify or {}
         self.seed, self.speech = seed, speech
@@ -195,8 +204,24 @@ class OsumForTraining(PreTrainedModel):
     def check_pipeline_stage(self):
         """MindFormers asks for it; models/parallel.py `check_split` has looked at the stages."""
 
-    def losses(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-               spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, draws_B, utterances_B, targets_B):
+    def losses(
+        self,
+        mel_BTF,
+        mel_len_B,
+        token_ids_BL,
+        speech_row_BL,
+        labels_BL,
+        positions_BL,
+        segments_BL,
+        spans_BL,
+        ctc_labels_BS,
+        ctc_len_B,
+        frames_BZ,
+        classes_BC,
+        draws_B,
+        utterances_B,
+        targets_B,
+    ):
         """(loss, parts_4, spans_4), float32.
 
         parts_4 : cross-entropy of all labels, unweighted; CTC; frame-wise cross-entropy of the words; that of
@@ -239,7 +264,9 @@ class OsumForTraining(PreTrainedModel):
                 room = labels_BL.shape[1] - z_BZD.shape[1] - 2
                 places_BM = last_places(labels_BM, room)
                 hidden_BMD, labels_BM, spans_BM = (
-                    take(hidden_BMD, places_BM), take(labels_BM, places_BM), take(spans_BM, places_BM)
+                    take(hidden_BMD, places_BM),
+                    take(labels_BM, places_BM),
+                    take(spans_BM, places_BM),
                 )
             loss_BM, _ = token_losses(self.model.decoder.logits(hidden_BMD), labels_BM)
             targets = ops.maximum(ops.mean(targets_B), 1.0)
@@ -248,8 +275,14 @@ class OsumForTraining(PreTrainedModel):
             weight_BM = self.intent_weight * intent_BM + self.content_weight * content_BM
             ce = ops.reduce_sum(loss_BM) / targets
             weighted = ops.reduce_sum(loss_BM * weight_BM) / targets
-            spans_4 = ops.stack((ops.reduce_sum(loss_BM * intent_BM), ops.reduce_sum(intent_BM),
-                                 ops.reduce_sum(loss_BM * content_BM), ops.reduce_sum(content_BM)))
+            spans_4 = ops.stack(
+                (
+                    ops.reduce_sum(loss_BM * intent_BM),
+                    ops.reduce_sum(intent_BM),
+                    ops.reduce_sum(loss_BM * content_BM),
+                    ops.reduce_sum(content_BM),
+                )
+            )
         loss = weighted + self.ctc_weight * ctc + self.aligned_weight * aligned + self.classify_weight * heads
         return loss, ops.stack((ce, ctc, aligned, heads)), spans_4
 

@@ -111,9 +111,24 @@ class CutLosses(nn.Cell):
         if p.pipeline_stage > 1:
             self.row_loss.pipeline_stage = p.pipeline_stage - 1
 
-    def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL,
-                  spans_BL, ctc_labels_BS, ctc_len_B, frames_BZ, classes_BC, draws_B, utterances_B,
-                  targets_B):
+    def construct(
+        self,
+        mel_BTF,
+        mel_len_B,
+        token_ids_BL,
+        speech_row_BL,
+        labels_BL,
+        positions_BL,
+        segments_BL,
+        spans_BL,
+        ctc_labels_BS,
+        ctc_len_B,
+        frames_BZ,
+        classes_BC,
+        draws_B,
+        utterances_B,
+        targets_B,
+    ):
         length, room = labels_BL.shape[1], labels_BL.shape[1] - 1
         if self.speech:
             z_BZD, _ = self.model.encode_speech(mel_BTF, mel_len_B)
@@ -137,8 +152,9 @@ class CutLosses(nn.Cell):
         loss_N1 = self.count(loss_N1, ops.cast(self.is_label(labels_N1, IGNORE), ms.float32))
         intent_N1 = ops.cast(self.is_span(spans_N1, INTENT), ms.float32)
         content_N1 = ops.cast(self.is_span(spans_N1, CONTENT), ms.float32)
-        weight_N1 = self.add_weights(self.weigh(intent_N1, self.weights[0]),
-                                     self.weigh(content_N1, self.weights[1]))
+        weight_N1 = self.add_weights(
+            self.weigh(intent_N1, self.weights[0]), self.weigh(content_N1, self.weights[1])
+        )
         one_N1 = Tensor(np.ones(loss_N1.shape, np.float32))
         left_N2 = self.join_2((loss_N1, one_N1))
         return self.sums(left_N2, self.join_4((one_N1, weight_N1, intent_N1, content_N1))).reshape((8,))

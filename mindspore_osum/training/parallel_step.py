@@ -121,8 +121,11 @@ class CutCheckpoint:
     def save(self, folder: Path, step: int, arrays: dict, about: dict, keep_last: int) -> Path:
         """As checkpoint.save; all processes call it."""
         # weights of other stages are in this process, too, as they were at the start
-        absent = {name for name, values in arrays.items()
-                  if self.stages > 1 and name not in self.layouts and values.size > 1}
+        absent = {
+            name
+            for name, values in arrays.items()
+            if self.stages > 1 and name not in self.layouts and values.size > 1
+        }
         temp = folder / checkpoint.temporary_name(step)
         try:
             self._together(folder, lambda: checkpoint.begin(folder, step), True)

@@ -36,8 +36,18 @@ from mindspore_osum.training.report import say, writing
 from mindspore_osum.weights_io import write_text
 
 # settings that do not decide the numbers of a run: they may differ in its resumption
-FREE = {"output_dir", "steps", "epochs", "log_every", "save_every", "keep_last", "tokenizer", "model",
-        "context", "max_bad_steps"}
+FREE = {
+    "output_dir",
+    "steps",
+    "epochs",
+    "log_every",
+    "save_every",
+    "keep_last",
+    "tokenizer",
+    "model",
+    "context",
+    "max_bad_steps",
+}
 NO_SPEECH_FRAMES = 2  # of an audio slot in a job of text alone: the shortest there is
 FREE_DATA = {"valid", "ahead", "strict", "max_errors"}
 
@@ -218,11 +228,15 @@ def check_devices(cfg: TrainConfig, ranks: int) -> int:
     sizes = [cfg.parallel_config.get(name, 1) for name in DEVICES]
     if math.prod(sizes) != ranks:
         cut = " x ".join(f"{name} {size}" for name, size in zip(DEVICES, sizes, strict=True))
-        raise UserError(f"parallel_config: {cut} = {math.prod(sizes)} devices, but {ranks} processes run; "
-                        "change one of them")
+        raise UserError(
+            f"parallel_config: {cut} = {math.prod(sizes)} devices, but {ranks} processes run; "
+            "change one of them"
+        )
     if ranks == 1:
-        raise UserError("parallel.parallel_mode: 1 cuts the model over processes, and there is one; start "
-                        "more with scripts/msrun_launcher.sh, or give 0")
+        raise UserError(
+            "parallel.parallel_mode: 1 cuts the model over processes, and there is one; start "
+            "more with scripts/msrun_launcher.sh, or give 0"
+        )
     return sizes[0]
 
 
@@ -261,8 +275,13 @@ def job_fingerprint(cfg: TrainConfig, model: ModelConfig, start: str, loader: Lo
     values = {key: value for key, value in to_dict(cfg).items() if key not in FREE}
     if cfg.is_cut:
         rows = cfg.batch.size * parts * cfg.accumulation
-        values |= {"batch": {**values["batch"], "size": rows}, "accumulation": 1, "parallel": {},
-                   "parallel_config": {}, "recompute_config": {}}
+        values |= {
+            "batch": {**values["batch"], "size": rows},
+            "accumulation": 1,
+            "parallel": {},
+            "parallel_config": {},
+            "recompute_config": {},
+        }
     values["data"] = {key: value for key, value in values["data"].items() if key not in FREE_DATA}
     values["data"]["train"] = [{"name": s.name, "weight": s.weight} for s in cfg.data.train]
     return job.plain(

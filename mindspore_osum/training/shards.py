@@ -78,8 +78,11 @@ def write(folder: Path, rank: int, arrays: dict[str, np.ndarray], layouts: dict,
     layouts : Cell.parameter_layout_dict.
     absent : parameters that other processes (stages) hold; this one's values are of the start.
     """
-    pieces = {name: Piece(values.shape, layouts.get(name), rank) for name, values in arrays.items()
-              if name not in absent}
+    pieces = {
+        name: Piece(values.shape, layouts.get(name), rank)
+        for name, values in arrays.items()
+        if name not in absent
+    }
     mine = [name for name, piece in pieces.items() if piece.is_first]
     infos = {name: info_of(arrays[name]) for name in mine}
     with WeightsWriter(folder / f"shard_{rank:05d}.safetensors", infos) as out:

@@ -54,8 +54,14 @@ def run(accumulation: int, micro_batches) -> list[dict]:
         if raised:
             ascend_ops_cpu.set_overflow()
         out = cell(Tensor(weight))
-        found.append({"loss": float(out[0].asnumpy()), "norm": float(out[4].asnumpy()),
-                      "bad": bool(out[1].asnumpy()), "moved": bool((net.w.asnumpy() != before).any())})
+        found.append(
+            {
+                "loss": float(out[0].asnumpy()),
+                "norm": float(out[4].asnumpy()),
+                "bad": bool(out[1].asnumpy()),
+                "moved": bool((net.w.asnumpy() != before).any()),
+            }
+        )
     return found
 
 

@@ -118,9 +118,7 @@ def generate(generator: Generator, graphs: tuple, rounding: str) -> dict:
     rng = np.random.default_rng(9)
     sizes = [(9, 40), (14, 24), (5, 0)]
     prompts = [random_prompt(CFG, rng, *size) for size in sizes]
-    prompts = [
-        replace(p, mel_TF=None if p.mel_TF is None else rounded(p.mel_TF, rounding)) for p in prompts
-    ]
+    prompts = [replace(p, mel_TF=None if p.mel_TF is None else rounded(p.mel_TF, rounding)) for p in prompts]
     prefill, step, batch = graphs
     ascend_ops_cpu.calls(reset=True)
     _, position_B, scores_BV = prefill(*generator._inputs(prompts, batch, 64))

@@ -57,10 +57,13 @@ def published_shapes(layers: int = 2, lora: bool = True) -> dict[str, tuple[int,
     for i in range(layers):
         layer = f"{llm}.model.layers.{i}"
         for name, out, into, bias in (
-            ("self_attn.q_proj", Q, LLM, True), ("self_attn.k_proj", KV, LLM, True),
-            ("self_attn.v_proj", KV, LLM, True), ("self_attn.o_proj", LLM, Q, True),
-            ("mlp.gate_proj", LLM_FF, LLM, False), ("mlp.down_proj", LLM, LLM_FF, False),
-        ):  # fmt: skip
+            ("self_attn.q_proj", Q, LLM, True),
+            ("self_attn.k_proj", KV, LLM, True),
+            ("self_attn.v_proj", KV, LLM, True),
+            ("self_attn.o_proj", LLM, Q, True),
+            ("mlp.gate_proj", LLM_FF, LLM, False),
+            ("mlp.down_proj", LLM, LLM_FF, False),
+        ):
             linear(f"{layer}.{name}{base}", out, into, bias=bias)
             if lora:
                 linear(f"{layer}.{name}.lora_A.default", RANK, into, bias=False)

@@ -13,9 +13,17 @@ from tests.convert.common import published_state, save, torch
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLD = [
-    "--preset", "osum_pangu_7b", "--set", "encoder.n_heads=3", "--set", "adapter.n_heads=2",
-    "--set", "decoder.n_heads=6", "--set", "lora.alpha=5.0",
-]  # fmt: skip
+    "--preset",
+    "osum_pangu_7b",
+    "--set",
+    "encoder.n_heads=3",
+    "--set",
+    "adapter.n_heads=2",
+    "--set",
+    "decoder.n_heads=6",
+    "--set",
+    "lora.alpha=5.0",
+]
 
 
 @pytest.fixture

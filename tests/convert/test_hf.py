@@ -18,14 +18,31 @@ from tests.convert.common import save, torch
 transformers = pytest.importorskip("transformers", reason="needs transformers to make Hugging Face folders")
 
 WHISPER = dict(
-    d_model=36, encoder_layers=2, encoder_attention_heads=3, encoder_ffn_dim=52, decoder_layers=1,
-    decoder_attention_heads=3, decoder_ffn_dim=20, vocab_size=50, pad_token_id=0, max_source_positions=1500,
-)  # fmt: skip
-SIZES = dict(
-    hidden_size=40, intermediate_size=56, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
-    head_dim=8, vocab_size=61, rope_theta=12345.0, max_position_embeddings=99, bos_token_id=1, eos_token_id=7,
+    d_model=36,
+    encoder_layers=2,
+    encoder_attention_heads=3,
+    encoder_ffn_dim=52,
+    decoder_layers=1,
+    decoder_attention_heads=3,
+    decoder_ffn_dim=20,
+    vocab_size=50,
     pad_token_id=0,
-)  # fmt: skip
+    max_source_positions=1500,
+)
+SIZES = dict(
+    hidden_size=40,
+    intermediate_size=56,
+    num_hidden_layers=2,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    head_dim=8,
+    vocab_size=61,
+    rope_theta=12345.0,
+    max_position_embeddings=99,
+    bos_token_id=1,
+    eos_token_id=7,
+    pad_token_id=0,
+)
 DECODERS = {
     "openpangu": ("LlamaConfig", SIZES | dict(attention_bias=True, rms_norm_eps=1e-5)),
     "llama": ("LlamaConfig", SIZES | dict(rms_norm_eps=1e-4)),
@@ -92,8 +109,9 @@ def test_decoder_in_and_out(whisper, tmp_path, kind):
         same(weights, {f"decoder.{key}": value for key, value in state.items()})
     cfg = read_config(tmp_path / "m").decoder
     assert (cfg.rope_theta, cfg.head_dim, cfg.eos_id, cfg.max_positions) == (12345.0, 8, 7, 99)
-    assert (cfg.qkv_bias, cfg.o_bias) == ({"openpangu": (True, True), "qwen2": (True, False)}.get(
-        kind.split()[0], (False, False)))  # fmt: skip
+    assert (cfg.qkv_bias, cfg.o_bias) == (
+        {"openpangu": (True, True), "qwen2": (True, False)}.get(kind.split()[0], (False, False))
+    )
     assert cfg.qk_norm == (kind == "qwen3") and cfg.tie_embeddings == tied
     assert cfg.norm_eps == DECODERS[kind][1].get("rms_norm_eps", 1e-6)
     assert not report.missing and not report.unexpected
@@ -121,7 +139,8 @@ def test_whisper_in_and_out(tmp_path, model):
     state = made.get_encoder().state_dict()
     with open_weights(tmp_path / "m") as weights:
         pairs = {
-            "conv1.weight": "embed.conv.0.weight", "conv2.bias": "embed.conv.2.bias",
+            "conv1.weight": "embed.conv.0.weight",
+            "conv2.bias": "embed.conv.2.bias",
             "layers.1.self_attn.q_proj.weight": "encoders.1.self_attn.linear_q.weight",
             "layers.1.self_attn.k_proj.weight": "encoders.1.self_attn.linear_k.weight",
             "layers.1.self_attn.v_proj.bias": "encoders.1.self_attn.linear_v.bias",
@@ -131,7 +150,7 @@ def test_whisper_in_and_out(tmp_path, model):
             "layers.0.fc1.bias": "encoders.0.feed_forward.w_1.bias",
             "layers.0.fc2.weight": "encoders.0.feed_forward.w_2.weight",
             "layer_norm.weight": "after_norm.weight",
-        }  # fmt: skip
+        }
         same(weights, {f"encoder.{ours}": state[theirs] for theirs, ours in pairs.items()})
 
     convert(tmp_path / "m", tmp_path / "back", form="hf_whisper")
@@ -143,10 +162,18 @@ def test_whisper_in_and_out(tmp_path, model):
 
 
 OPENAI = {
-    "conv1": "conv1", "conv2": "conv2", "ln_post": "layer_norm", "attn.query": "self_attn.q_proj",
-    "attn.key": "self_attn.k_proj", "attn.value": "self_attn.v_proj", "attn.out": "self_attn.out_proj",
-    "attn_ln": "self_attn_layer_norm", "mlp.0": "fc1", "mlp.2": "fc2", "mlp_ln": "final_layer_norm",
-}  # fmt: skip
+    "conv1": "conv1",
+    "conv2": "conv2",
+    "ln_post": "layer_norm",
+    "attn.query": "self_attn.q_proj",
+    "attn.key": "self_attn.k_proj",
+    "attn.value": "self_attn.v_proj",
+    "attn.out": "self_attn.out_proj",
+    "attn_ln": "self_attn_layer_norm",
+    "mlp.0": "fc1",
+    "mlp.2": "fc2",
+    "mlp_ln": "final_layer_norm",
+}
 
 
 def openai_file(path, whisper):
@@ -164,8 +191,18 @@ def openai_file(path, whisper):
                     ] = state[key]
     assert len(made) == len(state)
     made["decoder.token_embedding.weight"] = torch.ones(5, 36)
-    dims = dict(n_mels=80, n_audio_ctx=1500, n_audio_state=36, n_audio_head=3, n_audio_layer=2, n_vocab=5,
-                n_text_ctx=4, n_text_state=36, n_text_head=3, n_text_layer=1)  # fmt: skip
+    dims = dict(
+        n_mels=80,
+        n_audio_ctx=1500,
+        n_audio_state=36,
+        n_audio_head=3,
+        n_audio_layer=2,
+        n_vocab=5,
+        n_text_ctx=4,
+        n_text_state=36,
+        n_text_head=3,
+        n_text_layer=1,
+    )
     return save({"dims": dims, "model_state_dict": {k: v.half() for k, v in made.items()}}, path)
 
 
@@ -223,10 +260,12 @@ def test_parts_of_whole_models(whisper, pangu, tmp_path):
 def test_parts_given_as_what_they_are_not(whisper, pangu, tmp_path):
     openai = openai_file(tmp_path / "tiny.pt", whisper)
     for paths, option in (
-        (dict(source=whisper), "--encoder"), (dict(source=pangu), "--decoder"),
+        (dict(source=whisper), "--encoder"),
+        (dict(source=pangu), "--decoder"),
         (dict(source=openai), "--encoder"),
-        (dict(encoder=pangu), "--decoder"), (dict(decoder=openai), "--encoder"),
-    ):  # fmt: skip
+        (dict(encoder=pangu), "--decoder"),
+        (dict(decoder=openai), "--encoder"),
+    ):
         with pytest.raises(UserError, match=f"give it with {option}"):
             convert(**{"source": None} | paths, output=tmp_path / "m")
 
@@ -287,12 +326,24 @@ def test_tied_decoder_that_stores_its_head_too(whisper, tmp_path):
 
 
 PANGU = {
-    "model_type": "PanguEmbedded", "hidden_size": 4096, "intermediate_size": 12800, "num_hidden_layers": 34,
-    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 153376,
-    "max_position_embeddings": 32768, "rope_theta": 16000000.0, "rms_norm_eps": 1e-5, "hidden_act": "silu",
-    "bias": True, "attention_dropout": 0.0,
-    "tie_word_embeddings": False, "bos_token_id": 1, "pad_token_id": 0, "eos_token_id": 45892,
-}  # fmt: skip
+    "model_type": "PanguEmbedded",
+    "hidden_size": 4096,
+    "intermediate_size": 12800,
+    "num_hidden_layers": 34,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 153376,
+    "max_position_embeddings": 32768,
+    "rope_theta": 16000000.0,
+    "rms_norm_eps": 1e-5,
+    "hidden_act": "silu",
+    "bias": True,
+    "attention_dropout": 0.0,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "pad_token_id": 0,
+    "eos_token_id": 45892,
+}
 
 
 def test_config_of_openpangu_7b_is_our_default():
@@ -339,10 +390,11 @@ def test_whisper_variants_we_do_not_compute_are_refused():
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(qk_norm=True, qkv_bias=True, o_bias=False), dict(qkv_bias=False, o_bias=True),
+        dict(qk_norm=True, qkv_bias=True, o_bias=False),
+        dict(qkv_bias=False, o_bias=True),
         dict(qkv_bias=True, o_bias=False, d_model=128),
     ],
-)  # fmt: skip
+)
 def test_decoders_without_a_hugging_face_form(changes):
     with pytest.raises(UserError):
         decoder_hf_config(DecoderConfig(**changes))

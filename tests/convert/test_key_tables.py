@@ -113,10 +113,8 @@ SPELLED_OUT = {
     "down_sample_2.conv.7.bias": "adapter.conv.2.bias",
     "speech_transformer.embed.out.0.weight": "adapter.transformer.embed.0.weight",
     "speech_transformer.embed.out.1.bias": "adapter.transformer.embed.1.bias",
-    "speech_transformer.encoders.3.self_attn.linear_k.bias":
-        "adapter.transformer.encoders.3.self_attn.linear_k.bias",
-    "speech_transformer.encoders.3.feed_forward.w_2.bias":
-        "adapter.transformer.encoders.3.feed_forward.w_2.bias",
+    "speech_transformer.encoders.3.self_attn.linear_k.bias": "adapter.transformer.encoders.3.self_attn.linear_k.bias",
+    "speech_transformer.encoders.3.feed_forward.w_2.bias": "adapter.transformer.encoders.3.feed_forward.w_2.bias",
     "speech_transformer.encoders.3.norm2.bias": "adapter.transformer.encoders.3.norm2.bias",
     "speech_transformer.after_norm.weight": "adapter.transformer.after_norm.weight",
     "speech_llama_proj.bias": "adapter.proj.bias",
@@ -124,15 +122,11 @@ SPELLED_OUT = {
     "llama_model.base_model.model.model.embed_tokens.weight": "decoder.model.embed_tokens.weight",
     "llama_model.base_model.model.model.norm.weight": "decoder.model.norm.weight",
     "llama_model.base_model.model.lm_head.weight": "decoder.lm_head.weight",
-    "llama_model.base_model.model.model.layers.9.mlp.gate_proj.base_layer.weight":
-        "decoder.model.layers.9.mlp.gate_proj.weight",
-    "llama_model.base_model.model.model.layers.9.mlp.up_proj.weight":
-        "decoder.model.layers.9.mlp.up_proj.weight",
-    "llama_model.base_model.model.model.layers.9.input_layernorm.weight":
-        "decoder.model.layers.9.input_layernorm.weight",
-    "llama_model.base_model.model.model.layers.9.self_attn.k_proj.lora_B.default.weight":
-        "decoder.model.layers.9.self_attn.k_proj.lora_B.weight",
-}  # fmt: skip
+    "llama_model.base_model.model.model.layers.9.mlp.gate_proj.base_layer.weight": "decoder.model.layers.9.mlp.gate_proj.weight",
+    "llama_model.base_model.model.model.layers.9.mlp.up_proj.weight": "decoder.model.layers.9.mlp.up_proj.weight",
+    "llama_model.base_model.model.model.layers.9.input_layernorm.weight": "decoder.model.layers.9.input_layernorm.weight",
+    "llama_model.base_model.model.model.layers.9.self_attn.k_proj.lora_B.default.weight": "decoder.model.layers.9.self_attn.k_proj.lora_B.weight",
+}
 
 
 def test_published_names_spelled_out():
@@ -154,12 +148,16 @@ def test_whisper_with_and_without_model_prefix():
 @pytest.mark.parametrize(
     "key",
     [
-        "encoder.encoders.00.norm1.weight", "encoder.encoders.x.norm1.weight", "encoder.norm1.weight",
-        "encoder.encoders.0.self_attn.linear_k.bias", "xencoder.after_norm.weight",
+        "encoder.encoders.00.norm1.weight",
+        "encoder.encoders.x.norm1.weight",
+        "encoder.norm1.weight",
+        "encoder.encoders.0.self_attn.linear_k.bias",
+        "xencoder.after_norm.weight",
         "encoder.after_norm.weight2",
-        "llama_model.model.layers.99999.mlp.up_proj.weight", "down_sample_2.conv.2.weight",
+        "llama_model.model.layers.99999.mlp.up_proj.weight",
+        "down_sample_2.conv.2.weight",
     ],
-)  # fmt: skip
+)
 def test_keys_that_are_nobodys(key):
     assert PUBLISHED.ours(key) is None and PUBLISHED.other(key) is None
 

@@ -61,8 +61,14 @@ def check(tmp_path: Path, cfg: ModelConfig, at_least: float) -> None:
         pytest.skip("needs /proc to measure peak memory")
     total, largest = make_checkpoint(tmp_path / "a.pt", cfg)
     assert total >= at_least and largest < 0.25 * total
-    told = ["--preset", "osum_pangu_7b", "--set", f"encoder.n_heads={cfg.encoder.n_heads}",
-            "--set", f"decoder.n_heads={cfg.decoder.n_heads}"]  # fmt: skip
+    told = [
+        "--preset",
+        "osum_pangu_7b",
+        "--set",
+        f"encoder.n_heads={cfg.encoder.n_heads}",
+        "--set",
+        f"decoder.n_heads={cfg.decoder.n_heads}",
+    ]
     for source, target, options in (
         ("a.pt", "m", told),
         ("m", "b.pt", []),

@@ -113,9 +113,14 @@ def test_adapters_of_the_library_become_our_lora(start, base, tmp_path):
     from transformers import AutoModelForCausalLM
 
     lora = peft.LoraConfig(
-        r=2, lora_alpha=6, lora_dropout=0.2, target_modules=["down_proj", "o_proj"], use_rslora=True,
-        init_lora_weights=False, task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=2,
+        lora_alpha=6,
+        lora_dropout=0.2,
+        target_modules=["down_proj", "o_proj"],
+        use_rslora=True,
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
     torch.manual_seed(0)
     peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(tmp_path / "theirs")
     report = convert(start, tmp_path / "tuned", adapters=tmp_path / "theirs")
@@ -134,8 +139,9 @@ def test_adapters_of_the_library_become_our_lora(start, base, tmp_path):
 def test_adapters_beside_a_stock_decoder_and_a_published_checkpoint(start, base, whisper, tmp_path):  # noqa: F811
     convert(start, tmp_path / "a", form="peft")
     settings = Settings(overrides={"adapter": {"n_heads": 2}, "speech_token_num": 7})
-    report = convert(None, tmp_path / "m", encoder=whisper, decoder=base, adapters=tmp_path / "a",
-                     settings=settings)  # fmt: skip
+    report = convert(
+        None, tmp_path / "m", encoder=whisper, decoder=base, adapters=tmp_path / "a", settings=settings
+    )
     assert not any("lora_" in name for name in report.initialised)
     expected, found = adapters_of(read(start)), adapters_of(read(tmp_path / "m"))
     assert found.keys() == expected.keys() and all(np.array_equal(found[n], expected[n]) for n in found)

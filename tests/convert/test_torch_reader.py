@@ -15,9 +15,17 @@ from mindspore_osum.errors import UserError
 from tests.convert.common import bits, pickle_of, rewrite_zip, save, text, torch, write_pt
 
 DTYPES = (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
-    torch.int8, torch.uint8, torch.bool,
-)  # fmt: skip
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+)
 
 
 def check(path, state):
@@ -44,10 +52,17 @@ def test_types(tmp_path, dtype):
 def test_views_share_a_storage(tmp_path):
     base = torch.randn(7, 9)
     state = {
-        "whole": base, "transposed": base.T, "column": base[:, 2], "steps": base[1::2, ::3], "tail": base[5:],
-        "permuted": torch.randn(2, 3, 4).permute(2, 0, 1), "expanded": torch.randn(4, 1).expand(4, 5),
-        "empty": base[:0], "alias": base, "ones": torch.randn(1, 3, 1).transpose(0, 2),
-    }  # fmt: skip
+        "whole": base,
+        "transposed": base.T,
+        "column": base[:, 2],
+        "steps": base[1::2, ::3],
+        "tail": base[5:],
+        "permuted": torch.randn(2, 3, 4).permute(2, 0, 1),
+        "expanded": torch.randn(4, 1).expand(4, 5),
+        "empty": base[:0],
+        "alias": base,
+        "ones": torch.randn(1, 3, 1).transpose(0, 2),
+    }
     check(save(state, tmp_path / "x.pt"), state)
     with open_torch(tmp_path / "x.pt") as weights:
         assert ["whole", "alias"] in weights.shared()

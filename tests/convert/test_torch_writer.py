@@ -12,10 +12,16 @@ from mindspore_osum.weights_io import TensorInfo
 from tests.convert.common import bits, same_states, save, torch
 
 STATE = {
-    "f32": torch.randn(4, 5), "bf16": torch.randn(3).bfloat16(), "f16": torch.randn(2, 1, 3).half(),
-    "f64": torch.randn(2).double(), "i64": torch.arange(4), "bool": torch.tensor([True, False]),
-    "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "名": torch.ones(1),
-}  # fmt: skip
+    "f32": torch.randn(4, 5),
+    "bf16": torch.randn(3).bfloat16(),
+    "f16": torch.randn(2, 1, 3).half(),
+    "f64": torch.randn(2).double(),
+    "i64": torch.arange(4),
+    "bool": torch.tensor([True, False]),
+    "scalar": torch.tensor(2.5),
+    "empty": torch.zeros(0, 3),
+    "名": torch.ones(1),
+}
 
 
 def rewrite(source, target, aliases=None):

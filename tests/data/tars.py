@@ -30,9 +30,13 @@ def write_tar(path: Path, members: list[tuple[str, bytes]], form: int = tarfile.
 
 
 def sample(
-    key: str, txt: str = "hello", task: str | None = "<TRANSCRIBE>", extra=None, audio: bytes | None = b"",
+    key: str,
+    txt: str = "hello",
+    task: str | None = "<TRANSCRIBE>",
+    extra=None,
+    audio: bytes | None = b"",
     suffix: str = "wav",
-) -> list[tuple[str, bytes]]:  # fmt: skip
+) -> list[tuple[str, bytes]]:
     """Members of one sample; `audio` b"" is a sound, None none."""
     members = [] if audio is None else [(f"{key}.{suffix}", audio or sound())]
     members.append((f"{key}.txt", txt.encode()))

@@ -188,10 +188,16 @@ def test_times_of_words_keep_their_speed(world):
     assert np.array_equal(mel_TF, features(timed.corpus.utterances[0], 80))
 
 
-@pytest.mark.parametrize(("wrong", "says"), [
-    ({"speeds": []}, "speeds"), ({"speeds": [0.1]}, "speeds"), ({"snr_db": [20.0, 5.0]}, "snr_db"),
-    ({"volume_db": [1.0]}, "volume_db"), ({"noise_share": 1.5}, "noise_share"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"speeds": []}, "speeds"),
+        ({"speeds": [0.1]}, "speeds"),
+        ({"snr_db": [20.0, 5.0]}, "snr_db"),
+        ({"volume_db": [1.0]}, "volume_db"),
+        ({"noise_share": 1.5}, "noise_share"),
+    ],
+)
 def test_impossible_settings_are_refused(wrong, says):
     with pytest.raises(UserError, match=f"^wave_augment.{says}: "):
         WaveAugment(**wrong)

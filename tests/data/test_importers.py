@@ -65,11 +65,17 @@ def test_line_of_a_manifest(osum, tmp_path):
     path = tmp_path / "out" / "kespeech-test-asr+age+gender.jsonl"
     first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
     assert first == {
-        "key": "1000001_a", "wav": "../corpus/Audio/1000001/phase1/1000001_a.wav",
+        "key": "1000001_a",
+        "wav": "../corpus/Audio/1000001/phase1/1000001_a.wav",
         "txt": "你好<CHILD><FEMALE>",
         "task": "<TRANSCRIBE> <AGE> <GENDER>",
-        "extra": {"dataset": "kespeech", "split": "test", "age": "CHILD", "gender": "FEMALE",
-                  "speaker": "1000001"},
+        "extra": {
+            "dataset": "kespeech",
+            "split": "test",
+            "age": "CHILD",
+            "gender": "FEMALE",
+            "speaker": "1000001",
+        },
     }
 
 
@@ -79,8 +85,12 @@ def test_answers_have_their_aliases_and_the_question(osum, tmp_path):
     (trivia,), _ = read_manifest(tmp_path / "out" / "triviaqa-test-sttc.jsonl")
     (web,), _ = read_manifest(tmp_path / "out" / "web-questions-test-sttc.jsonl")
     assert trivia.task == TASKS["sttc"].key
-    assert trivia.extra == {"dataset": "triviaqa", "split": "test", "transcript": "Who wrote Hamlet?",
-                            "answers": ["shakespeare", "william shakespeare", "bard"]}
+    assert trivia.extra == {
+        "dataset": "triviaqa",
+        "split": "test",
+        "transcript": "Who wrote Hamlet?",
+        "answers": ["shakespeare", "william shakespeare", "bard"],
+    }
     assert web.extra["answers"] == ["Jamaican English", "Patois"]
 
 
@@ -104,10 +114,12 @@ def test_problem_says_where(osum, tmp_path):
 
 def test_task_limit_and_split(osum, tmp_path):
     status, printed, _ = osum(
-        "librispeech", LIBRISPEECH, "--split", "test-clean", "--task", "sgc", "--limit", "1")
+        "librispeech", LIBRISPEECH, "--split", "test-clean", "--task", "sgc", "--limit", "1"
+    )
     assert status == 0
     assert lines(tmp_path / "out", "librispeech-test-clean-sgc") == {
-        "121-121726-0000": "also a popular contrivance<FEMALE>"}
+        "121-121726-0000": "also a popular contrivance<FEMALE>"
+    }
     assert [p.name for p in (tmp_path / "out").glob("*.jsonl")] == ["librispeech-test-clean-sgc.jsonl"]
     assert "FEMALE 1" in printed
 
@@ -124,21 +136,41 @@ def test_a_file_that_the_task_does_not_need_may_be_missing(osum, tmp_path):
 @pytest.mark.parametrize(
     ("name", "gone", "options", "message"),
     [
-        ("librispeech", "LibriSpeech/test-clean/61/70968/61-70968.trans.txt", ["--split", "dev-clean"],
-         "librispeech dev-clean: missing, looked for"),
-        ("aishell1", "data_aishell/transcript/aishell_transcript_v0.8.txt", [],
-         "data_aishell/transcript/aishell_transcript_v0.8.txt: missing"),
+        (
+            "librispeech",
+            "LibriSpeech/test-clean/61/70968/61-70968.trans.txt",
+            ["--split", "dev-clean"],
+            "librispeech dev-clean: missing, looked for",
+        ),
+        (
+            "aishell1",
+            "data_aishell/transcript/aishell_transcript_v0.8.txt",
+            [],
+            "data_aishell/transcript/aishell_transcript_v0.8.txt: missing",
+        ),
         ("aishell2", "iOS/data/wav.scp", [], "iOS/data/wav.scp: missing"),
         ("kespeech", "Tasks/ASR/test/text", [], "Tasks/ASR/test/text: missing"),
         ("esd", "0001/0001.txt", ["--split", "nothing"], "--split nothing: esd has no such split"),
-        ("speechio", "SPEECHIO_ASR_ZH00001/metadata.tsv", [],
-         "speechio SPEECHIO_ASR_ZH00000: missing, looked for"),
+        (
+            "speechio",
+            "SPEECHIO_ASR_ZH00001/metadata.tsv",
+            [],
+            "speechio SPEECHIO_ASR_ZH00000: missing, looked for",
+        ),
         ("meld", "test_sent_emo.csv", [], "meld train: missing, looked for"),
         ("mer2023", "transcription-engchi-polish.csv", [], "transcription-engchi-polish.csv: missing"),
-        ("vocalsound", "audio_16k/f0003_0_cough.wav", ["--task", "asr"],
-         "task 'asr': vocalsound has no text"),
-        ("triviaqa", "nothing", ["--task", "ser"],
-         "task 'ser': triviaqa has no emotion; it offers text, answers"),
+        (
+            "vocalsound",
+            "audio_16k/f0003_0_cough.wav",
+            ["--task", "asr"],
+            "task 'asr': vocalsound has no text",
+        ),
+        (
+            "triviaqa",
+            "nothing",
+            ["--task", "ser"],
+            "task 'ser': triviaqa has no emotion; it offers text, answers",
+        ),
         ("esc50", "nothing", ["--task", "<INTENT_CLASSIFICATION>"], "esc50 has no text-only examples"),
         ("esc50", "nothing", ["--cut"], "--cut: esc50 has no segments"),
         ("librispech", "nothing", [], "corpus 'librispech': not known; did you mean 'librispeech'?"),
@@ -215,18 +247,25 @@ def test_doubled_keys_and_foreign_bytes_are_left_out(osum, tmp_path):
     files = dict(SPEECHIO)
     files["SPEECHIO_ASR_ZH00001/metadata.tsv"] = (
         "ID\tAUDIO\tTEXT\nY1\twav/Y1.wav\t一\nY1\twav/Y2.wav\t二\n".encode()
-        + b"Y2\twav/Y2.wav\t" + "三".encode("gb18030") + b"\n")
+        + b"Y2\twav/Y2.wav\t"
+        + "三".encode("gb18030")
+        + b"\n"
+    )
     assert osum("speechio", files)[0] == 0
     assert lines(tmp_path / "out", "speechio-SPEECHIO_ASR_ZH00001-asr") == {"Y1": "一"}
     assert left_out(tmp_path / "out", "speechio-SPEECHIO_ASR_ZH00001-asr") == {
-        "key there twice": 1, "malformed": 1}
+        "key there twice": 1,
+        "malformed": 1,
+    }
 
 
 def test_unclosed_quote_is_one_problem(tmp_path):
     lay_out(tmp_path, {"t.csv": 'a,b\n1,2\n3,"4\n5,6\n'})
     rows = list(table_rows(tmp_path / "t.csv", {"a"}))
-    assert rows == [(f"{tmp_path}/t.csv:2", {"a": "1", "b": "2"}),
-                    Problem("malformed", f"{tmp_path}/t.csv:4: unexpected end of data")]
+    assert rows == [
+        (f"{tmp_path}/t.csv:2", {"a": "1", "b": "2"}),
+        Problem("malformed", f"{tmp_path}/t.csv:4: unexpected end of data"),
+    ]
     lay_out(tmp_path, {"t.csv": "a,b\n1\n2,3\n\n4,5,6\n" + '"' + "x" * 200_000 + '"\n7,8\n'})
     rows = list(table_rows(tmp_path / "t.csv", {"a"}))
     assert [r.kind for r in rows if isinstance(r, Problem)] == ["malformed"] * 3
@@ -240,9 +279,19 @@ def test_every_spelling_stands_for_a_published_value():
             assert published_label(field, spelling.upper()) == published_label(field, spelling)
 
 
-@pytest.mark.parametrize(("spelling", "value"), [
-    ("0", "CHILD"), ("12", "CHILD"), ("13", "ADULT"), ("59", "ADULT"), ("60", "OLD"), ("101", "OLD"),
-    ("-3", None), ("young", None)])
+@pytest.mark.parametrize(
+    ("spelling", "value"),
+    [
+        ("0", "CHILD"),
+        ("12", "CHILD"),
+        ("13", "ADULT"),
+        ("59", "ADULT"),
+        ("60", "OLD"),
+        ("101", "OLD"),
+        ("-3", None),
+        ("young", None),
+    ],
+)
 def test_age_in_years(spelling, value):
     assert published_label("age", spelling) == value
 
@@ -261,8 +310,15 @@ def test_documentation_names_every_corpus():
         assert f"| `{corpus.name}` | {', '.join(corpus.tasks)} |" in text
 
 
-@pytest.mark.parametrize("argv", [["data"], ["data", "export"], ["data", "import", "esd"],
-                                  ["data", "import", "esd", "a", "b", "--limit", "0"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["data"],
+        ["data", "export"],
+        ["data", "import", "esd"],
+        ["data", "import", "esd", "a", "b", "--limit", "0"],
+    ],
+)
 def test_wrong_command_lines_end_with_2(argv, capsys):
     assert cli.main(argv) == 2
     assert "usage: osum data" in capsys.readouterr().err
@@ -270,10 +326,17 @@ def test_wrong_command_lines_end_with_2(argv, capsys):
 
 def test_import_loads_nothing_heavy(tmp_path):
     root = lay_out(tmp_path / "corpus", ESC50)
-    code = ("import sys; from mindspore_osum.cli import main; status = main(sys.argv[1:]);"
-            "print('MODULES', *{name.partition('.')[0] for name in sys.modules}); sys.exit(status)")
-    done = subprocess.run([sys.executable, "-c", code, "data", "import", "esc50", root, tmp_path / "out"],
-                          capture_output=True, text=True, timeout=60, check=True)
+    code = (
+        "import sys; from mindspore_osum.cli import main; status = main(sys.argv[1:]);"
+        "print('MODULES', *{name.partition('.')[0] for name in sys.modules}); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data", "import", "esc50", root, tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     modules = set(done.stdout.rpartition("MODULES")[2].split())
     assert not modules & {"numpy", "soundfile", "librosa", "mindspore"}
 

@@ -82,13 +82,13 @@ def test_a_batch_says_what_the_manifest_says(world):
             utt = loader.corpus.utterances[number]
             mel = features(utt, 80)
             assert batch["mel_len_B"][row] == len(mel)
-            assert np.array_equal(batch["mel_BTF"][row, :len(mel)], mel)
-            assert not batch["mel_BTF"][row, len(mel):].any()
+            assert np.array_equal(batch["mel_BTF"][row, : len(mel)], mel)
+            assert not batch["mel_BTF"][row, len(mel) :].any()
             labels = batch["labels_BL"][row]
             answer = labels[labels != IGNORE]
             assert answer[-1] == tokenizer.eos_id and tokenizer.decode(answer) == f"<asr>{utt.txt}"
             assert np.array_equal(answer, batch["token_ids_BL"][row][labels != IGNORE])
-            ctc = batch["ctc_labels_BS"][row, :batch["ctc_len_B"][row]]
+            ctc = batch["ctc_labels_BS"][row, : batch["ctc_len_B"][row]]
             assert list(ctc) == tokenizer.encode(utt.txt)
             speech = batch["speech_row_BL"][row]
             n = -(-len(mel) // 8)
@@ -115,8 +115,10 @@ def test_ranks_and_micro_batches_share_the_group(world):
 
 def write_lines(world, *lines):
     """The manifest of `world`: one line each of (recording or None, task, text, extra)."""
-    texts = [json.dumps({"key": f"k{i}", "wav": wav, "task": task, "txt": txt, "extra": extra})
-             for i, (wav, task, txt, extra) in enumerate(lines)]
+    texts = [
+        json.dumps({"key": f"k{i}", "wav": wav, "task": task, "txt": txt, "extra": extra})
+        for i, (wav, task, txt, extra) in enumerate(lines)
+    ]
     (world / "words.jsonl").write_text("\n".join(texts) + "\n", "utf-8")
 
 
@@ -142,14 +144,20 @@ def test_lines_about_one_recording_share_its_features(tmp_path, monkeypatch):
 
 def test_the_scan_knows_the_length_with_every_request(tmp_path):
     world = make_world(tmp_path, ["abc", "defgh"])
-    write_lines(world, ("0.wav", "<TRANSCRIBE>", "abc", {}), ("1.wav", "<TRANSCRIBE> <AGE>", "ab<ADULT>", {}),
-                ("1.wav", "<S2TCHAT>", "fine", {}), ("1.wav", "<S2TCHAT>", "fine", {"question": "how"}),
-                (None, "<INTENT_CLASSIFICATION>", "<asr>", {"intent": "write it"}),
-                (None, "<TEXT2TEXT>", "Paris", {"question": "capital of France?"}))
+    write_lines(
+        world,
+        ("0.wav", "<TRANSCRIBE>", "abc", {}),
+        ("1.wav", "<TRANSCRIBE> <AGE>", "ab<ADULT>", {}),
+        ("1.wav", "<S2TCHAT>", "fine", {}),
+        ("1.wav", "<S2TCHAT>", "fine", {"question": "how"}),
+        (None, "<INTENT_CLASSIFICATION>", "<asr>", {"intent": "write it"}),
+        (None, "<TEXT2TEXT>", "Paris", {"question": "capital of France?"}),
+    )
     for prompts in ("compact", "osum_pangu"):
         texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set(prompts), "both")
-        scanned = Corpus([("w", world / "words.jsonl", 1.0)], texts, [Shape(2, 64, 900)],
-                         preset("tiny").encoder)
+        scanned = Corpus(
+            [("w", world / "words.jsonl", 1.0)], texts, [Shape(2, 64, 900)], preset("tiny").encoder
+        )
         assert len(scanned.utterances) == 6
         for number, utt in enumerate(scanned.utterances):
             choice = scanned.choices[number]
@@ -166,8 +174,9 @@ def test_the_scan_tokenizes_a_request_once(tmp_path, monkeypatch):
     world = make_world(tmp_path, random_words(40))
     seen = Counter()
     real = Tokenizer.encode
-    monkeypatch.setattr(Tokenizer, "encode", lambda self, text, bos=False: (seen.update([text]),
-                                                                            real(self, text, bos))[1])
+    monkeypatch.setattr(
+        Tokenizer, "encode", lambda self, text, bos=False: (seen.update([text]), real(self, text, bos))[1]
+    )
     scanned = corpus(world, shapes=[Shape(2, 64, 200)], requests="both")
     requests = set(scanned.requests.sets[0])
     assert len(requests) > 100 and len(scanned.utterances) == 40
@@ -242,8 +251,12 @@ def test_what_an_encoder_pads_is_judged_by_the_recording(tmp_path):
 
 def test_a_recording_beside_a_task_without_speech_is_left_out_and_counted(tmp_path):
     world = make_world(tmp_path, ["ab"])
-    write_lines(world, ("0.wav", "<TEXT2TEXT>", "ab", {"question": "cd"}),
-                ("0.wav", "<intent_classification>", "<asr>", {"intent": "cd"}), ("0.wav", "asr", "ab", {}))
+    write_lines(
+        world,
+        ("0.wav", "<TEXT2TEXT>", "ab", {"question": "cd"}),
+        ("0.wav", "<intent_classification>", "<asr>", {"intent": "cd"}),
+        ("0.wav", "asr", "ab", {}),
+    )
     kept = corpus(world)
     assert [utt.key for utt in kept.utterances] == ["k2"] and kept.errors.count == 2
     assert "words.jsonl:1: task <TEXT2TEXT> holds no speech" in kept.errors.first
@@ -295,7 +308,7 @@ def test_of_another_requests_answer_only_the_content_is_learned(tmp_path, pack):
             assert own == request
             continue
         tags = tokens_of(plain, own)
-        assert labels[:len(tags)] == tags and left == labels[len(tags):]
+        assert labels[: len(tags)] == tags and left == labels[len(tags) :]
     # of 0.6 x 40; half of them meet a request of the other task, a pack has no room for the longer one
     assert 10 <= taken <= 32 and others >= 4
     for step in range(mixed.steps_per_epoch):

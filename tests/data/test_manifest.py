@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from mindspore_osum.data.manifest import json_object, parse_object, read_manifest
 from mindspore_osum.errors import UserError
 
-GOOD = {"key": "a", "wav": "x/a.wav", "txt": "hello", "task": "<TRANSCRIBE>", "extra": {"age": "OLD"},
-        "lang": "en"}
+GOOD = {
+    "key": "a",
+    "wav": "x/a.wav",
+    "txt": "hello",
+    "task": "<TRANSCRIBE>",
+    "extra": {"age": "OLD"},
+    "lang": "en",
+}
 
 
 def write(path, *lines):
@@ -37,28 +43,34 @@ def test_whole_characters_may_be_written_by_halves(tmp_path):
     assert [u.txt for u in utterances] == texts and not problems
 
 
-@pytest.mark.parametrize(("bad", "says"), [
-    ("{", "not a JSON object"),
-    ('"text"', "expected an object"),
-    ({**GOOD, "key": ""}, "'key'"),
-    ({**GOOD, "txt": None}, "'txt'"),
-    ({k: v for k, v in GOOD.items() if k != "task"}, "'task'"),
-    ({**GOOD, "wav": None}, "needs a recording"),
-    ({**GOOD, "wav": 3}, "'wav'"),
-    ({**GOOD, "extra": []}, "'extra'"),
-    ({**GOOD, "start": -1}, "'start'"),
-    ({**GOOD, "start": 2, "end": 1}, "'end' 1.0 is not after"),
-    ({**GOOD, "end": True}, "'end'"),
-    ({**GOOD, "key": "first"}, "twice"),
-    ({**GOOD, "txt": "half \ude00\ud83d"}, "holds half of a character"),
-    ({**GOOD, "\udfff": 1}, "holds half of a character"),
-    ({**GOOD, "extra": json.dumps({"age": "\ud800"})}, "'extra': holds half of a character"),
-    ({**GOOD, "key": "k" * 5000, "txt": 3}, "found 3"),
-    ({**GOOD, "key": [["k"] * 5000] * 9}, "..."),
-    ('{"key": "a", "extra": ' + "[" * 60 + "]" * 60 + "}", "more than 50 objects or lists"),
-    ('{"key": ' + "[" * 9000 + "]" * 9000 + "}", "m.jsonl:2: "),  # why depends on Python's recursion limit
-    ('{"key": ' + "9" * 9000 + "}", "not a JSON object"),
-])
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("{", "not a JSON object"),
+        ('"text"', "expected an object"),
+        ({**GOOD, "key": ""}, "'key'"),
+        ({**GOOD, "txt": None}, "'txt'"),
+        ({k: v for k, v in GOOD.items() if k != "task"}, "'task'"),
+        ({**GOOD, "wav": None}, "needs a recording"),
+        ({**GOOD, "wav": 3}, "'wav'"),
+        ({**GOOD, "extra": []}, "'extra'"),
+        ({**GOOD, "start": -1}, "'start'"),
+        ({**GOOD, "start": 2, "end": 1}, "'end' 1.0 is not after"),
+        ({**GOOD, "end": True}, "'end'"),
+        ({**GOOD, "key": "first"}, "twice"),
+        ({**GOOD, "txt": "half \ude00\ud83d"}, "holds half of a character"),
+        ({**GOOD, "\udfff": 1}, "holds half of a character"),
+        ({**GOOD, "extra": json.dumps({"age": "\ud800"})}, "'extra': holds half of a character"),
+        ({**GOOD, "key": "k" * 5000, "txt": 3}, "found 3"),
+        ({**GOOD, "key": [["k"] * 5000] * 9}, "..."),
+        ('{"key": "a", "extra": ' + "[" * 60 + "]" * 60 + "}", "more than 50 objects or lists"),
+        (
+            '{"key": ' + "[" * 9000 + "]" * 9000 + "}",
+            "m.jsonl:2: ",
+        ),  # why depends on Python's recursion limit
+        ('{"key": ' + "9" * 9000 + "}", "not a JSON object"),
+    ],
+)
 def test_malformed_lines_are_listed_or_refused(tmp_path, bad, says):
     path = write(tmp_path / "m.jsonl", {**GOOD, "key": "first"}, bad, {**GOOD, "key": "last"})
     utterances, problems = read_manifest(path)
@@ -77,11 +89,15 @@ def test_nothing_to_read(tmp_path):
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # slow machines
-@given(st.binary(max_size=60) | st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-    lambda x: st.lists(x, max_size=2)
-    | st.dictionaries(st.sampled_from([*GOOD, "start", "end"]), x, max_size=7),
-).map(lambda v: json.dumps(v).encode()))
+@given(
+    st.binary(max_size=60)
+    | st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda x: (
+            st.lists(x, max_size=2) | st.dictionaries(st.sampled_from([*GOOD, "start", "end"]), x, max_size=7)
+        ),
+    ).map(lambda v: json.dumps(v).encode())
+)
 def test_no_line_ends_in_another_error(tmp_path_factory, raw):
     try:
         parse_object(json_object(raw, "m:1"), tmp_path_factory.getbasetemp(), "m:1")

@@ -38,8 +38,17 @@ def digest(*utterances) -> str:
     return store.digest
 
 
-@pytest.mark.parametrize("over", [{"key": "l"}, {"txt": "abd"}, {"task": "<AGE>"}, {"extra": {"age": "OLD"}},
-                                  {"start": None}, {"end": 1.25}])
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"key": "l"},
+        {"txt": "abd"},
+        {"task": "<AGE>"},
+        {"extra": {"age": "OLD"}},
+        {"start": None},
+        {"end": 1.25},
+    ],
+)
 def test_the_digest_tells_what_is_said(over):
     assert digest(UTT) == digest(UTT) and len(digest(UTT)) == 16
     assert digest(replace(UTT, **over)) not in (digest(UTT), digest(), digest(UTT, UTT))

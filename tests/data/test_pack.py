@@ -49,10 +49,13 @@ def run(capsys, *args):
 
 def test_a_round_trip_is_equal_and_repeats_in_bytes(folder, capsys):
     path = write(
-        folder, {**LINE, "lang": "en", "speaker": 7, "extra": {"age": "OLD", "speech_token": [1, 2]}},
-        {**LINE, "key": "spk/b.x", "wav": "b.flac"}, {**LINE, "key": "c" * 150, "wav": "c.aiff"},
+        folder,
+        {**LINE, "lang": "en", "speaker": 7, "extra": {"age": "OLD", "speech_token": [1, 2]}},
+        {**LINE, "key": "spk/b.x", "wav": "b.flac"},
+        {**LINE, "key": "c" * 150, "wav": "c.aiff"},
         {**LINE, "key": "你", "start": 0.25, "end": 0.75},
-        {"key": "t", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "写"}})
+        {"key": "t", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "写"}},
+    )
     status, out, err = run(capsys, path, folder / "one", "--per-shard", 2)
     assert (status, err) == (0, "")
     assert out == f"{folder}/one/shards.list: 3 shards, 5 utterances, 0 errors left out\n"
@@ -76,19 +79,22 @@ def test_a_round_trip_is_equal_and_repeats_in_bytes(folder, capsys):
     assert set(packed) == {path.stat().st_mode & 0o777}
 
 
-@pytest.mark.parametrize(("line", "says"), [
-    ({"wav": "none.wav"}, "none.wav: no such audio file"),
-    ({"wav": "damaged.flac", "end": 0.5}, "damaged.flac: "),
-    ({"txt": "hi"}, "no age in 'hi'"),
-    ({"lang": "\ud800"}, "holds half of a character"),
-    ({"key": "a"}, "is there twice"),
-    ({"key": "../up"}, "key '../up' cannot name files in a tar"),
-    ({"key": "/abs"}, "cannot name files in a tar"),
-    ({"key": "a\n"}, "cannot name files in a tar"),
-    ({"mp3": "x"}, "'mp3' cannot be the name of a member"),
-    ({"a.b": "x"}, "'a.b' cannot be the name of a member"),
-    ({"task": 3}, "'task' must be"),
-])
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ({"wav": "none.wav"}, "none.wav: no such audio file"),
+        ({"wav": "damaged.flac", "end": 0.5}, "damaged.flac: "),
+        ({"txt": "hi"}, "no age in 'hi'"),
+        ({"lang": "\ud800"}, "holds half of a character"),
+        ({"key": "a"}, "is there twice"),
+        ({"key": "../up"}, "key '../up' cannot name files in a tar"),
+        ({"key": "/abs"}, "cannot name files in a tar"),
+        ({"key": "a\n"}, "cannot name files in a tar"),
+        ({"mp3": "x"}, "'mp3' cannot be the name of a member"),
+        ({"a.b": "x"}, "'a.b' cannot be the name of a member"),
+        ({"task": 3}, "'task' must be"),
+    ],
+)
 def test_mistakes_stop_it_and_leave_nothing(folder, capsys, line, says):
     path = write(folder, LINE, {**LINE, "key": "b", **line}, {**LINE, "key": "c"})
     there = sorted(folder.iterdir())
@@ -114,8 +120,9 @@ def test_nothing_is_overwritten(folder, capsys):
     assert status == 1 and "no usable line" in err and not (folder / "new").exists()
 
 
-KEYS = st.text(st.characters(exclude_characters="/\\\x7f", exclude_categories=["Cc", "Cs"]), min_size=1,
-               max_size=90).filter(lambda key: key not in (".", "..") and key.strip())
+KEYS = st.text(
+    st.characters(exclude_characters="/\\\x7f", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=90
+).filter(lambda key: key not in (".", "..") and key.strip())
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(bool)
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | TEXTS, lambda x: st.lists(x, max_size=2))
 
@@ -127,8 +134,13 @@ EXTRA = st.dictionaries(TEXTS, JSON, max_size=3)
 def test_any_text_survives(tmp_path_factory, samples_of, per_shard):
     folder = tmp_path_factory.mktemp("pack")
     soundfile.write(folder / "a.wav", np.zeros(1600), 16000)
-    path = write(folder, *({"key": key, "wav": "a.wav", "txt": txt, "task": "<S2TCHAT>", "extra": extra}
-                           for key, (txt, extra) in samples_of.items()))
+    path = write(
+        folder,
+        *(
+            {"key": key, "wav": "a.wav", "txt": txt, "task": "<S2TCHAT>", "extra": extra}
+            for key, (txt, extra) in samples_of.items()
+        ),
+    )
     counts = pack(path, folder / "out", per_shard, Errors(strict=True))
     assert counts == (len(samples_of), -(-len(samples_of) // per_shard))
     before, after = (read_manifest(p, strict=True)[0] for p in (path, folder / "out/shards.list"))

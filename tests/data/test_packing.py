@@ -43,8 +43,14 @@ def random_cases(cases: int, most: int):
     speech = (rng.random((cases, most)) * rng.integers(1, 40, (cases, 1))).astype(np.int64)
     speech *= rng.random((cases, most)) < 0.9
     tokens = speech + rng.integers(1, 30, (cases, most))
-    settings = zip(rng.integers(1, most + 1, cases), rng.uniform(1, 4, cases), rng.uniform(1, 2, cases),
-                   rng.integers(1, 4, cases), rng.integers(1, 9, cases), rng.integers(1, 2 * most, cases))
+    settings = zip(
+        rng.integers(1, most + 1, cases),
+        rng.uniform(1, 4, cases),
+        rng.uniform(1, 2, cases),
+        rng.integers(1, 4, cases),
+        rng.integers(1, 9, cases),
+        rng.integers(1, 2 * most, cases),
+    )
     for case, (count, wide, long, rows, items, queue) in enumerate(settings):
         tokens_N, speech_N = tokens[case, :count], speech[case, :count]
         room = Room(int(tokens_N.max() * wide), int(rows), int(speech_N.max() * long) + 1, int(items))
@@ -74,8 +80,10 @@ def test_packs_of_4096_are_98_percent_full_on_aishell(around):
     means = np.array([frames_N[list(pack.items)].mean() for pack in packs[:-60]])
     spread = frames_N.std() / np.sqrt(np.mean([len(pack.items) for pack in packs]))
     assert means.std() < 1.5 * spread
-    halves = [frames_N[[i for pack in part for i in pack.items]].mean()
-              for part in (packs[: len(packs) // 2], packs[len(packs) // 2 :])]
+    halves = [
+        frames_N[[i for pack in part for i in pack.items]].mean()
+        for part in (packs[: len(packs) // 2], packs[len(packs) // 2 :])
+    ]
     assert halves[0] == pytest.approx(halves[1], rel=0.03)
 
 
@@ -90,11 +98,14 @@ def test_the_command_compares_the_forms(capsys):
     assert shares["sorted dynamic"][2] > 100
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    (["--count", "0"], "--count 0: must be 1 or more"),
-    (["--around", "-1"], "--around -1: must be 0 or more"),
-    (["--count", "9", "--tokens", "100"], "--tokens 100: the longest sequence has "),
-])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--count", "0"], "--count 0: must be 1 or more"),
+        (["--around", "-1"], "--around -1: must be 0 or more"),
+        (["--count", "9", "--tokens", "100"], "--tokens 100: the longest sequence has "),
+    ],
+)
 def test_sizes_that_make_no_batches_are_refused(capsys, options, says):
     assert cli.main(["data", "batches", *options]) == 1
     out, err = capsys.readouterr()
@@ -163,8 +174,10 @@ def test_a_pack_says_what_its_utterances_say(world):
                 assert np.array_equal(batch[f"{name}_BL"][b][segment], getattr(example.sequence, f"{name}_L"))
             first, frames = batch["mel_len_B"][b * room.items + i]
             assert np.array_equal(flat_XF[first : first + frames], example.mel_TF)
-            assert not flat_XF[first + frames : first + -(-frames // 8) * 8 + 8].any() or (
-                first + -(-frames // 8) * 8) % (8 * z) == 0
+            assert (
+                not flat_XF[first + frames : first + -(-frames // 8) * 8 + 8].any()
+                or (first + -(-frames // 8) * 8) % (8 * z) == 0
+            )
             speech_row = batch["speech_row_BL"][b][segment]
             assert np.array_equal(speech_row[speech_row >= 2] - 2, first // 8 + np.arange(-(-frames // 8)))
         assert (batch["labels_BL"][b][place:] == IGNORE).all() and not batch["segments_BL"][b][place:].any()
@@ -175,8 +188,17 @@ def test_a_pack_says_what_its_utterances_say(world):
 
 
 def test_text_alone_is_packed_too(tmp_path, world):
-    lines = [json.dumps({"key": f"t{i}", "task": "<TEXT2TEXT>", "txt": "a" * (1 + i % 7),
-                         "extra": {"question": "b" * (1 + i % 5)}}) for i in range(30)]
+    lines = [
+        json.dumps(
+            {
+                "key": f"t{i}",
+                "task": "<TEXT2TEXT>",
+                "txt": "a" * (1 + i % 7),
+                "extra": {"question": "b" * (1 + i % 5)},
+            }
+        )
+        for i in range(30)
+    ]
     (tmp_path / "words.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     (tmp_path / "tokenizer.model").write_bytes((world / "tokenizer.model").read_bytes())
     packed = loader(tmp_path)

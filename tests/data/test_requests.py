@@ -20,27 +20,29 @@ SLOT = re.compile(r"\{(\w+)\}")
 # What makes a reader think of each tag; independent of the templates' structure.
 KEYWORDS = {
     "asr": r"transcri|\btext\b|\bwords?\b|subtitles|\bsa(y|ys|id|ying)\b|\b(write|type|read the question)\b"
-           r"|内容|文字|文本|转写|听写|逐字|写|说了|说的(?!人|风格)|讲了|讲的(?!人)|在说[什啥]|在讲|听到的话|记下|问题和"
-           r"|question and (the|your) (answer|anser|anwser|reply)",
+    r"|内容|文字|文本|转写|听写|逐字|写|说了|说的(?!人|风格)|讲了|讲的(?!人)|在说[什啥]|在讲|听到的话|记下|问题和"
+    r"|question and (the|your) (answer|anser|anwser|reply)",
     "align": r"\btimes?\b|\btimed\b|timestamp|\bwhen\b|start and end|时间|时候|几秒|开始和结束",
     "chat": r"answer|\brepl(y|ies)|respond|\bchat\b|\btalk (to (?!a customer)|with)\b|答|回复|回应|聊(?!天)",
     "age": r"\b(age|old|young|child|adult)\b|年龄|年纪|岁|几岁|多大|小孩|大人|老人|年轻"
-           r"|是老(还?是)小|老不老|老吗|很老",
+    r"|是老(还?是)小|老不老|老吗|很老",
     "gender": r"gender|\b(man|woman|male|female|a he)\b|性别|男|女",
     "emotion": r"emotion|\b(mood|feel|feels|feeling|happy|sad|angry|afraid|surprised)\b"
-               r"|情绪|心情|情感|高兴|生气|难过|开心|害怕",
+    r"|情绪|心情|情感|高兴|生气|难过|开心|害怕",
     "style": r"\b(style|news|story|fairy|poem|book|customer|daily)\b|风格|新闻|故事|童话|客服|有声书|诗歌",
     "caption": r"\bvocal\b|\bsound events?\b|sounds (that|besides)|not speech|besides (the )?speech"
-               r"|\b(laugh|cough|cry|cries|sigh|sneez|scream)|声音事件|笑|咳嗽|哭|尖叫|叹气|喷嚏"
-               r"|有..声音|除了说话(?![人者的])|说话[以之]外|清嗓子|别的声音|发生的事",
+    r"|\b(laugh|cough|cry|cries|sigh|sneez|scream)|声音事件|笑|咳嗽|哭|尖叫|叹气|喷嚏"
+    r"|有..声音|除了说话(?![人者的])|说话[以之]外|清嗓子|别的声音|发生的事",
 }
 # What is said not to be wanted, and words of politeness that hold a keyword.
-ASIDE = (r"no transcript( needed)?|do not transcribe|not (the|teh|th) words|never mind the words"
-         r"|no text|no labels|take your time|no words|no time to listen"
-         r"|(without|no|not|not need|never mind) (the|teh|th) (words|text|transcript|wrods|wordz)"
-         r"|do not (write|wirte|rite) (the|teh|th) q"
-         r"|do not (write|wirte|rite|want) (the|teh|th) (words|wrods|wordz)"
-         r"|不用写[内字问文].|不要内[容溶]|内[容溶]不要|不要文[字子]|不用转写|不要转写|不用标签|有空的话")
+ASIDE = (
+    r"no transcript( needed)?|do not transcribe|not (the|teh|th) words|never mind the words"
+    r"|no text|no labels|take your time|no words|no time to listen"
+    r"|(without|no|not|not need|never mind) (the|teh|th) (words|text|transcript|wrods|wordz)"
+    r"|do not (write|wirte|rite) (the|teh|th) q"
+    r"|do not (write|wirte|rite|want) (the|teh|th) (words|wrods|wordz)"
+    r"|不用写[内字问文].|不要内[容溶]|内[容溶]不要|不要文[字子]|不用转写|不要转写|不用标签|有空的话"
+)
 
 
 def tags_read(text: str) -> set[str]:
@@ -98,8 +100,10 @@ def test_a_seed_is_a_list():
 
 def test_selection_by_task_and_language():
     requests = generate("train", 31, 2, tasks=["asr", "<AGE>"], language="zh")
-    assert Counter(r.task_key for r in requests) in ({"<TRANSCRIBE>": 16, "<AGE>": 15},
-                                                     {"<TRANSCRIBE>": 15, "<AGE>": 16})
+    assert Counter(r.task_key for r in requests) in (
+        {"<TRANSCRIBE>": 16, "<AGE>": 15},
+        {"<TRANSCRIBE>": 15, "<AGE>": 16},
+    )
     assert {r.language for r in requests} == {"zh"}
     drawn = sample(np.random.default_rng(0), "srwt", "test")
     assert drawn.tags == ("asr", "align") and ".test." in drawn.template_id
@@ -123,8 +127,15 @@ def test_splits_share_no_template_and_no_wording(language):
 
 
 # One task key of each kind of frame, and all that have their own templates only.
-PROVED = ("<TRANSCRIBE>", "<TRANSCRIBE> <ALIGN>", "<S2TCHAT>", "<TRANSCRIBE> <EMOTION>", "<AGE>",
-          "<AGE> <GENDER>", "<TRANSCRIBE> <CAPTION> <AGE> <GENDER>")
+PROVED = (
+    "<TRANSCRIBE>",
+    "<TRANSCRIBE> <ALIGN>",
+    "<S2TCHAT>",
+    "<TRANSCRIBE> <EMOTION>",
+    "<AGE>",
+    "<AGE> <GENDER>",
+    "<TRANSCRIBE> <CAPTION> <AGE> <GENDER>",
+)
 
 
 class Pattern:
@@ -178,8 +189,10 @@ class Pattern:
 def test_no_training_template_can_make_a_test_request(language):
     grammar, rng = load_grammar(language), np.random.default_rng(7)
     for key in PROVED:
-        patterns = {template_id: re.compile(Pattern(grammar, key, "train").of(text))
-                    for template_id, text in grammar.templates(key, "train")}
+        patterns = {
+            template_id: re.compile(Pattern(grammar, key, "train").of(text))
+            for template_id, text in grammar.templates(key, "train")
+        }
         for _ in range(10):
             template_id, text = grammar.compose(rng, key, "train")
             assert patterns[template_id].fullmatch(fold(text)), (template_id, text)  # the patterns are right
@@ -264,8 +277,12 @@ def test_every_test_line_is_a_new_wording_of_a_meaning_that_training_has(languag
     """It shares two fifths of its words and slots with a training line of its group."""
     grammar = load_grammar(language)
     groups = [*grammar.frames.values(), *grammar.requests.values()]
-    groups += [by_split for forms in grammar.aspects.values() for form, by_split in forms.items()
-               if form in ("do", "np", "cl", "q") or (form == "what" and language == "zh")]
+    groups += [
+        by_split
+        for forms in grammar.aspects.values()
+        for form, by_split in forms.items()
+        if form in ("do", "np", "cl", "q") or (form == "what" and language == "zh")
+    ]
     for by_split in groups:
         train = [words_and_slots(text) for text in by_split["train"]]
         for text in by_split.get("test", ()):
@@ -327,9 +344,13 @@ def test_command_refuses_in_one_line(tmp_path, capsys):
 
 def test_api_refuses_what_it_does_not_know():
     rng = np.random.default_rng(0)
-    for call in (lambda: sample(rng, "asr", "dev"), lambda: sample(rng, "asr", "train", "fr"),
-                 lambda: generate("dev", 3, 0), lambda: generate("train", 3, 0, tasks=[]),
-                 lambda: vocabulary("fr")):
+    for call in (
+        lambda: sample(rng, "asr", "dev"),
+        lambda: sample(rng, "asr", "train", "fr"),
+        lambda: generate("dev", 3, 0),
+        lambda: generate("train", 3, 0, tasks=[]),
+        lambda: vocabulary("fr"),
+    ):
         with pytest.raises(UserError):
             call()
 

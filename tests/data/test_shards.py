@@ -25,11 +25,17 @@ def read(path):
 def test_a_published_shard(tmp_path, form):
     extra = {"age": "OLD", "speech_token": [1] * 1000}
     long = "folder/" * 12 + "name.with.dots" + "x" * 60  # more than the 100 bytes of the plain header
-    path = write_tar(tmp_path / "s.tar", [
-        *sample("a", " hi\n", "<TRANSCRIBE> <AGE>", extra), ("a.lang", b"en"), ("a.wav_1", b"history"),
-        *sample(long, "你好", None, suffix="flac", audio=sound(kind="FLAC")),
-        *sample("t", "<asr>", "<INTENT_CLASSIFICATION>", {"intent": "write"}, audio=None),
-    ], form)
+    path = write_tar(
+        tmp_path / "s.tar",
+        [
+            *sample("a", " hi\n", "<TRANSCRIBE> <AGE>", extra),
+            ("a.lang", b"en"),
+            ("a.wav_1", b"history"),
+            *sample(long, "你好", None, suffix="flac", audio=sound(kind="FLAC")),
+            *sample("t", "<asr>", "<INTENT_CLASSIFICATION>", {"intent": "write"}, audio=None),
+        ],
+        form,
+    )
     (first, second, third), skipped = read(path)
     assert not skipped
     assert (first.key, first.txt, first.task) == ("a", "hi", "<TRANSCRIBE> <AGE>")
@@ -60,8 +66,10 @@ def test_an_error_names_the_member(tmp_path):
 def test_lists_and_combinations(tmp_path):
     for name in "ab":
         write_tar(tmp_path / f"{name}.tar", [*sample(f"{name}1", "old"), *sample(f"{name}2", "old")])
-    lines = [{"key": "b1", "txt": "new<OLD>", "task": "<TRANSCRIBE> <AGE>", "extra": {"age": "OLD"}},
-             {"key": "b9", "txt": "x", "task": "<TRANSCRIBE>", "extra": {}}]
+    lines = [
+        {"key": "b1", "txt": "new<OLD>", "task": "<TRANSCRIBE> <AGE>", "extra": {"age": "OLD"}},
+        {"key": "b9", "txt": "x", "task": "<TRANSCRIBE>", "extra": {}},
+    ]
     (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
     (tmp_path / "shards.list").write_text(f"a.tar\n\n-|{tmp_path / 'a.tar'}\nnew.jsonl|b.tar\n", "utf-8")
     utterances, skipped = read(tmp_path / "shards.list")
@@ -69,19 +77,24 @@ def test_lists_and_combinations(tmp_path):
     last = utterances[-1]
     assert last.task == "<TRANSCRIBE> <AGE>" and last.extra == {"age": "OLD"} and last.wav.name == "b1.wav"
     assert [(s.error, s.text.split(": ")[0]) for s in skipped] == [
-        (False, f"{tmp_path}/b.tar:b2"), (False, f"{tmp_path}/b.tar:b9")]
+        (False, f"{tmp_path}/b.tar:b2"),
+        (False, f"{tmp_path}/b.tar:b9"),
+    ]
 
 
-@pytest.mark.parametrize(("line", "says"), [
-    ("none.tar", "cannot read the shard"),
-    ("folder", "not a file"),
-    ("a|b|c.tar", "expected the path"),
-    ("https://host/a.tar", "expected the path"),
-    ("none.jsonl|a.tar", "cannot read the manifest"),
-    ("poor.jsonl|a.tar", "needs key, txt, task and extra"),
-    ("bad.jsonl|a.tar", "not a JSON object"),
-    ("\udcff", "not a path in UTF-8"),
-])
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("none.tar", "cannot read the shard"),
+        ("folder", "not a file"),
+        ("a|b|c.tar", "expected the path"),
+        ("https://host/a.tar", "expected the path"),
+        ("none.jsonl|a.tar", "cannot read the manifest"),
+        ("poor.jsonl|a.tar", "needs key, txt, task and extra"),
+        ("bad.jsonl|a.tar", "not a JSON object"),
+        ("\udcff", "not a path in UTF-8"),
+    ],
+)
 def test_lines_of_a_list_that_cannot_be_used(tmp_path, line, says):
     write_tar(tmp_path / "a.tar", sample("a"))
     (tmp_path / "folder").mkdir()
@@ -93,18 +106,21 @@ def test_lines_of_a_list_that_cannot_be_used(tmp_path, line, says):
     assert problem.error and says in problem.text and str(tmp_path) in problem.text
 
 
-@pytest.mark.parametrize(("members", "says"), [
-    (sample("x", audio=None), "s.tar:x: task <TRANSCRIBE> needs a recording"),
-    (sample("x", ""), "s.tar:x: 'txt' must be a text that is not empty"),
-    ([("x.wav", b"RIFF")], "s.tar:x: 'txt' must be"),
-    ([*sample("x"), ("x.flac", b"")], "s.tar:x.flac: the sample has two of these"),
-    ([*sample("x", "x", audio=None, task=None), ("noname", b"")], "noname: no name like key.txt"),
-    ([("x.txt", b"\xff"), ("x.wav", sound())], "s.tar:x: x.txt is not UTF-8"),
-    ([*sample("x"), ("x.extra", b"[1]")], "'extra': expected an object {...}, found list"),
-    ([*sample("x"), ("x.extra", b"{")], "'extra': not a JSON object"),
-    ([("x.txt", b"x" * (2**20 + 1)), ("x.wav", b"")], "has 1048577 bytes, a text has at most"),
-    ([*sample("x"), *sample("y"), *sample("x")], "s.tar:x: key 'x' is there twice"),
-])
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        (sample("x", audio=None), "s.tar:x: task <TRANSCRIBE> needs a recording"),
+        (sample("x", ""), "s.tar:x: 'txt' must be a text that is not empty"),
+        ([("x.wav", b"RIFF")], "s.tar:x: 'txt' must be"),
+        ([*sample("x"), ("x.flac", b"")], "s.tar:x.flac: the sample has two of these"),
+        ([*sample("x", "x", audio=None, task=None), ("noname", b"")], "noname: no name like key.txt"),
+        ([("x.txt", b"\xff"), ("x.wav", sound())], "s.tar:x: x.txt is not UTF-8"),
+        ([*sample("x"), ("x.extra", b"[1]")], "'extra': expected an object {...}, found list"),
+        ([*sample("x"), ("x.extra", b"{")], "'extra': not a JSON object"),
+        ([("x.txt", b"x" * (2**20 + 1)), ("x.wav", b"")], "has 1048577 bytes, a text has at most"),
+        ([*sample("x"), *sample("y"), *sample("x")], "s.tar:x: key 'x' is there twice"),
+    ],
+)
 def test_samples_that_cannot_be_used(tmp_path, members, says):
     utterances, skipped = read(write_tar(tmp_path / "s.tar", [*sample("first"), *members, *sample("last")]))
     assert [u.key for u in utterances][:1] == ["first"] and utterances[-1].key == "last"

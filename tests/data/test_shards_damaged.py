@@ -24,7 +24,7 @@ def whole(tmp_path_factory):
 
 def header(block: bytes, start: int, new: bytes, checksum: bool = True) -> bytes:
     """A header with bytes replaced and its checksum made right again."""
-    block = bytearray(block[:start] + new + block[start + len(new):])
+    block = bytearray(block[:start] + new + block[start + len(new) :])
     if checksum:
         block[148:156] = b" " * 8
         block[148:156] = b"%06o\0 " % sum(block)
@@ -52,17 +52,20 @@ def test_every_cut_is_told(whole, tmp_path):
         assert problems == [] if size >= mark else len(problems) == 1 and "cut short" in problems[0]
 
 
-@pytest.mark.parametrize(("start", "new", "checksum", "says"), [
-    (0, b"Z", False, "wrong checksum"),
-    (124, b"77777777777\0", True, "cut short, 'a.wav' of 8589934591 bytes"),
-    (124, b"\x80" + b"\xff" * 11, True, "cut short"),
-    (124, b"\xff" * 12, True, "no size of 'a.wav'"),  # negative
-    (124, b"12x45678901\0", True, "no size of 'a.wav'"),
-    (156, b"2", True, "a.wav: is a link, a device or a sparse file"),
-    (156, b"S", True, "is a link, a device or a sparse file"),
-    (156, b"x", True, "bytes of header; at most" if len(sound()) > 2**16 else "broken pax header"),
-    (124, b"00000400000\0", True, "cut short"),
-])
+@pytest.mark.parametrize(
+    ("start", "new", "checksum", "says"),
+    [
+        (0, b"Z", False, "wrong checksum"),
+        (124, b"77777777777\0", True, "cut short, 'a.wav' of 8589934591 bytes"),
+        (124, b"\x80" + b"\xff" * 11, True, "cut short"),
+        (124, b"\xff" * 12, True, "no size of 'a.wav'"),  # negative
+        (124, b"12x45678901\0", True, "no size of 'a.wav'"),
+        (156, b"2", True, "a.wav: is a link, a device or a sparse file"),
+        (156, b"S", True, "is a link, a device or a sparse file"),
+        (156, b"x", True, "bytes of header; at most" if len(sound()) > 2**16 else "broken pax header"),
+        (124, b"00000400000\0", True, "cut short"),
+    ],
+)
 def test_headers_that_lie(whole, tmp_path, start, new, checksum, says):
     path = tmp_path / "s.tar"
     path.write_bytes(header(whole[:BLOCK], start, new, checksum) + whole[BLOCK:])
@@ -72,14 +75,17 @@ def test_headers_that_lie(whole, tmp_path, start, new, checksum, says):
     assert all(p.startswith(str(path)) for p in problems)
 
 
-@pytest.mark.parametrize(("content", "says"), [
-    (b"30 path=x\n", "broken pax header"),
-    (b"9999999999 path=x\n", "broken pax header"),
-    (b"path=x\n", "broken pax header"),
-    (b"12 size=-10\n", "no size in its pax header"),
-    (b"22 GNU.sparse.major=1\n", "sparse"),
-    (b"26 size=99999999999999999\n", "cut short"),
-])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"30 path=x\n", "broken pax header"),
+        (b"9999999999 path=x\n", "broken pax header"),
+        (b"path=x\n", "broken pax header"),
+        (b"12 size=-10\n", "no size in its pax header"),
+        (b"22 GNU.sparse.major=1\n", "sparse"),
+        (b"26 size=99999999999999999\n", "cut short"),
+    ],
+)
 def test_pax_headers_that_lie(tmp_path, content, says):
     info = tarfile.TarInfo("pax")
     info.size, info.type = len(content), tarfile.XHDTYPE
@@ -94,10 +100,10 @@ def test_checksums_of_old_tars_add_signed_bytes(tmp_path):
     data = write_tar(tmp_path / "p.tar", sample("é", audio=None, task="<TEXT2TEXT>", extra={"question": "?"}))
     blocks = bytearray(data.read_bytes())
     for start in range(0, len(blocks), 2 * BLOCK):
-        if any(blocks[start:start + BLOCK]):
-            blocks[start + 148:start + 156] = b" " * 8
-            signed = sum(b - 256 * (b > 127) for b in blocks[start:start + BLOCK])
-            blocks[start + 148:start + 156] = b"%06o\0 " % signed
+        if any(blocks[start : start + BLOCK]):
+            blocks[start + 148 : start + 156] = b" " * 8
+            signed = sum(b - 256 * (b > 127) for b in blocks[start : start + BLOCK])
+            blocks[start + 148 : start + 156] = b"%06o\0 " % signed
     (tmp_path / "s.tar").write_bytes(blocks)
     assert items(tmp_path / "s.tar") == (["é"], [])
 
@@ -127,23 +133,27 @@ def test_comments_on_the_whole_tar_are_passed_over(tmp_path):
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 2**15), st.binary(min_size=1, max_size=20)), min_size=1, max_size=4),
-       st.booleans())
+@given(
+    st.lists(st.tuples(st.integers(0, 2**15), st.binary(min_size=1, max_size=20)), min_size=1, max_size=4),
+    st.booleans(),
+)
 def test_no_damage_is_more_than_a_problem(whole, tmp_path, changes, mended):
     data = bytearray(whole)
     for at, new in changes:
         at %= len(data) - len(new)
-        data[at:at + len(new)] = new
+        data[at : at + len(new)] = new
         if mended:  # the checksum of a header there fits again
             block = at // BLOCK * BLOCK
-            data[block:block + BLOCK] = header(bytes(data[block:block + BLOCK]), 0, b"")
+            data[block : block + BLOCK] = header(bytes(data[block : block + BLOCK]), 0, b"")
     (tmp_path / "s.tar").write_bytes(data)
     items(tmp_path / "s.tar")
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(NAMES, st.binary(max_size=1500)), max_size=5),
-       st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
+@given(
+    st.lists(st.tuples(NAMES, st.binary(max_size=1500)), max_size=5),
+    st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+)
 def test_members_are_those_of_the_standard_library(tmp_path, members, form):
     path = write_tar(tmp_path / "s.tar", members, form)
     with TarReader(path) as tar:
@@ -152,8 +162,10 @@ def test_members_are_those_of_the_standard_library(tmp_path, members, form):
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=700) | st.text("{}[]|:\",\\\n.tarjsonl -key", max_size=80).map(str.encode),
-       st.sampled_from(["jsonl", "list", "tar"]))
+@given(
+    st.binary(max_size=700) | st.text('{}[]|:",\\\n.tarjsonl -key', max_size=80).map(str.encode),
+    st.sampled_from(["jsonl", "list", "tar"]),
+)
 def test_no_file_ends_in_another_error(tmp_path, content, suffix):
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(content)

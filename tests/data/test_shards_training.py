@@ -38,8 +38,10 @@ def batches(loader):
 def test_shards_train_as_their_manifest_does(world):
     pack(world / "words.jsonl", world / "shards", 4, Errors())
     augment = Augment(SpecAugment(time_max=5, sub_max=5), WaveAugment(speeds=[1.0, 1.1]))
-    files, shards = (Loader(corpus(world, source), 1, augment=augment)
-                     for source in (world / "words.jsonl", world / "shards/shards.list"))
+    files, shards = (
+        Loader(corpus(world, source), 1, augment=augment)
+        for source in (world / "words.jsonl", world / "shards/shards.list")
+    )
     for one, other in zip(batches(files), batches(shards), strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -51,10 +53,15 @@ def add(world, **line):
 
 
 def test_errors_are_counted_named_and_skipped_up_to_the_limit(world):
-    wrong = [{"wav": "none.wav"}, {"wav": "0.wav", "task": "<SING>"}, {"wav": "0.wav", "start": 9.0},
-             {"wav": "0.wav", "task": "<AGE>", "txt": "<BABY>"}, {"wav": 3},
-             {"wav": "0.wav", "task": "<TRANSCRIBE> <ALIGN>", "txt": "<0.10>ab<9.00>"},
-             {"wav": None, "task": "<TEXT2TEXT>"}]
+    wrong = [
+        {"wav": "none.wav"},
+        {"wav": "0.wav", "task": "<SING>"},
+        {"wav": "0.wav", "start": 9.0},
+        {"wav": "0.wav", "task": "<AGE>", "txt": "<BABY>"},
+        {"wav": 3},
+        {"wav": "0.wav", "task": "<TRANSCRIBE> <ALIGN>", "txt": "<0.10>ab<9.00>"},
+        {"wav": None, "task": "<TEXT2TEXT>"},
+    ]
     for line in wrong:
         add(world, **line)
     found = corpus(world, world / "words.jsonl", Errors(7))
@@ -79,7 +86,7 @@ def test_a_rule_is_no_error(world):
 def damage(world, name="0.wav"):
     """A flac whose header is whole and whose middle is not, in place of a recording."""
     data = bytearray(sound(0.5, kind="FLAC"))
-    data[len(data) // 3:len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
     (world / name).write_bytes(data)
 
 

@@ -15,12 +15,16 @@ from tests.training.tones import write_tokenizer
 @pytest.fixture
 def folder(tmp_path):
     ages = {"<TRANSCRIBE> <AGE>": "ab<OLD>", "<TRANSCRIBE><AGE>": "abc<OLD>", "sap": "abcd<YOUTH>"}
-    lines = [{"key": f"a{i}", "wav": f"{i}.wav", "txt": txt, "task": task}
-             for i, (task, txt) in enumerate(ages.items())]
-    lines += [{"key": "b", "wav": "0.wav", "txt": "x", "task": "<TRANSCRIBE>", "end": 0.5},
-              {"key": "t", "txt": "Paris", "task": "<TEXT2TEXT>", "extra": {"question": "?"}},
-              {"key": "bad", "wav": "none.wav", "txt": "x", "task": "<TRANSCRIBE>"},
-              {"key": "bad2", "wav": "0.wav", "txt": "x", "task": "<AGE>"}]
+    lines = [
+        {"key": f"a{i}", "wav": f"{i}.wav", "txt": txt, "task": task}
+        for i, (task, txt) in enumerate(ages.items())
+    ]
+    lines += [
+        {"key": "b", "wav": "0.wav", "txt": "x", "task": "<TRANSCRIBE>", "end": 0.5},
+        {"key": "t", "txt": "Paris", "task": "<TEXT2TEXT>", "extra": {"question": "?"}},
+        {"key": "bad", "wav": "none.wav", "txt": "x", "task": "<TRANSCRIBE>"},
+        {"key": "bad2", "wav": "0.wav", "txt": "x", "task": "<AGE>"},
+    ]
     for i in range(3):
         soundfile.write(tmp_path / f"{i}.wav", np.zeros(16000 * (i + 1)), 16000)
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n{\n", "utf-8")
@@ -51,8 +55,9 @@ def test_tokens_and_plot(folder, capsys):
     tokenizer = Tokenizer(folder / "tokenizer.model")
     labels = ["<asr><age>ab<OLD>", "<asr><age>abc<OLD>", "<asr><age>abcd<ADULT>", "<asr>x", "Paris"]
     tokens = [len(tokenizer.encode(label)) + 1 for label in labels]
-    status, out, _ = stats(capsys, folder / "m.jsonl", "--tokenizer", folder / "tokenizer.model",
-                           "--plot", folder / "p.png")
+    status, out, _ = stats(
+        capsys, folder / "m.jsonl", "--tokenizer", folder / "tokenizer.model", "--plot", folder / "p.png"
+    )
     line = next(line for line in out.splitlines() if line.startswith("tokens of an answer"))
     assert f"min {min(tokens)}, " in line and f"max {max(tokens)}, mean {np.mean(tokens):.0f}" in line
     assert status == 0 and (folder / "p.png").read_bytes().startswith(b"\x89PNG")

@@ -69,11 +69,14 @@ def test_sentences_follow_from_the_seed_and_valid_has_its_own(tokenizer, natural
     assert set(valid) == {r.text for r in generate("valid", POOL, 1, ["<TRANSCRIBE>"])}
 
 
-@pytest.mark.parametrize(("kind", "asr", "chat"), [
-    ("tag", {"tag": 1}, {"tag": 1 / 2, "none": 1 / 2}),
-    ("natural", {"words": 1}, {"words": 1 / 2, "none": 1 / 2}),
-    ("both", {"tag": 1 / 2, "words": 1 / 2}, {"tag": 1 / 3, "words": 1 / 3, "none": 1 / 3}),
-])
+@pytest.mark.parametrize(
+    ("kind", "asr", "chat"),
+    [
+        ("tag", {"tag": 1}, {"tag": 1 / 2, "none": 1 / 2}),
+        ("natural", {"words": 1}, {"words": 1 / 2, "none": 1 / 2}),
+        ("both", {"tag": 1 / 2, "words": 1 / 2}, {"tag": 1 / 3, "words": 1 / 3, "none": 1 / 3}),
+    ],
+)
 def test_each_kind_of_request_has_the_same_share(tokenizer, kind, asr, chat):
     texts = Texts(tokenizer, PROMPTS, kind)
     for task, tag, shares in (("<TRANSCRIBE>", "<asr>", asr), ("<S2TCHAT>", "<chat>", chat)):
@@ -95,8 +98,10 @@ def test_sentences_that_do_not_fit_are_not_drawn_but_counted(tokenizer):
         assert len(fitting) == sum(n <= room - (22 if u is long else 0) for n in lengths)
     few, many = len(texts.requests(long)), len(texts.requests(short))
     assert 0 < few < many < len(lengths)
-    assert texts.report() == [f"requests: {many} sentences for 1 task keys; {len(lengths) - many} left out, "
-                              f"no room in {room} text tokens; {many - few} only used beside short answers"]
+    assert texts.report() == [
+        f"requests: {many} sentences for 1 task keys; {len(lengths) - many} left out, "
+        f"no room in {room} text tokens; {many - few} only used beside short answers"
+    ]
     tight = {kind: Texts(tokenizer, PROMPTS, kind, 12) for kind in ("natural", "both")}
     assert tight["both"].requests(short) == ["<asr>"]  # the tag still fits
     assert len(tight["natural"].requests(short)) == 1  # the shortest; the corpus refuses it
@@ -178,10 +183,18 @@ def test_frames_know_the_word_that_is_spoken(natural):
         assert natural.times(dataclasses.replace(utt(task, "two", question="one plus one"), wav=None)) == []
 
 
-@pytest.mark.parametrize("words", [
-    ["a"], [["a", 0.1]], [["a", "x", 0.2]], [["a", 0.1, float("nan")]], [["a", float("-inf"), 0.2]],
-    [["a", 0.1, 10**400]], [["a", 0.1, 1e308]],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a"],
+        [["a", 0.1]],
+        [["a", "x", 0.2]],
+        [["a", 0.1, float("nan")]],
+        [["a", float("-inf"), 0.2]],
+        [["a", 0.1, 10**400]],
+        [["a", 0.1, 1e308]],
+    ],
+)
 def test_words_without_times_are_told(natural, words):
     with pytest.raises(UserError, match=r"m:1: extra.words is no list of \[word, start, end\]"):
         natural.frames(utt("<TRANSCRIBE>", "a", words=words), 3)

@@ -16,8 +16,12 @@ GOOD = [
     {"key": "srwt", "wav": "a.wav", "txt": "<0.00>你<0.50> <0.50>好<1.04>", "task": "srwt"},
     {"key": "part", "wav": "a.wav", "txt": "x", "task": "<TRANSCRIBE>", "start": 0.25, "end": 1.0},
     {"key": "chat", "wav": "a.wav", "txt": "fine", "task": "<S2TCHAT>"},
-    {"key": "all", "wav": "a.wav", "txt": "hi<LAUGH><OLD><MALE><SAD><客服>",
-     "task": "<TRANSCRIBE> <CAPTION> <AGE> <GENDER> <EMOTION> <STYLE>"},
+    {
+        "key": "all",
+        "wav": "a.wav",
+        "txt": "hi<LAUGH><OLD><MALE><SAD><客服>",
+        "task": "<TRANSCRIBE> <CAPTION> <AGE> <GENDER> <EMOTION> <STYLE>",
+    },
     {"key": "intent", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "write"}},
     {"key": "t2t", "wav": None, "txt": "Paris", "task": "<TEXT2TEXT>", "extra": {"question": "capital?"}},
 ]
@@ -48,34 +52,43 @@ def test_nothing_is_wrong_with_what_is_right(folder, capsys):
     assert out == f"{folder}/m.jsonl: 9 usable utterances, 0.00 h, 0 errors, 0 left out by rule\n"
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    ({"wav": "none.wav"}, "none.wav: no such audio file"),
-    ({"wav": "text.wav"}, "text.wav: not audio that can be read"),
-    ({"wav": "empty.wav"}, "empty.wav: the file is empty"),
-    ({"txt": " "}, "'txt' must be a text that is not empty"),
-    ({"txt": "<OLD>"}, "no transcript in '<OLD>'"),
-    ({"task": "<SING>"}, "task '<SING>': choose one of"),
-    ({"task": "<AGE>"}, "no age in 'x'; expected one of CHILD, ADULT, OLD"),
-    ({"task": "<TRANSCRIBE> <EMOTION>", "txt": "x<SLEEPY>"}, "no emotion in 'x<SLEEPY>'"),
-    ({"task": "<AGE> <GENDER>", "txt": "<OLD>"}, "no gender in '<OLD>'"),
-    (ALIGN, "no times of words; expected <start>word<end>"),
-    ({**ALIGN, "txt": "<0.1>a<0.2> <0.3>b"}, "no times of words at '<0.3>'"),
-    ({**ALIGN, "txt": "<0.50>a<0.20>"}, "the times of 'a', 0.5 to 0.2 s, go back"),
-    ({**ALIGN, "txt": "<0.50>a<0.60> <0.20>b<0.70>"}, "the times of 'b', 0.2 to 0.7 s, go back"),
-    ({**ALIGN, "txt": "<0.50>a<1.20>"}, "'a' ends at 1.2 s, the recording at 1.00 s"),
-    ({**ALIGN, "txt": "<0.10>a<0.70>", "end": 0.5}, "'a' ends at 0.7 s, the recording at 0.50 s"),
-    ({"start": 2.0}, "start 2.0 and end None do not fit the recording's 1.00 s"),
-    ({"key": "asr"}, "key 'asr' is there twice"),
-    ({"task": "<INTENT_CLASSIFICATION>", "wav": None}, "needs the user's words in extra.intent"),
-    ({"task": "<TEXT2TEXT>", "wav": None, "extra": {"question": 3}}, "user's words in extra.question"),
-    ({"task": "<TEXT2TEXT>", "extra": {"question": "q"}},
-     "task <TEXT2TEXT> holds no speech, but there is a recording; leave it out"),
-    ({"task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "q"}},
-     "task <INTENT_CLASSIFICATION> holds no speech, but there is a recording; leave it out"),
-    ({"task": "<intent_classification>", "extra": {"intent": "q"}},
-     "holds no speech; write it as <INTENT_CLASSIFICATION>, without a recording"),
-    ({"lang": ["\ud83d"]}, "holds half of a character"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"wav": "none.wav"}, "none.wav: no such audio file"),
+        ({"wav": "text.wav"}, "text.wav: not audio that can be read"),
+        ({"wav": "empty.wav"}, "empty.wav: the file is empty"),
+        ({"txt": " "}, "'txt' must be a text that is not empty"),
+        ({"txt": "<OLD>"}, "no transcript in '<OLD>'"),
+        ({"task": "<SING>"}, "task '<SING>': choose one of"),
+        ({"task": "<AGE>"}, "no age in 'x'; expected one of CHILD, ADULT, OLD"),
+        ({"task": "<TRANSCRIBE> <EMOTION>", "txt": "x<SLEEPY>"}, "no emotion in 'x<SLEEPY>'"),
+        ({"task": "<AGE> <GENDER>", "txt": "<OLD>"}, "no gender in '<OLD>'"),
+        (ALIGN, "no times of words; expected <start>word<end>"),
+        ({**ALIGN, "txt": "<0.1>a<0.2> <0.3>b"}, "no times of words at '<0.3>'"),
+        ({**ALIGN, "txt": "<0.50>a<0.20>"}, "the times of 'a', 0.5 to 0.2 s, go back"),
+        ({**ALIGN, "txt": "<0.50>a<0.60> <0.20>b<0.70>"}, "the times of 'b', 0.2 to 0.7 s, go back"),
+        ({**ALIGN, "txt": "<0.50>a<1.20>"}, "'a' ends at 1.2 s, the recording at 1.00 s"),
+        ({**ALIGN, "txt": "<0.10>a<0.70>", "end": 0.5}, "'a' ends at 0.7 s, the recording at 0.50 s"),
+        ({"start": 2.0}, "start 2.0 and end None do not fit the recording's 1.00 s"),
+        ({"key": "asr"}, "key 'asr' is there twice"),
+        ({"task": "<INTENT_CLASSIFICATION>", "wav": None}, "needs the user's words in extra.intent"),
+        ({"task": "<TEXT2TEXT>", "wav": None, "extra": {"question": 3}}, "user's words in extra.question"),
+        (
+            {"task": "<TEXT2TEXT>", "extra": {"question": "q"}},
+            "task <TEXT2TEXT> holds no speech, but there is a recording; leave it out",
+        ),
+        (
+            {"task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "q"}},
+            "task <INTENT_CLASSIFICATION> holds no speech, but there is a recording; leave it out",
+        ),
+        (
+            {"task": "<intent_classification>", "extra": {"intent": "q"}},
+            "holds no speech; write it as <INTENT_CLASSIFICATION>, without a recording",
+        ),
+        ({"lang": ["\ud83d"]}, "holds half of a character"),
+    ],
+)
 def test_each_mistake_is_told_with_its_line(folder, capsys, change, says):
     (folder / "text.wav").write_text("hello")
     (folder / "empty.wav").write_bytes(b"")
@@ -99,15 +112,19 @@ def test_shards_in_json(folder, capsys):
     for name in ("a", "b"):
         write_tar(folder / f"{name}.tar", [*sample("same"), *sample(name, "x", "<AGE>")])
     (folder / "s.list").write_text("a.tar\nb.tar\n")
-    (folder / "c.jsonl").write_text(json.dumps(
-        {"messages": [{"role": role, "content": "x"} for role in ("user", "assistant") * 2]}))
+    (folder / "c.jsonl").write_text(
+        json.dumps({"messages": [{"role": role, "content": "x"} for role in ("user", "assistant") * 2]})
+    )
     status, out, _ = validate(capsys, folder / "s.list", folder / "c.jsonl", "--json")
     found = json.loads(out)
     shards, west = found["sources"]
     assert status == 1 and found["valid"] is False
     assert (shards["utterances"], shards["errors"], shards["left_out"]) == (1, 3, 0)
     assert [p.split(": ")[0].removeprefix(f"{folder}/") for p in shards["problems"]] == [
-        "a.tar:a", "b.tar:same", "b.tar:b"]
+        "a.tar:a",
+        "b.tar:same",
+        "b.tar:b",
+    ]
     assert (west["utterances"], west["errors"], west["left_out"]) == (1, 0, 1)
     status, out, _ = validate(capsys, folder / "c.jsonl", "--json")
     assert status == 0 and json.loads(out)["valid"] is True

@@ -1,6 +1,6 @@
 """The demo's page as a person sees it: a real, headless Chromium that plays a recording as its microphone.
 
-    python -m tests.demo.browser docs/demo.png     # takes the picture of the documentation
+python -m tests.demo.browser docs/demo.png     # takes the picture of the documentation
 """
 
 import os
@@ -48,9 +48,12 @@ def page_at(url: str, microphone: Path):
     from playwright.sync_api import sync_playwright
 
     flags = [
-        "--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={microphone}", "--autoplay-policy=no-user-gesture-required",
-    ]  # fmt: skip
+        "--no-sandbox",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={microphone}",
+        "--autoplay-policy=no-user-gesture-required",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=flags)
         try:

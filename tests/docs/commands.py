@@ -41,8 +41,9 @@ def blocks(path: Path, *languages: str) -> list[Block]:
     found += [(m.start(1), "", textwrap.dedent(m[1])) for m in INDENTED.finditer(outside)]
     return [
         Block(path, text.count("\n", 0, place) + 1, language, code)
-        for place, language, code in sorted(found) if language in languages
-    ]  # fmt: skip
+        for place, language, code in sorted(found)
+        if language in languages
+    ]
 
 
 def commands(text: str) -> list[list[str]]:

@@ -20,9 +20,11 @@ def osum_commands() -> list:
     """(where, arguments) of every osum command in a document."""
     return [
         pytest.param(block.path, command[1:], id=f"{block.id} {' '.join(command)[:60]}")
-        for path in documents() for block in blocks(path, *SHELL)
-        for command in shown_commands(block) if command[:1] == ["osum"]
-    ]  # fmt: skip
+        for path in documents()
+        for block in blocks(path, *SHELL)
+        for command in shown_commands(block)
+        if command[:1] == ["osum"]
+    ]
 
 
 def shown_commands(block) -> list[list[str]]:
@@ -37,9 +39,11 @@ def test_commands_are_found():
     text = "A=1 osum infer a.wav | head > b.txt  # c\n"
     text += "cat x | \\\n  osum plan --config c/{a,b}.yaml --set 'x={p: 1, q: 2}'\n"
     assert commands(text) == [
-        ["osum", "infer", "a.wav"], ["head"], ["cat", "x"],
+        ["osum", "infer", "a.wav"],
+        ["head"],
+        ["cat", "x"],
         ["osum", "plan", "--config", "c/a.yaml", "c/b.yaml", "--set", "x={p: 1, q: 2}"],
-    ]  # fmt: skip
+    ]
     assert commands("source <(osum completion bash)") == [["source"], ["osum", "completion", "bash"]]
     assert len(osum_commands()) > 60
 
@@ -97,9 +101,10 @@ def settings() -> list:
     """Every piece of YAML in a document that is about a job."""
     return [
         pytest.param(block.text, id=block.id)
-        for path in documents() for block in blocks(path, "yaml", "")
+        for path in documents()
+        for block in blocks(path, "yaml", "")
         if block.text.partition(":")[0] in TrainConfig.__annotations__
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("text", settings())

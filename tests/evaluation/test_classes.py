@@ -22,8 +22,9 @@ def test_by_hand():
     # SAD: P 2/2, R 2/3, F1 4/5; ANGER: P 1/2, R 1/2, F1 1/2; HAPPY has no items and does not count
     assert scores["macro_f1"] == pytest.approx((4 / 5 + 1 / 2) / 2)
     assert scores["confusion"] == {
-        "labels": ["SAD", "ANGER", "HAPPY", "none"], "rows": [[2, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
-    }  # fmt: skip
+        "labels": ["SAD", "ANGER", "HAPPY", "none"],
+        "rows": [[2, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]],
+    }
     assert (scores["items"], scores["no_label"], scores["references_outside_set"]) == (5, 1, 0)
 
 

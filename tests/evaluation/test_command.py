@@ -59,24 +59,32 @@ def evaluate(write_lines, tmp_path, capsys):
 
 
 MANIFEST = [
-    line("a1", ASR, "turn on the light"), line("a2", ASR, "打开灯"),
-    line("g1", SGC, "hello<MALE>"), line("g2", SGC, "hello<FEMALE>"),
+    line("a1", ASR, "turn on the light"),
+    line("a2", ASR, "打开灯"),
+    line("g1", SGC, "hello<MALE>"),
+    line("g2", SGC, "hello<FEMALE>"),
     line("t1", SRWT, "<0.10>父<0.40> <0.40>母<0.80>"),
     line("c1", CHAT, "Paris", answers=["Paris", "City of Light"], transcript="capital of France?"),
     line("c2", CHAT, "Rome", transcript="capital of Italy?"),
-]  # fmt: skip
+]
 FIXED = [
-    said("a1", "<asr>turn on a light"), said("a2", "<asr>打开灯"),
-    said("g1", "<asr><gender>hello<male>"), said("g2", "<asr><gender>hello<MALE>"),
+    said("a1", "<asr>turn on a light"),
+    said("a2", "<asr>打开灯"),
+    said("g1", "<asr><gender>hello<male>"),
+    said("g2", "<asr><gender>hello<MALE>"),
     said("t1", "<asr><align><0.12>父<0.40> <0.40>母<0.86>"),
-    said("c1", "<chat>The City of Light."), said("c2", "<chat>Milan"),
-]  # fmt: skip
+    said("c1", "<chat>The City of Light."),
+    said("c2", "<chat>Milan"),
+]
 NATURAL = [
-    said("a1", "<asr>turn on the light", "natural"), said("a2", "<asr>打开", "natural"),
-    said("g1", "<asr>hello", "natural"), said("g2", "<asr><gender>hello<FEMALE>", "natural"),
+    said("a1", "<asr>turn on the light", "natural"),
+    said("a2", "<asr>打开", "natural"),
+    said("g1", "<asr>hello", "natural"),
+    said("g2", "<asr><gender>hello<FEMALE>", "natural"),
     said("t1", "<asr><align><0.10>父<0.40> <0.40>母<0.80>", "natural"),
-    said("c1", "<chat>Paris", "natural"), said("c2", "<chat>Rome", "natural"),
-]  # fmt: skip
+    said("c1", "<chat>Paris", "natural"),
+    said("c2", "<chat>Rome", "natural"),
+]
 
 
 def test_every_task_is_measured(evaluate):
@@ -103,16 +111,24 @@ def test_both_ways_of_asking_are_compared_in_pairs(evaluate):
     difference = metrics["difference"]
     assert difference["asr"]["difference"] == pytest.approx(1 / 7 - 1 / 7)
     assert difference["sgc"] | {"interval": None} == {
-        "metric": "accuracy", "fixed": 0.5, "natural": 0.5, "difference": 0, "interval": None, "pairs": 2
-    }  # fmt: skip
+        "metric": "accuracy",
+        "fixed": 0.5,
+        "natural": 0.5,
+        "difference": 0,
+        "interval": None,
+        "pairs": 2,
+    }
     assert difference["srwt"]["difference"] == pytest.approx(-20)
     assert difference["sttc"]["difference"] == pytest.approx(0.5)
     # g1 has no gender in it and begins with other tags
     assert metrics["ifr"]["rule"] == pytest.approx(6 / 7)
     by_task = metrics["ifr"]["by_task"]
     assert {name: some["rule"] for name, some in by_task.items()} == {
-        "asr": 1, "sgc": 0.5, "srwt": 1, "sttc": 1
-    }  # fmt: skip
+        "asr": 1,
+        "sgc": 0.5,
+        "srwt": 1,
+        "sttc": 1,
+    }
     assert by_task["sgc"]["items"] == 2 and by_task["sgc"]["rule_interval"] == [0, 1]
     assert metrics["ifr"]["faults"] == {"other tags": 1}
     assert "| srwt | AAS | 20.00 ms | 0.00 ms | -20.00 ms |" in report
@@ -127,19 +143,38 @@ def test_pairs_need_both_answers(evaluate):
 
 def test_bad_input_is_counted_and_told(evaluate):
     manifest = [
-        *MANIFEST[:3], MANIFEST[0], "{broken", line("x", "<DANCE>", "a"), line("e", ASR, "。"),
-        line("r", SGC, "hello<ROBOT>"), line("lost", ASR, "hello"), line("s", CHAT, "a", scoring="odd"),
+        *MANIFEST[:3],
+        MANIFEST[0],
+        "{broken",
+        line("x", "<DANCE>", "a"),
+        line("e", ASR, "。"),
+        line("r", SGC, "hello<ROBOT>"),
+        line("lost", ASR, "hello"),
+        line("s", CHAT, "a", scoring="odd"),
         text("i", "<TEXT2TEXT>", "Rome"),
-    ]  # fmt: skip
-    answers = [*FIXED[:3], FIXED[0] | {"raw": "<asr>other"}, said("who", "x"), said("e", "<asr>um"),
-               said("r", "<asr><gender>hello<MALE>", cut=True)]  # fmt: skip
+    ]
+    answers = [
+        *FIXED[:3],
+        FIXED[0] | {"raw": "<asr>other"},
+        said("who", "x"),
+        said("e", "<asr>um"),
+        said("r", "<asr><gender>hello<MALE>", cut=True),
+    ]
     status, metrics, report, _ = evaluate(manifest, answers)
     assert status == 1
     assert metrics["counts"] == {
-        "utterances": 6, "malformed_lines": 1, "duplicate_keys": 1, "unusable_lines": 3, "without_request": 0,
-        "empty_references": 1, "labels_outside_set": 1, "missing_predictions": 1, "duplicate_predictions": 1,
-        "unknown_predictions": 1, "cut_answers": 1,
-    }  # fmt: skip
+        "utterances": 6,
+        "malformed_lines": 1,
+        "duplicate_keys": 1,
+        "unusable_lines": 3,
+        "without_request": 0,
+        "empty_references": 1,
+        "labels_outside_set": 1,
+        "missing_predictions": 1,
+        "duplicate_predictions": 1,
+        "unknown_predictions": 1,
+        "cut_answers": 1,
+    }
     assert metrics["fixed"]["asr"]["utterances"] == 3
     assert metrics["fixed"]["asr"]["wer"] == pytest.approx(2 / 7)
     assert metrics["fixed"]["sgc"]["items"] == 1
@@ -204,10 +239,12 @@ def test_each_label_counts_for_its_own_task(evaluate):
     """Combined and label-only keys: by hand, 3 of 4 ages and 2 of 4 genders."""
     both, age, only = "<TRANSCRIBE> <AGE> <GENDER>", "<TRANSCRIBE> <AGE>", "<AGE> <GENDER>"
     manifest = [
-        line("a", both, "hi<ADULT><MALE>", request="?"), line("b", both, "ho<OLD><FEMALE>", request="?"),
-        line("c", age, "hey you<CHILD>", request="?"), line("d", only, "<OLD><MALE>", request="?"),
+        line("a", both, "hi<ADULT><MALE>", request="?"),
+        line("b", both, "ho<OLD><FEMALE>", request="?"),
+        line("c", age, "hey you<CHILD>", request="?"),
+        line("d", only, "<OLD><MALE>", request="?"),
         line("e", "<GENDER>", "<MALE>", request="?"),
-    ]  # fmt: skip
+    ]
     answers = [
         said("a", "<asr><age><gender>hi<ADULT><FEMALE>", "natural"),
         said("b", "<asr><age><gender>hi<OLD><FEMALE>", "natural"),
@@ -219,13 +256,15 @@ def test_each_label_counts_for_its_own_task(evaluate):
     scores = metrics["natural"]
     assert status == 0 and list(scores) == ["sap", "sgc"]
     assert scores["sap"]["keys"] == {
-        age: {"utterances": 1, "accuracy": 0}, only: {"utterances": 1, "accuracy": 1},
+        age: {"utterances": 1, "accuracy": 0},
+        only: {"utterances": 1, "accuracy": 1},
         both: {"utterances": 2, "accuracy": 1},
-    }  # fmt: skip
+    }
     assert scores["sgc"]["keys"] == {
-        "<GENDER>": {"utterances": 1, "accuracy": 0}, only: {"utterances": 1, "accuracy": 1},
+        "<GENDER>": {"utterances": 1, "accuracy": 0},
+        only: {"utterances": 1, "accuracy": 1},
         both: {"utterances": 2, "accuracy": 0.5},
-    }  # fmt: skip
+    }
     assert (scores["sap"]["accuracy"], scores["sgc"]["accuracy"]) == (3 / 4, 2 / 4)
     assert scores["sap"]["transcript"]["wer"] == 1 / 4  # "hi" for "ho" among hi, ho, hey, you
     assert scores["sgc"]["transcript"]["wer"] == 1 / 2
@@ -256,9 +295,13 @@ def test_words_without_recordings(evaluate):
         text("q3", "<TEXT2TEXT>", "Oslo"),
     ]
     answers = [
-        FIXED[0], said("i1", "<asr> <AGE>"), said("i2", "<asr><age>"), said("i3", "<asr><sing>"),
-        said("q1", "It is <b>roma</b>."), said("q2", "Zurich"),
-    ]  # fmt: skip
+        FIXED[0],
+        said("i1", "<asr> <AGE>"),
+        said("i2", "<asr><age>"),
+        said("i3", "<asr><sing>"),
+        said("q1", "It is <b>roma</b>."),
+        said("q2", "Zurich"),
+    ]
     natural = [said("a1", "<asr>turn on the light", "natural")]
     status, metrics, report, _ = evaluate(manifest, answers + natural, "--prompts", "both")
     assert status == 1
@@ -382,16 +425,28 @@ def test_plots_are_drawn(write_lines, tmp_path, capsys):
     Image = pytest.importorskip("PIL.Image", reason="needs pillow (comes with matplotlib)")
     pytest.importorskip("matplotlib", reason="needs matplotlib (extra plots)")
     style = line("s1", "<TRANSCRIBE> <STYLE>", "你好<童话故事>")
-    status = main(["eval", "--manifest", str(write_lines("m.jsonl", [*MANIFEST, style])), "--predictions",
-                   str(write_lines("p.jsonl", [*FIXED, said("s1", "<asr><style>你好")])),
-                   "--output", str(tmp_path / "out")])  # fmt: skip
+    status = main(
+        [
+            "eval",
+            "--manifest",
+            str(write_lines("m.jsonl", [*MANIFEST, style])),
+            "--predictions",
+            str(write_lines("p.jsonl", [*FIXED, said("s1", "<asr><style>你好")])),
+            "--output",
+            str(tmp_path / "out"),
+        ]
+    )
     assert status == 0
     assert "missing from font" not in capsys.readouterr().err
     names = {p.name for p in (tmp_path / "out").glob("*.png")}
     assert names == {
-        "fixed_asr_wer_by_duration.png", "fixed_sgc_gender_confusion.png", "fixed_sgc_wer_by_duration.png",
-        "fixed_srwt_alignment_error.png", "fixed_ssr_style_confusion.png", "fixed_ssr_wer_by_duration.png",
-    }  # fmt: skip
+        "fixed_asr_wer_by_duration.png",
+        "fixed_sgc_gender_confusion.png",
+        "fixed_sgc_wer_by_duration.png",
+        "fixed_srwt_alignment_error.png",
+        "fixed_ssr_style_confusion.png",
+        "fixed_ssr_wer_by_duration.png",
+    }
     report = (tmp_path / "out" / "report.md").read_text("utf-8")
     for name in names:
         with Image.open(tmp_path / "out" / name) as picture:
@@ -403,8 +458,15 @@ def test_plots_are_drawn(write_lines, tmp_path, capsys):
 
 def test_without_matplotlib_nothing_begins(write_lines, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
-    arguments = ["eval", "--manifest", str(write_lines("m.jsonl", MANIFEST)), "--predictions",
-                 str(write_lines("p.jsonl", FIXED)), "--output", str(tmp_path / "out")]  # fmt: skip
+    arguments = [
+        "eval",
+        "--manifest",
+        str(write_lines("m.jsonl", MANIFEST)),
+        "--predictions",
+        str(write_lines("p.jsonl", FIXED)),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     assert main(arguments) == 1
     assert "mindspore-osum[plots]" in capsys.readouterr().err
     assert not os.path.exists(tmp_path / "out")

@@ -11,8 +11,11 @@ def test_counts_by_hand():
     # a b c d / a x c: b -> x, d deleted; "e" alone: inserted in front of nothing
     assert count_errors([list("abcd")], [list("axc")]) == [Errors(2, 1, 1, 0)]
     assert count_errors([list("ab"), [], list("a"), []], [list("aeb"), list("xy"), [], []]) == [
-        Errors(2, 0, 0, 1), Errors(0, 0, 0, 2), Errors(0, 0, 1, 0), Errors()
-    ]  # fmt: skip
+        Errors(2, 0, 0, 1),
+        Errors(0, 0, 0, 2),
+        Errors(0, 0, 1, 0),
+        Errors(),
+    ]
 
 
 def test_alignment_names_places():

@@ -76,9 +76,12 @@ def raws(path) -> dict:
 
 
 EVERY_KIND = [
-    ("<TRANSCRIBE>", "turn on the light"), ("<AGE> <GENDER>", "<OLD><MALE>"), ("<S2TCHAT>", "a lamp"),
-    ("<TRANSCRIBE> <ALIGN>", "<0.10>hi<0.20>"), ("<TRANSCRIBE> <EMOTION>", "hi<SAD>"),
-]  # fmt: skip
+    ("<TRANSCRIBE>", "turn on the light"),
+    ("<AGE> <GENDER>", "<OLD><MALE>"),
+    ("<S2TCHAT>", "a lamp"),
+    ("<TRANSCRIBE> <ALIGN>", "<0.10>hi<0.20>"),
+    ("<TRANSCRIBE> <EMOTION>", "hi<SAD>"),
+]
 WORDS = {"key": "i", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "how"}}
 
 

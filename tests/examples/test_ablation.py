@@ -14,10 +14,16 @@ from tests.examples.test_run_all import options_of
 @pytest.fixture
 def corpus(tmp_path):
     """A folder as run.py leaves it, as far as the ablation reads it."""
-    told = (("a", "hi there<SAD>", "<TRANSCRIBE> <EMOTION>"), ("a", "hi there", "<TRANSCRIBE>"),
-            ("b", "<OLD>", "<AGE>"), ("c", "好<THROAT CLEARING>", "<TRANSCRIBE> <CAPTION>"))
-    lines = [{"key": f"{name}_{i}", "wav": f"wav/{name}.wav", "txt": txt, "task": task}
-             for i, (name, txt, task) in enumerate(told)]
+    told = (
+        ("a", "hi there<SAD>", "<TRANSCRIBE> <EMOTION>"),
+        ("a", "hi there", "<TRANSCRIBE>"),
+        ("b", "<OLD>", "<AGE>"),
+        ("c", "好<THROAT CLEARING>", "<TRANSCRIBE> <CAPTION>"),
+    )
+    lines = [
+        {"key": f"{name}_{i}", "wav": f"wav/{name}.wav", "txt": txt, "task": task}
+        for i, (name, txt, task) in enumerate(told)
+    ]
     folder = tmp_path / road.CORPUS
     folder.mkdir()
     for split in ("train", "test"):
@@ -31,8 +37,9 @@ def test_variants_have_the_same_labels_with_and_without_the_transcript(corpus):
     both, alone = ([json.loads(line) for line in text.splitlines()] for text in texts)
     assert [line["txt"] for line in both] == ["hi there<SAD>", "好<THROAT CLEARING>"]
     assert [(line["task"], line["txt"]) for line in alone] == [
-        ("<EMOTION>", "<SAD>"), ("<CAPTION>", "<THROAT CLEARING>")
-    ]  # fmt: skip
+        ("<EMOTION>", "<SAD>"),
+        ("<CAPTION>", "<THROAT CLEARING>"),
+    ]
     for a, b in zip(both, alone, strict=True):
         assert a["key"] == b["key"] and a["wav"] == b["wav"] == str(corpus / road.CORPUS / a["wav"][-9:])
 
@@ -45,8 +52,11 @@ def test_jobs_are_those_of_the_stages_but_for_start_length_and_data(corpus, monk
     jobs = [read_job(options.config[0], parse_overrides(options.overrides)) for options in trainings]
     assert [job.steps for job in jobs] == [7] * 4 and len({job.output_dir for job in jobs}) == 4
     assert [job.model.start.split("/")[1] for job in jobs] == [
-        "tiny_stage2", "tiny_stage1", "tiny_warm_up", "tiny_warm_up"
-    ]  # fmt: skip
+        "tiny_stage2",
+        "tiny_stage1",
+        "tiny_warm_up",
+        "tiny_warm_up",
+    ]
     for step, job in zip(plan[1::2], jobs, strict=True):
         assert options_of(step).model == f"{job.output_dir}/model"
 

@@ -51,8 +51,12 @@ def test_every_task_language_and_group_is_among_the_recordings(lines):
 
 def test_the_first_of_the_keys_is_taken(lines):
     """The first cell is English asr of a boy."""
-    first = next(line for line in lines if (line["task"], line["extra"]["lang"], line["extra"]["gender"],
-                 line["extra"]["age"]) == ("<TRANSCRIBE>", "en", *bundle.GROUPS[0]))  # fmt: skip
+    first = next(
+        line
+        for line in lines
+        if (line["task"], line["extra"]["lang"], line["extra"]["gender"], line["extra"]["age"])
+        == ("<TRANSCRIBE>", "en", *bundle.GROUPS[0])
+    )
     assert first in bundle.choose(lines)
     without = [line for line in lines if line["wav"] != first["wav"]]
     assert bundle.choose(without) != bundle.choose(lines)

@@ -46,8 +46,9 @@ def test_every_label_has_enough_sentences(tag, lang):
 @pytest.mark.parametrize("tag", TABLES)
 def test_draws_are_among_the_sentences_and_depend_on_the_generator_alone(tag, lang):
     for label in LABEL_SETS[tag].values:
-        first, second = ([DRAW[tag](lang, label, rng) for _ in range(300)]
-                         for rng in (random.Random(5), random.Random(5)))
+        first, second = (
+            [DRAW[tag](lang, label, rng) for _ in range(300)] for rng in (random.Random(5), random.Random(5))
+        )
         assert first == second
         assert set(first) <= every(TABLES[tag], lang, label)
         assert len(set(first)) >= 40, label
@@ -149,7 +150,12 @@ def test_espeak_knows_every_syllable():
     """What espeak-ng takes for English it marks with the switch of language, "(en)"."""
     new = set(contents.vocabulary("zh")) - set(grammar.vocabulary("zh"))
     syllables = sorted({pinyin(char) for char in new})
-    said = subprocess.run(["espeak-ng", "-v", "cmn-latn-pinyin", "-q", "-x"], input="\n\n".join(syllables),
-                          capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["espeak-ng", "-v", "cmn-latn-pinyin", "-q", "-x"],
+        input="\n\n".join(syllables),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert "(en)" not in said
     assert len(said.split()) == len(syllables)

@@ -56,8 +56,10 @@ def test_a_timed_word_is_three_pieces(tokenizer, plans):
     lines = {line.text: line for line in plans["train"]}
     for number, line in enumerate(lines.values()):
         words = grammar.words(line.text, line.lang)
-        times = [(word, 0.013 * (number % 230) + 0.1 * i, 0.013 * (number % 230) + 0.1 * i + 0.1)
-                 for i, word in enumerate(words)]  # fmt: skip
+        times = [
+            (word, 0.013 * (number % 230) + 0.1 * i, 0.013 * (number % 230) + 0.1 * i + 0.1)
+            for i, word in enumerate(words)
+        ]
         text = manifests.body(line, "<TRANSCRIBE> <ALIGN>", times, manifests.STEP)
         ids = tokenizer.encode("<asr><align>" + text)
         assert len(ids) == 3 + 3 * len(words) and tokenizer.decode(ids) == "<asr><align>" + text

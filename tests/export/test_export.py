@@ -72,8 +72,12 @@ def test_answers_are_the_engine_s(exported, engine, request_):
         response = exported.answer(path, request_, sampling)
         (segment,) = response.segments
         assert (segment.raw, segment.text, segment.labels, segment.cut, response.answer) == (
-            result.raw, result.text, result.labels, result.cut, result.answer
-        )  # fmt: skip
+            result.raw,
+            result.text,
+            result.labels,
+            result.cut,
+            result.answer,
+        )
 
 
 def test_draws_are_the_engine_s(exported, engine):

@@ -20,13 +20,21 @@ SMALL = ModelConfig(
     encoder=EncoderConfig(d_model=32, n_layers=1, n_heads=2, d_ff=48),
     adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=40),
     decoder=DecoderConfig(
-        vocab_size=512, d_model=48, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=12, d_ff=80,
-        rope_theta=1e4, max_positions=512, eos_id=4,
+        vocab_size=512,
+        d_model=48,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        head_dim=12,
+        d_ff=80,
+        rope_theta=1e4,
+        max_positions=512,
+        eos_id=4,
     ),
     lora=LoraConfig(rank=2, alpha=4.0, dropout=0.0),
     speech_token_num=3,
     prompts="compact",
-)  # fmt: skip
+)
 
 
 def fill(model, seed: int) -> dict[str, np.ndarray]:
@@ -85,10 +93,16 @@ def train_tokenizer(pieces: int) -> bytes:
     ]
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences * 4), model_writer=model, model_type="bpe", vocab_size=pieces,
+        sentence_iterator=iter(sentences * 4),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=pieces,
         user_defined_symbols=["[unused9]", "[unused10]", *(f"[filler{i}]" for i in range(pieces - 398))],
-        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
-    )  # fmt: skip
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
     return model.getvalue()
 
 

@@ -10,8 +10,21 @@ from mindspore_osum.cli import main
 from tests.inference.common import on_a_terminal
 from tests.speech.voices import voice
 
-PARTS = {"audio", "seconds", "text", "tags", "labels", "label_counts", "probabilities", "words", "answer",
-         "raw", "cut", "rtf", "segments"}  # fmt: skip
+PARTS = {
+    "audio",
+    "seconds",
+    "text",
+    "tags",
+    "labels",
+    "label_counts",
+    "probabilities",
+    "words",
+    "answer",
+    "raw",
+    "cut",
+    "rtf",
+    "segments",
+}
 
 
 @pytest.fixture

@@ -47,9 +47,13 @@ def recorded(shared):
 def test_tokens(shared, values, engine, recorded, form, output_type):
     mel_TF = log_mel(load_audio(shared / "golden" / "wav1.wav"))
     sequence = build_sequence(
-        engine.tokenizer, engine.prompts, output_type, n_speech=speech_tokens(len(mel_TF)),
-        request=values["instructions"]["wav1"], bos="published",
-    )  # fmt: skip
+        engine.tokenizer,
+        engine.prompts,
+        output_type,
+        n_speech=speech_tokens(len(mel_TF)),
+        request=values["instructions"]["wav1"],
+        bos="published",
+    )
     assert sequence.ids_L.tolist() == recorded[f"{form}_input_ids"][0].tolist()
     answer = engine.generator.generate([Prompt(sequence, mel_TF)], SAMPLING)[0]
     assert answer.tokens == recorded[f"{form}_tokens"].tolist()

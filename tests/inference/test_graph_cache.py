@@ -54,8 +54,10 @@ def test_another_models_graphs_compute_with_this_models_weights(folder, prompts,
     assert len(list(folder.iterdir())) == 2  # prefill and step
     assert answers(other, prompts) == expected[1] and found == [True, True]
     assert answers(one, prompts) == expected[0] and found == [True] * 4
-    assert all(sorted(f.name for f in home.iterdir()) == ["graph.mindir", "scripts.hash"]
-               for home in folder.iterdir())
+    assert all(
+        sorted(f.name for f in home.iterdir()) == ["graph.mindir", "scripts.hash"]
+        for home in folder.iterdir()
+    )
     first = next(p for p in one.get_parameters() if p.size > 64).asnumpy().tobytes()
     assert not any(first in graph.read_bytes() for graph in folder.rglob("*.mindir"))
     assert not any(name in os.environ for name in ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"))

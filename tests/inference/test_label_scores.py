@@ -38,9 +38,13 @@ def by_whole_answers(engine, prompt, texts) -> np.ndarray:
         places_1L = np.arange(start + len(ids), dtype=np.int32)[None]
         model = engine.generator.model
         hidden = model.hidden_states(
-            Tensor(prompt.mel_TF[None]), Tensor(np.array([frames], np.int32)), Tensor(one["token_ids_BL"]),
-            Tensor(one["speech_row_BL"]), Tensor(places_1L), Tensor(np.ones_like(places_1L)),
-        )  # fmt: skip
+            Tensor(prompt.mel_TF[None]),
+            Tensor(np.array([frames], np.int32)),
+            Tensor(one["token_ids_BL"]),
+            Tensor(one["speech_row_BL"]),
+            Tensor(places_1L),
+            Tensor(np.ones_like(places_1L)),
+        )
         logits_LV = model.decoder.logits(hidden).asnumpy()[0].astype(np.float64)
         log_LV = logits_LV - np.log(np.exp(logits_LV).sum(1, keepdims=True))
         sums.append(sum(log_LV[start - 1 + n, token] for n, token in enumerate(ids)))

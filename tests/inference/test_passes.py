@@ -44,8 +44,10 @@ def test_every_choice_of_tasks_is_answered(count):
 
 def test_each_on_its_own():
     assert [r.task for r in plan(["asr", "age", "sap", "asr"], combine=False)] == [
-        "<TRANSCRIBE>", "<AGE>", "<TRANSCRIBE> <AGE>",
-    ]  # fmt: skip
+        "<TRANSCRIBE>",
+        "<AGE>",
+        "<TRANSCRIBE> <AGE>",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -67,9 +69,14 @@ def test_merge():
     sure = {"age": {"OLD": 1.0}}
     labels = Result("a", "hello", ["asr", "age"], {"age": "OLD"}, raw="1", probabilities=sure)
     times = Result(
-        "a", "hello there", ["asr", "align"], {"age": "ADULT", "gender": "MALE"},
-        [("hello", 0.1, 0.4), ("there", 0.5, 0.9)], raw="2", cut=True,
-    )  # fmt: skip
+        "a",
+        "hello there",
+        ["asr", "align"],
+        {"age": "ADULT", "gender": "MALE"},
+        [("hello", 0.1, 0.4), ("there", 0.5, 0.9)],
+        raw="2",
+        cut=True,
+    )
     segment = merge([labels, times], 10.0, 12.0)
     assert (segment.start, segment.end, segment.text) == (10.0, 12.0, "hello")
     assert segment.labels == {"age": "OLD", "gender": "MALE"} and segment.tags == ["asr", "age", "align"]

@@ -14,7 +14,7 @@ NEW, PENALTY = 40, 1.05
 ENDS = [7, 60, 201, 399, 480]
 DECODER = DecoderConfig(
     vocab_size=512, d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_ff=96, max_positions=256
-)  # fmt: skip
+)
 
 
 def llama(cfg: DecoderConfig, values: dict[str, np.ndarray]):
@@ -22,12 +22,23 @@ def llama(cfg: DecoderConfig, values: dict[str, np.ndarray]):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=cfg.vocab_size, hidden_size=cfg.d_model, intermediate_size=cfg.d_ff,
-        num_hidden_layers=cfg.n_layers, num_attention_heads=cfg.n_heads, num_key_value_heads=cfg.n_kv_heads,
-        head_dim=cfg.head_dim, rope_theta=cfg.rope_theta, rms_norm_eps=cfg.norm_eps, attention_bias=True,
-        mlp_bias=False, max_position_embeddings=cfg.max_positions, tie_word_embeddings=False,
-        bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
+        vocab_size=cfg.vocab_size,
+        hidden_size=cfg.d_model,
+        intermediate_size=cfg.d_ff,
+        num_hidden_layers=cfg.n_layers,
+        num_attention_heads=cfg.n_heads,
+        num_key_value_heads=cfg.n_kv_heads,
+        head_dim=cfg.head_dim,
+        rope_theta=cfg.rope_theta,
+        rms_norm_eps=cfg.norm_eps,
+        attention_bias=True,
+        mlp_bias=False,
+        max_position_embeddings=cfg.max_positions,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
     module = LlamaForCausalLM(config).eval()
     ours = {
         n.removeprefix("decoder."): torch.from_numpy(v) for n, v in values.items() if n.startswith("decoder.")
@@ -41,10 +52,16 @@ def reference(module, ids_L: np.ndarray) -> tuple[list[int], float]:
     """New tokens up to the end token, and the smallest distance from the best to the second score."""
     embeds = module.get_input_embeddings()(torch.from_numpy(ids_L.astype(np.int64))[None])
     out = module.generate(
-        inputs_embeds=embeds, attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long), do_sample=False,
-        max_new_tokens=NEW, repetition_penalty=PENALTY, eos_token_id=ENDS, pad_token_id=0,
-        output_scores=True, return_dict_in_generate=True,
-    )  # fmt: skip
+        inputs_embeds=embeds,
+        attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=NEW,
+        repetition_penalty=PENALTY,
+        eos_token_id=ENDS,
+        pad_token_id=0,
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
     tokens = out.sequences[0].tolist()
     best = torch.stack(out.scores)[:, 0].topk(2).values
     if tokens[-1] in ENDS:

@@ -35,12 +35,17 @@ def part(weights: Weights, prefix: str) -> Weights:
 # --- encoder -----------------------------------------------------------------------------------
 
 _WHISPER = (
-    (r"^embed\.conv\.0\.", "conv1."), (r"^embed\.conv\.2\.", "conv2."),
-    (r"^encoders\.", "layers."), (r"^after_norm\.", "layer_norm."),
-    (r"linear_([qkv])\.", r"\1_proj."), (r"linear_out\.", "out_proj."),
-    (r"feed_forward\.w_1\.", "fc1."), (r"feed_forward\.w_2\.", "fc2."),
-    (r"norm1\.", "self_attn_layer_norm."), (r"norm2\.", "final_layer_norm."),
-)  # fmt: skip
+    (r"^embed\.conv\.0\.", "conv1."),
+    (r"^embed\.conv\.2\.", "conv2."),
+    (r"^encoders\.", "layers."),
+    (r"^after_norm\.", "layer_norm."),
+    (r"linear_([qkv])\.", r"\1_proj."),
+    (r"linear_out\.", "out_proj."),
+    (r"feed_forward\.w_1\.", "fc1."),
+    (r"feed_forward\.w_2\.", "fc2."),
+    (r"norm1\.", "self_attn_layer_norm."),
+    (r"norm2\.", "final_layer_norm."),
+)
 
 
 def whisper_encoder(cfg: EncoderConfig, weights: Weights, mel_TF):

@@ -29,22 +29,34 @@ def described(values: dict) -> ModelConfig:
     enc, ada, llm = values["encoder"], values["adapter"]["speech_transformer"], values["llm"]
     return ModelConfig(
         encoder=EncoderConfig(
-            n_mels=enc["input_dim"], d_model=enc["output_size"], n_layers=enc["num_blocks"],
-            n_heads=enc["attention_heads"], d_ff=enc["linear_units"], norm_eps=enc["norm_eps"],
+            n_mels=enc["input_dim"],
+            d_model=enc["output_size"],
+            n_layers=enc["num_blocks"],
+            n_heads=enc["attention_heads"],
+            d_ff=enc["linear_units"],
+            norm_eps=enc["norm_eps"],
         ),
         adapter=AdapterConfig(
-            n_layers=ada["num_blocks"], n_heads=ada["attention_heads"], d_ff=ada["linear_units"],
+            n_layers=ada["num_blocks"],
+            n_heads=ada["attention_heads"],
+            d_ff=ada["linear_units"],
             norm_eps=ada["norm_eps"],
         ),
         decoder=DecoderConfig(
-            vocab_size=llm["vocab_size"], d_model=llm["hidden_size"], n_layers=llm["num_hidden_layers"],
-            n_heads=llm["num_attention_heads"], n_kv_heads=llm["num_key_value_heads"],
-            head_dim=llm["head_dim"], d_ff=llm["intermediate_size"], rope_theta=llm["rope_theta"],
-            norm_eps=llm["rms_norm_eps"], eos_id=llm["eos_token_id"],
+            vocab_size=llm["vocab_size"],
+            d_model=llm["hidden_size"],
+            n_layers=llm["num_hidden_layers"],
+            n_heads=llm["num_attention_heads"],
+            n_kv_heads=llm["num_key_value_heads"],
+            head_dim=llm["head_dim"],
+            d_ff=llm["intermediate_size"],
+            rope_theta=llm["rope_theta"],
+            norm_eps=llm["rms_norm_eps"],
+            eos_id=llm["eos_token_id"],
         ),
         lora=LoraConfig(rank=values["lora"]["r"], alpha=values["lora"]["alpha"], dropout=0.0),
         speech_token_num=values["speech_tokens"]["speech_token_num"],
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")

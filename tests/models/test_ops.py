@@ -166,8 +166,9 @@ def test_causal_attention_in_blocks_is_attention(key_heads):
     b, h, length, e = 2, 2, 2 * plain.BLOCK + 37, 4
     qkv = draw(b, h, length, e), draw(b, key_heads, length, e, seed=1), draw(b, key_heads, length, e, seed=2)
     segment = np.random.default_rng(0).integers(0, 3, (b, length)).cumsum(1) // 40
-    hidden = Tensor((segment[:, None, :, None] != segment[:, None, None, :])
-                    | np.triu(np.ones((length, length), bool), 1))
+    hidden = Tensor(
+        (segment[:, None, :, None] != segment[:, None, None, :]) | np.triu(np.ones((length, length), bool), 1)
+    )
     whole, blocks = (attention(h, key_heads, e, causal) for causal in (False, True))
     want, got = (Graph(cell)(*map(Tensor, qkv), hidden).asnumpy() for cell in (whole, blocks))
     assert error(got, want) <= SAME

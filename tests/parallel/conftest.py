@@ -50,13 +50,27 @@ def launch(environment):
             port = s.getsockname()[1]
         env = os.environ | {
             "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOG_v": "3", "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "GLOG_v": "3",
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
         done = subprocess.run(
-            [environment / "bin" / "python", environment / "bin" / "msrun", f"--worker_num={processes}",
-             f"--local_worker_num={processes}", f"--master_port={port}", f"--log_dir={logs}", "--join=True",
-             *map(str, command)],
-            cwd=ROOT, env=env, capture_output=True, text=True, timeout=3600,
+            [
+                environment / "bin" / "python",
+                environment / "bin" / "msrun",
+                f"--worker_num={processes}",
+                f"--local_worker_num={processes}",
+                f"--master_port={port}",
+                f"--log_dir={logs}",
+                "--join=True",
+                *map(str, command),
+            ],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=3600,
         )
         if ok and done.returncode:
             tails = [f"{path.name}: {path.read_text()[-3000:]}" for path in sorted(logs.glob("worker_*.log"))]

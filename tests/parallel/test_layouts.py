@@ -13,8 +13,11 @@ LAYERS = 2  # of the decoder; encoder and adapter have one
 MICROS = {"micros": 2, "dropout": 0.0}
 
 FAST = {
-    "2x2": {"alone": "sgd", "parallel": {"data_parallel": 2, "model_parallel": 2, "vocab_emb_dp": False},
-            "forward": True},
+    "2x2": {
+        "alone": "sgd",
+        "parallel": {"data_parallel": 2, "model_parallel": 2, "vocab_emb_dp": False},
+        "forward": True,
+    },
 }
 ALONE = {
     "pipeline": {"alone": "sgd2", **MICROS, "parallel": {"pipeline_stage": 2}},
@@ -32,9 +35,14 @@ TWO = {
     "1x2, positions of norms": {"alone": "sgd", "parallel": {"model_parallel": 2, "use_seq_parallel": True}},
     "1x2, recompute": {"alone": "sgd", "recompute": True, "parallel": {"model_parallel": 2}},
     "context": {"alone": "sgd", "parallel": {"context_parallel": 2}},
-    "2x1, optimizer": {"alone": "sgd", "parallel": {"data_parallel": 2},
-                       "context": {"enable_parallel_optimizer": True,
-                                   "parallel_optimizer_config": {"parallel_optimizer_threshold": 0}}},
+    "2x1, optimizer": {
+        "alone": "sgd",
+        "parallel": {"data_parallel": 2},
+        "context": {
+            "enable_parallel_optimizer": True,
+            "parallel_optimizer_config": {"parallel_optimizer_threshold": 0},
+        },
+    },
     "2x1, accumulation": {"alone": "sgd2", **MICROS, "parallel": {"data_parallel": 2}},
     "2x1, LoRA alone": {"alone": "lora", "learn": ["lora"], "parallel": {"data_parallel": 2}},
     "2x1, Adam": {"alone": "adam", "optimizer": "adam", "parallel": {"data_parallel": 2}},
@@ -43,11 +51,16 @@ FOUR = {
     "4x1": {"alone": "sgd", "parallel": {"data_parallel": 4}},
     "1x4": {"alone": "sgd", "parallel": {"model_parallel": 4, "vocab_emb_dp": False}},
     "2x2, optimizer, accumulation": {
-        "alone": "sgd2", **MICROS, "parallel": {"data_parallel": 2, "model_parallel": 2},
-        "context": TWO["2x1, optimizer"]["context"]},
+        "alone": "sgd2",
+        **MICROS,
+        "parallel": {"data_parallel": 2, "model_parallel": 2},
+        "context": TWO["2x1, optimizer"]["context"],
+    },
     "2x2, positions of norms, Adam": {
-        "alone": "adam", "optimizer": "adam",
-        "parallel": {"data_parallel": 2, "model_parallel": 2, "use_seq_parallel": True}},
+        "alone": "adam",
+        "optimizer": "adam",
+        "parallel": {"data_parallel": 2, "model_parallel": 2, "use_seq_parallel": True},
+    },
 }
 
 
@@ -123,7 +136,8 @@ def test_pipelines(measure):
     check(ALONE["pipeline"], [result["pipeline"] for result in alone])
     dropped = [alone[0][f"{way}, dropout"]["losses"] for way in ("pipeline", "accumulation")]
     assert dropped[0] == pytest.approx(dropped[1], abs=LOSS) and dropped[0] != pytest.approx(
-        alone[0]["pipeline"]["losses"], abs=0.01)
+        alone[0]["pipeline"]["losses"], abs=0.01
+    )
     found = measure(4, PIPELINE)
     for name, case in PIPELINE.items():
         check(case, [result[name] for result in found])

@@ -11,11 +11,14 @@ from mindspore_osum.models.parallel import ParallelConfig, check_split
 CFG = ModelConfig()
 
 
-@pytest.mark.parametrize(("parts", "says"), [
-    ({"model_parallel": 3}, "decoder.n_heads 32 does not divide by 3"),
-    ({"model_parallel": 16}, "decoder.n_kv_heads 8 does not divide by 16"),
-    ({"pipeline_stage": 35}, "35 stages for 34 decoder layers"),
-])
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"model_parallel": 3}, "decoder.n_heads 32 does not divide by 3"),
+        ({"model_parallel": 16}, "decoder.n_kv_heads 8 does not divide by 16"),
+        ({"pipeline_stage": 35}, "35 stages for 34 decoder layers"),
+    ],
+)
 def test_what_does_not_divide_is_named(parts, says):
     with pytest.raises(UserError, match=says):
         check_split(CFG, ParallelConfig(**parts))
@@ -41,8 +44,11 @@ def test_norms_of_heads_are_refused():
 
 
 def test_the_7b_model_is_cut_over_eight_devices():
-    for parts in ({"model_parallel": 8, "vocab_emb_dp": False}, {"data_parallel": 2, "model_parallel": 4},
-                  {"pipeline_stage": 2, "model_parallel": 4}):
+    for parts in (
+        {"model_parallel": 8, "vocab_emb_dp": False},
+        {"data_parallel": 2, "model_parallel": 4},
+        {"pipeline_stage": 2, "model_parallel": 4},
+    ):
         check_split(CFG, ParallelConfig(**parts))
 
 

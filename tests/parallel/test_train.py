@@ -27,8 +27,12 @@ def job(world: Path, out: Path, **over) -> dict:
 
 
 def cut(size: int, accumulation: int, **parts) -> dict:
-    return {"batch": {"size": size}, "accumulation": accumulation, "parallel": {"parallel_mode": 1},
-            "parallel_config": parts}
+    return {
+        "batch": {"size": size},
+        "accumulation": accumulation,
+        "parallel": {"parallel_mode": 1},
+        "parallel_config": parts,
+    }
 
 
 def write(path: Path, values: dict) -> Path:
@@ -38,8 +42,14 @@ def write(path: Path, values: dict) -> Path:
 
 def alone(path: Path) -> None:
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "scripts/train.py", "--config", str(path)], cwd=ROOT, env=env,
-                          capture_output=True, text=True, timeout=3600)
+    done = subprocess.run(
+        [sys.executable, "scripts/train.py", "--config", str(path)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=3600,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -64,7 +74,9 @@ def test_a_run_goes_on_under_another_layout(launch, tmp_path):
     launch(2, "tests/parallel/train.py", "--config", columns, logs=tmp_path / "columns")
     first = checkpoint.found(out / "checkpoints")[-1][1]
     assert sorted(path.name for path in first.glob("shard_*.safetensors")) == [
-        "shard_00000.safetensors", "shard_00001.safetensors"]
+        "shard_00000.safetensors",
+        "shard_00001.safetensors",
+    ]
     assert main(["merge-checkpoint", str(out), str(tmp_path / "merged")]) == 0
     assert weights(tmp_path / "merged").keys() == weights(tmp_path / "one" / "model").keys()
     for name, values in weights(out / "model").items():

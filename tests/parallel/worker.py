@@ -47,8 +47,10 @@ ROWS, FRAMES, LENGTH, STEPS = 8, 32, 24, 3
 def batch(step: int) -> list[np.ndarray]:
     """ROWS utterances of different lengths, as data/batching.py stacks them."""
     rng = np.random.default_rng(step)
-    items = [make_item(CFG, int(rng.integers(9, FRAMES)), 4, int(rng.integers(5, 12)), 100 * step + i)
-             for i in range(ROWS)]
+    items = [
+        make_item(CFG, int(rng.integers(9, FRAMES)), 4, int(rng.integers(5, 12)), 100 * step + i)
+        for i in range(ROWS)
+    ]
     mel, lengths, ids, rows, labels, positions, segments = (
         t.asnumpy() for t in pack(items, [[i] for i in range(ROWS)], FRAMES, LENGTH)
     )
@@ -63,8 +65,12 @@ def batch(step: int) -> list[np.ndarray]:
 def network(case: dict) -> OsumForTraining:
     """The training network with weights in which nothing is 0 or 1."""
     model = replace(CFG, lora=replace(CFG.lora, dropout=case.get("dropout", CFG.lora.dropout)))
-    config = OsumTrainingConfig(model=plain(model.to_dict()), seed=1, loss={"intent": 2.0, "content": 0.5},
-                                learn=case.get("learn", ["encoder", "adapter", "lora", "decoder"]))
+    config = OsumTrainingConfig(
+        model=plain(model.to_dict()),
+        seed=1,
+        loss={"intent": 2.0, "content": 0.5},
+        learn=case.get("learn", ["encoder", "adapter", "lora", "decoder"]),
+    )
     recompute = TransformerRecomputeConfig(recompute=case.get("recompute", False))
     config.parallel_config = TransformerOpParallelConfig(recompute=recompute, **case["parallel"])
     net = OsumForTraining(config)
@@ -87,8 +93,9 @@ def alone(case: dict) -> dict:
     """Losses of the steps and the weights after them, by one process."""
     ms.reset_auto_parallel_context()
     net, micros = network(case), case.get("micros", 1)
-    cell = OsumTrainOneStepCell(net, optimizer(net, case), accumulation=micros, use_clip_grad=True,
-                                max_grad_norm=1.0).set_train()
+    cell = OsumTrainOneStepCell(
+        net, optimizer(net, case), accumulation=micros, use_clip_grad=True, max_grad_norm=1.0
+    ).set_train()
     shown = []
     for step in range(STEPS):
         parts = [np.split(column, micros) for column in batch(step)]
@@ -128,8 +135,14 @@ def together(case: dict, rank: int, want: dict) -> dict:
         wrapped = nn.PipelineCell(net, micros)
     elif micros > 1:
         wrapped = nn.GradAccumulationCell(net, micros)
-    cell = OsumParallelStepCell(wrapped, optimizer(net, case), micro_batch_num=micros,
-                                stages=p.pipeline_stage, use_clip_grad=True, max_grad_norm=1.0)
+    cell = OsumParallelStepCell(
+        wrapped,
+        optimizer(net, case),
+        micro_batch_num=micros,
+        stages=p.pipeline_stage,
+        use_clip_grad=True,
+        max_grad_norm=1.0,
+    )
     if case.get("forward"):  # the optimizer has been made: its state is cut like weights that are still whole
         net.set_train(False)(*map(Tensor, batch(0)))
         forward, before = collectives(before), len(cpu_semi_auto.collectives())
@@ -147,11 +160,18 @@ def together(case: dict, rank: int, want: dict) -> dict:
         cut += full.shape != want[param.name].shape
         off[param.name] = float(np.abs(full - mine).max()) if full.shape == mine.shape else 1e9
     worst = max(off, key=off.get)
-    return {"shown": np.abs(np.array(shown) - want["shown"]).max(0).tolist(), "weight": off[worst],
-            "worst": worst, "cut": cut, "compared": len(off), "of": len(params),
-            "norm": abs(float(out[4].asnumpy()) - float(want["norm"])),
-            "losses": [float(s[0]) for s in shown],
-            "forward": forward, "collectives": collectives(before)}
+    return {
+        "shown": np.abs(np.array(shown) - want["shown"]).max(0).tolist(),
+        "weight": off[worst],
+        "worst": worst,
+        "cut": cut,
+        "compared": len(off),
+        "of": len(params),
+        "norm": abs(float(out[4].asnumpy()) - float(want["norm"])),
+        "losses": [float(s[0]) for s in shown],
+        "forward": forward,
+        "collectives": collectives(before),
+    }
 
 
 def collectives(first: int) -> list[list]:

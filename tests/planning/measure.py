@@ -11,8 +11,13 @@ import subprocess
 import sys
 
 # freed blocks of Python and the compiler go back to the system, so that they are not counted
-EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1",
-         "OMP_NUM_THREADS": "1", "OSUM_GRAPH_CACHE": "off"}
+EXACT = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+    "OMP_NUM_THREADS": "1",
+    "OSUM_GRAPH_CACHE": "off",
+}
 STEPS = 2
 
 
@@ -82,13 +87,21 @@ def train(case: dict) -> dict:
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)
     cfg, shape = from_dict(ModelConfig, case["model"], "case"), Shape(*case["shape"])
-    net = OsumForTraining(OsumTrainingConfig(cfg.to_dict(), learn=case["learn"], ctc=case.get("ctc"),
-                                             ctc_vocab=cfg.decoder.vocab_size, speech=shape.frames > 2))
+    net = OsumForTraining(
+        OsumTrainingConfig(
+            cfg.to_dict(),
+            learn=case["learn"],
+            ctc=case.get("ctc"),
+            ctc_vocab=cfg.decoder.vocab_size,
+            speech=shape.frames > 2,
+        )
+    )
     learning = net.trainable_params()
     groups = [{"params": learning, "weight_decay": 0.01}]
     optimizer = OsumAdamW(groups, learning_rate=WarmupLR(1e-3, 4, 100, "linear"))
-    step = OsumTrainOneStepCell(net, optimizer, use_clip_grad=True, max_grad_norm=1.0,
-                                accumulation=case.get("accumulation", 1)).set_train()
+    step = OsumTrainOneStepCell(
+        net, optimizer, use_clip_grad=True, max_grad_norm=1.0, accumulation=case.get("accumulation", 1)
+    ).set_train()
     batch = [Tensor(column) for column in random_batch(cfg, shape)]
     peak = _peak_of(lambda: [step(*batch)[0].asnumpy() for _ in range(STEPS)])
     kept = sum(p.nbytes for p in step.get_parameters())
@@ -115,8 +128,9 @@ def infer(case: dict) -> dict:
     speech = -(-frames // 8)
     ids_L = np.concatenate([[-2], np.full(speech, SPEECH_FRAME), [-3], np.arange(length - speech - 2)])
     places_L = np.arange(length, dtype=np.int32)
-    sequence = HybridSequence(ids_L.astype(np.int32), np.full_like(places_L, -100), places_L,
-                              np.ones_like(places_L))
+    sequence = HybridSequence(
+        ids_L.astype(np.int32), np.full_like(places_L, -100), places_L, np.ones_like(places_L)
+    )
     mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
     generator, prompts = Generator(model, eos_ids=[]), [Prompt(sequence, mel_TF)] * rows
     sampling = Sampling(max_new_tokens=places - length)

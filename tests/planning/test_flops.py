@@ -20,8 +20,9 @@ CFG = ModelConfig(
     decoder=DecoderConfig(
         vocab_size=53, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=10, d_ff=36
     ),
-    lora=LoraConfig(rank=3, dropout=0.0), speech_token_num=3,
-)  # fmt: skip
+    lora=LoraConfig(rank=3, dropout=0.0),
+    speech_token_num=3,
+)
 ROWS, FRAMES, TEXT = 2, 44, 9
 
 

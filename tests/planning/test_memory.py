@@ -14,9 +14,16 @@ from tests.planning.measure import measured  # noqa: E402
 SMALL = {
     "encoder": {"d_model": 128, "n_layers": 2, "n_heads": 4, "d_ff": 512},
     "adapter": {"n_layers": 1, "n_heads": 4, "d_ff": 256},
-    "decoder": {"d_model": 128, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 32, "d_ff": 384,
-                "vocab_size": 1024},
-}  # fmt: skip
+    "decoder": {
+        "d_model": 128,
+        "n_layers": 2,
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "head_dim": 32,
+        "d_ff": 384,
+        "vocab_size": 1024,
+    },
+}
 SMALLEST = merge(SMALL, {"encoder": {"n_layers": 1}, "decoder": {"n_layers": 1}})
 ALL = ["encoder", "adapter", "decoder"]
 TWINS = {"train": [1, 16, 8], "infer": [1, 128, 64, 128]}
@@ -36,8 +43,13 @@ def planned(case: dict) -> dict[str, int]:
     if case["mode"] == "infer":
         rows, frames, length, places = case["shape"]
         return inference_memory(Job(cfg, frozenset(), False), Batch(rows, rows, frames, length, 1), places)[0]
-    job = Job(cfg, frozenset(case["learn"]), False, ctc_at=ctc["at"] if ctc else "",
-              ctc_vocab=cfg.decoder.vocab_size if ctc else 0)
+    job = Job(
+        cfg,
+        frozenset(case["learn"]),
+        False,
+        ctc_at=ctc["at"] if ctc else "",
+        ctc_vocab=cfg.decoder.vocab_size if ctc else 0,
+    )
     batch = padded(Shape(*case["shape"]), case["shape"][1] > 2, bool(ctc))
     return training_memory(job, batch, case.get("accumulation", 1))[0]
 
@@ -52,8 +64,10 @@ def check(case: dict, twin_shape: list[int] | None = None) -> None:
     parts = [part for part in plan if part not in KEPT or part in STATE]
     want = sum(plan[part] - plan_least[part] for part in parts)
     got = real["peak"] - least["peak"]
-    print(f"\n{case['mode']} {case['shape']}: measured {got / 1e6:.1f} MB, planned {want / 1e6:.1f} MB "
-          f"({want / got - 1:+.1%})")
+    print(
+        f"\n{case['mode']} {case['shape']}: measured {got / 1e6:.1f} MB, planned {want / 1e6:.1f} MB "
+        f"({want / got - 1:+.1%})"
+    )
     assert want == pytest.approx(got, rel=MARGIN)
 
 
@@ -66,16 +80,26 @@ def test_the_smallest_training_step():
     ("one", "twin"),
     [
         (case("train", [8, 400, 48], SMALL), None),
-        (case("train", [8, 200, 100], merge(SMALL, {"lora": {"rank": 8, "dropout": 0.0}}), learn=["lora"]),
-         None),
+        (
+            case("train", [8, 200, 100], merge(SMALL, {"lora": {"rank": 8, "dropout": 0.0}}), learn=["lora"]),
+            None,
+        ),
         (case("train", [8, 2, 200], merge(SMALL, {"decoder": {"vocab_size": 4096}})), [1, 2, 8]),
-        (case("train", [8, 300, 40], merge(SMALL, {"adapter": {"kind": "conv2d"}}), accumulation=2,
-              ctc={"weight": 0.3, "at": "adapter"}), [1, 64, 4]),
+        (
+            case(
+                "train",
+                [8, 300, 40],
+                merge(SMALL, {"adapter": {"kind": "conv2d"}}),
+                accumulation=2,
+                ctc={"weight": 0.3, "at": "adapter"},
+            ),
+            [1, 64, 4],
+        ),
         (case("infer", [8, 512, 128, 192], SMALL), None),
         # four blocks of causal attention are another graph than one
         (case("infer", [4, 1024, 512, 1024], SMALL), [1, 128, 512, 1024]),
     ],
     ids=["all", "lora", "text", "ctc", "answers", "long"],
-)  # fmt: skip
+)
 def test_peaks(one, twin):
     check(one, twin)

@@ -24,8 +24,11 @@ LORA = Job(PANGU, frozenset(["adapter", "lora"]), fused=True)
 QWEN = DecoderConfig(
     vocab_size=152064, d_model=3584, n_layers=28, n_heads=28, n_kv_heads=4, d_ff=18944, o_bias=False
 )
-OSUM = Job(ModelConfig(decoder=QWEN, lora=LoraConfig(rank=8), dtype="bfloat16"),
-           frozenset(["encoder", "adapter", "lora"]), fused=True)  # fmt: skip
+OSUM = Job(
+    ModelConfig(decoder=QWEN, lora=LoraConfig(rank=8), dtype="bfloat16"),
+    frozenset(["encoder", "adapter", "lora"]),
+    fused=True,
+)
 # the most its loader puts in a batch: 3900 mel frames and 1900 sequence positions
 OSUM_BATCH = Batch(10, 10, 390, 190, 189)
 

@@ -216,10 +216,20 @@ def test_a_client_that_goes_away_is_not_worked_for(server, chat, talk):
         ({"messages": messages(b"not audio"), "stream": True}, None, "not audio that can be read"),
         ({"messages": messages(encoded([[0.0]] * 16_000 * 130))}, None, "at most 120 s"),
         ({"messages": messages(WAV, "x " * 2000)}, None, "leaves none for the answer"),
-        ({"messages": [{"role": "user", "content": [
-            {"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}]}]}, "messages", "base64"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}],
+                    }
+                ]
+            },
+            "messages",
+            "base64",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refused_chats(server, change, param, says):
     """400 in OpenAI's form, with the field's name and how to mend it."""
     body = {"model": "tiny", "messages": messages(WAV)} | change

@@ -31,12 +31,21 @@ def tone(hertz: float, rate: int, seconds: float = 1.0) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind, tolerance", [
-    ({"subtype": "PCM_U8"}, 2**-7), ({"subtype": "PCM_16"}, 2**-15), ({"subtype": "PCM_24"}, 2**-23),
-    ({"subtype": "PCM_32"}, 2**-23), ({"subtype": "FLOAT"}, 0), ({"subtype": "DOUBLE"}, 0),
-    ({"format": "FLAC", "subtype": "PCM_16"}, 2**-15), ({"format": "FLAC", "subtype": "PCM_24"}, 2**-23),
-    ({"format": "AIFF", "subtype": "PCM_16"}, 2**-15), ({"format": "OGG", "subtype": "VORBIS"}, 0.05),
-])
+@pytest.mark.parametrize(
+    "kind, tolerance",
+    [
+        ({"subtype": "PCM_U8"}, 2**-7),
+        ({"subtype": "PCM_16"}, 2**-15),
+        ({"subtype": "PCM_24"}, 2**-23),
+        ({"subtype": "PCM_32"}, 2**-23),
+        ({"subtype": "FLOAT"}, 0),
+        ({"subtype": "DOUBLE"}, 0),
+        ({"format": "FLAC", "subtype": "PCM_16"}, 2**-15),
+        ({"format": "FLAC", "subtype": "PCM_24"}, 2**-23),
+        ({"format": "AIFF", "subtype": "PCM_16"}, 2**-15),
+        ({"format": "OGG", "subtype": "VORBIS"}, 0.05),
+    ],
+)
 def test_formats_give_back_what_was_written(kind, tolerance):
     x = tone(440, SAMPLE_RATE)
     wave_N = load_audio(encode(x, **kind))
@@ -84,13 +93,16 @@ def test_float_beyond_full_scale_is_left_as_it_is():
     assert load_audio(encode(x, subtype="FLOAT")).tolist() == x.tolist()
 
 
-@pytest.mark.parametrize("array, expected", [
-    (np.array([-32768, 16384], np.int16), [-1, 0.5]),
-    (np.array([-(2**31), 2**30], np.int32), [-1, 0.5]),
-    (np.array([0, 128, 192], np.uint8), [-1, 0, 0.5]),
-    (np.array([[0, 16384]] * 2, np.int16), [0.25, 0.25]),
-    (np.array([2.0, -3.0]), [2, -3]),
-])
+@pytest.mark.parametrize(
+    "array, expected",
+    [
+        (np.array([-32768, 16384], np.int16), [-1, 0.5]),
+        (np.array([-(2**31), 2**30], np.int32), [-1, 0.5]),
+        (np.array([0, 128, 192], np.uint8), [-1, 0, 0.5]),
+        (np.array([[0, 16384]] * 2, np.int16), [0.25, 0.25]),
+        (np.array([2.0, -3.0]), [2, -3]),
+    ],
+)
 def test_arrays_are_scaled_by_their_type(array, expected):
     before = array.copy()
     wave_N = load_audio((array, SAMPLE_RATE))
@@ -145,15 +157,18 @@ def test_golden_recording_is_taken_exactly(shared):
 
 
 def test_heavy_modules_are_imported_only_when_needed():
-    code = ("import sys, mindspore_osum.speech.audio as a, mindspore_osum.speech.features\n"
-            "assert not {'librosa', 'soundfile', 'torch', 'mindspore'} & set(sys.modules)\n"
-            "import io, soundfile; f = io.BytesIO(); soundfile.write(f, [0.0], 16000, format='WAV')\n"
-            "a.load_audio(f)\n"
-            "assert 'librosa' not in sys.modules")
+    code = (
+        "import sys, mindspore_osum.speech.audio as a, mindspore_osum.speech.features\n"
+        "assert not {'librosa', 'soundfile', 'torch', 'mindspore'} & set(sys.modules)\n"
+        "import io, soundfile; f = io.BytesIO(); soundfile.write(f, [0.0], 16000, format='WAV')\n"
+        "a.load_audio(f)\n"
+        "assert 'librosa' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 # ---- memory --------------------------------------------------------------------------------
+
 
 def test_too_long_is_refused_before_memory_is_taken(tmp_path):
     path = tmp_path / "long.wav"
@@ -192,6 +207,7 @@ def test_decoding_takes_little_more_than_the_result(tmp_path):
 
 # ---- errors --------------------------------------------------------------------------------
 
+
 def refused(source, *words, **options):
     with pytest.raises(UserError) as caught:
         load_audio(source, **options)
@@ -204,10 +220,12 @@ def refused(source, *words, **options):
 @pytest.fixture
 def recording(tmp_path):
     """Write bytes to a file and give its path."""
+
     def write(data: bytes, name: str = "speech.wav"):
         path = tmp_path / name
         path.write_bytes(data)
         return path
+
     return write
 
 
@@ -266,13 +284,14 @@ def test_longer_than_allowed(recording):
     assert len(load_audio(data, max_seconds=1.001)) == 16_001
 
 
-@pytest.mark.parametrize("kind", ["WAV", "RF64", "W64", "AIFF", "AU", "FLAC", "OGG",
-                                  pytest.param("MP3", marks=needs_mp3)])
+@pytest.mark.parametrize(
+    "kind", ["WAV", "RF64", "W64", "AIFF", "AU", "FLAC", "OGG", pytest.param("MP3", marks=needs_mp3)]
+)
 @pytest.mark.parametrize("kept", [0.6, 0.98])
 def test_cut_off_files_are_refused_not_shortened(recording, kind, kept):
     data = encode(noise(64_000), format=kind)
     assert len(load_audio(data)) == 64_000
-    path = recording(data[:int(len(data) * kept)])
+    path = recording(data[: int(len(data) * kept)])
     with pytest.raises(UserError, match="incomplete|damaged") as caught:
         load_audio(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -312,13 +331,22 @@ def test_file_objects_that_cannot_be_read(tmp_path):
         refused(pipe, "cannot seek")
 
 
-@pytest.mark.parametrize("source, word", [
-    (None, "NoneType"), (5, "int"), (np.zeros(10), "(array, rate)"), ((np.zeros(10),), "tuple of 1"),
-    ((np.zeros((2, 16_000)), SAMPLE_RATE), "more channels than samples"),
-    ((np.zeros((4, 2, 2)), SAMPLE_RATE), "shape"), ((np.float32(1), SAMPLE_RATE), "shape"),
-    ((np.zeros(0), SAMPLE_RATE), "0 samples"), ((np.zeros((5, 0)), SAMPLE_RATE), "shape"),
-    ((np.zeros(4, np.int64), SAMPLE_RATE), "type"), ((np.zeros(4, complex), SAMPLE_RATE), "type"),
-    ((["a", "b"], SAMPLE_RATE), "type"),
-])
+@pytest.mark.parametrize(
+    "source, word",
+    [
+        (None, "NoneType"),
+        (5, "int"),
+        (np.zeros(10), "(array, rate)"),
+        ((np.zeros(10),), "tuple of 1"),
+        ((np.zeros((2, 16_000)), SAMPLE_RATE), "more channels than samples"),
+        ((np.zeros((4, 2, 2)), SAMPLE_RATE), "shape"),
+        ((np.float32(1), SAMPLE_RATE), "shape"),
+        ((np.zeros(0), SAMPLE_RATE), "0 samples"),
+        ((np.zeros((5, 0)), SAMPLE_RATE), "shape"),
+        ((np.zeros(4, np.int64), SAMPLE_RATE), "type"),
+        ((np.zeros(4, complex), SAMPLE_RATE), "type"),
+        ((["a", "b"], SAMPLE_RATE), "type"),
+    ],
+)
 def test_what_is_no_source(source, word):
     refused(source, word)

@@ -186,10 +186,19 @@ def test_speed():
     assert time.process_time() - start < 3.0
 
 
-@pytest.mark.parametrize("wave_N", [
-    np.zeros(0, np.float32), np.zeros((2, 400), np.float32), np.zeros(400, np.int16), np.float32(0),
-    np.array([0, np.nan, 0] * 100), np.array([0, np.inf, 0] * 100), np.array([np.nan]),
-], ids=["empty", "2-D", "int16", "scalar", "NaN", "Inf", "one NaN"])
+@pytest.mark.parametrize(
+    "wave_N",
+    [
+        np.zeros(0, np.float32),
+        np.zeros((2, 400), np.float32),
+        np.zeros(400, np.int16),
+        np.float32(0),
+        np.array([0, np.nan, 0] * 100),
+        np.array([0, np.inf, 0] * 100),
+        np.array([np.nan]),
+    ],
+    ids=["empty", "2-D", "int16", "scalar", "NaN", "Inf", "one NaN"],
+)
 @pytest.mark.filterwarnings("error")
 def test_bad_waveforms(wave_N):
     with pytest.raises(UserError, match="^waveform.*load_audio$"):

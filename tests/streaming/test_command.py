@@ -42,7 +42,7 @@ def test_pipe(folder):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(
         command(folder, "--stream", "-", "--raw", 16_000, "--every", 0.5), cwd=ROOT, **pipes
-    )  # fmt: skip
+    )
     try:
         process.stdin.write(samples(0.5, voice(2.0)))
         process.stdin.flush()

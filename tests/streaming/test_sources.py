@@ -148,7 +148,7 @@ def test_absent_file(tmp_path):
         ([np.zeros(9, np.int16)], "int16 (9,): a piece of the stream that is no waveform"),
         ([np.zeros((9, 2), np.float32)], "float32 (9, 2): a piece of the stream that is no waveform"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_stream_is_one_line(source, message):
     with pytest.raises(UserError) as error:
         list(stream_of(source))

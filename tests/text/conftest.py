@@ -20,9 +20,18 @@ def train(symbols, **options) -> bytes:
 
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 4), model_writer=model, model_type="bpe", vocab_size=380,
-        user_defined_symbols=symbols, byte_fallback=True, normalization_rule_name="identity",
-        remove_extra_whitespaces=False, hard_vocab_limit=False, minloglevel=2, **options)
+        sentence_iterator=iter(SENTENCES * 4),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=380,
+        user_defined_symbols=symbols,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **options,
+    )
     return model.getvalue()
 
 

@@ -78,15 +78,18 @@ def test_own_file(tmp_path):
     assert (prompts.name, prompts.left["text2text"], prompts.assistant) == (str(path), "c", "e")
 
 
-@pytest.mark.parametrize("content, message", [
-    (GOOD.replace("text:", "txt:"), "unknown key 'txt'.*did you mean 'text'"),
-    (GOOD.replace("assistant: e", ""), "missing assistant"),
-    (GOOD.replace(" a,", " 1,"), "text: expected a text in quotes, got int"),
-    ("left: {text: a\nassistant: e", "mine.yaml:2: broken YAML"),
-    ("!!python/object/apply:os.getcwd []", "broken YAML"),
-    ("- a", "expected the keys"),
-    ("", "expected the keys"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (GOOD.replace("text:", "txt:"), "unknown key 'txt'.*did you mean 'text'"),
+        (GOOD.replace("assistant: e", ""), "missing assistant"),
+        (GOOD.replace(" a,", " 1,"), "text: expected a text in quotes, got int"),
+        ("left: {text: a\nassistant: e", "mine.yaml:2: broken YAML"),
+        ("!!python/object/apply:os.getcwd []", "broken YAML"),
+        ("- a", "expected the keys"),
+        ("", "expected the keys"),
+    ],
+)
 def test_bad_own_file(tmp_path, content, message):
     path = tmp_path / "mine.yaml"
     path.write_text(content, "utf-8")
@@ -101,7 +104,9 @@ def test_missing_own_file(tmp_path):
 
 
 def test_text_side_imports_nothing_heavy():
-    code = ("import sys, mindspore_osum.tasks, mindspore_osum.text.sequence, mindspore_osum.text.prompts\n"
-            "print([m for m in ('mindspore', 'torch', 'transformers', 'sentencepiece') if m in sys.modules])")
+    code = (
+        "import sys, mindspore_osum.tasks, mindspore_osum.text.sequence, mindspore_osum.text.prompts\n"
+        "print([m for m in ('mindspore', 'torch', 'transformers', 'sentencepiece') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

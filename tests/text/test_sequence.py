@@ -16,8 +16,9 @@ from mindspore_osum.text.sequence import (
 )
 from mindspore_osum.text.tokenizer import Tokenizer
 
-PROMPTS = PromptSet("test", dict.fromkeys(("text", "s2t_chat", "text2text", "intent_classification"), "left"),
-                    "[unused9]")
+PROMPTS = PromptSet(
+    "test", dict.fromkeys(("text", "s2t_chat", "text2text", "intent_classification"), "left"), "[unused9]"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,14 @@ def test_golden_training_sequence(golden):
     config, arrays, n_speech, tokenizer = golden
     sample = config["samples"]["wav1"]
     label = format_answer(sample["task"], text=sample["raw_txt"])
-    seq = build_sequence(tokenizer, load_prompt_set("osum_pangu"), sample["output_type"],
-                         request=config["instructions"]["wav1"], n_speech=n_speech, label=label)
+    seq = build_sequence(
+        tokenizer,
+        load_prompt_set("osum_pangu"),
+        sample["output_type"],
+        request=config["instructions"]["wav1"],
+        n_speech=n_speech,
+        label=label,
+    )
     np.testing.assert_array_equal(seq.ids_L, arrays["train_input_ids"])
     np.testing.assert_array_equal(seq.labels_L, arrays["train_labels"])
     np.testing.assert_array_equal(seq.attention_mask_L, arrays["train_attention_mask"])
@@ -46,8 +53,9 @@ def test_golden_training_sequence(golden):
 def test_golden_inference_sequences(golden):
     config, arrays, n_speech, tokenizer = golden
     prompts = load_prompt_set("osum_pangu_published_inference")
-    seq = build_sequence(tokenizer, prompts, "text", request=config["instructions"]["wav1"],
-                         n_speech=n_speech, bos="published")
+    seq = build_sequence(
+        tokenizer, prompts, "text", request=config["instructions"]["wav1"], n_speech=n_speech, bos="published"
+    )
     np.testing.assert_array_equal(seq.ids_L, arrays["gen_input_ids"])
     np.testing.assert_array_equal(seq.positions_L, np.arange(len(seq)))
     chat = build_sequence(tokenizer, prompts, "s2t_chat", n_speech=n_speech, bos="published")
@@ -71,14 +79,20 @@ def test_training_form(tiny):
 def test_inference_form_is_the_training_context(tiny):
     train = build_sequence(tiny, PROMPTS, "text", request="how old", n_speech=3, label="x")
     infer = build_sequence(tiny, PROMPTS, "text", request="how old", n_speech=3)
-    np.testing.assert_array_equal(infer.ids_L, train.ids_L[:len(infer)])
+    np.testing.assert_array_equal(infer.ids_L, train.ids_L[: len(infer)])
     assert set(infer.labels_L.tolist()) == {-100}
 
 
 def test_published_bos_stands_before_the_request_of_unlabelled_speech_only(tiny):
     def extra(output_type, n_speech, label):
-        lengths = [len(build_sequence(tiny, PROMPTS, output_type, request="how old", n_speech=n_speech,
-                                      label=label, bos=bos)) for bos in ("training", "published")]
+        lengths = [
+            len(
+                build_sequence(
+                    tiny, PROMPTS, output_type, request="how old", n_speech=n_speech, label=label, bos=bos
+                )
+            )
+            for bos in ("training", "published")
+        ]
         return lengths[1] - lengths[0]
 
     assert extra("text", 2, None) == 1
@@ -97,8 +111,9 @@ def test_text_only_and_chat_forms(tiny):
 def test_unk_rule(tiny):
     label = tiny.encode("hello world")
     hidden = label[1]
-    seq = build_sequence(tiny, PROMPTS, "text", request="r", n_speech=2, label="hello world",
-                         unk_label_id=hidden)
+    seq = build_sequence(
+        tiny, PROMPTS, "text", request="r", n_speech=2, label="hello world", unk_label_id=hidden
+    )
     n = len(seq) - len(label) - 1  # first label
     assert seq.labels_L[n + 1] == -100 and seq.ids_L[n + 1] == 0
     assert seq.attention_mask_L[n + 1] == 0 and seq.positions_L[n + 1] == 1
@@ -109,20 +124,27 @@ def test_unk_rule(tiny):
 
 
 def test_unk_rule_leaves_cut_off_labels_without_eos(tiny):
-    last = {unk: build_sequence(tiny, PROMPTS, "text", request="r", n_speech=2, label="hi<&&>",
-                                unk_label_id=unk).ids_L[-1] for unk in (None, 7672)}
+    last = {
+        unk: build_sequence(
+            tiny, PROMPTS, "text", request="r", n_speech=2, label="hi<&&>", unk_label_id=unk
+        ).ids_L[-1]
+        for unk in (None, 7672)
+    }
     assert last[None] == tiny.eos_id
     assert last[7672] != tiny.eos_id
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (dict(output_type="tex", request="r", n_speech=1), "choose one of text"),
-    (dict(output_type="text", request="r", n_speech=1, bos="never"), "choose one of training"),
-    (dict(output_type="text", n_speech=1), "a request"),
-    (dict(output_type="text", request="r"), "speech is needed"),
-    (dict(output_type="text", request="r", n_speech=0), "speech is needed"),
-    (dict(output_type="text2text", request="r", n_speech=1), "holds no speech"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(output_type="tex", request="r", n_speech=1), "choose one of text"),
+        (dict(output_type="text", request="r", n_speech=1, bos="never"), "choose one of training"),
+        (dict(output_type="text", n_speech=1), "a request"),
+        (dict(output_type="text", request="r"), "speech is needed"),
+        (dict(output_type="text", request="r", n_speech=0), "speech is needed"),
+        (dict(output_type="text2text", request="r", n_speech=1), "holds no speech"),
+    ],
+)
 def test_impossible_sequences(tiny, arguments, message):
     with pytest.raises(UserError, match=message):
         build_sequence(tiny, PROMPTS, **arguments)
@@ -156,8 +178,8 @@ def test_pack_equals_the_sequences_one_by_one(tiny):
     alone = [stack_sequences([s], len(s), 4, 1) for s in (a, b)]
     for name in ("token_ids_BL", "labels_BL", "positions_BL"):
         row = batch[name][0]
-        np.testing.assert_array_equal(row[:len(a)], alone[0][name][0])
-        np.testing.assert_array_equal(row[len(a):len(a) + len(b)], alone[1][name][0])
+        np.testing.assert_array_equal(row[: len(a)], alone[0][name][0])
+        np.testing.assert_array_equal(row[len(a) : len(a) + len(b)], alone[1][name][0])
     assert batch["segments_BL"][0].tolist() == [1] * len(a) + [2] * len(b) + [0]
     rows = [[int(r) for r in row if r >= 2] for row in batch["speech_row_BL"]]
     assert rows == [[2, 3, 6, 7, 8], [10, 11, 12]]
@@ -191,8 +213,8 @@ def test_spans_of_a_label(tiny):
         assert set(rest.spans_L) == ({0, CONTENT} if parts[1] else {0})
         assert np.array_equal(seq.spans_L == 0, seq.labels_L == -100)
         batch = stack_sequences([seq, seq], len(seq) + 2, 2, 2)
-        np.testing.assert_array_equal(batch["spans_BL"][1, :len(seq)], seq.spans_L)
-        assert not batch["spans_BL"][:, len(seq):].any()
+        np.testing.assert_array_equal(batch["spans_BL"][1, : len(seq)], seq.spans_L)
+        assert not batch["spans_BL"][:, len(seq) :].any()
 
 
 def test_a_piece_across_the_end_of_the_tags_is_of_the_intent(tmp_path):
@@ -202,8 +224,14 @@ def test_a_piece_across_the_end_of_the_tags_is_of_the_intent(tmp_path):
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["<asr>hello"] * 9), model_writer=model, model_type="char", vocab_size=40,
-        user_defined_symbols=[">h", "[unused9]", "[unused10]"], hard_vocab_limit=False, minloglevel=2)
+        sentence_iterator=iter(["<asr>hello"] * 9),
+        model_writer=model,
+        model_type="char",
+        vocab_size=40,
+        user_defined_symbols=[">h", "[unused9]", "[unused10]"],
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
     tokenizer = Tokenizer(tmp_path / "tokenizer.model")
     seq = build_sequence(tokenizer, PROMPTS, "text2text", request="s", label="<asr>hello", intent="<asr>")

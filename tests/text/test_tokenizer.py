@@ -57,8 +57,10 @@ def test_golden_generated_text(shared, published):
 
 
 def test_special_pieces_are_whole_ids(tiny, tiny_model):
-    ids = {p: SentencePieceProcessor(model_file=str(tiny_model)).piece_to_id(p)
-           for p in ("[unused9]", "[unused10]", "[unused16]")}
+    ids = {
+        p: SentencePieceProcessor(model_file=str(tiny_model)).piece_to_id(p)
+        for p in ("[unused9]", "[unused10]", "[unused16]")
+    }
     assert tiny.eos_id == ids["[unused10]"]
     assert tiny.encode("[unused9]") == [ids["[unused9]"]]
     assert tiny.encode("a[unused16]b") == [*tiny.encode("a"), ids["[unused16]"], *tiny.encode("b")]
@@ -104,7 +106,9 @@ def test_foreign_id_is_a_user_error(tiny, bad):
         tiny.decode([5, bad])
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", bytes(64), b"version https://git-lfs.github.com/spec/v1\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", bytes(64), b"version https://git-lfs.github.com/spec/v1\n"]
+)
 def test_not_a_sentencepiece_file(tmp_path, content):
     path = tmp_path / "tokenizer.model"
     path.write_bytes(content)

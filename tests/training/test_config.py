@@ -5,8 +5,13 @@ from mindspore_osum.config import from_dict, parse_overrides
 from mindspore_osum.errors import UserError
 from mindspore_osum.training.config import TrainConfig, read_job, read_stages, to_dict
 
-JOB = {"output_dir": "out", "model": {"start": "tiny"}, "tokenizer": "t.model", "steps": 5,
-       "data": {"train": [{"name": "a", "path": "a.jsonl"}]}}
+JOB = {
+    "output_dir": "out",
+    "model": {"start": "tiny"},
+    "tokenizer": "t.model",
+    "steps": 5,
+    "data": {"train": [{"name": "a", "path": "a.jsonl"}]},
+}
 
 
 def job(**over) -> TrainConfig:
@@ -18,65 +23,97 @@ def test_published_defaults():
     assert (cfg.optimizer.lr, cfg.optimizer.betas, cfg.optimizer.eps) == (5e-4, [0.9, 0.99], 1e-6)
     assert (cfg.optimizer.weight_decay, cfg.clip_norm, cfg.seed) == (0.01, 5.0, 777)
     assert cfg.schedule.warmup_steps == 2000 and cfg.schedule.kind == "inverse_sqrt"
-    assert vars(cfg.spec_augment) == {"time_masks": 2, "time_max": 50, "freq_masks": 2, "freq_max": 10,
-                                      "subs": 3, "sub_max": 30}
+    assert vars(cfg.spec_augment) == {
+        "time_masks": 2,
+        "time_max": 50,
+        "freq_masks": 2,
+        "freq_max": 10,
+        "subs": 3,
+        "sub_max": 30,
+    }
     assert cfg.learn == ["encoder", "adapter", "lora"] and cfg.ctc.weight == 0
     assert job(**to_dict(cfg)) == cfg
 
 
-@pytest.mark.parametrize(("over", "says"), [
-    ({"stpes": 3}, "unknown key 'stpes'; did you mean 'steps'"),
-    ({"optimizer": {"lr": "fast"}}, "optimizer.lr: expected a number"),
-    ({"learn": ["encodr"]}, "learn: 'encodr' is unknown; did you mean 'encoder'"),
-    ({"learn": []}, "learn: names no part"),
-    ({"steps": 0}, "steps, epochs: give exactly one"),
-    ({"epochs": 1.0}, "steps, epochs: give exactly one"),
-    ({"schedule": {"kind": "inverse"}}, "schedule.kind: 'inverse' is unknown; did you mean 'inverse_sqrt'"),
-    ({"schedule": {"warmup_steps": 0}}, "schedule.warmup_steps: 0 must be at least 1"),
-    ({"batch": {"seconds": [3.0, 2.0]}}, "batch.seconds"),
-    ({"batch": {"seconds": [0.0]}}, "batch.seconds"),
-    ({"batch": {"size": 0}}, "batch.size: 0"),
-    ({"max_bad_steps": 0}, "max_bad_steps: 0 must be at least 1"),
-    ({"optimizer": {"lr": 0}}, "optimizer.lr: 0.0 must be above 0"),
-    ({"optimizer": {"betas": [0.9]}}, "optimizer.betas"),
-    ({"clip_norm": -1}, "clip_norm"),
-    ({"device": "GPU"}, "device: 'GPU'"),
-    ({"ctc": {"at": "decoder"}}, "ctc.at"),
-    ({"loss": {"intent": -1}}, "loss.intent: -1.0 must not be negative"),
-    ({"loss": {"intent": 0, "content": 0}}, "loss, ctc, classify: all weights are 0"),
-    ({"loss": {"intend": 1}}, "loss: unknown key 'intend'; did you mean 'intent'"),
-    ({"ctc": {"only": True}}, "ctc.only"),
-    ({"data": {"train": []}}, "data.train: names no manifest"),
-    ({"data": {"train": [{"name": "a", "path": "b", "weight": 0}]}}, "weight 0.0 of 'a'"),
-    ({"data": {**JOB["data"], "valid": [{"name": "b", "path": "b", "weight": -0.5}]}},
-     "data.valid: weight -0.5 of 'b' must be above 0"),
-    ({"data": {"train": [{"name": "a", "path": "b", "weight": float("inf")}]}},
-     "data.train[0].weight: inf must be a finite number"),
-    ({"data": {**JOB["data"], "other_requests": 1.5}}, "data.other_requests: 1.5 is a share, from 0 to 1"),
-    ({"batch": {"seconds": [2.0, float("inf")]}}, "batch.seconds[1]: inf must be a finite number"),
-    ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: nan must be a finite number"),
-    ({"steps": 0, "epochs": float("inf")}, "epochs: inf must be a finite number"),
-    ({"ctc": {"weight": 0.3, "at": "adapter", "aligned": 0.3}, "wave_augment": {"speeds": [0.9, 1.0]}},
-     "ctc.aligned: the times of words do not follow wave_augment.speeds"),
-    ({"data": {"train": [{"name": "a"}]}}, "missing key 'path'"),
-    ({"parallel_config": {"data_paralel": 2}},
-     "parallel_config: unknown key 'data_paralel'; did you mean 'data_parallel'"),
-    ({"parallel_config": {"pipeline_stage": "two"}},
-     "parallel_config.pipeline_stage: 'two' must be a whole number of at least 1"),
-    ({"parallel": {"parallel_mode": 1}, "parallel_config": {"pipeline_stage": None}}, "pipeline_stage: None"),
-    ({"parallel_config": {"micro_batch_num": 0}}, "parallel_config.micro_batch_num: 0 must be a whole"),
-    ({"parallel_config": {"data_parallel": True}}, "parallel_config.data_parallel: True must be"),
-    ({"parallel": {"parallel_mode": 2}}, "parallel.parallel_mode: 2 is not supported"),
-    ({"parallel": {"parallel_mode": 1}, "ctc": {"weight": 0.3}}, "ctc.weight: cannot be used with"),
-    ({"parallel": {"parallel_mode": 1, "full_batch": False}}, "parallel.full_batch: cannot be used with"),
-    ({"parallel": {"parallel_mode": 1}, "parallel_config": {"pipeline_stage": 2}},
-     "accumulation: 1 micro-batches do not fill 2 stages"),
-    ({"parallel": {"parallel_mode": 1}, "parallel_config": {"micro_batch_num": 4}, "accumulation": 2},
-     "parallel_config.micro_batch_num: leave it out"),
-    ({"recompute_config": {"recompute": [1, 2]}}, "recompute_config.recompute: [1, 2] must be true"),
-    ({"recompute_config": {"recompute_all": True}}, "recompute_config: unknown key"),
-    ({"context": {"device": 1}}, "context: unknown key 'device'; did you mean 'device_id'"),
-])
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ({"stpes": 3}, "unknown key 'stpes'; did you mean 'steps'"),
+        ({"optimizer": {"lr": "fast"}}, "optimizer.lr: expected a number"),
+        ({"learn": ["encodr"]}, "learn: 'encodr' is unknown; did you mean 'encoder'"),
+        ({"learn": []}, "learn: names no part"),
+        ({"steps": 0}, "steps, epochs: give exactly one"),
+        ({"epochs": 1.0}, "steps, epochs: give exactly one"),
+        (
+            {"schedule": {"kind": "inverse"}},
+            "schedule.kind: 'inverse' is unknown; did you mean 'inverse_sqrt'",
+        ),
+        ({"schedule": {"warmup_steps": 0}}, "schedule.warmup_steps: 0 must be at least 1"),
+        ({"batch": {"seconds": [3.0, 2.0]}}, "batch.seconds"),
+        ({"batch": {"seconds": [0.0]}}, "batch.seconds"),
+        ({"batch": {"size": 0}}, "batch.size: 0"),
+        ({"max_bad_steps": 0}, "max_bad_steps: 0 must be at least 1"),
+        ({"optimizer": {"lr": 0}}, "optimizer.lr: 0.0 must be above 0"),
+        ({"optimizer": {"betas": [0.9]}}, "optimizer.betas"),
+        ({"clip_norm": -1}, "clip_norm"),
+        ({"device": "GPU"}, "device: 'GPU'"),
+        ({"ctc": {"at": "decoder"}}, "ctc.at"),
+        ({"loss": {"intent": -1}}, "loss.intent: -1.0 must not be negative"),
+        ({"loss": {"intent": 0, "content": 0}}, "loss, ctc, classify: all weights are 0"),
+        ({"loss": {"intend": 1}}, "loss: unknown key 'intend'; did you mean 'intent'"),
+        ({"ctc": {"only": True}}, "ctc.only"),
+        ({"data": {"train": []}}, "data.train: names no manifest"),
+        ({"data": {"train": [{"name": "a", "path": "b", "weight": 0}]}}, "weight 0.0 of 'a'"),
+        (
+            {"data": {**JOB["data"], "valid": [{"name": "b", "path": "b", "weight": -0.5}]}},
+            "data.valid: weight -0.5 of 'b' must be above 0",
+        ),
+        (
+            {"data": {"train": [{"name": "a", "path": "b", "weight": float("inf")}]}},
+            "data.train[0].weight: inf must be a finite number",
+        ),
+        (
+            {"data": {**JOB["data"], "other_requests": 1.5}},
+            "data.other_requests: 1.5 is a share, from 0 to 1",
+        ),
+        ({"batch": {"seconds": [2.0, float("inf")]}}, "batch.seconds[1]: inf must be a finite number"),
+        ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: nan must be a finite number"),
+        ({"steps": 0, "epochs": float("inf")}, "epochs: inf must be a finite number"),
+        (
+            {"ctc": {"weight": 0.3, "at": "adapter", "aligned": 0.3}, "wave_augment": {"speeds": [0.9, 1.0]}},
+            "ctc.aligned: the times of words do not follow wave_augment.speeds",
+        ),
+        ({"data": {"train": [{"name": "a"}]}}, "missing key 'path'"),
+        (
+            {"parallel_config": {"data_paralel": 2}},
+            "parallel_config: unknown key 'data_paralel'; did you mean 'data_parallel'",
+        ),
+        (
+            {"parallel_config": {"pipeline_stage": "two"}},
+            "parallel_config.pipeline_stage: 'two' must be a whole number of at least 1",
+        ),
+        (
+            {"parallel": {"parallel_mode": 1}, "parallel_config": {"pipeline_stage": None}},
+            "pipeline_stage: None",
+        ),
+        ({"parallel_config": {"micro_batch_num": 0}}, "parallel_config.micro_batch_num: 0 must be a whole"),
+        ({"parallel_config": {"data_parallel": True}}, "parallel_config.data_parallel: True must be"),
+        ({"parallel": {"parallel_mode": 2}}, "parallel.parallel_mode: 2 is not supported"),
+        ({"parallel": {"parallel_mode": 1}, "ctc": {"weight": 0.3}}, "ctc.weight: cannot be used with"),
+        ({"parallel": {"parallel_mode": 1, "full_batch": False}}, "parallel.full_batch: cannot be used with"),
+        (
+            {"parallel": {"parallel_mode": 1}, "parallel_config": {"pipeline_stage": 2}},
+            "accumulation: 1 micro-batches do not fill 2 stages",
+        ),
+        (
+            {"parallel": {"parallel_mode": 1}, "parallel_config": {"micro_batch_num": 4}, "accumulation": 2},
+            "parallel_config.micro_batch_num: leave it out",
+        ),
+        ({"recompute_config": {"recompute": [1, 2]}}, "recompute_config.recompute: [1, 2] must be true"),
+        ({"recompute_config": {"recompute_all": True}}, "recompute_config: unknown key"),
+        ({"context": {"device": 1}}, "context: unknown key 'device'; did you mean 'device_id'"),
+    ],
+)
 def test_mistakes_are_named(over, says):
     with pytest.raises(UserError) as caught:
         job(**over)
@@ -102,8 +139,10 @@ def test_strict_is_laid_on_every_stage(tmp_path, monkeypatch):
 
 def test_a_file_and_overrides(tmp_path):
     path = tmp_path / "job.yaml"
-    path.write_text("output_dir: out\nmodel: {start: tiny}\ntokenizer: t\nsteps: 5\n"
-                    "data: {train: [{name: a, path: a}]}\noptimizer: {lr: 1e-3}\n")
+    path.write_text(
+        "output_dir: out\nmodel: {start: tiny}\ntokenizer: t\nsteps: 5\n"
+        "data: {train: [{name: a, path: a}]}\noptimizer: {lr: 1e-3}\n"
+    )
     cfg = read_job(str(path), parse_overrides(["optimizer.lr=2e-4", "data.cache=true", "steps=7"]))
     assert (cfg.optimizer.lr, cfg.data.cache, cfg.steps) == (2e-4, True, 7)
     with pytest.raises(UserError, match=f"{path}: unknown key 'optimiser'; did you mean 'optimizer'"):
@@ -112,8 +151,11 @@ def test_a_file_and_overrides(tmp_path):
 
 def write_stage(folder, number, start, out=None):
     path = folder / f"{number}.yaml"
-    path.write_text(f"output_dir: {folder}/{out or number}\nmodel: {{start: {start}}}\ntokenizer: t\n"
-                    "steps: 5\ndata: {train: [{name: a, path: a}]}\n", "utf-8")
+    path.write_text(
+        f"output_dir: {folder}/{out or number}\nmodel: {{start: {start}}}\ntokenizer: t\n"
+        "steps: 5\ndata: {train: [{name: a, path: a}]}\n",
+        "utf-8",
+    )
     return str(path)
 
 

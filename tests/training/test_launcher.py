@@ -68,10 +68,14 @@ def launch(tmp_path):
         (tmp_path / "worker.py").write_text(WORKER)
         job = f"{tmp_path}/worker.py {mode} {tmp_path}"
         command = ["bash", LAUNCHER, job, "2", "8118", tmp_path / "logs"]
-        started.append(subprocess.Popen(
-            command, env=os.environ | {"PATH": f"{msrun.parent}{os.pathsep}{os.environ['PATH']}"},
-            start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ))  # fmt: skip
+        started.append(
+            subprocess.Popen(
+                command,
+                env=os.environ | {"PATH": f"{msrun.parent}{os.pathsep}{os.environ['PATH']}"},
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+        )
         return started[0]
 
     yield start

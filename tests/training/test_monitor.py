@@ -108,7 +108,9 @@ def test_a_poisoned_utterance_is_skipped_counted_and_shown(world, tmp_path, capf
     assert run(poisoned_job(world, out, start, steps=8)) == 0
     skipped = [r for r in lines(out) if "skipped_steps" in r]
     assert [(r["skipped_steps"], r["reason"], r["utterances"]) for r in skipped] == [
-        (1, "the loss is nan", ["u2"]), (2, "the loss is nan", ["u2"])]  # fmt: skip
+        (1, "the loss is nan", ["u2"]),
+        (2, "the loss is nan", ["u2"]),
+    ]
     bad = {r["step"] for r in skipped}
     good = {r["step"]: r["loss"] for r in lines(out) if "loss" in r}
     assert bad | good.keys() == set(range(1, 9)) and np.isfinite(list(good.values())).all()
@@ -119,7 +121,8 @@ def test_a_poisoned_utterance_is_skipped_counted_and_shown(world, tmp_path, capf
     assert f"step {min(bad)}: the loss is nan; nothing of this step was applied, 1 of 3 in a row" in told
     scalars = events(out)
     assert {(step, value) for tag, step, value in scalars if tag == "skipped_steps"} == {
-        (r["step"], r["skipped_steps"]) for r in skipped}  # fmt: skip
+        (r["step"], r["skipped_steps"]) for r in skipped
+    }
     assert {step: value for tag, step, value in scalars if tag == "loss"} == pytest.approx(good)
     assert {"lr", "grad_norm", "ce"} <= {tag for tag, _, _ in scalars}
     assert (out / curves.CURVES).read_bytes().startswith(b"\x89PNG")
@@ -128,8 +131,9 @@ def test_a_poisoned_utterance_is_skipped_counted_and_shown(world, tmp_path, capf
 def test_so_many_bad_steps_in_a_row_stop_the_run(world, tmp_path):
     out = tmp_path / "run"
     start = start_folder(world, tmp_path / "start", poisoned=True)
-    with pytest.raises(UserError, match="the loss is nan; nothing of this step was applied, 1 of 1 in a row"
-                                        ".*Utterances: u2$") as caught:  # fmt: skip
+    with pytest.raises(
+        UserError, match="the loss is nan; nothing of this step was applied, 1 of 1 in a row.*Utterances: u2$"
+    ) as caught:
         run(poisoned_job(world, out, start, steps=8, max_bad_steps=1))
     bad = lines(out)[-1]
     assert "\n" not in str(caught.value) and f"step {bad['step']}:" in str(caught.value)
@@ -143,17 +147,29 @@ def test_a_report_has_the_numbers_of_the_last_step_that_was_applied(tmp_path, mo
 
     records = []
     cfg = from_dict(TrainConfig, small_job(tmp_path, tmp_path, steps=9, log_every=2), "job")
-    loader = SimpleNamespace(accumulation=1, counts=lambda _: (1, 2), keys=lambda _: ["u"],
-                             position=lambda step: (0, step))
-    run = SimpleNamespace(cfg=cfg, folder=tmp_path, loader=loader, valid=None, first=0, last=9, resume=None,
-                          fingerprint={}, rank=0, ranks=1)
+    loader = SimpleNamespace(
+        accumulation=1, counts=lambda _: (1, 2), keys=lambda _: ["u"], position=lambda step: (0, step)
+    )
+    run = SimpleNamespace(
+        cfg=cfg,
+        folder=tmp_path,
+        loader=loader,
+        valid=None,
+        first=0,
+        last=9,
+        resume=None,
+        fingerprint={},
+        rank=0,
+        ranks=1,
+    )
     monitor = RunMonitor(run)
     monitor.metrics = SimpleNamespace(write=records.append, skip=lambda *_: None)
     for loss, bad, rate, norm in ((3.0, False, 0.1, 5.0), (2.0, True, 0.2, np.nan)):
         values = loss, bad, 1.0, rate, norm, np.ones(4), np.ones(4)
         outputs = [SimpleNamespace(asnumpy=lambda value=value: np.asarray(value)) for value in values]
-        monitor.on_train_step_end(SimpleNamespace(original_args=lambda outputs=outputs: SimpleNamespace(
-            net_outputs=outputs)))
+        monitor.on_train_step_end(
+            SimpleNamespace(original_args=lambda outputs=outputs: SimpleNamespace(net_outputs=outputs))
+        )
     (record,) = records
     assert (record["step"], record["loss"], record["lr"], record["grad_norm"]) == (2, 3.0, 0.1, 5.0)
     json.dumps(record, allow_nan=False)

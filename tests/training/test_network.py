@@ -107,8 +107,11 @@ def test_heads_come_from_the_runs_before(tmp_path, capsys):
     """Also where a stage of text alone, which has none, lies between."""
     net = network(ctc={"weight": 0.3}, ctc_vocab=9, classify={"weight": 0.1})
     rng = np.random.default_rng(0)
-    heads = {name: rng.standard_normal(param.shape).astype(np.float32)
-             for name, param in net.parameters_and_names() if not name.startswith("model.")}
+    heads = {
+        name: rng.standard_normal(param.shape).astype(np.float32)
+        for name, param in net.parameters_and_names()
+        if not name.startswith("model.")
+    }
     assert set(heads) == {f"{head}.{part}" for head in ("ctc", "classify") for part in ("weight", "bias")}
     spoken = heads | {"ctc.weight": np.ones((3, 4), np.float32)}  # of another tokenizer: not taken
     other = {"decoder.x": np.ones(2, np.float32)}

@@ -131,12 +131,15 @@ def test_a_segment_does_not_see_its_neighbours(world):
     assert (np.abs(before - after)[0, place].max(-1) > 1e-4).all()
 
 
-@pytest.mark.parametrize(("batch", "message"), [
-    ({"pack": 100}, "batch.pack: 100 positions are less than the 114 that batch.seconds"),
-    ({"pack": 200, "seconds": [0.3, 0.64]}, "batch.pack: packs have one shape"),
-    ({"pack": 200, "max_tokens": 400}, "batch.pack: packs have one shape"),
-    ({"pack": -1}, "must not be negative"),
-])
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"pack": 100}, "batch.pack: 100 positions are less than the 114 that batch.seconds"),
+        ({"pack": 200, "seconds": [0.3, 0.64]}, "batch.pack: packs have one shape"),
+        ({"pack": 200, "max_tokens": 400}, "batch.pack: packs have one shape"),
+        ({"pack": -1}, "must not be negative"),
+    ],
+)
 def test_what_packs_cannot_be_is_refused(world, tmp_path, batch, message):
     batch = {"seconds": [0.64], "text_tokens": 104, **batch}
     with pytest.raises(UserError, match=message):

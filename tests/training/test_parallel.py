@@ -37,8 +37,13 @@ def start(folder: Path, jobs: list[dict], workers: int) -> subprocess.Popen:
         command += [str(folder / "msrun")]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with open(folder / "said", "w") as said:
-        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
-                                stdout=said, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def finish(process: subprocess.Popen, folder: Path, status: int = 0) -> None:
@@ -61,8 +66,14 @@ def test_two_processes_equal_one_with_the_same_global_batch_in_every_stage(tmp_p
     world = make_world(tmp_path / "world", random_words(13))
     for name, workers, size in (("one", 1, 8), ("two", 2, 4)):
         (tmp_path / name).mkdir()
-        job = small_job(world, tmp_path / name / "run", steps=4, batch={"size": size}, ctc={"weight": 0.3},
-                        optimizer={"lr": 1e-3, "eps": 1.0})  # Adam would magnify rounding of gradients near 0
+        job = small_job(
+            world,
+            tmp_path / name / "run",
+            steps=4,
+            batch={"size": size},
+            ctc={"weight": 0.3},
+            optimizer={"lr": 1e-3, "eps": 1.0},
+        )  # Adam would magnify rounding of gradients near 0
         after = {**job, "output_dir": str(tmp_path / name / "next"), "steps": 2, "learn": ["adapter"]}
         jobs = [job, {**after, "model": {"start": f"{job['output_dir']}/model"}}]
         finish(start(tmp_path / name, jobs, workers), tmp_path / name)

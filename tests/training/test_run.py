@@ -123,19 +123,26 @@ def test_a_signal_leaves_a_checkpoint(world, tmp_path, number, status):
         stop.set()
         thread.join()
     assert signal.getsignal(number) is before
-    (step, path), = checkpoint.found(out / "checkpoints")
+    ((step, path),) = checkpoint.found(out / "checkpoints")
     assert checkpoint.read_about(path)["step"] == step == len(losses(out))
     assert not (out / "model").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_utterances(world, tmp_path):
     out = tmp_path / "run"
-    job = small_job(world, out, steps=50, optimizer={"lr": 1e18}, schedule={"warmup_steps": 1}, save_every=1,
-                    max_bad_steps=1)
+    job = small_job(
+        world,
+        out,
+        steps=50,
+        optimizer={"lr": 1e18},
+        schedule={"warmup_steps": 1},
+        save_every=1,
+        max_bad_steps=1,
+    )
     with pytest.raises(UserError, match=r"step \d+: the (loss|gradient norm) is (nan|inf).*u\d") as caught:
         run(job)
     assert "\n" not in str(caught.value)
-    (step, path), = checkpoint.found(out / "checkpoints")[-1:]
+    ((step, path),) = checkpoint.found(out / "checkpoints")[-1:]
     assert f"step {step + 1}:" in str(caught.value)
     assert all(np.isfinite(v).all() for v in arrays(path / "state.safetensors").values())
 

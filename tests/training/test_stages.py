@@ -24,20 +24,40 @@ LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.2}
 
 def stage_jobs(world, out) -> list[dict]:
     """The jobs of the three stages."""
+
     def sources(*names):
         return [{"name": n, "path": str(world / f"{n}.jsonl")} for n in names]
 
     every = {"steps": STEPS, "save_every": 1, "keep_last": 9}
-    first = small_job(world, out / "1", **every, learn=["adapter", "lora"], ctc={"weight": 0.3},
-                      data={"train": sources("words", "qa"), "requests": "tag"},
-                      spec_augment={"time_masks": 1, "time_max": 5})
+    first = small_job(
+        world,
+        out / "1",
+        **every,
+        learn=["adapter", "lora"],
+        ctc={"weight": 0.3},
+        data={"train": sources("words", "qa"), "requests": "tag"},
+        spec_augment={"time_masks": 1, "time_max": 5},
+    )
     first["model"]["overrides"] = {**first["model"]["overrides"], "lora": LORA}
-    second = small_job(world, out / "2", **every, learn=["lora"], batch={"seconds": [], "text_tokens": 80},
-                       data={"train": sources("intent"), "valid": sources("intent")}, accumulation=2)
+    second = small_job(
+        world,
+        out / "2",
+        **every,
+        learn=["lora"],
+        batch={"seconds": [], "text_tokens": 80},
+        data={"train": sources("intent"), "valid": sources("intent")},
+        accumulation=2,
+    )
     second["batch"]["size"] = 2
-    third = small_job(world, out / "3", **every, learn=["encoder", "adapter", "lora"],
-                      data={"train": sources("words", "intent"), "requests": "natural"},
-                      batch={"text_tokens": 110}, spec_augment={"freq_masks": 1})
+    third = small_job(
+        world,
+        out / "3",
+        **every,
+        learn=["encoder", "adapter", "lora"],
+        data={"train": sources("words", "intent"), "requests": "natural"},
+        batch={"text_tokens": 110},
+        spec_augment={"freq_masks": 1},
+    )
     for job, before in ((second, first), (third, second)):
         job["model"] = {"start": f"{before['output_dir']}/model"}
     return [first, second, third]

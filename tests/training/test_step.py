@@ -75,9 +75,15 @@ def test_ctc_and_aligned_loss_equal_torch():
     h_t = torch.tensor(h, requires_grad=True)
     w_t = torch.tensor(head.weight.asnumpy(), requires_grad=True)
     log_p = (h_t @ w_t.T + torch.tensor(head.bias.asnumpy())).log_softmax(-1).transpose(0, 1)
-    each = torch.nn.functional.ctc_loss(log_p, torch.tensor(labels + 1).long(), torch.tensor(frames).long(),
-                                        torch.tensor(label_len).long(), blank=0, reduction="none",
-                                        zero_infinity=True)
+    each = torch.nn.functional.ctc_loss(
+        log_p,
+        torch.tensor(labels + 1).long(),
+        torch.tensor(frames).long(),
+        torch.tensor(label_len).long(),
+        blank=0,
+        reduction="none",
+        zero_infinity=True,
+    )
     want = (each * torch.tensor(label_len > 0) / torch.tensor(label_len).clamp(min=1)).mean()
     known = torch.tensor(classes != IGNORE)
     picked = log_p.transpose(0, 1).gather(-1, torch.tensor(classes).long().clamp(min=0)[..., None])[..., 0]
@@ -113,8 +119,9 @@ def step_cell(clip, **over):
 
     net = Quadratic()
     rate = WarmupLR(1.0, 1, 10**9, "linear")
-    cell = OsumTrainOneStepCell(net, nn.SGD(net.trainable_params(), rate), use_clip_grad=True,
-                                max_grad_norm=clip, **over)
+    cell = OsumTrainOneStepCell(
+        net, nn.SGD(net.trainable_params(), rate), use_clip_grad=True, max_grad_norm=clip, **over
+    )
     return net, cell.set_train()
 
 

@@ -39,9 +39,15 @@ def write_tokenizer(path: Path) -> None:
 
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a b c d e f g h", "<asr>abc", "<asr>defgh"] * 4), model_writer=model,
-        model_type="char", vocab_size=320, user_defined_symbols=["[unused9]", "[unused10]"],
-        byte_fallback=True, hard_vocab_limit=False, minloglevel=2)
+        sentence_iterator=iter(["a b c d e f g h", "<asr>abc", "<asr>defgh"] * 4),
+        model_writer=model,
+        model_type="char",
+        vocab_size=320,
+        user_defined_symbols=["[unused9]", "[unused10]"],
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     path.write_bytes(model.getvalue())
 
 
@@ -60,10 +66,14 @@ def make_world(folder: Path, words: list[str], task: str = "<TRANSCRIBE>") -> Pa
 
 def add_texts(world: Path) -> None:
     """qa.jsonl (2 questions) and intent.jsonl (6 requests) beside the recordings of `world`."""
-    qa = [{"key": f"q{i}", "txt": "ab" * i, "task": "<TEXT2TEXT>", "extra": {"question": "cd" * i}}
-          for i in (1, 2)]
-    intent = [{"key": f"i{i}", "txt": tags, "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "abc" * i}}
-              for i, tags in enumerate(("<asr>", "<asr><age>", "<chat>", "<age>", "<asr>", "<chat>"), 1)]
+    qa = [
+        {"key": f"q{i}", "txt": "ab" * i, "task": "<TEXT2TEXT>", "extra": {"question": "cd" * i}}
+        for i in (1, 2)
+    ]
+    intent = [
+        {"key": f"i{i}", "txt": tags, "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "abc" * i}}
+        for i, tags in enumerate(("<asr>", "<asr><age>", "<chat>", "<age>", "<asr>", "<chat>"), 1)
+    ]
     for name, lines in (("qa", qa), ("intent", intent)):
         (world / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
 
@@ -77,13 +87,19 @@ def random_words(count: int, seed: int = 0) -> list[str]:
 def small_job(world: Path, out: Path, **over) -> dict:
     """A job for a small model on CPU, as read from YAML, with `over` laid on it."""
     job = {
-        "output_dir": str(out), "seed": 3, "device": "CPU",
+        "output_dir": str(out),
+        "seed": 3,
+        "device": "CPU",
         "model": {"start": "tiny", "overrides": SMALL_MODEL},
-        "tokenizer": str(world / "tokenizer.model"), "learn": ["encoder", "adapter", "decoder"],
+        "tokenizer": str(world / "tokenizer.model"),
+        "learn": ["encoder", "adapter", "decoder"],
         "data": {"train": [{"name": "words", "path": str(world / "words.jsonl")}], "requests": "tag"},
         "batch": {"size": 4, "seconds": [0.64], "text_tokens": 24},
         "spec_augment": {"time_masks": 0, "freq_masks": 0, "subs": 0},
-        "optimizer": {"lr": 3e-3}, "schedule": {"kind": "inverse_sqrt", "warmup_steps": 10},
-        "steps": 6, "log_every": 1, "save_every": 100,
+        "optimizer": {"lr": 3e-3},
+        "schedule": {"kind": "inverse_sqrt", "warmup_steps": 10},
+        "steps": 6,
+        "log_every": 1,
+        "save_every": 100,
     }
     return merge(job, over)

@@ -57,9 +57,11 @@ class Sides:
         found = []
 
         def work():
-            found.append(self.decoder.generate(
-                ids_BL, attention_mask=mask_BL, max_new_tokens=count, do_sample=False, use_cache=True
-            ))  # fmt: skip
+            found.append(
+                self.decoder.generate(
+                    ids_BL, attention_mask=mask_BL, max_new_tokens=count, do_sample=False, use_cache=True
+                )
+            )
 
         with torch.inference_mode():
             done = timed(work)

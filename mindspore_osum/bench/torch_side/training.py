@@ -162,14 +162,22 @@ def _llama(cfg: dict):
         raise ValueError("only decoders with all biases of attention or none are measured")
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=cfg["vocab_size"], hidden_size=cfg["d_model"], num_hidden_layers=cfg["n_layers"],
-            intermediate_size=cfg["d_ff"], num_attention_heads=cfg["n_heads"],
-            num_key_value_heads=cfg["n_kv_heads"], head_dim=cfg["head_dim"], rope_theta=cfg["rope_theta"],
-            rms_norm_eps=cfg["norm_eps"], tie_word_embeddings=cfg["tie_embeddings"],
-            max_position_embeddings=cfg["max_positions"], attention_bias=cfg["qkv_bias"],
-            attn_implementation="sdpa", pad_token_id=None,
+            vocab_size=cfg["vocab_size"],
+            hidden_size=cfg["d_model"],
+            num_hidden_layers=cfg["n_layers"],
+            intermediate_size=cfg["d_ff"],
+            num_attention_heads=cfg["n_heads"],
+            num_key_value_heads=cfg["n_kv_heads"],
+            head_dim=cfg["head_dim"],
+            rope_theta=cfg["rope_theta"],
+            rms_norm_eps=cfg["norm_eps"],
+            tie_word_embeddings=cfg["tie_embeddings"],
+            max_position_embeddings=cfg["max_positions"],
+            attention_bias=cfg["qkv_bias"],
+            attn_implementation="sdpa",
+            pad_token_id=None,
         )
-    )  # fmt: skip
+    )
 
 
 class Training:

@@ -31,17 +31,33 @@ def add_arguments(parser) -> None:
     parser.add_argument("--list", action=_List, nargs=0, help="the corpora, their tasks, what must be there")
     parser.add_argument("name", metavar="NAME", help="the corpus; see --list")
     parser.add_argument("root", metavar="ROOT", type=Path, help="its folder")
-    parser.add_argument("out", metavar="OUT", type=Path,
-                        help="folder of the manifests, <name>-<split>-<task>.jsonl, with what was left out")
-    parser.add_argument("--split", action="append", metavar="SPLIT",
-                        help="only this split (may be repeated); default: all that are there")
-    parser.add_argument("--task", action="append", metavar="TASK",
-                        help="asr, ser, ... or a published key like '<TRANSCRIBE> <AGE>' (may be repeated); "
-                             "default: what the papers use the corpus for")
-    parser.add_argument("--limit", type=_positive, metavar="N",
-                        help="only the first N utterances of each manifest")
-    parser.add_argument("--cut", action="store_true",
-                        help="write segments of recordings as wav files under OUT/wav, without start and end")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=Path,
+        help="folder of the manifests, <name>-<split>-<task>.jsonl, with what was left out",
+    )
+    parser.add_argument(
+        "--split",
+        action="append",
+        metavar="SPLIT",
+        help="only this split (may be repeated); default: all that are there",
+    )
+    parser.add_argument(
+        "--task",
+        action="append",
+        metavar="TASK",
+        help="asr, ser, ... or a published key like '<TRANSCRIBE> <AGE>' (may be repeated); "
+        "default: what the papers use the corpus for",
+    )
+    parser.add_argument(
+        "--limit", type=_positive, metavar="N", help="only the first N utterances of each manifest"
+    )
+    parser.add_argument(
+        "--cut",
+        action="store_true",
+        help="write segments of recordings as wav files under OUT/wav, without start and end",
+    )
 
 
 def _positive(text: str) -> int:
@@ -63,8 +79,11 @@ def run(args) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         out = args.out.resolve()
         with tempfile.TemporaryDirectory(dir=out, prefix=".import-") as temporary:
-            done = [m for place in places
-                    for m in write_split(corpus, place, tasks, Path(temporary), out, args.limit, args.cut)]
+            done = [
+                m
+                for place in places
+                for m in write_split(corpus, place, tasks, Path(temporary), out, args.limit, args.cut)
+            ]
             _check(done, args)
             _move(done, Path(temporary), out)
     except OSError as error:
@@ -78,8 +97,9 @@ def find_corpus(name: str) -> Corpus:
     folded = {re.sub(r"[\s_-]", "", known): known for known in CORPORA}
     known = folded.get(re.sub(r"[\s_-]", "", name.lower()))
     if known is None:
-        raise UserError(f"corpus {name!r}: not known{did_you_mean(name.lower(), CORPORA)}; "
-                        "see osum data import --list")
+        raise UserError(
+            f"corpus {name!r}: not known{did_you_mean(name.lower(), CORPORA)}; see osum data import --list"
+        )
     return CORPORA[known]
 
 
@@ -108,8 +128,9 @@ def _check(done: list[Manifest], args) -> None:
     for group in groups:
         if not any(m.keys for m in group):
             told = next((m for m in group if m.problems), group[0])
-            reasons = "; ".join(f"{n} {kind} (first: {told.first[kind]})"
-                                for kind, n in told.problems.most_common(3))
+            reasons = "; ".join(
+                f"{n} {kind} (first: {told.first[kind]})" for kind, n in told.problems.most_common(3)
+            )
             raise UserError(f"{told.stem}: nothing to import: {reasons or 'no utterances in it'}")
 
 
@@ -141,9 +162,13 @@ def corpus_table() -> str:
     """The table of --list."""
     lines = ["corpus: tasks in the papers [also possible]; what must be under ROOT; splits"]
     for corpus in CORPORA.values():
-        lines += ["", f"{corpus.name}: {', '.join(corpus.tasks)} [from {', '.join(corpus.offers)}]",
-                  f"  {corpus.needs}", f"  splits: {_short(list(corpus.splits))}",
-                  f"  layout from: {corpus.source}"]
+        lines += [
+            "",
+            f"{corpus.name}: {', '.join(corpus.tasks)} [from {', '.join(corpus.offers)}]",
+            f"  {corpus.needs}",
+            f"  splits: {_short(list(corpus.splits))}",
+            f"  layout from: {corpus.source}",
+        ]
     return "\n".join(lines)
 
 

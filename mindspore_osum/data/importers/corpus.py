@@ -85,8 +85,10 @@ class Corpus(ABC):
         missing = fields - set(self.offers) - ({"text"} if self.wordless and len(fields) > 1 else set())
         if missing or not fields:
             lacks = ", ".join(sorted(missing)) or "text-only examples"
-            raise UserError(f"task {task!r}: {self.name} has no {lacks}; it offers {', '.join(self.offers)}; "
-                            f"the papers use it for {', '.join(self.tasks)}")
+            raise UserError(
+                f"task {task!r}: {self.name} has no {lacks}; it offers {', '.join(self.offers)}; "
+                f"the papers use it for {', '.join(self.tasks)}"
+            )
         return key, frozenset(fields & set(self.offers))
 
 

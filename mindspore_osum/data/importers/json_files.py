@@ -83,7 +83,7 @@ class _Window:
     def grow(self, size: int) -> bool:
         """Read on; whether there was more."""
         more = self.file.read(size)
-        self.text, self.at = self.text[self.at:] + more, 0
+        self.text, self.at = self.text[self.at :] + more, 0
         return bool(more)
 
     def move(self, to: int) -> None:
@@ -138,18 +138,24 @@ def _decode(window: _Window, where: str) -> tuple[object, int]:
 
 JSON_FILES = (
     WenetSpeech(
-        name="wenetspeech", tasks=("asr",), offers=("text",),
+        name="wenetspeech",
+        tasks=("asr",),
+        offers=("text",),
         needs="WenetSpeech.json and audio/",
         source="wenet-e2e/WenetSpeech toolkits/wenet/extract_meta.py, lhotse recipes/wenet_speech.py",
         segments=True,
         splits=dict.fromkeys(("L", "M", "S", "DEV", "TEST_NET", "TEST_MEETING"), ("WenetSpeech.json",)),
     ),
     VocalSound(
-        name="vocalsound", tasks=("ved",), offers=("event",),
+        name="vocalsound",
+        tasks=("ved",),
+        offers=("event",),
         needs="datafiles/<tr|val|te>.json and audio_16k/ or audio_44k/",
         source="YuanGongND/vocalsound README, src/prep_data.py, src/dataloaders.py",
-        splits={split: (f"datafiles/{short}.json", f"data/datafiles/{short}.json")
-                for split, short in (("train", "tr"), ("valid", "val"), ("test", "te"))},
+        splits={
+            split: (f"datafiles/{short}.json", f"data/datafiles/{short}.json")
+            for split, short in (("train", "tr"), ("valid", "val"), ("test", "te"))
+        },
         wordless=True,
     ),
 )

@@ -21,15 +21,32 @@ _ESC50_OTHER = """
 """.split()
 
 SPELLINGS = {
-    "gender": {"m": "MALE", "f": "FEMALE", "男": "MALE", "女": "FEMALE",
-               "male_masculine": "MALE", "female_feminine": "FEMALE"},
+    "gender": {
+        "m": "MALE",
+        "f": "FEMALE",
+        "男": "MALE",
+        "女": "FEMALE",
+        "male_masculine": "MALE",
+        "female_feminine": "FEMALE",
+    },
     "age": dict.fromkeys(("teens", "twenties", "thirties", "fourties", "forties", "fifties"), "ADULT")
     | dict.fromkeys(("sixties", "seventies", "eighties", "nineties"), "OLD"),
-    "emotion": {"joy": "HAPPY",
-                "neu": "NEUTRAL", "hap": "HAPPY", "exc": "HAPPY", "ang": "ANGER", "sur": "SURPRISE",
-                "fea": "FEAR", "dis": "DISGUST", "oth": "OTHER",
-                "中立": "NEUTRAL", "快乐": "HAPPY", "伤心": "SAD", "生气": "ANGER",
-                "惊喜": "SURPRISE"},
+    "emotion": {
+        "joy": "HAPPY",
+        "neu": "NEUTRAL",
+        "hap": "HAPPY",
+        "exc": "HAPPY",
+        "ang": "ANGER",
+        "sur": "SURPRISE",
+        "fea": "FEAR",
+        "dis": "DISGUST",
+        "oth": "OTHER",
+        "中立": "NEUTRAL",
+        "快乐": "HAPPY",
+        "伤心": "SAD",
+        "生气": "ANGER",
+        "惊喜": "SURPRISE",
+    },
     "event": {"laughing": "LAUGH", "coughing": "COUGH", "crying_baby": "CRY", "sneezing": "SNEEZE"}
     | dict.fromkeys(_ESC50_OTHER, "OTHER"),
 }

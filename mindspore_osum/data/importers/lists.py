@@ -142,65 +142,111 @@ def _search(place: Place, pattern: str) -> list[str]:
 
 LISTS = (
     ListCorpus(
-        name="librispeech", tasks=("asr",), offers=("text", "gender"),
+        name="librispeech",
+        tasks=("asr",),
+        offers=("text", "gender"),
         needs="<split>/<speaker>/<chapter>/*.flac and *.trans.txt; SPEAKERS.TXT for gender",
         source="lhotse recipes/librispeech.py; SPEAKERS.TXT as quoted in lhotse recipes/libritts.py",
-        splits={s: (s, f"LibriSpeech/{s}") for s in (
-            "dev-clean", "dev-other", "test-clean", "test-other",
-            "train-clean-100", "train-clean-360", "train-other-500")},
-        lists="*/*/*.trans.txt", recordings="*/*/*.flac", speaker=r"(\d+)-",
-        speakers={"gender": SpeakerFile("../SPEAKERS.TXT", 1, "|")}, lower=True,
+        splits={
+            s: (s, f"LibriSpeech/{s}")
+            for s in (
+                "dev-clean",
+                "dev-other",
+                "test-clean",
+                "test-other",
+                "train-clean-100",
+                "train-clean-360",
+                "train-other-500",
+            )
+        },
+        lists="*/*/*.trans.txt",
+        recordings="*/*/*.flac",
+        speaker=r"(\d+)-",
+        speakers={"gender": SpeakerFile("../SPEAKERS.TXT", 1, "|")},
+        lower=True,
     ),
     ListCorpus(
-        name="aishell1", tasks=("asr", "sgc"), offers=("text", "gender"),
+        name="aishell1",
+        tasks=("asr", "sgc"),
+        offers=("text", "gender"),
         needs="data_aishell/wav/<split>/<speaker>/*.wav (the speakers' archives unpacked), "
-              "data_aishell/transcript/aishell_transcript_v0.8.txt; resource_aishell/speaker.info for gender",
+        "data_aishell/transcript/aishell_transcript_v0.8.txt; resource_aishell/speaker.info for gender",
         source="lhotse recipes/aishell.py; speaker.info ('0002 F', S0002 in keys) as public scripts read it",
         splits={s: (f"data_aishell/wav/{s}",) for s in ("train", "dev", "test")},
-        lists="../../transcript/aishell_transcript_v0.8.txt", recordings="*/*.wav", shared=True,
+        lists="../../transcript/aishell_transcript_v0.8.txt",
+        recordings="*/*.wav",
+        shared=True,
         speaker=r"\w+?(S\d{4})W",
         speakers={"gender": SpeakerFile("../../../resource_aishell/speaker.info", 1, prefix="S")},
     ),
     ListCorpus(
-        name="aishell2", tasks=("asr",), offers=("text", "gender"),
+        name="aishell2",
+        tasks=("asr",),
+        offers=("text", "gender"),
         needs="iOS/data and AISHELL-DEV-TEST-SET/<iOS|Android|Mic>/<dev|test>, each with wav.scp, trans.txt, "
-              "wav/; spk_info.txt there for gender",
+        "wav/; spk_info.txt there for gender",
         source="kaldi egs/aishell2/s5/local/prepare_data.sh, espnet egs/aishell2; spk_info.txt (third column "
-               "男 or 女) as a public manifest script reads it",
-        splits={"train": ("iOS/data", "AISHELL-2/iOS/data")} | {
-            f"{part}-{device.lower()}": (f"AISHELL-DEV-TEST-SET/{device}/{part}", f"{device}/{part}",
-                                         f"AISHELL-2/{device}/{part}")
-            for part in ("dev", "test") for device in ("iOS", "Android", "Mic")},
-        lists="trans.txt", scp="wav.scp", speaker=r".(.\d{4})W",
+        "男 or 女) as a public manifest script reads it",
+        splits={"train": ("iOS/data", "AISHELL-2/iOS/data")}
+        | {
+            f"{part}-{device.lower()}": (
+                f"AISHELL-DEV-TEST-SET/{device}/{part}",
+                f"{device}/{part}",
+                f"AISHELL-2/{device}/{part}",
+            )
+            for part in ("dev", "test")
+            for device in ("iOS", "Android", "Mic")
+        },
+        lists="trans.txt",
+        scp="wav.scp",
+        speaker=r".(.\d{4})W",
         speakers={"gender": SpeakerFile("spk_info.txt", 2, "\t")},
     ),
     ListCorpus(
-        name="kespeech", tasks=("sgc", "sap"), offers=("text", "gender", "age"),
+        name="kespeech",
+        tasks=("sgc", "sap"),
+        offers=("text", "gender", "age"),
         needs="Tasks/ASR/<split>/wav.scp (paths relative to ROOT) and text; Metadata/spk2gender and spk2age",
         source="lhotse recipes/kespeech.py; Metadata/ as a public subset script lists and reads it",
-        splits={s: (f"Tasks/ASR/{s}",)
-                for s in ("train_phase1", "train_phase2", "dev_phase1", "dev_phase2", "test")},
-        lists="text", scp="wav.scp", scp_from_root=True, speaker=r"([^_]+)_", drop="<SPOKEN_NOISE>",
-        speakers={"gender": SpeakerFile("../../../Metadata/spk2gender", 1),
-                  "age": SpeakerFile("../../../Metadata/spk2age", 1)},
+        splits={
+            s: (f"Tasks/ASR/{s}",)
+            for s in ("train_phase1", "train_phase2", "dev_phase1", "dev_phase2", "test")
+        },
+        lists="text",
+        scp="wav.scp",
+        scp_from_root=True,
+        speaker=r"([^_]+)_",
+        drop="<SPOKEN_NOISE>",
+        speakers={
+            "gender": SpeakerFile("../../../Metadata/spk2gender", 1),
+            "age": SpeakerFile("../../../Metadata/spk2age", 1),
+        },
     ),
     ListCorpus(
-        name="esd", tasks=("ser",), offers=("text", "emotion"),
+        name="esd",
+        tasks=("ser",),
+        offers=("text", "emotion"),
         needs="<speaker>/<speaker>.txt (id, text, emotion, with tabs) and <speaker>/<emotion>/[<part>/]*.wav",
         source="EmoBox preprocess/scripts/esd.py; folders of parts as public loaders have them",
         splits={"all": (".",)},
-        lists="[0-9]*/*.txt", line=r"(?P<key>\d+_\d+)\t(?P<text>[^\t]+)\t(?P<emotion>[^\t]+)",
-        recordings="[0-9]*/**/*.wav", speaker=r"(\d+)_",
+        lists="[0-9]*/*.txt",
+        line=r"(?P<key>\d+_\d+)\t(?P<text>[^\t]+)\t(?P<emotion>[^\t]+)",
+        recordings="[0-9]*/**/*.wav",
+        speaker=r"(\d+)_",
     ),
     ListCorpus(
-        name="iemocap", tasks=("ser",), offers=("text", "emotion"),
+        name="iemocap",
+        tasks=("ser",),
+        offers=("text", "emotion"),
         needs="Session<1-5>/, each with dialog/EmoEvaluation/Ses*.txt, dialog/transcriptions/Ses*.txt and "
-              "sentences/wav/*/*.wav",
+        "sentences/wav/*/*.wav",
         source="EmoBox preprocess/scripts/iemocap.py; transcriptions as public parsers read them",
         splits={f"Session{n}": (f"Session{n}",) for n in range(1, 6)},
-        lists="dialog/EmoEvaluation/Ses*.txt", other_lines=r"(?!\[)",
+        lists="dialog/EmoEvaluation/Ses*.txt",
+        other_lines=r"(?!\[)",
         line=r"\[[\d.]+ - [\d.]+\]\t(?P<key>\w+)\t(?P<emotion>\w+)\t\[.*\]",
         texts=("dialog/transcriptions/Ses*.txt", r"(?P<key>Ses\w+) \[[^\]]*\]:?\s*(?P<text>\S.*)"),
-        recordings="sentences/wav/*/*.wav", speaker=r"(Ses\d+[FM])",
+        recordings="sentences/wav/*/*.wav",
+        speaker=r"(Ses\d+[FM])",
     ),
 )

@@ -115,8 +115,9 @@ def _labels(record: Record, wanted: set[str]) -> dict[str, str] | Problem:
     return labels
 
 
-def write_split(corpus: Corpus, place: Place, tasks: list[str], folder: Path, out: Path, limit: int | None,
-                cut: bool) -> list[Manifest]:
+def write_split(
+    corpus: Corpus, place: Place, tasks: list[str], folder: Path, out: Path, limit: int | None, cut: bool
+) -> list[Manifest]:
     """Write the manifests of one split to `folder`, one for each task; an empty one leaves no file.
 
     Parameters
@@ -220,9 +221,11 @@ class Segments:
             rate = self.file.samplerate
             first, last = round(record.start * rate), round(record.end * rate)
             if not first < last <= self.file.frames + rate // 100:  # times are rounded in published lists
-                return Problem("segment outside its recording",
-                               f"{record.where}: {record.key} is {record.start} to {record.end} s, "
-                               f"{wav} has {self.file.frames / rate:.2f} s")
+                return Problem(
+                    "segment outside its recording",
+                    f"{record.where}: {record.key} is {record.start} to {record.end} s, "
+                    f"{wav} has {self.file.frames / rate:.2f} s",
+                )
             samples = -(-(min(last, self.file.frames) - first) * SAMPLE_RATE // rate)
             if target.is_file() and soundfile.info(target).frames == samples:
                 return target

@@ -39,10 +39,24 @@ from mindspore_osum.models.ops.gelu import Gelu
 from mindspore_osum.models.ops.plain import MASKED
 
 __all__ = [
-    "Gelu", "MASKED", "RotaryTables", "SegmentCausalMask", "causal_mask", "cells", "frame_places",
-    "frame_positions", "halved", "inverse_frequencies", "key_mask", "length_mask", "log_sum_exp",
-    "matmul_t", "segment_causal_mask", "use", "whole",
-]  # fmt: skip
+    "Gelu",
+    "MASKED",
+    "RotaryTables",
+    "SegmentCausalMask",
+    "causal_mask",
+    "cells",
+    "frame_places",
+    "frame_positions",
+    "halved",
+    "inverse_frequencies",
+    "key_mask",
+    "length_mask",
+    "log_sum_exp",
+    "matmul_t",
+    "segment_causal_mask",
+    "use",
+    "whole",
+]
 
 PATHS = ("auto", "fused", "plain")
 _path = None  # None: $OSUM_OPS, or auto

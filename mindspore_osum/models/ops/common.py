@@ -102,8 +102,9 @@ def key_mask(length: int, lengths_B):
     if lengths_B.ndim == 2:
         place_L = ops.arange(0, length)
         start_BL = place_L.expand_dims(0) - lengths_B  # equal within a recording
-        same_BLL = ops.logical_and(start_BL.expand_dims(2) == start_BL.expand_dims(1),
-                                   (lengths_B >= 0).expand_dims(1))
+        same_BLL = ops.logical_and(
+            start_BL.expand_dims(2) == start_BL.expand_dims(1), (lengths_B >= 0).expand_dims(1)
+        )
         own_LL = place_L.expand_dims(1) == place_L.expand_dims(0)
         return ops.logical_not(ops.logical_or(same_BLL, own_LL.expand_dims(0))).expand_dims(1)
     return _not_less(_places(length), lengths_B.reshape((-1, 1))).reshape((-1, 1, 1, length))

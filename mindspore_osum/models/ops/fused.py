@@ -212,7 +212,12 @@ class SwiGLU(plain.SwiGLU):
         self.is_cut = True
 
 
-_BOTH = {"AttentionMask": AttentionMask, "RMSNorm": RMSNorm, "LayerNorm": LayerNorm, "Rotary": Rotary,
-         "SwiGLU": SwiGLU}
+_BOTH = {
+    "AttentionMask": AttentionMask,
+    "RMSNorm": RMSNorm,
+    "LayerNorm": LayerNorm,
+    "Rotary": Rotary,
+    "SwiGLU": SwiGLU,
+}
 CELLS = SimpleNamespace(Attention=PagedFlashAttention, Cache=PagedCache, **_BOTH)
 CELLS_FLOAT32 = SimpleNamespace(Attention=FlashAttention, Cache=plain.Cache, **_BOTH)

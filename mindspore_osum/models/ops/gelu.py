@@ -13,9 +13,14 @@ from mindspore import nn, ops
 # Q by powers of x^2, the highest first: log(Phi(x) / Phi(-x)) / x for 0 < x <= 6, by least squares whose
 # weights were moved until the largest error of x * Phi(x) was smallest
 _Q = (
-    3.6112343006019975e-09, -2.668928847734973e-07, 7.93821999030042e-06, -1.1048032480305657e-04,
-    -6.625996134553062e-05, 7.266856699420207e-02, 1.5957684322418508,
-)  # fmt: skip
+    3.6112343006019975e-09,
+    -2.668928847734973e-07,
+    7.93821999030042e-06,
+    -1.1048032480305657e-04,
+    -6.625996134553062e-05,
+    7.266856699420207e-02,
+    1.5957684322418508,
+)
 _DENSITY_AT_0 = 0.3989422804014327  # 1 / sqrt(2 pi)
 
 
