@@ -26,9 +26,9 @@ from ckpt_convert.settle import Settings
 from ckpt_convert.shapes import adapted
 from ckpt_convert.sources import EXTRAS, Source, open_source
 from ckpt_convert.torch_writer import TorchWriter
-from mindspore_osum.config import ModelConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, TOKENIZER, write_config
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import (
     CODES,
     SHARD_BYTES,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mindspore_osum.config import ModelConfig
 from mindspore_osum.models.positions import interleaved_sinusoids, inverse_frequencies, sinusoids
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import Weights
 
 # tables of positions in the forms of checkpoint -> rows they usually have

@@ -7,9 +7,10 @@ refused by name, never ignored. Defaults are those of transformers for the model
 import json
 from pathlib import Path
 
-from mindspore_osum.config import DecoderConfig, EncoderConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, MAX_CONFIG_BYTES
+from mindspore_osum.models.llama.config import DecoderConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
 
 # model_type -> (biases of q/k/v, bias of o, norms on q and k); None = the file's attention_bias or bias says
 _ATTENTION = {

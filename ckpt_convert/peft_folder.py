@@ -9,8 +9,8 @@ import math
 from pathlib import Path
 
 from ckpt_convert.hf_config import Reader, read_mapping
-from mindspore_osum.config import LoraConfig
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.llama.config import LoraConfig
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

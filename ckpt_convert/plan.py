@@ -16,8 +16,8 @@ from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings, settle_config
 from ckpt_convert.shapes import adapted, expected_shapes
 from ckpt_convert.sources import Source
-from mindspore_osum.config import ModelConfig
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import CODES, TensorInfo, Weights, chunks, decode, encode
 
 _STARTED = ("adapter.", "speech_token_embed.")  # what joined parts have not; LoRA too, unless it is given
@@ -192,7 +192,7 @@ def _initial_item(name: str, shape: tuple, cfg: ModelConfig, seed: int) -> Item:
 
     def load() -> np.ndarray:
         # imports MindSpore: only conversions that start new parts pay for it
-        from mindspore_osum.models.init import initial_value
+        from mindspore_osum.systems.osum.init import initial_value
 
         return encode(initial_value(name, shape, depth, seed), code)
 

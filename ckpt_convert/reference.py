@@ -21,7 +21,8 @@ import numpy as np
 from ckpt_convert.hf_config import decoder_hf_config, read_hf_config
 from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, PUBLISHED
 from ckpt_convert.sources import Source, open_source
-from mindspore_osum.config import ModelConfig, from_dict
+from mindspore_osum.config import from_dict
+from mindspore_osum.systems.osum.config import ModelConfig
 
 # pieces of a published or openai encoder key -> transformers' piece
 _TO_TRANSFORMERS = (

@@ -11,17 +11,13 @@ from pathlib import Path
 from ckpt_convert.report import Report
 from ckpt_convert.shapes import infer
 from ckpt_convert.sources import Source
-from mindspore_osum.config import (
-    AdapterConfig,
-    DecoderConfig,
-    EncoderConfig,
-    LoraConfig,
-    ModelConfig,
-    from_dict,
-    merge,
-)
+from mindspore_osum.config import from_dict, merge
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.presets import preset as find_preset
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.presets import preset as find_preset
 from mindspore_osum.weights_io import CODES
 
 DEFAULT_PRESET = "osum_pangu_7b"

@@ -9,8 +9,9 @@ Notable choices
 
 import re
 
-from mindspore_osum.config import DecoderConfig, ModelConfig
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.llama.config import DecoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 
 Shapes = dict[str, tuple[int, ...]]
 

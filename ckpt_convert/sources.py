@@ -10,9 +10,10 @@ from pathlib import Path
 from ckpt_convert import hf_config, peft_folder
 from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PEFT, PUBLISHED, Form
 from ckpt_convert.torch_reader import TorchWeights, open_torch
-from mindspore_osum.config import LoraConfig, ModelConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, read_config
+from mindspore_osum.models.llama.config import LoraConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import INDEX, SINGLE, Weights, open_weights
 
 EXTRAS = "extras.safetensors"  # in our folder: published tensors that our model does not use

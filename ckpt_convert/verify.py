@@ -15,9 +15,9 @@ import numpy as np
 from ckpt_convert.reference import first_layers
 from ckpt_convert.shapes import expected_shapes
 from ckpt_convert.sources import is_ours
-from mindspore_osum.config import ModelConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, check_tensors, read_config
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import open_weights
 
 TOLERANCE = 1e-4  # of the largest value, both sides in float32
@@ -131,7 +131,7 @@ def _run_ours(
     from mindspore import Tensor, ops
 
     from mindspore_osum.models.ops import segment_causal_mask
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     model = OsumModel(replace(cfg, dtype="float32")).set_train(False)
     with open_weights(folder) as weights:

@@ -16,8 +16,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mindspore_osum.commands.infer import QUIET
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.command import QUIET
 from mindspore_osum.inference.passes import plan
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling

@@ -13,7 +13,7 @@ import sys
 from typing import NamedTuple
 
 from mindspore_osum import __version__
-from mindspore_osum.arguments import Parser
+from mindspore_osum.commands.arguments import Parser
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 
@@ -30,23 +30,29 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "infer": Verb("mindspore_osum.inference.command", "recordings in, tagged and parsed answers out"),
-    "transcribe": Verb("mindspore_osum.inference.transcribe", "long recordings to text or subtitles"),
-    "annotate": Verb("mindspore_osum.inference.annotate", "what recordings say, in all eight tasks"),
-    "chat": Verb("mindspore_osum.chat", "turns with a model, spoken or typed"),
-    "train": Verb("mindspore_osum.training.command", "train or fine-tune a model as a YAML job describes"),
-    "plan": Verb("mindspore_osum.planning.command", "memory and time of a training job, before it is run"),
-    "bench": Verb("mindspore_osum.bench.command", "speed against PyTorch and its promises, on this machine"),
-    "eval": Verb("mindspore_osum.evaluation.command", "measure a model as the papers do, and compare"),
-    "convert": Verb("ckpt_convert.cli", "PyTorch checkpoints to MindSpore model folders, and back"),
-    "merge-lora": Verb("ckpt_convert.merge_lora", "add a model's LoRA to its weights"),
-    "merge-checkpoint": Verb("mindspore_osum.training.merge", "a training checkpoint as a model folder"),
-    "data": Verb("mindspore_osum.data.command", "training data: import, check, measure, pack"),
-    "export": Verb("mindspore_osum.export.command", "a model as MindIR graphs for deployment"),
-    "serve": Verb("mindspore_osum.serving.command", "the model behind HTTP, in OpenAI's forms"),
-    "demo": Verb("mindspore_osum.demo.command", "a web page to record, ask and look at the answer"),
-    "info": Verb("mindspore_osum.info", "what a model folder is: sizes, types, preset, hashes"),
-    "completion": Verb("mindspore_osum.completion", "a script that completes osum's words in bash or zsh"),
+    "infer": Verb("mindspore_osum.commands.infer", "recordings in, tagged and parsed answers out"),
+    "transcribe": Verb("mindspore_osum.commands.transcribe", "long recordings to text or subtitles"),
+    "annotate": Verb("mindspore_osum.commands.annotate", "what recordings say, in all eight tasks"),
+    "chat": Verb("mindspore_osum.commands.chat", "turns with a model, spoken or typed"),
+    "train": Verb("mindspore_osum.commands.train", "train or fine-tune a model as a YAML job describes"),
+    "plan": Verb("mindspore_osum.commands.plan", "memory and time of a training job, before it is run"),
+    "bench": Verb("mindspore_osum.commands.bench", "speed against PyTorch and its promises, on this machine"),
+    "eval": Verb("mindspore_osum.commands.eval", "measure a model as the papers do, and compare"),
+    "convert": Verb(
+        "mindspore_osum.commands.convert", "PyTorch checkpoints to MindSpore model folders, and back"
+    ),
+    "merge-lora": Verb("mindspore_osum.commands.merge_lora", "add a model's LoRA to its weights"),
+    "merge-checkpoint": Verb(
+        "mindspore_osum.commands.merge_checkpoint", "a training checkpoint as a model folder"
+    ),
+    "data": Verb("mindspore_osum.commands.data", "training data: import, check, measure, pack"),
+    "export": Verb("mindspore_osum.commands.export", "a model as MindIR graphs for deployment"),
+    "serve": Verb("mindspore_osum.commands.serve", "the model behind HTTP, in OpenAI's forms"),
+    "demo": Verb("mindspore_osum.commands.demo", "a web page to record, ask and look at the answer"),
+    "info": Verb("mindspore_osum.commands.info", "what a model folder is: sizes, types, preset, hashes"),
+    "completion": Verb(
+        "mindspore_osum.commands.completion", "a script that completes osum's words in bash or zsh"
+    ),
 }
 
 

@@ -1,147 +1,18 @@
-"""Every setting of a model once, as frozen dataclasses with a comment per field.
+"""Plain values to dataclasses, strictly: what config.json, a job's YAML and `--set` are read with.
 
 Notable choices
-- A model is described by `ModelConfig` alone; it is saved as `config.json` beside the weights, and
-  training, inference, conversion and the benchmark all read that.
-- `from_dict` is strict: an unknown key is refused with the nearest known one, a wrong type with its path.
-- Job settings (training runs) are dataclasses of their own package and use the same `from_dict`.
+- `from_dict` refuses an unknown key with the nearest known one, and a wrong type with its path.
 """
 
 import dataclasses
 import difflib
 import types
 import typing
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mindspore_osum.errors import UserError
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Whisper encoder (Radford et al. 2022); defaults are Whisper-medium."""
-
-    n_mels: int = 80  # mel bins of the log-mel front end: 80, or 128 for large-v3
-    d_model: int = 1024  # width
-    n_layers: int = 24
-    n_heads: int = 16
-    d_ff: int = 4096  # inner width of the feed-forward
-    norm_eps: float = 1e-5
-    dropout: float = 0.0  # on the residual branches, in training only
-    pad_to_seconds: float = (
-        0.0  # audio is padded to this before the log-mel; 0 = as published for OSUM, 30 = stock Whisper
-    )
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """Convolutions (4x shorter in time), Transformer layers, a projection to the decoder's width."""
-
-    kind: str = "conv1d"  # "conv1d": the released 3 x Conv1d; "conv2d": the paper's 2 x Conv2d
-    n_layers: int = 4  # Transformer layers
-    n_heads: int = 4
-    d_ff: int = 2560
-    norm_eps: float = 1e-5
-    conv_channels: int = 32  # channels of the 2-D convolutions; not used by "conv1d"
-    dropout: float = 0.0  # in training only
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """openPangu-Embedded and its Llama-shaped relatives; defaults are openPangu-Embedded-7B-V1.1."""
-
-    vocab_size: int = 153376
-    d_model: int = 4096
-    n_layers: int = 34
-    n_heads: int = 32
-    n_kv_heads: int = 8  # grouped-query attention (Ainslie et al. 2023)
-    head_dim: int = 128
-    d_ff: int = 12800
-    rope_theta: float = 1.6e7  # base of the rotary angles
-    norm_eps: float = 1e-5  # RMSNorm
-    qkv_bias: bool = True
-    o_bias: bool = True
-    qk_norm: bool = False  # RMSNorm on each head of q and k (Qwen3)
-    tie_embeddings: bool = False  # lm_head shares embed_tokens
-    max_positions: int = 32768
-    bos_id: int = 1
-    eos_id: int = 45892  # [unused10]
-    pad_id: int = 0
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters (Hu et al. 2022) beside the decoder's projections: W x + alpha/rank * B (A x)."""
-
-    rank: int = 64  # 0 = no adapters: they are merged, or the model never had any
-    alpha: float = 32.0
-    dropout: float = 0.1  # on the adapter's input, in training only
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
-
-    @property
-    def scale(self) -> float:
-        """alpha / rank."""
-        return self.alpha / self.rank
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """One speech language model: encoder -> adapter -> decoder with LoRA."""
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    speech_token_num: int = 4097  # rows of the speech-token embedding before the speech begin and end rows
-    prompts: str = "osum_pangu"  # prompt set the model was trained with (text/prompts.yaml)
-    dtype: str = "float32"  # of the weights and activations: float32, bfloat16 or float16
-
-    def __post_init__(self):
-        check_model(self)
-
-    def to_dict(self) -> dict:
-        """Plain dictionaries and lists, as saved in config.json."""
-        return dataclasses.asdict(self)
-
-
-def check_model(cfg: ModelConfig) -> None:
-    """Refuse sizes that cannot be built, naming the key."""
-
-    def need(ok: bool, what: str):
-        if not ok:
-            raise UserError(f"model config: {what}")
-
-    for name in ("encoder", "adapter", "decoder"):
-        for key, value in vars(getattr(cfg, name)).items():
-            if isinstance(value, int) and not isinstance(value, bool) and not key.endswith("_id"):
-                need(value > 0, f"{name}.{key} must be positive, not {value}")
-    enc, ada, dec = cfg.encoder, cfg.adapter, cfg.decoder
-    need(
-        enc.d_model % enc.n_heads == 0, f"encoder.d_model {enc.d_model} must divide by n_heads {enc.n_heads}"
-    )
-    need(enc.d_model % 2 == 0, f"encoder.d_model {enc.d_model} must be even (sinusoids)")
-    need(
-        enc.d_model % ada.n_heads == 0,
-        f"encoder.d_model {enc.d_model} must divide by adapter.n_heads {ada.n_heads}",
-    )
-    need(ada.kind in ("conv1d", "conv2d"), f"adapter.kind must be conv1d or conv2d, not {ada.kind!r}")
-    need(
-        dec.n_heads % dec.n_kv_heads == 0,
-        f"decoder.n_heads {dec.n_heads} must divide by n_kv_heads {dec.n_kv_heads}",
-    )
-    need(dec.head_dim % 2 == 0, f"decoder.head_dim {dec.head_dim} must be even (rotary)")
-    need(cfg.lora.rank >= 0, f"lora.rank must be 0 or more, not {cfg.lora.rank}")
-    for name, part in (("encoder", enc), ("adapter", ada), ("lora", cfg.lora)):
-        need(0 <= part.dropout < 1, f"{name}.dropout must be 0 or more and below 1, not {part.dropout}")
-    known = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    unknown = sorted(set(cfg.lora.targets) - known)
-    need(not unknown, f"lora.targets {unknown} unknown; known: {sorted(known)}")
-    need(
-        cfg.dtype in ("float32", "bfloat16", "float16"),
-        f"dtype must be float32, bfloat16 or float16, not {cfg.dtype!r}",
-    )
 
 
 def from_dict(cls: type[T], values: Any, where: str) -> T:

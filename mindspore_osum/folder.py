@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from mindspore_osum.config import ModelConfig, did_you_mean, from_dict
+from mindspore_osum.config import did_you_mean, from_dict
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import CODES, TensorInfo, Weights, WeightsWriter, open_weights, write_text
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
@@ -85,7 +86,7 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None):
     from mindspore import Tensor
     from mindspore.nn.utils import no_init_parameters
 
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     cfg = read_config(folder)
     with no_init_parameters():

@@ -256,7 +256,7 @@ def prompt_set_names() -> list[str]:
 
 def commands() -> list[str]:
     """The help of every verb."""
-    from mindspore_osum.data.command import SUBVERBS
+    from mindspore_osum.commands.data import SUBVERBS
     from mindspore_osum.folder import BUNDLED
 
     os.environ["COLUMNS"] = "100"  # argparse breaks lines at the terminal's width
@@ -290,8 +290,8 @@ def figures() -> list[str]:
 
 def bundled() -> list[str]:
     """What the bundled model is, as `osum info` says."""
+    from mindspore_osum.commands.info import describe, text_of
     from mindspore_osum.folder import BUNDLED
-    from mindspore_osum.info import describe, text_of
 
     facts = describe(BUNDLED) | {"folder": BUNDLED.name}
     return ["```text", text_of(facts), "```"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mindspore_osum.api import OSUM
-from mindspore_osum.chat import _recording, reply, shown
 from mindspore_osum.cli import main
+from mindspore_osum.commands.chat import _recording, reply, shown
 from mindspore_osum.data.texts import TEXT2TEXT
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED

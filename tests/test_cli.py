@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from mindspore_osum import __version__, cli
-from mindspore_osum.data.command import SUBVERBS
+from mindspore_osum.commands.data import SUBVERBS
 from mindspore_osum.errors import UserError
 
 HEAVY = {"mindspore", "mindformers", "mindnlp", "torch", "transformers", "librosa", "scipy", "sklearn"}

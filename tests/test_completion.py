@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from mindspore_osum import cli
-from mindspore_osum.completion import bash, options, zsh
+from mindspore_osum.commands.completion import bash, options, zsh
 from mindspore_osum.subtitles import FORMATS
 from mindspore_osum.tasks import TASKS
 

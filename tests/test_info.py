@@ -10,10 +10,10 @@ import pytest
 from safetensors import safe_open
 
 from mindspore_osum.cli import main
+from mindspore_osum.commands.info import describe, nearest_preset, text_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, read_config, write_config
-from mindspore_osum.info import describe, nearest_preset, text_of
-from mindspore_osum.models.presets import PRESETS, preset
+from mindspore_osum.systems.osum.presets import PRESETS, preset
 
 
 @pytest.fixture

@@ -49,22 +49,12 @@ FORBIDDEN_TRUE_KEYWORDS = {"shell", "allow_pickle"}
 
 # who may import whom: a part imports only from its own row and the rows below it
 LAYERS = (
-    ("cli", "__main__", "__init__", "completion"),
-    ("bench",),
-    (
-        "training",
-        "inference",
-        "evaluation",
-        "serving",
-        "planning",
-        "api",
-        "info",
-        "export",
-        "demo",
-        "streaming",
-        "chat",
-    ),
-    ("data", "models", "folder"),
+    ("cli", "__main__", "__init__"),
+    ("commands",),
+    ("bench", "api"),
+    ("training", "inference", "evaluation", "serving", "planning", "export", "demo", "streaming"),
+    ("systems", "folder"),
+    ("data", "models"),
 )
 FOREIGN = {"mindformers", "mindnlp", "torch"}
 # where each foreign framework may be imported; everything else is without them

@@ -19,7 +19,7 @@ SECONDS = 10.0  # of a recording
 
 def run(setup: Setup) -> Outcome:
     """Measure."""
-    from mindspore_osum.data.shards import read_shard
+    from mindspore_osum.data.formats.shards import read_shard
     from mindspore_osum.speech.audio import SAMPLE_RATE
     from mindspore_osum.speech.features import log_mel
 

@@ -6,9 +6,12 @@ Speed does not depend on the weights' values; that both sides have the same lets
 from dataclasses import replace
 from pathlib import Path
 
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.folder import BUNDLED, TOKENIZER
-from mindspore_osum.models.presets import ENCODERS, preset
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import ENCODERS, EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.presets import preset
 
 _NO_LORA = LoraConfig(rank=0)
 _LLAMA = {"qkv_bias": False, "o_bias": False, "rope_theta": 1e4, "max_positions": 2048}
@@ -55,8 +58,8 @@ TRAIN = {
 def build(cfg: ModelConfig):
     """An OsumModel on CPU with random weights, in evaluation mode."""
     use_cpu()
-    from mindspore_osum.models.init import init_weights
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.init import init_weights
+    from mindspore_osum.systems.osum.network import OsumModel
 
     model = OsumModel(cfg)
     init_weights(model, 0)

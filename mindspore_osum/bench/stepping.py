@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mindspore_osum.bench import models
-from mindspore_osum.config import ModelConfig
-from mindspore_osum.data.batching import Example, speech_tokens
+from mindspore_osum.data.batches.batching import Example, speech_tokens
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.tasks import LABEL_SETS
 from mindspore_osum.text.sequence import IGNORE, SPEECH_BOS, SPEECH_EOS, SPEECH_FRAME, HybridSequence
 

@@ -9,7 +9,7 @@ from mindspore_osum.bench.card import Outcome
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.stepping import BETAS, CLIP, DECAY, EPS, LEARNING_RATE, Training, example
 from mindspore_osum.bench.timing import clocked, race
-from mindspore_osum.data.batching import COLUMNS, Shape, stack_batch
+from mindspore_osum.data.batches.batching import COLUMNS, Shape, stack_batch
 from mindspore_osum.folder import BUNDLED, TOKENIZER, save_folder
 
 # rows, seconds: what both sides step on. All rows are full, so that PyTorch needs no masks for padding
@@ -68,8 +68,8 @@ def _against_torch(setup: Setup, out: Outcome, name: str, training: Training, ba
 
 def _loader(setup: Setup) -> float:
     """Seconds of audio a second that the loader decodes, turns into log-mel and stacks."""
-    from mindspore_osum.data.corpus import Corpus
-    from mindspore_osum.data.loader import Loader
+    from mindspore_osum.data.batches.corpus import Corpus
+    from mindspore_osum.data.batches.loader import Loader
     from mindspore_osum.data.texts import Texts
     from mindspore_osum.text.prompts import load_prompt_set
     from mindspore_osum.text.tokenizer import Tokenizer

@@ -8,7 +8,7 @@ Notable choices
 from collections import Counter
 from collections.abc import Iterator
 
-from mindspore_osum.data.manifest import TEXT_TASKS, Skipped, Utterance
+from mindspore_osum.data.formats.manifest import TEXT_TASKS, Skipped, Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS, parse_answer, tags_of
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.data.batching import frames_of
+from mindspore_osum.data.batches.batching import frames_of
 from mindspore_osum.data.checks import flaws
-from mindspore_osum.data.manifest import TEXT_TASKS, Utterance
-from mindspore_osum.data.sources import open_source
+from mindspore_osum.data.formats.manifest import TEXT_TASKS, Utterance
+from mindspore_osum.data.formats.sources import open_source
 from mindspore_osum.data.texts import Texts, key_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.figures import new_figure, require_matplotlib, save_png

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from mindspore_osum.data.alignment import frame_classes
-from mindspore_osum.data.manifest import TEXT_TASKS, Utterance
+from mindspore_osum.data.formats.manifest import TEXT_TASKS, Utterance
 from mindspore_osum.data.requests import generate
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import (

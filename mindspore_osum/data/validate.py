@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from mindspore_osum.data.batching import frames_of, samples
+from mindspore_osum.data.batches.batching import frames_of, samples
 from mindspore_osum.data.checks import flaws
-from mindspore_osum.data.manifest import Skipped, Utterance
-from mindspore_osum.data.sources import once, open_source
+from mindspore_osum.data.formats.manifest import Skipped, Utterance
+from mindspore_osum.data.formats.sources import once, open_source
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindspore_osum.data.batching import frames_of
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.batches.batching import frames_of
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.predictions import Place, Prediction, append_predictions
 from mindspore_osum.inference.request import Request

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.texts import TEXT2TEXT, key_of
 from mindspore_osum.evaluation.classes import class_scores
 from mindspore_osum.evaluation.error_rate import error_columns, error_rates

@@ -23,10 +23,10 @@ from mindspore import Tensor, nn, ops
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.engine import bos_policy
 from mindspore_osum.models.ops import MASKED, causal_mask
-from mindspore_osum.models.osum import OsumModel
-from mindspore_osum.models.whisper import MAX_FRAMES
+from mindspore_osum.models.whisper.network import MAX_FRAMES
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.features import HOP
+from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.text.prompts import OUTPUT_TYPES
 from mindspore_osum.text.sequence import build_sequence
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.config import ModelConfig, from_dict
+from mindspore_osum.config import from_dict
 from mindspore_osum.errors import UserError
 from mindspore_osum.export.graphs import Sizes
 from mindspore_osum.folder import CONFIG, TOKENIZER
@@ -29,6 +29,7 @@ from mindspore_osum.results import Response
 from mindspore_osum.speech.audio import duration_seconds
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.speech.long import LONGEST_CHUNK, chunks
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.text.prompts import OUTPUT_TYPES, load_prompt_set
 from mindspore_osum.text.sequence import build_sequence, stack_sequences
 

@@ -26,7 +26,7 @@ from mindspore_osum.export.runner import DESCRIPTION, VERSION, load_graph
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder, read_config
 from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.models import ops as device_ops
-from mindspore_osum.models.osum import OsumModel
+from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.weights_io import ordinary, write_text
 

@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from mindspore_osum.models.decoder import Decoder
+from mindspore_osum.models.llama.network import Decoder
 
 SMALLEST_LENGTH = 64  # sequence positions, of prompts and of caches; a block of models/ops/fused.py
 SMALLEST_FRAMES = 128  # mel frames (10 ms)

@@ -22,9 +22,8 @@ from itertools import islice, repeat
 from pathlib import Path
 
 from mindspore_osum.allocator import keep_freed_memory
-from mindspore_osum.config import ModelConfig
-from mindspore_osum.data.batching import features, frames_of, speech_tokens
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.batches.batching import features, frames_of, speech_tokens
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder
 from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
@@ -32,9 +31,10 @@ from mindspore_osum.inference.generate import Answer, Generator, Prompt
 from mindspore_osum.inference.label_scores import LabelScorer
 from mindspore_osum.inference.request import Request, Result, make_request, read_answer
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.models.whisper import MAX_FRAMES
+from mindspore_osum.models.whisper.network import MAX_FRAMES
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import HOP, log_mel, num_frames
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.text.prompts import OUTPUT_TYPES, PromptSet, load_prompt_set
 from mindspore_osum.text.sequence import build_sequence
 from mindspore_osum.text.tokenizer import Tokenizer

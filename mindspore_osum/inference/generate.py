@@ -23,7 +23,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.inference import graph_cache
 from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, DecodeState, batch_bucket, bucket
 from mindspore_osum.inference.sampling import Sampling, draw
-from mindspore_osum.models.osum import OsumModel
+from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.text.sequence import HybridSequence, stack_sequences
 
 ENDED = -1  # in the arrays of `Generator.stream`: the sequence has no token here, it has ended

@@ -1,16 +1,16 @@
 """Cells with the parameter names of the published checkpoints: weight, bias, lora_A.weight, lora_B.weight.
 
 Legend: B batch, T time, D width, C channels, H heads, E head size.
-Parameters are made as zeros; `models/init.py` draws them for training, loading overwrites them.
+Parameters are made as zeros; `systems/osum/init.py` draws them for training, loading overwrites them.
 """
 
 import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
-from mindspore_osum.config import LoraConfig
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.dropout import Dropout
+from mindspore_osum.models.llama.config import LoraConfig
 
 
 def zeros(shape, dtype) -> Parameter:

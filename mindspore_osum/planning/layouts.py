@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from mindspore_osum.data.batching import bucket_shapes
+from mindspore_osum.data.batches.batching import bucket_shapes
 from mindspore_osum.errors import UserError
 from mindspore_osum.planning.cost import model_flops, shared_layers, step_seconds
 from mindspore_osum.planning.hardware import NODE, Device

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 
 from ckpt_convert.shapes import Shapes, expected_shapes
-from mindspore_osum.config import ModelConfig
 from mindspore_osum.planning.network import Batch, Job, Network, Part
 from mindspore_osum.planning.operators import F32
 from mindspore_osum.planning.tape import ACTIVATION, Tape
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.training.config import part_of
 
 MARGIN = 0.15  # of what is not parameters: what measured peaks may lie above the model

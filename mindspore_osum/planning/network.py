@@ -6,10 +6,10 @@ labels, D width, H heads, E head size, V vocabulary.
 
 from dataclasses import dataclass, replace
 
-from mindspore_osum.config import ModelConfig
-from mindspore_osum.data.batching import Shape, speech_tokens
+from mindspore_osum.data.batches.batching import Shape, speech_tokens
 from mindspore_osum.planning.operators import F32, Operators
 from mindspore_osum.planning.tape import WORKSPACE, Block, Tape, Value
+from mindspore_osum.systems.osum.config import ModelConfig
 
 CTC_BLANK = 1
 

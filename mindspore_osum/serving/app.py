@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from mindspore_osum.config import did_you_mean
-from mindspore_osum.data.batching import speech_tokens
+from mindspore_osum.data.batches.batching import speech_tokens
 from mindspore_osum.errors import UserError
 from mindspore_osum.serving.batcher import Batcher, Job
 from mindspore_osum.serving.bodies import GONE, ApiError, Limits, read_body, read_upload

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from mindspore_osum.config import did_you_mean, from_dict, merge, read_yaml
 from mindspore_osum.data.augment import SpecAugment, WaveAugment
-from mindspore_osum.data.batching import bucket_shapes
+from mindspore_osum.data.batches.batching import bucket_shapes
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.presets import PRESETS
+from mindspore_osum.systems.osum.presets import PRESETS
 
 MODEL = "model"  # the model's folder in a run's folder
 PARTS = ("encoder", "adapter", "lora", "decoder")

@@ -16,7 +16,7 @@ import logging
 import os
 from pathlib import Path
 
-from mindspore_osum.config import ModelConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.training.config import TrainConfig
 
 STEP_OF_MICRO_BATCHES = "MFPipelineWithLossScaleCell"  # MindFormers names no other beside micro-batches

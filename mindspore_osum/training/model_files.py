@@ -80,8 +80,8 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
     """
     from mindspore import Tensor
 
-    from mindspore_osum.models.init import init_weights
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.init import init_weights
+    from mindspore_osum.systems.osum.network import OsumModel
 
     known = checkpoint.read_about(path)["fingerprint"].get("start_weights", "")
     if start and known and known != weights_digest(start):

@@ -20,12 +20,13 @@ import numpy as np
 from mindformers.models import PretrainedConfig, PreTrainedModel
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from mindspore_osum.config import ModelConfig, from_dict
+from mindspore_osum.config import from_dict
 from mindspore_osum.data.alignment import BLANK
 from mindspore_osum.models.dropout import count_dropout
-from mindspore_osum.models.init import init_weights
 from mindspore_osum.models.ops import frame_places, matmul_t, segment_causal_mask
-from mindspore_osum.models.osum import IGNORE, OsumModel, token_losses
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.init import init_weights
+from mindspore_osum.systems.osum.network import IGNORE, OsumModel, token_losses
 from mindspore_osum.tasks import LABEL_SETS
 from mindspore_osum.text.sequence import CONTENT, INTENT
 from mindspore_osum.training.checkpoint import load_heads, load_start
@@ -166,7 +167,7 @@ def take(values_BMx, places_BN):
 
 
 class OsumForTraining(PreTrainedModel):
-    """Losses of a batch (data/batching.py COLUMNS)."""
+    """Losses of a batch (data/batches/batching.py COLUMNS)."""
 
     config_class = OsumTrainingConfig
     base_model_prefix = "osum"
@@ -202,7 +203,7 @@ class OsumForTraining(PreTrainedModel):
             self.model.recompute_layers(parallel.recompute)
 
     def check_pipeline_stage(self):
-        """MindFormers asks for it; models/parallel.py `check_split` has looked at the stages."""
+        """MindFormers asks for it; models/sharding.py `check_split` has looked at the stages."""
 
     def losses(
         self,

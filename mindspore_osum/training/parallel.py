@@ -1,7 +1,7 @@
 """The losses of a batch that is cut over devices, and what a job asks of MindFormers for it.
 
 Notable choices
-- A batch comes whole to every device (`full_batch`); the cells cut it (models/parallel.py).
+- A batch comes whole to every device (`full_batch`); the cells cut it (models/sharding.py).
 - The loss is written with operators that can be cut over rows and vocabulary: with a vocabulary over
   devices no device ever has a whole row of logits. All sums of a batch are one small product, so that they
   cost one exchange.
@@ -16,8 +16,8 @@ from mindspore import Tensor, nn, ops
 
 from mindspore_osum.models.dropout import count_by_stage
 from mindspore_osum.models.ops import SegmentCausalMask, whole
-from mindspore_osum.models.osum import IGNORE
-from mindspore_osum.models.parallel import ParallelConfig
+from mindspore_osum.models.sharding import ParallelConfig
+from mindspore_osum.systems.osum.network import IGNORE
 from mindspore_osum.text.sequence import CONTENT, INTENT
 
 # what a step shows: the loss; cross-entropy and three losses it has not; sum and labels of intent, of content
@@ -79,7 +79,7 @@ class CutLosses(nn.Cell):
     Parameters
     ----------
     network : OsumForTraining.
-    p : models/parallel.py ParallelConfig.
+    p : models/sharding.py ParallelConfig.
     """
 
     def __init__(self, network, p):

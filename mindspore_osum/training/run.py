@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mindspore_osum.allocator import keep_freed_memory
-from mindspore_osum.config import ModelConfig, did_you_mean, from_dict, merge
+from mindspore_osum.config import did_you_mean, from_dict, merge
 from mindspore_osum.data.augment import Augment
-from mindspore_osum.data.batching import Shape, bucket_shapes
+from mindspore_osum.data.batches.batching import Shape, bucket_shapes
+from mindspore_osum.data.batches.loader import Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.data.checks import Errors
-from mindspore_osum.data.loader import Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config
-from mindspore_osum.models.presets import PRESETS, preset
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.presets import PRESETS, preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint

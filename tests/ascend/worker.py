@@ -16,11 +16,14 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.models import ops as device_ops
-from mindspore_osum.models.init import initial_value
-from mindspore_osum.models.osum import OsumModel, token_losses
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.init import initial_value
+from mindspore_osum.systems.osum.network import OsumModel, token_losses
 from tests.inference.common import random_prompt
 from tests.models.common import make_item, pack
 

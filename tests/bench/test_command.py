@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mindspore_osum.bench import command
 from mindspore_osum.bench.card import Curve
 from mindspore_osum.cli import main
+from mindspore_osum.commands import bench as command
 from mindspore_osum.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,10 @@ import pytest
 from ckpt_convert.convert import convert
 from ckpt_convert.hf_config import decoder_hf_config, decoder_values, encoder_values
 from ckpt_convert.settle import Settings
-from mindspore_osum.config import DecoderConfig, from_dict
+from mindspore_osum.config import from_dict
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config
+from mindspore_osum.models.llama.config import DecoderConfig
 from mindspore_osum.weights_io import open_weights
 from tests.convert.common import save, torch
 

@@ -9,8 +9,11 @@ import pytest
 from ckpt_convert.key_docs import tables, with_tables
 from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, PUBLISHED
 from ckpt_convert.shapes import adapted, expected_shapes
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 
 SMALL = ModelConfig(
     encoder=EncoderConfig(d_model=36, n_layers=2, n_heads=3, d_ff=52),
@@ -175,7 +178,7 @@ def test_the_document_has_these_tables():
 @pytest.mark.parametrize("cfg", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("kind", ["conv1d", "conv2d"])
 def test_shapes_are_those_of_the_model(cfg, kind):
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     cfg = replace(cfg, adapter=replace(cfg.adapter, kind=kind, conv_channels=5))
     model = {name: tuple(p.shape) for name, p in OsumModel(cfg).parameters_and_names()}

@@ -12,7 +12,9 @@ import pytest
 from ckpt_convert.key_tables import PUBLISHED
 from ckpt_convert.shapes import adapted, expected_shapes
 from ckpt_convert.torch_writer import TorchWriter
-from mindspore_osum.config import DecoderConfig, EncoderConfig, ModelConfig
+from mindspore_osum.models.llama.config import DecoderConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import TensorInfo
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,9 +8,9 @@ import pytest
 from ckpt_convert.convert import convert
 from ckpt_convert.settle import Settings
 from mindspore_osum.cli import main
-from mindspore_osum.config import LoraConfig
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config
+from mindspore_osum.models.llama.config import LoraConfig
 from mindspore_osum.weights_io import WeightsWriter, info_of, open_weights
 from tests.convert.common import OVERRIDES, RANK, published_state, save, torch
 from tests.convert.test_hf import START, make_decoder, whisper  # noqa: F401

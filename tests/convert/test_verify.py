@@ -20,8 +20,8 @@ SETTINGS = Settings(preset="osum_pangu_7b", overrides=OVERRIDES)
 
 def published(tmp_path, dtype=torch.float32):
     """A published file with its positions, which the reference takes from there."""
-    from mindspore_osum.models.adapters import interleaved_sinusoids
-    from mindspore_osum.models.whisper import sinusoids
+    from mindspore_osum.models.adapters.network import interleaved_sinusoids
+    from mindspore_osum.models.whisper.network import sinusoids
 
     state = published_state(dtype)
     state["encoder.embed.pos_enc.pe"] = torch.from_numpy(sinusoids(200, 36))[None]

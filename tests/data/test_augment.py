@@ -16,13 +16,13 @@ from mindspore_osum.data.augment import (
     spec_augment,
     substitute,
 )
-from mindspore_osum.data.batching import COLUMNS, Shape, features
-from mindspore_osum.data.corpus import Corpus
-from mindspore_osum.data.loader import Loader
+from mindspore_osum.data.batches.batching import COLUMNS, Shape, features
+from mindspore_osum.data.batches.corpus import Corpus
+from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.presets import preset
 from mindspore_osum.speech.features import num_frames
+from mindspore_osum.systems.osum.presets import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training.config import TrainConfig

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mindspore_osum import cli
-from mindspore_osum.data.importers.command import CORPORA
-from mindspore_osum.data.importers.corpus import Problem, table_rows
-from mindspore_osum.data.importers.labels import FIELDS, SPELLINGS, published_label
-from mindspore_osum.data.manifest import read_manifest
+from mindspore_osum.commands.data_import import CORPORA
+from mindspore_osum.data.formats.importers.corpus import Problem, table_rows
+from mindspore_osum.data.formats.importers.labels import FIELDS, SPELLINGS, published_label
+from mindspore_osum.data.formats.manifest import read_manifest
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import TASKS
 from tests.data.layouts import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mindspore_osum.data.importers import json_files
-from mindspore_osum.data.manifest import read_manifest
+from mindspore_osum.data.formats.importers import json_files
+from mindspore_osum.data.formats.manifest import read_manifest
 from mindspore_osum.speech.audio import load_audio
 from tests.data.layouts import RATE, SOUND, lay_out, left_out, lines
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mindspore_osum.data import corpus as corpus_module
-from mindspore_osum.data import loader as loader_module
 from mindspore_osum.data.augment import Augment, SpecAugment, WaveAugment
-from mindspore_osum.data.batching import (
+from mindspore_osum.data.batches import corpus as corpus_module
+from mindspore_osum.data.batches import loader as loader_module
+from mindspore_osum.data.batches.batching import (
     COLUMNS,
     Shape,
     bucket_shapes,
@@ -19,11 +19,11 @@ from mindspore_osum.data.batching import (
     recording_of,
     speech_tokens,
 )
-from mindspore_osum.data.loader import Corpus, Loader, needed_frames
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.batches.loader import Corpus, Loader, needed_frames
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.presets import preset
+from mindspore_osum.systems.osum.presets import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.sequence import IGNORE
 from mindspore_osum.text.tokenizer import Tokenizer

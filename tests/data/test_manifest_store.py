@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindspore_osum.data.manifest import Utterance
-from mindspore_osum.data.store import Utterances
+from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.data.formats.store import Utterances
 from mindspore_osum.speech.audio import FilePart
 
 ODD = ["", ":", "a:1", "a:007", "/", "a/b", "//x/", "\ud800", "m.tar:k:2"]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindspore_osum.data.manifest import Skipped, Utterance
-from mindspore_osum.data.sources import open_source
-from mindspore_osum.data.tar_index import BLOCK, TarReader
+from mindspore_osum.data.formats.manifest import Skipped, Utterance
+from mindspore_osum.data.formats.sources import open_source
+from mindspore_osum.data.formats.tar_index import BLOCK, TarReader
 from mindspore_osum.errors import UserError
 from tests.data.tars import sample, sound, write_tar
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from mindspore_osum.data.augment import Augment, SpecAugment, WaveAugment
-from mindspore_osum.data.batching import COLUMNS, Shape
+from mindspore_osum.data.batches.batching import COLUMNS, Shape
+from mindspore_osum.data.batches.corpus import Corpus
+from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.checks import Errors
-from mindspore_osum.data.corpus import Corpus
-from mindspore_osum.data.loader import Loader
-from mindspore_osum.data.shard_writer import pack
+from mindspore_osum.data.formats.shard_writer import pack
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.presets import preset
+from mindspore_osum.systems.osum.presets import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from tests.data.tars import sound

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mindspore_osum.data import texts as module
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.requests import generate
 from mindspore_osum.data.texts import POOL, Texts
 from mindspore_osum.errors import UserError

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindspore_osum.data.manifest import Skipped, Utterance
-from mindspore_osum.data.sources import open_source
-from mindspore_osum.data.west import LATER_TURNS, NOT_ONE_RECORDING, parse_west
+from mindspore_osum.data.formats.manifest import Skipped, Utterance
+from mindspore_osum.data.formats.sources import open_source
+from mindspore_osum.data.formats.west import LATER_TURNS, NOT_ONE_RECORDING, parse_west
 from mindspore_osum.text.prompts import task_requests
 
 AUDIO = {"type": "audio", "audio": "x/a.wav"}

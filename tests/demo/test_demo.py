@@ -9,7 +9,7 @@ import wave
 import pytest
 
 from mindspore_osum.cli import main
-from mindspore_osum.demo.command import _without_proxy
+from mindspore_osum.commands.demo import _without_proxy
 from tests.demo.browser import RECORDINGS, demo
 from tests.inference.common import small_folder
 
@@ -138,7 +138,7 @@ def test_a_taken_port_is_one_line(capsys):
 def test_a_port_that_is_taken_while_the_model_is_loaded(monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr("mindspore_osum.demo.command._free_port", lambda port: port)
+        monkeypatch.setattr("mindspore_osum.commands.demo._free_port", lambda port: port)
         monkeypatch.setattr("mindspore_osum.api.OSUM.load", lambda *_: None)
         monkeypatch.setattr("signal.signal", lambda *_: None)
         assert main(["demo", "--port", str(port)]) == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mindspore_osum.config import LoraConfig
-from mindspore_osum.data.manifest import read_manifest
+from mindspore_osum.data.formats.manifest import read_manifest
+from mindspore_osum.models.llama.config import LoraConfig
 from mindspore_osum.weights_io import open_weights
 from tests.docs.commands import ROOT
 from tests.inference.common import SMALL, fill, small_folder
@@ -50,7 +50,7 @@ def test_sample_data_overwrites_nothing(data, tmp_path):
 
 def test_fine_tune(data, tmp_path, monkeypatch, capsys):
     """LoRA and adapter learn and nothing else changes; every recording is answered before and after."""
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     monkeypatch.chdir(tmp_path)
     model = OsumModel(replace(SMALL, lora=LoraConfig(rank=0)))

@@ -11,8 +11,11 @@ import pytest
 
 from ckpt_convert.key_tables import FORMS
 from mindspore_osum.cli import VERBS
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS
 from mindspore_osum.text.prompts import task_requests
 from mindspore_osum.training.config import TrainConfig

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.requests import sample
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.requests import published_pools, read_pools, request_of

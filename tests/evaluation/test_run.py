@@ -24,7 +24,7 @@ TOKENS = 6
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
     from mindspore_osum.folder import save_folder
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     folder = tmp_path_factory.mktemp("model")
     model = OsumModel(SMALL)

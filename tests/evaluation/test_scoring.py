@@ -2,7 +2,7 @@
 
 import pytest
 
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.evaluation.predictions import Prediction
 from mindspore_osum.evaluation.scoring import Case, headline, score_task, tasks_of
 from mindspore_osum.tasks import TASK_KEYS, TASKS

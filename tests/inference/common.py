@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.inference.generate import Prompt
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.text.sequence import IGNORE, HybridSequence
 
 SMALL = ModelConfig(
@@ -58,7 +61,7 @@ def fill(model, seed: int) -> dict[str, np.ndarray]:
 def small_folder(folder, model=None):
     """`folder` as a model folder: SMALL with random weights, and a tokenizer of its vocabulary size."""
     from mindspore_osum.folder import save_folder
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     if model is None:
         model = OsumModel(SMALL)

@@ -9,7 +9,7 @@ from tests.inference.common import SMALL, fill, random_prompt, small_folder
 @pytest.fixture(scope="session")
 def model():
     """SMALL with random weights."""
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     model = OsumModel(SMALL)
     fill(model, seed=5)

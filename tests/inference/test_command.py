@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 from mindspore_osum.cli import main
-from mindspore_osum.data.manifest import Utterance
-from mindspore_osum.inference.command import BUNDLED
+from mindspore_osum.commands.infer import BUNDLED
+from mindspore_osum.commands.table import agrees, table, width
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.inference.request import Result, make_request
-from mindspore_osum.inference.table import agrees, table, width
 from tests.inference.common import on_a_terminal
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mindspore_osum.data.manifest import Utterance
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config, write_config
 from mindspore_osum.inference.engine import Engine

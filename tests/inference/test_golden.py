@@ -8,7 +8,7 @@ import pytest
 
 from ckpt_convert.convert import convert
 from ckpt_convert.settle import Settings
-from mindspore_osum.data.batching import speech_tokens
+from mindspore_osum.data.batches.batching import speech_tokens
 from mindspore_osum.folder import write_config
 from mindspore_osum.inference.engine import PUBLISHED_INFERENCE, Engine
 from mindspore_osum.inference.generate import Prompt

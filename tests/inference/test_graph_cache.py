@@ -13,7 +13,7 @@ SETTINGS = Sampling(max_new_tokens=24, repetition_penalty=1.1)
 
 
 def model_of(seed: int):
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     model = OsumModel(SMALL)
     fill(model, seed=seed)

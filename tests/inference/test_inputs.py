@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from mindspore_osum.commands import inputs
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference import inputs
 
 
 def test_standard_input_is_capped(monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from mindspore_osum.cli import main
-from mindspore_osum.inference.inputs import expand
+from mindspore_osum.commands.inputs import expand
 from mindspore_osum.subtitles import FORMATS
 from tests.speech.voices import row, voice
 

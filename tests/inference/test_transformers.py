@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mindspore_osum.config import DecoderConfig, LoraConfig
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from tests.inference.common import SMALL, fill, random_prompt
 
 torch = pytest.importorskip("torch", reason="needs torch, the reference: pip install -e .[dev]")
@@ -71,7 +71,7 @@ def reference(module, ids_L: np.ndarray) -> tuple[list[int], float]:
 
 def test_fifty_prompts(record_property):
     from mindspore_osum.inference.generate import Generator
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     cfg = replace(SMALL, decoder=DECODER, lora=LoraConfig(rank=0))
     model = OsumModel(cfg)

@@ -9,8 +9,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.ops import segment_causal_mask
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 
 TOLERANCE = 1e-4  # demanded of every comparison with PyTorch, relative to the largest value
 SAME = 1e-5  # demanded between two ways of computing the same thing in MindSpore

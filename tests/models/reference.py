@@ -13,7 +13,10 @@ import re
 import numpy as np
 import pytest
 
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
 
 torch = pytest.importorskip("torch", reason="needs torch, the reference: pip install -e .[dev]")
 F = torch.nn.functional

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from mindspore_osum.config import AdapterConfig
-from mindspore_osum.models.adapters import ADAPTERS, interleaved_sinusoids
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.adapters.network import ADAPTERS, interleaved_sinusoids
 from tests.models import reference
 from tests.models.common import SAME, TOLERANCE, compare_gradients, error, fill, gradients
 from tests.models.reference import torch

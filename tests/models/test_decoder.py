@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
 
-from mindspore_osum.config import DecoderConfig, LoraConfig
-from mindspore_osum.models.decoder import Decoder
 from mindspore_osum.models.layers import Linear
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.llama.network import Decoder
 from mindspore_osum.models.ops import segment_causal_mask
 from tests.models import reference
 from tests.models.common import SAME, TOLERANCE, Weighted, compare_gradients, error, fill, gradients, load

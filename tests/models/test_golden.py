@@ -14,11 +14,14 @@ from mindspore import Tensor, nn
 
 from ckpt_convert.convert import convert
 from ckpt_convert.settle import Settings
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.folder import load_folder, write_config
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.ops import Gelu
+from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
+from mindspore_osum.systems.osum.config import ModelConfig
 from tests.models.common import Item, Parts, pack
 
 MODULES, LOGITS, LOSS = 1e-4, 1e-3, 1e-4

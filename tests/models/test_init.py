@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mindspore_osum.models.init import init_weights, initial_value
-from mindspore_osum.models.osum import OsumModel
+from mindspore_osum.systems.osum.init import init_weights, initial_value
+from mindspore_osum.systems.osum.network import OsumModel
 from tests.models.common import SMALL
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from mindspore_osum.models.osum import OsumModel
+from mindspore_osum.systems.osum.network import OsumModel
 from tests.models import reference
 from tests.models.common import (
     SAME,

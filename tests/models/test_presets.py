@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.presets import ENCODERS, PRESETS, preset
+from mindspore_osum.models.whisper.config import ENCODERS
+from mindspore_osum.systems.osum.presets import PRESETS, preset
 
 
 @functools.cache
@@ -15,7 +16,7 @@ def shapes(name: str) -> dict[str, tuple]:
     """Parameters of a preset by name, without allocating them."""
     from mindspore.nn.utils import no_init_parameters
 
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.network import OsumModel
 
     with no_init_parameters():
         model = OsumModel(preset(name))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from mindspore_osum.models.adapters import ADAPTERS
-from mindspore_osum.models.decoder import Decoder
+from mindspore_osum.models.adapters.network import ADAPTERS
+from mindspore_osum.models.llama.network import Decoder
 from mindspore_osum.models.ops import segment_causal_mask
-from mindspore_osum.models.presets import preset
-from mindspore_osum.models.whisper import WhisperEncoder
+from mindspore_osum.models.whisper.network import WhisperEncoder
+from mindspore_osum.systems.osum.presets import preset
 from tests.models import reference
 from tests.models.common import TOLERANCE, error, fill
 from tests.models.reference import torch

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from mindspore_osum.config import EncoderConfig
-from mindspore_osum.models.whisper import MAX_FRAMES, WhisperEncoder, sinusoids
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.models.whisper.network import MAX_FRAMES, WhisperEncoder, sinusoids
 from tests.models import reference
 from tests.models.common import SAME, TOLERANCE, error, fill
 from tests.models.reference import torch

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mindspore_osum.config import ModelConfig
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.parallel import ParallelConfig, check_split
+from mindspore_osum.models.sharding import ParallelConfig, check_split
+from mindspore_osum.systems.osum.config import ModelConfig
 
 CFG = ModelConfig()
 
@@ -21,26 +21,26 @@ CFG = ModelConfig()
 )
 def test_what_does_not_divide_is_named(parts, says):
     with pytest.raises(UserError, match=says):
-        check_split(CFG, ParallelConfig(**parts))
+        check_split(CFG.decoder, ParallelConfig(**parts))
 
 
 def test_a_vocabulary_is_cut_only_where_it_is_asked_for():
     odd = replace(CFG, decoder=replace(CFG.decoder, vocab_size=153377))
-    check_split(odd, ParallelConfig(model_parallel=8))
+    check_split(odd.decoder, ParallelConfig(model_parallel=8))
     with pytest.raises(UserError, match="decoder.vocab_size 153377 does not divide by 8"):
-        check_split(odd, ParallelConfig(model_parallel=8, vocab_emb_dp=False))
+        check_split(odd.decoder, ParallelConfig(model_parallel=8, vocab_emb_dp=False))
 
 
 def test_a_tied_head_is_in_one_stage_with_the_embedding():
     tied = replace(CFG, decoder=replace(CFG.decoder, tie_embeddings=True))
-    check_split(tied, ParallelConfig(model_parallel=2))
+    check_split(tied.decoder, ParallelConfig(model_parallel=2))
     with pytest.raises(UserError, match="shares the embedding's weight"):
-        check_split(tied, ParallelConfig(pipeline_stage=2))
+        check_split(tied.decoder, ParallelConfig(pipeline_stage=2))
 
 
 def test_norms_of_heads_are_refused():
     with pytest.raises(UserError, match="qk_norm"):
-        check_split(replace(CFG, decoder=replace(CFG.decoder, qk_norm=True)), ParallelConfig(data_parallel=2))
+        check_split(replace(CFG.decoder, qk_norm=True), ParallelConfig(data_parallel=2))
 
 
 def test_the_7b_model_is_cut_over_eight_devices():
@@ -49,7 +49,7 @@ def test_the_7b_model_is_cut_over_eight_devices():
         {"data_parallel": 2, "model_parallel": 4},
         {"pipeline_stage": 2, "model_parallel": 4},
     ):
-        check_split(CFG, ParallelConfig(**parts))
+        check_split(CFG.decoder, ParallelConfig(**parts))
 
 
 def test_rows_are_cut_further_for_norms_of_the_decoder_alone():

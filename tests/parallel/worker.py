@@ -21,9 +21,12 @@ from mindformers.modules.transformer import TransformerOpParallelConfig, Transfo
 from mindspore import Tensor, nn
 from mindspore.communication import init
 
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig
-from mindspore_osum.models.init import initial_value
-from mindspore_osum.models.parallel import ParallelConfig
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.sharding import ParallelConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.init import initial_value
 from mindspore_osum.training.adamw import OsumAdamW
 from mindspore_osum.training.mindformers_job import plain
 from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
@@ -45,7 +48,7 @@ ROWS, FRAMES, LENGTH, STEPS = 8, 32, 24, 3
 
 
 def batch(step: int) -> list[np.ndarray]:
-    """ROWS utterances of different lengths, as data/batching.py stacks them."""
+    """ROWS utterances of different lengths, as data/batches/batching.py stacks them."""
     rng = np.random.default_rng(step)
     items = [
         make_item(CFG, int(rng.integers(9, FRAMES)), 4, int(rng.integers(5, 12)), 100 * step + i)

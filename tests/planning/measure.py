@@ -51,7 +51,7 @@ def _peak_of(run) -> int:
 
 
 def random_batch(cfg, shape):
-    """A random batch, as data/batching.py stacks them: every position and frame is in use."""
+    """A random batch, as data/batches/batching.py stacks them: every position and frame is in use."""
     import numpy as np
 
     from mindspore_osum.tasks import LABEL_SETS
@@ -78,8 +78,9 @@ def train(case: dict) -> dict:
     import mindspore as ms
     from mindspore import Tensor
 
-    from mindspore_osum.config import ModelConfig, from_dict
-    from mindspore_osum.data.batching import Shape
+    from mindspore_osum.config import from_dict
+    from mindspore_osum.data.batches.batching import Shape
+    from mindspore_osum.systems.osum.config import ModelConfig
     from mindspore_osum.training.adamw import OsumAdamW
     from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
     from mindspore_osum.training.schedule import WarmupLR
@@ -113,12 +114,13 @@ def infer(case: dict) -> dict:
     import mindspore as ms
     import numpy as np
 
-    from mindspore_osum.config import ModelConfig, from_dict
+    from mindspore_osum.config import from_dict
     from mindspore_osum.inference.cache import DecodeState
     from mindspore_osum.inference.generate import Generator, Prompt
     from mindspore_osum.inference.sampling import Sampling
-    from mindspore_osum.models.init import init_weights
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.config import ModelConfig
+    from mindspore_osum.systems.osum.init import init_weights
+    from mindspore_osum.systems.osum.network import OsumModel
     from mindspore_osum.text.sequence import SPEECH_FRAME, HybridSequence
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)

@@ -10,8 +10,11 @@ ms = pytest.importorskip("mindspore")
 
 from mindspore import Tensor, ops  # noqa: E402
 
-from mindspore_osum.config import AdapterConfig, DecoderConfig, EncoderConfig, LoraConfig, ModelConfig  # noqa: E402
+from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig  # noqa: E402
+from mindspore_osum.models.whisper.config import EncoderConfig  # noqa: E402
 from mindspore_osum.planning.network import Batch, Job, Network  # noqa: E402
+from mindspore_osum.systems.osum.config import ModelConfig  # noqa: E402
 from tests.planning.measure import random_batch  # noqa: E402
 
 CFG = ModelConfig(
@@ -29,9 +32,9 @@ ROWS, FRAMES, TEXT = 2, 44, 9
 def products(cfg: ModelConfig, monkeypatch) -> tuple[list[float], float, Batch]:
     """2 m k n of every matrix product and convolution of a forward pass, by the shapes it has there, and the
     sum of those with a constant, which get no gradient for it: rotations."""
-    from mindspore_osum.data.batching import Shape
-    from mindspore_osum.models.init import init_weights
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.data.batches.batching import Shape
+    from mindspore_osum.systems.osum.init import init_weights
+    from mindspore_osum.systems.osum.network import OsumModel
 
     found, constant = [], []
     e = cfg.decoder.head_dim

@@ -8,13 +8,14 @@ import pytest
 
 import mindspore_osum
 from mindspore_osum.cli import main
-from mindspore_osum.config import DecoderConfig, LoraConfig, ModelConfig
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.planning.cost import all_reduce, model_flops, roofline
 from mindspore_osum.planning.hardware import DEVICES, parse_bytes
 from mindspore_osum.planning.layouts import Layout, layouts, obstacle
 from mindspore_osum.planning.memory import Stage, parameters, training_memory
 from mindspore_osum.planning.network import Batch, Job, Network
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.training.config import Ctc, read_job
 
 STAGE1 = str(Path(mindspore_osum.__file__).parents[1] / "configs/osum_pangu_7b/stage1.yaml")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mindspore_osum.cli import main
+from mindspore_osum.commands.live import CLEAR, _terminal
 from mindspore_osum.results import Segment
-from mindspore_osum.streaming.command import CLEAR, _terminal
 from mindspore_osum.streaming.live import Heard
 from tests.inference.common import small_folder
 from tests.speech.voices import row, voice

@@ -3,9 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
-from mindspore_osum.config import ModelConfig, from_dict, merge
+from mindspore_osum.config import from_dict, merge
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.presets import preset
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.presets import preset
 from mindspore_osum.training import checkpoint, shards
 from mindspore_osum.training.model_files import restored, weights_digest
 from mindspore_osum.weights_io import WeightsWriter, info_of
@@ -34,8 +35,8 @@ def test_the_digest_of_a_start_tells_other_weights(tmp_path):
 @pytest.fixture
 def trained(tmp_path):
     """(config, start folder, what learned, fingerprint) of a run that taught an adapter."""
-    from mindspore_osum.models.init import init_weights
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.init import init_weights
+    from mindspore_osum.systems.osum.network import OsumModel
 
     config = from_dict(ModelConfig, merge(preset("tiny").to_dict(), SMALL_MODEL), "small")
     model = OsumModel(config)

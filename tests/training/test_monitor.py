@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mindspore_osum.config import ModelConfig, from_dict, merge
+from mindspore_osum.config import from_dict, merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import save_folder
-from mindspore_osum.models.presets import preset
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.presets import preset
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint, curves
 from mindspore_osum.training.config import TrainConfig
@@ -30,8 +31,8 @@ def start_folder(world, folder, poisoned: bool = False):
     """A model folder with random weights; `poisoned`: the embedding of one letter is not a number."""
     from mindspore import Tensor
 
-    from mindspore_osum.models.init import init_weights
-    from mindspore_osum.models.osum import OsumModel
+    from mindspore_osum.systems.osum.init import init_weights
+    from mindspore_osum.systems.osum.network import OsumModel
 
     model = OsumModel(from_dict(ModelConfig, merge(preset("tiny").to_dict(), SMALL_MODEL), "small"))
     init_weights(model, 1)

@@ -11,13 +11,13 @@ pytest.importorskip("mindformers", reason="needs mindformers")
 from mindspore import Tensor, nn, ops  # noqa: E402
 
 from mindspore_osum.config import from_dict, merge  # noqa: E402
-from mindspore_osum.data.batching import COLUMNS, Shape  # noqa: E402
-from mindspore_osum.data.corpus import Corpus  # noqa: E402
-from mindspore_osum.data.loader import Loader  # noqa: E402
+from mindspore_osum.data.batches.batching import COLUMNS, Shape  # noqa: E402
+from mindspore_osum.data.batches.corpus import Corpus  # noqa: E402
+from mindspore_osum.data.batches.loader import Loader  # noqa: E402
 from mindspore_osum.data.texts import Texts  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
 from mindspore_osum.models.ops import frame_places, segment_causal_mask  # noqa: E402
-from mindspore_osum.models.presets import preset  # noqa: E402
+from mindspore_osum.systems.osum.presets import preset  # noqa: E402
 from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
 from mindspore_osum.text.tokenizer import Tokenizer  # noqa: E402
 from mindspore_osum.training.config import TrainConfig  # noqa: E402

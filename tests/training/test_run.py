@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_utterances(world, tmp_pat
 def test_a_recording_that_vanishes_is_named(world, tmp_path):
     broken = make_world(tmp_path / "world", ["abc", "de", "fgh", "ab"])
     job = small_job(broken, tmp_path / "run", steps=3, data={"strict": True})
-    from mindspore_osum.data import loader
+    from mindspore_osum.data.batches import loader
 
     real = loader.features
     try:

@@ -11,7 +11,7 @@ pytest.importorskip("mindformers", reason="needs mindformers")
 
 from mindspore_osum import cli  # noqa: E402
 from mindspore_osum.config import from_dict  # noqa: E402
-from mindspore_osum.data.loader import Loader  # noqa: E402
+from mindspore_osum.data.batches.loader import Loader  # noqa: E402
 from mindspore_osum.training.config import TrainConfig  # noqa: E402
 from mindspore_osum.training.mindformers_job import yaml_text  # noqa: E402
 from mindspore_osum.training.run import run_job  # noqa: E402

@@ -8,7 +8,7 @@ operators for CPU, one from Ascend's fused operators:
     Cache(batch, places, n_kv_heads, head_dim)    how it lies in parameters, and what a new token sees of it
     RMSNorm(d, eps), LayerNorm(d, eps), Rotary(), SwiGLU()
 
-Each has `shard`, which cuts it over devices (models/parallel.py).
+Each has `shard`, which cuts it over devices (models/sharding.py).
 
 A model takes its cells from `cells(dtype)` when it is built. `use` chooses for the models built after it.
 """

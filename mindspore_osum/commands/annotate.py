@@ -1,0 +1,79 @@
+"""`osum annotate`: all that the model hears in a recording, one JSON object a line."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+
+from mindspore_osum.commands.infer import clean_stdout
+from mindspore_osum.commands.inputs import (
+    Progress,
+    add_listening_arguments,
+    expand,
+    load,
+    name_of,
+    report,
+    settings,
+)
+from mindspore_osum.commands.jsonl import kept_lines, writing
+from mindspore_osum.results import Response
+from mindspore_osum.tasks import TASKS
+
+EXAMPLES = """\
+examples:
+  osum annotate calls/ --output annotations.jsonl                # transcript, word times, labels, a reply
+  osum annotate calls/ --output annotations.jsonl --resume       # go on after an interruption
+  osum annotate a.wav --tasks asr,gender,age --probabilities     # only these, in one pass
+"""
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum annotate`."""
+    add_listening_arguments(parser)
+    parser.add_argument(
+        "--tasks",
+        metavar="T[,T...]",
+        help=f"tasks ({', '.join(TASKS)}) or tag names, divided by commas (default: all eight tasks)",
+    )
+    parser.add_argument("--single", action="store_true", help="ask for each task on its own, in more passes")
+    parser.add_argument("--probabilities", action="store_true", help="also the probability of each label")
+    parser.add_argument("--output", metavar="FILE.jsonl", help="write the JSON lines there")
+    parser.add_argument("--resume", action="store_true", help="leave out recordings that are in --output")
+
+
+def run(args) -> int:
+    """Annotate; 0, or 1 if a recording failed."""
+    from mindspore_osum.inference.passes import plan
+
+    tasks = [name.strip() for name in args.tasks.split(",")] if args.tasks else list(TASKS)
+    requests = plan(tasks, combine=not args.single)
+    how = settings(args) | {"probabilities": args.probabilities}
+    kept = kept_lines(args.output, lambda line: line["audio"], "annotate") if args.resume else {}
+    sources, failed = expand(args.audio), []
+    if args.resume:
+        print(f"osum: {len(kept)} recordings are there already", file=sys.stderr)
+    sources = [source for source in sources if name_of(source) not in kept]
+    with clean_stdout() as stdout:
+        model = load(args) if sources else None
+        with _lines(args, kept, stdout) as write, Progress(sources) as progress:
+            for response in model.each(sources, requests, progress=progress, **how) if model else ():
+                progress.clear()
+                write(response)
+                if response.error:
+                    failed.append(response.error)
+    return report(failed)
+
+
+@contextlib.contextmanager
+def _lines(args, kept: dict[object, str], stdout) -> Iterator[Callable[[Response], None]]:
+    """What writes a response: to the file, behind what is kept; else to standard output as a reader wants."""
+    if not args.output:
+        person = stdout.isatty()
+        yield lambda response: print(response if person else _line(response), file=stdout, flush=True)
+        return
+    with writing(args.output, kept) as write:
+        yield lambda response: write(_line(response))
+
+
+def _line(response: Response) -> str:
+    return json.dumps(response.to_dict(), ensure_ascii=False)

@@ -1,0 +1,146 @@
+"""`osum bench`: measure, show a card, end with one JSON line.
+
+Notable choices
+- `all` runs each subject in a process of its own, with a time limit: memory, threads and graphs of one do not
+  reach the next, and one that fails costs its own ratios only.
+- Both sides have the same weights, threads and rounds, take turns, and ratios are of medians.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mindspore_osum.bench.card import Outcome, card, outcome_of, ratio_lines
+from mindspore_osum.bench.setup import Setup, default_threads, machine
+from mindspore_osum.bench.timing import set_threads
+from mindspore_osum.errors import UserError
+
+# subject -> seconds it may take as a part of `all`
+SUBJECTS = {
+    "encoder": 200,
+    "prefill": 150,
+    "decode": 300,
+    "train": 300,
+    "packing": 420,
+    "features": 90,
+    "convert": 90,
+    "load": 200,
+    "requests": 240,
+}
+
+EXAMPLES = """\
+examples:
+  osum bench all --output bench             # everything, and the plots
+  osum bench decode --threads 1
+  osum bench all --quick | tail -1          # does it work? its ratios mean nothing
+"""
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum bench` and scripts/bench.py."""
+    parser.add_argument("subject", choices=(*SUBJECTS, "all"), help="what to measure")
+    parser.add_argument("--quick", action="store_true", help="small models, few runs: to see that it works")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=default_threads(),
+        metavar="N",
+        help="of both sides (default: all cores; MindSpore takes them anyhow)",
+    )
+    parser.add_argument("--output", metavar="DIR", help="write bench.json and the plots there")
+
+
+def run(args) -> int:
+    """Measure and print; 0, or 1 if a subject failed."""
+    if args.threads < 1:
+        raise UserError(f"--threads {args.threads}: must be 1 or more")
+    if args.output:
+        from mindspore_osum.figures import require_matplotlib
+
+        require_matplotlib("leave --output out")
+    set_threads(args.threads)
+    start = time.monotonic()
+    if args.subject == "all":
+        outcome, failed = _all(args)
+        print("\n".join(["== all", *ratio_lines(outcome.ratios)]))
+    else:
+        outcome, failed = _one(args), {}
+        print(card(args.subject, outcome))
+    for name, line in failed.items():
+        print(f"  {name} FAILED: {line}")
+    result = {
+        "subject": args.subject,
+        "quick": args.quick,
+        "threads": args.threads,
+        "seconds": round(time.monotonic() - start, 1),
+        "machine": machine(),
+        **outcome.to_dict(),
+        "failed": failed,
+    }
+    if args.output:
+        from mindspore_osum.bench.plots import write
+
+        write(Path(args.output), result, outcome.curves)
+    print(json.dumps(result), flush=True)
+    return 1 if failed else 0
+
+
+def _one(args) -> Outcome:
+    """One subject, in this process; whatever its libraries print goes to standard error."""
+    from mindspore_osum.commands.infer import QUIET, clean_stdout
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    subject = importlib.import_module(f"mindspore_osum.bench.{args.subject}")
+    with tempfile.TemporaryDirectory(prefix="osum-bench-") as folder, clean_stdout():
+        return subject.run(Setup(args.quick, args.threads, Path(folder)))
+
+
+def _all(args) -> tuple[Outcome, dict[str, str]]:
+    """All subjects; what they found, and a line for each that failed."""
+    outcome, failed = Outcome(), {}
+    for name, limit in SUBJECTS.items():
+        print(f"osum: measuring {name}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "mindspore_osum", "bench", name, "--threads", str(args.threads)]
+        command += ["--quick"] if args.quick else []
+        try:
+            lines = _output(command, limit)
+            outcome.take(outcome_of(json.loads(lines[-1])))
+            print("\n".join(lines[:-1]), flush=True)
+        except UserError as error:
+            failed[name] = str(error)
+            print(f"osum: {name}: {error}", file=sys.stderr, flush=True)
+    return outcome, failed
+
+
+def _output(command: list[str], limit: float) -> list[str]:
+    """The lines a subject's process prints; UserError if it fails or takes too long."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            _end_group(process)
+            raise UserError(f"took more than {limit} s") from None
+        except BaseException:
+            _end_group(process)
+            raise
+    if process.returncode or not out.strip():
+        last = [line for line in err.strip().splitlines() if line.strip()][-1:]
+        raise UserError(f"ended with {process.returncode}: {' '.join(last)}")
+    return out.strip().splitlines()
+
+
+def _end_group(process) -> None:
+    """End a subject and its PyTorch side."""
+    import signal
+
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

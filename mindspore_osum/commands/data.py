@@ -1,0 +1,80 @@
+"""`osum data`: one table from sub-verb to module.
+
+Each module offers `add_arguments(parser)` and `run(args) -> int`; only the chosen one is imported.
+"""
+
+import importlib
+from typing import NamedTuple
+
+from mindspore_osum.commands.arguments import Parser
+
+
+class SubVerb(NamedTuple):
+    """Where a sub-verb lives, its line of help, and examples behind `osum data`."""
+
+    module: str
+    help: str
+    examples: tuple[str, ...]
+
+
+SUBVERBS = {
+    "batches": SubVerb(
+        "mindspore_osum.commands.data_batches",
+        "padding in each form of a batch, as on AISHELL",
+        ("batches", "batches --tokens 8192 --around 10"),
+    ),
+    "import": SubVerb(
+        "mindspore_osum.commands.data_import",
+        "manifests from the folders of a published corpus",
+        ("import --list", "import aishell1 corpora/aishell1 manifests --split train"),
+    ),
+    "validate": SubVerb(
+        "mindspore_osum.data.validate",
+        "everything that is wrong with manifests and shards",
+        ("validate set.jsonl", "validate shards/*.tar --decode --json"),
+    ),
+    "stats": SubVerb(
+        "mindspore_osum.data.stats",
+        "durations, tasks, labels and tokens of manifests and shards",
+        ("stats set.jsonl", "stats set.jsonl --tokenizer tokenizer.model --plot set.png"),
+    ),
+    "pack": SubVerb(
+        "mindspore_osum.data.formats.shard_writer",
+        "a manifest and its recordings as published shards",
+        ("pack set.jsonl shards", "pack set.jsonl shards --per-shard 500 --max-errors 10"),
+    ),
+}
+
+EXAMPLES = """\
+examples:
+  osum data import --help           # which corpora
+  osum data validate set.jsonl
+  osum data stats set.jsonl
+"""
+
+
+class _SubParser(Parser):
+    """The parser of a sub-verb, whose module tells its arguments when it is chosen."""
+
+    module = name = ""
+
+    def parse_known_args(self, args=None, namespace=None):
+        part = importlib.import_module(self.module)
+        part.add_arguments(self)
+        lines = [f"  osum data {line}" for line in SUBVERBS[self.name].examples]
+        self.epilog = "\n".join(["examples:", *lines])
+        self.set_defaults(run=part.run)
+        return super().parse_known_args(args, namespace)
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum data`: those of each sub-verb under its name."""
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_SubParser)
+    for name, subverb in SUBVERBS.items():
+        parser = verbs.add_parser(name, help=subverb.help, description=subverb.help)
+        parser.module, parser.name = subverb.module, name
+
+
+def run(args) -> int:
+    """Run the chosen sub-verb; its exit status."""
+    return args.run(args)

@@ -1,0 +1,53 @@
+"""`osum export`: a model folder as MindIR graphs, loaded again and compared with the model."""
+
+import os
+import sys
+from pathlib import Path
+
+from mindspore_osum.commands.infer import QUIET, add_model_arguments, clean_stdout
+
+EXAMPLES = """\
+examples:
+  osum export --output deploy                                   # the bundled model
+  osum export --model DIR --output deploy --seconds 10 --max-new-tokens 128
+  osum export --model DIR --output deploy --device Ascend --batch-size 4
+  python examples/deployment/answer.py deploy a.wav --task asr  # answers from the exported folder
+"""
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum export`."""
+    add_model_arguments(parser, batch_size=1)
+    parser.add_argument("--format", default="mindir", choices=("mindir",), help="default: mindir")
+    parser.add_argument("--output", metavar="DIR", required=True, help="to write; an export is replaced")
+    for flag, kind, value, what in (
+        ("--seconds", float, 30.0, "longest recording; what is longer is cut at pauses"),
+        ("--request-tokens", int, 64, "longest request, in tokens"),
+        ("--max-new-tokens", int, 400, "longest answer, in tokens"),
+    ):
+        parser.add_argument(flag, type=kind, default=value, metavar="N", help=f"{what} (default {value:g})")
+
+
+def run(args) -> int:
+    """Export, load again, compare; 0."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from mindspore_osum.export.write import check_target, export
+
+    check_target(Path(args.output))
+    print(f"osum: loading {args.model}", file=sys.stderr)
+    with clean_stdout() as stdout:
+        facts = export(
+            args.model,
+            args.output,
+            device=args.device,
+            seconds=args.seconds,
+            batch=args.batch_size,
+            request_tokens=args.request_tokens,
+            new_tokens=args.max_new_tokens,
+        )
+        for name, difference in facts["compared"].items():
+            print(f"{name:<8} differs by {difference:.1e} of the largest value", file=stdout)
+        size = sum(facts["files"].values())
+        print(f"{args.output}: {len(facts['files'])} files, {size / 1e6:.1f} MB", file=stdout)
+    return 0

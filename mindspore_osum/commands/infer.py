@@ -1,0 +1,235 @@
+"""`osum infer`: recordings in, one JSON object a line (or a table for people) out.
+
+Notable choices
+- Standard output holds results and nothing else: while the model runs, file descriptor 1 leads to standard
+  error, so that no library can write between them.
+- A recording that fails is a line with `error`; the rest is answered, and the exit status is 1.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+
+from mindspore_osum.commands.jsonl import kept_lines, writing
+from mindspore_osum.errors import UserError
+from mindspore_osum.folder import BUNDLED
+
+# MindSpore and CANN log to standard output and error by default; these are read when they are imported
+QUIET = {"GLOG_v": "3", "ASCEND_GLOBAL_LOG_LEVEL": "3", "ASCEND_SLOG_PRINT_TO_STDOUT": "0"}
+
+EXAMPLES = """\
+examples:
+  osum infer a.wav b.flac --task sap
+  osum infer a.wav --instruction "What does the speaker say?" --table
+  osum infer --manifest set.jsonl --model DIR --device Ascend --output out.jsonl --resume
+  cat a.wav | osum infer - --task asr
+"""
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum infer` and scripts/infer.py."""
+    from mindspore_osum.inference.sampling import Sampling
+
+    default = Sampling()
+    parser.add_argument(
+        "audio", nargs="*", help="recordings, folders, 'patterns*.wav', or - for standard input"
+    )
+    parser.add_argument(
+        "--manifest", metavar="FILE.jsonl", help="more recordings: lines of key, wav, txt, task"
+    )
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument(
+        "--task",
+        help="asr, srwt, ved, ser, ssr, sgc, sap, sttc, or a published key (default: a manifest line's own, "
+        "asr of a file)",
+    )
+    asked.add_argument("--instruction", metavar="WORDS", help="the request in your own words")
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the JSON lines there instead of standard output"
+    )
+    parser.add_argument("--resume", action="store_true", help="leave out recordings that are in --output")
+    parser.add_argument(
+        "--table", action="store_true", help="a table to read, as on a terminal, instead of JSON lines"
+    )
+    for name, what in (
+        ("max_new_tokens", "longest answer, in tokens"),
+        ("repetition_penalty", "above 1: generated tokens become less likely"),
+        ("temperature", "0: always the best token; above: draw"),
+        ("top_k", "draw among the k best; 0: all"),
+        ("top_p", "draw among the best that hold this probability"),
+        ("seed", "of the draws"),
+    ):
+        value = getattr(default, name)
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(value),
+            default=value,
+            metavar="N",
+            help=f"{what} (default {value})",
+        )
+
+
+def add_model_arguments(parser, batch_size: int | None = 8) -> None:
+    """The arguments of every verb that lets a model answer; without a batch size, one recording at a time."""
+    parser.add_argument(
+        "--model", default=str(BUNDLED), metavar="DIR", help="model folder (default: the bundled one)"
+    )
+    parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
+    if batch_size is not None:
+        parser.add_argument(
+            "--batch-size",
+            type=int,
+            default=batch_size,
+            metavar="N",
+            help=f"recordings at a time (default {batch_size})",
+        )
+
+
+def run(args) -> int:
+    """Answer; 0, or 1 if a recording failed (or a `UserError` for what concerns all of them)."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from mindspore_osum.commands.table import table
+    from mindspore_osum.inference.request import make_request
+    from mindspore_osum.inference.sampling import Sampling
+
+    args.table = args.table or not args.output and sys.stdout.isatty()
+    sampling = Sampling(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Sampling)})
+    request = make_request(args.task, args.instruction)  # refused before the model is loaded
+    if args.task is None and args.instruction is None:
+        request = None  # a manifest line's own
+    sources, problems = _sources(args)
+    kept = kept_lines(args.output, _identity, "infer") if args.resume else {}
+    if args.resume:
+        print(f"osum: {len(kept)} recordings are there already", file=sys.stderr)
+        sources = [s for s in sources if _identity({"audio": _name(s), **_key(s)}) not in kept]
+    with clean_stdout() as stdout, _json_lines(args, kept, stdout) as write:
+        shown = []
+        for source, result in _results(args, sources, request, sampling):
+            write(json.dumps(_line(source, result), ensure_ascii=False))
+            if result.error:
+                problems.append(result.error)
+            if args.table:
+                shown.append((source, result))
+        if args.table:
+            print(table(shown, request), file=stdout, flush=True)
+    if problems:
+        print(
+            f"osum: {len(problems)} failed:",
+            *problems,
+            sep="\n  ",
+            file=sys.stderr,
+        )
+    return 1 if problems else 0
+
+
+def _sources(args) -> tuple[list, list[str]]:
+    """Paths and manifest lines, and what was wrong in the manifest."""
+    from mindspore_osum.commands.inputs import expand
+
+    sources, problems = expand(args.audio), []
+    if args.manifest:
+        from mindspore_osum.data.formats.manifest import read_manifest
+
+        utterances, problems = read_manifest(args.manifest)
+        sources += utterances
+    if not sources:
+        raise UserError("no recordings: give files, folders, - or --manifest FILE.jsonl")
+    return sources, problems
+
+
+def _key(source) -> dict[str, str]:
+    """`key` of a manifest line, nothing of other sources."""
+    return {"key": source.key} if hasattr(source, "key") else {}
+
+
+def _name(source) -> str:
+    from mindspore_osum.inference.engine import name_of
+
+    return name_of(source)
+
+
+def _identity(line: dict) -> tuple:
+    """What tells a recording of an output line from others."""
+    return line.get("key"), line["audio"]
+
+
+def _own_request(source):
+    """What a source is asked when nothing is asked of all: a manifest line's own task, asr of a file."""
+    from mindspore_osum.inference.request import make_request
+
+    try:
+        return make_request(getattr(source, "task", None))
+    except UserError as error:
+        raise UserError(f"{source.where}: {error}") from None
+
+
+def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
+    """(source, result) in order, with progress on standard error."""
+    if not sources:
+        return
+    requests = [request or _own_request(source) for source in sources]
+    print(f"osum: loading {args.model}", file=sys.stderr)
+    from tqdm import tqdm
+
+    from mindspore_osum.inference.engine import Engine
+
+    engine = Engine(args.model, args.device)
+    bar = tqdm(total=len(sources), unit="rec", file=sys.stderr, disable=not sys.stderr.isatty())
+    results = engine.answer_each(sources, requests=requests, sampling=sampling, batch_size=args.batch_size)
+    for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
+        yield source, result
+        if result.cut:
+            bar.write(
+                f"osum: {result.audio}: the answer did not end within {sampling.max_new_tokens} tokens "
+                "(or the model's positions) and was cut there",
+                file=sys.stderr,
+            )
+        bar.update()
+        if bar.disable and (done % 100 == 0 or done == len(sources)):
+            print(f"osum: {done} of {len(sources)}", file=sys.stderr)
+    bar.close()
+
+
+def _line(source, result) -> dict:
+    """The JSON object of one recording; `key` for manifest lines only."""
+    key = _key(source)
+    if result.error:
+        return key | {"audio": result.audio, "error": result.error}
+    line = key | dataclasses.asdict(result)
+    del line["error"], line["probabilities"]  # which nobody asks for here
+    return line | {"seconds": round(result.seconds, 3), "rtf": round(result.rtf, 4)}
+
+
+@contextlib.contextmanager
+def clean_stdout():
+    """Yields a stream to the real standard output; whatever else is written there goes to standard error."""
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with text_stream(os.dup(real)) as stream:
+            yield stream
+    finally:
+        sys.stdout.flush()
+        os.dup2(real, 1)
+        os.close(real)
+
+
+def text_stream(handle: int):
+    """A UTF-8 stream; what is no Unicode in a file's name becomes a JSON escape."""
+    return open(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+@contextlib.contextmanager
+def _json_lines(args, kept: dict[object, str], stdout):
+    """Yields a function that writes one line: to --output, behind what is kept, else to `stdout`."""
+    if not args.output:
+        yield (lambda line: None) if args.table else (lambda line: print(line, file=stdout, flush=True))
+        return
+    with writing(args.output, kept) as write:
+        yield write

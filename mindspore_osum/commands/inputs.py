@@ -1,0 +1,173 @@
+"""What a command line names, and what every verb that listens has in common."""
+
+import glob
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mindspore_osum.commands.infer import QUIET, add_model_arguments
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
+from mindspore_osum.speech.vad import DETECTORS, check_detector
+
+STDIN = "-"
+MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not
+SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64"}
+
+
+def add_listening_arguments(parser, nargs: str = "+") -> None:
+    """Recordings, model, and how to go about long ones."""
+    parser.add_argument(
+        "audio",
+        nargs=nargs,
+        help="recordings of any length, folders, 'patterns*.wav', or - for standard input",
+    )
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        default=MAX_SECONDS,
+        metavar="S",
+        help=f"longer recordings are cut at pauses into chunks up to this length (default {MAX_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--vad",
+        choices=DETECTORS,
+        default=DETECTORS[0],
+        help="finds the speech of long recordings and streams (default energy; silero: a package)",
+    )
+    limit = Sampling().max_new_tokens
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=limit,
+        metavar="N",
+        help=f"longest answer to a chunk, in tokens (default {limit})",
+    )
+
+
+def expand(names: Sequence[str]) -> list:
+    """Recordings in the order they are named, each once: paths as text, standard input as a file object.
+
+    A folder is all recordings in and below it, by name; a pattern what it matches (``**`` goes below).
+
+    Raises
+    ------
+    UserError : a folder without recordings, a pattern that matches nothing, or two streams of standard input.
+        A path that does not exist is kept: its response says so.
+    """
+    found: dict[str, object] = {}
+    for name in names:
+        if name == STDIN:
+            found[name] = found.get(name) or _standard_input()
+        elif os.path.isdir(name):
+            found |= {path: path for path in _of_folder(name)}
+        elif glob.has_magic(name) and not os.path.exists(name):
+            matches = sorted(path for path in glob.glob(name, recursive=True) if os.path.isfile(path))
+            if not matches:
+                raise UserError(f"{name}: no file has such a name")
+            found |= {path: path for path in matches}
+        else:
+            found[name] = name
+    return list(found.values())
+
+
+def _of_folder(name: str) -> list[str]:
+    paths = sorted(p for p in Path(name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise UserError(f"{name}: no recordings in this folder ({' '.join(sorted(SUFFIXES))})")
+    return [str(path) for path in paths]
+
+
+def _standard_input() -> io.BytesIO:
+    """All of it, with the name that responses show; decoding needs to seek."""
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise UserError(f"standard input: over {MAX_STDIN_BYTES >> 20} MiB; give the recording as a file")
+    stream = io.BytesIO(data)
+    stream.name = STDIN
+    return stream
+
+
+def settings(args) -> dict:
+    """The settings of `api.OSUM.each` that the command line gives; refused before the model is loaded."""
+    check_max_seconds(args.max_seconds)
+    check_detector(args.vad)
+    sampling = Sampling(max_new_tokens=args.max_new_tokens)
+    return {
+        "sampling": sampling,
+        "batch_size": args.batch_size,
+        "max_seconds": args.max_seconds,
+        "vad": args.vad,
+    }
+
+
+def name_of(source) -> str:
+    """How a source of `expand` is called in responses."""
+    return source if isinstance(source, str) else source.name
+
+
+def load(args):
+    """The model of the command line, with its message on standard error."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    print(f"osum: loading {args.model}", file=sys.stderr)
+    from mindspore_osum.api import OSUM
+
+    return OSUM.load(args.model, args.device)
+
+
+class Progress:
+    """A bar on standard error where a person looks (with rate and time left), else nothing.
+
+    Its unit is a second of recording.
+    """
+
+    def __init__(self, sources: Sequence):
+        from tqdm import tqdm
+
+        hidden = not sys.stderr.isatty()
+        self._bar = tqdm(
+            total=None if hidden else round(_seconds(sources)),
+            disable=hidden,
+            unit="s",
+            file=sys.stderr,
+            bar_format="{l_bar}{bar}| {n:.0f}/{total_fmt} s of sound [{elapsed}<{remaining}, {rate_fmt}]",
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._bar.close()
+
+    def __call__(self, seconds: float) -> None:
+        """So much more is done."""
+        self._bar.update(seconds)
+
+    def clear(self) -> None:
+        """Make room for a line on the terminal; the bar comes again below it."""
+        self._bar.clear()
+
+
+def _seconds(sources: Sequence) -> float:
+    """What the headers say; unreadable recordings count nothing, their responses say why."""
+    from mindspore_osum.speech.audio import duration_seconds
+
+    total = 0.0
+    for source in sources:
+        try:
+            total += duration_seconds(source)
+        except UserError:
+            continue
+    return total
+
+
+def report(failed: list[str]) -> int:
+    """Say on standard error what failed; returns the exit status."""
+    if failed:
+        print(f"osum: {len(failed)} failed:", *failed, sep="\n  ", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,99 @@
+"""`osum transcribe --stream`: words while they are said, on a terminal or as JSON lines."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from functools import partial
+
+from mindspore_osum.commands.infer import clean_stdout
+from mindspore_osum.commands.inputs import STDIN, load
+from mindspore_osum.errors import UserError
+from mindspore_osum.results import clock
+from mindspore_osum.subtitles import places
+
+CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing on it
+OTHERS = ("output", "resume")  # options of files that are complete
+SECONDS = {  # option -> default, what it is
+    "every": (1.0, "seconds of new speech between partial answers; 0: final ones only"),
+    "pause": (0.5, "seconds that end an utterance"),
+    "idle": (5.0, "a file that has not grown for so many seconds is complete; 0: never"),
+}
+
+
+def add_arguments(parser) -> None:
+    """The arguments of a stream, for the parser of `osum transcribe`."""
+    stream = parser.add_argument_group("a stream", "partial answers while it comes, final ones at each pause")
+    stream.add_argument(
+        "--stream",
+        metavar="FILE|-|mic",
+        help="listen to a wav file that is being written, a pipe, - for standard input, or the microphone",
+    )
+    stream.add_argument("--raw", type=int, metavar="RATE", help="the stream is bare 16-bit samples, mono")
+    for name, (value, what) in SECONDS.items():
+        stream.add_argument(f"--{name}", type=float, metavar="S", help=f"{what} (default {value:g})")
+
+
+def check_absent(args) -> None:
+    """Refuse the options of a stream where none is asked for."""
+    if given := [f"--{name}" for name in ("raw", *SECONDS) if getattr(args, name) is not None]:
+        raise UserError(f"{', '.join(given)}: for a stream only; give --stream FILE, - or mic")
+
+
+def run(args) -> int:
+    """Listen until the stream ends, or Ctrl-C; 0, or 1 if an utterance could not be answered."""
+    from mindspore_osum.inference.request import make_request
+    from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.streaming.live import Live, LiveSettings, listen
+    from mindspore_osum.streaming.sources import stream_of
+
+    given = [f"--{name}" for name in OTHERS if getattr(args, name)] + (["recordings"] if args.audio else [])
+    if given or args.format not in ("txt", "json"):
+        raise UserError(
+            f"--stream excludes {', '.join(given) or '--format ' + args.format}: it writes lines "
+            "to standard output, for a terminal or as JSON (--format json)"
+        )
+    chosen = {name: getattr(args, name) for name in SECONDS}
+    every, pause, idle = (SECONDS[name][0] if value is None else value for name, value in chosen.items())
+    if idle < 0 or args.raw is not None and not 1000 <= args.raw <= 384_000:
+        raise UserError("--idle must be 0 or more seconds, --raw a rate from 1000 to 384000 Hz")
+    settings = LiveSettings(every, pause, args.max_seconds, args.vad)
+    sampling, requests = Sampling(max_new_tokens=args.max_new_tokens), [make_request(args.task)]
+    source = sys.stdin.buffer if args.stream == STDIN else args.stream
+    waves = stream_of(source, args.raw, idle)
+    stop, failed = threading.Event(), 0
+    with clean_stdout() as stdout:
+        live = Live(load(args).engine, requests, settings, sampling)
+        person = stdout.isatty() and args.format == "txt"
+        show = partial(_terminal, handle=stdout.fileno()) if person else _json
+        ends = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, lambda *_: stop.set()) for number in ends}
+        print("osum: listening", file=sys.stderr, flush=True)
+        try:
+            for heard in listen(live, waves, stop):
+                failed += heard.final and heard.segment.error is not None
+                print(show(heard), end="", file=stdout, flush=True)
+                if heard.final and heard.segment.cut:
+                    print("osum: the answer was cut at its limit", file=sys.stderr, flush=True)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return 1 if failed else 0
+
+
+def _json(heard) -> str:
+    return json.dumps(heard.to_dict(), ensure_ascii=False) + "\n"
+
+
+def _terminal(heard, handle: int) -> str:
+    """The last line of the terminal `handle` is written over until it is final."""
+    # descriptor 1 is no help here, see clean_stdout; a terminal without a size says 0
+    s, room = heard.segment, max(0, (os.get_terminal_size(handle).columns or 80) - 4)
+    # whatever a model writes, it does not command the terminal
+    text = " ".join("".join(c if c.isprintable() else " " for c in s.text or s.error or "").split())
+    if heard.final:
+        return f"{CLEAR}{clock(s.start)} - {clock(s.end)}  {text}\n"
+    while places(text) > room:
+        text = text[1:]
+    return f"{CLEAR}{text} ..."

@@ -1,0 +1,210 @@
+"""`osum plan`: memory, time and layout of a training job on Ascend, before it is run."""
+
+import json
+import math
+import os
+from dataclasses import asdict, replace
+
+from mindspore_osum.config import did_you_mean, from_dict, merge, parse_overrides
+from mindspore_osum.errors import UserError
+from mindspore_osum.planning.hardware import DEVICES, parse_bytes
+from mindspore_osum.systems.osum.config import ModelConfig
+
+EXAMPLES = """\
+examples:
+  osum plan --config configs/osum_pangu_7b/stage1.yaml --model osum_pangu_7b --devices 8 --memory 64GB
+  osum plan --config configs/osum_pangu_7b/stage3.yaml --model osum_pangu_7b --devices 24 --json
+  osum plan --config configs/tiny/stage1.yaml --model tiny --dtype float32 --set batch.size=64
+"""
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum plan`."""
+    parser.add_argument("--config", required=True, metavar="JOB.yaml", help="the job, see configs/")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="lay a value on the job, for instance batch.size=4; may be repeated",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="a preset or model folder to plan with instead of model.start"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float16", "float32"),
+        help="of the weights (default: the folder's; bfloat16 with a preset)",
+    )
+    parser.add_argument("--devices", type=int, default=8, metavar="N", help="devices (default: %(default)s)")
+    parser.add_argument(
+        "--memory",
+        default="64GB",
+        metavar="SIZE",
+        help="of a device (default: %(default)s); the job's max_device_memory counts too",
+    )
+    parser.add_argument(
+        "--type", choices=tuple(DEVICES), default="910B3", help="of the devices (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--answers",
+        type=int,
+        default=8,
+        metavar="N",
+        help="recordings answered together, for inference (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def run(args) -> int:
+    """Print the plan; UserError, so exit status 1, if the job fits no layout that can run."""
+    from mindspore_osum.planning import layouts
+    from mindspore_osum.planning.text import text
+    from mindspore_osum.training.config import read_job
+
+    cfg = read_job(args.config, parse_overrides(args.overrides))
+    for name, value in (("--devices", args.devices), ("--answers", args.answers)):
+        if value < 1:
+            raise UserError(f"{name} {value}: must be at least 1")
+    limit = parse_bytes(args.memory, "--memory")
+    if cap := cfg.context.get("max_device_memory"):
+        limit = min(limit, parse_bytes(cap, "context.max_device_memory"))
+    job, device = job_of(cfg, args), DEVICES[args.type]
+    batches = layouts.batches_of(cfg)
+    alone = layouts.Layout(args.devices)
+    by_batch = [layouts.choose(cfg, job, batch, alone, device) for batch in batches]
+    heaviest = batches[max(range(len(batches)), key=lambda i: by_batch[i].total)]
+    choices = [
+        layouts.choose(cfg, job, heaviest, way, device)
+        for way in layouts.layouts(job, args.devices, cfg.accumulation)
+    ]
+    choices.sort(key=lambda c: (c.needed > limit, bool(c.obstacle), -c.utterances))
+    best = choices[0]
+    if best.needed > limit or best.obstacle:
+        now = max(by_batch, key=lambda c: c.total)
+        raise UserError(
+            f"{args.config}: {layouts.gigabytes(now.needed)} a device, margin included, do not fit "
+            f"{layouts.gigabytes(limit)}; would fit: "
+            + layouts.remedy(cfg, job, heaviest, args.devices, limit, device)
+        )
+    plan = report(args, cfg, job, heaviest, choices, limit)
+    print(json.dumps(plan) if args.json else text(plan))
+    return 0
+
+
+def job_of(cfg, args):
+    """The job's model and what it computes."""
+    from mindspore_osum.folder import read_config
+    from mindspore_osum.planning.network import Job
+    from mindspore_osum.systems.osum.presets import PRESETS
+
+    start = args.model or cfg.model.start
+    if start not in PRESETS and not os.path.isdir(start):
+        raise UserError(
+            f"model.start: {start!r} is no folder and no preset{did_you_mean(start, PRESETS)}; "
+            "give --model a preset to plan before the folder is there"
+        )
+    base = PRESETS[start] if start in PRESETS else read_config(start)
+    model = from_dict(ModelConfig, merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
+    dtype = args.dtype or ("bfloat16" if start in PRESETS else model.dtype)
+    if "lora" in cfg.learn and not model.lora.rank:
+        raise UserError("learn: names lora, but the model's lora.rank is 0; set model.overrides.lora.rank")
+    return Job(
+        replace(model, dtype=dtype),
+        frozenset(cfg.learn),
+        dtype != "float32",
+        ctc_at=cfg.ctc.at if cfg.ctc.weight else "",
+        ctc_only=cfg.ctc.only,
+        ctc_vocab=model.decoder.vocab_size if cfg.ctc.weight else 0,
+    )
+
+
+def report(args, cfg, job, batch, choices, limit: int) -> dict:
+    """The plan as plain values: bytes, seconds, FLOP."""
+    from mindspore_osum.planning.cost import model_flops
+    from mindspore_osum.planning.memory import MARGIN, parameters
+    from mindspore_osum.training.config import part_of
+
+    sizes: dict[str, int] = {}
+    for name, shape in parameters(job).items():
+        sizes[part_of(name)] = sizes.get(part_of(name), 0) + math.prod(shape)
+    micro = model_flops(job, batch)
+    return {
+        "config": args.config,
+        "device": asdict(DEVICES[args.type]),
+        "devices": args.devices,
+        "limit": limit,
+        "margin": MARGIN,
+        "dtype": job.model.dtype,
+        "operators": "fused" if job.fused else "plain",
+        "parameters": sizes,
+        "learn": sorted(job.learn),
+        "batch": asdict(batch),
+        "micro_batches": cfg.accumulation,
+        "flops_a_micro_batch": micro,
+        "choices": [
+            {
+                "layout": str(c.layout),
+                **asdict(c.layout),
+                "memory": c.memory,
+                "total": c.total,
+                "needed": c.needed,
+                "fits": c.needed <= limit,
+                "obstacle": c.obstacle,
+                "step_seconds": c.seconds,
+                "utterances_a_second": c.utterances,
+                "mfu": c.mfu,
+            }
+            for c in choices
+        ],
+        "best": str(choices[0].layout),
+        "reason": reason(choices, limit),
+        "inference": inference(job, batch, args.answers, DEVICES[args.type], limit),
+    }
+
+
+def reason(choices, limit: int) -> str:
+    """Why the first choice is the first."""
+    from mindspore_osum.planning.layouts import gigabytes
+
+    best, *others = choices
+    spare = gigabytes(limit - best.needed)
+    words = [f"{best.layout}: the model fits a device as it is with {spare} to spare"]
+    words.append("data parallel alone exchanges nothing but gradients, once a step")
+    faster = [c for c in others if c.needed <= limit and c.utterances > best.utterances]
+    if faster:
+        top = max(faster, key=lambda c: c.utterances)
+        words.append(
+            f"{top.layout} would do {top.utterances / best.utterances:.2f} times as much a second "
+            f"({top.obstacle.partition(':')[0]})"
+        )
+    return "; ".join(words)
+
+
+def inference(job, batch, rows: int, device, limit: int) -> dict:
+    """Memory and least times of answering `rows` recordings of the batch's length together."""
+    from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
+    from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.planning.cost import roofline
+    from mindspore_osum.planning.memory import inference_memory
+
+    new, rows = Sampling().max_new_tokens, batch_bucket(rows)
+    frames = bucket(batch.frames, SMALLEST_FRAMES) if batch.audio_rows else 0
+    length = bucket(min(batch.length, job.model.decoder.max_positions), SMALLEST_LENGTH)
+    places = bucket(length + new, SMALLEST_LENGTH)
+    prompts = replace(batch, rows=rows, audio_rows=rows if frames else 0, frames=frames, length=length)
+    answering = replace(job, learn=frozenset(), dropout=False)
+    memory, prefill, step = inference_memory(answering, prompts, places)
+    seconds = roofline(step.steps, device, job.width)
+    return {
+        "rows": rows,
+        "prompt": length,
+        "places": places,
+        "memory": memory,
+        "total": sum(memory.values()),
+        "fits": sum(memory.values()) <= limit,
+        "prefill_seconds": roofline(prefill.steps, device, job.width),
+        "step_seconds": seconds,
+        "tokens_a_second": rows / seconds,
+    }

@@ -1,0 +1,85 @@
+"""Results as a small table for people, with a mark where a reference is known."""
+
+import unicodedata
+
+from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.inference.request import Request, Result
+from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer, parse_answer, tags_of, write_tags
+
+GAP = "  "
+RIGHT = "s"  # the column of numbers
+
+
+def table(pairs: list[tuple[object, Result]], request: Request | None) -> str:
+    """A line for each (source, result): file, seconds, what was heard.
+
+    With manifest lines among them also ok or X, and the reference. `request` was put to all; None: to each
+    line its own task, which is shown too.
+    """
+    referenced = any(isinstance(source, Utterance) for source, _ in pairs)
+    rows = [("file", RIGHT, "", "heard", "reference") if referenced else ("file", RIGHT, "heard")]
+    for source, result in pairs:
+        known = isinstance(source, Utterance)
+        start = (source.key if known else result.audio, "" if result.error else f"{result.seconds:.1f}")
+        heard = (f"error: {result.error}" if result.error else written(result),)
+        if referenced:
+            mark = ("" if not known else "ok" if agrees(result, source, request) else "X",)
+            rows.append((*start, *mark, *heard, written(_reference(source, request)) if known else ""))
+        else:
+            rows.append((*start, *heard))
+    if referenced and request is None:
+        asked = (write_tags(tags_of(s.task)) if isinstance(s, Utterance) else "<asr>" for s, _ in pairs)
+        rows = [(first, task, *rest) for (first, *rest), task in zip(rows, ("task", *asked), strict=True)]
+    return align(rows)
+
+
+def written(parts: Result | ParsedAnswer) -> str:
+    """The text, or its words with the times they start at (s), reply and labels on one line."""
+    text = " ".join(f"{start:.2f} {word}" for word, start, _ in parts.words) or parts.text
+    text = text if parts.answer is None else f"{text} {parts.answer}"
+    return " ".join([*text.split(), *(f"<{value}>" for value in parts.labels.values())])
+
+
+def agrees(result: Result, utterance: Utterance, request: Request | None) -> bool:
+    """Whether the answer is the manifest's, but for case, spaces and punctuation, and so are its labels."""
+    if result.error:
+        return False
+    reference = _reference(utterance, request)
+    asked = request.task if request else utterance.task
+    if asked is None:
+        fields = list(result.labels)
+    else:
+        fields = [LABEL_SETS[tag].field for tag in tags_of(asked) if tag in LABEL_SETS]
+    same_labels = all(result.labels.get(name) == reference.labels.get(name) for name in fields)
+    return same_labels and _letters(result) == _letters(reference)
+
+
+def _reference(utterance: Utterance, request: Request | None) -> ParsedAnswer:
+    return parse_answer(utterance.txt, request.task if request and request.task else utterance.task)
+
+
+def align(rows: list[tuple[str, ...]]) -> str:
+    """Columns of equal width; the last is left as it is."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = []
+        for title, text, wide in zip(rows[0], row, widths, strict=True):
+            space = " " * (wide - width(text))
+            cells.append(space + text if title == RIGHT else text + space)
+        lines.append(GAP.join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def width(text: str) -> int:
+    """Places a text takes on a terminal: CJK and other wide characters take two, combining ones none."""
+
+    def places(char: str) -> int:
+        return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+    return sum(map(places, text))
+
+
+def _letters(parts) -> str:
+    """Letters and digits of text and reply."""
+    return "".join(c for c in (parts.text + (parts.answer or "")).casefold() if c.isalnum())

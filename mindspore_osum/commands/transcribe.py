@@ -1,0 +1,154 @@
+"""`osum transcribe`: recordings of any length to text, subtitles or time-aligned words."""
+
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from mindspore_osum.commands import live as streaming
+from mindspore_osum.commands.infer import clean_stdout
+from mindspore_osum.commands.inputs import (
+    STDIN,
+    Progress,
+    add_listening_arguments,
+    expand,
+    load,
+    name_of,
+    report,
+    settings,
+)
+from mindspore_osum.errors import UserError
+from mindspore_osum.results import Response
+
+EXAMPLES = """\
+examples:
+  osum transcribe meeting.mp3                                    # text on standard output
+  osum transcribe talks/ --format srt,vtt --output subtitles     # a folder of recordings, two files for each
+  osum transcribe 'raw/**/*.flac' --format json --output out --resume
+  arecord -f S16_LE -r 16000 -d 10 | osum transcribe - --format vtt
+  arecord -f S16_LE -r 16000 | osum transcribe --stream -        # while you speak; Ctrl-C ends it
+  osum transcribe --stream growing.wav                           # a file that is being written
+"""
+ONE_EACH = ("srt", "vtt", "tsv", "textgrid")  # formats of which two cannot stand in one file
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum transcribe`."""
+    add_listening_arguments(parser, nargs="*")
+    parser.add_argument(
+        "--format",
+        default="txt",
+        metavar="F[,F...]",
+        help="json, txt (default), srt, vtt, tsv, textgrid, ctm or rttm; several divided by commas",
+    )
+    parser.add_argument("--output", metavar="DIR", help="write a file for each recording and format there")
+    parser.add_argument("--resume", action="store_true", help="leave out recordings whose files are there")
+    parser.add_argument(
+        "--task", default="srwt", help="what the model is asked: srwt (default; words with times) or asr"
+    )
+    streaming.add_arguments(parser)
+
+
+def run(args) -> int:
+    """Transcribe; 0, or 1 if a recording failed."""
+    if args.stream is not None:
+        return streaming.run(args)
+    streaming.check_absent(args)
+    if not args.audio:
+        raise UserError("no recordings: give files, folders, 'patterns*.wav', - or --stream")
+    from mindspore_osum.inference.request import make_request
+    from mindspore_osum.subtitles import check_format
+
+    formats = [check_format(name.strip()) for name in args.format.lower().split(",")]
+    requests, how = [make_request(args.task)], settings(args)
+    sources = expand(args.audio)
+    targets = _targets(args, [name_of(source) for source in sources], formats)
+    if args.resume:
+        sources = [s for s in sources if not all(path.exists() for path in targets[name_of(s)].values())]
+        print(f"osum: {len(targets) - len(sources)} of {len(targets)} are there already", file=sys.stderr)
+    if not sources:
+        return 0
+    failed: list[str] = []
+    with clean_stdout() as stdout:
+        model = load(args)
+        show = partial(_show, stdout=stdout, title=len(targets) > 1)
+        with Progress(sources) as progress:
+            for response in model.each(sources, requests, progress=progress, **how):
+                progress.clear()
+                if problem := response.error or _write(response, targets[response.audio], show):
+                    failed.append(problem)
+                elif response.cut:
+                    print(f"osum: {response.audio}: an answer was cut at its limit", file=sys.stderr)
+    return report(failed)
+
+
+def _targets(args, names: list[str], formats: list[str]) -> dict[str, dict[str, Path | None]]:
+    """Recording -> format -> file, None for standard output; refuses what would overwrite each other."""
+    from mindspore_osum.subtitles import SUFFIXES
+
+    if args.output is None:
+        if args.resume:
+            raise UserError("--resume continues the files of --output DIR; give it")
+        if len(formats) > 1 or len(names) > 1 and formats[0] in ONE_EACH:
+            raise UserError(f"{args.format} of {len(names)} recordings needs files: give --output DIR")
+        return {name: {formats[0]: None} for name in names}
+    folder = Path(args.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot make the folder ({error.strerror})") from None
+    roots = [Path(name) for name in args.audio if os.path.isdir(name)]
+    targets, owner = {}, {}
+    for name in names:
+        stem = _stem(name, roots)
+        if stem in owner:
+            raise UserError(
+                f"{owner[stem]} and {name}: both would be written to {folder / stem}.*; "
+                "transcribe them into two folders"
+            )
+        owner[stem] = name
+        targets[name] = {f: (folder / stem).with_name(Path(stem).name + SUFFIXES[f]) for f in formats}
+    return targets
+
+
+def _stem(name: str, roots: list[Path]) -> str:
+    """Where the files of a recording are, below --output and without suffix: as it lies in its folder."""
+    if name == STDIN:
+        return "stdin"
+    path = Path(name)
+    for root in roots:
+        if path.is_relative_to(root):
+            return str(path.relative_to(root).with_suffix(""))
+    return path.stem
+
+
+def _write(response: Response, targets: dict[str, Path | None], show) -> str | None:
+    """Write all formats of one response; returns what went wrong."""
+    from mindspore_osum.subtitles import write
+    from mindspore_osum.weights_io import write_text
+
+    try:
+        for format, path in targets.items():
+            if path is None:
+                show(response, format)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, write(response, format))
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path or 'standard output'}: cannot write there ({error.strerror})"
+    return None
+
+
+def _show(response: Response, format: str, stdout, title: bool) -> None:
+    """To standard output: JSON as one line for a program, text under the recordings' names for a person."""
+    from mindspore_osum.subtitles import write
+
+    text = write(response, format)
+    if format == "json":
+        text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
+    elif format == "txt" and title:
+        text = f"{response.audio}:\n{text}"
+    print(text, end="", file=stdout, flush=True)

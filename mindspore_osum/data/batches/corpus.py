@@ -1,0 +1,191 @@
+"""Corpora, scanned before training: what can be used, and how long each utterance is.
+
+Notable choices
+- Utterances that do not fit are found from headers and token counts, counted and listed; nothing is decoded.
+- An answer is tokenized once and each request once for the whole corpus, however many requests a task has: a
+  sequence is as long as its parts, which are tokenized one by one (text/sequence.py).
+- Several lines of a manifest may ask different things of one recording: its header is read once.
+"""
+
+from array import array
+from functools import lru_cache
+
+import numpy as np
+
+from mindspore_osum.data.augment import WaveAugment
+from mindspore_osum.data.batches.batching import Shape, frames_of, recording_of, speech_tokens
+from mindspore_osum.data.checks import UNUSABLE, Errors, LeftOut, flaws
+from mindspore_osum.data.formats.manifest import Skipped, Utterance
+from mindspore_osum.data.formats.sources import open_source
+from mindspore_osum.data.formats.store import Utterances
+from mindspore_osum.data.texts import Texts, output_type
+from mindspore_osum.errors import UserError
+from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.features import num_frames
+
+MIN_FRAMES = 20  # shorter recordings are noise (published filter)
+
+
+class Requests:
+    """The different sets of requests utterances choose from, each measured when it is met first.
+
+    Attributes
+    ----------
+    sets : requests of each set; None is no request (spoken chat).
+    tokens : int array for each set: what each of its requests adds to a sequence with an empty one.
+    around : output type -> tokens of the parts that are the same in all sequences of it.
+    """
+
+    def __init__(self, texts: Texts):
+        self.sets: list[tuple[str | None, ...]] = []
+        self.tokens: list[np.ndarray] = []
+        self._numbers: dict[tuple[str | None, ...], int] = {}
+        left, encode = texts.prompts.left, texts.tokenizer.encode
+        self._measure = lru_cache(maxsize=None)(lambda text: len(encode(text)))
+        # a sequence without request has another left part
+        self._none = self._measure(left["s2t_chat"]) - self._measure(left["text"])
+        end = len(encode(texts.prompts.assistant, bos=True))
+        self.around = {form: len(encode(text, bos=True)) + end for form, text in left.items()}
+
+    def number(self, requests: list[str | None]) -> int:
+        """The number of a set."""
+        key = tuple(requests)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.sets)
+            self.sets.append(key)
+            tokens = [self._none if text is None else self._measure(text) for text in key]
+            self.tokens.append(np.array(tokens))
+        return self._numbers[key]
+
+
+class Corpus:
+    """Weighted manifests, scanned: what fits the largest shape, its bucket and its label count.
+
+    Parameters
+    ----------
+    sources : (name, path, weight) of each manifest.
+    ctc : what the CTC loss reads, "encoder" or "adapter"; "" without one.
+    errors : counts what is wrong, here and later, and ends a job with too much of it.
+    wave : changes of the waveform in training; its slowest speed decides how long an utterance is.
+
+    Attributes
+    ----------
+    utterances, frames, buckets, labels : parallel lists over what can be used; frames are those of the
+        features, at the slowest speed and with the encoder's padding, 0 without a recording.
+    choices : number of each utterance's set in `requests`, parallel too.
+    others : sequence positions of each with an empty request, parallel too.
+    parts : (first, last, weight) of each manifest in them.
+    report : lines about what was left out.
+    """
+
+    def __init__(
+        self,
+        sources,
+        texts: Texts,
+        shapes: list[Shape],
+        encoder,
+        ctc: str = "",
+        errors: Errors | None = None,
+        wave: WaveAugment | None = None,
+    ):
+        self.texts, self.shapes, self.encoder, self.ctc = texts, shapes, encoder, ctc
+        self.errors, self.wave = errors or Errors(), wave or WaveAugment()
+        self.requests = Requests(texts)
+        self.utterances = Utterances()
+        self.frames, self.buckets, self.labels, self.choices, self.others = (array("i") for _ in range(5))
+        self.parts, self.report = [], []
+        self._headers: dict[tuple, int] = {}  # mel frames of the recordings themselves
+        for name, path, weight in sources:
+            first, self._heard = len(self.utterances), 0
+            left_out = LeftOut()
+            for item in open_source(path):
+                skipped = item if isinstance(item, Skipped) else self._add(item)
+                if skipped:
+                    self.errors.take(skipped)
+                    left_out.add(skipped)
+            self.parts.append((first, len(self.utterances), weight))
+            self._tell(name, first, left_out)
+        self._headers.clear()
+        if not self.utterances:
+            raise UserError("; ".join(self.report) + ": nothing is left to train on")
+
+    def _add(self, utt: Utterance) -> Skipped | None:
+        """Take the utterance, or say why not."""
+        try:
+            frames = self._frames(utt)
+            flaw = next(flaws(utt, frames / 100), None)
+            reason = self._take(utt, frames) if flaw is None else None
+        except UserError as error:
+            flaw, reason = str(error), None
+        if flaw:
+            return Skipped(UNUSABLE, flaw)
+        return Skipped(reason, f"{utt.where}: {utt.key}", False) if reason else None
+
+    def _take(self, utt: Utterance, frames: int) -> str | None:
+        """Take an utterance without flaws and its recording's frames, or say why it does not fit."""
+        if utt.wav is not None and frames < MIN_FRAMES:
+            return f"shorter than {MIN_FRAMES / 100} s"
+        heard, frames = frames, self._longest(utt, frames)
+        if frames > self.shapes[-1].frames:
+            return f"longer than {self.shapes[-1].frames / 100} s"
+        if self.ctc:
+            self.texts.times(utt)  # a mistake in them is found here, with the other flaws
+        choice = self.requests.number(self.texts.requests(utt))
+        labels = len(self.texts.tokenizer.encode(self.texts.label(utt))) + 1  # the end
+        other = self.requests.around[output_type(utt, "")] + labels
+        if other + self.requests.tokens[choice].max() > self.shapes[-1].text_tokens:
+            return f"more than {self.shapes[-1].text_tokens} text tokens"
+        self.utterances.append(utt)
+        self._heard += heard
+        self.frames.append(frames)
+        self.buckets.append(next(i for i, shape in enumerate(self.shapes) if frames <= shape.frames))
+        self.labels.append(labels)
+        self.choices.append(choice)
+        self.others.append(other + (speech_tokens(frames) + 2 if utt.wav else 0))
+        return None
+
+    def _frames(self, utt: Utterance) -> int:
+        """`frames_of`, which opens a recording once."""
+        recording = recording_of(utt)
+        if recording not in self._headers:
+            self._headers[recording] = frames_of(utt)
+        return self._headers[recording]
+
+    def _longest(self, utt: Utterance, frames: int) -> int:
+        """Mel frames of the features made of a recording of `frames`, at most."""
+        if utt.wav is None:
+            return 0
+        padding = num_frames(round(self.encoder.pad_to_seconds * SAMPLE_RATE))
+        return max(self.wave.longest(frames, utt.task), padding)
+
+    def _tell(self, name: str, first: int, left_out: LeftOut) -> None:
+        used = len(self.utterances) - first
+        line = f"{name}: {used} utterances, {self._heard / 360000:.2f} h"
+        self.report.append(line + "".join(f"; {text}" for text in left_out.lines()))
+
+    def ctc_frames(self, frames: int) -> int:
+        """Steps the CTC loss has for an utterance of so many mel frames."""
+        return speech_tokens(frames) if self.ctc == "adapter" else (frames + 1) // 2
+
+    def choices_of(self, numbers_N: np.ndarray) -> np.ndarray:
+        """How many requests each utterance chooses from."""
+        sets = np.array([len(texts) for texts in self.requests.sets])
+        return sets[np.asarray(self.choices)[numbers_N]]
+
+    def sizes(self, numbers_N: np.ndarray, requests_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sequence positions and speech tokens of utterances asked by the given request of their set."""
+        sets_N = np.asarray(self.choices)[numbers_N]
+        firsts = np.cumsum([0, *map(len, self.requests.tokens)])
+        tokens = np.concatenate(self.requests.tokens)[firsts[sets_N] + requests_N]
+        speech_N = -(-np.asarray(self.frames)[numbers_N] // 8)
+        return np.asarray(self.others)[numbers_N] + tokens, speech_N
+
+    def weighted(self, rng) -> np.ndarray:
+        """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share."""
+        chosen = []
+        for first, last, weight in self.parts:
+            numbers = np.arange(first, last)
+            chosen += [numbers] * int(weight)
+            share = round((weight - int(weight)) * len(numbers))
+            chosen.append(rng.permutation(numbers)[:share])
+        return np.concatenate(chosen)

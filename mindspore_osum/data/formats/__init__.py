@@ -1,0 +1,1 @@
+"""Manifests, shards and corpora, as they are published."""

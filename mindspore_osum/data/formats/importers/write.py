@@ -1,0 +1,253 @@
+"""Records of a corpus -> manifests, with what was left out counted and listed.
+
+Notable choices
+- Everything is written to a folder inside OUT and moved into place when all of it is complete.
+- Recordings are named relative to OUT, so that OUT and the corpus can move together.
+- Segments of long recordings get `start` and `end` (published keys of the raw list); `cut` writes them as
+  files instead, which training needs: a reader of times decodes the whole recording for each of them.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mindspore_osum.data.formats.importers.corpus import (
+    FIELD_OF_TAG,
+    MALFORMED,
+    NO_RECORDING,
+    NO_TRANSCRIPT,
+    Corpus,
+    Place,
+    Problem,
+    Record,
+)
+from mindspore_osum.data.formats.importers.labels import FIELDS, published_label
+from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import format_answer, tags_of, task_of_tags, write_tags
+
+SAMPLE_RATE = 16_000  # Hz, of cut segments
+MAX_LISTED = 10_000  # problems written out for each manifest; all of them are counted
+VIDEO = "only the film: take its sound out with `ffmpeg -i FILM -ac 1 -ar 16000 RECORDING.wav`"
+
+
+@dataclass
+class Manifest:
+    """One manifest while it is written, and what it became."""
+
+    corpus: Corpus
+    split: str
+    task: str  # published key
+    keys: set[str] = field(default_factory=set)
+    labels: Counter = field(default_factory=Counter)
+    problems: Counter = field(default_factory=Counter)  # kind -> utterances
+    first: dict[str, str] = field(default_factory=dict)  # kind -> the first of them
+    listed: list[str] = field(default_factory=list)
+
+    @property
+    def stem(self) -> str:
+        """Name of its files without suffix."""
+        tags = tags_of(self.task)
+        return f"{self.corpus.name}-{self.split}-{task_of_tags(tags) or '+'.join(tags)}"
+
+    def leave_out(self, problem: Problem) -> None:
+        """Count a problem, and list it unless there are too many."""
+        self.problems[problem.kind] += problem.count
+        text = _printable(problem.text)
+        self.first.setdefault(problem.kind, text)
+        if len(self.listed) < MAX_LISTED:
+            self.listed.append(f"{problem.kind}: {text}")
+        elif len(self.listed) == MAX_LISTED:
+            self.listed.append(f"... and more; only the first {MAX_LISTED} are listed")
+
+    def example(self, record: Record) -> dict | Problem:
+        """The line of a record without its recording, or why there is none."""
+        if record.key in self.keys:
+            return Problem("key there twice", f"{record.where}: {record.key}")
+        if not _is_text(record.key + record.text + "".join(record.answers)):
+            return Problem(MALFORMED, f"{record.where}: not UTF-8, or < or > in the text, which mark labels")
+        wanted = {FIELD_OF_TAG[tag] for tag in tags_of(self.task)}
+        labels = _labels(record, wanted)
+        if isinstance(labels, Problem):
+            return labels
+        text = " ".join(record.text.split())
+        if "text" in wanted and not text and not self.corpus.wordless:
+            return Problem(NO_TRANSCRIPT, record.where)
+        if "answers" in wanted and not record.answers:
+            return Problem("no answer", record.where)
+        answer = " ".join(record.answers[0].split()) if record.answers else None
+        body = format_answer(self.task, text=text, labels=labels, answer=answer)
+        extra = {"dataset": self.corpus.name, "split": self.split, **labels}
+        if record.speaker:
+            extra["speaker"] = record.speaker
+        if "answers" in wanted:
+            extra |= {"transcript": text, "answers": list(record.answers)}
+        txt = body.removeprefix(write_tags(tags_of(self.task)))
+        return {"key": record.key, "txt": txt, "task": self.task, "extra": extra}
+
+    def count(self, example: dict) -> None:
+        """Take note of an example that was written."""
+        self.keys.add(example["key"])
+        self.labels.update(value for name, value in example["extra"].items() if name in FIELDS)
+
+
+def _is_text(text: str) -> bool:
+    return not re.search(r"[<>\ud800-\udfff]", text)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _labels(record: Record, wanted: set[str]) -> dict[str, str] | Problem:
+    """field -> published value of the wanted labels, or the first problem with one."""
+    labels = {}
+    for name in sorted(wanted & FIELDS.keys()):
+        spelling = record.labels.get(name, "").strip()
+        if not spelling:
+            return Problem(f"no {name}", record.where)
+        value = published_label(name, spelling)
+        if value is None:
+            return Problem(f"{name} {_printable(spelling[:40])!r} is outside the label set", record.where)
+        labels[name] = value
+    return labels
+
+
+def write_split(
+    corpus: Corpus, place: Place, tasks: list[str], folder: Path, out: Path, limit: int | None, cut: bool
+) -> list[Manifest]:
+    """Write the manifests of one split to `folder`, one for each task; an empty one leaves no file.
+
+    Parameters
+    ----------
+    tasks : published keys.
+    folder : where the files are written for now, inside `out`.
+    out : where they will be; recordings are named relative to it.
+    limit : utterances a manifest, None for all.
+    cut : write segments as wav files under ``wav/``.
+    """
+    manifests = [Manifest(corpus, place.split, task) for task in tasks]
+    files = {m.stem: open(folder / f"{m.stem}.jsonl", "w", encoding="utf-8") for m in manifests}
+    segments = Segments(folder, out) if cut else None
+    try:
+        for item in corpus.read(place):
+            open_ones = [m for m in manifests if limit is None or len(m.keys) < limit]
+            if not open_ones:
+                break
+            wav = item if isinstance(item, Problem) else _recording(corpus, item)
+            if isinstance(wav, Problem):
+                for manifest in open_ones:
+                    manifest.leave_out(wav)
+                continue
+            for manifest in open_ones:
+                _write_one(manifest, files[manifest.stem], item, wav, out, segments)
+    finally:
+        for file in (*files.values(), *([segments] if segments else [])):
+            file.close()
+    for manifest in manifests:
+        if not manifest.keys:
+            os.remove(folder / f"{manifest.stem}.jsonl")
+        if manifest.listed:
+            text = "\n".join(manifest.listed) + "\n"
+            (folder / f"{manifest.stem}.problems.txt").write_text(text, encoding="utf-8")
+    return manifests
+
+
+def _recording(corpus: Corpus, record: Record) -> Path | Problem:
+    for wav in record.wavs:
+        if wav.is_file():
+            return wav
+    for wav in record.wavs:
+        for suffix in corpus.video:
+            if wav.with_suffix(suffix).is_file():
+                return Problem(VIDEO, f"{record.where}: {wav.with_suffix(suffix)}")
+    return Problem(NO_RECORDING, f"{record.where}: {record.wavs[0]}")
+
+
+def _write_one(manifest: Manifest, file, record: Record, wav: Path, out: Path, segments) -> None:
+    example = manifest.example(record)
+    if not isinstance(example, Problem) and record.start is not None and segments:
+        wav = segments.write(wav, record)
+    name = wav if isinstance(wav, Problem) else _name(wav, record, out)
+    for problem in (example, name):
+        if isinstance(problem, Problem):
+            manifest.leave_out(problem)
+            return
+    times = {} if record.start is None or segments else {"start": record.start, "end": record.end}
+    line = {"key": example.pop("key"), "wav": name, **example, **times}
+    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    manifest.count(line)
+
+
+def _name(wav: Path, record: Record, out: Path) -> str | Problem:
+    """What a manifest in `out` calls a recording, or why it has no name that can be written."""
+    name = relative(wav, out)
+    if _printable(name) != name:
+        return Problem("path that is not UTF-8", f"{record.where}: {wav}")
+    return name
+
+
+def relative(path: Path, folder: Path) -> str:
+    """`path` as seen from `folder`; absolute where there is no way (another drive)."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return str(path.absolute())
+
+
+class Segments:
+    """Writes parts of long recordings as 16 kHz mono wav files, ``OUT/wav/<recording>/<key>.wav``.
+
+    A file that is there with the right length is kept, so that a stopped import goes on where it was.
+    """
+
+    def __init__(self, temporary: Path, out: Path):
+        self.temporary, self.out = temporary / "segment.wav", out
+        self.path, self.file = None, None
+
+    def write(self, wav: Path, record: Record) -> Path | Problem:
+        """The file with the part of `wav` that `record` means, or why there is none."""
+        import soundfile
+
+        from mindspore_osum.speech.audio import load_audio
+
+        if not re.fullmatch(r"\w[\w.-]*", record.key):
+            return Problem("key that is no file name", f"{record.where}: {record.key!r}")
+        target = self.out / "wav" / wav.stem / f"{record.key}.wav"
+        try:
+            self._open(wav)
+            rate = self.file.samplerate
+            first, last = round(record.start * rate), round(record.end * rate)
+            if not first < last <= self.file.frames + rate // 100:  # times are rounded in published lists
+                return Problem(
+                    "segment outside its recording",
+                    f"{record.where}: {record.key} is {record.start} to {record.end} s, "
+                    f"{wav} has {self.file.frames / rate:.2f} s",
+                )
+            samples = -(-(min(last, self.file.frames) - first) * SAMPLE_RATE // rate)
+            if target.is_file() and soundfile.info(target).frames == samples:
+                return target
+            self.file.seek(first)
+            wave_N = load_audio((self.file.read(last - first, dtype="float32", always_2d=True), rate))
+        except (soundfile.SoundFileError, UserError) as error:
+            reason = " ".join(str(error).split())
+            return Problem("recording cannot be read", f"{record.where}: {wav}: {reason}")
+        soundfile.write(self.temporary, wave_N, SAMPLE_RATE, subtype="PCM_16")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self.temporary, target)
+        return target
+
+    def _open(self, wav: Path) -> None:
+        import soundfile
+
+        if wav != self.path:
+            self.close()
+            self.file, self.path = soundfile.SoundFile(wav), wav
+
+    def close(self) -> None:
+        """Close the recording that is open."""
+        if self.file:
+            self.file.close()
+        self.file = self.path = None

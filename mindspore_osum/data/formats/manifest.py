@@ -1,0 +1,159 @@
+"""Utterances, and the published manifest line {"key", "wav", "txt", "task", "extra"}.
+
+Notable choices
+- `wav` is relative to the manifest's folder; null or absent for text-only tasks.
+- A malformed line is counted and listed with file:line, or refused when `strict`; nothing is dropped in
+  silence.
+- Other keys of published lists (lang, speaker, ...) are allowed and not used; `start` and `end` cut the
+  recording. Of `extra`, lists of speech tokens are not kept: they are for speech output, and large.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from reprlib import repr as short
+from typing import NamedTuple
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.speech.audio import FilePart
+
+TEXT_TASKS = ("<TEXT2TEXT>", "<INTENT_CLASSIFICATION>")  # published task keys whose examples hold no speech
+MALFORMED = "malformed"
+_MAX_DEPTH = 50  # of the objects and lists in a line
+_UNUSED_EXTRA = ("speech_token", "speech_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One example: a line of a manifest, or a sample of a shard."""
+
+    key: str
+    wav: str | FilePart | None  # the recording; None for text-only tasks
+    txt: str  # transcript and labels, without the tags in front (OSUM Table 1)
+    task: str  # published task key, for example "<TRANSCRIBE> <AGE>"
+    extra: dict = field(default_factory=dict)  # published: age, gender, question, intent, ...
+    start: float | None = None  # seconds; the part of the recording that is meant
+    end: float | None = None
+    where: str = ""  # file:line (file:key in a shard), for errors
+
+
+class Skipped(NamedTuple):
+    """Something a source holds and no utterance was made of."""
+
+    reason: str  # counted by it
+    text: str  # "file:line: what is wrong"
+    error: bool = True  # whether something is wrong with the data; False: it is left out by rule
+
+
+def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[Utterance], list[str]]:
+    """Read any source (`data.sources.open_source`) into memory.
+
+    Parameters
+    ----------
+    path : a .jsonl manifest, a shard or a list of shards; recordings are looked up relative to its folder.
+    strict : refuse the first malformed line instead of listing it.
+
+    Returns
+    -------
+    The utterances, and one line "file:line: what is wrong" for each malformed one.
+
+    Raises
+    ------
+    UserError : the file cannot be read, holds no usable line, or (strict) a line is malformed.
+    """
+    from mindspore_osum.data.formats.sources import open_source  # its readers are built on this module
+
+    utterances, problems = [], []
+    for item in open_source(path):
+        if isinstance(item, Utterance):
+            utterances.append(item)
+        elif strict and item.error:
+            raise UserError(item.text)
+        else:
+            problems.append(item.text)
+    if not utterances:
+        raise UserError(
+            f"{path}: no usable line" + (f"; the first problem: {problems[0]}" if problems else "")
+        )
+    return utterances, problems
+
+
+def json_object(raw: bytes, where: str) -> dict:
+    """The JSON object of a line."""
+    try:
+        values = json.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also a number too long
+        raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected an object {{...}}, found {type(values).__name__}")
+    level = [values]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            v
+            for outer in level
+            for v in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(v, dict | list)
+        ]
+    if level:  # it could not be shown or written again
+        raise UserError(f"{where}: more than {_MAX_DEPTH} objects or lists in one another")
+    if b"\\ud" in raw.lower() and not _can_be_written(values):
+        raise UserError(
+            f"{where}: holds half of a character (\\ud800 to \\udfff alone); write the text again"
+        )
+    return values
+
+
+def _can_be_written(values: dict) -> bool:
+    """Whether all text in an object has a form in UTF-8."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def parse_object(values: dict, folder: Path, where: str) -> Utterance:
+    """An object with the published keys -> Utterance; `wav` may be a FilePart already."""
+    for name in ("key", "txt", "task"):
+        if not isinstance(values.get(name), str) or not values[name].strip():
+            found = short(values.get(name))
+            raise UserError(f"{where}: {name!r} must be a text that is not empty, found {found}")
+    wav = values.get("wav")
+    if wav is not None and (not isinstance(wav, str | FilePart) or not wav):
+        raise UserError(f"{where}: 'wav' must be a path or null, found {short(wav)}")
+    if wav is None and values["task"] not in TEXT_TASKS:
+        raise UserError(f"{where}: task {values['task']} needs a recording, but there is no 'wav'")
+    start, end = (_seconds(values, name, where) for name in ("start", "end"))
+    if end is not None and end <= (start or 0.0):
+        raise UserError(f"{where}: 'end' {end} is not after 'start' {start or 0.0}")
+    return Utterance(
+        values["key"],
+        str(folder / wav) if isinstance(wav, str) else wav,
+        values["txt"],
+        values["task"],
+        _extra(values.get("extra"), where),
+        start,
+        end,
+        where,
+    )
+
+
+def _extra(value, where: str) -> dict:
+    """`extra` without what is never used; published lists also have it as JSON in a text."""
+    if isinstance(value, str):
+        value = json_object(value.encode("utf-8", "replace"), f"{where}: 'extra'") if value.strip() else None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: 'extra' must be an object, found {type(value).__name__}")
+    return {name: item for name, item in value.items() if name not in _UNUSED_EXTRA}
+
+
+def _seconds(values: dict, name: str, where: str) -> float | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise UserError(f"{where}: {name!r} must be seconds, 0 or more, found {short(value)}")
+    return float(value)

@@ -1,0 +1,206 @@
+"""`osum data pack MANIFEST OUT`: a manifest and its recordings as published shards.
+
+Notable choices
+- OUT gets `shard_00000.tar`, ... and `shards.list`; it appears when all of it is written, and never half.
+- The same manifest gives the same bytes: members have no times and owners of their own.
+- Recordings go in as they are. Parts of recordings (`start`, `end`), which shards do not know, and formats
+  without a published suffix become wav files of 16 kHz and 16 bit.
+- Other keys of a line (lang, speaker, ...) become members of their own, key.lang and so on, as published.
+"""
+
+import io
+import json
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mindspore_osum.data.batches.batching import frames_of, samples
+from mindspore_osum.data.checks import UNUSABLE, Errors, flaws
+from mindspore_osum.data.formats.manifest import Skipped, Utterance
+from mindspore_osum.data.formats.shards import FIELDS
+from mindspore_osum.data.formats.sources import json_lines, line_items, once
+from mindspore_osum.errors import UserError
+from mindspore_osum.speech.audio import SAMPLE_RATE
+
+LIST = "shards.list"
+_AUDIO = ("wav", "flac", "mp3", "ogg", "opus")  # kept as they are
+_OWN = {"key", "wav", "start", "end", "messages", *FIELDS}
+_PART = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+")  # a part of a key: any tool may unpack the tar
+_FIELD = re.compile(r"[A-Za-z_]\w{0,31}")
+
+
+class Sample(NamedTuple):
+    """What goes into a shard for one utterance."""
+
+    utt: Utterance
+    others: dict  # the other keys of its line
+    wav: io.BytesIO | None  # what its recording became; None if the file goes in as it is, or there is none
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum data pack`."""
+    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="a .jsonl manifest")
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help=f"a new folder for the shards and their list, OUT/{LIST}"
+    )
+    parser.add_argument(
+        "--per-shard",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="utterances a shard (default: 1000, as published)",
+    )
+    parser.add_argument(
+        "--max-errors",
+        type=int,
+        default=0,
+        metavar="N",
+        help="wrong lines and recordings that are told and left out (default: 0)",
+    )
+
+
+def run(args) -> int:
+    """Pack and tell how much it was; 0."""
+    if args.per_shard < 1:
+        raise UserError(f"--per-shard {args.per_shard}: must be 1 or more")
+    errors = Errors(args.max_errors, args.max_errors < 1, "--max-errors")
+    utterances, shards = pack(args.manifest, args.out, args.per_shard, errors)
+    print(f"{args.out / LIST}: {shards} shards, {utterances} utterances, {errors.count} errors left out")
+    return 0
+
+
+def pack(manifest: Path, out: Path, per_shard: int, errors: Errors) -> tuple[int, int]:
+    """Write the shards of a manifest.
+
+    Returns
+    -------
+    Numbers of utterances and of shards.
+
+    Raises
+    ------
+    UserError : more errors in the data than `errors` bears, nothing to pack, or OUT is there already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: is there already and not an empty folder; remove it or give another one")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pack-") as temporary:
+            folder = Path(temporary) / "shards"
+            folder.mkdir()
+            counts = _write(_packable(manifest, errors), folder, per_shard)
+            if not counts:
+                problem = errors.first or "it is empty"
+                raise UserError(f"{manifest}: no usable line; the first problem: {problem}")
+            names = [f"{_name(i)}\n" for i in range(len(counts))]
+            (folder / LIST).write_text("".join(names), "utf-8")
+            os.replace(folder, out)
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: {error.strerror or error}") from None
+    return sum(counts), len(counts)
+
+
+def _name(index: int) -> str:
+    return f"shard_{index:05d}.tar"
+
+
+def _write(packable: Iterator[Sample], folder: Path, per_shard: int) -> list[int]:
+    """Utterances of each shard."""
+    counts, tar = [], None
+    try:
+        for sample in packable:
+            if not counts or counts[-1] == per_shard:
+                if tar:
+                    tar.close()
+                tar = tarfile.open(folder / _name(len(counts)), "w", format=tarfile.GNU_FORMAT)
+                counts.append(0)
+            _add(tar, sample)
+            counts[-1] += 1
+    finally:
+        if tar:
+            tar.close()
+    return counts
+
+
+def _packable(manifest: Path, errors: Errors) -> Iterator[Sample]:
+    """The usable lines."""
+    seen: set[bytes] = set()
+    for where, values in json_lines(manifest):
+        for item in line_items(values, manifest.parent, where):
+            item = once(item, seen) if isinstance(item, Utterance) else item
+            item = _sample(item, values) if isinstance(item, Utterance) else item
+            if isinstance(item, Sample):
+                yield item
+                continue
+            errors.take(item)
+            print(f"left out: {item.text}")
+
+
+def _sample(utt: Utterance, values: dict) -> Sample | Skipped:
+    """What is packed of a line, or why it cannot be."""
+    try:
+        flaw = _flaw(utt, values)
+        wav = None if flaw or not utt.wav or _is_kept(utt) else _wav(utt)
+    except UserError as error:
+        flaw = str(error)
+    if flaw:
+        return Skipped(UNUSABLE, flaw)
+    return Sample(utt, {name: value for name, value in values.items() if name not in _OWN}, wav)
+
+
+def _is_kept(utt: Utterance) -> bool:
+    """Whether its recording goes in as it is."""
+    return _suffix(utt) in _AUDIO and utt.start is None and utt.end is None
+
+
+def _suffix(utt: Utterance) -> str:
+    return Path(utt.wav).suffix[1:].lower()
+
+
+def _flaw(utt: Utterance, values: dict) -> str | None:
+    """What is wrong with an utterance or the keys of its line."""
+    seconds = frames_of(utt) / 100
+    flaw = next(flaws(utt, seconds if utt.wav else None), None)
+    if not flaw and not all(_PART.fullmatch(part) for part in utt.key.split("/")):
+        flaw = f"{utt.where}: key {utt.key!r} cannot name files in a tar; use names without .. and controls"
+    bad = [name for name in values if name not in _OWN and (not _FIELD.fullmatch(name) or name in _AUDIO)]
+    if not flaw and bad:
+        flaw = f"{utt.where}: {bad[0]!r} cannot be the name of a member, key.name; rename it"
+    return flaw
+
+
+def _add(tar: tarfile.TarFile, sample: Sample) -> None:
+    utt, others, wav = sample
+    if wav:
+        _member(tar, f"{utt.key}.wav", wav, wav.getbuffer().nbytes)
+    elif utt.wav:
+        with open(utt.wav, "rb") as file:
+            _member(tar, f"{utt.key}.{_suffix(utt)}", file, os.fstat(file.fileno()).st_size)
+    texts = {"txt": utt.txt, "task": utt.task, "extra": _json(utt.extra)}
+    texts |= {name: value if isinstance(value, str) else _json(value) for name, value in others.items()}
+    for name, text in texts.items():
+        data = text.encode("utf-8")
+        _member(tar, f"{utt.key}.{name}", io.BytesIO(data), len(data))
+
+
+def _json(value) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _member(tar: tarfile.TarFile, name: str, file, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    tar.addfile(info, file)
+
+
+def _wav(utt: Utterance) -> io.BytesIO:
+    """The meant part of a recording as a wav file."""
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, samples(utt), SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    stream.seek(0)
+    return stream

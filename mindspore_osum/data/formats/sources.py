@@ -1,0 +1,154 @@
+"""One door to all formats of training data: `open_source`.
+
+    published manifest (.jsonl)   {"key", "wav", "txt", "task", "extra"} a line
+    WEST manifest (.jsonl)        {"wav", "txt"} or {"messages"} a line
+    shard (.tar)                  key.wav, key.txt, key.task, key.extra
+    list of shards                a path, "-|path" or "combined.jsonl|path" a line
+
+Notable choices
+- The suffix decides, and where it says nothing (.list, .txt) the content: both manifests and lists of shards
+  have such names. Lines of a manifest are told apart one by one.
+- Everything is read as a stream, with limits of length; a key counts as 8 bytes while its file is read.
+- Paths are relative to the file that names them.
+"""
+
+import os
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, json_object, parse_object
+from mindspore_osum.data.formats.shards import FIELDS, read_shard
+from mindspore_osum.data.formats.west import is_west, parse_west
+from mindspore_osum.errors import UserError
+
+MAX_LINE = 2**24  # bytes
+_MAX_COMBINED = 2**30  # bytes of the list that is combined with one shard
+
+
+def open_source(path: str | os.PathLike) -> Iterator[Utterance | Skipped]:
+    """The utterances of a source in their order, and what no utterance was made of.
+
+    Parameters
+    ----------
+    path : a file of one of the formats above.
+
+    Raises
+    ------
+    UserError : it cannot be read.
+    """
+    path = Path(path)
+    if path.suffix == ".tar":
+        return _one_shard(path)
+    return _read_manifest(path) if _is_manifest(path) else _read_list(path)
+
+
+def _one_shard(path: Path) -> Iterator[Utterance | Skipped]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such shard")
+    return read_shard(path)
+
+
+def _is_manifest(path: Path) -> bool:
+    if path.suffix in (".jsonl", ".json"):
+        return True
+    return next((raw.lstrip().startswith(b"{") for _, raw in text_lines(path)), True)
+
+
+def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """("file:line", line) of the lines that are not blank; one over the limit is cut to one byte more.
+
+    Raises
+    ------
+    UserError : the file cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot read the manifest (not a file)")
+        with open(path, "rb") as file:
+            number = 0
+            while raw := file.readline(MAX_LINE + 1):
+                number += 1
+                rest = raw
+                while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
+                    rest = file.readline(MAX_LINE + 1)
+                if raw.strip():
+                    yield f"{path}:{number}", raw
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot read the manifest ({reason})") from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, dict | Skipped]]:
+    """("file:line", JSON object) of each line, or what is wrong with it."""
+    for where, raw in text_lines(path):
+        try:
+            if len(raw) > MAX_LINE:
+                raise UserError(f"{where}: a line of more than {MAX_LINE} bytes")
+            yield where, json_object(raw, where)
+        except UserError as error:
+            yield where, Skipped(MALFORMED, str(error))
+
+
+def _read_manifest(path: Path) -> Iterator[Utterance | Skipped]:
+    seen: set[bytes] = set()
+    for where, values in json_lines(path):
+        for item in line_items(values, path.parent, where):
+            if isinstance(item, Utterance):
+                item = once(item, seen)
+            yield item
+
+
+def once(utt: Utterance, seen: set[bytes]) -> Utterance | Skipped:
+    """The utterance, unless its key is one of those seen, to which it is added."""
+    key = blake2b(utt.key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    if key in seen:
+        return Skipped(MALFORMED, f"{utt.where}: key {utt.key!r} is there twice; keys name an utterance")
+    seen.add(key)
+    return utt
+
+
+def line_items(values: dict | Skipped, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
+    """What a line of a manifest comes to."""
+    if isinstance(values, Skipped):
+        yield values
+    elif is_west(values):
+        yield from parse_west(values, folder, where)
+    else:
+        try:
+            yield parse_object(values, folder, where)
+        except UserError as error:
+            yield Skipped(MALFORMED, str(error))
+
+
+def _read_list(path: Path) -> Iterator[Utterance | Skipped]:
+    for where, raw in text_lines(path):
+        try:
+            line = raw.decode("utf-8").strip()
+            *combination, shard = line.split("|")
+            if len(combination) > 1 or len(line) > 2**13 or "://" in shard or not shard.strip():
+                raise UserError(
+                    f'{where}: {line[:60]!r}: expected the path of a .tar, "-|tar" or "json_path|tar"'
+                )
+            names = [name.strip() for name in combination if name.strip() != "-"]
+            combined = _combined(path.parent / names[0]) if names else None
+        except (UserError, UnicodeDecodeError) as error:
+            told = isinstance(error, UserError)
+            yield Skipped(MALFORMED, str(error) if told else f"{where}: not a path in UTF-8")
+            continue
+        yield from read_shard(path.parent / shard.strip(), combined)
+
+
+def _combined(path: Path) -> dict[str, dict]:
+    """Key -> object of the list that is combined with a shard."""
+    if path.is_file() and path.stat().st_size > _MAX_COMBINED:
+        raise UserError(f"{path}: more than {_MAX_COMBINED} bytes for one shard")
+    found = {}
+    for where, values in json_lines(path):
+        if isinstance(values, Skipped):
+            raise UserError(values.text)
+        missing = [name for name in ("key", *FIELDS) if name not in values]
+        if missing or not isinstance(values["key"], str):
+            raise UserError(f"{where}: to replace a shard's own, an object needs key, txt, task and extra")
+        found[values["key"]] = values
+    return found

@@ -1,0 +1,169 @@
+"""Where the members of a tar lie: one pass over its headers, nothing is unpacked.
+
+Notable choices
+- The index is made anew by each process and kept in memory. A file of it beside the tar would have to be
+  written into data folders that may be read-only or shared by many processes, and could outlive the tar.
+- Read here and not by the `tarfile` module: that takes memory by what a header claims, and of the versions in
+  use some do not end on a negative offset. Here the place only moves forward, and nothing large is read.
+- Names are never used as paths, so that "../x" and absolute names are names like others.
+- Compressed tars are refused: their members cannot be read by offset.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mindspore_osum.data.formats.manifest import MALFORMED, Skipped
+from mindspore_osum.errors import UserError
+
+BLOCK = 512
+_MAX_NAME = 2**16  # bytes of a long name or a pax header
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+# types of headers
+_REGULAR, _FOLDER, _IGNORED = b"0\x007", b"5", b"gK"  # g: comments on the whole tar, K: the end of a link
+_WITHOUT_DATA = b"123456"  # links, devices and folders, whose size says nothing
+
+
+class Member(NamedTuple):
+    """A file in a tar."""
+
+    name: str
+    offset: int  # bytes, of its content
+    size: int  # bytes
+
+
+class TarReader:
+    """A tar that is open for reading.
+
+    Parameters
+    ----------
+    path : an uncompressed tar: POSIX (ustar, pax), GNU or version 7.
+
+    Raises
+    ------
+    UserError : it cannot be opened, or is compressed.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = os.fspath(path)
+        try:
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise UserError(f"{path}: not a file")
+            self._file = open(path, "rb")
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{path}: cannot read the shard ({reason})") from None
+        self._size = os.fstat(self._file.fileno()).st_size
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._file.close()
+
+    def read(self, member: Member) -> bytes:
+        """The content of a member; check its size first."""
+        return self._bytes(member.offset, member.size)
+
+    def members(self) -> Iterator[Member | Skipped]:
+        """All files in their order, and what is no plain file.
+
+        Raises
+        ------
+        UserError : damage, after the members before it.
+        """
+        at, told = 0, {}  # name and size of the next member, if an extra header tells them
+        while block := self._header(at):
+            name, size, kind = self._fields(block, at)
+            start = at + BLOCK
+            if kind in b"Lx":
+                at = self._end(start, size, name, _MAX_NAME)
+                content = self._bytes(start, size)
+                told |= {"name": _text(content)} if kind == b"L" else self._pax(content, start)
+                continue
+            if kind in _IGNORED:
+                at = self._end(start, size, name)
+                continue
+            name, size = told.get("name", name), told.get("size", size)
+            told = {}
+            at = self._end(start, 0 if kind in _WITHOUT_DATA else size, name)
+            if kind in _REGULAR and not name.endswith("/"):
+                yield Member(name, start, size)
+            elif kind not in _REGULAR + _FOLDER:
+                what = f"a link, a device or a sparse file (type {kind!r})"
+                yield Skipped(MALFORMED, f"{self.path}:{name}: is {what}; pack plain files")
+
+    def _header(self, at: int) -> bytes | None:
+        """The header at a place; None at the end mark, a block of zeros."""
+        block = self._bytes(at, BLOCK)
+        if at == 0:
+            for magic, what in _COMPRESSED.items():
+                if block.startswith(magic):
+                    raise UserError(
+                        f"{self.path}: is compressed ({what}); unpack it to a plain .tar, whose "
+                        "recordings can be read by their place in it"
+                    )
+        if len(block) < BLOCK:
+            raise UserError(f"{self.path}: cut short, it has no end mark after byte {at}; copy it again")
+        return block if any(block) else None
+
+    def _fields(self, block: bytes, at: int) -> tuple[str, int, bytes]:
+        """Name, size and type of a header."""
+        plain = block[:148] + b" " * 8 + block[156:]
+        excess = sum(plain) - (_number(block[148:156]) or 0)
+        # old tars add signed bytes
+        if excess and excess != 256 * sum(byte > 127 for byte in plain):
+            raise UserError(f"{self.path}: not a tar, or damaged, at byte {at} (wrong checksum)")
+        name, size = _text(block[:100]), _number(block[124:136])
+        if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
+            name = f"{prefix}/{name}"
+        if size is None:
+            raise UserError(f"{self.path}: damaged at byte {at}: no size of {name!r}")
+        return name, size, block[156:157]
+
+    def _end(self, start: int, size: int, name: str, most: int | None = None) -> int:
+        """The place after a content."""
+        if most is not None and size > most:
+            raise UserError(f"{self.path}: damaged at byte {start}: {size} bytes of header; at most {most}")
+        if start + size > self._size:
+            raise UserError(
+                f"{self.path}: cut short, {name!r} of {size} bytes begins at byte {start} of "
+                f"{self._size}; copy it again"
+            )
+        return start + -(-size // BLOCK) * BLOCK
+
+    def _pax(self, content: bytes, at: int) -> dict:
+        """What a pax header, lines "length key=value", tells of name and size."""
+        told = {}
+        while content:
+            length, _, _ = content.partition(b" ")
+            end = int(length) if length.isdigit() and len(length) < 8 else 0
+            key, equals, value = content[len(length) + 1 : end - 1].partition(b"=")
+            if not equals or content[end - 1 : end] != b"\n":
+                raise UserError(f"{self.path}: damaged at byte {at}: broken pax header")
+            if key == b"path":
+                told["name"] = _text(value)
+            elif key == b"size":
+                if not value.isdigit() or len(value) > 20:
+                    raise UserError(f"{self.path}: damaged at byte {at}: no size in its pax header")
+                told["size"] = int(value)
+            elif key.startswith(b"GNU.sparse"):
+                raise UserError(f"{self.path}: holds sparse files (byte {at}); pack plain ones")
+            content = content[end:]
+        return told
+
+    def _bytes(self, at: int, size: int) -> bytes:
+        self._file.seek(at)
+        return self._file.read(size)
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+
+
+def _number(raw: bytes) -> int | None:
+    """A number field: octal digits, or GNU's base 256; None if it is neither, or negative."""
+    if raw[0] == 0x80:
+        return int.from_bytes(raw[1:], "big")
+    digits = raw.split(b"\0", 1)[0].strip()
+    return int(digits, 8) if digits and not digits.strip(b"01234567") else 0 if not digits else None

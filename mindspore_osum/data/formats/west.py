@@ -1,0 +1,119 @@
+"""WEST's manifest lines: {"wav", "txt"} and {"messages": [{"role", "content"}, ...]}.
+
+Notable choices
+- {"wav", "txt"} is transcription. WEST has no keys: a line is named by its file and number.
+- Of a conversation the first turn is used: request, recording and answer are one sequence of this model.
+  Later turns lean on those before them, which a sequence does not hold; they are left out and counted, not
+  trained without what they refer to. WEST's own reader takes one turn too.
+- A request beside a recording must say which task it is for, since answers begin with its tags: by a "task"
+  in the line, or by being one of the published requests or WEST's own. A recording alone is spoken chat, a
+  text alone a question to the text model.
+- A system message is put in front of the request, as WEST does.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from reprlib import repr as short
+
+from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, parse_object
+from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import TASKS
+from mindspore_osum.text.prompts import task_requests
+
+DEFAULT_REQUEST = "Transcribe the Speech"  # of WEST, for {"wav", "txt"}
+LATER_TURNS, NOT_ONE_RECORDING = "later turns of a conversation", "several recordings in a turn"
+
+
+def is_west(values: dict) -> bool:
+    """Whether an object is a line of WEST and not a published one, which has a key and a task."""
+    return "messages" in values or not {"key", "task"} & values.keys()
+
+
+def parse_west(values: dict, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
+    """What a line of WEST comes to: at most one utterance, and what was not used."""
+    file, _, line = where.rpartition(":")
+    values = {"key": f"{Path(file).stem}-{line}", **values}
+    try:
+        if "messages" not in values:
+            yield parse_object({"task": "<TRANSCRIBE>", **values}, folder, where)
+            return
+        system, turns = _turns(values["messages"], where)
+        texts, wavs = turns[0][0]
+        if len(wavs) > 1:
+            yield Skipped(NOT_ONE_RECORDING, f"{where}: {len(wavs)} recordings in a turn", False)
+        else:
+            request = "".join([*system, *texts])
+            values |= {"txt": turns[0][1], "wav": wavs[0] if wavs else None}
+            yield parse_object({**values, **_asked(values, request, where)}, folder, where)
+        if len(turns) > 1:
+            yield Skipped(LATER_TURNS, f"{where}: {len(turns) - 1} after the first", False)
+    except UserError as error:
+        yield Skipped(MALFORMED, str(error))
+
+
+def _asked(values: dict, request: str, where: str) -> dict:
+    """Task and extra of a turn."""
+    extra, task = values.get("extra"), values.get("task")
+    extra = {} if extra is None else extra
+    if not isinstance(extra, dict):
+        raise UserError(f"{where}: 'extra' must be an object, found {type(extra).__name__}")
+    if not request.strip():
+        return {"task": task or TASKS["sttc"].key, "extra": extra}
+    if values["wav"] is None:
+        return {"task": task or "<TEXT2TEXT>", "extra": {**extra, "question": request}}
+    task = TASKS["sttc"].key if task == "sttc" else task  # which takes no request in any spelling
+    known = _known_requests().get(request.strip().casefold())
+    if task in (None, "", known):
+        if known is None:
+            raise UserError(
+                f'{where}: request {request[:60]!r} names no task; add a "task" to the line, '
+                'for instance "<TRANSCRIBE>"'
+            )
+        return {"task": known, "extra": extra}
+    if task == TASKS["sttc"].key:
+        raise UserError(f"{where}: request {request[:60]!r}: spoken chat has none beside the recording")
+    return {"task": task, "extra": {**extra, "question": request}}
+
+
+@lru_cache(maxsize=1)
+def _known_requests() -> dict[str, str]:
+    """Request -> task key. Such a request may be replaced by any other for the task."""
+    known = {DEFAULT_REQUEST.casefold(): TASKS["asr"].key}
+    for abbr, task in TASKS.items():
+        known |= dict.fromkeys([task.tag_string, *(r.casefold() for r in task_requests(abbr))], task.key)
+    return known
+
+
+def _turns(messages, where: str) -> tuple[list[str], list[tuple[tuple[list[str], list[str]], str]]]:
+    """System texts, and ((texts, recordings), answer) of each turn."""
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise UserError(f"{where}: 'messages' must be a list of objects with role and content")
+    roles = [m.get("role") for m in messages]
+    first = 1 if roles[:1] == ["system"] else 0
+    if not roles[first:] or roles[first:] != ["user", "assistant"] * (len(roles[first:]) // 2):
+        raise UserError(
+            f"{where}: roles {short(roles)}: user and assistant must take turns, after at most one system"
+        )
+    parts = [_parts(m.get("content"), where) for m in messages]
+    system = parts[0][0] if first else []
+    turns = []
+    for question, (texts, wavs) in zip(parts[first::2], parts[first + 1 :: 2]):
+        if wavs or not "".join(texts).strip():
+            raise UserError(f"{where}: an answer must be text and not empty; spoken answers are not learned")
+        turns.append((question, "".join(texts)))
+    return system, turns
+
+
+def _parts(content, where: str) -> tuple[list[str], list[str]]:
+    """Texts and recordings of a content: a text, {"type": "audio", "audio": path}, or a list of such."""
+    texts, wavs = [], []
+    for part in content if isinstance(content, list) else [content]:
+        kind = "text" if isinstance(part, str) else part.get("type") if isinstance(part, dict) else None
+        value = part if isinstance(part, str) else part.get(kind) if kind in ("text", "audio") else None
+        if not isinstance(value, str) or (kind == "audio" and not value):
+            raise UserError(
+                f"{where}: content {short(part)}: expected a text, or an object of type text or audio"
+            )
+        (texts if kind == "text" else wavs).append(value)
+    return texts, wavs

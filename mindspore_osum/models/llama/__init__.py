@@ -1,0 +1,1 @@
+"""openPangu-Embedded and its Llama-shaped relatives."""

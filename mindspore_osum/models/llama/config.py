@@ -1,0 +1,41 @@
+"""Sizes of the decoder and of its LoRA; loads nothing heavy."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """openPangu-Embedded and its Llama-shaped relatives; defaults are openPangu-Embedded-7B-V1.1."""
+
+    vocab_size: int = 153376
+    d_model: int = 4096
+    n_layers: int = 34
+    n_heads: int = 32
+    n_kv_heads: int = 8  # grouped-query attention (Ainslie et al. 2023)
+    head_dim: int = 128
+    d_ff: int = 12800
+    rope_theta: float = 1.6e7  # base of the rotary angles
+    norm_eps: float = 1e-5  # RMSNorm
+    qkv_bias: bool = True
+    o_bias: bool = True
+    qk_norm: bool = False  # RMSNorm on each head of q and k (Qwen3)
+    tie_embeddings: bool = False  # lm_head shares embed_tokens
+    max_positions: int = 32768
+    bos_id: int = 1
+    eos_id: int = 45892  # [unused10]
+    pad_id: int = 0
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (Hu et al. 2022) beside the decoder's projections: W x + alpha/rank * B (A x)."""
+
+    rank: int = 64  # 0 = no adapters: they are merged, or the model never had any
+    alpha: float = 32.0
+    dropout: float = 0.1  # on the adapter's input, in training only
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return self.alpha / self.rank

@@ -1,0 +1,218 @@
+"""openPangu-Embedded and its Llama-shaped relatives (Qwen2, Qwen3, Yi, Llama), one class by config.
+
+Legend: B batch, L positions, S cache places a sequence, D width, H query heads, K key heads, E head size,
+V vocabulary.
+
+Notable choices
+- The cells hold no state: a static key/value cache is handed in as parameters and written in place. How it
+  lies there is the operators' business: `Decoder.new_cache` describes it.
+- Prefill writes the cache and attends within the prompt; decode writes one place a sequence and attends to
+  the cache.
+- Parameter names are those of the Hugging Face checkpoints, LoRA's lie beside them.
+"""
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.layers import Embedding, Linear, RMSNorm
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+
+
+class DecoderAttention(nn.Cell):
+    """Causal grouped-query attention with rotary positions."""
+
+    def __init__(self, cfg: DecoderConfig, linear):
+        super().__init__()
+        self.n_heads, self.n_kv_heads = cfg.n_heads, cfg.n_kv_heads
+        q_width, kv_width = cfg.n_heads * cfg.head_dim, cfg.n_kv_heads * cfg.head_dim
+        self.q_proj = linear("q_proj", cfg.d_model, q_width, cfg.qkv_bias)
+        self.k_proj = linear("k_proj", cfg.d_model, kv_width, cfg.qkv_bias)
+        self.v_proj = linear("v_proj", cfg.d_model, kv_width, cfg.qkv_bias)
+        self.o_proj = linear("o_proj", q_width, cfg.d_model, cfg.o_bias)
+        dtype = self.q_proj.weight.dtype
+        self.q_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
+        cells = device_ops.cells(dtype)
+        self.to_heads = ops.Transpose()
+        self.rotary = cells.Rotary()
+        self.attention = cells.Attention(cfg.n_heads, cfg.n_kv_heads, cfg.head_dim, causal=True)
+
+    def qkv(self, x, cos_B1LE, sin_B1LE):
+        """Rotated queries (B, H, L, E), rotated keys and values (B, K, L, E)."""
+        length, e = cos_B1LE.shape[2:]
+        q = self.q_norm(self.q_proj(x).reshape((-1, length, self.n_heads, e)))
+        k = self.k_norm(self.k_proj(x).reshape((-1, length, self.n_kv_heads, e)))
+        q, k, v = self.heads(q), self.heads(k), self.heads(self.v_proj(x).reshape(k.shape))
+        return self.rotary(q, cos_B1LE, sin_B1LE), self.rotary(k, cos_B1LE, sin_B1LE), v
+
+    def heads(self, x_BLHE):
+        """(B, H, L, E); of one position the same numbers in the same order."""
+        b, length, heads, e = x_BLHE.shape
+        return self.to_heads(x_BLHE, (0, 2, 1, 3)) if length > 1 else x_BLHE.reshape((b, heads, 1, e))
+
+    def construct(self, x, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
+        q, k, v = self.qkv(x, cos, sin)
+        if k_cache is None:
+            out_BLD = self.attention(q, k, v, mask)
+        else:
+            out_BLD = self.attention.cached(q, k, v, mask, k_cache, v_cache, slots)
+        return self.o_proj(out_BLD.reshape(x.shape[:-1] + (-1,)))
+
+    def shard(self, p):
+        """Cut batch, heads and positions."""
+        for linear in (self.q_proj, self.k_proj, self.v_proj):
+            linear.shard(p, d_out=p.model_parallel)
+        self.o_proj.shard(p, d_in=p.model_parallel)
+        self.to_heads.shard(((p.data_parallel, p.context_parallel, p.model_parallel, 1),))
+        self.rotary.shard(p)
+        self.attention.shard(p, queries=p.context_parallel)
+
+
+class DecoderMLP(nn.Cell):
+    """down(silu(gate(x)) * up(x)) (SwiGLU, Shazeer 2020)."""
+
+    def __init__(self, cfg: DecoderConfig, linear):
+        super().__init__()
+        self.gate_proj = linear("gate_proj", cfg.d_model, cfg.d_ff, False)
+        self.up_proj = linear("up_proj", cfg.d_model, cfg.d_ff, False)
+        self.down_proj = linear("down_proj", cfg.d_ff, cfg.d_model, False)
+        self.swiglu = device_ops.cells(self.gate_proj.weight.dtype).SwiGLU()
+
+    def construct(self, x):
+        return self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
+
+    def shard(self, p):
+        """Cut the rows and the inner width."""
+        self.gate_proj.shard(p, d_out=p.model_parallel)
+        self.up_proj.shard(p, d_out=p.model_parallel)
+        self.down_proj.shard(p, d_in=p.model_parallel)
+        self.swiglu.shard(p)
+
+
+class DecoderLayer(nn.Cell):
+    """Pre-norm attention and MLP, each with a residual, on (B, L, D), or on rows (B*L, D) as a layer that is
+    cut wants them."""
+
+    def __init__(self, cfg: DecoderConfig, linear, dtype):
+        super().__init__()
+        self.self_attn = DecoderAttention(cfg, linear)
+        self.mlp = DecoderMLP(cfg, linear)
+        self.input_layernorm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
+        self.post_attention_layernorm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
+        self.add_attention, self.add_mlp = ops.Add(), ops.Add()
+
+    def construct(self, x, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
+        attended = self.self_attn(self.input_layernorm(x), cos, sin, mask, k_cache, v_cache, slots)
+        x = self.add_attention(x, attended)
+        return self.add_mlp(x, self.mlp(self.post_attention_layernorm(x)))
+
+    def shard(self, p):
+        """Cut rows, heads and inner width; norms and residuals over more rows with sequence parallel."""
+        self.self_attn.shard(p)
+        self.mlp.shard(p)
+        for norm in (self.input_layernorm, self.post_attention_layernorm):
+            norm.shard(p.norm_rows, p.rows)
+        for add in (self.add_attention, self.add_mlp):
+            add.shard(((p.norm_rows, 1), (p.norm_rows, 1)))
+
+
+class DecoderModel(nn.Cell):
+    """Token embedding, layers, last norm."""
+
+    def __init__(self, cfg: DecoderConfig, lora: LoraConfig, dtype):
+        super().__init__()
+
+        def linear(name: str, d_in: int, d_out: int, bias: bool) -> Linear:
+            adapted = lora.rank > 0 and name in lora.targets
+            return Linear(d_in, d_out, bias, dtype, lora if adapted else None)
+
+        self.embed_tokens = Embedding(cfg.vocab_size, cfg.d_model, dtype)
+        self.layers = nn.CellList([DecoderLayer(cfg, linear, dtype) for _ in range(cfg.n_layers)])
+        self.norm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
+        self.rotary_tables = device_ops.RotaryTables(cfg.head_dim, cfg.rope_theta)
+        self.attention_mask, self.is_cut = device_ops.cells(dtype).AttentionMask(), False
+
+    def construct(self, x_BLD, positions_BL, mask, caches=None, slots=None):
+        cos, sin = self.rotary_tables(positions_BL)
+        length, d = x_BLD.shape[1:]
+        if caches is None or length > 1:
+            mask = self.attention_mask(mask, length)
+        x = x_BLD.reshape((-1, d)) if self.is_cut else x_BLD
+        for i, layer in enumerate(self.layers):
+            if caches is None:
+                x = layer(x, cos, sin, mask)
+            else:
+                x = layer(x, cos, sin, mask, caches[2 * i], caches[2 * i + 1], slots)
+        return self.norm(x).reshape(x_BLD.shape)
+
+    def shard(self, p):
+        """Cut everything; a mask has the whole batch's size and a row for every query."""
+        self.is_cut = True
+        self.embed_tokens.shard(p, p.vocabulary)
+        self.rotary_tables.shard(p)
+        self.attention_mask.shard(p, queries=p.context_parallel)
+        for layer in self.layers:
+            layer.shard(p)
+        self.norm.shard(p.norm_rows, p.rows)
+
+
+class Decoder(nn.Cell):
+    """The language model: embeddings in, hidden states out; `logits` maps them to the vocabulary."""
+
+    def __init__(self, cfg: DecoderConfig, lora: LoraConfig, dtype=ms.float32):
+        super().__init__()
+        self.model = DecoderModel(cfg, lora, dtype)
+        self.lm_head = None if cfg.tie_embeddings else Linear(cfg.d_model, cfg.vocab_size, False, dtype)
+        self.tied_head = ops.MatMul(transpose_b=True)
+        self.d_model = cfg.d_model
+        self.cache, self.kv_shape = device_ops.cells(dtype).Cache, (cfg.n_kv_heads, cfg.head_dim)
+
+    def new_cache(self, batch: int, places: int) -> nn.Cell:
+        """How keys and values of `batch` sequences of `places` places lie in the parameters of a cache."""
+        return self.cache(batch, places, *self.kv_shape)
+
+    def embed(self, ids):
+        """Rows of the token embedding."""
+        return self.model.embed_tokens(ids)
+
+    def construct(self, x_BLD, positions_BL, mask, caches=None, slots=None):
+        """Run the layers.
+
+        Parameters
+        ----------
+        x_BLD : input embeddings.
+        positions_BL : int32 rotary positions.
+        mask : bool (B or 1, 1, L, L), True for what a query may not see, None for causal; in decode (a cache
+            and L = 1) what the cache's `seen` gives.
+        caches : parameters (k_0, v_0, k_1, v_1, ...) in the cache's `shape`; None to recompute everything.
+        slots : where the new keys go, the cache's `slots`.
+
+        Returns
+        -------
+        (B, L, D) after the last norm.
+        """
+        return self.model(x_BLD, positions_BL, mask, caches, slots)
+
+    def logits(self, hidden):
+        """float32 scores over the vocabulary for hidden states (..., D)."""
+        if self.lm_head is None:
+            flat = self.tied_head(hidden.reshape((-1, self.d_model)), self.model.embed_tokens.weight)
+            return ops.cast(flat.reshape(hidden.shape[:-1] + (-1,)), ms.float32)
+        return ops.cast(self.lm_head(hidden), ms.float32)
+
+    def shard(self, p):
+        """Cut layers, embedding and head; the head's rows lie like those of the hidden states."""
+        self.model.shard(p)
+        self.tied_head.shard(((p.rows, 1), (p.vocabulary, 1)))
+        if self.lm_head is not None:
+            self.lm_head.shard(p, d_out=p.vocabulary)
+
+    def stages(self, count: int) -> list[list[nn.Cell]]:
+        """The cells of each of `count` stages of a pipeline: embedding first, layers evenly, head last."""
+        layers, found = self.model.layers, [[] for _ in range(count)]
+        for i, layer in enumerate(layers):
+            found[i * count // len(layers)].append(layer)
+        found[0].append(self.model.embed_tokens)
+        found[-1] += [self.model.norm, *([] if self.lm_head is None else [self.lm_head])]
+        return found

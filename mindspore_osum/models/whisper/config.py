@@ -1,0 +1,28 @@
+"""Sizes of the Whisper encoder; loads nothing heavy. Named ones: Radford et al. 2022, Table 1."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Whisper encoder (Radford et al. 2022); defaults are Whisper-medium."""
+
+    n_mels: int = 80  # mel bins of the log-mel front end: 80, or 128 for large-v3
+    d_model: int = 1024  # width
+    n_layers: int = 24
+    n_heads: int = 16
+    d_ff: int = 4096  # inner width of the feed-forward
+    norm_eps: float = 1e-5
+    dropout: float = 0.0  # on the residual branches, in training only
+    pad_to_seconds: float = (
+        0.0  # audio is padded to this before the log-mel; 0 = as published for OSUM, 30 = stock Whisper
+    )
+
+
+ENCODERS = {
+    "tiny": EncoderConfig(d_model=384, n_layers=4, n_heads=6, d_ff=1536),
+    "base": EncoderConfig(d_model=512, n_layers=6, n_heads=8, d_ff=2048),
+    "small": EncoderConfig(d_model=768, n_layers=12, n_heads=12, d_ff=3072),
+    "medium": EncoderConfig(),
+    "large-v3": EncoderConfig(n_mels=128, d_model=1280, n_layers=32, n_heads=20, d_ff=5120),
+}

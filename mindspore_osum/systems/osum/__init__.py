@@ -1,0 +1,1 @@
+"""OSUM and OSUM-Pangu: Whisper encoder, adapter, decoder with LoRA."""

@@ -1,0 +1,67 @@
+"""What an OSUM model is: config.json as a dataclass; loads nothing heavy."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One speech language model: encoder -> adapter -> decoder with LoRA."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    speech_token_num: int = 4097  # rows of the speech-token embedding before the speech begin and end rows
+    prompts: str = "osum_pangu"  # prompt set the model was trained with (text/prompts.yaml)
+    dtype: str = "float32"  # of the weights and activations: float32, bfloat16 or float16
+
+    def __post_init__(self):
+        check_model(self)
+
+    def to_dict(self) -> dict:
+        """Plain dictionaries and lists, as saved in config.json."""
+        return dataclasses.asdict(self)
+
+
+def check_model(cfg: ModelConfig) -> None:
+    """Refuse sizes that cannot be built, naming the key."""
+
+    def need(ok: bool, what: str):
+        if not ok:
+            raise UserError(f"model config: {what}")
+
+    for name in ("encoder", "adapter", "decoder"):
+        for key, value in vars(getattr(cfg, name)).items():
+            if isinstance(value, int) and not isinstance(value, bool) and not key.endswith("_id"):
+                need(value > 0, f"{name}.{key} must be positive, not {value}")
+    enc, ada, dec = cfg.encoder, cfg.adapter, cfg.decoder
+    need(
+        enc.d_model % enc.n_heads == 0, f"encoder.d_model {enc.d_model} must divide by n_heads {enc.n_heads}"
+    )
+    need(enc.d_model % 2 == 0, f"encoder.d_model {enc.d_model} must be even (sinusoids)")
+    need(
+        enc.d_model % ada.n_heads == 0,
+        f"encoder.d_model {enc.d_model} must divide by adapter.n_heads {ada.n_heads}",
+    )
+    need(ada.kind in ("conv1d", "conv2d"), f"adapter.kind must be conv1d or conv2d, not {ada.kind!r}")
+    need(
+        dec.n_heads % dec.n_kv_heads == 0,
+        f"decoder.n_heads {dec.n_heads} must divide by n_kv_heads {dec.n_kv_heads}",
+    )
+    need(dec.head_dim % 2 == 0, f"decoder.head_dim {dec.head_dim} must be even (rotary)")
+    need(cfg.lora.rank >= 0, f"lora.rank must be 0 or more, not {cfg.lora.rank}")
+    for name, part in (("encoder", enc), ("adapter", ada), ("lora", cfg.lora)):
+        need(0 <= part.dropout < 1, f"{name}.dropout must be 0 or more and below 1, not {part.dropout}")
+    known = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    unknown = sorted(set(cfg.lora.targets) - known)
+    need(not unknown, f"lora.targets {unknown} unknown; known: {sorted(known)}")
+    need(
+        cfg.dtype in ("float32", "bfloat16", "float16"),
+        f"dtype must be float32, bfloat16 or float16, not {cfg.dtype!r}",
+    )

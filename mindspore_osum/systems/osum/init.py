@@ -1,0 +1,52 @@
+"""Random weights for training from scratch, drawn by numpy from a seed: the same on every device and machine.
+
+Linear and convolution weights are normal with std 1/sqrt(fan_in) (LeCun 1998), scaled down by
+1/sqrt(2 * layers) where they write to the residual stream (Radford et al. 2019); embeddings normal 0.02
+(openPangu's config); norms 1, biases 0; LoRA A Kaiming uniform with a = sqrt(5), B zero (Hu et al. 2022):
+training starts from the base model.
+
+Notable choices
+- What is heard should not be drowned by the sinusoids that are added to it (0.7 rms): log-mel frames have 0.4
+  rms and a GELU more than halves that, so convolutions have a gain. The adapter scales its input by the root
+  of its width, which its norm starts with the inverse of; else its layers would add next to nothing to it.
+"""
+
+import numpy as np
+from mindspore import Tensor
+
+from mindspore_osum.systems.osum.network import OsumModel
+
+_STEM_GAIN, _CONV_GAIN = 2.5, 1.7
+_SCALED_NORM = "adapter.transformer.embed.1.weight"
+_WRITES_RESIDUAL = ("linear_out.weight", "w_2.weight", "o_proj.weight", "down_proj.weight")
+
+
+def init_weights(model: OsumModel, seed: int) -> None:
+    """Fill every parameter of `model` in place; each draws from its own stream, named by the parameter."""
+    layers = {
+        "encoder": model.cfg.encoder.n_layers,
+        "adapter": model.cfg.adapter.n_layers,
+        "decoder": model.cfg.decoder.n_layers,
+    }
+    for name, param in model.parameters_and_names():
+        depth = layers.get(name.split(".")[0], 1)
+        value = initial_value(name, param.shape, depth, seed)
+        param.set_data(Tensor(value, param.dtype))
+
+
+def initial_value(name: str, shape: tuple, depth: int, seed: int) -> np.ndarray:
+    """The float32 start value of one parameter; `depth` is the number of layers of its stack."""
+    rng = np.random.default_rng([seed, *name.encode()])
+    if name.endswith("bias") or "lora_B" in name:
+        return np.zeros(shape, np.float32)
+    if len(shape) == 1:
+        return np.full(shape, shape[0] ** -0.5 if name == _SCALED_NORM else 1.0, np.float32)
+    if "embed_tokens" in name or "speech_token_embed" in name:
+        return rng.standard_normal(shape, np.float32) * np.float32(0.02)
+    fan_in = int(np.prod(shape[1:]))
+    if "lora_A" in name:
+        return rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(np.sqrt(fan_in))
+    std = fan_in**-0.5 * ((2 * depth) ** -0.5 if name.endswith(_WRITES_RESIDUAL) else 1.0)
+    if ".conv." in name:
+        std *= _STEM_GAIN if name.startswith("encoder.") else _CONV_GAIN
+    return rng.standard_normal(shape, np.float32) * np.float32(std)

@@ -1,0 +1,165 @@
+"""OSUM: encoder, adapter and decoder joined over one hybrid sequence [left ; speech ; right].
+
+Legend: B sequences, N audio slots (N = B unless packed), T mel frames, F mel bins, Z speech tokens a slot,
+L sequence positions, D decoder width, V vocabulary.
+
+Notable choices
+- A position of the sequence is either a text token or a row of the speech table
+  [begin; end; Z of slot 0; Z of slot 1; ...] (`speech_row_BL` < 0 means text): batches and packs are one
+  path.
+- `segments_BL` (0 = padding) masks the attention; positions come from the data.
+"""
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindspore_osum.models.adapters.network import ADAPTERS
+from mindspore_osum.models.layers import Embedding
+from mindspore_osum.models.llama.network import Decoder
+from mindspore_osum.models.ops import log_sum_exp, segment_causal_mask
+from mindspore_osum.models.sharding import check_split
+from mindspore_osum.models.whisper.network import WhisperEncoder
+from mindspore_osum.systems.osum.config import ModelConfig
+
+IGNORE = -100  # label of a position without a target
+
+
+class CutEmbedding(nn.Cell):
+    """`OsumModel.embed` where the batch is cut: the speech of sequence n is that of audio slot n.
+
+    Every device then finds what its sequences need without the others' speech tokens.
+    """
+
+    def __init__(self, begin_row: int, p):
+        super().__init__()
+        self.begin_row = begin_row
+        batch, wide = (p.data_parallel, p.context_parallel), (p.data_parallel, p.context_parallel, 1)
+        self.mark_of, self.token_of = ops.Gather(), ops.Gather(1)
+        self.mark_of.shard(((1, 1), batch))
+        self.token_of.shard(((p.data_parallel, 1, 1), batch))
+        self.at_least, self.below, self.add_begin, self.modulo = (
+            op.shard((batch, ())) for op in (ops.Maximum(), ops.Minimum(), ops.Add(), ops.FloorMod())
+        )
+        self.is_text, self.is_token = (op.shard((batch, ())) for op in (ops.Less(), ops.Greater()))
+        self.either, self.neither = ops.LogicalOr().shard((batch, batch)), ops.LogicalNot().shard((batch,))
+        self.keep_text, self.keep_mark, self.keep_token = (ops.Mul().shard((wide, wide)) for _ in range(3))
+        self.add_marks, self.add_tokens = (ops.Add().shard((wide, wide)) for _ in range(2))
+
+    def construct(self, text_BLD, speech_row_BL, table_RD, z_BZD):
+        marks_BL = self.add_begin(self.below(self.at_least(speech_row_BL, 0), 1), self.begin_row)
+        marks_BLD = self.mark_of(table_RD, marks_BL, 0)
+        # row 2 + n*Z + z; what lies at other places is masked
+        place_BL = self.modulo(self.at_least(self.add_begin(speech_row_BL, -2), 0), z_BZD.shape[1])
+        token_BLD = self.token_of(z_BZD, place_BL, 1)
+        text_BL, token_BL = self.is_text(speech_row_BL, 0), self.is_token(speech_row_BL, 1)
+        mark_BL = self.neither(self.either(text_BL, token_BL))
+        dtype, shape = text_BLD.dtype, text_BLD.shape[:2] + (1,)
+        x_BLD = self.keep_text(text_BLD, ops.cast(text_BL, dtype).reshape(shape))
+        x_BLD = self.add_marks(x_BLD, self.keep_mark(marks_BLD, ops.cast(mark_BL, dtype).reshape(shape)))
+        return self.add_tokens(x_BLD, self.keep_token(token_BLD, ops.cast(token_BL, dtype).reshape(shape)))
+
+
+class OsumModel(nn.Cell):
+    """The composite speech language model."""
+
+    def __init__(self, cfg: ModelConfig):
+        super().__init__()
+        self.cfg = cfg
+        dtype = getattr(ms, cfg.dtype)
+        self.encoder = WhisperEncoder(cfg.encoder, dtype)
+        self.adapter = ADAPTERS[cfg.adapter.kind](
+            cfg.encoder.d_model, cfg.decoder.d_model, cfg.adapter, dtype
+        )
+        self.decoder = Decoder(cfg.decoder, cfg.lora, dtype)
+        self.speech_token_embed = Embedding(cfg.speech_token_num + 2, cfg.decoder.d_model, dtype)
+        self.begin_row = cfg.speech_token_num
+        self.cut_embedding = None
+
+    def shard(self, p):
+        """Cut the model over devices; see models/sharding.py.
+
+        A batch comes whole to every device. Its sequences must not share audio slots (no packing).
+
+        Raises
+        ------
+        UserError : it cannot be cut into these parts.
+        """
+        check_split(self.cfg.decoder, p)
+        for cell, sizes in ((self.encoder, self.cfg.encoder), (self.adapter, self.cfg.adapter)):
+            cell.shard(p.of_frames(sizes.n_heads, sizes.d_ff))
+        self.decoder.shard(p)
+        self.cut_embedding = CutEmbedding(self.begin_row, p)
+        if p.pipeline_stage > 1:
+            for number, cells in enumerate(self.stages(p.pipeline_stage)):
+                for cell in cells:
+                    cell.pipeline_stage = number
+
+    def stages(self, count: int) -> list[list[nn.Cell]]:
+        """The cells of each of `count` stages of a pipeline, once the model is cut; speech in the first."""
+        first, *others = self.decoder.stages(count)
+        return [[self.encoder, self.adapter, self.cut_embedding, *first], *others]
+
+    def recompute_layers(self, config):
+        """Compute the layers once more in the backward pass instead of keeping what they computed.
+
+        Parameters
+        ----------
+        config : MindFormers' `recompute_config`: recompute, and what to do with communication in layers.
+        """
+        if not config.recompute:
+            return
+        for stack in (self.encoder.encoders, self.adapter.transformer.encoders, self.decoder.model.layers):
+            for layer in stack:
+                layer.recompute(
+                    mp_comm_recompute=config.mp_comm_recompute,
+                    parallel_optimizer_comm_recompute=config.parallel_optimizer_comm_recompute,
+                    recompute_slice_activation=config.recompute_slice_activation,
+                )
+
+    def encode_speech(self, mel_NTF, mel_len_N):
+        """(N, T, F) log-mel and lengths -> (N, Z, D) speech tokens and their lengths, Z = ceil(T/8)."""
+        h_NUD, len_N = self.encoder(mel_NTF, mel_len_N)
+        return self.adapter(h_NUD, len_N)
+
+    def embed(self, token_ids_BL, speech_row_BL, z_NZD):
+        """Input embeddings of the hybrid sequence, (B, L, D).
+
+        Parameters
+        ----------
+        token_ids_BL : int32, text token ids (anything valid at speech places).
+        speech_row_BL : int32, -1 for text, 0 speech begin, 1 speech end, 2 + n*Z + z for token z of slot n.
+        z_NZD : speech tokens.
+        """
+        text_BLD = self.decoder.embed(token_ids_BL)
+        if self.cut_embedding is not None:
+            return self.cut_embedding(text_BLD, speech_row_BL, self.speech_token_embed.weight, z_NZD)
+        marks_2D = self.speech_token_embed.weight[self.begin_row : self.begin_row + 2]
+        table_RD = ops.concat((marks_2D, z_NZD.reshape((-1, z_NZD.shape[-1]))), 0)
+        speech_BLD = ops.gather(table_RD, ops.maximum(speech_row_BL, 0), 0)
+        return ops.select(
+            (speech_row_BL >= 0).expand_dims(-1).broadcast_to(text_BLD.shape), speech_BLD, text_BLD
+        )
+
+    def hidden_states(self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL):
+        """Decoder output (B, L, D) for a whole batch, without cache."""
+        z_NZD, _ = self.encode_speech(mel_NTF, mel_len_N)
+        x_BLD = self.embed(token_ids_BL, speech_row_BL, z_NZD)
+        return self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
+
+    def construct(
+        self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL
+    ):
+        """Training loss: mean cross-entropy over the counted labels of the batch (shifted by one)."""
+        hidden = self.hidden_states(
+            mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL
+        )
+        loss_BM, count_BM = token_losses(self.decoder.logits(hidden[:, :-1]), labels_BL[:, 1:])
+        return ops.reduce_sum(loss_BM) / ops.maximum(ops.reduce_sum(count_BM), 1.0)
+
+
+def token_losses(logits_BMV, labels_BM):
+    """Cross-entropy of each label, 0 where it is IGNORE, and the float32 0/1 count of labels, both (B, M)."""
+    count_BM = ops.cast(labels_BM != IGNORE, ms.float32)
+    safe_BM1 = ops.maximum(labels_BM, 0).expand_dims(-1)
+    picked_BM = ops.gather_elements(logits_BMV, -1, safe_BM1).squeeze(-1)
+    return (log_sum_exp(logits_BMV) - picked_BM) * count_BM, count_BM

@@ -1,0 +1,47 @@
+"""Named model descriptions.
+
+Sizes of openPangu-Embedded-7B-V1.1 are those of its config.json. `tiny` is the model trained in this
+repository.
+"""
+
+from dataclasses import replace
+
+from mindspore_osum.config import did_you_mean
+from mindspore_osum.errors import UserError
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.osum.config import ModelConfig
+
+_PANGU_7B = ModelConfig()
+
+PRESETS = {
+    "osum_pangu_7b": _PANGU_7B,
+    # the paper's text instead of its code: two 2-D convolutions
+    "osum_pangu_7b_conv2d": replace(_PANGU_7B, adapter=AdapterConfig(kind="conv2d")),
+    "tiny": ModelConfig(
+        encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=2, d_ff=432),
+        adapter=AdapterConfig(n_layers=2, n_heads=2, d_ff=288),
+        decoder=DecoderConfig(
+            vocab_size=2048,
+            d_model=192,
+            n_layers=3,
+            n_heads=4,
+            n_kv_heads=2,
+            head_dim=48,
+            d_ff=512,
+            max_positions=1024,
+            eos_id=4,
+        ),
+        lora=LoraConfig(rank=0),
+        speech_token_num=2,
+        prompts="compact",
+    ),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The named description; UserError with the nearest name if there is none."""
+    if name not in PRESETS:
+        raise UserError(f"model preset {name!r} is unknown{did_you_mean(name, PRESETS)}")
+    return PRESETS[name]
