@@ -7,6 +7,7 @@ labels, D width, H heads, E head size, V vocabulary.
 from dataclasses import dataclass, replace
 
 from mindspore_osum.data.batches.batching import Shape, speech_tokens
+from mindspore_osum.models.adapters.kinds import module_of
 from mindspore_osum.planning.operators import F32, Operators
 from mindspore_osum.planning.tape import WORKSPACE, Block, Tape, Value
 from mindspore_osum.systems.osum.config import ModelConfig
@@ -129,18 +130,8 @@ class Network:
     def adapt(self, x: Value, n: int, frames: int) -> Value:
         """Encoder frames to speech tokens."""
         ada, ops, d = self.cfg.adapter, self.ops, self.cfg.encoder.d_model
-        learns, half = "adapter" in self.job.learn, (frames + 1) // 2
-        z = (half + 1) // 2
-        if ada.kind == "conv1d":
-            x = ops.transposed(x)
-            for places in (frames, half, z):
-                x = ops.gelu(ops.convolution(x, d, d, 3, n * places, learns))
-            x = ops.transposed(x)
-        else:
-            for d_in, places in ((1, half * ((d + 1) // 2)), (ada.conv_channels, z * ((d + 3) // 4))):
-                x = ops.convolution(ops.broadcast(x), d_in, ada.conv_channels, 9, n * places, learns)
-                x = ops.gelu(x)
-            x = ops.linear(ops.transposed(x), ada.conv_channels * ((d + 3) // 4), d, learns)
+        learns, z = "adapter" in self.job.learn, ada.tokens(frames)
+        x = module_of(ada.kind, "cost").convolutions(ops, x, ada, d, n, frames, learns)
         x = ops.norm(ops.linear(x, d, d, learns), d, learns, centred=True)
         ops.table(x.bytes)
         x = ops.same("add", ops.copy(x))

@@ -13,6 +13,8 @@ from ckpt_convert.settle import Settings
 from mindspore_osum.config import merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config
+from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.adapters.kinds import kinds
 from mindspore_osum.weights_io import open_weights
 from tests.convert.common import OVERRIDES, RANK, bits, published_state, same_states, save, torch
 
@@ -391,8 +393,9 @@ def test_other_adapter_of_the_published_code_is_refused(state, tmp_path):
     assert "adapter.proj.weight" in error.report.missing
 
 
-def test_paper_adapter_has_no_published_form(source, tmp_path):
-    parts = settings(overrides=merge(OVERRIDES, {"adapter": {"kind": "conv2d"}}))
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if kind != AdapterConfig().kind])
+def test_only_the_released_adapter_has_a_published_form(source, tmp_path, kind):
+    parts = settings(overrides=merge(OVERRIDES, {"adapter": {"kind": kind}}))
     convert(None, tmp_path / "m", encoder=source, decoder=source, settings=parts)
     refused("no name in the published form", tmp_path / "m", tmp_path / "b.pt")
 

@@ -11,6 +11,7 @@ from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, PUBLISHED
 from ckpt_convert.shapes import adapted, expected_shapes
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.adapters.kinds import kinds
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
@@ -176,7 +177,7 @@ def test_the_document_has_these_tables():
 
 
 @pytest.mark.parametrize("cfg", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("kind", ["conv1d", "conv2d"])
+@pytest.mark.parametrize("kind", kinds())
 def test_shapes_are_those_of_the_model(cfg, kind):
     from mindspore_osum.systems.osum.network import OsumModel
 

@@ -20,7 +20,7 @@ SETTINGS = Settings(preset="osum_pangu_7b", overrides=OVERRIDES)
 
 def published(tmp_path, dtype=torch.float32):
     """A published file with its positions, which the reference takes from there."""
-    from mindspore_osum.models.adapters.network import interleaved_sinusoids
+    from mindspore_osum.models.positions import interleaved_sinusoids
     from mindspore_osum.models.whisper.network import sinusoids
 
     state = published_state(dtype)

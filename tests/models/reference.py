@@ -8,6 +8,7 @@ has to reproduce.
 Legend: T mel frames, F mel bins, U encoder frames, Z speech tokens, L positions, D width.
 """
 
+import importlib
 import re
 
 import numpy as np
@@ -92,22 +93,6 @@ def _call(module, weights: Weights, own: tuple[str, ...], *args, **kwargs):
 # --- adapter -----------------------------------------------------------------------------------
 
 
-def adapter_convs(cfg: AdapterConfig, weights: Weights, x_UD):
-    """The released Conv1d stack, or the paper's Conv2d one, (Z, D)."""
-    if cfg.kind == "conv1d":
-        x_1DU = x_UD.T[None]
-        for i, stride in enumerate((1, 2, 2)):
-            w, b = weights[f"conv.{i}.weight"], weights[f"conv.{i}.bias"]
-            x_1DU = F.gelu(F.conv1d(F.pad(x_1DU, (2, 0)), w, b, stride=stride))
-        return x_1DU[0].T
-    x_1CUD = x_UD[None, None]
-    for i in range(2):
-        w, b = weights[f"conv.{i}.weight"], weights[f"conv.{i}.bias"]
-        x_1CUD = F.gelu(F.conv2d(x_1CUD, w, b, stride=2, padding=1))
-    x_ZCD = x_1CUD[0].transpose(0, 1)
-    return F.linear(x_ZCD.flatten(1), weights["conv_out.weight"], weights["conv_out.bias"])
-
-
 def interleaved_positions(length: int, width: int):
     """Vaswani et al. 2017, section 3.5, in float64: sin at even, cos at odd columns."""
     table = torch.zeros(length, width, dtype=torch.float64)
@@ -146,8 +131,9 @@ def adapter_transformer(cfg: AdapterConfig, weights: Weights, x_ZD):
 
 
 def adapter(cfg: AdapterConfig, weights: Weights, x_UD):
-    """(U, D) encoder frames -> (Z, d_out) speech tokens."""
-    x_ZD = adapter_transformer(cfg, part(weights, "transformer"), adapter_convs(cfg, weights, x_UD))
+    """(U, D) encoder frames -> (Z, d_out) speech tokens; the convolutions of a kind are in its folder."""
+    kind = importlib.import_module(f"tests.models.adapters.{cfg.kind}.reference")
+    x_ZD = adapter_transformer(cfg, part(weights, "transformer"), kind.convolutions(weights, x_UD))
     return F.linear(x_ZD, weights["proj.weight"], weights["proj.bias"])
 
 

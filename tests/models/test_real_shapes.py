@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from mindspore_osum.models.adapters.network import ADAPTERS
+from mindspore_osum.models.adapters.kinds import module_of
 from mindspore_osum.models.llama.network import Decoder
 from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.models.whisper.network import WhisperEncoder
@@ -29,7 +29,8 @@ class Speech(nn.Cell):
     def __init__(self):
         super().__init__()
         self.encoder = WhisperEncoder(OSUM.encoder)
-        self.adapter = ADAPTERS[OSUM.adapter.kind](OSUM.encoder.d_model, OSUM.decoder.d_model, OSUM.adapter)
+        adapter = module_of(OSUM.adapter.kind, "network").Adapter
+        self.adapter = adapter(OSUM.encoder.d_model, OSUM.decoder.d_model, OSUM.adapter)
 
     def construct(self, mel_BTF, mel_len_B):
         h_BUD, len_B = self.encoder(mel_BTF, mel_len_B)

@@ -11,6 +11,7 @@ ms = pytest.importorskip("mindspore")
 from mindspore import Tensor, ops  # noqa: E402
 
 from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
+from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig  # noqa: E402
 from mindspore_osum.models.whisper.config import EncoderConfig  # noqa: E402
 from mindspore_osum.planning.network import Batch, Job, Network  # noqa: E402
@@ -64,11 +65,9 @@ def products(cfg: ModelConfig, monkeypatch) -> tuple[list[float], float, Batch]:
     return found, sum(constant), Batch(ROWS, ROWS, FRAMES, shape.length, shape.length - 1)
 
 
-CONV2D = replace(CFG, adapter=AdapterConfig("conv2d", 1, 2, 28, conv_channels=5))
-
-
-@pytest.mark.parametrize("cfg", [CFG, CONV2D], ids=["conv1d", "conv2d"])
-def test_forward_and_backward_are_those_of_the_real_shapes(cfg, monkeypatch):
+@pytest.mark.parametrize("kind", kinds())
+def test_forward_and_backward_are_those_of_the_real_shapes(kind, monkeypatch):
+    cfg = replace(CFG, adapter=replace(CFG.adapter, kind=kind, conv_channels=5))
     found, constant, batch = products(cfg, monkeypatch)
     forward = sum(found)
     everything = Job(cfg, frozenset(["encoder", "adapter", "lora", "decoder"]), fused=False)

@@ -6,6 +6,7 @@ pytest.importorskip("mindspore")
 
 from mindspore_osum.config import from_dict, merge  # noqa: E402
 from mindspore_osum.data.batches.batching import Shape  # noqa: E402
+from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.planning.memory import MARGIN, inference_memory, training_memory  # noqa: E402
 from mindspore_osum.planning.network import Batch, Job, padded  # noqa: E402
 from mindspore_osum.systems.osum.config import ModelConfig
@@ -90,7 +91,7 @@ def test_the_smallest_training_step():
             case(
                 "train",
                 [8, 300, 40],
-                merge(SMALL, {"adapter": {"kind": "conv2d"}}),
+                merge(SMALL, {"adapter": {"kind": kinds()[-1]}}),
                 accumulation=2,
                 ctc={"weight": 0.3, "at": "adapter"},
             ),

@@ -16,6 +16,8 @@ from mindspore_osum.data.batches.corpus import Corpus  # noqa: E402
 from mindspore_osum.data.batches.loader import Loader  # noqa: E402
 from mindspore_osum.data.texts import Texts  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
+from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
+from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.models.ops import frame_places, segment_causal_mask  # noqa: E402
 from mindspore_osum.systems.osum.presets import preset  # noqa: E402
 from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
@@ -24,6 +26,8 @@ from mindspore_osum.training.config import TrainConfig  # noqa: E402
 from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig  # noqa: E402
 from mindspore_osum.training.run import run_job  # noqa: E402
 from tests.training.tones import SMALL_MODEL, make_world, random_words, small_job  # noqa: E402
+
+RELEASED = AdapterConfig().kind
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +56,7 @@ def loader(world, size: int, pack: int, ctc: str = "") -> Loader:
     return Loader(Corpus(sources, texts, [Shape(size, 64, 80)], preset("tiny").encoder, ctc), 3, pack=pack)
 
 
-def network(ctc: str, adapter: str = "conv1d") -> OsumForTraining:
+def network(ctc: str, adapter: str = RELEASED) -> OsumForTraining:
     model = merge(merge(preset("tiny").to_dict(), SMALL_MODEL), {"adapter": {"kind": adapter}})
     learn = ["encoder", "adapter", "decoder"]
     weights = {"weight": 0.3, "at": ctc, "aligned": 0.4 if ctc == "adapter" else 0.0} if ctc else {}
@@ -72,7 +76,10 @@ class Gradients(nn.Cell):
         return self.run(*batch)
 
 
-@pytest.mark.parametrize(("ctc", "adapter"), [("", "conv2d"), ("encoder", "conv1d"), ("adapter", "conv1d")])
+@pytest.mark.parametrize(
+    ("ctc", "adapter"),
+    [*(("", kind) for kind in kinds() if kind != RELEASED), ("encoder", RELEASED), ("adapter", RELEASED)],
+)
 def test_packed_losses_and_gradients_equal_padded_ones(world, ctc, adapter):
     padded, packed = loader(world, 11, 0, ctc), loader(world, 5, 120, ctc)
     assert padded.steps_per_epoch == packed.steps_per_epoch == 1 and padded.counts(0) == packed.counts(0)

@@ -2,15 +2,23 @@
 
 from dataclasses import dataclass
 
+from mindspore_osum.models.adapters.kinds import module_of
+
 
 @dataclass(frozen=True)
 class AdapterConfig:
     """Convolutions (4x shorter in time), Transformer layers, a projection to the decoder's width."""
 
-    kind: str = "conv1d"  # "conv1d": the released 3 x Conv1d; "conv2d": the paper's 2 x Conv2d
+    kind: str = "conv1d"  # the form of the convolutions: a folder of models/adapters/
     n_layers: int = 4  # Transformer layers
     n_heads: int = 4
     d_ff: int = 2560
     norm_eps: float = 1e-5
-    conv_channels: int = 32  # channels of the 2-D convolutions; not used by "conv1d"
+    conv_channels: int = 32  # channels of 2-D convolutions; other kinds do not use it
     dropout: float = 0.0  # in training only
+
+    def tokens(self, frames: int) -> int:
+        """Speech tokens of so many encoder frames: each convolution divides by its stride, rounding up."""
+        for stride in module_of(self.kind, "config").STRIDES:
+            frames = -(-frames // stride)
+        return frames

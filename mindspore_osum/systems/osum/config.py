@@ -3,8 +3,10 @@
 import dataclasses
 from dataclasses import dataclass, field
 
+from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.adapters.kinds import kinds
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 
@@ -49,7 +51,7 @@ def check_model(cfg: ModelConfig) -> None:
         enc.d_model % ada.n_heads == 0,
         f"encoder.d_model {enc.d_model} must divide by adapter.n_heads {ada.n_heads}",
     )
-    need(ada.kind in ("conv1d", "conv2d"), f"adapter.kind must be conv1d or conv2d, not {ada.kind!r}")
+    need(ada.kind in kinds(), f"adapter.kind {ada.kind!r} is unknown{did_you_mean(ada.kind, kinds())}")
     need(
         dec.n_heads % dec.n_kv_heads == 0,
         f"decoder.n_heads {dec.n_heads} must divide by n_kv_heads {dec.n_kv_heads}",

@@ -13,7 +13,7 @@ Notable choices
 import mindspore as ms
 from mindspore import nn, ops
 
-from mindspore_osum.models.adapters.network import ADAPTERS
+from mindspore_osum.models.adapters.kinds import module_of
 from mindspore_osum.models.layers import Embedding
 from mindspore_osum.models.llama.network import Decoder
 from mindspore_osum.models.ops import log_sum_exp, segment_causal_mask
@@ -67,7 +67,7 @@ class OsumModel(nn.Cell):
         self.cfg = cfg
         dtype = getattr(ms, cfg.dtype)
         self.encoder = WhisperEncoder(cfg.encoder, dtype)
-        self.adapter = ADAPTERS[cfg.adapter.kind](
+        self.adapter = module_of(cfg.adapter.kind, "network").Adapter(
             cfg.encoder.d_model, cfg.decoder.d_model, cfg.adapter, dtype
         )
         self.decoder = Decoder(cfg.decoder, cfg.lora, dtype)

@@ -1,7 +1,7 @@
 """Named model descriptions.
 
 Sizes of openPangu-Embedded-7B-V1.1 are those of its config.json. `tiny` is the model trained in this
-repository.
+repository. A kind of adapter brings presets that differ by it alone.
 """
 
 from dataclasses import replace
@@ -9,16 +9,13 @@ from dataclasses import replace
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.adapters.kinds import kinds, module_of
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
 
-_PANGU_7B = ModelConfig()
-
 PRESETS = {
-    "osum_pangu_7b": _PANGU_7B,
-    # the paper's text instead of its code: two 2-D convolutions
-    "osum_pangu_7b_conv2d": replace(_PANGU_7B, adapter=AdapterConfig(kind="conv2d")),
+    "osum_pangu_7b": ModelConfig(),
     "tiny": ModelConfig(
         encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=2, d_ff=432),
         adapter=AdapterConfig(n_layers=2, n_heads=2, d_ff=288),
@@ -38,6 +35,9 @@ PRESETS = {
         prompts="compact",
     ),
 }
+for _kind in kinds():
+    for _name, _base in module_of(_kind, "config").PRESETS.items():
+        PRESETS[_name] = replace(PRESETS[_base], adapter=replace(PRESETS[_base].adapter, kind=_kind))
 
 
 def preset(name: str) -> ModelConfig:

@@ -1,4 +1,4 @@
-"""Both adapters against PyTorch, and their independence of padding.
+"""Every kind of adapter against PyTorch, and their independence of padding.
 
 Legend: B batch, U encoder frames, Z speech tokens, D encoder width.
 """
@@ -11,7 +11,8 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindspore_osum.models.adapters.config import AdapterConfig
-from mindspore_osum.models.adapters.network import ADAPTERS, interleaved_sinusoids
+from mindspore_osum.models.adapters.kinds import kinds, module_of
+from mindspore_osum.models.positions import interleaved_sinusoids
 from tests.models import reference
 from tests.models.common import SAME, TOLERANCE, compare_gradients, error, fill, gradients
 from tests.models.reference import torch
@@ -46,11 +47,11 @@ class Adapted:
     grads: dict[str, np.ndarray]
 
 
-@pytest.fixture(scope="module", params=["conv1d", "conv2d"])
+@pytest.fixture(scope="module", params=kinds())
 def adapted(request):
     """Outputs and gradients of one compiled graph."""
     cfg = AdapterConfig(kind=request.param, n_layers=2, n_heads=2, d_ff=44, conv_channels=5)
-    cell = ADAPTERS[cfg.kind](D_IN, D_OUT, cfg)
+    cell = module_of(cfg.kind, "network").Adapter(D_IN, D_OUT, cfg)
     values = fill(cell, seed=3)
     rng = np.random.default_rng(4)
     x_BUD = rng.standard_normal((len(LENGTHS), FRAMES, D_IN), np.float32)

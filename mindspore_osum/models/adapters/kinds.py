@@ -1,0 +1,24 @@
+"""The kinds of adapter: the folders here. A kind is added or removed with its folder; nothing else names it.
+
+Each has `config.py` (strides, presets that differ by the kind alone), `keys.py`, `network.py` (the cell
+`Adapter`) and `cost.py`. Loads nothing heavy.
+"""
+
+import functools
+import importlib
+import pkgutil
+from types import ModuleType
+
+_PACKAGE = __name__.rpartition(".")[0]
+
+
+@functools.cache
+def kinds() -> tuple[str, ...]:
+    """Names of the kinds there are, sorted."""
+    folder = importlib.import_module(_PACKAGE).__path__
+    return tuple(sorted(found.name for found in pkgutil.iter_modules(folder) if found.ispkg))
+
+
+def module_of(kind: str, name: str) -> ModuleType:
+    """The module `name` (config, keys, network, cost) of a kind."""
+    return importlib.import_module(f"{_PACKAGE}.{kind}.{name}")
