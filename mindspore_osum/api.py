@@ -16,11 +16,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mindspore_osum.commands.infer import QUIET
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.passes import plan
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.quiet import quiet_libraries
 from mindspore_osum.results import Response
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.long import MAX_SECONDS, chunks
@@ -49,8 +49,7 @@ class OSUM:
         ------
         UserError : no such folder, not a model folder, or a device that is not there.
         """
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
+        quiet_libraries()
         from mindspore_osum.inference.engine import Engine
 
         return cls(Engine(folder, device))

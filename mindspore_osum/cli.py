@@ -1,8 +1,9 @@
-"""The `osum` command: one table from verb to module.
+"""The `osum` command: finds a verb's module, runs it, and turns what ends it into an exit status.
 
 Notable choices
-- The table is the whole command line. A verb's module offers `add_arguments(parser)` and `run(args) -> int`,
-  and EXAMPLES for its help; only the module of the chosen verb is imported, so that help stays instant.
+- `commands/verbs.py` is the whole command line. A verb's module offers `add_arguments(parser)` and
+  `run(args) -> int`, and EXAMPLES for its help; only the module of the chosen verb is imported, so that help
+  stays instant.
 - A user's mistake is one line on stderr: exit 1 for `UserError`, 2 for a wrong command line.
 """
 
@@ -10,50 +11,15 @@ import importlib
 import os
 import select
 import sys
-from typing import NamedTuple
 
 from mindspore_osum import __version__
-from mindspore_osum.commands.arguments import Parser
+from mindspore_osum.commands.verbs import VERBS, parser_of
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 
 # what a shell reports for a process ended by the signal: 128 + its number
 EXIT_INTERRUPTED = 130  # SIGINT
 EXIT_BROKEN_PIPE = 141  # SIGPIPE
-
-
-class Verb(NamedTuple):
-    """Where a verb lives, and the line `osum --help` shows for it."""
-
-    module: str
-    help: str
-
-
-VERBS = {
-    "infer": Verb("mindspore_osum.commands.infer", "recordings in, tagged and parsed answers out"),
-    "transcribe": Verb("mindspore_osum.commands.transcribe", "long recordings to text or subtitles"),
-    "annotate": Verb("mindspore_osum.commands.annotate", "what recordings say, in all eight tasks"),
-    "chat": Verb("mindspore_osum.commands.chat", "turns with a model, spoken or typed"),
-    "train": Verb("mindspore_osum.commands.train", "train or fine-tune a model as a YAML job describes"),
-    "plan": Verb("mindspore_osum.commands.plan", "memory and time of a training job, before it is run"),
-    "bench": Verb("mindspore_osum.commands.bench", "speed against PyTorch and its promises, on this machine"),
-    "eval": Verb("mindspore_osum.commands.eval", "measure a model as the papers do, and compare"),
-    "convert": Verb(
-        "mindspore_osum.commands.convert", "PyTorch checkpoints to MindSpore model folders, and back"
-    ),
-    "merge-lora": Verb("mindspore_osum.commands.merge_lora", "add a model's LoRA to its weights"),
-    "merge-checkpoint": Verb(
-        "mindspore_osum.commands.merge_checkpoint", "a training checkpoint as a model folder"
-    ),
-    "data": Verb("mindspore_osum.commands.data", "training data: import, check, measure, pack"),
-    "export": Verb("mindspore_osum.commands.export", "a model as MindIR graphs for deployment"),
-    "serve": Verb("mindspore_osum.commands.serve", "the model behind HTTP, in OpenAI's forms"),
-    "demo": Verb("mindspore_osum.commands.demo", "a web page to record, ask and look at the answer"),
-    "info": Verb("mindspore_osum.commands.info", "what a model folder is: sizes, types, preset, hashes"),
-    "completion": Verb(
-        "mindspore_osum.commands.completion", "a script that completes osum's words in bash or zsh"
-    ),
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,15 +67,6 @@ def _dispatch(argv: list[str]) -> int:
     except SystemExit as end:  # argparse has printed: help (0) or what is wrong with the arguments (2)
         return end.code
     return importlib.import_module(VERBS[word].module).run(args)
-
-
-def parser_of(word: str) -> Parser:
-    """The parser of a verb's arguments; its module is imported."""
-    verb = VERBS[word]
-    module = importlib.import_module(verb.module)
-    parser = Parser(prog=f"osum {word}", description=verb.help, epilog=getattr(module, "EXAMPLES", None))
-    module.add_arguments(parser)
-    return parser
 
 
 def _stdout_closed() -> bool:

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # also without an installed package
 
-from mindspore_osum.cli import VERBS, parser_of  # noqa: E402
+from mindspore_osum.commands.verbs import VERBS, parser_of  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
 
 # heading -> where the settings are given, and their dataclass

@@ -10,6 +10,7 @@ import pytest
 
 from mindspore_osum import __version__, cli
 from mindspore_osum.commands.data import SUBVERBS
+from mindspore_osum.commands.verbs import VERBS, Verb, parser_of
 from mindspore_osum.errors import UserError
 
 HEAVY = {"mindspore", "mindformers", "mindnlp", "torch", "transformers", "librosa", "scipy", "sklearn"}
@@ -23,7 +24,7 @@ def verb(monkeypatch):
         module = types.ModuleType("osum_probe")
         module.run, module.add_arguments = run, add_arguments
         monkeypatch.setitem(sys.modules, "osum_probe", module)
-        monkeypatch.setitem(cli.VERBS, "probe", cli.Verb("osum_probe", "a verb of this test"))
+        monkeypatch.setitem(VERBS, "probe", Verb("osum_probe", "a verb of this test"))
 
     return install
 
@@ -44,20 +45,20 @@ def test_help_lists_every_verb_and_loads_nothing_heavy():
     modules, printed = modules_after(["--help"])
     assert "mindspore_osum" in modules
     assert not modules & (HEAVY | {"numpy", "yaml"})
-    for name, verb in cli.VERBS.items():
+    for name, verb in VERBS.items():
         assert f"  {name} " in printed and verb.help in printed
 
 
-@pytest.mark.parametrize("name", cli.VERBS)
+@pytest.mark.parametrize("name", VERBS)
 def test_verb_help_loads_nothing_heavy(name):
     modules, printed = modules_after([name, "--help"])
     assert not modules & HEAVY
     assert printed.startswith(f"usage: osum {name}")
 
 
-@pytest.mark.parametrize("name", cli.VERBS)
+@pytest.mark.parametrize("name", VERBS)
 def test_verb_help_has_examples_of_the_verb(name):
-    _, found, examples = cli.parser_of(name).format_help().partition("\nexamples:\n")
+    _, found, examples = parser_of(name).format_help().partition("\nexamples:\n")
     assert found and f"osum {name} " in examples.replace("\n", " ")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mindspore_osum import cli
 from mindspore_osum.commands.completion import bash, options, zsh
+from mindspore_osum.commands.verbs import VERBS
 from mindspore_osum.subtitles import FORMATS
 from mindspore_osum.tasks import TASKS
 
@@ -39,12 +40,12 @@ def complete(tmp_path_factory):
 
 
 def test_verbs(complete):
-    assert complete("osum", "") >= set(cli.VERBS)
+    assert complete("osum", "") >= set(VERBS)
     assert complete("osum", "trans") == {"transcribe"}
     assert complete("osum", "zz") == set()
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_options_of_every_verb(complete, verb):
     assert complete("osum", verb, "--") == {o.flag for o in options()[verb][0] if o.flag.startswith("--")}
 

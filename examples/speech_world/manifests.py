@@ -11,8 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-import contents
 import grammar
+import questions
 from plan import Line
 
 from mindspore_osum.data.requests import generate
@@ -88,7 +88,7 @@ def checked_keys(line: Line) -> list[str]:
 
 def text_lines(lang: str, seed: int) -> Iterator[dict]:
     """Text question answering; questions of valid and test are left out, in writing too."""
-    for question, answer in contents.facts(lang):
+    for question, answer in questions.facts(lang):
         if grammar.split_of(question, seed) == "train":
             yield {"txt": answer, "task": "<TEXT2TEXT>", "extra": {"question": question, "lang": lang}}
 

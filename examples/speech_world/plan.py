@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import contents
 import grammar
+import questions
 from voices import ACCENTS, AGES, GENDERS, RATE, Speaker, speakers
 
 from mindspore_osum.errors import UserError
@@ -131,7 +132,7 @@ def _sentence(split: str, kind: str, lang: str, emotion: str, style: str, rng, s
     for _ in range(2000):
         answer = ""
         if kind == "question":
-            text, answer = contents.question(lang, rng)
+            text, answer = questions.question(lang, rng)
         elif kind == "feeling":
             text = contents.feeling(lang, emotion, rng)
         elif kind == "style":

@@ -23,8 +23,8 @@ from mindspore_osum.bench.card import Curve, Outcome
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.stepping import Training, example
 from mindspore_osum.bench.timing import Timing, measure, show_seconds
-from mindspore_osum.commands.data_batches import published_batches
 from mindspore_osum.data.batches.batching import Example, Shape, stack_batch, stack_packs
+from mindspore_osum.data.batches.forms import published_batches
 from mindspore_osum.data.batches.packing import aishell_like, efficiency, pack_items, room_for
 from mindspore_osum.errors import UserError
 

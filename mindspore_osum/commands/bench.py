@@ -19,6 +19,7 @@ from mindspore_osum.bench.card import Outcome, card, outcome_of, ratio_lines
 from mindspore_osum.bench.setup import Setup, default_threads, machine
 from mindspore_osum.bench.timing import set_threads
 from mindspore_osum.errors import UserError
+from mindspore_osum.quiet import quiet_libraries
 
 # subject -> seconds it may take as a part of `all`
 SUBJECTS = {
@@ -92,10 +93,9 @@ def run(args) -> int:
 
 def _one(args) -> Outcome:
     """One subject, in this process; whatever its libraries print goes to standard error."""
-    from mindspore_osum.commands.infer import QUIET, clean_stdout
+    from mindspore_osum.commands.infer import clean_stdout
 
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet_libraries()
     subject = importlib.import_module(f"mindspore_osum.bench.{args.subject}")
     with tempfile.TemporaryDirectory(prefix="osum-bench-") as folder, clean_stdout():
         return subject.run(Setup(args.quick, args.threads, Path(folder)))

@@ -9,7 +9,7 @@ import argparse
 import re
 from typing import NamedTuple
 
-from mindspore_osum.cli import VERBS, parser_of
+from mindspore_osum.commands.verbs import VERBS, parser_of
 from mindspore_osum.folder import BUNDLED
 from mindspore_osum.subtitles import FORMATS
 from mindspore_osum.tasks import TASKS

@@ -1,18 +1,8 @@
-"""`osum data batches`: how much of a batch is padding in each form, on lengths like AISHELL's.
+"""`osum data batches`: how much of a batch is padding in each form, on lengths like AISHELL's."""
 
-"sorted dynamic" is the published form, for comparison: nearly every batch has a shape of its own, and a graph
-would be compiled for each. See docs/PACKING.md.
-"""
-
-import numpy as np
-
-from mindspore_osum.data.batches.batching import bucket_shapes
-from mindspore_osum.data.batches.packing import aishell_like, efficiency, pack_items, room_for
-from mindspore_osum.data.batches.plan import in_buckets
+from mindspore_osum.data.batches.forms import forms
+from mindspore_osum.data.batches.packing import aishell_like
 from mindspore_osum.errors import UserError
-
-SORT_BUFFER, SHUFFLE_BUFFER = 500, 1500  # published
-GRID = (2.5, 3.5, 4.5, 6.0, 8.0, 14.5)  # seconds of the buckets
 
 
 def add_arguments(parser) -> None:
@@ -51,53 +41,3 @@ def run(args) -> int:
     for name, shares in forms(frames_N, tokens_N, args.tokens).items():
         print(f"{name:17} {shares[0]:10.1%} {shares[1]:12.1%} {shares[2]:8d}")
     return 0
-
-
-def forms(frames_N: np.ndarray, tokens_N: np.ndarray, tokens: int) -> dict[str, tuple[float, float, int]]:
-    """Shares of positions and mel frames in use, and number of shapes, by form, in batches of `tokens`."""
-    room = room_for(tokens_N, -(-frames_N // 8), tokens)
-    packed = efficiency(pack_items(tokens_N, -(-frames_N // 8), room), tokens_N, frames_N, room)
-    return {
-        "static": padded(frames_N, tokens_N, _buckets(frames_N, tokens_N, tokens, [frames_N.max()])),
-        "buckets": padded(frames_N, tokens_N, _buckets(frames_N, tokens_N, tokens, np.multiply(GRID, 100))),
-        "sorted dynamic": padded(frames_N, tokens_N, published_batches(frames_N, tokens_N, tokens)),
-        "packed": (*packed, 1),
-    }
-
-
-def padded(frames_N, tokens_N, batches) -> tuple[float, float, int]:
-    """Shares in use and shapes of batches given as (items, mel frames and positions of a row, rows)."""
-    items = np.concatenate([items for items, *_ in batches])
-    frames, positions = (sum(rows * shape[k] for _, shape, rows in batches) for k in (0, 1))
-    shapes = {(shape, rows) for _, shape, rows in batches}
-    return tokens_N[items].sum() / positions, frames_N[items].sum() / frames, len(shapes)
-
-
-def _buckets(frames_N, tokens_N, tokens: int, edges) -> list:
-    """Ours: batches of one bucket each, with as many rows as hold `tokens` (batch.max_tokens)."""
-    text = int((tokens_N - 2 - -(-frames_N // 8)).max())
-    shapes = bucket_shapes(1, [int(edge) for edge in edges], text, tokens)
-    steps = in_buckets(
-        np.searchsorted(edges, frames_N), [shape.size for shape in shapes], np.random.default_rng(0)
-    )
-    return [(i[i >= 0], (shapes[k].frames, shapes[k].length), shapes[k].size) for k, i in steps]
-
-
-def published_batches(frames_N, tokens_N, tokens: int) -> list:
-    """OSUM-Pangu: shuffled in a buffer, sorted in another, batches of longest * rows <= `tokens`."""
-    rng, buffer, order = np.random.default_rng(0), [], []
-    for item in range(len(frames_N)):
-        buffer.append(item)
-        if len(buffer) == SHUFFLE_BUFFER:
-            order.append(buffer.pop(rng.integers(len(buffer))))
-    order += list(rng.permutation(buffer))
-    batches, batch = [], []
-    for first in range(0, len(order), SORT_BUFFER):
-        part = np.array(order[first : first + SORT_BUFFER])
-        for item in part[np.argsort(frames_N[part], kind="stable")]:
-            if batch and max(tokens_N[[*batch, item]]) * (len(batch) + 1) > tokens:
-                batches.append(batch)
-                batch = []
-            batch.append(item)
-    batches.append(batch)
-    return [(np.array(b), (int(frames_N[b].max()), int(tokens_N[b].max())), len(b)) for b in batches]

@@ -9,8 +9,9 @@ import threading
 import warnings
 from collections.abc import Mapping
 
-from mindspore_osum.commands.infer import QUIET, add_model_arguments
+from mindspore_osum.commands.infer import add_model_arguments
 from mindspore_osum.errors import UserError
+from mindspore_osum.quiet import quiet_libraries
 
 EXAMPLES = """\
 examples:
@@ -39,8 +40,7 @@ def run(args) -> int:
     _check(args)
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}  # nothing calls home
     os.environ |= _without_proxy(os.environ)  # gradio looks whether its page is there
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet_libraries()
     warnings.filterwarnings("ignore", module="gradio")  # of one of its libraries about another
     try:
         import gradio  # noqa: F401

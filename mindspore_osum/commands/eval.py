@@ -142,10 +142,10 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
         found = read_predictions(args.predictions)
         folder.mkdir(parents=True, exist_ok=True)
         return found, {}
-    from mindspore_osum.commands.infer import QUIET
     from mindspore_osum.folder import read_config
+    from mindspore_osum.quiet import quiet_libraries
 
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    quiet_libraries()
     read_config(args.model)  # refuses what is no model folder
     known = open_run(folder, _settings(args, asked))
     words = {q.place: q.request.words for q in asked.questions}

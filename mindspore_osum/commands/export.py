@@ -1,10 +1,10 @@
 """`osum export`: a model folder as MindIR graphs, loaded again and compared with the model."""
 
-import os
 import sys
 from pathlib import Path
 
-from mindspore_osum.commands.infer import QUIET, add_model_arguments, clean_stdout
+from mindspore_osum.commands.infer import add_model_arguments, clean_stdout
+from mindspore_osum.quiet import quiet_libraries
 
 EXAMPLES = """\
 examples:
@@ -30,8 +30,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Export, load again, compare; 0."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet_libraries()
     from mindspore_osum.export.write import check_target, export
 
     check_target(Path(args.output))

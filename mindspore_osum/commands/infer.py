@@ -16,9 +16,7 @@ from collections.abc import Iterator
 from mindspore_osum.commands.jsonl import kept_lines, writing
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED
-
-# MindSpore and CANN log to standard output and error by default; these are read when they are imported
-QUIET = {"GLOG_v": "3", "ASCEND_GLOBAL_LOG_LEVEL": "3", "ASCEND_SLOG_PRINT_TO_STDOUT": "0"}
+from mindspore_osum.quiet import quiet_libraries
 
 EXAMPLES = """\
 examples:
@@ -91,8 +89,7 @@ def add_model_arguments(parser, batch_size: int | None = 8) -> None:
 
 def run(args) -> int:
     """Answer; 0, or 1 if a recording failed (or a `UserError` for what concerns all of them)."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet_libraries()
     from mindspore_osum.commands.table import table
     from mindspore_osum.inference.request import make_request
     from mindspore_osum.inference.sampling import Sampling

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindspore_osum.commands.infer import QUIET, add_model_arguments
+from mindspore_osum.commands.infer import add_model_arguments
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.quiet import quiet_libraries
 from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
 from mindspore_osum.speech.vad import DETECTORS, check_detector
 
@@ -112,8 +113,7 @@ def name_of(source) -> str:
 
 def load(args):
     """The model of the command line, with its message on standard error."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet_libraries()
     print(f"osum: loading {args.model}", file=sys.stderr)
     from mindspore_osum.api import OSUM
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
-from mindspore_osum.commands.infer import QUIET, add_model_arguments
+from mindspore_osum.commands.infer import add_model_arguments
 from mindspore_osum.errors import UserError
+from mindspore_osum.quiet import quiet_libraries
 
 EXAMPLES = """\
 examples:
@@ -58,8 +59,7 @@ def run(args) -> int:
     token = _token(args.token_file)
     _need_packages()
     bound = _bind(args.host, args.port, token)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet_libraries()
     import uvicorn
 
     from mindspore_osum.folder import find_model

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from mindspore_osum.cli import VERBS, parser_of
+from mindspore_osum.commands.verbs import VERBS, parser_of
 from mindspore_osum.config import merge, parse_overrides
 from mindspore_osum.tasks import task_key
 from mindspore_osum.training.config import TrainConfig, read_job

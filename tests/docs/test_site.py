@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ckpt_convert.key_tables import FORMS
-from mindspore_osum.cli import VERBS
+from mindspore_osum.commands.verbs import VERBS
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import run as road
 
-from mindspore_osum.cli import VERBS
+from mindspore_osum.commands.verbs import VERBS
 from mindspore_osum.config import parse_overrides
 from mindspore_osum.errors import UserError
 from mindspore_osum.training.config import read_stages

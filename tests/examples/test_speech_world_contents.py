@@ -15,6 +15,7 @@ from mindspore_osum.tasks import LABEL_SETS
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "speech_world"))
 import contents  # noqa: E402
 import grammar  # noqa: E402
+import questions  # noqa: E402
 
 LANGUAGES = grammar.LANGUAGES
 LENGTHS = {"en": (2, 8), "zh": (3, 10)}  # words, characters
@@ -61,7 +62,7 @@ def test_no_sentence_has_two_labels(lang):
         for label in table[lang]:
             for text in every(table, lang, label):
                 owners[text].add((tag, label))
-    for text, _ in contents.facts(lang):
+    for text, _ in questions.facts(lang):
         owners[text].add("question")
     rng = random.Random(0)
     for _ in range(20000):
@@ -72,7 +73,7 @@ def test_no_sentence_has_two_labels(lang):
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_lengths_letters_and_vocabulary(lang):
     texts = [text for table in TABLES.values() for label in table[lang] for text in every(table, lang, label)]
-    texts += [text for text, _ in contents.facts(lang)]
+    texts += [text for text, _ in questions.facts(lang)]
     low, high = LENGTHS[lang]
     form = r"[a-z]+( [a-z]+)*" if lang == "en" else r"[\u4e00-\u9fff]+"
     known = set(contents.vocabulary(lang))
@@ -80,19 +81,19 @@ def test_lengths_letters_and_vocabulary(lang):
         assert low <= len(grammar.words(text, lang)) <= high, text
         assert re.fullmatch(form, text), text
         assert known.issuperset(grammar.words(text, lang)), text
-    for _, answer in contents.facts(lang):
+    for _, answer in questions.facts(lang):
         assert re.fullmatch(form, answer) and known.issuperset(grammar.words(answer, lang))
     assert len(known - set(grammar.vocabulary(lang))) <= NEW_UNITS
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_questions(lang):
-    answers = dict(contents.facts(lang))
-    assert len(answers) == len(contents.facts(lang)) >= 250  # no question has two answers
-    assert len(contents.RELATIONS[lang]) >= 5
-    assert all(len(set(phrasings)) >= 4 for phrasings, _ in contents.RELATIONS[lang].values())
+    answers = dict(questions.facts(lang))
+    assert len(answers) == len(questions.facts(lang)) >= 250  # no question has two answers
+    assert len(questions.RELATIONS[lang]) >= 5
+    assert all(len(set(phrasings)) >= 4 for phrasings, _ in questions.RELATIONS[lang].values())
     rng = random.Random(1)
-    drawn = [contents.question(lang, rng) for _ in range(3000)]
+    drawn = [questions.question(lang, rng) for _ in range(3000)]
     assert all(answers[text] == answer for text, answer in drawn)
     assert len({text for text, _ in drawn}) >= 250
 
@@ -116,7 +117,7 @@ def test_questions(lang):
     ],
 )
 def test_facts_are_true(lang, text, answer):
-    assert dict(contents.facts(lang))[text] == answer
+    assert dict(questions.facts(lang))[text] == answer
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_readings(text, reading):
 
 
 def test_chinese_is_read_a_syllable_per_character():
-    texts = [text for text, _ in contents.facts("zh")]
+    texts = [text for text, _ in questions.facts("zh")]
     for table in TABLES.values():
         for label in table["zh"]:
             for template in table["zh"][label]:

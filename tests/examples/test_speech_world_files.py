@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import contents
 import espeak
 import generate
 import grammar
@@ -13,6 +12,7 @@ import manifests
 import numpy as np
 import plan as planning
 import pytest
+import questions
 import soundfile
 import voices
 
@@ -184,7 +184,7 @@ def test_questions_of_valid_and_test_are_not_in_the_texts(corpus, plans):
     asked = {line["extra"]["question"] for line in pairs}
     held_out = {line.text for line in plans["valid"] + plans["test"] if line.kind == "question"}
     assert held_out and not asked & held_out
-    answers = {lang: dict(contents.facts(lang)) for lang in grammar.LANGUAGES}
+    answers = {lang: dict(questions.facts(lang)) for lang in grammar.LANGUAGES}
     for line in pairs:
         assert line["task"] == "<TEXT2TEXT>" and "wav" not in line
         assert answers[line["extra"]["lang"]][line["extra"]["question"]] == line["txt"]

@@ -8,6 +8,7 @@ import contents
 import grammar
 import plan as planning
 import pytest
+import questions
 import voices
 
 from mindspore_osum.errors import UserError
@@ -137,9 +138,9 @@ def test_the_words_are_those_of_the_label(plans):
 
 
 def test_answers_are_the_facts(plans):
-    known = {lang: dict(contents.facts(lang)) for lang in grammar.LANGUAGES}
-    questions = [line for line in every_line(plans) if line.kind == "question"]
-    assert questions and all(known[line.lang][line.text] == line.answer for line in questions)
+    known = {lang: dict(questions.facts(lang)) for lang in grammar.LANGUAGES}
+    asked = [line for line in every_line(plans) if line.kind == "question"]
+    assert asked and all(known[line.lang][line.text] == line.answer for line in asked)
 
 
 def test_a_fifth_of_the_commands_are_digit_strings(plans):

@@ -1,0 +1,49 @@
+"""One table from verb to module: a line here and a file beside it are a new verb."""
+
+import importlib
+from typing import NamedTuple
+
+from mindspore_osum.commands.arguments import Parser
+
+
+class Verb(NamedTuple):
+    """Where a verb lives, and the line `osum --help` shows for it."""
+
+    module: str
+    help: str
+
+
+VERBS = {
+    "infer": Verb("mindspore_osum.commands.infer", "recordings in, tagged and parsed answers out"),
+    "transcribe": Verb("mindspore_osum.commands.transcribe", "long recordings to text or subtitles"),
+    "annotate": Verb("mindspore_osum.commands.annotate", "what recordings say, in all eight tasks"),
+    "chat": Verb("mindspore_osum.commands.chat", "turns with a model, spoken or typed"),
+    "train": Verb("mindspore_osum.commands.train", "train or fine-tune a model as a YAML job describes"),
+    "plan": Verb("mindspore_osum.commands.plan", "memory and time of a training job, before it is run"),
+    "bench": Verb("mindspore_osum.commands.bench", "speed against PyTorch and its promises, on this machine"),
+    "eval": Verb("mindspore_osum.commands.eval", "measure a model as the papers do, and compare"),
+    "convert": Verb(
+        "mindspore_osum.commands.convert", "PyTorch checkpoints to MindSpore model folders, and back"
+    ),
+    "merge-lora": Verb("mindspore_osum.commands.merge_lora", "add a model's LoRA to its weights"),
+    "merge-checkpoint": Verb(
+        "mindspore_osum.commands.merge_checkpoint", "a training checkpoint as a model folder"
+    ),
+    "data": Verb("mindspore_osum.commands.data", "training data: import, check, measure, pack"),
+    "export": Verb("mindspore_osum.commands.export", "a model as MindIR graphs for deployment"),
+    "serve": Verb("mindspore_osum.commands.serve", "the model behind HTTP, in OpenAI's forms"),
+    "demo": Verb("mindspore_osum.commands.demo", "a web page to record, ask and look at the answer"),
+    "info": Verb("mindspore_osum.commands.info", "what a model folder is: sizes, types, preset, hashes"),
+    "completion": Verb(
+        "mindspore_osum.commands.completion", "a script that completes osum's words in bash or zsh"
+    ),
+}
+
+
+def parser_of(word: str) -> Parser:
+    """The parser of a verb's arguments; its module is imported."""
+    verb = VERBS[word]
+    module = importlib.import_module(verb.module)
+    parser = Parser(prog=f"osum {word}", description=verb.help, epilog=getattr(module, "EXAMPLES", None))
+    module.add_arguments(parser)
+    return parser
