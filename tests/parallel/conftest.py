@@ -25,17 +25,18 @@ def environment(shared) -> Path:
         pytest.skip(f"needs semi-automatic parallel graphs on CPU, {tool}")
     if not shutil.which("g++"):
         pytest.skip("needs g++ to build the collectives of cpu_semi_auto")
-    packages = sorted(path.name for path in Path(sys.prefix).glob("lib/python*/site-packages/*.dist-info"))
+    prefix = Path(sys.prefix).resolve()  # of a link to an environment the copy would be a link to it, too
+    packages = sorted(path.name for path in prefix.glob("lib/python*/site-packages/*.dist-info"))
     sources = [path.read_bytes() for path in sorted(tool.iterdir()) if path.is_file()]
-    digest = hashlib.sha256(b"".join([*sources, str((sys.prefix, packages)).encode()])).hexdigest()[:16]
+    digest = hashlib.sha256(b"".join([*sources, str((prefix, packages)).encode()])).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindspore_osum_tests"
     copy = cache / f"parallel_{digest}"
     if not copy.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        if os.stat(cache).st_dev != os.stat(sys.prefix).st_dev:
-            pytest.skip(f"needs {cache} on the file system of {sys.prefix}, whose files it links to")
+        if os.stat(cache).st_dev != os.stat(prefix).st_dev:
+            pytest.skip(f"needs {cache} on the file system of {prefix}, whose files it links to")
         partial = cache / f"partial{os.getpid()}"
-        subprocess.run([str(tool / "prepare.sh"), sys.prefix, str(partial)], check=True, capture_output=True)
+        subprocess.run([str(tool / "prepare.sh"), str(prefix), str(partial)], check=True, capture_output=True)
         os.replace(partial, copy)
     return copy
 
