@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mindspore_osum import OSUM
 from mindspore_osum.cli import main as osum
-from mindspore_osum.data.formats.manifest import read_manifest
+from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, TOKENIZER
 from mindspore_osum.inference.sampling import Sampling

@@ -130,7 +130,7 @@ def _sources(args) -> tuple[list, list[str]]:
 
     sources, problems = expand(args.audio), []
     if args.manifest:
-        from mindspore_osum.data.formats.manifest import read_manifest
+        from mindspore_osum.data.formats.sources import read_manifest
 
         utterances, problems = read_manifest(args.manifest)
         sources += utterances

@@ -11,8 +11,8 @@ from mindspore_osum.commands.infer import add_model_arguments
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.quiet import quiet_libraries
+from mindspore_osum.speech.detectors import DETECTORS, check_detector
 from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
-from mindspore_osum.speech.vad import DETECTORS, check_detector
 
 STDIN = "-"
 MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not
@@ -37,7 +37,7 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
     parser.add_argument(
         "--vad",
         choices=DETECTORS,
-        default=DETECTORS[0],
+        default="energy",
         help="finds the speech of long recordings and streams (default energy; silero: a package)",
     )
     limit = Sampling().max_new_tokens

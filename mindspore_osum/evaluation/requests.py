@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.data.formats.manifest import Utterance, read_manifest
+from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.data.requests import sample
 from mindspore_osum.data.texts import CHAT, TEXT2TEXT, key_of
 from mindspore_osum.errors import UserError

@@ -11,8 +11,8 @@ from mindspore_osum.inference.request import Request, Result
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Response, clock
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds
+from mindspore_osum.speech.detectors import check_detector
 from mindspore_osum.speech.long import MAX_SECONDS, Chunk, check_max_seconds, chunks
-from mindspore_osum.speech.vad import check_detector
 
 
 @dataclass
@@ -53,7 +53,7 @@ def respond(
     requests : what each of them is asked; see `passes.plan`.
     batch_size : chunks computed together.
     max_seconds : recordings up to this length are answered as they are, longer ones in chunks (1 to 60 s).
-    vad : what finds the speech of longer ones, one of `speech.vad.DETECTORS`.
+    vad : what finds the speech of longer ones, one of `speech.detectors.DETECTORS`.
     probabilities : also label probabilities.
     progress : called with seconds of recordings that are done.
 

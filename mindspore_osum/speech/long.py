@@ -16,7 +16,8 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, audio_blocks, duration_seconds, load_audio
-from mindspore_osum.speech.vad import Span, VadSettings, voice_activity
+from mindspore_osum.speech.detectors import voice_activity
+from mindspore_osum.speech.vad import Span, VadSettings
 
 MAX_SECONDS = 30.0
 """Longest chunk by default: what Whisper's encoder was trained on."""
@@ -54,7 +55,7 @@ def chunks(source, max_seconds: float = MAX_SECONDS, vad: str = "energy") -> Ite
     ----------
     source : what `load_audio` takes, of any length.
     max_seconds : no chunk is longer; 1 to 60.
-    vad : what finds the speech, one of `vad.DETECTORS`.
+    vad : what finds the speech, one of `detectors.DETECTORS`.
 
     Raises
     ------

@@ -26,9 +26,6 @@ from mindspore_osum.speech.audio import SAMPLE_RATE
 FRAME = 320
 """Samples of a frame: 20 ms, one after the other."""
 
-DETECTORS = ("energy", "silero")
-"""What may tell speech from other sounds: this module, or speech/silero.py."""
-
 _BAND = slice(2, 81)  # 100-4000 Hz in bins of 50 Hz
 _SMOOTH = 5  # frames over which the level is averaged for the noise floor
 BLOCK = 25
@@ -66,26 +63,6 @@ class VadSettings:
             raise UserError(f"pad {self.pad}: must be 0 to half of min_silence ({self.min_silence})")
         if self.max_speech < 1:
             raise UserError(f"max_speech {self.max_speech}: must be 1 second or more")
-
-
-def check_detector(detector: str) -> None:
-    """Refuse one that does not exist, or is not installed."""
-    if detector not in DETECTORS:
-        raise UserError(f"vad {detector!r}: must be {' or '.join(DETECTORS)}")
-    if detector == "silero":
-        from mindspore_osum.speech.silero import check_installed
-
-        check_installed()
-
-
-def voice_activity(detector: str, settings: VadSettings) -> "VoiceActivity":
-    """The voice activity of one recording, by one of `DETECTORS`."""
-    check_detector(detector)
-    if detector == "energy":
-        return VoiceActivity(settings)
-    from mindspore_osum.speech.silero import SileroActivity
-
-    return SileroActivity(settings)
 
 
 def speech_spans(wave_N: np.ndarray, settings: VadSettings | None = None) -> list[Span]:

@@ -27,8 +27,9 @@ from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Segment
 from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.detectors import check_detector, voice_activity
 from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
-from mindspore_osum.speech.vad import Span, VadSettings, check_detector, voice_activity
+from mindspore_osum.speech.vad import Span, VadSettings
 
 _WAITING = 64  # pieces that are read ahead of the model
 _END = object()
@@ -57,7 +58,7 @@ class LiveSettings:
     every: float = 1.0  # of new speech, between two answers so far; 0: none, finals only
     pause: float = 0.5  # ends an utterance
     max_seconds: float = MAX_SECONDS  # longest utterance; a longer one is cut at its quietest moment
-    vad: str = "energy"  # what finds the speech, one of speech.vad.DETECTORS
+    vad: str = "energy"  # what finds the speech, one of speech.detectors.DETECTORS
 
     def __post_init__(self):
         check_max_seconds(self.max_seconds)

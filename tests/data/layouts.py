@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mindspore_osum.data.formats.manifest import read_manifest
+from mindspore_osum.data.formats.sources import read_manifest
 
 RATE = 16_000
 SOUND = object()  # a file of 0.1 s

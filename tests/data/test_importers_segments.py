@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from mindspore_osum.data.formats.importers import json_files
-from mindspore_osum.data.formats.manifest import read_manifest
+from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.speech.audio import load_audio
 from tests.data.layouts import RATE, SOUND, lay_out, left_out, lines
 

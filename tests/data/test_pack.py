@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mindspore_osum import cli
 from mindspore_osum.data.batches.batching import samples
 from mindspore_osum.data.checks import Errors
-from mindspore_osum.data.formats.manifest import read_manifest
 from mindspore_osum.data.formats.shard_writer import pack
+from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import load_audio
 from tests.data.tars import sound

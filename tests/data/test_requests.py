@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mindspore_osum.data.formats.manifest import read_manifest
+from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.data.request_grammar import LANGUAGES, LONGEST, SPLITS, length, load_grammar, units
 from mindspore_osum.data.requests import fold, generate, main, sample, vocabulary
 from mindspore_osum.errors import UserError

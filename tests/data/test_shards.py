@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mindspore_osum.data.formats.manifest import Skipped, Utterance, read_manifest
-from mindspore_osum.data.formats.sources import open_source
+from mindspore_osum.data.formats.manifest import Skipped, Utterance
+from mindspore_osum.data.formats.sources import open_source, read_manifest
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import FilePart, duration_seconds, load_audio
 from tests.data.tars import sample, sound, write_tar

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mindspore_osum.data.formats.manifest import read_manifest
+from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.models.llama.config import LoraConfig
 from mindspore_osum.weights_io import open_weights
 from tests.docs.commands import ROOT

@@ -16,7 +16,7 @@ import questions
 import soundfile
 import voices
 
-from mindspore_osum.data.formats.manifest import read_manifest
+from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import (
     INTENT_KEY,

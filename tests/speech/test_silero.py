@@ -8,8 +8,9 @@ import pytest
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.detectors import check_detector, voice_activity
 from mindspore_osum.speech.long import chunks
-from mindspore_osum.speech.vad import VadSettings, check_detector, speech_spans, voice_activity
+from mindspore_osum.speech.vad import VadSettings, speech_spans
 from tests.speech.voices import noise, recordings_in_a_row, row
 
 needs_silero = pytest.mark.skipif(

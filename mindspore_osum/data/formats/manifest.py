@@ -9,7 +9,6 @@ Notable choices
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as short
@@ -44,39 +43,6 @@ class Skipped(NamedTuple):
     reason: str  # counted by it
     text: str  # "file:line: what is wrong"
     error: bool = True  # whether something is wrong with the data; False: it is left out by rule
-
-
-def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[Utterance], list[str]]:
-    """Read any source (`data.sources.open_source`) into memory.
-
-    Parameters
-    ----------
-    path : a .jsonl manifest, a shard or a list of shards; recordings are looked up relative to its folder.
-    strict : refuse the first malformed line instead of listing it.
-
-    Returns
-    -------
-    The utterances, and one line "file:line: what is wrong" for each malformed one.
-
-    Raises
-    ------
-    UserError : the file cannot be read, holds no usable line, or (strict) a line is malformed.
-    """
-    from mindspore_osum.data.formats.sources import open_source  # its readers are built on this module
-
-    utterances, problems = [], []
-    for item in open_source(path):
-        if isinstance(item, Utterance):
-            utterances.append(item)
-        elif strict and item.error:
-            raise UserError(item.text)
-        else:
-            problems.append(item.text)
-    if not utterances:
-        raise UserError(
-            f"{path}: no usable line" + (f"; the first problem: {problems[0]}" if problems else "")
-        )
-    return utterances, problems
 
 
 def json_object(raw: bytes, where: str) -> dict:

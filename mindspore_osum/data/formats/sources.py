@@ -40,7 +40,38 @@ def open_source(path: str | os.PathLike) -> Iterator[Utterance | Skipped]:
     path = Path(path)
     if path.suffix == ".tar":
         return _one_shard(path)
-    return _read_manifest(path) if _is_manifest(path) else _read_list(path)
+    return _manifest(path) if _is_manifest(path) else _read_list(path)
+
+
+def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[Utterance], list[str]]:
+    """Read any source into memory.
+
+    Parameters
+    ----------
+    path : a .jsonl manifest, a shard or a list of shards; recordings are looked up relative to its folder.
+    strict : refuse the first malformed line instead of listing it.
+
+    Returns
+    -------
+    The utterances, and one line "file:line: what is wrong" for each malformed one.
+
+    Raises
+    ------
+    UserError : the file cannot be read, holds no usable line, or (strict) a line is malformed.
+    """
+    utterances, problems = [], []
+    for item in open_source(path):
+        if isinstance(item, Utterance):
+            utterances.append(item)
+        elif strict and item.error:
+            raise UserError(item.text)
+        else:
+            problems.append(item.text)
+    if not utterances:
+        raise UserError(
+            f"{path}: no usable line" + (f"; the first problem: {problems[0]}" if problems else "")
+        )
+    return utterances, problems
 
 
 def _one_shard(path: Path) -> Iterator[Utterance | Skipped]:
@@ -90,7 +121,7 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict | Skipped]]:
             yield where, Skipped(MALFORMED, str(error))
 
 
-def _read_manifest(path: Path) -> Iterator[Utterance | Skipped]:
+def _manifest(path: Path) -> Iterator[Utterance | Skipped]:
     seen: set[bytes] = set()
     for where, values in json_lines(path):
         for item in line_items(values, path.parent, where):
