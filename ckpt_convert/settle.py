@@ -17,7 +17,8 @@ from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.presets import preset as find_preset
+from mindspore_osum.systems.registry import from_values
+from mindspore_osum.systems.registry import preset as find_preset
 from mindspore_osum.weights_io import CODES
 
 DEFAULT_PRESET = "osum_pangu_7b"
@@ -99,7 +100,7 @@ def _read_config(path: Path, overrides: dict) -> ModelConfig:
         raise UserError(f"{path}: not valid JSON") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of settings")
-    return from_dict(ModelConfig, merge(values, overrides), str(path))
+    return from_values(merge(values, overrides), str(path))
 
 
 def _default_misfit(decoder: dict, base: ModelConfig) -> list[str]:

@@ -11,7 +11,7 @@ from ckpt_convert import hf_config, peft_folder
 from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PEFT, PUBLISHED, Form
 from ckpt_convert.torch_reader import TorchWeights, open_torch
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import CONFIG, read_config
+from mindspore_osum.folder import CONFIG, is_own_config, read_config
 from mindspore_osum.models.llama.config import LoraConfig
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import INDEX, SINGLE, Weights, open_weights
@@ -52,8 +52,8 @@ class Source:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a path is a model folder of ours (its config.json has no model_type)."""
-    return (path / CONFIG).is_file() and "model_type" not in hf_config.read_hf_config(path)
+    """Whether a path is a model folder of ours."""
+    return (path / CONFIG).is_file() and is_own_config(hf_config.read_hf_config(path))
 
 
 def open_source(path: str | Path) -> Source:
@@ -81,7 +81,7 @@ def _open_folder(path: Path) -> Source:
         extras = open_weights(aside) if aside.exists() else None
         return Source(path, None, open_weights(path), config=read_config(path), extras=extras)
     values, where = hf_config.read_hf_config(path), str(path / CONFIG)
-    if values["model_type"] == "whisper":
+    if values.get("model_type") == "whisper":
         return Source(
             path, HF_WHISPER, _hf_weights(path), {"encoder": hf_config.encoder_values(values, where)}
         )

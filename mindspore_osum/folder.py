@@ -4,6 +4,7 @@ Notable choices
 - The type on disk may differ from the model's: weights are converted one by one as they are read. Where it
   does not, they are mapped and not copied.
 - Loading is strict: every tensor of the model is there, in its shape, and no other.
+- Which system a folder is one of says `model_type` in config.json; see systems/registry.py.
 - config.json is written last: a folder whose writing was interrupted is no model folder.
 """
 
@@ -14,9 +15,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from mindspore_osum.config import did_you_mean, from_dict
+from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.registry import (
+    DEFAULT,
+    MODEL_TYPE,
+    all_systems,
+    from_values,
+    system_of,
+    to_values,
+)
 from mindspore_osum.weights_io import CODES, TensorInfo, Weights, WeightsWriter, open_weights, write_text
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
@@ -29,7 +38,7 @@ def find_model(name: str | os.PathLike) -> Path:
     return BUNDLED if os.fspath(name) == BUNDLED.name and not Path(name).is_dir() else Path(name)
 
 
-def read_config(folder: str | os.PathLike) -> ModelConfig:
+def read_config(folder: str | os.PathLike) -> Config:
     """The folder's model description; UserError when the folder is missing or not ours."""
     path = Path(folder) / CONFIG
     if not Path(folder).is_dir():
@@ -47,10 +56,22 @@ def read_config(folder: str | os.PathLike) -> ModelConfig:
         raise UserError(f"{path}: cannot read it ({error.strerror})") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
-    hugging_face = {"model_type", "architectures"}
-    if isinstance(values, dict) and "encoder" not in values and values.keys() & hugging_face:
-        raise UserError(f"{folder}: a Hugging Face folder, not one of ours; convert it with `osum convert`")
-    return from_dict(ModelConfig, values, str(path))
+    if isinstance(values, dict) and not is_own_config(values):
+        if "architectures" in values:
+            raise UserError(
+                f"{folder}: a Hugging Face folder, not one of ours; convert it with `osum convert`"
+            )
+        try:
+            system_of(values[MODEL_TYPE], str(path))
+        except UserError as error:
+            hint = "if this is a Hugging Face folder, convert it with `osum convert`"
+            raise UserError(f"{error} {hint}" if str(error).endswith("?") else f"{error}; {hint}") from None
+    return from_values(values, str(path))
+
+
+def is_own_config(values: dict) -> bool:
+    """Whether a config.json is that of a model folder of ours, and not of a Hugging Face folder."""
+    return "architectures" not in values and str(values.get(MODEL_TYPE, DEFAULT)) in all_systems()
 
 
 def _models_beside(folder: Path) -> list[str]:
@@ -62,35 +83,36 @@ def _models_beside(folder: Path) -> list[str]:
     return [*beside, BUNDLED.name] if folder.parent == Path() else beside
 
 
-def write_config(folder: str | os.PathLike, cfg: ModelConfig) -> None:
+def write_config(folder: str | os.PathLike, cfg: Config) -> None:
     """Write config.json."""
-    write_text(Path(folder) / CONFIG, json.dumps(cfg.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_text(Path(folder) / CONFIG, json.dumps(to_values(cfg), indent=2, ensure_ascii=False) + "\n")
 
 
-def load_folder(folder: str | os.PathLike, dtype: str | None = None):
+def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: bool = False):
     """The folder's model with its weights.
 
     Parameters
     ----------
     folder : a model folder.
-    dtype : compute in this type instead of the one in config.json.
+    dtype : of the weights and activations. By default that of config.json, on CPU float32, since MindSpore's
+        CPU kernels do not compute in the others.
+    train : in training mode instead of evaluation mode.
 
     Returns
     -------
-    OsumModel, in training mode as cells are made.
+    The network of the folder's system, a cell with `cfg`.
 
     Raises
     ------
     UserError : no model folder, damaged weights, or tensors that are missing, unknown or of another shape.
     """
-    from mindspore import Tensor
+    from mindspore import Tensor, get_context
     from mindspore.nn.utils import no_init_parameters
 
-    from mindspore_osum.systems.osum.network import OsumModel
-
     cfg = read_config(folder)
+    dtype = dtype or ("float32" if get_context("device_target") == "CPU" else cfg.dtype)
     with no_init_parameters():
-        model = OsumModel(replace(cfg, dtype=dtype or cfg.dtype))
+        model = system_of(cfg.model_type).build(replace(cfg, dtype=dtype))
     params = dict(model.parameters_and_names())
     with open_weights(folder) as weights:
         check_tensors(weights, {name: tuple(p.shape) for name, p in params.items()})
@@ -98,11 +120,11 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None):
             # the mapping itself, where the type is that of the file: the first graph copies it to its device
             value = Tensor.from_numpy(weights.read(name))
             param.set_data(value if value.dtype == param.dtype else value.astype(param.dtype))
-    return model
+    return model.set_train(train)
 
 
 def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) -> None:
-    """Write `model` (an OsumModel) as a model folder, in its own type, with a copy of the tokenizer file.
+    """Write `model`, a cell with `cfg`, as a model folder in its own type, with a copy of the tokenizer file.
 
     Weights and config appear under their names only when they are complete; an existing model is replaced.
     """

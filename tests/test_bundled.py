@@ -12,7 +12,7 @@ from mindspore_osum.data.texts import key_of
 from mindspore_osum.evaluation.report import MEASURES
 from mindspore_osum.evaluation.scoring import tasks_of
 from mindspore_osum.folder import TOKENIZER, read_config
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.tasks import TASKS
 from mindspore_osum.text.tokenizer import Tokenizer
 

@@ -13,7 +13,8 @@ from mindspore_osum.cli import main
 from mindspore_osum.commands.info import describe, nearest_preset, text_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, read_config, write_config
-from mindspore_osum.systems.osum.presets import PRESETS, preset
+from mindspore_osum.systems.osum.presets import PRESETS
+from mindspore_osum.systems.registry import preset
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import ENCODERS, EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 
 _NO_LORA = LoraConfig(rank=0)
 _LLAMA = {"qkv_bias": False, "o_bias": False, "rope_theta": 1e4, "max_positions": 2048}

@@ -10,7 +10,7 @@ from pathlib import Path
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, TOKENIZER, find_model, read_config
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.presets import PRESETS
+from mindspore_osum.systems.registry import presets
 from mindspore_osum.weights_io import CODES, TensorInfo, open_weights
 
 EXAMPLES = """\
@@ -80,7 +80,7 @@ def nearest_preset(cfg: ModelConfig) -> tuple[str | None, dict[str, list]]:
     """(name of the preset, what differs as key -> [here, in the preset]); no name if too much differs."""
     own = _flat(cfg)
     found = {}
-    for name, other in PRESETS.items():
+    for name, other in presets().items():
         there = _flat(other)
         found[name] = {key: [own[key], there[key]] for key in own if own[key] != there[key]}
     name = min(found, key=lambda name: len(found[name]))

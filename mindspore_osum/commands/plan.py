@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from mindspore_osum.config import did_you_mean, from_dict, merge, parse_overrides
 from mindspore_osum.errors import UserError
 from mindspore_osum.planning.hardware import DEVICES, parse_bytes
-from mindspore_osum.systems.osum.config import ModelConfig
 
 EXAMPLES = """\
 examples:
@@ -97,17 +96,17 @@ def job_of(cfg, args):
     """The job's model and what it computes."""
     from mindspore_osum.folder import read_config
     from mindspore_osum.planning.network import Job
-    from mindspore_osum.systems.osum.presets import PRESETS
+    from mindspore_osum.systems.registry import presets
 
-    start = args.model or cfg.model.start
-    if start not in PRESETS and not os.path.isdir(start):
+    start, known = args.model or cfg.model.start, presets()
+    if start not in known and not os.path.isdir(start):
         raise UserError(
-            f"model.start: {start!r} is no folder and no preset{did_you_mean(start, PRESETS)}; "
+            f"model.start: {start!r} is no folder and no preset{did_you_mean(start, known)}; "
             "give --model a preset to plan before the folder is there"
         )
-    base = PRESETS[start] if start in PRESETS else read_config(start)
-    model = from_dict(ModelConfig, merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
-    dtype = args.dtype or ("bfloat16" if start in PRESETS else model.dtype)
+    base = known[start] if start in known else read_config(start)
+    model = from_dict(type(base), merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
+    dtype = args.dtype or ("bfloat16" if start in known else model.dtype)
     if "lora" in cfg.learn and not model.lora.rank:
         raise UserError("learn: names lora, but the model's lora.rank is 0; set model.overrides.lora.rank")
     return Job(

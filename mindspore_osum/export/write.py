@@ -64,7 +64,7 @@ def export(
     tokenizer, prompts = tokenizer_for(cfg, folder), load_prompt_set(cfg.prompts)
     sizes = sizes_for(cfg, tokenizer, prompts, seconds, request_tokens, new_tokens, batch)
     use_device(device)
-    cells = _plain_model(folder, "float32" if device == "CPU" else None)
+    cells = _plain_model(folder)
     with _appearing(target) as temp:
         made = graphs_of(cells, sizes)
         graphs = {name: _write(*made[name], temp, name) for name in made}
@@ -144,11 +144,11 @@ def _replace(temp: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _plain_model(folder: Path, dtype: str | None) -> OsumModel:
+def _plain_model(folder: Path) -> OsumModel:
     """The model of a folder from elementary operators, which MindIR's readers know."""
     device_ops.use("plain")
     try:
-        return load_folder(folder, dtype).set_train(False)
+        return load_folder(folder)
     finally:
         device_ops.use(None)
 

@@ -77,7 +77,7 @@ class Engine:
     def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
         use_device(device)
         folder = find_model(folder)
-        model = load_folder(folder, "float32" if device == "CPU" else None)
+        model = load_folder(folder)
         self.cfg = model.cfg
         self.tokenizer = tokenizer_for(self.cfg, folder)
         self.prompts = load_prompt_set(self.cfg.prompts)

@@ -14,7 +14,7 @@ from mindspore_osum.config import did_you_mean, from_dict, merge, read_yaml
 from mindspore_osum.data.augment import SpecAugment, WaveAugment
 from mindspore_osum.data.batches.batching import bucket_shapes
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.osum.presets import PRESETS
+from mindspore_osum.systems.registry import presets
 
 MODEL = "model"  # the model's folder in a run's folder
 PARTS = ("encoder", "adapter", "lora", "decoder")
@@ -192,9 +192,9 @@ def read_stages(paths: list[str], overrides: dict | None = None) -> dict[str, Tr
         folder, start = os.path.normpath(cfg.output_dir), cfg.model.start
         if folder in made:
             raise UserError(f"{path}: output_dir {folder} is that of {made[folder]} too; give it its own")
-        known = start in PRESETS or os.path.isdir(start)
+        known = start in presets() or os.path.isdir(start)
         if not known and os.path.normpath(start) not in [os.path.join(f, MODEL) for f in made]:
-            names = {*PRESETS, *(f"{f}/{MODEL}" for f in made)}
+            names = {*presets(), *(f"{f}/{MODEL}" for f in made)}
             raise UserError(
                 f"{path}: model.start: {start!r} is no folder, no preset, and no earlier stage writes it"
                 f"{did_you_mean(start, names)}"

@@ -25,7 +25,7 @@ from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.presets import PRESETS, preset
+from mindspore_osum.systems.registry import preset, presets
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint
@@ -195,11 +195,11 @@ def process() -> tuple[int, int]:
 def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[ModelConfig, str]:
     """The model to train, and the folder its weights come from ("" for random ones)."""
     start = cfg.model.start
-    is_folder = start not in PRESETS
+    is_folder = start not in presets()
     if is_folder and not Path(start).is_dir():
-        raise UserError(f"model.start: {start!r} is no folder and no preset{did_you_mean(start, PRESETS)}")
+        raise UserError(f"model.start: {start!r} is no folder and no preset{did_you_mean(start, presets())}")
     base = read_config(start) if is_folder else preset(start)
-    model = from_dict(ModelConfig, merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
+    model = from_dict(type(base), merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
     if tokenizer.vocab_size > model.decoder.vocab_size:
         raise UserError(
             f"{cfg.tokenizer}: {tokenizer.vocab_size} pieces, but the model's decoder.vocab_size is "

@@ -22,7 +22,7 @@ from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.features import num_frames
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training.config import TrainConfig

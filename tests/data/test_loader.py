@@ -23,7 +23,7 @@ from mindspore_osum.data.batches.loader import Corpus, Loader, needed_frames
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.sequence import IGNORE
 from mindspore_osum.text.tokenizer import Tokenizer

@@ -12,7 +12,7 @@ from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.batches.packing import Room, aishell_like, efficiency, pack_items, room_for
 from mindspore_osum.data.texts import Texts
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.sequence import IGNORE
 from mindspore_osum.text.tokenizer import Tokenizer

@@ -14,7 +14,7 @@ from mindspore_osum.data.checks import Errors
 from mindspore_osum.data.formats.shard_writer import pack
 from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from tests.data.tars import sound

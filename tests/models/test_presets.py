@@ -8,7 +8,8 @@ import pytest
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.whisper.config import ENCODERS
-from mindspore_osum.systems.osum.presets import PRESETS, preset
+from mindspore_osum.systems.osum.presets import PRESETS
+from mindspore_osum.systems.registry import preset
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from mindspore_osum.models.adapters.kinds import module_of
 from mindspore_osum.models.llama.network import Decoder
 from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.models.whisper.network import WhisperEncoder
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 from tests.models import reference
 from tests.models.common import TOLERANCE, error, fill
 from tests.models.reference import torch

@@ -6,7 +6,7 @@ import pytest
 from mindspore_osum.config import from_dict, merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.training import checkpoint, shards
 from mindspore_osum.training.model_files import restored, weights_digest
 from mindspore_osum.weights_io import WeightsWriter, info_of

@@ -11,7 +11,7 @@ from mindspore_osum.config import from_dict, merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import save_folder
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.presets import preset
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint, curves
 from mindspore_osum.training.config import TrainConfig

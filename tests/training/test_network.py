@@ -12,7 +12,7 @@ from mindspore_osum.config import merge  # noqa: E402
 from mindspore_osum.data.batches.batching import COLUMNS, Shape  # noqa: E402
 from mindspore_osum.data.batches.loader import Corpus, Loader  # noqa: E402
 from mindspore_osum.data.texts import Texts  # noqa: E402
-from mindspore_osum.systems.osum.presets import preset  # noqa: E402
+from mindspore_osum.systems.registry import preset  # noqa: E402
 from mindspore_osum.tasks import LABEL_SETS  # noqa: E402
 from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
 from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT  # noqa: E402

@@ -19,7 +19,7 @@ from mindspore_osum.errors import UserError  # noqa: E402
 from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
 from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.models.ops import frame_places, segment_causal_mask  # noqa: E402
-from mindspore_osum.systems.osum.presets import preset  # noqa: E402
+from mindspore_osum.systems.registry import preset  # noqa: E402
 from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
 from mindspore_osum.text.tokenizer import Tokenizer  # noqa: E402
 from mindspore_osum.training.config import TrainConfig  # noqa: E402

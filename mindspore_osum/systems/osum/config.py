@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
@@ -15,6 +16,7 @@ from mindspore_osum.models.whisper.config import EncoderConfig
 class ModelConfig:
     """One speech language model: encoder -> adapter -> decoder with LoRA."""
 
+    model_type: ClassVar[str] = "osum"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -27,7 +29,7 @@ class ModelConfig:
         check_model(self)
 
     def to_dict(self) -> dict:
-        """Plain dictionaries and lists, as saved in config.json."""
+        """Plain dictionaries and lists, as saved in config.json beside `model_type`."""
         return dataclasses.asdict(self)
 
 

@@ -6,8 +6,6 @@ repository. A kind of adapter brings presets that differ by it alone.
 
 from dataclasses import replace
 
-from mindspore_osum.config import did_you_mean
-from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.adapters.kinds import kinds, module_of
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
@@ -38,10 +36,3 @@ PRESETS = {
 for _kind in kinds():
     for _name, _base in module_of(_kind, "config").PRESETS.items():
         PRESETS[_name] = replace(PRESETS[_base], adapter=replace(PRESETS[_base].adapter, kind=_kind))
-
-
-def preset(name: str) -> ModelConfig:
-    """The named description; UserError with the nearest name if there is none."""
-    if name not in PRESETS:
-        raise UserError(f"model preset {name!r} is unknown{did_you_mean(name, PRESETS)}")
-    return PRESETS[name]

@@ -1,0 +1,26 @@
+"""OSUM as a system: what the registry finds; loads nothing heavy."""
+
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.presets import PRESETS
+
+
+class OsumSystem(System):
+    """Encoder, adapter and decoder with LoRA; see `network`."""
+
+    model_type = ModelConfig.model_type
+    Config = ModelConfig
+    presets = PRESETS
+
+    def build(self, cfg: ModelConfig):
+        from mindspore_osum.systems.osum.network import OsumModel
+
+        return OsumModel(cfg)
+
+    def init_weights(self, model, seed: int) -> None:
+        from mindspore_osum.systems.osum.init import init_weights
+
+        init_weights(model, seed)
+
+
+SYSTEM = OsumSystem()
