@@ -21,8 +21,8 @@ import numpy as np
 from ckpt_convert.hf_config import decoder_hf_config, read_hf_config
 from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, PUBLISHED
 from ckpt_convert.sources import Source, open_source
-from mindspore_osum.config import from_dict
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.registry import from_values
 
 # pieces of a published or openai encoder key -> transformers' piece
 _TO_TRANSFORMERS = (
@@ -254,7 +254,7 @@ def _is_beyond(key: str, layers: int | None) -> bool:
 def main(argv: list[str]) -> int:
     """SOURCE PART CONFIG LAYERS INPUT OUTPUT BY; see the module's text."""
     source, part, config, layers, given, output, by = argv
-    cfg = from_dict(ModelConfig, json.loads(Path(config).read_text("utf-8")), config)
+    cfg = from_values(json.loads(Path(config).read_text("utf-8")), config)
     inputs, opened = np.load(given), open_source(source)
     torch, name = import_torch(by)
     reference = Reference(torch, opened, cfg, None if layers == "all" else int(layers))
