@@ -52,6 +52,7 @@ TASK_KEYS = (
     "<TRANSCRIBE> <AGE> <GENDER> <STYLE> <EMOTION>",
     "<TRANSCRIBE> <CAPTION> <AGE> <GENDER> <EMOTION> <STYLE>",
 )
+TEXT2TEXT = "<TEXT2TEXT>"  # of questions in writing, whose answers have no tags
 INTENT_KEY = "<INTENT_CLASSIFICATION>"  # its answer is the tag string alone, with no tags in front
 ANSWER_MARK = "<开始回答>"  # OSUM (v1) writes transcript<开始回答>reply
 
@@ -143,6 +144,7 @@ TASKS = {
         Task("sttc", "speech-to-text chat", "<S2TCHAT>", "s2t_chat"),
     )
 }
+CHAT = TASKS["sttc"].key
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mindspore_osum.cli import main
+from mindspore_osum.data.formats.manifest import key_of
 from mindspore_osum.data.formats.sources import read_manifest
-from mindspore_osum.data.texts import key_of
 from mindspore_osum.evaluation.report import MEASURES
 from mindspore_osum.evaluation.scoring import tasks_of
 from mindspore_osum.folder import TOKENIZER, read_config

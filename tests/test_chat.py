@@ -13,12 +13,12 @@ import pytest
 from mindspore_osum.api import OSUM
 from mindspore_osum.cli import main
 from mindspore_osum.commands.chat import _recording, reply, shown
-from mindspore_osum.data.texts import TEXT2TEXT
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Response, Segment, Word
+from mindspore_osum.tasks import TEXT2TEXT
 from tests.inference.common import small_folder
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,8 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from mindspore_osum.data.formats.manifest import key_of
 from mindspore_osum.data.formats.sources import read_manifest
-from mindspore_osum.data.texts import key_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED
 from mindspore_osum.tasks import parse_answer, tags_of

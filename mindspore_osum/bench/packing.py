@@ -23,10 +23,11 @@ from mindspore_osum.bench.card import Curve, Outcome
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.stepping import Training, example
 from mindspore_osum.bench.timing import Timing, measure, show_seconds
-from mindspore_osum.data.batches.batching import Example, Shape, stack_batch, stack_packs
+from mindspore_osum.data.batches.batching import Example, Shape, packed_batch, padded_batch, step_columns
 from mindspore_osum.data.batches.forms import published_batches
 from mindspore_osum.data.batches.packing import aishell_like, efficiency, pack_items, room_for
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.osum.extractor import COLUMNS
 
 LEARN = ["encoder", "adapter", "lora"]
 COUNT = 20000  # utterances
@@ -42,6 +43,7 @@ class Utterances:
 
     def __init__(self):
         self.cfg = models.TRAIN["tiny"]
+        self.sizes = {"mels": self.cfg.encoder.n_mels}
         self.frames_N, self.tokens_N = aishell_like(COUNT, around=10)
         self.speech_N = -(-self.frames_N // 8)
         self.text_N = self.tokens_N - self.speech_N - 2
@@ -57,8 +59,8 @@ class Utterances:
     def batch(self, numbers, rows: int, frames: int):
         """A padded batch, and its useful tokens."""
         shape = Shape(rows, frames, int(self.text_N.max()))
-        found = [[one] for one in self.examples(numbers)]
-        batch = stack_batch(shape, self.cfg.encoder.n_mels, found, 100.0, float(rows))
+        batch = padded_batch(COLUMNS, self.sizes, shape, self.examples(numbers))
+        batch |= step_columns(rows, 0, float(rows), 100.0)
         return batch, int(self.tokens_N[list(numbers)].sum())
 
     def padded(self, rows: int, frames: int = 0):
@@ -73,8 +75,9 @@ class Utterances:
     def packed(self, size: int):
         """The first pack, and its useful tokens."""
         room, (first, *_) = self.packs(size)
-        rows, starts, count = [self.examples(first.items)], [first.starts], float(len(first.items))
-        batch = stack_packs(room, int(self.text_N.max()), self.cfg.encoder.n_mels, rows, starts, 100.0, count)
+        text, rows = int(self.text_N.max()), [self.examples(first.items)]
+        batch = packed_batch(COLUMNS, self.sizes, room, text, rows, [first.starts])
+        batch |= step_columns(1, 0, float(len(first.items)), 100.0)
         return batch, int(self.tokens_N[list(first.items)].sum())
 
     def share(self, size: int) -> float:

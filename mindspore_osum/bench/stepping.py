@@ -11,7 +11,7 @@ import numpy as np
 from mindspore_osum.bench import models
 from mindspore_osum.data.batches.batching import Example, speech_tokens
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.tasks import LABEL_SETS
+from mindspore_osum.systems.osum.extractor import text_columns
 from mindspore_osum.text.sequence import IGNORE, SPEECH_BOS, SPEECH_EOS, SPEECH_FRAME, HybridSequence
 
 LEARN = ["adapter", "lora"]
@@ -28,7 +28,7 @@ def example(rng: np.random.Generator, cfg: ModelConfig, frames: int, text: int, 
     places_L = np.arange(len(ids_L), dtype=np.int32)
     mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
     sequence = HybridSequence(ids_L, labels_L, places_L, np.ones_like(ids_L))
-    return Example(mel_TF, sequence, [], [], [IGNORE] * len(LABEL_SETS))
+    return {"mel_BTF": mel_TF, "mel_len_B": np.array(frames), **text_columns(sequence)}
 
 
 class Training:
@@ -55,11 +55,11 @@ class Training:
         )
         self.step.set_train(True)
 
-    def work(self, batch: tuple[np.ndarray, ...]) -> Callable[[], float]:
+    def work(self, batch: dict[str, np.ndarray]) -> Callable[[], float]:
         """A function that takes one step on a batch and returns its loss."""
         from mindspore import Tensor
 
-        inputs = [Tensor(column) for column in batch]
+        inputs = [Tensor(column) for column in batch.values()]
         return lambda: float(self.step(*inputs)[0].asnumpy())
 
     def first(self, batch) -> float:

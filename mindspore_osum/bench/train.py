@@ -9,8 +9,9 @@ from mindspore_osum.bench.card import Outcome
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.stepping import BETAS, CLIP, DECAY, EPS, LEARNING_RATE, Training, example
 from mindspore_osum.bench.timing import clocked, race
-from mindspore_osum.data.batches.batching import COLUMNS, Shape, stack_batch
+from mindspore_osum.data.batches.batching import Shape, padded_batch, step_columns
 from mindspore_osum.folder import BUNDLED, TOKENIZER, save_folder
+from mindspore_osum.systems.osum.extractor import COLUMNS
 
 # rows, seconds: what both sides step on. All rows are full, so that PyTorch needs no masks for padding
 BATCHES = {"tiny": (16, 3.0), "30m": (8, 4.5)}
@@ -38,17 +39,18 @@ def run(setup: Setup) -> Outcome:
     return out
 
 
-def _batch(cfg, rows: int, frames: int) -> tuple[np.ndarray, ...]:
-    rng = np.random.default_rng(0)
-    examples = [[example(rng, cfg, frames, TEXT, LABEL)] for _ in range(rows)]
-    return stack_batch(Shape(rows, frames, TEXT), cfg.encoder.n_mels, examples, rows * LABEL, rows)
+def _batch(cfg, rows: int, frames: int) -> dict[str, np.ndarray]:
+    rng, sizes = np.random.default_rng(0), {"mels": cfg.encoder.n_mels}
+    examples = [example(rng, cfg, frames, TEXT, LABEL) for _ in range(rows)]
+    batch = padded_batch(COLUMNS, sizes, Shape(rows, frames, TEXT), examples)
+    return batch | step_columns(rows, 0, rows, rows * LABEL)
 
 
 def _against_torch(setup: Setup, out: Outcome, name: str, training: Training, batch):
     """Both steps in turns, from the same weights; their first losses are compared."""
     folder = setup.folder / name
     save_folder(folder, training.network.model, BUNDLED / TOKENIZER)
-    np.savez(folder / "batch.npz", **dict(zip(COLUMNS, batch, strict=True)))
+    np.savez(folder / "batch.npz", **batch)
     optimizer = {"lr": LEARNING_RATE, "betas": BETAS, "eps": EPS, "weight_decay": DECAY, "clip": CLIP}
     with setup.torch() as torch:
         theirs = torch.ask(
@@ -70,13 +72,15 @@ def _loader(setup: Setup) -> float:
     """Seconds of audio a second that the loader decodes, turns into log-mel and stacks."""
     from mindspore_osum.data.batches.corpus import Corpus
     from mindspore_osum.data.batches.loader import Loader
-    from mindspore_osum.data.texts import Texts
+    from mindspore_osum.systems.osum.extractor import OsumExtractor
+    from mindspore_osum.systems.osum.texts import Texts
     from mindspore_osum.text.prompts import load_prompt_set
     from mindspore_osum.text.tokenizer import Tokenizer
 
     texts = Texts(Tokenizer(BUNDLED / TOKENIZER), load_prompt_set("compact"), "tag")
     manifest = BUNDLED.parent / "recordings" / "manifest.jsonl"
-    corpus = Corpus([("bundled", manifest, 1.0)], texts, [Shape(6, 300, 100)], models.TRAIN["tiny"].encoder)
+    extractor = OsumExtractor(models.TRAIN["tiny"], texts)
+    corpus = Corpus([("bundled", manifest, 1.0)], extractor, [Shape(6, 300, 100)])
     loader, steps = Loader(corpus, 0), itertools.count()
     seconds = []
 

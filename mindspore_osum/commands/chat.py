@@ -139,8 +139,8 @@ def shown(response) -> str:
 
 
 def _typed(model, words: str, sampling) -> Iterator[str]:
-    from mindspore_osum.data.texts import TEXT2TEXT
     from mindspore_osum.inference.request import Request
+    from mindspore_osum.tasks import TEXT2TEXT
 
     result = yield from model.engine.stream("words", Request(words, "text2text", TEXT2TEXT), sampling)
     return result.cut

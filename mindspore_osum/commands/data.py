@@ -34,7 +34,7 @@ SUBVERBS = {
         ("validate set.jsonl", "validate shards/*.tar --decode --json"),
     ),
     "stats": SubVerb(
-        "mindspore_osum.data.stats",
+        "mindspore_osum.commands.data_stats",
         "durations, tasks, labels and tokens of manifests and shards",
         ("stats set.jsonl", "stats set.jsonl --tokenizer tokenizer.model --plot set.png"),
     ),

@@ -1,4 +1,4 @@
-"""`osum data stats MANIFEST...`: what training data holds: durations, tasks, labels, tokens.
+"""What training data holds: durations, tasks, labels, tokens; `osum data stats` shows it.
 
 Notable choices
 - Only usable utterances are counted, the rest is a number with a hint to `osum data validate`.
@@ -7,6 +7,7 @@ Notable choices
 
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +15,10 @@ import numpy as np
 
 from mindspore_osum.data.batches.batching import frames_of
 from mindspore_osum.data.checks import flaws
-from mindspore_osum.data.formats.manifest import TEXT_TASKS, Utterance
-from mindspore_osum.data.formats.sources import open_source
-from mindspore_osum.data.texts import Texts, key_of
+from mindspore_osum.data.formats.manifest import TEXT_TASKS, Utterance, key_of
 from mindspore_osum.errors import UserError
-from mindspore_osum.figures import new_figure, require_matplotlib, save_png
+from mindspore_osum.figures import new_figure, save_png
 from mindspore_osum.tasks import parse_answer
-from mindspore_osum.text.prompts import load_prompt_set
-from mindspore_osum.text.tokenizer import Tokenizer
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 99, 100)  # percent
 
@@ -47,8 +44,8 @@ class Stats:
     labels: dict[str, Counter] = field(default_factory=dict)
     not_usable: int = 0
 
-    def add(self, utt: Utterance, texts: Texts | None = None) -> None:
-        """Count an utterance, if it can be used; tokens with the tokenizer of `texts`."""
+    def add(self, utt: Utterance, tokens: Callable[[Utterance], int] | None = None) -> None:
+        """Count an utterance, if it can be used, with the `tokens` of its answer."""
         try:
             seconds = frames_of(utt) / 100
         except UserError:
@@ -65,36 +62,8 @@ class Stats:
         if key not in TEXT_TASKS:
             for name, value in parse_answer(utt.txt, utt.task).labels.items():
                 self.labels.setdefault(name, Counter())[value] += 1
-        if texts:
-            self.tokens.append(len(texts.tokenizer.encode(texts.label(utt))) + 1)
-
-
-def add_arguments(parser) -> None:
-    """The arguments of `osum data stats`."""
-    parser.add_argument(
-        "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
-    )
-    parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer.model: count the tokens of answers")
-    parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the distributions")
-
-
-def run(args) -> int:
-    """Print what the sources hold; 1 if nothing of it can be used."""
-    if args.plot:
-        require_matplotlib("leave --plot away")
-    texts = Texts(Tokenizer(args.tokenizer), load_prompt_set(), "tag") if args.tokenizer else None
-    stats = Stats()
-    for path in args.manifests:
-        for item in open_source(path):
-            if isinstance(item, Utterance):
-                stats.add(item, texts)
-            else:
-                stats.not_usable += 1
-    print("\n".join(describe(stats)))
-    if args.plot:
-        draw(stats, args.plot)
-        print(f"drawn: {args.plot}")
-    return 0 if stats.tasks else 1
+        if tokens:
+            self.tokens.append(tokens(utt))
 
 
 def describe(stats: Stats) -> list[str]:

@@ -5,9 +5,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.data.formats.manifest import Utterance, key_of
 from mindspore_osum.data.formats.sources import read_manifest
-from mindspore_osum.data.texts import key_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.predictions import Place, Prediction
 from mindspore_osum.evaluation.requests import FIXED, Pools, read_pools, request_of

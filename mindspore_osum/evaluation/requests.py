@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.data.formats.manifest import Utterance, key_of
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.data.requests import sample
-from mindspore_osum.data.texts import CHAT, TEXT2TEXT, key_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.request import Request, make_request
-from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, tags_of, task_key, write_tags
+from mindspore_osum.tasks import CHAT, INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, tags_of, task_key, write_tags
 from mindspore_osum.text.prompts import intent_request, task_requests
 
 FIXED, NATURAL = "fixed", "natural"

@@ -17,8 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mindspore_osum.data.formats.manifest import Utterance
-from mindspore_osum.data.texts import TEXT2TEXT, key_of
+from mindspore_osum.data.formats.manifest import Utterance, key_of
 from mindspore_osum.evaluation.classes import class_scores
 from mindspore_osum.evaluation.error_rate import error_columns, error_rates
 from mindspore_osum.evaluation.predictions import Prediction
@@ -27,7 +26,7 @@ from mindspore_osum.evaluation.rule_judge import fault
 from mindspore_osum.evaluation.timing import shift_columns, shifts, timing_scores
 from mindspore_osum.evaluation.tokens import score_tokens
 from mindspore_osum.inference.request import read_answer
-from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, ParsedAnswer, tags_of, write_tags
+from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, ParsedAnswer, tags_of, write_tags
 
 TEXT_KEYS = (TEXT2TEXT, INTENT_KEY)  # lines without recording
 TEXT_QA, INTENT = "text2text", "intent"  # their names among the tasks that are measured

@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from mindspore_osum.data.texts import TEXT2TEXT
 from mindspore_osum.errors import UserError
-from mindspore_osum.tasks import INTENT_KEY, TASKS, ParsedAnswer, parse_answer, tags_of, task_key, write_tags
+from mindspore_osum.tasks import (
+    INTENT_KEY,
+    TASKS,
+    TEXT2TEXT,
+    ParsedAnswer,
+    parse_answer,
+    tags_of,
+    task_key,
+    write_tags,
+)
 
 
 @dataclass

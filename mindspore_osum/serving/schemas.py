@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mindspore_osum.data.texts import TEXT2TEXT
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
@@ -26,6 +25,7 @@ from mindspore_osum.results import Response
 from mindspore_osum.serving.batcher import Job
 from mindspore_osum.serving.bodies import ApiError
 from mindspore_osum.subtitles import write
+from mindspore_osum.tasks import TEXT2TEXT
 
 MAX_WORDS = 20_000  # characters of a text part; no prompt has room for more
 MAX_VALUES = 100_000  # of a JSON body; parsed they take far more memory than as text

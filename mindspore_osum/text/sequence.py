@@ -61,6 +61,16 @@ class HybridSequence:
         return replace(self, labels_L=labels_L.astype(np.int32))
 
     @property
+    def speech_row_L(self) -> np.ndarray:
+        """Row of the model's speech table at each position, int32 (L,): -1 text, 0 and 1 speech BOS and EOS,
+        2 + z speech token z of the recording."""
+        row_L = np.full(len(self), -1, np.int32)
+        row_L[self.ids_L == SPEECH_BOS] = 0
+        row_L[self.ids_L == SPEECH_EOS] = 1
+        row_L[self.ids_L == SPEECH_FRAME] = 2 + np.arange(self.n_speech)
+        return row_L
+
+    @property
     def spans_L(self) -> np.ndarray:
         """Span of each label: 1 intent, 2 content, 0 where there is no label; int32 (L,)."""
         span_L = np.where(np.arange(len(self)) < self.intent_end, INTENT, CONTENT)
@@ -218,7 +228,8 @@ def pack_sequences(
         for segment, seq in enumerate(row, start=1):
             at = (b, slice(start, start + len(seq)))
             batch["token_ids_BL"][at] = np.maximum(seq.ids_L, 0)
-            batch["speech_row_BL"][at] = _speech_rows(seq, slot * zmax)
+            row_L = seq.speech_row_L
+            batch["speech_row_BL"][at] = np.where(row_L >= 2, row_L + slot * zmax, row_L)
             batch["labels_BL"][at] = seq.labels_L
             batch["positions_BL"][at] = seq.positions_L
             batch["segments_BL"][at] = segment * seq.attention_mask_L
@@ -243,11 +254,3 @@ def _check_row(b: int, row: Sequence[HybridSequence], length: int, zmax: int) ->
                 f"row {b}: {seq.n_speech} speech tokens do not fit the {zmax} of an audio slot "
                 f"({seq.n_speech - zmax} too many): raise the audio length or cut the recording"
             )
-
-
-def _speech_rows(seq: HybridSequence, first: int) -> np.ndarray:
-    rows_L = np.full(len(seq), -1, np.int32)
-    rows_L[seq.ids_L == SPEECH_BOS] = 0
-    rows_L[seq.ids_L == SPEECH_EOS] = 1
-    rows_L[seq.ids_L == SPEECH_FRAME] = 2 + first + np.arange(seq.n_speech)
-    return rows_L

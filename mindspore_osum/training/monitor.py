@@ -222,7 +222,7 @@ class RunMonitor(Callback):
         self.evaluation.set_train(False)
         sums, rows, targets = np.zeros(8), 0, 0
         for step in range(self.valid.steps_per_epoch):
-            found = self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0))).asnumpy()
+            found = self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0).values())).asnumpy()
             counts = self.valid.counts(step)
             sums += np.concatenate([found[1:5] * counts[1], found[5:]]) if is_cut else found
             rows, targets = rows + counts[0], targets + counts[1]

@@ -21,9 +21,9 @@ from mindformers.models import PretrainedConfig, PreTrainedModel
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindspore_osum.config import from_dict
-from mindspore_osum.data.alignment import BLANK
 from mindspore_osum.models.dropout import count_dropout
 from mindspore_osum.models.ops import frame_places, matmul_t, segment_causal_mask
+from mindspore_osum.systems.osum.alignment import BLANK
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.init import init_weights
 from mindspore_osum.systems.osum.network import IGNORE, OsumModel, token_losses
@@ -167,7 +167,7 @@ def take(values_BMx, places_BN):
 
 
 class OsumForTraining(PreTrainedModel):
-    """Losses of a batch (data/batches/batching.py COLUMNS)."""
+    """Losses of a batch, whose columns are the loader's, in their order."""
 
     config_class = OsumTrainingConfig
     base_model_prefix = "osum"

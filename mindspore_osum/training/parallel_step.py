@@ -18,12 +18,12 @@ from mindspore import ops
 from mindspore.communication import create_group, get_group_size, get_rank
 from mindspore.parallel._utils import _get_enable_parallel_optimizer
 
-from mindspore_osum.data.batches.batching import COLUMNS
+from mindspore_osum.data.batches.batching import DRAWS, STEP_COLUMNS
 from mindspore_osum.errors import UserError
 from mindspore_osum.training import checkpoint, shards
 from mindspore_osum.training.parallel import SUMS
 
-_DRAWS = COLUMNS.index("draws_B")
+_DRAWS = STEP_COLUMNS.index(DRAWS) - len(STEP_COLUMNS)  # they are the last inputs
 _clear = ops.MultitypeFuncGraph("clear")
 
 

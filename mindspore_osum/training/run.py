@@ -21,10 +21,11 @@ from mindspore_osum.data.augment import Augment
 from mindspore_osum.data.batches.batching import Shape, bucket_shapes
 from mindspore_osum.data.batches.loader import Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.data.checks import Errors
-from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.extractor import OsumExtractor
+from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.registry import preset, presets
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -135,7 +136,7 @@ def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokeniz
         raise UserError(f"{folder}: has checkpoints, but a fresh run is asked for; change output_dir")
     parts = check_devices(cfg, ranks)
     data, valid = corpora(cfg, model, tokenizer, parts)
-    for line in data.report + data.texts.report() + (valid.report if valid else []):
+    for line in data.report + data.extractor.report() + (valid.report if valid else []):
         say(line)
     augment = Augment(cfg.spec_augment, cfg.wave_augment)
     # a model that is cut gets a whole step at once, in every process
@@ -264,7 +265,7 @@ def corpora(
         ctc = cfg.ctc.at if cfg.ctc.weight > 0 else ""
         texts = Texts(tokenizer, prompts, cfg.data.requests, room, cfg.seed, split)
         wave = cfg.wave_augment if split == "train" else None
-        return Corpus(manifests, texts, shapes, model.encoder, ctc, errors, wave)
+        return Corpus(manifests, OsumExtractor(model, texts, ctc), shapes, errors, wave)
 
     train = corpus(cfg.data.train, "train", step)
     return train, corpus(cfg.data.valid, "valid", shapes[-1:]) if cfg.data.valid else None

@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 
 from mindspore_osum.data.augment import Augment, SpecAugment, WaveAugment
-from mindspore_osum.data.batches.batching import COLUMNS, Shape
+from mindspore_osum.data.batches.batching import Shape
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.checks import Errors
 from mindspore_osum.data.formats.shard_writer import pack
-from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.registry import preset
-from mindspore_osum.text.prompts import load_prompt_set
-from mindspore_osum.text.tokenizer import Tokenizer
 from tests.data.tars import sound
-from tests.training.tones import make_world, random_words
+from tests.training.tones import extractor, make_world, random_words
 
 
 @pytest.fixture
@@ -27,8 +23,11 @@ def world(tmp_path):
 
 
 def corpus(world, source, errors=None):
-    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), "tag")
-    return Corpus([("w", source, 1.0)], texts, [Shape(2, 64, 60)], preset("tiny").encoder, errors=errors)
+    return Corpus([("w", source, 1.0)], extractor(world), [Shape(2, 64, 60)], errors)
+
+
+def same(one: dict, other: dict) -> bool:
+    return all(np.array_equal(column, other[name]) for name, column in one.items())
 
 
 def batches(loader):
@@ -43,7 +42,7 @@ def test_shards_train_as_their_manifest_does(world):
         for source in (world / "words.jsonl", world / "shards/shards.list")
     )
     for one, other in zip(batches(files), batches(shards), strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+        assert same(one, other)
 
 
 def add(world, **line):
@@ -99,12 +98,10 @@ def test_a_recording_that_cannot_be_decoded_leaves_its_row_empty(world, caplog):
     assert len(caplog.records) == 1 and f"{world}/0.wav: " in caplog.text
     again = Loader(corpus(world, world / "words.jsonl"), 1)
     for step in reversed(range(again.steps_per_epoch)):  # a resumed run has the same rows
-        pairs = zip(first[0][step], again.micro_batch(step, 0), strict=True)
-        assert all(np.array_equal(a, b) for a, b in pairs)
+        assert same(first[0][step], again.micro_batch(step, 0))
     for one, other in zip(*first, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    rows = [dict(zip(COLUMNS, batch)) for batch in first[0]]
-    empty = [step for step, batch in enumerate(rows) if not batch["segments_BL"].any(1).all()]
+        assert same(one, other)
+    empty = [step for step, batch in enumerate(first[0]) if not batch["segments_BL"].any(1).all()]
     assert [step for step in range(3) if "u0" in loader.keys(step)] == empty
 
 
@@ -113,7 +110,7 @@ def test_in_a_pack_it_leaves_its_place_empty(world):
     loader = Loader(corpus(world, world / "words.jsonl"), 1, pack=120)
     whole = 0
     for step in range(loader.steps_per_epoch):
-        batch = dict(zip(COLUMNS, loader.micro_batch(step, 0)))
+        batch = loader.micro_batch(step, 0)
         whole += np.count_nonzero(batch["mel_len_B"][:, 1])
         assert len({int(s) for s in batch["segments_BL"].ravel()} - {0}) <= 6
     assert whole == 5 and loader.corpus.errors.count == 1

@@ -9,17 +9,15 @@ pytest.importorskip("mindformers", reason="needs mindformers")
 from mindspore import Tensor, nn  # noqa: E402
 
 from mindspore_osum.config import merge  # noqa: E402
-from mindspore_osum.data.batches.batching import COLUMNS, Shape  # noqa: E402
-from mindspore_osum.data.batches.loader import Corpus, Loader  # noqa: E402
-from mindspore_osum.data.texts import Texts  # noqa: E402
+from mindspore_osum.data.batches.batching import Shape  # noqa: E402
+from mindspore_osum.data.batches.corpus import Corpus  # noqa: E402
+from mindspore_osum.data.batches.loader import Loader  # noqa: E402
 from mindspore_osum.systems.registry import preset  # noqa: E402
 from mindspore_osum.tasks import LABEL_SETS  # noqa: E402
-from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
 from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT  # noqa: E402
-from mindspore_osum.text.tokenizer import Tokenizer  # noqa: E402
 from mindspore_osum.training import checkpoint  # noqa: E402
 from mindspore_osum.training.network import LabelHeads, OsumForTraining, OsumTrainingConfig  # noqa: E402
-from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_words  # noqa: E402
+from tests.training.tones import SMALL_MODEL, add_texts, extractor, make_world, random_words  # noqa: E402
 
 
 class Losses(nn.Cell):
@@ -51,10 +49,8 @@ def world(tmp_path_factory):
 
 
 def batch_of(world, *names, size=4, frames=64) -> dict:
-    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), "tag")
     sources = [(name, world / f"{name}.jsonl", 1.0) for name in names]
-    corpus = Corpus(sources, texts, [Shape(size, frames, 80)], preset("tiny").encoder)
-    return dict(zip(COLUMNS, Loader(corpus, 1).micro_batch(0, 0), strict=True))
+    return Loader(Corpus(sources, extractor(world), [Shape(size, frames, 80)]), 1).micro_batch(0, 0)
 
 
 def test_spans_are_summed_and_weighted(world):

@@ -11,21 +11,18 @@ pytest.importorskip("mindformers", reason="needs mindformers")
 from mindspore import Tensor, nn, ops  # noqa: E402
 
 from mindspore_osum.config import from_dict, merge  # noqa: E402
-from mindspore_osum.data.batches.batching import COLUMNS, Shape  # noqa: E402
+from mindspore_osum.data.batches.batching import Shape  # noqa: E402
 from mindspore_osum.data.batches.corpus import Corpus  # noqa: E402
 from mindspore_osum.data.batches.loader import Loader  # noqa: E402
-from mindspore_osum.data.texts import Texts  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
 from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
 from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.models.ops import frame_places, segment_causal_mask  # noqa: E402
 from mindspore_osum.systems.registry import preset  # noqa: E402
-from mindspore_osum.text.prompts import load_prompt_set  # noqa: E402
-from mindspore_osum.text.tokenizer import Tokenizer  # noqa: E402
 from mindspore_osum.training.config import TrainConfig  # noqa: E402
 from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig  # noqa: E402
 from mindspore_osum.training.run import run_job  # noqa: E402
-from tests.training.tones import SMALL_MODEL, make_world, random_words, small_job  # noqa: E402
+from tests.training.tones import SMALL_MODEL, extractor, make_world, random_words, small_job  # noqa: E402
 
 RELEASED = AdapterConfig().kind
 
@@ -51,9 +48,8 @@ def world(tmp_path_factory):
 
 
 def loader(world, size: int, pack: int, ctc: str = "") -> Loader:
-    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), "tag")
     sources = [("words", world / "words.jsonl", 1.0)]
-    return Loader(Corpus(sources, texts, [Shape(size, 64, 80)], preset("tiny").encoder, ctc), 3, pack=pack)
+    return Loader(Corpus(sources, extractor(world, ctc=ctc), [Shape(size, 64, 80)]), 3, pack=pack)
 
 
 def network(ctc: str, adapter: str = RELEASED) -> OsumForTraining:
@@ -87,7 +83,7 @@ def test_packed_losses_and_gradients_equal_padded_ones(world, ctc, adapter):
     assert max(len(row.items) for row in rows) >= 3 and packed.room.audio_rows * packed.room.speech >= 8
     network_ = network(ctc, adapter)
     both = Gradients(network_)
-    results = [both(*map(Tensor, which.micro_batch(0, 0))) for which in (padded, packed)]
+    results = [both(*map(Tensor, which.micro_batch(0, 0).values())) for which in (padded, packed)]
     (((loss, parts_4, spans_4), grads), ((loss_p, parts_p_4, spans_p_4), grads_p)) = results
     assert float(loss_p.asnumpy()) == pytest.approx(float(loss.asnumpy()), rel=1e-5)
     assert parts_p_4.asnumpy() == pytest.approx(parts_4.asnumpy(), rel=1e-5)
@@ -115,7 +111,7 @@ class Logits(nn.Cell):
 
 def test_a_segment_does_not_see_its_neighbours(world):
     packed = loader(world, 2, 400)
-    batch = dict(zip(COLUMNS, packed.micro_batch(0, 0), strict=True))
+    batch = packed.micro_batch(0, 0)
     cell = Logits(network("").model)
     names = ("mel_BTF", "mel_len_B", "token_ids_BL", "speech_row_BL", "positions_BL", "segments_BL")
 

@@ -3,11 +3,17 @@
 import io
 import json
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mindspore_osum.config import merge
+from mindspore_osum.systems.osum.extractor import OsumExtractor
+from mindspore_osum.systems.osum.texts import Texts
+from mindspore_osum.systems.registry import preset
+from mindspore_osum.text.prompts import load_prompt_set
+from mindspore_osum.text.tokenizer import Tokenizer
 
 LETTERS = "abcdefgh"
 TONE_SECONDS = 0.12
@@ -62,6 +68,16 @@ def make_world(folder: Path, words: list[str], task: str = "<TRANSCRIBE>") -> Pa
     (folder / "words.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     write_tokenizer(folder / "tokenizer.model")
     return folder
+
+
+def extractor(
+    world: Path, requests: str = "tag", ctc: str = "", pad_to_seconds: float = 0.0
+) -> OsumExtractor:
+    """What the preset `tiny` makes of the utterances of `world`, with the prompts `compact`."""
+    model = preset("tiny")
+    model = replace(model, encoder=replace(model.encoder, pad_to_seconds=pad_to_seconds))
+    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), requests)
+    return OsumExtractor(model, texts, ctc)
 
 
 def add_texts(world: Path) -> None:

@@ -8,53 +8,64 @@ Notable choices
 """
 
 from array import array
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from mindspore_osum.data.augment import WaveAugment
 from mindspore_osum.data.batches.batching import Shape, frames_of, recording_of, speech_tokens
-from mindspore_osum.data.checks import UNUSABLE, Errors, LeftOut, flaws
+from mindspore_osum.data.checks import UNUSABLE, Errors, LeftOut
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source
 from mindspore_osum.data.formats.store import Utterances
-from mindspore_osum.data.texts import Texts, output_type
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.audio import SAMPLE_RATE
-from mindspore_osum.speech.features import num_frames
 
 MIN_FRAMES = 20  # shorter recordings are noise (published filter)
+
+
+class Scanned(NamedTuple):
+    """What an extractor says of an utterance before training.
+
+    Attributes
+    ----------
+    requests : those it is trained with, to draw from; None is no request.
+    labels : targets of its sequence.
+    text : positions of its sequence beside the request, the speech tokens and their two marks.
+    """
+
+    requests: Sequence[str | None]
+    labels: int
+    text: int
 
 
 class Requests:
     """The different sets of requests utterances choose from, each measured when it is met first.
 
+    Parameters
+    ----------
+    measure : request -> what it adds to a sequence with an empty one.
+
     Attributes
     ----------
     sets : requests of each set; None is no request (spoken chat).
-    tokens : int array for each set: what each of its requests adds to a sequence with an empty one.
-    around : output type -> tokens of the parts that are the same in all sequences of it.
+    tokens : int array for each set: the measure of each of its requests.
     """
 
-    def __init__(self, texts: Texts):
+    def __init__(self, measure: Callable[[str | None], int]):
         self.sets: list[tuple[str | None, ...]] = []
         self.tokens: list[np.ndarray] = []
         self._numbers: dict[tuple[str | None, ...], int] = {}
-        left, encode = texts.prompts.left, texts.tokenizer.encode
-        self._measure = lru_cache(maxsize=None)(lambda text: len(encode(text)))
-        # a sequence without request has another left part
-        self._none = self._measure(left["s2t_chat"]) - self._measure(left["text"])
-        end = len(encode(texts.prompts.assistant, bos=True))
-        self.around = {form: len(encode(text, bos=True)) + end for form, text in left.items()}
+        self._measure = lru_cache(maxsize=None)(measure)
 
-    def number(self, requests: list[str | None]) -> int:
+    def number(self, requests: Sequence[str | None]) -> int:
         """The number of a set."""
         key = tuple(requests)
         if key not in self._numbers:
             self._numbers[key] = len(self.sets)
             self.sets.append(key)
-            tokens = [self._none if text is None else self._measure(text) for text in key]
-            self.tokens.append(np.array(tokens))
+            self.tokens.append(np.array([self._measure(text) for text in key]))
         return self._numbers[key]
 
 
@@ -64,7 +75,7 @@ class Corpus:
     Parameters
     ----------
     sources : (name, path, weight) of each manifest.
-    ctc : what the CTC loss reads, "encoder" or "adapter"; "" without one.
+    extractor : what the system makes of an utterance, for instance systems/osum/extractor.py.
     errors : counts what is wrong, here and later, and ends a job with too much of it.
     wave : changes of the waveform in training; its slowest speed decides how long an utterance is.
 
@@ -81,16 +92,14 @@ class Corpus:
     def __init__(
         self,
         sources,
-        texts: Texts,
+        extractor,
         shapes: list[Shape],
-        encoder,
-        ctc: str = "",
         errors: Errors | None = None,
         wave: WaveAugment | None = None,
     ):
-        self.texts, self.shapes, self.encoder, self.ctc = texts, shapes, encoder, ctc
+        self.extractor, self.shapes = extractor, shapes
         self.errors, self.wave = errors or Errors(), wave or WaveAugment()
-        self.requests = Requests(texts)
+        self.requests = Requests(extractor.request_tokens)
         self.utterances = Utterances()
         self.frames, self.buckets, self.labels, self.choices, self.others = (array("i") for _ in range(5))
         self.parts, self.report = [], []
@@ -113,7 +122,7 @@ class Corpus:
         """Take the utterance, or say why not."""
         try:
             frames = self._frames(utt)
-            flaw = next(flaws(utt, frames / 100), None)
+            flaw = next(self.extractor.flaws(utt, frames / 100), None)
             reason = self._take(utt, frames) if flaw is None else None
         except UserError as error:
             flaw, reason = str(error), None
@@ -128,20 +137,17 @@ class Corpus:
         heard, frames = frames, self._longest(utt, frames)
         if frames > self.shapes[-1].frames:
             return f"longer than {self.shapes[-1].frames / 100} s"
-        if self.ctc:
-            self.texts.times(utt)  # a mistake in them is found here, with the other flaws
-        choice = self.requests.number(self.texts.requests(utt))
-        labels = len(self.texts.tokenizer.encode(self.texts.label(utt))) + 1  # the end
-        other = self.requests.around[output_type(utt, "")] + labels
-        if other + self.requests.tokens[choice].max() > self.shapes[-1].text_tokens:
+        scanned = self.extractor.scan(utt)
+        choice = self.requests.number(scanned.requests)
+        if scanned.text + self.requests.tokens[choice].max() > self.shapes[-1].text_tokens:
             return f"more than {self.shapes[-1].text_tokens} text tokens"
         self.utterances.append(utt)
         self._heard += heard
         self.frames.append(frames)
         self.buckets.append(next(i for i, shape in enumerate(self.shapes) if frames <= shape.frames))
-        self.labels.append(labels)
+        self.labels.append(scanned.labels)
         self.choices.append(choice)
-        self.others.append(other + (speech_tokens(frames) + 2 if utt.wav else 0))
+        self.others.append(scanned.text + (speech_tokens(frames) + 2 if utt.wav else 0))
         return None
 
     def _frames(self, utt: Utterance) -> int:
@@ -155,17 +161,12 @@ class Corpus:
         """Mel frames of the features made of a recording of `frames`, at most."""
         if utt.wav is None:
             return 0
-        padding = num_frames(round(self.encoder.pad_to_seconds * SAMPLE_RATE))
-        return max(self.wave.longest(frames, utt.task), padding)
+        return max(self.wave.longest(frames, utt.task), self.extractor.fewest_frames)
 
     def _tell(self, name: str, first: int, left_out: LeftOut) -> None:
         used = len(self.utterances) - first
         line = f"{name}: {used} utterances, {self._heard / 360000:.2f} h"
         self.report.append(line + "".join(f"; {text}" for text in left_out.lines()))
-
-    def ctc_frames(self, frames: int) -> int:
-        """Steps the CTC loss has for an utterance of so many mel frames."""
-        return speech_tokens(frames) if self.ctc == "adapter" else (frames + 1) // 2
 
     def choices_of(self, numbers_N: np.ndarray) -> np.ndarray:
         """How many requests each utterance chooses from."""

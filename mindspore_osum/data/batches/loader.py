@@ -23,14 +23,14 @@ import numpy as np
 
 from mindspore_osum.data.augment import Augment, NoiseError
 from mindspore_osum.data.batches.batching import (
-    COLUMNS,
+    STEP_COLUMNS,
     Example,
     Shape,
-    features,
+    packed_batch,
+    padded_batch,
     recording_of,
     speech_tokens,
-    stack_batch,
-    stack_packs,
+    step_columns,
 )
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.packing import Pack, Room, room_for
@@ -61,6 +61,7 @@ class Loader:
 
     Attributes
     ----------
+    columns : names of a batch's arrays, in the order of the network's inputs.
     room : the shape of a pack, chosen for the corpus; None without packing.
     spoken : numbers of the utterances with a recording.
     """
@@ -80,6 +81,7 @@ class Loader:
         self.corpus, self.seed, self.augment = corpus, seed, augment
         self.accumulation, self.rank, self.ranks = accumulation, rank, ranks
         self.other_requests = other_requests
+        self.columns = (*(column.name for column in corpus.extractor.columns), *STEP_COLUMNS)
         self.spoken = np.flatnonzero(np.asarray(corpus.frames))
         self.groups = [shape.size * accumulation * ranks for shape in corpus.shapes]
         self.room: Room | None = None
@@ -163,11 +165,11 @@ class Loader:
         numbers = self.numbers(step)
         return len(numbers), sum(self.corpus.labels[n] for n in numbers)
 
-    def micro_batch(self, step: int, micro: int) -> tuple[np.ndarray, ...]:
-        """This rank's arrays of one micro-batch, in the order of COLUMNS."""
+    def micro_batch(self, step: int, micro: int) -> dict[str, np.ndarray]:
+        """This rank's arrays of one micro-batch by name, in the order of `columns`."""
         epoch, _ = self.position(step)
         _, shape, rows = self.rows(step)
-        first, n_mels = (micro * self.ranks + self.rank) * shape.size, self.corpus.encoder.n_mels
+        first = (micro * self.ranks + self.rank) * shape.size
         utterances, targets = (n / (self.accumulation * self.ranks) for n in self.counts(step))
         examples, starts = [], []
         for row in rows[first : first + shape.size]:
@@ -175,10 +177,12 @@ class Loader:
             found = [pair for pair in found if pair[0] is not None]
             examples.append([example for example, _ in found])
             starts.append([start for _, start in found])
-        counts = targets, utterances, step * len(rows) + first
+        declared = self.corpus.extractor.columns, self.corpus.extractor.sizes
         if self.room:
-            return stack_packs(self.room, shape.text_tokens, n_mels, examples, starts, *counts)
-        return stack_batch(shape, n_mels, examples, *counts)
+            batch = packed_batch(*declared, self.room, shape.text_tokens, examples, starts)
+        else:
+            batch = padded_batch(*declared, shape, [row[0] if row else None for row in examples])
+        return batch | step_columns(shape.size, step * len(rows) + first, utterances, targets)
 
     def example(self, epoch: int, item: int) -> Example | None:
         """What the model sees of an item of an epoch; None if its recording cannot be decoded."""
@@ -197,19 +201,10 @@ class Loader:
                 return None
             if self.augment:
                 self.augment.change_mel(mel_TF, rng)
-        n_speech = speech_tokens(len(mel_TF)) if mel_TF is not None else None
-        ids = corpus.texts.ctc_ids(utt) if corpus.ctc else []
-        if ids and needed_frames(ids) > corpus.ctc_frames(len(mel_TF)):
-            ids = []  # spoken too fast to be aligned: no path exists, the loss would be infinite
-        texts, frames = corpus.texts, []
-        if corpus.ctc and mel_TF is not None:
-            frames = texts.frames(utt, n_speech)
         other = self._other_request(plan, epoch, item) if self.other_requests else None
         if other is None:
-            sequence = texts.sequence(utt, request, n_speech)
-        else:
-            sequence = texts.sequence(utt, other, n_speech).without_intent()
-        return Example(mel_TF, sequence, ids, frames, texts.classes(utt))
+            return corpus.extractor.example(utt, request, mel_TF)
+        return corpus.extractor.example(utt, other, mel_TF, content_only=True)
 
     def _other_request(self, plan: Epoch, epoch: int, item: int) -> str | None:
         """The request of another spoken utterance, in the place of the item's own; None for most items.
@@ -219,7 +214,9 @@ class Loader:
         corpus, number, own = self.corpus, int(plan.numbers_N[item]), int(plan.requests_N[item])
         mine = corpus.choices[number]
         # spoken chat by itself has none, and the answer to the example's own question hangs on its words
-        fixed = not corpus.requests.sets[mine][own] or corpus.texts.brings_request(corpus.utterances[number])
+        fixed = not corpus.requests.sets[mine][own] or corpus.extractor.brings_request(
+            corpus.utterances[number]
+        )
         if fixed or not corpus.frames[number]:
             return None
         rng = np.random.default_rng([self.seed, epoch, item, _OTHERS])
@@ -241,14 +238,14 @@ class Loader:
 
     def mel(self, number: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """A fresh (T, F) float32 array of an utterance's features; `rng` for changes of the waveform."""
-        encoder, utt = self.corpus.encoder, self.corpus.utterances[number]
+        utt = self.corpus.utterances[number]
         change = None
         if self.augment and self.augment.wave.active:
             change = partial(self.augment.change_wave, rng=rng, task=utt.task)
         recording = recording_of(utt)
         if self.cache is not None and recording in self.cache:
             return self.cache[recording].astype(np.float32)
-        mel_TF = features(utt, encoder.n_mels, encoder.pad_to_seconds, change)
+        mel_TF = self.corpus.extractor.features(utt, change)
         room = self.corpus.shapes[self.corpus.buckets[number]].frames
         if self.room:  # in a pack its neighbour begins where the scan said it ends
             room = speech_tokens(self.corpus.frames[number]) * 8
@@ -264,11 +261,6 @@ class Loader:
         return mel_TF
 
 
-def needed_frames(ids: list[int]) -> int:
-    """Frames the shortest CTC path of a label takes: one each, and a blank between equal neighbours."""
-    return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
-
-
 class Steps:
     """Random access for GeneratorDataset: the micro-batches of steps [first, last), in order."""
 
@@ -282,7 +274,7 @@ class Steps:
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         step, micro = divmod(int(index), self.loader.accumulation)
         try:
-            return self.loader.micro_batch(self.first + step, micro)
+            return tuple(self.loader.micro_batch(self.first + step, micro).values())
         except UserError as error:
             self.error = error
             raise
@@ -295,5 +287,9 @@ def generator_dataset(steps: Steps, ahead: int = 4):
     ds.config.set_prefetch_size(ahead)
     # one thread: batches stay in order, and numpy's share of a step is far below the network's
     return ds.GeneratorDataset(
-        steps, list(COLUMNS), shuffle=False, num_parallel_workers=1, python_multiprocessing=False
+        steps,
+        list(steps.loader.columns),
+        shuffle=False,
+        num_parallel_workers=1,
+        python_multiprocessing=False,
     )

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import FilePart
+from mindspore_osum.tasks import INTENT_KEY, TEXT2TEXT, task_key
 
-TEXT_TASKS = ("<TEXT2TEXT>", "<INTENT_CLASSIFICATION>")  # published task keys whose examples hold no speech
+TEXT_TASKS = (TEXT2TEXT, INTENT_KEY)  # published task keys whose examples hold no speech
 MALFORMED = "malformed"
 _MAX_DEPTH = 50  # of the objects and lists in a line
 _UNUSED_EXTRA = ("speech_token", "speech_tokens")
@@ -35,6 +36,14 @@ class Utterance:
     start: float | None = None  # seconds; the part of the recording that is meant
     end: float | None = None
     where: str = ""  # file:line (file:key in a shard), for errors
+
+
+def key_of(utt: Utterance) -> str:
+    """The published key of the utterance's task, which may be given by abbreviation or with other spaces."""
+    try:
+        return TEXT2TEXT if utt.task == TEXT2TEXT else task_key(utt.task)
+    except UserError as error:
+        raise UserError(f"{utt.where}: {error}") from None
 
 
 class Skipped(NamedTuple):

@@ -6,11 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mindspore_osum.data import texts as module
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.requests import generate
-from mindspore_osum.data.texts import POOL, Texts
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.osum.texts import POOL, Texts, output_type
 from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS, tags_of, write_tags
 from mindspore_osum.text.prompts import load_prompt_set, task_requests
 from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT
@@ -129,7 +128,7 @@ def test_chat_has_its_own_form_without_a_request(natural):
     words = len(natural.tokenizer.encode("<chat>"))
     assert len(asked) == len(alone) + words
     assert np.array_equal(alone.ids_L[-8:], asked.ids_L[-8:])
-    assert module.output_type(chat, None) == "s2t_chat" and module.output_type(chat, "<chat>") == "text"
+    assert output_type(chat, None) == "s2t_chat" and output_type(chat, "<chat>") == "text"
 
 
 def spans(texts, utt, request, n_speech=2):

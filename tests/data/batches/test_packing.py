@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 
 from mindspore_osum import cli
-from mindspore_osum.data.batches.batching import COLUMNS, Shape
+from mindspore_osum.data.batches.batching import Shape
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.batches.packing import Room, aishell_like, efficiency, pack_items, room_for
-from mindspore_osum.data.texts import Texts
-from mindspore_osum.systems.registry import preset
-from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.sequence import IGNORE
-from mindspore_osum.text.tokenizer import Tokenizer
-from tests.training.tones import make_world, random_words
+from tests.training.tones import extractor, make_world, random_words
 
 
 def check(packs, tokens_N, speech_N, room: Room):
@@ -119,9 +115,8 @@ def world(tmp_path_factory):
 
 
 def loader(world, size=2, pack=100, seed=3, weight=1.0, **over):
-    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), "tag")
     sources = [("words", world / "words.jsonl", weight)]
-    corpus = Corpus(sources, texts, [Shape(size, 64, 24)], preset("tiny").encoder)
+    corpus = Corpus(sources, extractor(world), [Shape(size, 64, 24)])
     return Loader(corpus, seed, pack=pack, **over)
 
 
@@ -135,12 +130,13 @@ def test_ranks_and_micro_batches_take_disjoint_parts_that_are_all(world):
         assert keys == parts[0].keys(step) == parts[1].keys(step)
         seen.update(keys)
         rows = [part.micro_batch(step, micro) for micro in (0, 1) for part in parts]
-        for name, one, *others in zip(COLUMNS, whole.micro_batch(step, 0), *rows, strict=True):
+        for name, one in whole.micro_batch(step, 0).items():
+            others = [row[name] for row in rows]
             if name in ("utterances_B", "targets_B"):
                 assert one[0] == pytest.approx(4 * others[0][0])
             elif name not in ("speech_row_BL", "mel_len_B"):  # these count within the micro-batch
                 assert np.array_equal(one, np.concatenate(others)), name
-        labels = sum((row[COLUMNS.index("labels_BL")] != IGNORE).sum() for row in rows)
+        labels = sum((row["labels_BL"] != IGNORE).sum() for row in rows)
         assert (len(keys), labels) == whole.counts(step)
     assert seen == Counter(f"u{i}" for i in range(60))
 
@@ -153,13 +149,13 @@ def test_a_step_is_the_same_however_one_gets_there(world):
     for other in (jumped, resumed):
         assert other.position(last) == straight.position(last) and straight.position(last)[0] >= 2
         again = other.micro_batch(last, 0)
-        assert all(np.array_equal(a, b) for a, b in zip(batches[last], again, strict=True))
-    assert len({batch[0].shape for batch in batches}) == 1  # one shape, one graph
+        assert all(np.array_equal(column, again[name]) for name, column in batches[last].items())
+    assert len({batch["mel_BTF"].shape for batch in batches}) == 1  # one shape, one graph
 
 
 def test_a_pack_says_what_its_utterances_say(world):
     packed = loader(world)
-    batch = dict(zip(COLUMNS, packed.micro_batch(0, 0), strict=True))
+    batch = packed.micro_batch(0, 0)
     plan, _, rows = packed.rows(0)
     room, z = packed.room, packed.room.speech
     flat_XF = batch["mel_BTF"].reshape(-1, 80)
@@ -167,13 +163,13 @@ def test_a_pack_says_what_its_utterances_say(world):
         place = 0
         for i, item in enumerate(row.items):
             example, segment = packed.example(0, item), batch["segments_BL"][b] == i + 1
-            length = len(example.sequence)
+            length = len(example["token_ids_BL"])
             assert np.array_equal(np.flatnonzero(segment), np.arange(place, place + length))
             place += length
             for name in ("labels", "positions", "spans"):
-                assert np.array_equal(batch[f"{name}_BL"][b][segment], getattr(example.sequence, f"{name}_L"))
+                assert np.array_equal(batch[f"{name}_BL"][b][segment], example[f"{name}_BL"])
             first, frames = batch["mel_len_B"][b * room.items + i]
-            assert np.array_equal(flat_XF[first : first + frames], example.mel_TF)
+            assert np.array_equal(flat_XF[first : first + frames], example["mel_BTF"])
             assert (
                 not flat_XF[first + frames : first + -(-frames // 8) * 8 + 8].any()
                 or (first + -(-frames // 8) * 8) % (8 * z) == 0
@@ -203,7 +199,7 @@ def test_text_alone_is_packed_too(tmp_path, world):
     (tmp_path / "tokenizer.model").write_bytes((world / "tokenizer.model").read_bytes())
     packed = loader(tmp_path)
     steps = range(packed.steps_per_epoch)
-    batches = [dict(zip(COLUMNS, packed.micro_batch(step, 0), strict=True)) for step in steps]
+    batches = [packed.micro_batch(step, 0) for step in steps]
     assert sum((b["labels_BL"] != IGNORE).sum() for b in batches) == sum(packed.corpus.labels)
     assert all((b["speech_row_BL"] == -1).all() and not b["mel_len_B"].any() for b in batches)
     assert "0.0% of frames in use" in packed.report()

@@ -13,18 +13,18 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from mindspore_osum.data.alignment import frame_classes
-from mindspore_osum.data.formats.manifest import TEXT_TASKS, Utterance
+from mindspore_osum.data.formats.manifest import TEXT_TASKS, Utterance, key_of
 from mindspore_osum.data.requests import generate
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.osum.alignment import frame_classes
 from mindspore_osum.tasks import (
     ANSWER_MARK,
+    CHAT,
     INTENT_KEY,
     LABEL_SETS,
-    TASKS,
+    TEXT2TEXT,
     parse_answer,
     tags_of,
-    task_key,
     task_of_tags,
     write_tags,
 )
@@ -32,7 +32,6 @@ from mindspore_osum.text.normalize import normalize_label, process_text2
 from mindspore_osum.text.prompts import intent_instructions, intent_request, task_requests
 from mindspore_osum.text.sequence import IGNORE, HybridSequence, build_sequence
 
-TEXT2TEXT, CHAT = "<TEXT2TEXT>", TASKS["sttc"].key
 POOL = 1200  # sentences drawn for a task key, half of them Chinese: 26,400 for the 22 published keys
 _MAX_SECONDS = 1e6  # of a word's times; no recording is as long
 _ANGLES = re.compile(r"<[^<>]*>")
@@ -208,14 +207,6 @@ def _words_of(utt: Utterance, name: str) -> str:
     """The user's words in `extra`; "" where there are none."""
     words = utt.extra.get(name)
     return words if isinstance(words, str) and words.strip() else ""
-
-
-def key_of(utt: Utterance) -> str:
-    """The published key of the utterance's task, which may be given by abbreviation or with other spaces."""
-    try:
-        return TEXT2TEXT if utt.task == TEXT2TEXT else task_key(utt.task)
-    except UserError as error:
-        raise UserError(f"{utt.where}: {error}") from None
 
 
 def intent_of(utt: Utterance) -> str:

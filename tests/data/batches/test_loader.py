@@ -2,16 +2,14 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mindspore_osum.data.augment import Augment, SpecAugment, WaveAugment
+from mindspore_osum.data.batches import batching
 from mindspore_osum.data.batches import corpus as corpus_module
-from mindspore_osum.data.batches import loader as loader_module
 from mindspore_osum.data.batches.batching import (
-    COLUMNS,
     Shape,
     bucket_shapes,
     features,
@@ -19,15 +17,17 @@ from mindspore_osum.data.batches.batching import (
     recording_of,
     speech_tokens,
 )
-from mindspore_osum.data.batches.loader import Corpus, Loader, needed_frames
+from mindspore_osum.data.batches.corpus import Corpus
+from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.formats.manifest import Utterance
-from mindspore_osum.data.texts import Texts
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.osum.extractor import OsumExtractor
+from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.sequence import IGNORE
 from mindspore_osum.text.tokenizer import Tokenizer
-from tests.training.tones import LETTERS, add_texts, make_world, random_words
+from tests.training.tones import add_texts, extractor, make_world, random_words
 
 SHAPES = [Shape(2, 36, 24), Shape(2, 64, 24)]
 
@@ -37,10 +37,9 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"), random_words(21))
 
 
-def corpus(world, weight=1.0, shapes=SHAPES, requests="tag", pad_to_seconds=0.0, **over):
-    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), requests)
-    encoder = replace(preset("tiny").encoder, pad_to_seconds=pad_to_seconds)
-    return Corpus([("words", world / "words.jsonl", weight)], texts, shapes, encoder, **over)
+def corpus(world, weight=1.0, shapes=SHAPES, requests="tag", ctc="", pad_to_seconds=0.0, **over):
+    sources = [("words", world / "words.jsonl", weight)]
+    return Corpus(sources, extractor(world, requests, ctc, pad_to_seconds), shapes, **over)
 
 
 def numbers_of(loader, epoch: int) -> list[int]:
@@ -48,6 +47,11 @@ def numbers_of(loader, epoch: int) -> list[int]:
     plan = loader.plan(epoch)
     items = [i for place in range(len(plan.steps)) for row in plan.rows(place)[1] for i in row.items]
     return plan.numbers_N[items].tolist()
+
+
+def same(one: dict, other: dict) -> bool:
+    """Whether two batches have the same columns in the same order and the same bits."""
+    return list(one) == list(other) and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_an_epoch_has_every_utterance_once(world):
@@ -74,9 +78,9 @@ def test_groups_are_of_one_bucket_and_fit_it(world):
 
 def test_a_batch_says_what_the_manifest_says(world):
     loader = Loader(corpus(world, ctc="encoder"), seed=1)
-    tokenizer = loader.corpus.texts.tokenizer
+    tokenizer = loader.corpus.extractor.texts.tokenizer
     for step in range(3):
-        batch = dict(zip(COLUMNS, loader.micro_batch(step, 0), strict=True))
+        batch = loader.micro_batch(step, 0)
         total = 0
         for row, number in enumerate(loader.numbers(step)):
             utt = loader.corpus.utterances[number]
@@ -106,11 +110,11 @@ def test_ranks_and_micro_batches_share_the_group(world):
     assert whole.keys(1) == parts[0].keys(1) == parts[1].keys(1)
     batch = whole.micro_batch(1, 0)
     shares = [parts[rank].micro_batch(1, micro) for micro in (0, 1) for rank in (0, 1)]
-    for name, *columns in zip(COLUMNS, batch, *shares, strict=True):
+    for name, column in batch.items():
         if name not in ("speech_row_BL", "utterances_B", "targets_B"):  # slots are counted in the micro-batch
-            assert np.array_equal(columns[0], np.concatenate(columns[1:])), name
-    assert batch[-1][0] == 4 * shares[0][-1][0] == whole.counts(1)[1]
-    assert batch[-2][0] == 4 * shares[0][-2][0] == whole.counts(1)[0]
+            assert np.array_equal(column, np.concatenate([share[name] for share in shares])), name
+    assert batch["targets_B"][0] == 4 * shares[0]["targets_B"][0] == whole.counts(1)[1]
+    assert batch["utterances_B"][0] == 4 * shares[0]["utterances_B"][0] == whole.counts(1)[0]
 
 
 def write_lines(world, *lines):
@@ -132,14 +136,14 @@ def test_lines_about_one_recording_share_its_features(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, lambda utt, *a: (seen.append(recording_of(utt)), real(utt, *a))[1])
         return seen
 
-    opened, computed = counted(corpus_module, "frames_of"), counted(loader_module, "features")
+    opened, computed = counted(corpus_module, "frames_of"), counted(batching, "features")
     loader = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 1, cache=True)
     first = [loader.micro_batch(step, 0) for step in range(loader.steps_per_epoch)]
     assert len(opened) == len(set(opened)) == 2 and len(computed) == len(set(computed)) == 2
     assert len(loader.cache) == 2
     again = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 1, cache=True)
     for step in reversed(range(loader.steps_per_epoch)):  # whoever comes first, all see the same numbers
-        assert all(np.array_equal(a, b) for a, b in zip(first[step], again.micro_batch(step, 0), strict=True))
+        assert same(first[step], again.micro_batch(step, 0))
 
 
 def test_the_scan_knows_the_length_with_every_request(tmp_path):
@@ -155,9 +159,8 @@ def test_the_scan_knows_the_length_with_every_request(tmp_path):
     )
     for prompts in ("compact", "osum_pangu"):
         texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set(prompts), "both")
-        scanned = Corpus(
-            [("w", world / "words.jsonl", 1.0)], texts, [Shape(2, 64, 900)], preset("tiny").encoder
-        )
+        made = OsumExtractor(preset("tiny"), texts)
+        scanned = Corpus([("w", world / "words.jsonl", 1.0)], made, [Shape(2, 64, 900)])
         assert len(scanned.utterances) == 6
         for number, utt in enumerate(scanned.utterances):
             choice = scanned.choices[number]
@@ -187,10 +190,10 @@ def test_the_scan_tokenizes_a_request_once(tmp_path, monkeypatch):
 def test_augmentation_is_seeded_and_masks_zeros(world):
     loader = Loader(corpus(world), 1, augment=Augment(SpecAugment(2, 5, 2, 10, subs=0)), cache=True)
     first, again = loader.micro_batch(0, 0), loader.micro_batch(0, 0)
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert same(first, again)
     plain = Loader(corpus(world), 1, cache=True).micro_batch(0, 0)
-    changed = first[0] != plain[0]
-    assert changed.any() and (first[0][changed] == 0).all()
+    changed = first["mel_BTF"] != plain["mel_BTF"]
+    assert changed.any() and (first["mel_BTF"][changed] == 0).all()
 
 
 def test_weights_repeat_and_sample(world):
@@ -211,16 +214,15 @@ def test_buckets_may_have_as_many_rows_as_hold_the_tokens(world):
     sizes = set()
     for step in range(parts[0].steps_per_epoch):
         batches = [part.micro_batch(step, 0) for part in parts]
-        columns = [dict(zip(COLUMNS, batch, strict=True)) for batch in batches]
-        assert sum((c["segments_BL"].max(1) > 0).sum() for c in columns) == len(parts[0].numbers(step))
-        sizes |= {c["token_ids_BL"].shape for c in columns}
+        assert sum((b["segments_BL"].max(1) > 0).sum() for b in batches) == len(parts[0].numbers(step))
+        sizes |= {b["token_ids_BL"].shape for b in batches}
     assert sizes == {(2, 31), (1, 34)} and all(rows * length <= 64 for rows, length in sizes)
 
 
 def test_the_report_says_how_full_batches_are(world):
     one = Loader(corpus(world, shapes=[Shape(2, 64, 24)]), 1)
     text = one.report()
-    batches = [dict(zip(COLUMNS, one.micro_batch(s, 0), strict=True)) for s in range(one.steps_per_epoch)]
+    batches = [one.micro_batch(s, 0) for s in range(one.steps_per_epoch)]
     used = sum((b["segments_BL"] > 0).sum() for b in batches) / sum(b["segments_BL"].size for b in batches)
     assert text.startswith(f"batches of 2 x 64 mel frames; {used:.1%} of positions and ")
     assert text.endswith("% of frames in use, 11 steps an epoch")
@@ -246,7 +248,7 @@ def test_what_an_encoder_pads_is_judged_by_the_recording(tmp_path):
     assert "1 left out, shorter than 0.2 s" in kept.report[0]
     assert kept.errors.count == 1 and "'a' ends at 9.0 s, the recording at " in kept.errors.first
     loader = Loader(kept, 0, augment=Augment(SpecAugment(0, 1, 0, 1, 0, 1), wave))
-    assert len(loader.example(0, 0).mel_TF) == 3000
+    assert len(loader.example(0, 0)["mel_BTF"]) == 3000
 
 
 def test_a_recording_beside_a_task_without_speech_is_left_out_and_counted(tmp_path):
@@ -268,7 +270,7 @@ def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
     text = {"key": "t", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "abc"}}
     (world / "words.jsonl").write_text("\n".join([lines[0], json.dumps(text), lines[1]]), "utf-8")
     loader = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 0)
-    batch = dict(zip(COLUMNS, loader.micro_batch(0, 0), strict=True))
+    batch = loader.micro_batch(0, 0)
     for row, number in enumerate(loader.numbers(0)):
         speech = batch["speech_row_BL"][row]
         if number == 1:
@@ -279,15 +281,15 @@ def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
 
 def asked_by(loader, item: int) -> tuple[str, list[int]]:
     """What the user says in an item of epoch 0, and the item's targets."""
-    sequence, texts = loader.example(0, item).sequence, loader.corpus.texts
+    example, texts = loader.example(0, item), loader.corpus.extractor.texts
     left = len(texts.tokenizer.encode(texts.prompts.left["text"], bos=True))
-    words = sequence.ids_L[left : np.flatnonzero(sequence.ids_L < 0)[0]]
-    labels_L = sequence.labels_L
+    words = example["token_ids_BL"][left : np.flatnonzero(example["speech_row_BL"] >= 0)[0]]
+    labels_L = example["labels_BL"]
     return texts.tokenizer.decode(words.tolist()).strip(), labels_L[labels_L != IGNORE].tolist()
 
 
 def tokens_of(loader, text: str) -> list[int]:
-    return loader.corpus.texts.tokenizer.encode(text)
+    return loader.corpus.extractor.texts.tokenizer.encode(text)
 
 
 @pytest.mark.parametrize("pack", [0, 160])
@@ -322,7 +324,7 @@ def test_other_requests_leave_an_example_s_own_question_alone(tmp_path):
     mixed = Loader(corpus(tmp_path), seed=1, other_requests=1.0)
     asked = [asked_by(mixed, item) for item in range(5)]
     numbers = mixed.plan(0).numbers_N.tolist()
-    end, tags = [mixed.corpus.texts.tokenizer.eos_id], len(tokens_of(mixed, "<asr>"))
+    end, tags = [mixed.corpus.extractor.texts.tokenizer.eos_id], len(tokens_of(mixed, "<asr>"))
     kept = tokens_of(mixed, "<asr>abc") + end
     assert [asked[numbers.index(n)] for n in range(4)] == [("ab", kept)] * 4
     assert asked[numbers.index(4)][1] == tokens_of(mixed, "<asr>de")[tags:] + end
@@ -332,26 +334,16 @@ def test_other_requests_leave_texts_and_spoken_chat_alone(tmp_path):
     make_world(tmp_path, ["abc"])
     add_texts(tmp_path)
     write_lines(tmp_path, ("0.wav", "<S2TCHAT>", "abc", {}))
-    texts = Texts(Tokenizer(tmp_path / "tokenizer.model"), load_prompt_set("compact"), "tag", split="train")
     sources = [(name, tmp_path / f"{name}.jsonl", 8.0) for name in ("words", "qa", "intent")]
-    both = Corpus(sources, texts, SHAPES, preset("tiny").encoder)
+    both = Corpus(sources, extractor(tmp_path), SHAPES)
     plain, mixed = Loader(both, seed=1), Loader(both, seed=1, other_requests=1.0)
     plan, changed, without = plain.plan(0), [], 0
     for item, number in enumerate(plan.numbers_N):
         utt, request = both.utterances[int(number)], plan.requests_N[item]
         without += both.requests.sets[both.choices[number]][request] is None
-        if not np.array_equal(*(loader.example(0, item).sequence.labels_L for loader in (plain, mixed))):
+        if not np.array_equal(*(loader.example(0, item)["labels_BL"] for loader in (plain, mixed))):
             changed.append((utt.task, both.requests.sets[both.choices[number]][request]))
     assert set(changed) == {("<S2TCHAT>", "<chat>")} and len(changed) + without <= 8 and without > 0
-
-
-def test_ctc_labels_that_no_path_fits_are_left_out(world):
-    assert needed_frames([1, 1, 2, 2, 2]) == 8 and needed_frames([]) == 0
-    fast = make_world(world.parent / "fast", ["ab"])
-    path = fast / "words.jsonl"
-    path.write_text(path.read_text().replace('"ab"', f'"{LETTERS}"'), "utf-8")
-    on_frames, on_speech = (Loader(corpus(fast, ctc=at), 0) for at in ("encoder", "adapter"))
-    assert on_frames.example(0, 0).ctc_ids and on_speech.example(0, 0).ctc_ids == []
 
 
 def test_wrong_word_times_are_left_out_and_counted(tmp_path):
@@ -363,7 +355,7 @@ def test_wrong_word_times_are_left_out_and_counted(tmp_path):
     kept = corpus(world, ctc="adapter")
     assert [utt.key for utt in kept.utterances] == [right["key"]]
     assert kept.errors.count == 1 and "words.jsonl:1: extra.words is no list of" in kept.errors.first
-    assert IGNORE not in Loader(kept, 0).example(0, 0).frames
+    assert IGNORE not in Loader(kept, 0).example(0, 0)["frames_BZ"]
 
 
 def test_parts_of_a_recording(world):

@@ -1,0 +1,44 @@
+"""`osum data stats MANIFEST...`: durations, tasks, labels and tokens of training data."""
+
+from pathlib import Path
+
+from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.data.formats.sources import open_source
+from mindspore_osum.data.stats import Stats, describe, draw
+from mindspore_osum.figures import require_matplotlib
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.extractor import OsumExtractor
+from mindspore_osum.systems.osum.texts import Texts
+from mindspore_osum.text.prompts import load_prompt_set
+from mindspore_osum.text.tokenizer import Tokenizer
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum data stats`."""
+    parser.add_argument(
+        "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
+    )
+    parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer.model: count the tokens of answers")
+    parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the distributions")
+
+
+def run(args) -> int:
+    """Print what the sources hold; 1 if nothing of it can be used."""
+    if args.plot:
+        require_matplotlib("leave --plot away")
+    tokens, stats = None, Stats()
+    if args.tokenizer:
+        texts = Texts(Tokenizer(args.tokenizer), load_prompt_set(), "tag")
+        extractor = OsumExtractor(ModelConfig(), texts)
+        tokens = lambda utt: extractor.scan(utt).labels  # noqa: E731
+    for path in args.manifests:
+        for item in open_source(path):
+            if isinstance(item, Utterance):
+                stats.add(item, tokens)
+            else:
+                stats.not_usable += 1
+    print("\n".join(describe(stats)))
+    if args.plot:
+        draw(stats, args.plot)
+        print(f"drawn: {args.plot}")
+    return 0 if stats.tasks else 1

@@ -1,0 +1,140 @@
+"""What an OSUM model is trained on: the columns of a batch, and what each says of an utterance.
+
+Legend: B rows, N utterances, T mel frames, F mel bins, L sequence positions, S CTC labels, Z speech tokens,
+C label sets.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from mindspore_osum.data.batches import batching
+from mindspore_osum.data.batches.batching import Example, speech_tokens
+from mindspore_osum.data.batches.columns import BATCHED, EXTENT, OFFSET, PACKED, Column
+from mindspore_osum.data.batches.corpus import Scanned
+from mindspore_osum.data.checks import flaws
+from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.features import num_frames
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.texts import Texts, output_type
+from mindspore_osum.tasks import LABEL_SETS
+from mindspore_osum.text.sequence import IGNORE, MASKED_POSITION, NO_SPAN, HybridSequence
+
+COLUMNS = (
+    Column("mel_BTF", PACKED, "frames", ("mels",), dtype=np.float32),
+    Column("mel_len_B", EXTENT, "frames", fill=2),  # of a row without recording: two frames nothing reads
+    Column("token_ids_BL", PACKED, "tokens"),
+    Column("speech_row_BL", OFFSET, "tokens", of="speech", base=2, fill=-1),
+    Column("labels_BL", PACKED, "tokens", fill=IGNORE),
+    Column("positions_BL", PACKED, "tokens", fill=MASKED_POSITION),
+    Column("segments_BL", OFFSET, "tokens", of="sequences", base=1),
+    Column("spans_BL", PACKED, "tokens", fill=NO_SPAN),
+    Column("ctc_labels_BS", BATCHED, shape=("text_tokens",)),
+    Column("ctc_len_B", BATCHED),
+    Column(
+        "frames_BZ", BATCHED, shape=("speech",), fill=IGNORE
+    ),  # class of the CTC head at each speech token
+    Column("classes_BC", BATCHED, shape=(len(LABEL_SETS),), fill=IGNORE),  # place of the label in each set
+)
+
+
+class OsumExtractor:
+    """Utterances as an OSUM model is trained on them.
+
+    Parameters
+    ----------
+    model : its description.
+    texts : what utterances say to it.
+    ctc : what the CTC loss reads, "encoder" or "adapter"; "" without one.
+    """
+
+    columns = COLUMNS
+
+    def __init__(self, model: ModelConfig, texts: Texts, ctc: str = ""):
+        self.encoder, self.texts, self.ctc = model.encoder, texts, ctc
+        self.sizes = {"mels": model.encoder.n_mels}
+        left, encode = texts.prompts.left, texts.tokenizer.encode
+        # a sequence without request has another left part
+        self._none = len(encode(left["s2t_chat"])) - len(encode(left["text"]))
+        end = len(encode(texts.prompts.assistant, bos=True))
+        self._around = {form: len(encode(text, bos=True)) + end for form, text in left.items()}
+
+    @property
+    def fewest_frames(self) -> int:
+        """Mel frames that the features of any recording have at least."""
+        return num_frames(round(self.encoder.pad_to_seconds * SAMPLE_RATE))
+
+    def flaws(self, utt: Utterance, seconds: float) -> Iterator[str]:
+        """What is wrong with an utterance whose recording lasts `seconds`."""
+        return flaws(utt, seconds)
+
+    def scan(self, utt: Utterance) -> Scanned:
+        """What is known of an utterance without its recording; UserError for wrong times of words."""
+        if self.ctc:
+            self.texts.times(utt)  # a mistake in them is found here, with the other flaws
+        requests = self.texts.requests(utt)
+        labels = len(self.texts.tokenizer.encode(self.texts.label(utt))) + 1  # the end
+        return Scanned(requests, labels, self._around[output_type(utt, "")] + labels)
+
+    def request_tokens(self, request: str | None) -> int:
+        """What a request adds to a sequence with an empty one."""
+        return self._none if request is None else len(self.texts.tokenizer.encode(request))
+
+    def brings_request(self, utt: Utterance) -> bool:
+        """Whether an utterance is asked in words of its own, which its answer hangs on."""
+        return self.texts.brings_request(utt)
+
+    def features(self, utt: Utterance, change: Callable | None = None) -> np.ndarray:
+        """Log-mel (T, F) float32 of its recording; `change` is what happens to the samples first."""
+        return batching.features(utt, self.encoder.n_mels, self.encoder.pad_to_seconds, change)
+
+    def example(
+        self, utt: Utterance, request: str | None, mel_TF: np.ndarray | None, content_only: bool = False
+    ) -> Example:
+        """What the model sees of an utterance, by column; what it does not have is left out.
+
+        Parameters
+        ----------
+        request : one of those `scan` gave, or one of another utterance.
+        mel_TF : its features; None without a recording.
+        content_only : whether only what follows the tags is a target.
+        """
+        n_speech = None if mel_TF is None else speech_tokens(len(mel_TF))
+        sequence = self.texts.sequence(utt, request, n_speech)
+        found = text_columns(sequence.without_intent() if content_only else sequence)
+        found["classes_BC"] = np.array(self.texts.classes(utt))
+        if mel_TF is not None:
+            found |= {"mel_BTF": mel_TF, "mel_len_B": np.array(len(mel_TF))}
+        if self.ctc and mel_TF is not None:
+            found["frames_BZ"] = np.array(self.texts.frames(utt, n_speech))
+            ids = self.texts.ctc_ids(utt)
+            # else spoken too fast to be aligned: no path exists, the loss would be infinite
+            if needed_frames(ids) <= self._ctc_frames(len(mel_TF)):
+                found |= {"ctc_labels_BS": np.array(ids, np.int32), "ctc_len_B": np.array(len(ids))}
+        return found
+
+    def _ctc_frames(self, frames: int) -> int:
+        """Steps the CTC loss has for an utterance of so many mel frames."""
+        return speech_tokens(frames) if self.ctc == "adapter" else (frames + 1) // 2
+
+    def report(self) -> list[str]:
+        """What there is to say of the requests, once a corpus has asked for them."""
+        return self.texts.report()
+
+
+def text_columns(sequence: HybridSequence) -> Example:
+    """The columns of a sequence; its speech tokens are those from 0 on, it is the first of its row."""
+    return {
+        "token_ids_BL": np.maximum(sequence.ids_L, 0),
+        "speech_row_BL": sequence.speech_row_L,
+        "labels_BL": sequence.labels_L,
+        "positions_BL": sequence.positions_L,
+        "segments_BL": sequence.attention_mask_L,
+        "spans_BL": sequence.spans_L,
+    }
+
+
+def needed_frames(ids: list[int]) -> int:
+    """Frames the shortest CTC path of a label takes: one each, and a blank between equal neighbours."""
+    return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))
