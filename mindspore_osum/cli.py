@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"osum: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("osum: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # with how to go on, where the verb can (`console.resumable`)
+        print("; ".join(["osum: interrupted", *map(str, stop.args)]), file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         if not _stdout_closed():

@@ -77,7 +77,9 @@ def test_replies_are_the_model_s(talk, folder, model, monkeypatch, capfd):
     assert "\nosum: /no/talk.wav: no such audio file" in f"\n{err}"
     assert "absent.wav: no such audio file" in err and "/bogus: no such command; a line is a turn" in err
     assert "Traceback" not in err
-    assert spoken.cut and err.count("osum: the reply was cut at its limit\n") == 1 + spoken.cut + asked.cut
+    assert (
+        spoken.cut and err.count("osum: the reply was truncated at its limit\n") == 1 + spoken.cut + asked.cut
+    )
 
 
 def test_labels_and_times_are_shown():

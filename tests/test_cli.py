@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from mindspore_osum import __version__, cli
+from mindspore_osum.commands.console import resumable
 from mindspore_osum.commands.data import SUBVERBS
 from mindspore_osum.commands.verbs import VERBS, Verb, parser_of
 from mindspore_osum.errors import UserError
@@ -145,7 +146,19 @@ def test_interrupt(verb, capsys):
 
     verb(run)
     assert cli.main(["probe"]) == 130
-    assert "Traceback" not in capsys.readouterr().err
+    assert capsys.readouterr().err == "osum: interrupted\n"
+
+
+def test_an_interrupted_run_says_how_to_go_on(verb, capsys):
+    def run(args):
+        with resumable():
+            raise KeyboardInterrupt
+
+    verb(run)
+    assert cli.main(["probe"]) == 130
+    assert capsys.readouterr().err == (
+        "osum: interrupted; run it again with --resume and it goes on from there\n"
+    )
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["convert", "--help"]])

@@ -2,19 +2,11 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 
-from mindspore_osum.commands.infer import clean_stdout
-from mindspore_osum.commands.inputs import (
-    Progress,
-    add_listening_arguments,
-    expand,
-    load,
-    name_of,
-    report,
-    settings,
-)
+from mindspore_osum.commands.arguments import add_resume
+from mindspore_osum.commands.console import clean_stdout, failures, load_model, resumable, say
+from mindspore_osum.commands.inputs import add_listening_arguments, expand, name_of, progress, settings
 from mindspore_osum.commands.jsonl import kept_lines, writing
 from mindspore_osum.results import Response
 from mindspore_osum.tasks import TASKS
@@ -33,12 +25,12 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--tasks",
         metavar="T[,T...]",
-        help=f"tasks ({', '.join(TASKS)}) or tag names, divided by commas (default: all eight tasks)",
+        help=f"tasks ({', '.join(TASKS)}) or tag names, comma-separated (default: all eight tasks)",
     )
     parser.add_argument("--single", action="store_true", help="ask for each task on its own, in more passes")
     parser.add_argument("--probabilities", action="store_true", help="also the probability of each label")
     parser.add_argument("--output", metavar="FILE.jsonl", help="write the JSON lines there")
-    parser.add_argument("--resume", action="store_true", help="leave out recordings that are in --output")
+    add_resume(parser, "that are in --output")
 
 
 def run(args) -> int:
@@ -51,17 +43,17 @@ def run(args) -> int:
     kept = kept_lines(args.output, lambda line: line["audio"], "annotate") if args.resume else {}
     sources, failed = expand(args.audio), []
     if args.resume:
-        print(f"osum: {len(kept)} recordings are there already", file=sys.stderr)
+        say(f"{len(kept)} recordings are there already")
     sources = [source for source in sources if name_of(source) not in kept]
     with clean_stdout() as stdout:
-        model = load(args) if sources else None
-        with _lines(args, kept, stdout) as write, Progress(sources) as progress:
-            for response in model.each(sources, requests, progress=progress, **how) if model else ():
-                progress.clear()
+        model = load_model(args) if sources else None
+        with _lines(args, kept, stdout) as write, progress(sources) as done:
+            for response in model.each(sources, requests, progress=done, **how) if model else ():
+                done.clear()
                 write(response)
                 if response.error:
                     failed.append(response.error)
-    return report(failed)
+    return failures(failed)
 
 
 @contextlib.contextmanager
@@ -71,7 +63,7 @@ def _lines(args, kept: dict[object, str], stdout) -> Iterator[Callable[[Response
         person = stdout.isatty()
         yield lambda response: print(response if person else _line(response), file=stdout, flush=True)
         return
-    with writing(args.output, kept) as write:
+    with resumable(), writing(args.output, kept) as write:
         yield lambda response: write(_line(response))
 
 

@@ -1,4 +1,7 @@
-"""The parser of every verb: argparse's, whose complaints name the nearest option or choice."""
+"""The parser of every verb, and the arguments that several of them share.
+
+The parser is argparse's, whose complaints name the nearest option or choice.
+"""
 
 import argparse
 import re
@@ -32,3 +35,36 @@ class Parser(argparse.ArgumentParser):
         subs = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
         parsers = [self, *(parser for group in subs for parser in group)]
         return [flag for parser in parsers for flag in parser._option_string_actions if flag.startswith("--")]
+
+
+def add_model_arguments(parser, batch_size: int | None = 8) -> None:
+    """The arguments of every verb that lets a model answer; without a batch size, one recording at a time."""
+    from mindspore_osum.folder import BUNDLED
+
+    parser.add_argument(
+        "--model", default=str(BUNDLED), metavar="DIR", help="model folder (default: the bundled one)"
+    )
+    parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
+    if batch_size is not None:
+        parser.add_argument(
+            "--batch-size",
+            type=int,
+            default=batch_size,
+            metavar="N",
+            help=f"recordings at a time (default {batch_size})",
+        )
+
+
+def add_new_tokens(parser, what: str = "longest answer, in tokens", default: int | None = None) -> None:
+    """--max-new-tokens; without a default, that of generation."""
+    from mindspore_osum.inference.sampling import Sampling
+
+    default = default or Sampling().max_new_tokens
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=default, metavar="N", help=f"{what} (default {default})"
+    )
+
+
+def add_resume(parser, what: str) -> None:
+    """--resume, which leaves out what an earlier run has written to --output."""
+    parser.add_argument("--resume", action="store_true", help=f"leave out recordings {what}")

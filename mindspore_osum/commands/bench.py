@@ -18,6 +18,7 @@ from pathlib import Path
 from mindspore_osum.bench.card import Outcome, card, outcome_of, ratio_lines
 from mindspore_osum.bench.setup import Setup, default_threads, machine
 from mindspore_osum.bench.timing import set_threads
+from mindspore_osum.commands.console import clean_stdout, say
 from mindspore_osum.errors import UserError
 from mindspore_osum.quiet import quiet_libraries
 
@@ -93,8 +94,6 @@ def run(args) -> int:
 
 def _one(args) -> Outcome:
     """One subject, in this process; whatever its libraries print goes to standard error."""
-    from mindspore_osum.commands.infer import clean_stdout
-
     quiet_libraries()
     subject = importlib.import_module(f"mindspore_osum.bench.{args.subject}")
     with tempfile.TemporaryDirectory(prefix="osum-bench-") as folder, clean_stdout():
@@ -105,7 +104,7 @@ def _all(args) -> tuple[Outcome, dict[str, str]]:
     """All subjects; what they found, and a line for each that failed."""
     outcome, failed = Outcome(), {}
     for name, limit in SUBJECTS.items():
-        print(f"osum: measuring {name}", file=sys.stderr, flush=True)
+        say(f"measuring {name}")
         command = [sys.executable, "-m", "mindspore_osum", "bench", name, "--threads", str(args.threads)]
         command += ["--quick"] if args.quick else []
         try:
@@ -114,7 +113,7 @@ def _all(args) -> tuple[Outcome, dict[str, str]]:
             print("\n".join(lines[:-1]), flush=True)
         except UserError as error:
             failed[name] = str(error)
-            print(f"osum: {name}: {error}", file=sys.stderr, flush=True)
+            say(f"{name}: {error}")
     return outcome, failed
 
 

@@ -11,8 +11,8 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from mindspore_osum.commands.infer import add_model_arguments, clean_stdout
-from mindspore_osum.commands.inputs import load
+from mindspore_osum.commands.arguments import add_model_arguments, add_new_tokens
+from mindspore_osum.commands.console import clean_stdout, load_model, say
 from mindspore_osum.errors import UserError
 
 EXAMPLES = """\
@@ -31,17 +31,8 @@ MIC, QUIT = "/mic", "/quit"
 
 def add_arguments(parser) -> None:
     """The arguments of `osum chat`."""
-    from mindspore_osum.inference.sampling import Sampling
-
     add_model_arguments(parser, batch_size=None)
-    limit = Sampling().max_new_tokens
-    parser.add_argument(
-        "--max-new-tokens",
-        type=int,
-        default=limit,
-        metavar="N",
-        help=f"longest reply, in tokens (default {limit})",
-    )
+    add_new_tokens(parser, "longest reply, in tokens")
 
 
 def run(args) -> int:
@@ -51,15 +42,15 @@ def run(args) -> int:
     sampling, person, failed = Sampling(max_new_tokens=args.max_new_tokens), sys.stdin.isatty(), 0
     sys.stdin.reconfigure(errors="replace")
     with clean_stdout() as stdout:
-        model = load(args)
-        print(f"osum: {HELP}", file=sys.stderr)
+        model = load_model(args)
+        say(HELP)
         for line in _lines(person):
             try:
                 for piece in _turn(model, line, sampling):
                     print(piece, end="", file=stdout, flush=True)
             except UserError as error:
                 failed += 1
-                print(f"osum: {error}", file=sys.stderr, flush=True)
+                say(str(error))
     return 1 if failed and not person else 0
 
 
@@ -83,17 +74,17 @@ def _next_line() -> str:
 
 
 def _turn(model, line: str, sampling) -> Iterator[str]:
-    """What is shown of a turn; a reply that was cut is told so on standard error, below it."""
+    """What is shown of a turn; a truncated reply is reported on standard error, below it."""
     cut = yield from reply(model, line, sampling)
     yield "\n"
     if cut:
-        print("osum: the reply was cut at its limit", file=sys.stderr, flush=True)
+        say("the reply was truncated at its limit")
 
 
 def reply(model, line: str, sampling) -> Iterator[str]:
     """The reply to a line, piece by piece where it is words all through.
 
-    The generator's own value, which ``yield from`` gives, is whether the reply was cut at its limit.
+    The generator's own value, which ``yield from`` gives, is whether the reply was truncated at its limit.
 
     Raises
     ------
@@ -153,7 +144,7 @@ def _heard():
     from mindspore_osum.streaming.sources import MICROPHONE, stream_of
 
     waves = stream_of(MICROPHONE)
-    print("osum: listening", file=sys.stderr, flush=True)
+    say("listening")
     chunk = next(chunks_of(waves), None)
     if chunk is None:
         raise UserError("nothing was heard")

@@ -9,7 +9,8 @@ import threading
 import warnings
 from collections.abc import Mapping
 
-from mindspore_osum.commands.infer import add_model_arguments
+from mindspore_osum.commands.arguments import add_model_arguments
+from mindspore_osum.commands.console import loading, say
 from mindspore_osum.errors import UserError
 from mindspore_osum.quiet import quiet_libraries
 
@@ -29,7 +30,7 @@ def add_arguments(parser) -> None:
     for flag, kind, value, what in (
         ("--max-body", float, 32.0, "longest file in MiB"),
         ("--max-audio", float, 300.0, "longest recording in seconds"),
-        ("--max-seconds", float, 30.0, "longer recordings are cut at pauses into chunks of this length"),
+        ("--max-seconds", float, 30.0, "longer recordings are split at pauses into chunks of this length"),
         ("--max-new-tokens", int, 400, "longest answer to a chunk, in tokens"),
     ):
         parser.add_argument(flag, type=kind, default=value, metavar="N", help=f"{what} (default {value:g})")
@@ -53,7 +54,7 @@ def run(args) -> int:
     from mindspore_osum.demo.page import Limits, Listener, build
     from mindspore_osum.folder import find_model
 
-    print(f"osum: loading {args.model}", file=sys.stderr)
+    loading(args.model)
     limits = Limits(args.max_audio, args.max_seconds, args.max_new_tokens)
     listener = Listener(lambda: OSUM.load(args.model, args.device), limits)
     page = build(listener, find_model(args.model).resolve().name)
@@ -62,13 +63,13 @@ def run(args) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         _launch(page, port, args.max_body)
-        print(f"osum: the page is on http://{HOST}:{port}", file=sys.stderr, flush=True)
+        say(f"the page is on http://{HOST}:{port}")
         stop.wait()
     finally:
         with contextlib.redirect_stdout(sys.stderr):
             page.close(verbose=False)
         listener.owner.shutdown(cancel_futures=True)
-    print("osum: stopped", file=sys.stderr)
+    say("stopped")
     return 0
 
 

@@ -7,13 +7,13 @@ again, it goes on where it stopped. Exit status 1 if something could not be read
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 
+from mindspore_osum.commands.arguments import add_new_tokens
+from mindspore_osum.commands.console import Progress, loading, resumable, say
 from mindspore_osum.errors import UserError
 
 MODES = {"fixed": ("fixed",), "natural": ("natural",), "both": ("fixed", "natural")}
-NEW_TOKENS = 400  # of the released inference code
 # kinds of problems that make the exit status 1
 FAILURES = (
     "malformed_lines",
@@ -54,13 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (16)")
-    parser.add_argument(
-        "--max-new-tokens",
-        type=int,
-        default=NEW_TOKENS,
-        metavar="N",
-        help=f"longest answer, in tokens ({NEW_TOKENS})",
-    )
+    add_new_tokens(parser)
     parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
     parser.add_argument("--no-plots", action="store_true", help="draw nothing (plots need the extra `plots`)")
     judge = parser.add_argument_group("a language model as judge of instruction following and of spoken chat")
@@ -158,19 +152,15 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     todo = [q for q in asked.questions if q.place not in done]
     if not todo:
         return known, {}
-    print(
-        f"osum: {len(asked.questions) - len(todo)} of {len(asked.questions)} answers are there; "
-        f"loading {args.model}",
-        file=sys.stderr,
-    )
-    from mindspore_osum.evaluation.run import answer_all, progress_line
+    say(f"{len(asked.questions) - len(todo)} of {len(asked.questions)} answers are there")
+    loading(args.model)
+    from mindspore_osum.evaluation.run import answer_all
     from mindspore_osum.inference.engine import Engine
     from mindspore_osum.inference.sampling import Sampling
 
     engine, sampling = Engine(args.model, args.device), Sampling(max_new_tokens=args.max_new_tokens)
-    new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress_line())
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    with resumable("the same command goes on from there"), Progress(len(todo)) as progress:
+        new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress)
     return known + new, failed
 
 

@@ -1,9 +1,9 @@
 """`osum export`: a model folder as MindIR graphs, loaded again and compared with the model."""
 
-import sys
 from pathlib import Path
 
-from mindspore_osum.commands.infer import add_model_arguments, clean_stdout
+from mindspore_osum.commands.arguments import add_model_arguments
+from mindspore_osum.commands.console import clean_stdout, loading
 from mindspore_osum.quiet import quiet_libraries
 
 EXAMPLES = """\
@@ -21,7 +21,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--format", default="mindir", choices=("mindir",), help="default: mindir")
     parser.add_argument("--output", metavar="DIR", required=True, help="to write; an export is replaced")
     for flag, kind, value, what in (
-        ("--seconds", float, 30.0, "longest recording; what is longer is cut at pauses"),
+        ("--seconds", float, 30.0, "longest recording; what is longer is split at pauses"),
         ("--request-tokens", int, 64, "longest request, in tokens"),
         ("--max-new-tokens", int, 400, "longest answer, in tokens"),
     ):
@@ -34,7 +34,7 @@ def run(args) -> int:
     from mindspore_osum.export.write import check_target, export
 
     check_target(Path(args.output))
-    print(f"osum: loading {args.model}", file=sys.stderr)
+    loading(args.model)
     with clean_stdout() as stdout:
         facts = export(
             args.model,

@@ -1,22 +1,18 @@
 """`osum infer`: recordings in, one JSON object a line (or a table for people) out.
 
-Notable choices
-- Standard output holds results and nothing else: while the model runs, file descriptor 1 leads to standard
-  error, so that no library can write between them.
-- A recording that fails is a line with `error`; the rest is answered, and the exit status is 1.
+A recording that fails is a line with `error`; the rest is answered, and the exit status is 1.
 """
 
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Iterator
 
+from mindspore_osum.commands.arguments import add_model_arguments, add_resume
+from mindspore_osum.commands.console import Progress, clean_stdout, failures, loading, resumable, say
 from mindspore_osum.commands.jsonl import kept_lines, writing
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import BUNDLED
-from mindspore_osum.quiet import quiet_libraries
 
 EXAMPLES = """\
 examples:
@@ -49,7 +45,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="write the JSON lines there instead of standard output"
     )
-    parser.add_argument("--resume", action="store_true", help="leave out recordings that are in --output")
+    add_resume(parser, "that are in --output")
     parser.add_argument(
         "--table", action="store_true", help="a table to read, as on a terminal, instead of JSON lines"
     )
@@ -71,25 +67,8 @@ def add_arguments(parser) -> None:
         )
 
 
-def add_model_arguments(parser, batch_size: int | None = 8) -> None:
-    """The arguments of every verb that lets a model answer; without a batch size, one recording at a time."""
-    parser.add_argument(
-        "--model", default=str(BUNDLED), metavar="DIR", help="model folder (default: the bundled one)"
-    )
-    parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
-    if batch_size is not None:
-        parser.add_argument(
-            "--batch-size",
-            type=int,
-            default=batch_size,
-            metavar="N",
-            help=f"recordings at a time (default {batch_size})",
-        )
-
-
 def run(args) -> int:
     """Answer; 0, or 1 if a recording failed (or a `UserError` for what concerns all of them)."""
-    quiet_libraries()
     from mindspore_osum.commands.table import table
     from mindspore_osum.inference.request import make_request
     from mindspore_osum.inference.sampling import Sampling
@@ -102,7 +81,7 @@ def run(args) -> int:
     sources, problems = _sources(args)
     kept = kept_lines(args.output, _identity, "infer") if args.resume else {}
     if args.resume:
-        print(f"osum: {len(kept)} recordings are there already", file=sys.stderr)
+        say(f"{len(kept)} recordings are there already")
         sources = [s for s in sources if _identity({"audio": _name(s), **_key(s)}) not in kept]
     with clean_stdout() as stdout, _json_lines(args, kept, stdout) as write:
         shown = []
@@ -114,14 +93,7 @@ def run(args) -> int:
                 shown.append((source, result))
         if args.table:
             print(table(shown, request), file=stdout, flush=True)
-    if problems:
-        print(
-            f"osum: {len(problems)} failed:",
-            *problems,
-            sep="\n  ",
-            file=sys.stderr,
-        )
-    return 1 if problems else 0
+    return failures(problems)
 
 
 def _sources(args) -> tuple[list, list[str]]:
@@ -166,30 +138,25 @@ def _own_request(source):
 
 
 def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
-    """(source, result) in order, with progress on standard error."""
+    """(source, result) in order, with progress."""
     if not sources:
         return
     requests = [request or _own_request(source) for source in sources]
-    print(f"osum: loading {args.model}", file=sys.stderr)
-    from tqdm import tqdm
-
+    loading(args.model)
     from mindspore_osum.inference.engine import Engine
 
     engine = Engine(args.model, args.device)
-    bar = tqdm(total=len(sources), unit="rec", file=sys.stderr, disable=not sys.stderr.isatty())
     results = engine.answer_each(sources, requests=requests, sampling=sampling, batch_size=args.batch_size)
-    for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
-        yield source, result
-        if result.cut:
-            bar.write(
-                f"osum: {result.audio}: the answer did not end within {sampling.max_new_tokens} tokens "
-                "(or the model's positions) and was cut there",
-                file=sys.stderr,
-            )
-        bar.update()
-        if bar.disable and (done % 100 == 0 or done == len(sources)):
-            print(f"osum: {done} of {len(sources)}", file=sys.stderr)
-    bar.close()
+    with Progress(len(sources)) as progress:
+        for source, result in zip(sources, results, strict=True):
+            yield source, result
+            if result.cut:
+                progress.clear()
+                say(
+                    f"{result.audio}: the answer did not end within {sampling.max_new_tokens} tokens (or the "
+                    "model's positions) and was truncated there"
+                )
+            progress()
 
 
 def _line(source, result) -> dict:
@@ -203,30 +170,10 @@ def _line(source, result) -> dict:
 
 
 @contextlib.contextmanager
-def clean_stdout():
-    """Yields a stream to the real standard output; whatever else is written there goes to standard error."""
-    sys.stdout.flush()
-    real = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with text_stream(os.dup(real)) as stream:
-            yield stream
-    finally:
-        sys.stdout.flush()
-        os.dup2(real, 1)
-        os.close(real)
-
-
-def text_stream(handle: int):
-    """A UTF-8 stream; what is no Unicode in a file's name becomes a JSON escape."""
-    return open(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-@contextlib.contextmanager
 def _json_lines(args, kept: dict[object, str], stdout):
     """Yields a function that writes one line: to --output, behind what is kept, else to `stdout`."""
     if not args.output:
         yield (lambda line: None) if args.table else (lambda line: print(line, file=stdout, flush=True))
         return
-    with writing(args.output, kept) as write:
+    with resumable(), writing(args.output, kept) as write:
         yield write

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindspore_osum.commands.infer import add_model_arguments
+from mindspore_osum.commands.arguments import add_model_arguments, add_new_tokens
+from mindspore_osum.commands.console import Progress
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.quiet import quiet_libraries
 from mindspore_osum.speech.detectors import DETECTORS, check_detector
 from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
 
@@ -32,7 +32,7 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
         type=float,
         default=MAX_SECONDS,
         metavar="S",
-        help=f"longer recordings are cut at pauses into chunks up to this length (default {MAX_SECONDS:g})",
+        help=f"longer recordings are split at pauses into chunks up to this length (default {MAX_SECONDS:g})",
     )
     parser.add_argument(
         "--vad",
@@ -40,14 +40,7 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
         default="energy",
         help="finds the speech of long recordings and streams (default energy; silero: a package)",
     )
-    limit = Sampling().max_new_tokens
-    parser.add_argument(
-        "--max-new-tokens",
-        type=int,
-        default=limit,
-        metavar="N",
-        help=f"longest answer to a chunk, in tokens (default {limit})",
-    )
+    add_new_tokens(parser, "longest answer to a chunk, in tokens")
 
 
 def expand(names: Sequence[str]) -> list:
@@ -111,46 +104,9 @@ def name_of(source) -> str:
     return source if isinstance(source, str) else source.name
 
 
-def load(args):
-    """The model of the command line, with its message on standard error."""
-    quiet_libraries()
-    print(f"osum: loading {args.model}", file=sys.stderr)
-    from mindspore_osum.api import OSUM
-
-    return OSUM.load(args.model, args.device)
-
-
-class Progress:
-    """A bar on standard error where a person looks (with rate and time left), else nothing.
-
-    Its unit is a second of recording.
-    """
-
-    def __init__(self, sources: Sequence):
-        from tqdm import tqdm
-
-        hidden = not sys.stderr.isatty()
-        self._bar = tqdm(
-            total=None if hidden else round(_seconds(sources)),
-            disable=hidden,
-            unit="s",
-            file=sys.stderr,
-            bar_format="{l_bar}{bar}| {n:.0f}/{total_fmt} s of sound [{elapsed}<{remaining}, {rate_fmt}]",
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self._bar.close()
-
-    def __call__(self, seconds: float) -> None:
-        """So much more is done."""
-        self._bar.update(seconds)
-
-    def clear(self) -> None:
-        """Make room for a line on the terminal; the bar comes again below it."""
-        self._bar.clear()
+def progress(sources: Sequence) -> Progress:
+    """Progress in seconds of recordings, as far as their headers tell."""
+    return Progress(_seconds(sources), "s")
 
 
 def _seconds(sources: Sequence) -> float:
@@ -164,10 +120,3 @@ def _seconds(sources: Sequence) -> float:
         except UserError:
             continue
     return total
-
-
-def report(failed: list[str]) -> int:
-    """Say on standard error what failed; returns the exit status."""
-    if failed:
-        print(f"osum: {len(failed)} failed:", *failed, sep="\n  ", file=sys.stderr)
-    return 1 if failed else 0

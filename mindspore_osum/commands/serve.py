@@ -4,12 +4,12 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
-from mindspore_osum.commands.infer import add_model_arguments
+from mindspore_osum.commands.arguments import add_model_arguments
+from mindspore_osum.commands.console import loading, say
 from mindspore_osum.errors import UserError
 from mindspore_osum.quiet import quiet_libraries
 
@@ -46,7 +46,7 @@ def add_arguments(parser) -> None:
         ("--queue", int, 64, "requests at once; more are told to come again (503)"),
         ("--max-body", float, 32.0, "longest body in MiB"),
         ("--max-audio", float, 7200.0, "longest recording in seconds"),
-        ("--max-seconds", float, 30.0, "longer recordings are cut at pauses into chunks of this length"),
+        ("--max-seconds", float, 30.0, "longer recordings are split at pauses into chunks of this length"),
         ("--max-new-tokens", int, 400, "longest answer to a chunk, in tokens"),
         ("--grace", float, 30.0, "seconds to finish what runs after SIGTERM"),
     ):
@@ -68,7 +68,7 @@ def run(args) -> int:
     from mindspore_osum.serving.metrics import Metrics
 
     name = args.name or find_model(args.model).resolve().name
-    print(f"osum: loading {args.model}", file=sys.stderr)
+    loading(args.model)
     metrics = Metrics()
     batcher = Batcher(
         lambda: _engine(args, seconds),
@@ -95,14 +95,14 @@ def run(args) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         with _binding(args.host, args.port):  # another server may have begun to listen there meanwhile
-            bound.listen(BACKLOG)  # who connects once the line is read waits, and is not refused
+            bound.listen(BACKLOG)  # clients that connect from here on are queued
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"osum: {name} is served on http://{shown}:{port}/v1", file=sys.stderr, flush=True)
+        say(f"{name} is served on http://{shown}:{port}/v1")
         uvicorn.Server(config).run(sockets=[bound])
     finally:
         batcher.stop()
-    print("osum: stopped", file=sys.stderr)
+    say("stopped")
     return 0
 
 
@@ -122,7 +122,7 @@ def _check(args) -> list[float]:
     try:
         seconds = [float(part) for part in args.warm_up.split(",") if part.strip()]
     except ValueError:
-        raise UserError(f"--warm-up {args.warm_up}: expected seconds divided by commas, like 2,5") from None
+        raise UserError(f"--warm-up {args.warm_up}: expected comma-separated seconds, like 2,5") from None
     if not all(0 < s <= args.max_seconds for s in seconds):
         raise UserError(f"--warm-up {args.warm_up}: seconds are above 0 and at most --max-seconds")
     return seconds
@@ -179,7 +179,7 @@ def _bind(host: str, port: int, token: str | None) -> socket.socket:
 
 @contextlib.contextmanager
 def _binding(host: str, port: int) -> Iterator[None]:
-    """Whatever the system does not allow there is the user's to mend."""
+    """Whatever the system does not allow there is the user's to fix."""
     try:
         yield
     except OSError as error:

@@ -1,13 +1,11 @@
 """Results as a small table for people, with a mark where a reference is known."""
 
-import unicodedata
-
+from mindspore_osum.commands.console import align
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.inference.request import Request, Result
 from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer, parse_answer, tags_of, write_tags
 
-GAP = "  "
-RIGHT = "s"  # the column of numbers
+SECONDS = "s"  # the column of numbers
 
 
 def table(pairs: list[tuple[object, Result]], request: Request | None) -> str:
@@ -17,7 +15,7 @@ def table(pairs: list[tuple[object, Result]], request: Request | None) -> str:
     line its own task, which is shown too.
     """
     referenced = any(isinstance(source, Utterance) for source, _ in pairs)
-    rows = [("file", RIGHT, "", "heard", "reference") if referenced else ("file", RIGHT, "heard")]
+    rows = [("file", SECONDS, "", "heard", "reference") if referenced else ("file", SECONDS, "heard")]
     for source, result in pairs:
         known = isinstance(source, Utterance)
         start = (source.key if known else result.audio, "" if result.error else f"{result.seconds:.1f}")
@@ -30,7 +28,7 @@ def table(pairs: list[tuple[object, Result]], request: Request | None) -> str:
     if referenced and request is None:
         asked = (write_tags(tags_of(s.task)) if isinstance(s, Utterance) else "<asr>" for s, _ in pairs)
         rows = [(first, task, *rest) for (first, *rest), task in zip(rows, ("task", *asked), strict=True)]
-    return align(rows)
+    return align(rows, right=SECONDS)
 
 
 def written(parts: Result | ParsedAnswer) -> str:
@@ -56,28 +54,6 @@ def agrees(result: Result, utterance: Utterance, request: Request | None) -> boo
 
 def _reference(utterance: Utterance, request: Request | None) -> ParsedAnswer:
     return parse_answer(utterance.txt, request.task if request and request.task else utterance.task)
-
-
-def align(rows: list[tuple[str, ...]]) -> str:
-    """Columns of equal width; the last is left as it is."""
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = []
-        for title, text, wide in zip(rows[0], row, widths, strict=True):
-            space = " " * (wide - width(text))
-            cells.append(space + text if title == RIGHT else text + space)
-        lines.append(GAP.join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def width(text: str) -> int:
-    """Places a text takes on a terminal: CJK and other wide characters take two, combining ones none."""
-
-    def places(char: str) -> int:
-        return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-    return sum(map(places, text))
 
 
 def _letters(parts) -> str:

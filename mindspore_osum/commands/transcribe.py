@@ -1,21 +1,20 @@
 """`osum transcribe`: recordings of any length to text, subtitles or time-aligned words."""
 
+import contextlib
 import json
 import os
-import sys
 from functools import partial
 from pathlib import Path
 
-from mindspore_osum.commands import live as streaming
-from mindspore_osum.commands.infer import clean_stdout
+from mindspore_osum.commands import transcribe_stream as streaming
+from mindspore_osum.commands.arguments import add_resume
+from mindspore_osum.commands.console import clean_stdout, failures, load_model, resumable, say
 from mindspore_osum.commands.inputs import (
     STDIN,
-    Progress,
     add_listening_arguments,
     expand,
-    load,
     name_of,
-    report,
+    progress,
     settings,
 )
 from mindspore_osum.errors import UserError
@@ -40,10 +39,10 @@ def add_arguments(parser) -> None:
         "--format",
         default="txt",
         metavar="F[,F...]",
-        help="json, txt (default), srt, vtt, tsv, textgrid, ctm or rttm; several divided by commas",
+        help="json, txt (default), srt, vtt, tsv, textgrid, ctm or rttm; several comma-separated",
     )
     parser.add_argument("--output", metavar="DIR", help="write a file for each recording and format there")
-    parser.add_argument("--resume", action="store_true", help="leave out recordings whose files are there")
+    add_resume(parser, "whose files are there")
     parser.add_argument(
         "--task", default="srwt", help="what the model is asked: srwt (default; words with times) or asr"
     )
@@ -66,21 +65,22 @@ def run(args) -> int:
     targets = _targets(args, [name_of(source) for source in sources], formats)
     if args.resume:
         sources = [s for s in sources if not all(path.exists() for path in targets[name_of(s)].values())]
-        print(f"osum: {len(targets) - len(sources)} of {len(targets)} are there already", file=sys.stderr)
+        say(f"{len(targets) - len(sources)} of {len(targets)} are there already")
     if not sources:
         return 0
     failed: list[str] = []
-    with clean_stdout() as stdout:
-        model = load(args)
+    hint = resumable() if args.output else contextlib.nullcontext()
+    with hint, clean_stdout() as stdout:
+        model = load_model(args)
         show = partial(_show, stdout=stdout, title=len(targets) > 1)
-        with Progress(sources) as progress:
-            for response in model.each(sources, requests, progress=progress, **how):
-                progress.clear()
+        with progress(sources) as done:
+            for response in model.each(sources, requests, progress=done, **how):
+                done.clear()
                 if problem := response.error or _write(response, targets[response.audio], show):
                     failed.append(problem)
                 elif response.cut:
-                    print(f"osum: {response.audio}: an answer was cut at its limit", file=sys.stderr)
-    return report(failed)
+                    say(f"{response.audio}: an answer was truncated at its limit")
+    return failures(failed)
 
 
 def _targets(args, names: list[str], formats: list[str]) -> dict[str, dict[str, Path | None]]:

@@ -1,7 +1,5 @@
 """Putting the questions of an evaluation to a model, batch by batch."""
 
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +31,19 @@ def answer_all(
     folder: Path,
     batch_size: int,
     sampling,
-    progress: Callable[[str], None],
+    progress: Callable[[int], None],
 ) -> tuple[list[Prediction], dict[Place, str]]:
     """Ask all the questions; each batch's answers are in the folder's predictions before the next one begins.
+
+    Parameters
+    ----------
+    progress : called with the number of questions that are done, batch by batch.
 
     Returns
     -------
     The answers, and why those that are missing could not be given.
     """
-    done, failed, start = [], {}, time.perf_counter()
+    done, failed = [], {}
     ordered = sorted(questions, key=lambda q: (_frames(q.utterance), q.utterance.key, q.prompts))
     asked = ((q.utterance, q.request) for q in ordered)
     for batch in engine.answer_batches(asked, sampling, batch_size):
@@ -53,24 +55,8 @@ def answer_all(
                 answers.append(_prediction(ordered[number], result))
         append_predictions(folder, answers)
         done += answers
-        progress(_progress(len(done) + len(failed), len(questions), time.perf_counter() - start))
+        progress(len(batch))
     return done, failed
-
-
-def progress_line(stream=None) -> Callable[[str], None]:
-    """Return a printer of progress: one line that changes on a terminal, now and then a line elsewhere."""
-    stream = stream or sys.stderr
-    last = 0.0
-
-    def show(text: str) -> None:
-        nonlocal last
-        if stream.isatty():
-            print(f"\r{text}\033[K", end="", file=stream, flush=True)
-        elif time.monotonic() - last >= 10:
-            print(text, file=stream, flush=True)
-            last = time.monotonic()
-
-    return show
 
 
 def _frames(utterance: Utterance) -> int:
@@ -91,8 +77,3 @@ def _prediction(question: Question, result) -> Prediction:
         compute_seconds=round(result.rtf * result.seconds, 4),
         cut=result.cut,
     )
-
-
-def _progress(done: int, all_: int, spent: float) -> str:
-    left = spent / done * (all_ - done)
-    return f"{done}/{all_} answered, {spent:.0f} s, about {left:.0f} s to go"

@@ -11,9 +11,10 @@ import pytest
 import soundfile
 
 from mindspore_osum.cli import main
-from mindspore_osum.commands.infer import BUNDLED
-from mindspore_osum.commands.table import agrees, table, width
+from mindspore_osum.commands.console import width
+from mindspore_osum.commands.table import agrees, table
 from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.folder import BUNDLED
 from mindspore_osum.inference.request import Result, make_request
 from tests.inference.common import on_a_terminal
 
@@ -87,7 +88,7 @@ def test_a_person_sees_a_table_and_a_bar(files, model_folder, monkeypatch):
     """On a terminal, without asking for them."""
     monkeypatch.chdir(files)
     shown = on_a_terminal("infer", "a.wav", "你好.wav", "--model", str(model_folder)).replace("\r", "\n")
-    assert "\na.wav" in shown and "heard" in shown and "2/2 [" in shown and '"audio"' not in shown
+    assert "\na.wav" in shown and "heard" in shown and "2/2 recordings [" in shown and '"audio"' not in shown
 
 
 def test_folders_standard_input_and_resume(files, model_folder, tmp_path):

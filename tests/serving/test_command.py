@@ -37,7 +37,7 @@ def refused(capsys):
         (["--max-body", "nan"], "--max-body nan"),
         (["--max-seconds", "90"], "max_seconds 90"),
         (["--max-new-tokens", "0"], "max_new_tokens 0"),
-        (["--warm-up", "2,x"], "expected seconds"),
+        (["--warm-up", "2,x"], "expected comma-separated seconds"),
         (["--warm-up", "2,31"], "at most --max-seconds"),
         (["--token-file", "gone.txt"], "gone.txt: cannot read"),
     ],

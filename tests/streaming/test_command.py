@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mindspore_osum.cli import main
-from mindspore_osum.commands.live import CLEAR, _terminal
+from mindspore_osum.commands.transcribe_stream import CLEAR, _terminal
 from mindspore_osum.results import Segment
 from mindspore_osum.streaming.live import Heard
 from tests.inference.common import small_folder
@@ -63,7 +63,7 @@ def test_pipe(folder):
         lines = [line, *map(json.loads, out.splitlines())]
         assert lines[-1]["final"] and b"Traceback" not in err
         cut = sum(line["final"] and line["cut"] for line in lines)
-        assert cut and err.count(b"osum: the answer was cut at its limit\n") == cut
+        assert cut and err.count(b"osum: the answer was truncated at its limit\n") == cut
     finally:
         process.kill()
         process.wait()

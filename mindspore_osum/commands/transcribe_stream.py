@@ -7,11 +7,10 @@ import sys
 import threading
 from functools import partial
 
-from mindspore_osum.commands.infer import clean_stdout
-from mindspore_osum.commands.inputs import STDIN, load
+from mindspore_osum.commands.console import clean_stdout, load_model, say, width
+from mindspore_osum.commands.inputs import STDIN
 from mindspore_osum.errors import UserError
 from mindspore_osum.results import clock
-from mindspore_osum.subtitles import places
 
 CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing on it
 OTHERS = ("output", "resume")  # options of files that are complete
@@ -64,18 +63,18 @@ def run(args) -> int:
     waves = stream_of(source, args.raw, idle)
     stop, failed = threading.Event(), 0
     with clean_stdout() as stdout:
-        live = Live(load(args).engine, requests, settings, sampling)
+        live = Live(load_model(args).engine, requests, settings, sampling)
         person = stdout.isatty() and args.format == "txt"
         show = partial(_terminal, handle=stdout.fileno()) if person else _json
         ends = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, lambda *_: stop.set()) for number in ends}
-        print("osum: listening", file=sys.stderr, flush=True)
+        say("listening")
         try:
             for heard in listen(live, waves, stop):
                 failed += heard.final and heard.segment.error is not None
                 print(show(heard), end="", file=stdout, flush=True)
                 if heard.final and heard.segment.cut:
-                    print("osum: the answer was cut at its limit", file=sys.stderr, flush=True)
+                    say("the answer was truncated at its limit")
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -89,11 +88,11 @@ def _json(heard) -> str:
 def _terminal(heard, handle: int) -> str:
     """The last line of the terminal `handle` is written over until it is final."""
     # descriptor 1 is no help here, see clean_stdout; a terminal without a size says 0
-    s, room = heard.segment, max(0, (os.get_terminal_size(handle).columns or 80) - 4)
+    s, columns = heard.segment, max(0, (os.get_terminal_size(handle).columns or 80) - 4)
     # whatever a model writes, it does not command the terminal
     text = " ".join("".join(c if c.isprintable() else " " for c in s.text or s.error or "").split())
     if heard.final:
         return f"{CLEAR}{clock(s.start)} - {clock(s.end)}  {text}\n"
-    while places(text) > room:
+    while width(text) > columns:
         text = text[1:]
     return f"{CLEAR}{text} ..."

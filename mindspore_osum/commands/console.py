@@ -1,0 +1,146 @@
+"""What all verbs do alike at the terminal: lines, progress, tables, and how they end.
+
+Notable choices
+- Standard output holds results and nothing else: while a model runs, file descriptor 1 leads to standard
+  error, so that no library can write between them (`clean_stdout`).
+- Everything else is a line "osum: ..." on standard error.
+"""
+
+import contextlib
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from mindspore_osum.quiet import quiet_libraries
+
+UNITS = {"rec": "recordings", "s": "s of sound"}  # what progress is counted in, and how it is shown
+EVERY = 10.0  # seconds between lines of progress where no person looks
+GAP = "  "  # between the columns of a table
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal."""
+    print(f"osum: {text}", file=sys.stderr, flush=True)
+
+
+def loading(folder: str) -> None:
+    """What precedes the loading of a model: libraries that keep quiet, and a line, as it may take minutes."""
+    quiet_libraries()
+    say(f"loading {folder}")
+
+
+def load_model(args):
+    """The `OSUM` of --model and --device."""
+    loading(args.model)
+    from mindspore_osum.api import OSUM
+
+    return OSUM.load(args.model, args.device)
+
+
+@contextlib.contextmanager
+def clean_stdout() -> Iterator:
+    """Yields a stream to the real standard output; whatever else is written there goes to standard error.
+
+    The stream is UTF-8; what is no Unicode in a file's name becomes a JSON escape.
+    """
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        kind = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+        with open(os.dup(real), "w", **kind) as stream:
+            yield stream
+    finally:
+        sys.stdout.flush()
+        os.dup2(real, 1)
+        os.close(real)
+
+
+@contextlib.contextmanager
+def resumable(how: str = "run it again with --resume and it goes on from there") -> Iterator[None]:
+    """Ctrl-C in this block ends with a line that says how to go on (`cli.main` shows it)."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None
+
+
+def failures(lines: Sequence[str]) -> int:
+    """Say what failed, a line each; returns the exit status."""
+    if lines:
+        say("\n  ".join([f"{len(lines)} failed:", *lines]))
+    return 1 if lines else 0
+
+
+class Progress:
+    """How far a run is: a bar with its rate on a terminal, a line every `EVERY` seconds elsewhere.
+
+    Parameters
+    ----------
+    total : what there is to do.
+    unit : of `total`, a key of `UNITS`.
+    """
+
+    def __init__(self, total: float, unit: str = "rec"):
+        self.total, self.unit, self.done = total, unit, 0.0
+        self._start = self._said = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            form = f"{{l_bar}}{{bar}}| {{n:.0f}}/{{total_fmt}} {UNITS[unit]} "
+            self._bar = tqdm(
+                total=round(total),
+                unit=unit,
+                file=sys.stderr,
+                bar_format=form + "[{elapsed}<{remaining}, {rate_fmt}]",
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, amount: float = 1) -> None:
+        """So much more is done."""
+        self.done += amount
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(min(amount, self._bar.total - self._bar.n))  # its total is a whole number
+        elif now - self._said >= EVERY:
+            spent = now - self._start
+            left = spent / self.done * (self.total - self.done) if self.done else 0.0
+            so_far = f"{self.done:.0f} of {self.total:.0f} {UNITS[self.unit]}"
+            say(f"{so_far}, {spent:.0f} s, about {left:.0f} s to go")
+            self._said = now
+
+    def clear(self) -> None:
+        """Make way for a line on the terminal; the bar comes again below it."""
+        if self._bar is not None:
+            self._bar.clear()
+
+
+def align(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
+    """A table: columns of equal width, the first row their titles; the column titled `right` to the right."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = []
+        for title, text, wide in zip(rows[0], row, widths, strict=True):
+            space = " " * (wide - width(text))
+            cells.append(space + text if title == right else text + space)
+        lines.append(GAP.join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def width(text: str) -> int:
+    """Columns a text takes on a terminal: CJK and other wide characters take two, combining ones none."""
+
+    def columns(char: str) -> int:
+        return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+    return sum(map(columns, text))
