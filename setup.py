@@ -25,6 +25,7 @@ CORE = [
     "safetensors>=0.4.3,<1",
     "sentencepiece>=0.2.0,<0.3",
     "tqdm>=4.65,<5",
+    "shtab>=1.13,<2",  # before, names with spaces were not completed
     "tensorboardX>=2.6,<3",  # MindFormers brings it too
 ]
 EXTRAS = {

@@ -32,9 +32,13 @@ class Parser(argparse.ArgumentParser):
 
     def _options(self) -> list[str]:
         """Long options, those of a chosen sub-verb included."""
-        subs = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
-        parsers = [self, *(parser for group in subs for parser in group)]
+        parsers = [self, *self.sub_parsers()]
         return [flag for parser in parsers for flag in parser._option_string_actions if flag.startswith("--")]
+
+    def sub_parsers(self) -> list["Parser"]:
+        """The parsers of its sub-verbs."""
+        groups = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        return [parser for group in groups for parser in group]
 
 
 def add_model_arguments(parser, batch_size: int | None = 8) -> None:

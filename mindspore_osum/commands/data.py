@@ -58,12 +58,17 @@ class _SubParser(Parser):
 
     module = name = ""
 
-    def parse_known_args(self, args=None, namespace=None):
+    def declare(self) -> None:
+        """Add the arguments, for which the module is imported."""
         part = importlib.import_module(self.module)
         part.add_arguments(self)
         lines = [f"  osum data {line}" for line in SUBVERBS[self.name].examples]
         self.epilog = "\n".join(["examples:", *lines])
         self.set_defaults(run=part.run)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, with the arguments of the module."""
+        self.declare()
         return super().parse_known_args(args, namespace)
 
 

@@ -46,4 +46,18 @@ def parser_of(word: str) -> Parser:
     module = importlib.import_module(verb.module)
     parser = Parser(prog=f"osum {word}", description=verb.help, epilog=getattr(module, "EXAMPLES", None))
     module.add_arguments(parser)
+    parser.set_defaults(whole_parser=whole_parser)  # which `osum completion` needs
+    return parser
+
+
+def whole_parser() -> Parser:
+    """A parser of the whole command: all verbs and sub-verbs, which are imported, with their arguments."""
+    parser = Parser(prog="osum")
+    parser.add_argument("--version", action="store_true", help="the version")
+    verbs = parser.add_subparsers()
+    for word, verb in VERBS.items():
+        declared = verbs.add_parser(word, help=verb.help)
+        importlib.import_module(verb.module).add_arguments(declared)
+        for sub in declared.sub_parsers():
+            sub.declare()
     return parser
