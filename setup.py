@@ -42,6 +42,7 @@ EXTRAS = {
     # and srt, webvtt-py and praatio read the subtitles and TextGrids again
     "dev": [
         "pytest>=8,<10",
+        "pytest-xdist>=3.6,<4",
         "ruff>=0.9,<1",
         "hypothesis>=6.100,<7",
         "pypinyin>=0.51,<1",

@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Sets up what the tests need, then runs the fast ones. Arguments go to pytest:
+# Sets up what the tests need, then runs the fast ones, two files at a time. Arguments go to pytest:
 #   scripts/test.sh tests/test_cli.py -k version
-#   scripts/test.sh -m slow                        the heavy ones
+#   scripts/test.sh -m slow                        the heavy ones, one after the other: for the night
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/setup_env.sh" dev
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} # tiny models: more threads only wait for each other
+workers=2 threads=1 # tiny models: more threads only wait for each other
+case " $* " in # those measure time and memory, or take all cores themselves
+  *" -m slow "* | *" -m=slow "*) workers=0 threads=2 ;;
+esac
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
 cd "$root"
-exec .venv/bin/python -m pytest -m "not slow" -q --durations=10 "$@"
+exec .venv/bin/python -m pytest -m "not slow" -q --durations=10 -n "$workers" --dist loadfile \
+  --no-loadscope-reorder "$@"

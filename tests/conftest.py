@@ -1,23 +1,112 @@
-"""Fixtures shared by all tests."""
+"""What all tests share: their tree, the shared folder, what is made once and kept, and where the time goes.
 
+tests/README.md says how the suite is organised, and what each folder may take.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
 import os
+import re
+import shutil
+import time
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindspore_osum_tests"
+# they begin first, so that no worker is left alone with one of them at the end
+LONGEST = ["inference/test_generate.py", "training/test_stages.py", "training/test_run.py"]
+DAY = 86_400  # seconds
+
+
+def pytest_configure(config):
+    """Commands that tests start are of this tree, whatever the environment has installed."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, paths)]))
+    os.environ.setdefault("OSUM_GRAPH_CACHE", str(CACHE / "graphs"))
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of golden data and instruments: ``../shared`` beside the checkout, or $OSUM_SHARED."""
-    path = Path(os.environ.get("OSUM_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    path = Path(os.environ.get("OSUM_SHARED") or ROOT.parent / "shared")
     if not (path / "golden").is_dir():
         pytest.skip(f"needs the shared folder at {path} (or set OSUM_SHARED)")
     return path
 
 
-@pytest.fixture(scope="session", autouse=True)
-def graph_cache(tmp_path_factory):
-    """Compiled graphs are kept for this run of the tests alone, its commands included."""
-    os.environ["OSUM_GRAPH_CACHE"] = str(tmp_path_factory.mktemp("graphs"))
-    yield
-    del os.environ["OSUM_GRAPH_CACHE"]
+@cache
+def code_digest() -> str:
+    """Of all that results follow from: the package, the tests' helpers, and the frameworks."""
+    digest = hashlib.sha256(str(ROOT).encode())
+    for name in ("mindspore", "mindformers"):
+        digest.update(importlib.metadata.version(name).encode())
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if not path.name.startswith("test_")]
+    package = [path for path in (ROOT / "mindspore_osum").rglob("*") if path.suffix in (".py", ".yaml")]
+    for path in sorted([*package, *tests]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@pytest.fixture(scope="session")
+def once():
+    """once(name, make) -> a folder that `make(folder)` filled, once for this state of the code.
+
+    Other workers wait for it meanwhile. Nobody writes into it: a test that wants to copies it.
+    """
+
+    def stored(name: str, make) -> Path:
+        home = CACHE / "made" / code_digest()
+        folder, made = home / name, home / f"{name}.made"
+        home.mkdir(parents=True, exist_ok=True)
+        with open(home / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                for old in home.parent.iterdir():  # of other states of the code
+                    if old != home and time.time() - old.stat().st_mtime > DAY:
+                        shutil.rmtree(old, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return stored
+
+
+# where the time goes
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first."""
+    order = {path: number for number, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(place(item.nodeid), len(order)))
+
+
+def place(nodeid: str) -> str:
+    """A test's file below tests/."""
+    return nodeid.partition("::")[0].removeprefix("tests/")
+
+
+_spent = defaultdict(float)  # seconds of each folder's tests
+
+
+def pytest_runtest_logreport(report):
+    folder, slash, _ = place(report.nodeid).partition("/")
+    _spent[folder if slash else "."] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Seconds of each folder beside its budget; over it nothing fails, as the machine may be busy."""
+    rows = re.findall(r"^\| `([\w.]+)/?` \| (\d+) \|", (ROOT / "tests/README.md").read_text("utf-8"), re.M)
+    budget = {folder: int(seconds) for folder, seconds in rows}
+    terminalreporter.section("seconds of all workers, by folder, and the budget of tests/README.md")
+    for folder, spent in sorted(_spent.items(), key=lambda item: -item[1]):
+        most = budget.get(folder)
+        note = "no budget" if most is None else f"{most:5d}{'  over' if spent > most else ''}"
+        terminalreporter.write_line(f"{folder:12} {spent:7.1f}  {note}")
+    terminalreporter.write_line(f"{'sum':12} {sum(_spent.values()):7.1f}  {sum(budget.values()):5d}")

@@ -1,13 +1,15 @@
 """Graphs from disk compute what compiled ones compute, with the weights of the model at hand."""
 
 import os
+import shutil
 
+import numpy as np
 import pytest
 
 from mindspore_osum.inference import graph_cache
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.sampling import Sampling
-from tests.inference.common import SMALL, fill
+from tests.inference.common import SMALL, fill, random_prompt
 
 SETTINGS = Sampling(max_new_tokens=24, repetition_penalty=1.1)
 
@@ -31,9 +33,29 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "graphs"
 
 
+@pytest.fixture(scope="module")
+def prompts():
+    return [
+        random_prompt(SMALL, np.random.default_rng(seed), *sizes)
+        for seed, *sizes in ((1, 12, 90), (2, 9, 51))
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(prompts, tmp_path_factory):
+    """(model, its answers, folder with their graphs)."""
+    folder = tmp_path_factory.mktemp("made") / "graphs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(graph_cache.FOLDER, str(folder))
+        model = model_of(9)
+        return model, answers(model, prompts), folder
+
+
 @pytest.fixture
-def prompts(prompt):
-    return [prompt(1, 12, 90), prompt(2, 9, 51)]
+def filled(made, folder):
+    """(model, its answers), and their graphs in `folder`."""
+    shutil.copytree(made[2], folder)
+    return made[:2]
 
 
 def copies(monkeypatch) -> list[bool]:
@@ -63,9 +85,22 @@ def test_another_models_graphs_compute_with_this_models_weights(folder, prompts,
     assert not any(name in os.environ for name in ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"))
 
 
-def test_two_caches_of_one_model_stay_apart(folder, prompts):
+def test_a_new_graph_leaves_the_next_ones_read(folder, prompts, monkeypatch):
+    """MindSpore parses nothing for a graph from disk, also where the process began with one that is new."""
+    from mindspore._extends.parse import parser
+
+    parsed, parse = [], parser.Parser.parse
+    monkeypatch.setattr(parser.Parser, "parse", lambda self: parsed.append(self) or parse(self))
+    model = model_of(10)
+    expected = answers(model, prompts)
+    assert parsed
+    parsed.clear()
+    assert answers(model, prompts) == expected and not parsed
+
+
+def test_two_caches_of_one_model_stay_apart(filled, prompts):
     """Answers side by side have a state each, though their graphs come from one file."""
-    model = model_of(7)
+    model, _ = filled
     alone = [answers(model, [prompt]) for prompt in prompts]
     generator = Generator(model, eos_ids=[])
     streams = [generator.stream([prompt], SETTINGS) for prompt in prompts]
@@ -74,9 +109,8 @@ def test_two_caches_of_one_model_stay_apart(folder, prompts):
         assert [int(tokens[k][0]) for tokens in side_by_side] == answer[0].tokens
 
 
-def test_other_code_and_other_shapes_have_graphs_of_their_own(folder, prompts, monkeypatch):
-    model = model_of(8)
-    expected = answers(model, prompts)
+def test_other_code_and_other_shapes_have_graphs_of_their_own(filled, folder, prompts, monkeypatch):
+    model, expected = filled
     longer = answers(model, prompts * 2)
     count = len(list(folder.iterdir()))
     assert count == 4
@@ -86,9 +120,8 @@ def test_other_code_and_other_shapes_have_graphs_of_their_own(folder, prompts, m
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", None])
-def test_a_broken_file_is_no_answer(folder, prompts, content):
-    model = model_of(9)
-    expected = answers(model, prompts)
+def test_a_broken_file_is_no_answer(filled, folder, prompts, content):
+    model, expected = filled
     for graph in folder.rglob("*.mindir"):
         graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2] if content is None else content)
     assert answers(model, prompts) == expected

@@ -1,11 +1,11 @@
-"""kill -9 while checkpoints are written: what is left is always whole, and as new as what was reported."""
+"""kill -9 at every call that writes a checkpoint: what is left is whole, and as new as what was reported."""
 
-import random
-import select
+import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,59 +14,80 @@ from mindspore_osum.training import checkpoint
 from mindspore_osum.weights_io import open_weights
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS, KEEP = 20, 2
-# saves step after step, as a run does, and tells each step when its checkpoint is there
-CHILD = """
-import sys
-from pathlib import Path
-from mindspore_osum.training import checkpoint
-from tests.training.test_killed import KEEP, arrays
-folder = Path(sys.argv[1])
-step = (checkpoint.found(folder) or [(0, None)])[-1][0]
-print(step, flush=True)
-while True:
-    step += 1
-    checkpoint.save(folder, step, arrays(step), {"fingerprint": {"of": step}}, KEEP)
-    print(step, flush=True)
-"""
+KEEP = 2
+# calls that change files or make a change last; reading and looking changes nothing
+CALLS = {"mkdir", "open", "write", "flush", "truncate", "close", "fsync", "replace", "unlink", "rmdir"}
 
 
 def arrays(step: int) -> dict[str, np.ndarray]:
-    """Some 1.6 MB in forty tensors, all of them told by the step."""
-    return {f"p{i}": np.full((100, 100), step * 100 + i, np.float32) for i in range(40)} | {
-        "global_step": np.array([step], np.int32)
-    }
+    """Five tensors that the step decides; 200 kB, more than a file buffers."""
+    values = {f"p{i}": np.full((100, 100), step * 100 + i, np.float32) for i in range(5)}
+    return values | {"global_step": np.array([step], np.int32)}
 
 
-def kill_at_some_moment(folder: Path, rng: random.Random) -> int:
-    """Let a child save for a while, kill it, return the last step it reported."""
-    command = [sys.executable, "-c", CHILD, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        ready, _, _ = select.select([child.stdout], [], [], 60)
-        assert ready, "the child did not begin"
-        first = child.stdout.readline()
-        time.sleep(rng.uniform(0.0, 0.3))
-        child.kill()
-        told = [first, *child.stdout]
-    assert child.returncode == -signal.SIGKILL
-    return int([line for line in told if line.endswith("\n")][-1])
+def save(folder: Path, step: int) -> None:
+    checkpoint.save(folder, step, arrays(step), {"fingerprint": {"of": step}}, KEEP)
 
 
-def test_the_newest_checkpoint_is_whole_after_every_kill(tmp_path):
-    rng, inside = random.Random(7), 0
-    for _ in range(KILLS):
-        reported = kill_at_some_moment(tmp_path, rng)
-        inside += any(tmp_path.glob(".step_*"))
-        kept = checkpoint.found(tmp_path)
-        assert (kept[-1][0] if kept else 0) in (reported, reported + 1)
-        for step, path in kept:
-            about = checkpoint.read_about(path)
-            assert (about["step"], about["fingerprint"]) == (step, {"of": step})
-            with open_weights(path / checkpoint.STATE) as weights:
-                want = arrays(step)
-                assert weights.infos.keys() == want.keys()
-                assert all(np.array_equal(weights.read(name), values) for name, values in want.items())
-    assert kept[-1][0] > KILLS  # they did save
-    assert inside >= 3, "the kills did not hit a checkpoint being written"
-    checkpoint.save(tmp_path, 10**6, arrays(10**6), {"fingerprint": {}}, KEEP)
-    assert len(list(tmp_path.iterdir())) == KEEP  # nothing is left of the killed ones
+def killed_at(number: int, folder: Path, step: int) -> bool:
+    """Save a checkpoint in a child that kills itself before its call `number`; False if it made fewer."""
+    child = os.fork()
+    if not child:
+        left = number
+
+        def count(frame, event, called):
+            nonlocal left
+            if event == "c_call" and called.__name__ in CALLS:
+                left -= 1
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(count)
+        save(folder, step)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL), status
+    return status != 0
+
+
+def check_whole(folder: Path) -> list[int]:
+    """The steps of the checkpoints there, each of which holds what was saved."""
+    kept = checkpoint.found(folder)
+    for step, path in kept:
+        about = checkpoint.read_about(path)
+        assert (about["step"], about["fingerprint"]) == (step, {"of": step})
+        with open_weights(path / checkpoint.STATE) as weights:
+            want = arrays(step)
+            assert weights.infos.keys() == want.keys()
+            assert all(np.array_equal(weights.read(name), values) for name, values in want.items())
+    return [step for step, _ in kept]
+
+
+def kill_at_every_call(folder: Path) -> list[list[int]]:
+    """The steps left by a kill before each call of the third save, at last by the whole save."""
+    before, run, left = folder / "before", folder / "run", []
+    save(before, 1), save(before, 2)
+    killed = True
+    while killed:
+        shutil.copytree(before, run)
+        killed = killed_at(len(left) + 1, run, 3)
+        left.append(check_whole(run))
+        save(run, 4)  # goes on; nothing is left of the killed one
+        assert check_whole(run) == [left[-1][-1], 4] and len(list(run.iterdir())) == KEEP
+        shutil.rmtree(run)
+    return left
+
+
+def test_the_newest_checkpoint_is_whole_after_a_kill_at_every_call(tmp_path):
+    """In a process without threads, as fork wants it."""
+    command = [sys.executable, "-m", "tests.training.test_killed", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    left = [tuple(kept) for kept in json.loads(done.stdout)]
+    ways = list(dict.fromkeys(left))
+    assert ways == [(1, 2), (1, 2, 3), (2, 3)] and left == sorted(left, key=ways.index)  # in this order only
+    assert left.count((1, 2)) > 20, "too few kills inside of a checkpoint"
+
+
+if __name__ == "__main__":
+    print(json.dumps(kill_at_every_call(Path(sys.argv[1]))))

@@ -1,5 +1,6 @@
 """A world of tones for the training tests: each letter is a tone, each utterance a word of them."""
 
+import contextlib
 import io
 import json
 import wave
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.config import merge
+from mindspore_osum.config import from_dict, merge
+from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.extractor import OsumExtractor
 from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.training.config import TrainConfig
 
 LETTERS = "abcdefgh"
 TONE_SECONDS = 0.12
@@ -100,6 +103,26 @@ def random_words(count: int, seed: int = 0) -> list[str]:
     return ["".join(rng.choice(list(LETTERS), rng.integers(2, 6))) for _ in range(count)]
 
 
+def model_folder(world: Path, folder: Path, poison: str = "", **over) -> str:
+    """A folder with random weights, `over` laid on its config; the embedding of `poison` is not a number."""
+    from mindspore import Tensor
+
+    from mindspore_osum.folder import save_folder
+    from mindspore_osum.systems.osum.init import init_weights
+    from mindspore_osum.systems.osum.network import OsumModel
+
+    config = merge(merge(preset("tiny").to_dict(), SMALL_MODEL), over)
+    model = OsumModel(from_dict(ModelConfig, config, "small"))
+    init_weights(model, 1)
+    if poison:
+        embed = model.decoder.model.embed_tokens.weight
+        values = embed.asnumpy()
+        values[Tokenizer(str(world / "tokenizer.model")).encode(poison)[-1]] = np.nan
+        embed.set_data(Tensor(values))
+    save_folder(folder, model, world / "tokenizer.model")
+    return str(folder)
+
+
 def small_job(world: Path, out: Path, **over) -> dict:
     """A job for a small model on CPU, as read from YAML, with `over` laid on it."""
     job = {
@@ -119,3 +142,28 @@ def small_job(world: Path, out: Path, **over) -> dict:
         "save_every": 100,
     }
     return merge(job, over)
+
+
+STORED_STEPS = 120
+
+
+def stored_job(world: Path, out: Path) -> dict:
+    """The job of the run that the tests share: it learns the words of `world` by heart."""
+    return small_job(
+        world,
+        out,
+        steps=STORED_STEPS,
+        save_every=40,
+        ctc={"weight": 0.3},
+        data={"valid": [{"name": "again", "path": str(world / "words.jsonl")}]},
+        spec_augment={"time_masks": 1, "time_max": 5, "freq_masks": 1},
+    )
+
+
+def store_run(folder: Path) -> None:
+    """Train it: folder/world has its words, folder/run is the run, folder/said what it told."""
+    from mindspore_osum.training.run import run_job
+
+    job = stored_job(make_world(folder / "world", random_words(8)), folder / "run")
+    with open(folder / "said", "w", encoding="utf-8") as said, contextlib.redirect_stderr(said):
+        assert run_job(from_dict(TrainConfig, job, "job")) == 0

@@ -53,7 +53,9 @@ def random_cases(cases: int, most: int):
         yield tokens_N, speech_N, room, int(queue)
 
 
-@pytest.mark.parametrize(("cases", "most"), [(100_000, 4), (100, 300)])
+@pytest.mark.parametrize(
+    ("cases", "most"), [(20_000, 4), (100, 300), pytest.param(200_000, 4, marks=pytest.mark.slow)]
+)
 def test_nothing_is_lost_split_doubled_or_over_budget(cases, most):
     for tokens_N, speech_N, room, queue in random_cases(cases, most):
         check(pack_items(tokens_N, speech_N, room, queue), tokens_N, speech_N, room)
