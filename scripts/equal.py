@@ -4,6 +4,7 @@
     python scripts/equal.py compare before                    # in the changed tree: records anew, compares
     python scripts/equal.py compare before --only plan training:packed,lora
     python scripts/equal.py compare before --with after       # two recordings, nothing is run
+    python scripts/equal.py compare before --but model_type   # keys with that name differ on purpose
     python scripts/equal.py record before --tree ../other     # what another checkout computes
 
 A recording is a folder with one JSON file a subject, key -> value. The subjects (and their parts, which
@@ -32,6 +33,7 @@ thread, so that sums have one order. Recordings of two machines need not be equa
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,12 +54,20 @@ if __name__ == "__main__":
     parser.add_argument(
         "--with", dest="other", type=Path, metavar="DIR", help="compare with this recording; run nothing"
     )
+    parser.add_argument(
+        "--but", nargs="+", default=[], metavar="NAME", help="names in keys that are to differ, as model_type"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep what compare records anew there")
     args = parser.parse_args()
     try:
         chosen = recording.chosen(args.only)
         if args.do == "record":
             sys.exit(recording.record(args.folder, args.tree.resolve(), chosen))
-        sys.exit(recording.compare(args.folder, args.tree.resolve(), chosen, args.other, args.keep))
+        status = 0
+        with tempfile.TemporaryDirectory() as fresh:
+            after = args.other or args.keep or Path(fresh)
+            if not args.other:
+                status = recording.record(after, args.tree.resolve(), chosen)
+            sys.exit(status | recording.compare(args.folder, after, chosen, set(args.but)))
     except recording.CannotRecord as error:
         sys.exit(f"equal.py: {error}")

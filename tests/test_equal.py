@@ -22,13 +22,15 @@ def run_values(losses=LOSSES, words: str = "3 tensors copied", **more) -> dict:
 
 @pytest.fixture
 def compared(tmp_path, capsys):
-    """compared(before, after, only=): exit status and the lines that are printed."""
+    """compared(before, after, only=, but=): exit status and the lines that are printed."""
 
-    def run(before: dict, after: dict, only: str = "training") -> tuple[int, list[str]]:
+    def run(
+        before: dict, after: dict, only: str = "training", but: set = frozenset()
+    ) -> tuple[int, list[str]]:
         for name, values in (("before", before), ("after", after)):
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / "training.json").write_text(json.dumps(values), "utf-8")
-        status = compare(tmp_path / "before", tmp_path, chosen([only]), tmp_path / "after", None)
+        status = compare(tmp_path / "before", tmp_path / "after", chosen([only]), but)
         return status, capsys.readouterr().out.splitlines()
 
     return run
@@ -71,6 +73,12 @@ def test_keys_of_one_side_alone_are_told(compared):
     ]
 
 
+def test_what_differs_on_purpose_does_not_count(compared):
+    before, after = run_values(), run_values(about={"model_type": "osum"})
+    assert compared(before, after)[0] == 1
+    assert compared(before, after, but={"model_type"}) == (0, [f"training: equal, {len(before)} values"])
+
+
 def test_parts_that_were_not_asked_for_or_not_recorded_do_not_count(compared):
     changed = run_values([1.0])
     assert compared(run_values(), changed, "training:text")[0] == 0
@@ -81,7 +89,7 @@ def test_parts_that_were_not_asked_for_or_not_recorded_do_not_count(compared):
 def test_a_recording_without_the_subject_is_a_difference(compared, tmp_path):
     compared(run_values(), run_values())
     (tmp_path / "after" / "training.json").unlink()
-    assert compare(tmp_path / "before", tmp_path, {"training": set()}, tmp_path / "after", None) == 1
+    assert compare(tmp_path / "before", tmp_path / "after", {"training": set()}, set()) == 1
 
 
 def test_subjects_are_chosen_by_name():
