@@ -100,13 +100,17 @@ def pytest_runtest_logreport(report):
     _spent[folder if slash else "."] += report.duration
 
 
+def budgets() -> dict[str, int]:
+    """Seconds that each folder may take, of tests/README.md; "." is the files beside it."""
+    text = (ROOT / "tests/README.md").read_text("utf-8")
+    return {name: int(seconds) for name, seconds in re.findall(r"^\| `([\w.]+)` \| (\d+) \|", text, re.M)}
+
+
 def pytest_terminal_summary(terminalreporter):
     """Seconds of each folder beside its budget; over it nothing fails, as the machine may be busy."""
-    rows = re.findall(r"^\| `([\w.]+)/?` \| (\d+) \|", (ROOT / "tests/README.md").read_text("utf-8"), re.M)
-    budget = {folder: int(seconds) for folder, seconds in rows}
+    budget = budgets()
     terminalreporter.section("seconds of all workers, by folder, and the budget of tests/README.md")
     for folder, spent in sorted(_spent.items(), key=lambda item: -item[1]):
-        most = budget.get(folder)
-        note = "no budget" if most is None else f"{most:5d}{'  over' if spent > most else ''}"
-        terminalreporter.write_line(f"{folder:12} {spent:7.1f}  {note}")
-    terminalreporter.write_line(f"{'sum':12} {sum(_spent.values()):7.1f}  {sum(budget.values()):5d}")
+        most = budget.get(folder, 0)
+        terminalreporter.write_line(f"{folder:12} {spent:7.1f} {most:6d}{'  over' if spent > most else ''}")
+    terminalreporter.write_line(f"{'sum':12} {sum(_spent.values()):7.1f} {sum(budget.values()):6d}")

@@ -4,6 +4,7 @@ They have to be there before MindSpore runs anything, so the work is done in one
 all tests; the tests judge the numbers it brings back.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -48,7 +49,7 @@ def library(tool) -> Path:
 def run_worker(tool, library, tmp_path_factory):
     """Runs a module of this folder with the kernels; returns what it measured."""
 
-    def run(name: str) -> dict:
+    def run(name: str, *words: str) -> dict:
         folder = tmp_path_factory.mktemp("ascend")
         env = os.environ | {
             "ASCEND_OPS_CPU_LIB": str(library),
@@ -56,7 +57,7 @@ def run_worker(tool, library, tmp_path_factory):
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         env.pop("OSUM_OPS", None)
-        command = [sys.executable, "-m", f"tests.ascend.{name}", str(folder / "measured.json")]
+        command = [sys.executable, "-m", f"tests.ascend.{name}", str(folder / "measured.json"), *words]
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-4000:]
         return json.loads((folder / "measured.json").read_text(encoding="utf-8"))
@@ -65,6 +66,7 @@ def run_worker(tool, library, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def measured(run_worker) -> dict:
-    """What worker.py measured: {case: {quantity: value}}."""
-    return run_worker("worker")
+def measured(run_worker):
+    """measured(dtype) -> what worker.py measured: {case: {quantity: value}}; two types share its process."""
+    found = functools.cache(lambda *dtypes: run_worker("worker", *dtypes))
+    return lambda dtype: found(dtype) if dtype == "float16" else found("float32", "bfloat16")

@@ -15,6 +15,9 @@ FLOAT32 = 1e-5
 # of the largest value: eight, eleven bits of mantissa through some twenty roundings
 NARROW = {"bfloat16": 6e-2, "float16": 8e-3}
 NAMES = {"float32": "Float32", "float16": "Float16", "bfloat16": "BFloat16"}
+SLOW = pytest.param("float16", marks=pytest.mark.slow)  # models are trained and answer in bfloat16
+narrow = pytest.mark.parametrize("dtype", ["bfloat16", SLOW])
+every = pytest.mark.parametrize("dtype", ["float32", "bfloat16", SLOW])
 
 
 def errors(case: dict) -> dict[str, float]:
@@ -24,16 +27,16 @@ def errors(case: dict) -> dict[str, float]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_float32_is_the_plain_path(measured, case):
-    found = errors(measured[f"float32 fused {case}"])
+    found = errors(measured("float32")[f"float32 fused {case}"])
     assert found
     assert not {key: value for key, value in found.items() if not value <= FLOAT32}
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("dtype", list(NARROW))
+@narrow
 def test_narrow_types_are_it_within_their_rounding(measured, dtype, case):
-    fused = errors(measured[f"{dtype} fused {case}"])
-    plain = errors(measured[f"{dtype} plain {case}"])
+    fused = errors(measured(dtype)[f"{dtype} fused {case}"])
+    plain = errors(measured(dtype)[f"{dtype} plain {case}"])
     assert fused.keys() == plain.keys()
     for key, value in fused.items():
         assert value <= NARROW[dtype], key
@@ -47,9 +50,9 @@ def count(calls: dict[str, int], operator: str, dtype: str) -> int:
 
 
 @pytest.mark.parametrize("case", TRAINING)
-@pytest.mark.parametrize("dtype", list(NAMES))
+@every
 def test_training_calls_the_fused_operators(measured, dtype, case):
-    calls = measured[f"{dtype} fused {case}"]["calls"]
+    calls = measured(dtype)[f"{dtype} fused {case}"]["calls"]
     for grad in ("", "Grad"):
         assert count(calls, f"FlashAttentionScore{grad}", dtype) == LAYERS
         assert count(calls, f"RmsNorm{grad}", dtype) == 2 * DECODER + 1
@@ -58,15 +61,15 @@ def test_training_calls_the_fused_operators(measured, dtype, case):
         assert count(calls, f"RotaryPositionEmbedding{grad}", "float32") == 2 * DECODER
 
 
-@pytest.mark.parametrize("dtype", list(NAMES))
+@every
 def test_packed_recordings_call_flash_attention(measured, dtype):
-    calls = measured[f"{dtype} fused recordings"]["calls"]
+    calls = measured(dtype)[f"{dtype} fused recordings"]["calls"]
     assert count(calls, "FlashAttentionScore", dtype) == ENCODER + ADAPTER
 
 
-@pytest.mark.parametrize("dtype", list(NARROW))
+@narrow
 def test_decoding_is_paged(measured, dtype):
-    case = measured[f"{dtype} fused answers"]
+    case = measured(dtype)[f"{dtype} fused answers"]
     prefill, steps = case["prefill calls"], case["calls"]
     assert count(prefill, "FlashAttentionScore", dtype) == LAYERS
     assert count(prefill, "ReshapeAndCache", dtype) == DECODER
@@ -75,17 +78,17 @@ def test_decoding_is_paged(measured, dtype):
 
 
 def test_float32_decodes_without_the_paged_cache(measured):
-    case = measured["float32 fused answers"]
+    case = measured("float32")["float32 fused answers"]
     assert count(case["prefill calls"], "FlashAttentionScore", "float32") == LAYERS
     assert not [key for key in case["calls"] if key.startswith(("PagedAttention", "ReshapeAndCache"))]
     assert count(case["calls"], "RmsNorm", "float32") == STEPS * (2 * DECODER + 1)
 
 
-@pytest.mark.parametrize("dtype", list(NARROW))
+@narrow
 def test_the_plain_path_calls_none_of_them(measured, dtype):
     fused = ("FlashAttention", "RmsNorm", "Rotary", "Swiglu", "Paged", "ReshapeAndCache")
     for case in CASES:
-        calls = measured[f"{dtype} plain {case}"]["calls"]
+        calls = measured(dtype)[f"{dtype} plain {case}"]["calls"]
         assert not [key for key in calls if key.startswith(fused)], case
 
 

@@ -1,6 +1,6 @@
-"""Runs a small model by plain and by fused operators on CPU, in three types, and notes how they compare.
+"""Runs a small model by plain and by fused operators on CPU, in types of numbers, and notes how they compare.
 
-    python -m tests.ascend.worker MEASURED.json
+    python -m tests.ascend.worker MEASURED.json DTYPE...
 
 The reference of every case is the plain path in float32, with weights and features rounded to the type of the
 case. Legend: B sequences, N recordings, L positions, V vocabulary.
@@ -27,7 +27,6 @@ from mindspore_osum.systems.osum.network import OsumModel, token_losses
 from tests.inference.common import random_prompt
 from tests.models.common import make_item, pack
 
-DTYPES = ("float32", "bfloat16", "float16")
 # heads of 16, which FlashAttentionScore takes as they are, and of 24 and 8, which have to be padded
 CFG = ModelConfig(
     encoder=EncoderConfig(n_mels=80, d_model=48, n_layers=2, n_heads=3, d_ff=52),
@@ -170,12 +169,12 @@ class Runner:
         return cases | {"answers": generate(self.generator, self.graphs, rounding)}
 
 
-def main(target: Path) -> None:
-    """Measure every type: {"float16 fused packed": {quantity: error or calls}} and the like."""
+def main(target: Path, dtypes: list[str]) -> None:
+    """Measure each type: {"float16 fused packed": {quantity: error or calls}} and the like."""
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
     ascend_ops_cpu.enable()
     plain, out = Runner("plain", "float32"), {}
-    for dtype in DTYPES:
+    for dtype in dtypes:
         reference = plain.run(dtype)
         for path in ("fused",) if dtype == "float32" else ("plain", "fused"):
             for case, found in Runner(path, dtype).run(dtype).items():
@@ -184,4 +183,4 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

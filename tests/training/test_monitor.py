@@ -7,17 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mindspore_osum.config import from_dict, merge
+from mindspore_osum.config import from_dict
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import save_folder
-from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.registry import preset
-from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint, curves
 from mindspore_osum.training.config import TrainConfig
 from mindspore_osum.training.run import run_job
 from mindspore_osum.weights_io import open_weights
-from tests.training.tones import SMALL_MODEL, make_world, small_job
+from tests.training.tones import make_world, model_folder, small_job
 
 POISON = "h"  # the word of u2 has it
 
@@ -25,24 +21,6 @@ POISON = "h"  # the word of u2 has it
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"), ["abc", "de", "fg" + POISON, "ab"])
-
-
-def start_folder(world, folder, poisoned: bool = False):
-    """A model folder with random weights; `poisoned`: the embedding of one letter is not a number."""
-    from mindspore import Tensor
-
-    from mindspore_osum.systems.osum.init import init_weights
-    from mindspore_osum.systems.osum.network import OsumModel
-
-    model = OsumModel(from_dict(ModelConfig, merge(preset("tiny").to_dict(), SMALL_MODEL), "small"))
-    init_weights(model, 1)
-    if poisoned:
-        embed = model.decoder.model.embed_tokens.weight
-        values = embed.asnumpy()
-        values[Tokenizer(str(world / "tokenizer.model")).encode(POISON)[-1]] = np.nan
-        embed.set_data(Tensor(values))
-    save_folder(folder, model, world / "tokenizer.model")
-    return str(folder)
 
 
 def run(job: dict) -> int:
@@ -75,7 +53,7 @@ def events(out) -> list[tuple[str, int, float]]:
 
 def test_lora_alone_is_stored_and_its_dropout_resumed(world, tmp_path):
     """The released LoRA has dropout: its masks must go on where the run was stopped."""
-    start = start_folder(world, tmp_path / "start")
+    start = model_folder(world, tmp_path / "start")
     overrides = {"lora": {"rank": 2, "dropout": 0.3}, "encoder": {"dropout": 0.1}}
     job = {"model": {"start": start, "overrides": overrides}, "learn": ["lora"], "save_every": 2}
 
@@ -91,7 +69,7 @@ def test_lora_alone_is_stored_and_its_dropout_resumed(world, tmp_path):
     assert kept == {"global_step", "scale_sense"}
     about = checkpoint.read_about(tmp_path / "parts" / "checkpoints" / "step_000004")
     assert about["start"] == start
-    start_folder(world, tmp_path / "start", poisoned=True)
+    model_folder(world, tmp_path / "start", POISON)
     with pytest.raises(UserError, match="the job has changed since, start_weights was"):
         run(small("parts", 6))
 
@@ -105,7 +83,7 @@ def poisoned_job(world, out, start: str, **over) -> dict:
 def test_a_poisoned_utterance_is_skipped_counted_and_shown(world, tmp_path, capfd):
     pytest.importorskip("matplotlib", reason="needs matplotlib (extra plots)")
     out = tmp_path / "run"
-    start = start_folder(world, tmp_path / "start", poisoned=True)
+    start = model_folder(world, tmp_path / "start", POISON)
     assert run(poisoned_job(world, out, start, steps=8)) == 0
     skipped = [r for r in lines(out) if "skipped_steps" in r]
     assert [(r["skipped_steps"], r["reason"], r["utterances"]) for r in skipped] == [
@@ -118,7 +96,8 @@ def test_a_poisoned_utterance_is_skipped_counted_and_shown(world, tmp_path, capf
     assert {step for step, _ in checkpoint.found(out / "checkpoints")} == (good.keys() | {8})
     assert state(out, 8)["global_step"].item() == 6  # the optimizer's own count: skipped steps took none
     assert all(np.isfinite(values).all() for values in state(out, 8).values())
-    told = capfd.readouterr().err
+    out_, told = capfd.readouterr()
+    assert out_ == ""  # of MindSpore and MindFormers, too
     assert f"step {min(bad)}: the loss is nan; nothing of this step was applied, 1 of 3 in a row" in told
     scalars = events(out)
     assert {(step, value) for tag, step, value in scalars if tag == "skipped_steps"} == {
@@ -131,7 +110,7 @@ def test_a_poisoned_utterance_is_skipped_counted_and_shown(world, tmp_path, capf
 
 def test_so_many_bad_steps_in_a_row_stop_the_run(world, tmp_path):
     out = tmp_path / "run"
-    start = start_folder(world, tmp_path / "start", poisoned=True)
+    start = model_folder(world, tmp_path / "start", POISON)
     with pytest.raises(
         UserError, match="the loss is nan; nothing of this step was applied, 1 of 1 in a row.*Utterances: u2$"
     ) as caught:

@@ -74,7 +74,11 @@ class Gradients(nn.Cell):
 
 @pytest.mark.parametrize(
     ("ctc", "adapter"),
-    [*(("", kind) for kind in kinds() if kind != RELEASED), ("encoder", RELEASED), ("adapter", RELEASED)],
+    [
+        *(("", kind) for kind in kinds() if kind != RELEASED),
+        pytest.param("encoder", RELEASED, marks=pytest.mark.slow),
+        ("adapter", RELEASED),
+    ],
 )
 def test_packed_losses_and_gradients_equal_padded_ones(world, ctc, adapter):
     padded, packed = loader(world, 11, 0, ctc), loader(world, 5, 120, ctc)

@@ -2,25 +2,26 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 
 import numpy as np
 import pytest
 
-from mindspore_osum.config import from_dict
+from mindspore_osum.config import from_dict, merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import load_folder
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.config import TrainConfig
 from mindspore_osum.training.run import run_job
 from mindspore_osum.weights_io import open_weights
-from tests.training.tones import make_world, random_words, small_job
+from tests.training.tones import STORED_STEPS, make_world, model_folder, small_job, stored_job
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return make_world(tmp_path_factory.mktemp("world"), random_words(8))
+@pytest.fixture
+def world(stored_run):
+    return stored_run / "world"
 
 
 def run(job: dict) -> int:
@@ -45,10 +46,8 @@ def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) for n in a)
 
 
-def test_it_learns_eight_words_and_leaves_a_model(world, tmp_path, capfd):
-    out = tmp_path / "run"
-    valid = {"valid": [{"name": "again", "path": str(world / "words.jsonl")}]}
-    assert run(small_job(world, out, steps=120, ctc={"weight": 0.3}, data=valid)) == 0
+def test_it_learns_eight_words_and_leaves_a_model(stored_run):
+    world, out = stored_run / "world", stored_run / "run"
     curve = losses(out)
     assert len(curve) == 120 and curve[0] > 5
     ce = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -62,33 +61,29 @@ def test_it_learns_eight_words_and_leaves_a_model(world, tmp_path, capfd):
     assert not any(name.startswith("ctc") for name in arrays(out / "model"))
     assert (out / "model" / "tokenizer.model").read_bytes() == (world / "tokenizer.model").read_bytes()
     assert (out / "config.yaml").is_file() and (out / "mindformers.yaml").is_file()
-    printed = capfd.readouterr()
-    assert "step 120/120  loss" in printed.err and printed.out == ""
+    assert "step 120/120  loss" in (stored_run / "said").read_text()
 
 
-def test_resuming_is_exact(world, tmp_path):
-    extra = {"ctc": {"weight": 0.3}, "spec_augment": {"time_masks": 1, "time_max": 5, "freq_masks": 1}}
-    straight, parts = tmp_path / "straight", tmp_path / "parts"
-    assert run(small_job(world, straight, **extra)) == 0
-    assert run(small_job(world, parts, steps=4, save_every=2, **extra)) == 0
-    assert run(small_job(world, parts, steps=6, **extra)) == 0
-    assert losses(straight) == losses(parts)
-    assert same(state(straight, 6), state(parts, 6))
+def test_resuming_is_exact(stored_run, tmp_path):
+    """With augmentation: from the last checkpoint but one, as after a crash, to the same end."""
+    straight, parts = stored_run / "run", tmp_path / "parts"
+    shutil.copytree(straight / "checkpoints/step_000080", parts / "checkpoints/step_000080")
+    shutil.copy(straight / "metrics.jsonl", parts)
+    assert run(stored_job(stored_run / "world", parts)) == 0
+    assert losses(straight) == losses(parts) and len(losses(parts)) == STORED_STEPS
+    assert same(state(straight, STORED_STEPS), state(parts, STORED_STEPS))
     assert same(arrays(straight / "model"), arrays(parts / "model"))
 
 
 def test_parts_that_do_not_learn_keep_every_bit(world, tmp_path):
-    lora = {"model": {"overrides": {"lora": {"rank": 2}}}}
-    assert run(small_job(world, tmp_path / "a", steps=1, learn=["decoder"], **lora)) == 0
-    start = {"model": {"start": str(tmp_path / "a" / "model"), "overrides": {}}, "seed": 99}
-    job = small_job(world, tmp_path / "b", steps=3, learn=["adapter", "lora"])
-    job["model"] = start["model"]
-    assert run(job) == 0
-    before, after = arrays(tmp_path / "a" / "model"), arrays(tmp_path / "b" / "model")
+    start = model_folder(world, tmp_path / "start", lora={"rank": 2})
+    job = small_job(world, tmp_path / "run", steps=3, learn=["adapter", "lora"])
+    assert run({**job, "model": {"start": start}}) == 0
+    before, after = arrays(start), arrays(tmp_path / "run" / "model")
     assert before.keys() == after.keys()
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {n for n in before if "lora_" in n or n.startswith(("adapter.", "speech_token_embed."))}
-    assert not any(n.startswith("model.encoder") for n in state(tmp_path / "b", 3))
+    assert not any(n.startswith("model.encoder") for n in state(tmp_path / "run", 3))
 
 
 def test_accumulated_micro_batches_equal_the_whole_batch(world, tmp_path):
@@ -161,33 +156,41 @@ def test_a_recording_that_vanishes_is_named(world, tmp_path):
         loader.features = real
 
 
-def test_a_changed_job_is_not_resumed(world, tmp_path):
-    out = tmp_path / "run"
-    assert run(small_job(world, out, steps=1)) == 0
+@pytest.fixture
+def finished(stored_run, tmp_path):
+    """A copy of the stored run: (its words, its job)."""
+    shutil.copytree(stored_run / "world", tmp_path / "world")
+    shutil.copytree(stored_run / "run", tmp_path / "run")
+    return tmp_path / "world", stored_job(tmp_path / "world", tmp_path / "run")
+
+
+def test_a_changed_job_is_not_resumed(finished):
+    _, job = finished
     with pytest.raises(UserError, match="optimizer.lr was 0.003, is 0.001"):
-        run(small_job(world, out, steps=2, optimizer={"lr": 1e-3}))
+        run(merge(job, {"steps": STORED_STEPS + 1, "optimizer": {"lr": 1e-3}}))
     with pytest.raises(UserError, match="has checkpoints"):
-        run_job(from_dict(TrainConfig, small_job(world, out, steps=2), "job"), fresh=True)
-    assert run(small_job(world, out, steps=1, optimizer={"lr": 3e-3})) == 0  # nothing left to do
+        run_job(from_dict(TrainConfig, merge(job, {"steps": STORED_STEPS + 1}), "job"), fresh=True)
+    assert run(merge(job, {"optimizer": {"lr": 3e-3}})) == 0  # nothing left to do
 
 
-def test_other_data_and_another_tokenizer_are_not_resumed(tmp_path):
+def test_other_data_and_another_tokenizer_are_not_resumed(finished):
     """As many utterances, but other words; a tokenizer of the same size under the same name."""
-    world, out = make_world(tmp_path / "world", ["abc", "de"]), tmp_path / "run"
-    job = small_job(world, out, steps=1)
-    assert run(job) == 0
-    for name, old, new, says in (
-        ("words.jsonl", b'"txt": "de"', b'"txt": "df"', "data_digest was"),
-        ("tokenizer.model", b"", b"\xc2\x3e\x00", "tokenizer_digest was"),  # an unknown field: ignored
+    world, job = finished
+    word = json.loads((world / "words.jsonl").read_text().splitlines()[0])["txt"].encode()
+    other = (b"b" if word[:1] == b"a" else b"a") + word[1:]
+    old, new = b'"txt": "%s"' % word, b'"txt": "%s"' % other
+    for name, change, says in (
+        ("words.jsonl", lambda data: data.replace(old, new, 1), "data_digest was"),
+        ("tokenizer.model", lambda data: data + b"\xc2\x3e\x00", "tokenizer_digest was"),  # an unknown field
     ):
         before = (world / name).read_bytes()
-        (world / name).write_bytes(before.replace(old, new) if old else before + new)
+        (world / name).write_bytes(change(before))
         with pytest.raises(UserError, match=f"the job has changed since, {says} .*; change it back"):
             run(job)
         (world / name).write_bytes(before)
-    (path,) = (out / "checkpoints").glob("step_*/state.json")
+    path = checkpoint.found(world.parent / "run/checkpoints")[-1][1] / checkpoint.MARKER
     about = json.loads(path.read_text())
     assert about["fingerprint"].pop("data_digest") and about["fingerprint"].pop("tokenizer_digest")
     path.write_text(json.dumps(about))  # of an older version
-    (world / "words.jsonl").write_bytes((world / "words.jsonl").read_bytes().replace(b"de", b"df"))
+    (world / "words.jsonl").write_bytes((world / "words.jsonl").read_bytes().replace(old, new, 1))
     assert run(job) == 0
