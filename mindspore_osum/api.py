@@ -17,13 +17,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.inquiry import Inquiry, name_of, stream
 from mindspore_osum.inference.passes import plan
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.quiet import quiet_libraries
 from mindspore_osum.results import Response
-from mindspore_osum.speech.audio import SAMPLE_RATE
-from mindspore_osum.speech.long import MAX_SECONDS, chunks
+from mindspore_osum.speech.long import MAX_SECONDS
 from mindspore_osum.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -143,16 +143,14 @@ class OSUM:
         vad: str = "energy",
     ) -> Iterator[str]:
         """The answer to one recording while it is written; the pieces joined are ``response.raw``."""
-        from mindspore_osum.inference.engine import name_of
-
-        (asked,) = _requests(request, task, None)
-        for n, chunk in enumerate(chunks(audio, max_seconds, vad)):
+        inquiry = Inquiry(audio, _requests(request, task, None), max_seconds, vad)
+        for n, question in enumerate(inquiry.questions()):
             if n:
                 yield "\n"
             try:
-                yield from self.engine.stream((chunk.wave_N, SAMPLE_RATE), asked, sampling)
+                yield from stream(self.engine, question, sampling)
             except UserError as error:
-                raise UserError(f"{name_of(audio)}: {str(error).removeprefix('array: ')}") from None
+                raise UserError(f"{name_of(audio)}: {error}") from None
 
     def live(
         self,

@@ -1,16 +1,17 @@
 """What comes back from a recording, whatever its length and whatever was asked: one type for all.
 
 Notable choices
-- A recording is one segment, or, where it was too long for the model, several; times are those of the whole
-  recording. What a `Response` says as a whole is derived from its segments, so the two cannot disagree.
+- A recording is answered at once, or, where it was too long for the model, in several segments; times are
+  those of the whole recording. What a `Response` says as a whole is derived from its segments, so the two
+  cannot disagree.
 - The label of a long recording is that of most of its segments; `label_counts` shows the others.
 """
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
-
-from mindspore_osum.tasks import join_text
 
 
 class Word(NamedTuple):
@@ -21,16 +22,21 @@ class Word(NamedTuple):
     end: float
 
 
-@dataclass
-class Segment:
-    """A stretch of a recording that was answered at once; times in seconds."""
+_BRACKET = re.compile(r"<[^<>]*>")
+_UNCLOSED = re.compile(r"<[^<>]*$")
+_CJK = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 
-    start: float
-    end: float
-    text: str = ""  # transcript
-    tags: list[str] = field(default_factory=list)  # what the model says it did: ["asr", "age"]
+
+@dataclass
+class Answer:
+    """What a model wrote about a recording, or a stretch of it, taken apart; times in seconds."""
+
+    start: float = 0.0
+    end: float = 0.0
+    text: str = ""  # transcript, including everything that was not understood
+    tags: list[str] = field(default_factory=list)  # what the model says it did, as written: ["asr", "age"]
     labels: dict[str, str] = field(default_factory=dict)  # field -> value: {"age": "ADULT"}
-    words: list[Word] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)  # of a transcript with times
     answer: str | None = None  # reply of a spoken chat
     raw: str = ""  # all the model wrote; what was asked in several passes is divided by line breaks
     cut: bool = False  # an answer was cut before its end, at max_new_tokens or the model's last position
@@ -42,6 +48,11 @@ class Segment:
     def seconds(self) -> float:
         """Length."""
         return self.end - self.start
+
+    @property
+    def unknown(self) -> list[str]:
+        """Tags and fragments that were not understood; each is still in `text`."""
+        return [match[0] for kind in (_BRACKET, _UNCLOSED) for match in kind.finditer(self.text)]
 
 
 @dataclass
@@ -58,7 +69,7 @@ class Response:
 
     audio: str
     seconds: float = 0.0
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[Answer] = field(default_factory=list)
     rtf: float = 0.0
     error: str | None = None
 
@@ -154,6 +165,15 @@ class Response:
         if self.words:
             lines.append("  words: " + " ".join(f"{w.start:.2f}-{w.end:.2f} {w.text}" for w in self.words))
         return "\n".join(lines)
+
+
+def join_text(pieces: Iterable[str]) -> str:
+    """Join stripped pieces of a transcript: with a space, but with none beside Chinese or before a label."""
+    text = ""
+    for piece in filter(None, pieces):
+        glued = not text or _CJK.match(text[-1]) or _CJK.match(piece[0]) or piece[0] == "<"
+        text += piece if glued else " " + piece
+    return text
 
 
 def clock(seconds: float) -> str:

@@ -17,8 +17,7 @@ from unicodedata import east_asian_width
 
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
-from mindspore_osum.results import Response, Segment, Word
-from mindspore_osum.tasks import join_text
+from mindspore_osum.results import Answer, Response, Word, join_text
 
 LINE_PLACES = 42
 """Widest line, in Latin letters (Chinese ones take two): the usual limit of broadcasters."""
@@ -72,7 +71,7 @@ def lines(response: Response) -> Iterator[tuple[float, float, str]]:
                 yield start, done, text
 
 
-def _timed(segment: Segment) -> list[Word]:
+def _timed(segment: Answer) -> list[Word]:
     """The words of a segment if they are all of its text, else none."""
     text, words = ("".join(part.split()) for part in (segment.text, "".join(w.text for w in segment.words)))
     return segment.words if words == text else []
@@ -198,7 +197,7 @@ def _rttm(response: Response) -> str:
     return "".join(out)
 
 
-def _speaker(segment: Segment) -> str:
+def _speaker(segment: Answer) -> str:
     known = [segment.labels[name] for name in ("gender", "age") if name in segment.labels]
     return "_".join(known) or "speech"
 

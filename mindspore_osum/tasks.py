@@ -3,16 +3,17 @@
 Notable choices
 - Everything about a task is a row of `TASKS`; everything about a label set a row of `LABEL_SETS`.
 - Writing is strict (a label outside its set is refused), reading is tolerant: case and spaces in tags do not
-  matter, and whatever is not understood stays in the text and is listed in ``ParsedAnswer.unknown``.
+  matter, and whatever is not understood stays in the text and is listed in ``Answer.unknown``.
 - Tags and labels are ordinary text for the tokenizer, as in OSUM-Pangu.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.results import Answer, Word, join_text
 from mindspore_osum.text.normalize import AGE_REMAP, STYLE_REMAP, normalize_label
 
 # Part of a published task key -> tag the model writes (OSUM-Pangu conf/prompt_config2.yaml).
@@ -59,7 +60,7 @@ ANSWER_MARK = "<开始回答>"  # OSUM (v1) writes transcript<开始回答>reply
 
 @dataclass(frozen=True)
 class LabelSet:
-    """One kind of label: its key in ``ParsedAnswer.labels``, the tag that announces it, and its values.
+    """One kind of label: its key in ``Answer.labels``, the tag that announces it, and its values.
 
     ``values`` are spelled as they are written; ``aliases`` are other spellings that are read as one of them.
     """
@@ -145,28 +146,6 @@ TASKS = {
     )
 }
 CHAT = TASKS["sttc"].key
-
-
-@dataclass(frozen=True)
-class ParsedAnswer:
-    """What a model wrote, taken apart.
-
-    Attributes
-    ----------
-    tags : leading tag names in lower case, as written: ``["asr", "age"]``.
-    text : transcript, including everything that was not understood.
-    labels : field -> value, for example ``{"age": "ADULT"}``.
-    words : (word, start in s, end in s) of a transcript with timestamps.
-    answer : reply of a spoken chat, None if there is none.
-    unknown : tags and fragments that were not understood; each is still in ``text``.
-    """
-
-    tags: list[str] = field(default_factory=list)
-    text: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
-    words: list[tuple[str, float, float]] = field(default_factory=list)
-    answer: str | None = None
-    unknown: list[str] = field(default_factory=list)
 
 
 def task_key(task: str) -> str:
@@ -256,13 +235,11 @@ def _write_labels(task: str, tags, labels: dict[str, str]) -> str:
 _LEADING_TAG = re.compile(r"\s*<\s*(" + "|".join(TAG_OF_KEY_PART.values()) + r")\s*>", re.IGNORECASE)
 _MARK = re.compile(r"<\s*开始回答\s*>")
 _BRACKET = re.compile(r"<([^<>]*)>")
-_UNCLOSED = re.compile(r"<[^<>]*$")
 _TIME = r"<\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*>"
 _WORD = re.compile(_TIME + r"(?!\s*<)([^<>]+)" + _TIME)
-_CJK = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 
 
-def parse_answer(raw: str, task: str | None = None) -> ParsedAnswer:
+def parse_answer(raw: str, task: str | None = None) -> Answer:
     """Take an answer apart; no text makes it fail, and what it does not understand stays in the text.
 
     Reads ``<asr><age>text<ADULT>``, timed words ``<0.21>父<0.47> <0.46>母<0.60>``, chat replies
@@ -274,6 +251,8 @@ def parse_answer(raw: str, task: str | None = None) -> ParsedAnswer:
     raw : decoded answer
     task : abbreviation or key of the task that was asked for; guides the reading of an answer without tags
     """
+    if task == TEXT2TEXT:
+        return Answer(answer=raw.strip(), raw=raw)
     tags, start = [], 0
     while match := _LEADING_TAG.match(raw, start):
         tags.append(match[1].lower())
@@ -284,9 +263,7 @@ def parse_answer(raw: str, task: str | None = None) -> ParsedAnswer:
     if "align" in guide or not guide:
         body, words = _read_words(body)
     body, labels = _read_labels(body, guide)
-    text = body.strip()
-    unknown = [m[0] for m in _BRACKET.finditer(text)] + [m[0] for m in _UNCLOSED.finditer(text)]
-    return ParsedAnswer(tags, text, labels, words, answer, unknown)
+    return Answer(text=body.strip(), tags=tags, labels=labels, words=words, answer=answer, raw=raw)
 
 
 def _split_answer(body: str, chat: bool) -> tuple[str, str | None]:
@@ -295,25 +272,16 @@ def _split_answer(body: str, chat: bool) -> tuple[str, str | None]:
     return ("", body) if chat else (body, None)
 
 
-def _read_words(body: str) -> tuple[str, list[tuple[str, float, float]]]:
+def _read_words(body: str) -> tuple[str, list[Word]]:
     """Return the text without the times of well-formed words, and these words; the rest stays in place."""
     words, pieces, end = [], [], 0
     for m in _WORD.finditer(body):
-        words.append((m[2].strip(), float(m[1]), float(m[3])))
-        pieces += [body[end : m.start()].strip(), words[-1][0]]
+        words.append(Word(m[2].strip(), float(m[1]), float(m[3])))
+        pieces += [body[end : m.start()].strip(), words[-1].text]
         end = m.end()
     if not words:
         return body, words
     return join_text([*pieces, body[end:].strip()]), words
-
-
-def join_text(pieces) -> str:
-    """Join stripped pieces of a transcript: with a space, but with none beside Chinese or before a label."""
-    text = ""
-    for piece in filter(None, pieces):
-        glued = not text or _CJK.match(text[-1]) or _CJK.match(piece[0]) or piece[0] == "<"
-        text += piece if glued else " " + piece
-    return text
 
 
 def _read_labels(body: str, tags: list[str]) -> tuple[str, dict[str, str]]:

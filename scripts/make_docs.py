@@ -39,18 +39,19 @@ from mindspore_osum.errors import UserError  # noqa: E402
 # heading -> where the settings are given, and their dataclass
 SETTINGS = {
     "A job (the YAML of `osum train`)": "mindspore_osum.training.config:TrainConfig",
-    "A model (its `config.json`; `model.overrides` in a job)": "mindspore_osum.config:ModelConfig",
+    "A model (`config.json`; `model.overrides` in a job)": "mindspore_osum.systems.osum.config:ModelConfig",
     "Generation (`osum infer`, `sampling=` in Python)": "mindspore_osum.inference.sampling:Sampling",
 }
 # what the Python page shows, by module
 API = {
     "mindspore_osum.api": ("OSUM",),
-    "mindspore_osum.results": ("Response", "Segment", "Word"),
+    "mindspore_osum.results": ("Response", "Answer", "Word"),
     "mindspore_osum.inference.passes": ("plan",),
     "mindspore_osum.inference.request": ("make_request",),
-    "mindspore_osum.tasks": ("ParsedAnswer", "parse_answer", "format_answer", "task_key"),
+    "mindspore_osum.tasks": ("parse_answer", "format_answer", "task_key"),
     "mindspore_osum.folder": ("read_config", "find_model"),
-    "mindspore_osum.config": ("from_dict", "ModelConfig"),
+    "mindspore_osum.config": ("from_dict",),
+    "mindspore_osum.systems.osum.config": ("ModelConfig",),
     "mindspore_osum.errors": ("UserError",),
 }
 QUALIFIED = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # modules before a name

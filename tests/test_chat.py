@@ -17,7 +17,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.results import Response, Segment, Word
+from mindspore_osum.results import Answer, Response, Word
 from mindspore_osum.tasks import TEXT2TEXT
 from tests.inference.common import small_folder
 
@@ -84,9 +84,9 @@ def test_replies_are_the_model_s(talk, folder, model, monkeypatch, capfd):
 
 def test_labels_and_times_are_shown():
     words = [Word("good", 0.25, 0.5), Word("day", 0.5, 1.0)]
-    segment = Segment(0, 1, "good day", labels={"age": "ADULT"}, words=words)
+    segment = Answer(0, 1, "good day", labels={"age": "ADULT"}, words=words)
     assert shown(Response("a.wav", 1.0, [segment])) == "good (0.25-0.50) day (0.50-1.00)\n<ADULT>"
-    assert shown(Response("a.wav", 1.0, [Segment(0, 1, answer="good day to you")])) == "good day to you"
+    assert shown(Response("a.wav", 1.0, [Answer(0, 1, answer="good day to you")])) == "good day to you"
 
 
 def test_microphone_needs_its_library(model, monkeypatch):

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from mindspore_osum.results import Response, Segment, Word, clock
+from mindspore_osum.results import Answer, Response, Word, clock
 
 
 @pytest.fixture
 def long() -> Response:
     """Three segments of two speakers."""
     segments = [
-        Segment(
+        Answer(
             0.5,
             2.5,
             "你好",
@@ -21,7 +21,7 @@ def long() -> Response:
             raw="<asr><gender>你好<MALE>",
             probabilities={"gender": {"MALE": 0.9, "FEMALE": 0.1}},
         ),
-        Segment(
+        Answer(
             4.0,
             12.0,
             "good morning",
@@ -30,7 +30,7 @@ def long() -> Response:
             raw="b",
             probabilities={"gender": {"MALE": 0.4, "FEMALE": 0.6}},
         ),
-        Segment(13.0, 14.0, "hello", ["asr"], {"gender": "MALE"}, answer="hi", raw="c", cut=True),
+        Answer(13.0, 14.0, "hello", ["asr"], {"gender": "MALE"}, answer="hi", raw="c", cut=True),
     ]
     return Response("talk.wav", 15.0, segments, rtf=0.25)
 
@@ -79,7 +79,7 @@ def test_print(long):
         "  age: OLD 1x",
         "  words: 0.60-0.80 你 0.80-1.10 好",
     ]
-    one = Response("a.wav", 2.0, [Segment(0.0, 2.0, "yes", labels={"age": "CHILD"})], error="a.wav: cut off")
+    one = Response("a.wav", 2.0, [Answer(0.0, 2.0, "yes", labels={"age": "CHILD"})], error="a.wav: cut off")
     assert str(one).splitlines() == ["a.wav  2.0 s", "  error: a.wav: cut off", "  yes", "  age: CHILD"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.results import Response, Segment, Word
+from mindspore_osum.results import Answer, Response, Word
 from mindspore_osum.subtitles import FORMATS, LINE_PLACES, LINE_SECONDS, MOMENT, SUFFIXES, write
 from mindspore_osum.tasks import parse_answer
 
@@ -29,9 +29,9 @@ def talk() -> Response:
     english = "we meet at the old station <at> ten & then we walk to the river together. Bring your coat"
     chinese = "下 午 三 点 和 哥 哥 开 会 然 后 去 学 校 看 书 再 回 家 吃 晚 饭 真 好"
     segments = [
-        Segment(0.5, 9.0, english, words=spoken(0.6, english), labels={"gender": "FEMALE", "age": "OLD"}),
-        Segment(10.0, 20.0, chinese.replace(" ", ""), words=spoken(10.2, chinese)),
-        Segment(3599.0, 3602.5, 'he said "no"\n\nand left', labels={"gender": "MALE"}),
+        Answer(0.5, 9.0, english, words=spoken(0.6, english), labels={"gender": "FEMALE", "age": "OLD"}),
+        Answer(10.0, 20.0, chinese.replace(" ", ""), words=spoken(10.2, chinese)),
+        Answer(3599.0, 3602.5, 'he said "no"\n\nand left', labels={"gender": "MALE"}),
     ]
     return Response("some where/my talk.wav", 3605.0, segments)
 
@@ -114,7 +114,7 @@ def test_ctm(talk):
 )
 def test_words_without_times_are_not_lost(raw):
     parsed = parse_answer(raw)
-    segment = Segment(0.0, 1.0, parsed.text, words=[Word(*word) for word in parsed.words])
+    segment = Answer(0.0, 1.0, parsed.text, words=[Word(*word) for word in parsed.words])
     response = Response("x.wav", 1.0, [segment])
     assert write(response, "txt") == "turn on the light\n"
     for format in ("srt", "vtt", "tsv"):
@@ -127,7 +127,7 @@ def test_textgrid_of_a_moment(tmp_path):
     """A recording that rounds to 0 ms: its text is there nevertheless, in the shortest interval."""
     words = [Word("oh", 0.0, 0.0)]
     path = tmp_path / "a.TextGrid"
-    path.write_text(write(Response("a.wav", 0.0002, [Segment(0.0, 0.0002, "oh", words=words)]), "textgrid"))
+    path.write_text(write(Response("a.wav", 0.0002, [Answer(0.0, 0.0002, "oh", words=words)]), "textgrid"))
     grid = textgrid.openTextgrid(str(path), False)
     assert [[e.label for e in tier.entries] for tier in grid.tiers] == [["oh"], ["oh"]]
 
@@ -181,7 +181,7 @@ def test_whatever_times_a_model_writes(words, tmp_path_factory):
     starts = sorted(min(times) for _, times in words)
     placed = [Word(t, s, max(s, max(times))) for (t, times), s in zip(words, starts, strict=True)]
     text = " ".join(word.text for word in placed)
-    response = Response("x.wav", 12.0, [Segment(0.0, 12.0, text, words=placed)])
+    response = Response("x.wav", 12.0, [Answer(0.0, 12.0, text, words=placed)])
     folder = tmp_path_factory.mktemp("subtitles")
     letters = sorted("".join(word.text for word in placed))
     cues = list(srt.parse(write(response, "srt")))

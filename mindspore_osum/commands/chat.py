@@ -133,8 +133,8 @@ def _typed(model, words: str, sampling) -> Iterator[str]:
     from mindspore_osum.inference.request import Request
     from mindspore_osum.tasks import TEXT2TEXT
 
-    result = yield from model.engine.stream("words", Request(words, "text2text", TEXT2TEXT), sampling)
-    return result.cut
+    response = yield from model.engine.stream("words", Request(words, "text2text", TEXT2TEXT), sampling)
+    return response.cut
 
 
 def _heard():

@@ -85,12 +85,12 @@ def run(args) -> int:
         sources = [s for s in sources if _identity({"audio": _name(s), **_key(s)}) not in kept]
     with clean_stdout() as stdout, _json_lines(args, kept, stdout) as write:
         shown = []
-        for source, result in _results(args, sources, request, sampling):
-            write(json.dumps(_line(source, result), ensure_ascii=False))
-            if result.error:
-                problems.append(result.error)
+        for source, response in _responses(args, sources, request, sampling):
+            write(json.dumps(_line(source, response), ensure_ascii=False))
+            if response.error:
+                problems.append(response.error)
             if args.table:
-                shown.append((source, result))
+                shown.append((source, response))
         if args.table:
             print(table(shown, request), file=stdout, flush=True)
     return failures(problems)
@@ -117,7 +117,7 @@ def _key(source) -> dict[str, str]:
 
 
 def _name(source) -> str:
-    from mindspore_osum.inference.engine import name_of
+    from mindspore_osum.inference.inquiry import name_of
 
     return name_of(source)
 
@@ -137,8 +137,8 @@ def _own_request(source):
         raise UserError(f"{source.where}: {error}") from None
 
 
-def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
-    """(source, result) in order, with progress."""
+def _responses(args, sources: list, request, sampling) -> Iterator[tuple]:
+    """(source, response) in order, with progress on standard error."""
     if not sources:
         return
     requests = [request or _own_request(source) for source in sources]
@@ -146,27 +146,29 @@ def _results(args, sources: list, request, sampling) -> Iterator[tuple]:
     from mindspore_osum.inference.engine import Engine
 
     engine = Engine(args.model, args.device)
-    results = engine.answer_each(sources, requests=requests, sampling=sampling, batch_size=args.batch_size)
+    responses = engine.answer_each(sources, requests=requests, sampling=sampling, batch_size=args.batch_size)
     with Progress(len(sources)) as progress:
-        for source, result in zip(sources, results, strict=True):
-            yield source, result
-            if result.cut:
+        for source, response in zip(sources, responses, strict=True):
+            yield source, response
+            if response.cut:
                 progress.clear()
                 say(
-                    f"{result.audio}: the answer did not end within {sampling.max_new_tokens} tokens (or the "
-                    "model's positions) and was truncated there"
+                    f"{response.audio}: the answer did not end within {sampling.max_new_tokens} tokens (or "
+                    "the model's positions) and was truncated there"
                 )
             progress()
 
 
-def _line(source, result) -> dict:
+def _line(source, response) -> dict:
     """The JSON object of one recording; `key` for manifest lines only."""
-    key = _key(source)
-    if result.error:
-        return key | {"audio": result.audio, "error": result.error}
-    line = key | dataclasses.asdict(result)
-    del line["error"], line["probabilities"]  # which nobody asks for here
-    return line | {"seconds": round(result.seconds, 3), "rtf": round(result.rtf, 4)}
+    line = _key(source) | {"audio": response.audio}
+    if response.error:
+        return line | {"error": response.error}
+    (answer,) = response.segments
+    line |= dataclasses.asdict(answer)
+    for name in ("start", "end", "probabilities", "error"):  # it is all of the recording
+        del line[name]
+    return line | {"seconds": round(response.seconds, 3), "rtf": round(response.rtf, 4)}
 
 
 @contextlib.contextmanager

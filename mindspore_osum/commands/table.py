@@ -2,26 +2,28 @@
 
 from mindspore_osum.commands.console import align
 from mindspore_osum.data.formats.manifest import Utterance
-from mindspore_osum.inference.request import Request, Result
-from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer, parse_answer, tags_of, write_tags
+from mindspore_osum.inference.request import Request
+from mindspore_osum.results import Answer, Response
+from mindspore_osum.tasks import LABEL_SETS, parse_answer, tags_of, write_tags
 
 SECONDS = "s"  # the column of numbers
 
 
-def table(pairs: list[tuple[object, Result]], request: Request | None) -> str:
-    """A line for each (source, result): file, seconds, what was heard.
+def table(pairs: list[tuple[object, Response]], request: Request | None) -> str:
+    """A line for each (source, response): file, seconds, what was heard.
 
     With manifest lines among them also ok or X, and the reference. `request` was put to all; None: to each
     line its own task, which is shown too.
     """
     referenced = any(isinstance(source, Utterance) for source, _ in pairs)
     rows = [("file", SECONDS, "", "heard", "reference") if referenced else ("file", SECONDS, "heard")]
-    for source, result in pairs:
+    for source, response in pairs:
         known = isinstance(source, Utterance)
-        start = (source.key if known else result.audio, "" if result.error else f"{result.seconds:.1f}")
-        heard = (f"error: {result.error}" if result.error else written(result),)
+        seconds = "" if response.error else f"{response.seconds:.1f}"
+        start = (source.key if known else response.audio, seconds)
+        heard = (f"error: {response.error}" if response.error else written(response),)
         if referenced:
-            mark = ("" if not known else "ok" if agrees(result, source, request) else "X",)
+            mark = ("" if not known else "ok" if agrees(response, source, request) else "X",)
             rows.append((*start, *mark, *heard, written(_reference(source, request)) if known else ""))
         else:
             rows.append((*start, *heard))
@@ -31,28 +33,28 @@ def table(pairs: list[tuple[object, Result]], request: Request | None) -> str:
     return align(rows, right=SECONDS)
 
 
-def written(parts: Result | ParsedAnswer) -> str:
+def written(parts: Answer | Response) -> str:
     """The text, or its words with the times they start at (s), reply and labels on one line."""
     text = " ".join(f"{start:.2f} {word}" for word, start, _ in parts.words) or parts.text
     text = text if parts.answer is None else f"{text} {parts.answer}"
     return " ".join([*text.split(), *(f"<{value}>" for value in parts.labels.values())])
 
 
-def agrees(result: Result, utterance: Utterance, request: Request | None) -> bool:
+def agrees(response: Response, utterance: Utterance, request: Request | None) -> bool:
     """Whether the answer is the manifest's, but for case, spaces and punctuation, and so are its labels."""
-    if result.error:
+    if response.error:
         return False
     reference = _reference(utterance, request)
     asked = request.task if request else utterance.task
     if asked is None:
-        fields = list(result.labels)
+        fields = list(response.labels)
     else:
         fields = [LABEL_SETS[tag].field for tag in tags_of(asked) if tag in LABEL_SETS]
-    same_labels = all(result.labels.get(name) == reference.labels.get(name) for name in fields)
-    return same_labels and _letters(result) == _letters(reference)
+    same_labels = all(response.labels.get(name) == reference.labels.get(name) for name in fields)
+    return same_labels and _letters(response) == _letters(reference)
 
 
-def _reference(utterance: Utterance, request: Request | None) -> ParsedAnswer:
+def _reference(utterance: Utterance, request: Request | None) -> Answer:
     return parse_answer(utterance.txt, request.task if request and request.task else utterance.task)
 
 

@@ -10,10 +10,11 @@ and its like, a reply for <chat>. Whether the transcript or the label is right i
 from collections.abc import Sequence
 
 from mindspore_osum.evaluation.tokens import score_tokens
-from mindspore_osum.tasks import LABEL_SETS, ParsedAnswer
+from mindspore_osum.results import Answer
+from mindspore_osum.tasks import LABEL_SETS
 
 
-def fault(answer: ParsedAnswer, tags: Sequence[str], spoken: bool = True) -> str | None:
+def fault(answer: Answer, tags: Sequence[str], spoken: bool = True) -> str | None:
     """Return why an answer does not follow a request for `tags`, None if it does.
 
     Where nothing is `spoken` (a vocal event alone), no transcript is asked for.

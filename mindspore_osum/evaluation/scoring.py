@@ -25,8 +25,8 @@ from mindspore_osum.evaluation.replies import answer_columns, answer_scores, tra
 from mindspore_osum.evaluation.rule_judge import fault
 from mindspore_osum.evaluation.timing import shift_columns, shifts, timing_scores
 from mindspore_osum.evaluation.tokens import score_tokens
-from mindspore_osum.inference.request import read_answer
-from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, ParsedAnswer, tags_of, write_tags
+from mindspore_osum.results import Answer
+from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, parse_answer, tags_of, write_tags
 
 TEXT_KEYS = (TEXT2TEXT, INTENT_KEY)  # lines without recording
 TEXT_QA, INTENT = "text2text", "intent"  # their names among the tasks that are measured
@@ -60,14 +60,14 @@ class Case:
         return self.key == TEXT2TEXT or "chat" in self.tags
 
     @cached_property
-    def reference(self) -> ParsedAnswer:
+    def reference(self) -> Answer:
         """What the manifest says."""
-        return read_answer(self.utterance.txt, self.key)
+        return parse_answer(self.utterance.txt, self.key)
 
     @cached_property
-    def answer(self) -> ParsedAnswer:
+    def answer(self) -> Answer:
         """What the model said."""
-        return read_answer(self.prediction.raw, self.key)
+        return parse_answer(self.prediction.raw, self.key)
 
     @staticmethod
     def intent(text: str) -> str | None:

@@ -21,15 +21,17 @@ from mindspore_osum.config import from_dict
 from mindspore_osum.errors import UserError
 from mindspore_osum.export.graphs import Sizes
 from mindspore_osum.folder import CONFIG, TOKENIZER
-from mindspore_osum.inference.engine import bos_policy, name_of, tokenizer_for, use_device
+from mindspore_osum.inference.engine import bos_policy, tokenizer_for, use_device
+from mindspore_osum.inference.inquiry import name_of
 from mindspore_osum.inference.passes import merge
-from mindspore_osum.inference.request import Request, Result, read_answer
+from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling, draw
 from mindspore_osum.results import Response
 from mindspore_osum.speech.audio import duration_seconds
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.speech.long import LONGEST_CHUNK, chunks
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.tasks import parse_answer
 from mindspore_osum.text.prompts import OUTPUT_TYPES, load_prompt_set
 from mindspore_osum.text.sequence import build_sequence, stack_sequences
 
@@ -75,14 +77,11 @@ class Exported:
         """
         response = Response(name_of(source), duration_seconds(source))
         for chunk in chunks(source, min(self.sizes.seconds, LONGEST_CHUNK)):
-            result = Result(response.audio)
             ids = list(self.tokens(chunk.wave_N, request, sampling or Sampling()))
-            result.cut = not ids or ids[-1] != self.cfg.decoder.eos_id
-            result.raw = self.tokenizer.decode(ids if result.cut else ids[:-1])
-            parsed = read_answer(result.raw, request.task)
-            result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
-            result.words, result.answer = parsed.words, parsed.answer
-            response.segments.append(merge([result], chunk.start, chunk.end))
+            cut = not ids or ids[-1] != self.cfg.decoder.eos_id
+            answer = parse_answer(self.tokenizer.decode(ids if cut else ids[:-1]), request.task)
+            answer.cut = cut
+            response.segments.append(merge([answer], chunk.start, chunk.end))
         return response
 
     def tokens(self, wave_N: np.ndarray, request: Request, sampling: Sampling) -> Iterator[int]:

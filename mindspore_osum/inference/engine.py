@@ -1,11 +1,12 @@
 """Recordings in, parsed answers out: a model folder with everything around it.
 
     engine = Engine("mindspore_osum/assets/tiny")
-    result = engine.answer(["a.wav"], task="asr")[0]
-    results = engine.answer(["a.wav", "b.wav"], requests=[make_request("sgc"), make_request(instruction="?")])
+    response = engine.answer(["a.wav"], task="asr")[0]
+    responses = engine.answer(["a.wav", "b.wav"], requests=[make_request("sgc"), make_request(task="srwt")])
 
 Notable choices
-- A recording that cannot be answered gives a `Result` with a one-line `error`; the others are answered.
+- A recording that cannot be answered gives a response with a one-line `error`; the others are answered.
+- A response has one segment, all of the recording: who asks about longer ones merges several (`inquiry`).
 - Recordings are taken a window at a time, sorted by shape inside it for even batches, and come back in input
   order. A batch may hold any mixture of requests: they are part of the sequences.
 - An answer depends on nothing but its own recording, the request and the settings.
@@ -27,14 +28,17 @@ from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder
 from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
-from mindspore_osum.inference.generate import Answer, Generator, Prompt
+from mindspore_osum.inference.generate import Generated, Generator, Prompt
+from mindspore_osum.inference.inquiry import name_of
 from mindspore_osum.inference.label_scores import LabelScorer
-from mindspore_osum.inference.request import Request, Result, make_request, read_answer
+from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.models.whisper.network import MAX_FRAMES
+from mindspore_osum.results import Answer, Response
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import HOP, log_mel, num_frames
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.tasks import parse_answer
 from mindspore_osum.text.prompts import OUTPUT_TYPES, PromptSet, load_prompt_set
 from mindspore_osum.text.sequence import build_sequence
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -50,7 +54,7 @@ class _Job:
     """A recording on its way."""
 
     number: int
-    result: Result
+    response: Response
     where: str  # for errors: the recording, or its manifest's file:line
     request: Request
     prompt: Prompt | None = None
@@ -58,7 +62,8 @@ class _Job:
 
     def fail(self, error: UserError) -> None:
         text = str(error)
-        self.result.error = text if text.startswith(self.where) else f"{self.where}: {text}"
+        text = text if text.startswith(self.where) else f"{self.where}: {text}"
+        self.response.error = self.response.segments[0].error = text
 
 
 class Engine:
@@ -94,8 +99,8 @@ class Engine:
         sampling: Sampling | None = None,
         batch_size: int = 8,
         probabilities: bool = False,
-    ) -> list[Result]:
-        """The results for all recordings, in their order.
+    ) -> list[Response]:
+        """The responses to all recordings, in their order.
 
         Parameters
         ----------
@@ -109,7 +114,7 @@ class Engine:
 
         Raises
         ------
-        UserError : an impossible request or setting. What is wrong with a recording is in its result.
+        UserError : an impossible request or setting. What is wrong with a recording is in its response.
         """
         return list(
             self.answer_each(
@@ -133,8 +138,8 @@ class Engine:
         sampling: Sampling | None = None,
         batch_size: int = 8,
         probabilities: bool = False,
-    ) -> Iterator[Result]:
-        """As `answer`, one result after the other: for more recordings than fit in memory."""
+    ) -> Iterator[Response]:
+        """As `answer`, one response after the other: for more recordings than fit in memory."""
         if requests is None:
             requests = repeat(make_request(task, instruction))
         elif task is not None or instruction is not None:
@@ -152,18 +157,18 @@ class Engine:
         sampling: Sampling | None = None,
         batch_size: int = 8,
         probabilities: bool = False,
-    ) -> Iterator[dict[int, Result]]:
+    ) -> Iterator[dict[int, Response]]:
         """Answer (source, request) pairs in the order that suits the model.
 
         Yields
         ------
-        Number of the pair -> result, batch by batch; before the batches of a window what cannot be answered.
+        Number of the pair -> response, batch by batch; before a window's batches what cannot be answered.
         """
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: must be 1 or more")
         sampling, numbered, rows = sampling or Sampling(), enumerate(questions), 1
         while window := [self._prepare(n, *q) for n, q in islice(numbered, WINDOW * batch_size)]:
-            if failed := {job.number: job.result for job in window if not job.prompt}:
+            if failed := {job.number: job.response for job in window if not job.prompt}:
                 yield failed
             jobs = sorted((job for job in window if job.prompt), key=_shape)
             for start in range(0, len(jobs), batch_size):
@@ -171,26 +176,26 @@ class Engine:
                 rows = max(rows, len(batch))  # a smaller rest takes the graphs that are there
                 self._run(batch, sampling, rows, probabilities)
                 for job in batch:
-                    job.prompt = None  # features are large, results small
-                yield {job.number: job.result for job in batch}
+                    job.prompt = None  # features are large, responses small
+                yield {job.number: job.response for job in batch}
 
     def stream(self, source, request: Request, sampling: Sampling | None = None) -> Iterator[str]:
-        """The answer to one recording while it is written; the pieces joined are its `Result.raw`.
+        """The answer to one recording while it is written; the pieces joined are its ``response.raw``.
 
-        The generator's own value, which ``yield from`` gives, is the `Result`.
+        The generator's own value, which ``yield from`` gives, is the `Response`.
 
         Raises
         ------
-        UserError : what would be the `error` of its result.
+        UserError : what would be the `error` of its response.
         """
-        job, answer, sent = self._prepare(0, source, request), Answer(), ""
-        ids = answer.tokens
+        job, written, sent = self._prepare(0, source, request), Generated(), ""
+        ids = written.tokens
         if job.prompt is None:
-            raise UserError(job.result.error)
+            raise UserError(job.response.error)
         with closing(self.generator.stream([job.prompt], sampling)) as steps:
             for (token,) in steps:
                 if token in self.generator.eos_ids:
-                    answer.cut = False
+                    written.cut = False
                     break
                 ids.append(int(token))
                 # the first bytes of a character that needs more are shown as U+FFFD until it is complete
@@ -200,18 +205,18 @@ class Engine:
                     sent = text
         if rest := self.tokenizer.decode(ids)[len(sent) :]:
             yield rest
-        self._read(job, answer)
-        return job.result
+        self._read(job, written)
+        return job.response
 
     def _prepare(self, number: int, source, request: Request) -> _Job:
         start, name = time.perf_counter(), name_of(source)
         where = source.where if isinstance(source, Utterance) else name
-        job = _Job(number, Result(name), where, request)
+        job = _Job(number, Response(name, segments=[Answer()]), where, request)
         has_speech = OUTPUT_TYPES[request.output_type][0]
         try:
             mel_TF = None
             if has_speech:
-                mel_TF, job.result.seconds = self._features(source)
+                mel_TF, job.response.seconds = self._features(source)
             sequence = build_sequence(
                 self.tokenizer,
                 self.prompts,
@@ -243,28 +248,26 @@ class Engine:
 
     def _run(self, jobs: list[_Job], sampling: Sampling, rows: int, probabilities: bool) -> None:
         start, compiling = time.perf_counter(), self.generator.compile_seconds
-        answers = self.generator.generate([job.prompt for job in jobs], sampling, rows)
+        generated = self.generator.generate([job.prompt for job in jobs], sampling, rows)
         spent = time.perf_counter() - start - (self.generator.compile_seconds - compiling)
-        seconds = sum(job.result.seconds for job in jobs)
-        for job, answer in zip(jobs, answers, strict=True):
-            result = job.result
-            if result.seconds:
-                result.rtf = job.spent / result.seconds + spent / seconds
+        seconds = sum(job.response.seconds for job in jobs)
+        for job, written in zip(jobs, generated, strict=True):
+            if job.response.seconds:
+                job.response.rtf = job.spent / job.response.seconds + spent / seconds
             try:
-                self._read(job, answer)
+                answer = self._read(job, written)
             except UserError as error:
                 job.fail(error)
                 continue
             if probabilities:
-                result.probabilities = self.labels.probabilities(job.prompt, result.raw, result.labels)
+                answer.probabilities = self.labels.probabilities(job.prompt, answer.raw, answer.labels)
 
-    def _read(self, job: _Job, answer: Answer) -> None:
-        """Take the answer apart into the job's result."""
-        result = job.result
-        result.raw = self.tokenizer.decode(answer.tokens)
-        parsed = read_answer(result.raw, job.request.task)
-        result.text, result.tags, result.labels = parsed.text, parsed.tags, parsed.labels
-        result.words, result.answer, result.cut = parsed.words, parsed.answer, answer.cut
+    def _read(self, job: _Job, written: Generated) -> Answer:
+        """Take apart what was generated; it is the answer of the job's response."""
+        answer = parse_answer(self.tokenizer.decode(written.tokens), job.request.task)
+        answer.end, answer.cut = job.response.seconds, written.cut
+        job.response.segments = [answer]
+        return answer
 
 
 def bos_policy(prompts: PromptSet) -> str:
@@ -298,17 +301,6 @@ def _shape(job: _Job) -> tuple[int, int, int]:
     """Order in which neighbours share their static shapes; what holds no speech comes first."""
     frames = -1 if job.prompt.mel_TF is None else len(job.prompt.mel_TF)
     return bucket(frames, SMALLEST_FRAMES), bucket(len(job.prompt.sequence), SMALLEST_LENGTH), frames
-
-
-def name_of(source) -> str:
-    """How a recording is called in results."""
-    if isinstance(source, Utterance):
-        return str(source.wav or source.key)
-    if isinstance(source, (str, os.PathLike)):
-        return os.fsdecode(source)
-    if isinstance(source, tuple):
-        return "array"
-    return str(getattr(source, "name", None) or "bytes")
 
 
 def _check_length(frames: int) -> None:

@@ -38,7 +38,7 @@ class Prompt:
 
 
 @dataclass
-class Answer:
+class Generated:
     """What was generated after one prompt."""
 
     tokens: list[int] = field(default_factory=list)  # without the end token
@@ -132,21 +132,21 @@ class Generator:
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling | None = None, rows: int = 1
-    ) -> list[Answer]:
+    ) -> list[Generated]:
         """The answers to all prompts, computed as one batch of at least `rows` rows.
 
         Raises
         ------
         UserError : a prompt leaves no room for an answer in the model's positions.
         """
-        answers = [Answer() for _ in prompts]
+        found = [Generated() for _ in prompts]
         for tokens_N in self.stream(prompts, sampling, rows):
-            for answer, token in zip(answers, tokens_N.tolist(), strict=True):
+            for one, token in zip(found, tokens_N.tolist(), strict=True):
                 if token in self.eos_ids:
-                    answer.cut = False
+                    one.cut = False
                 elif token != ENDED:
-                    answer.tokens.append(token)
-        return answers
+                    one.tokens.append(token)
+        return found
 
     def stream(
         self, prompts: Sequence[Prompt], sampling: Sampling | None = None, rows: int = 1

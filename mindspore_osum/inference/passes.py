@@ -1,11 +1,11 @@
-"""Several tasks at once: which published keys to ask for, and how their answers become one segment."""
+"""Several tasks at once: which published keys to ask for, and how their answers become one."""
 
 from collections.abc import Sequence
 
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.request import Request, Result, make_request
-from mindspore_osum.results import Segment, Word
+from mindspore_osum.inference.request import Request, make_request
+from mindspore_osum.results import Answer, Word
 from mindspore_osum.tasks import TAG_OF_KEY_PART, TASK_KEYS, TASKS, task_key
 
 PART_OF_TAG = {tag: part for part, tag in TAG_OF_KEY_PART.items()}
@@ -53,22 +53,22 @@ def _key(task: str) -> str:
         raise UserError(f"{error}; tag names do as well{did_you_mean(task.lower(), PART_OF_TAG)}") from None
 
 
-def merge(results: Sequence[Result], start: float, end: float) -> Segment:
-    """One segment of the answers of all passes over it; of what several say, the first counts.
+def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
+    """The answers of all passes over a stretch of a recording as one; of what several say, the first counts.
 
-    `words` are shifted to the time of the recording and kept inside the segment, in order.
+    `words` are shifted to the time of the recording and kept inside the stretch, in order.
     """
-    segment = Segment(start, end, raw="\n".join(r.raw for r in results), cut=any(r.cut for r in results))
-    segment.text = next((r.text for r in results if r.text), "")
-    segment.answer = next((r.answer for r in results if r.answer is not None), None)
-    segment.words = next((_placed(r.words, start, end) for r in results if r.words), [])
-    segment.error = next((r.error for r in results if r.error), None)
-    segment.tags = list(dict.fromkeys(tag for r in results for tag in r.tags))
-    for result in reversed(results):
-        segment.labels |= result.labels
-        if result.probabilities is not None:
-            segment.probabilities = (segment.probabilities or {}) | result.probabilities
-    return segment
+    one = Answer(start, end, raw="\n".join(a.raw for a in answers), cut=any(a.cut for a in answers))
+    one.text = next((a.text for a in answers if a.text), "")
+    one.answer = next((a.answer for a in answers if a.answer is not None), None)
+    one.words = next((_placed(a.words, start, end) for a in answers if a.words), [])
+    one.error = next((a.error for a in answers if a.error), None)
+    one.tags = list(dict.fromkeys(tag for a in answers for tag in a.tags))
+    for answer in reversed(answers):
+        one.labels |= answer.labels
+        if answer.probabilities is not None:
+            one.probabilities = (one.probabilities or {}) | answer.probabilities
+    return one
 
 
 def _placed(words, start: float, end: float) -> list[Word]:

@@ -1,37 +1,9 @@
-"""What is asked of recordings, and what comes back. Loads nothing heavy."""
+"""What is asked of recordings. Loads nothing heavy."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.tasks import (
-    INTENT_KEY,
-    TASKS,
-    TEXT2TEXT,
-    ParsedAnswer,
-    parse_answer,
-    tags_of,
-    task_key,
-    write_tags,
-)
-
-
-@dataclass
-class Result:
-    """The answer to one recording; see `tasks.ParsedAnswer` for the parts of it."""
-
-    audio: str  # its path, or what it was given as
-    text: str = ""
-    tags: list[str] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    words: list[tuple[str, float, float]] = field(default_factory=list)  # word, start, end in seconds
-    answer: str | None = None  # reply of a spoken chat
-    raw: str = ""  # all the model wrote
-    cut: bool = False  # the answer reached max_new_tokens, or the model's last position, before its end
-    seconds: float = 0.0  # length of the recording
-    rtf: float = 0.0  # real-time factor: computing time (its share of the batch; without compiling) / seconds
-    # field -> label -> probability among the labels of its set; None unless it was asked for
-    probabilities: dict[str, dict[str, float]] | None = None
-    error: str | None = None  # one line; there is no answer then
+from mindspore_osum.tasks import INTENT_KEY, TASKS, tags_of, task_key, write_tags
 
 
 @dataclass(frozen=True)
@@ -60,8 +32,3 @@ def make_request(task: str | None = None, instruction: str | None = None) -> Req
         raise UserError(f"task {task}: reads words, not a recording")
     output_type = next((t.output_type for t in TASKS.values() if t.key == key), "text")
     return Request(write_tags(tags_of(key)), output_type, key)
-
-
-def read_answer(raw: str, task: str | None) -> ParsedAnswer:
-    """`tasks.parse_answer` for every published key: an answer to words about words is a reply as a whole."""
-    return ParsedAnswer(answer=raw.strip()) if task == TEXT2TEXT else parse_answer(raw, task)

@@ -1,40 +1,21 @@
-"""Recordings of any length -> responses: cut into chunks, asked in batches, put together again."""
+"""Many recordings of any length -> responses, in batches over all of them."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from itertools import count
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.engine import Engine, name_of
-from mindspore_osum.inference.passes import merge
-from mindspore_osum.inference.request import Request, Result
+from mindspore_osum.inference.inquiry import Inquiry, Part
+from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.results import Response, clock
-from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds
+from mindspore_osum.results import Response
 from mindspore_osum.speech.detectors import check_detector
-from mindspore_osum.speech.long import MAX_SECONDS, Chunk, check_max_seconds, chunks
-
-
-@dataclass
-class _Part:
-    """A chunk on its way; `results` by pass."""
-
-    start: float
-    end: float
-    results: dict[int, Result] = field(default_factory=dict)
-
-
-@dataclass
-class _Case:
-    """A recording on its way."""
-
-    response: Response
-    parts: list[_Part] = field(default_factory=list)
-    read: bool = False  # to its end
+from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
 
 
 def respond(
-    engine: Engine,
+    engine,
     sources: Iterable,
     requests: Sequence[Request],
     *,
@@ -49,11 +30,11 @@ def respond(
 
     Parameters
     ----------
+    engine : an `Engine`, or what answers as it does.
     sources : what `load_audio` takes, of any length.
     requests : what each of them is asked; see `passes.plan`.
     batch_size : chunks computed together.
-    max_seconds : recordings up to this length are answered as they are, longer ones in chunks (1 to 60 s).
-    vad : what finds the speech of longer ones, one of `speech.detectors.DETECTORS`.
+    max_seconds, vad : see `Inquiry`.
     probabilities : also label probabilities.
     progress : called with seconds of recordings that are done.
 
@@ -63,56 +44,31 @@ def respond(
     """
     check_max_seconds(max_seconds)
     check_detector(vad)
-    cases: deque[_Case] = deque()
-    asked: dict[int, tuple[_Part, int]] = {}
+    waiting: deque[Inquiry] = deque()
+    asked: dict[int, tuple[Part, int]] = {}
 
     def questions():
-        number = 0
+        numbers = count()
         for source in sources:
-            case = _Case(Response(name_of(source)))
-            cases.append(case)
-            for chunk in _chunks(source, case, max_seconds, vad):
-                part = _Part(chunk.start, chunk.end)
-                case.parts.append(part)
-                for n, request in enumerate(requests):
-                    asked[number] = part, n
-                    number += 1
-                    yield (chunk.wave_N, SAMPLE_RATE), request
-            case.read = True
+            waiting.append(Inquiry(source, requests, max_seconds, vad))
+            with suppress(UserError):  # it is in the response
+                for question in waiting[-1].questions():
+                    asked[next(numbers)] = question.part, question.number
+                    yield question.source, question.request
 
     for batch in engine.answer_batches(questions(), sampling, batch_size, probabilities):
-        for number, result in batch.items():
+        for number, response in batch.items():
             part, n = asked.pop(number)
-            part.results[n] = result
-            if progress and len(part.results) == len(requests):
-                progress(part.end - part.start)
-        while cases and cases[0].read and all(len(p.results) == len(requests) for p in cases[0].parts):
-            yield _finished(cases.popleft(), progress)
-    for case in cases:  # behind the last answer: recordings in which there was nothing to ask about
-        yield _finished(case, progress)
+            part.take(n, response)
+            if progress and part.complete:
+                progress(part.seconds)
+        while waiting and waiting[0].complete:
+            yield _finished(waiting.popleft(), progress)
+    for inquiry in waiting:  # behind the last answer: recordings in which there was nothing to ask about
+        yield _finished(inquiry, progress)
 
 
-def _chunks(source, case: _Case, max_seconds: float, vad: str) -> Iterator[Chunk]:
-    try:
-        case.response.seconds = duration_seconds(source)
-        yield from chunks(source, max_seconds, vad)
-    except UserError as error:
-        case.response.error = str(error)
-
-
-def _finished(case: _Case, progress) -> Response:
-    response = case.response
-    for part in case.parts:
-        results = [part.results[n] for n in sorted(part.results)]
-        segment = merge(results, part.start, part.end)
-        response.segments.append(segment)
-        response.rtf += sum(r.rtf for r in results) * segment.seconds / response.seconds
-        if segment.error:
-            what = segment.error.removeprefix("array: ")
-            segment.error = f"{clock(segment.start)} to {clock(segment.end)}: {what}"
-    response.error = response.error or next((s.error for s in response.segments if s.error), None)
-    if response.error and not response.error.startswith(response.audio):
-        response.error = f"{response.audio}: {response.error}"
+def _finished(inquiry: Inquiry, progress) -> Response:
     if progress:
-        progress(max(0.0, response.seconds - sum(s.seconds for s in response.segments)))
-    return response
+        progress(max(0.0, inquiry.seconds - sum(part.seconds for part in inquiry.parts)))
+    return inquiry.response()

@@ -15,20 +15,16 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.passes import merge
-from mindspore_osum.inference.request import Request, Result
+from mindspore_osum.inference.inquiry import Inquiry, Question, ask, stream
+from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.results import Response
 from mindspore_osum.serving.metrics import Metrics
-from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds
-from mindspore_osum.speech.long import Chunk, chunks
+from mindspore_osum.speech.audio import duration_seconds
 
 log = logging.getLogger(__name__)
 
@@ -53,32 +49,20 @@ class Job:
 
 
 class _Case:
-    """A job on its way; `chunk` is its next one, None behind the last."""
+    """A job on its way; `question` is its next one, None behind the last."""
 
     def __init__(self, job: Job, chunk_seconds: float, audio_seconds: float):
-        self.job, self.response = job, Response("audio")
-        self._chunks = self._read(chunk_seconds, audio_seconds)
-        self.chunk = next(self._chunks, None)
-
-    def _read(self, chunk_seconds: float, audio_seconds: float) -> Iterator[Chunk]:
-        if self.job.audio is None:
-            yield Chunk(0.0, np.empty(0, np.float32))
-            return
-        seconds = self.response.seconds = duration_seconds(self.job.audio)
-        if seconds > audio_seconds:
+        if job.audio is not None and (seconds := duration_seconds(job.audio)) > audio_seconds:
             raise UserError(
                 f"{seconds:.2f} s of audio, this server takes at most {audio_seconds:g} s; cut it into parts"
             )
-        yield from chunks(self.job.audio, chunk_seconds)
+        self.job, self.inquiry = job, Inquiry(job.audio, [job.request], chunk_seconds)
+        self._questions = self.inquiry.questions()
+        self.question = next(self._questions, None)
 
-    def take(self) -> Chunk:
-        chunk, self.chunk = self.chunk, next(self._chunks, None)
-        return chunk
-
-    def add(self, chunk: Chunk, result: Result) -> None:
-        if result.error:
-            raise UserError(result.error.removeprefix("array: "))
-        self.response.segments.append(merge([result], chunk.start, chunk.end))
+    def take(self) -> Question:
+        question, self.question = self.question, next(self._questions, None)
+        return question
 
 
 class Batcher:
@@ -167,10 +151,10 @@ class Batcher:
 
     def _close(self, case: _Case) -> None:
         """Hand out the response if it is complete."""
-        if case.chunk is None and case in self._cases:
+        if case.question is None and case in self._cases:
             self._cases.remove(case)
             if case.job.future.set_running_or_notify_cancel():
-                case.job.future.set_result(case.response)
+                case.job.future.set_result(case.inquiry.response())
 
     def _turn(self, engine) -> None:
         """Compute one batch, or one chunk of a streamed answer."""
@@ -191,59 +175,49 @@ class Batcher:
                 self._give_up(case, error)
         for case, _ in taken:
             self._close(case)
-        self._count(engine, [chunk for _, chunk in taken], time.perf_counter() - start)
+        self._count(engine, [question for _, question in taken], time.perf_counter() - start)
 
-    def _gather(self, lead: _Case) -> list[tuple[_Case, Chunk]]:
+    def _gather(self, lead: _Case) -> list[tuple[_Case, Question]]:
         """The chunks of a batch: one of each case that may share it, then more while there is room."""
         cases, most, taken = [lead], 1, []
         if not lead.job.on_piece:
             others = (c for c in self._cases if not c.job.on_piece and c.job.sampling == lead.job.sampling)
             cases, most = [lead, *(case for case in others if case is not lead)], self.batch_size
-        while len(taken) < most and (ready := [c for c in cases if c in self._cases and c.chunk]):
+        while len(taken) < most and (ready := [c for c in cases if c in self._cases and c.question]):
             for case in ready[: most - len(taken)]:
                 try:
                     taken.append((case, case.take()))
                 except Exception as error:  # reading on shows the recording to be damaged, or a fault of ours
                     self._give_up(case, error)
-        return [(case, chunk) for case, chunk in taken if case in self._cases]
+        return [(case, question) for case, question in taken if case in self._cases]
 
     def _give_up(self, case: _Case, error: Exception) -> None:
         if case in self._cases:
             self._cases.remove(case)
             _fail(case.job, error)
 
-    def _batch(self, engine, taken: list[tuple[_Case, Chunk]]) -> None:
-        results = engine.answer(
-            [(chunk.wave_N, SAMPLE_RATE) for _, chunk in taken],
-            requests=[c.job.request for c, _ in taken],
-            sampling=taken[0][0].job.sampling if taken else None,
-            batch_size=self.batch_size,
-        )
-        for (case, chunk), result in zip(taken, results, strict=True):
-            try:
-                case.add(chunk, result)
-            except UserError as error:
-                self._give_up(case, error)
+    def _batch(self, engine, taken: list[tuple[_Case, Question]]) -> None:
+        if not taken:
+            return
+        ask(engine, [question for _, question in taken], taken[0][0].job.sampling, self.batch_size)
+        for case, question in taken:
+            if error := question.part.answer().error:
+                self._give_up(case, UserError(error))
 
-    def _stream(self, engine, taken: list[tuple[_Case, Chunk]]) -> None:
-        for case, chunk in taken:
-            job = case.job
-            pieces = engine.stream((chunk.wave_N, SAMPLE_RATE), job.request, job.sampling)
-            if case.response.segments:
+    def _stream(self, engine, taken: list[tuple[_Case, Question]]) -> None:
+        for case, question in taken:
+            job, pieces = case.job, stream(engine, question, case.job.sampling)
+            if question.part is not case.inquiry.parts[0]:
                 job.on_piece("\n")
-            while not job.future.cancelled():
-                try:
-                    job.on_piece(next(pieces))
-                except StopIteration as end:
-                    case.add(chunk, end.value)
-                    break
+            while not job.future.cancelled() and (piece := next(pieces, None)) is not None:
+                job.on_piece(piece)
             pieces.close()
 
-    def _count(self, engine, rows: list[Chunk], seconds: float) -> None:
+    def _count(self, engine, rows: list[Question], seconds: float) -> None:
         for name, value in (
             ("osum_batches_total", bool(rows)),
             ("osum_batch_rows_total", len(rows)),
-            ("osum_audio_seconds_total", sum(chunk.end - chunk.start for chunk in rows)),
+            ("osum_audio_seconds_total", sum(question.part.seconds for question in rows)),
             ("osum_compute_seconds_total", seconds),
         ):
             self.metrics.add(name, value)

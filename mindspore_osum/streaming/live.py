@@ -15,20 +15,20 @@ Legend: N samples at 16 kHz.
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.engine import Engine
-from mindspore_osum.inference.passes import merge
+from mindspore_osum.inference.inquiry import ask, questions_about
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.results import Segment
+from mindspore_osum.results import Answer
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.detectors import check_detector, voice_activity
-from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
+from mindspore_osum.speech.long import MAX_SECONDS, Chunk, check_max_seconds
 from mindspore_osum.speech.vad import Span, VadSettings
 
 _WAITING = 64  # pieces that are read ahead of the model
@@ -39,7 +39,7 @@ class Heard(NamedTuple):
     """What was understood: so far, or, `final`, of an utterance that has ended."""
 
     final: bool
-    segment: Segment
+    segment: Answer
 
     def to_dict(self) -> dict:
         """Plain values, as a line of JSON; what is not final has a text and times only."""
@@ -132,13 +132,11 @@ class Live:
     def _final(self, span: Span) -> Heard:
         return Heard(True, self._answer(span, self.requests))
 
-    def _answer(self, span: Span, requests: list[Request]) -> Segment:
+    def _answer(self, span: Span, requests: list[Request]) -> Answer:
         wave_N = self._wave_N[span.start - self._offset : span.end - self._offset]
-        results = self.engine.answer(
-            [(wave_N, SAMPLE_RATE)] * len(requests), requests=requests, sampling=self.sampling
-        )
-        segment = merge(results, span.start / SAMPLE_RATE, span.end / SAMPLE_RATE)
-        return replace(segment, error=segment.error and segment.error.removeprefix("array: "))
+        questions = questions_about(Chunk(span.start / SAMPLE_RATE, wave_N), requests)
+        ask(self.engine, questions, self.sampling)
+        return questions[0].part.answer()
 
 
 def listen(live: Live, waves: Iterable[np.ndarray], stop: threading.Event | None = None) -> Iterator[Heard]:

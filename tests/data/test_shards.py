@@ -162,7 +162,7 @@ def test_the_content_decides_where_the_suffix_does_not(tmp_path):
 
 def test_evaluation_and_inference_take_shards(tmp_path):
     from mindspore_osum.evaluation.evalset import read_eval_set
-    from mindspore_osum.inference.engine import name_of
+    from mindspore_osum.inference.inquiry import name_of
 
     path = write_tar(tmp_path / "s.tar", [*sample("a"), *sample("b", "x<OLD>", "<TRANSCRIBE> <AGE>")])
     asked = read_eval_set(str(path), ["fixed"])

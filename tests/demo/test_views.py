@@ -5,13 +5,13 @@ import re
 import numpy as np
 
 from mindspore_osum.demo.views import labels_html, mel_picture, words_html
-from mindspore_osum.results import Response, Segment, Word
+from mindspore_osum.results import Answer, Response, Word
 
 EVIL = '<img src=x onerror="alert(1)">'
 
 
 def response(**parts) -> Response:
-    return Response("a.wav", 2.0, [Segment(0.0, 2.0, **parts)])
+    return Response("a.wav", 2.0, [Answer(0.0, 2.0, **parts)])
 
 
 def test_words_carry_their_times():

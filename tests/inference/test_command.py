@@ -15,7 +15,8 @@ from mindspore_osum.commands.console import width
 from mindspore_osum.commands.table import agrees, table
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.folder import BUNDLED
-from mindspore_osum.inference.request import Result, make_request
+from mindspore_osum.inference.request import make_request
+from mindspore_osum.results import Answer, Response
 from tests.inference.common import on_a_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,8 +172,8 @@ def test_the_bundled_model_is_the_default(capfd):
     assert BUNDLED.parent.parent == ROOT / "mindspore_osum"
 
 
-def heard(**values) -> Result:
-    return Result(**({"audio": "x.wav", "seconds": 1.25} | values))
+def heard(audio="x.wav", seconds=1.25, error=None, **parts) -> Response:
+    return Response(audio, seconds, [Answer(0.0, seconds, **parts)], error=error)
 
 
 def line(key: str, txt: str, task: str = "<TRANSCRIBE>") -> Utterance:

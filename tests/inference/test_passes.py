@@ -6,7 +6,7 @@ import pytest
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.passes import merge, plan
-from mindspore_osum.inference.request import Result
+from mindspore_osum.results import Answer
 from mindspore_osum.tasks import TASK_KEYS, TASKS
 
 
@@ -67,9 +67,10 @@ def test_impossible_tasks(tasks, message):
 def test_merge():
     """Labels come together; of what two passes say the first counts; times are those of the recording."""
     sure = {"age": {"OLD": 1.0}}
-    labels = Result("a", "hello", ["asr", "age"], {"age": "OLD"}, raw="1", probabilities=sure)
-    times = Result(
-        "a",
+    labels = Answer(0.0, 2.0, "hello", ["asr", "age"], {"age": "OLD"}, raw="1", probabilities=sure)
+    times = Answer(
+        0.0,
+        2.0,
         "hello there",
         ["asr", "align"],
         {"age": "ADULT", "gender": "MALE"},
@@ -83,12 +84,12 @@ def test_merge():
     assert segment.words == [("hello", 10.1, 10.4), ("there", 10.5, 10.9)]
     assert (segment.raw, segment.cut, segment.answer) == ("1\n2", True, None)
     assert segment.probabilities == sure
-    assert merge([Result("a", error="a: broken"), times], 0.0, 1.0).error == "a: broken"
+    assert merge([Answer(error="a: broken"), times], 0.0, 1.0).error == "a: broken"
 
 
 def test_times_stay_in_order_and_inside():
     words = [("a", 0.5, 0.2), ("b", 0.1, 0.3), ("c", 0.8, 99.0), ("d", 50.0, 60.0)]
-    placed = merge([Result("x", words=words)], 4.0, 5.0).words
+    placed = merge([Answer(words=words)], 4.0, 5.0).words
     assert [w.text for w in placed] == ["a", "b", "c", "d"]
     starts = [w.start for w in placed]
     assert starts == sorted(starts)

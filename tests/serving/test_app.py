@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mindspore_osum.results import Response, Segment
+from mindspore_osum.results import Answer, Response
 from tests.serving.client import messages
 
 openai = pytest.importorskip("openai", reason="needs openai (extra dev)")
@@ -49,7 +49,7 @@ def app(batcher: Still, **limits):
 
 
 def answer(job, cut: bool = False):
-    job.future.set_result(Response("audio", 1.0, [Segment(0.0, 1.0, "good day", raw="good day", cut=cut)]))
+    job.future.set_result(Response("audio", 1.0, [Answer(0.0, 1.0, "good day", raw="good day", cut=cut)]))
 
 
 def client(server) -> httpx.AsyncClient:

@@ -8,8 +8,9 @@ import pytest
 import soundfile
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.request import Result, make_request
+from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.results import Answer, Response
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.long import Chunk
 from tests.serving.client import repeated
@@ -82,15 +83,16 @@ def test_a_fault_while_a_recording_is_read_on_stays_with_its_job(monkeypatch):
         generator = SimpleNamespace(compiles=0, compile_seconds=0.0)
 
         def answer(self, sources, **_):
-            return [Result("array", raw="x") for _ in sources]
+            return [Response("array", segments=[Answer(raw="x")]) for _ in sources]
 
-    def read(audio: bytes, _):
+    def read(audio: bytes, *_):
         yield Chunk(0.0, np.zeros(SAMPLE_RATE, np.float32))
         if audio == b"faulty":
             raise MemoryError("of a library of ours")
 
-    monkeypatch.setattr("mindspore_osum.serving.batcher.chunks", read)
-    monkeypatch.setattr("mindspore_osum.serving.batcher.duration_seconds", lambda audio: 1.0)
+    monkeypatch.setattr("mindspore_osum.inference.inquiry.chunks", read)
+    for module in ("serving.batcher", "inference.inquiry"):
+        monkeypatch.setattr(f"mindspore_osum.{module}.duration_seconds", lambda audio: 1.0)
     batcher = Batcher(Echo, Metrics())
     faulty, good = job(b"faulty"), job(b"good")
     for each in (faulty, good):

@@ -15,7 +15,7 @@ import pytest
 
 from mindspore_osum.cli import main
 from mindspore_osum.commands.transcribe_stream import CLEAR, _terminal
-from mindspore_osum.results import Segment
+from mindspore_osum.results import Answer
 from mindspore_osum.streaming.live import Heard
 from tests.inference.common import small_folder
 from tests.speech.voices import row, voice
@@ -119,7 +119,7 @@ def test_wrong_command_lines_are_one_line(args, message, capsys):
 def test_one_line_of_a_terminal_of_any_width():
     """The width is that of the terminal which is written to; without one it is the usual."""
     leader, follower = pty.openpty()
-    heard = Heard(False, Segment(0.0, 1.0, "turn on the light 好 " + "x" * 200))
+    heard = Heard(False, Answer(0.0, 1.0, "turn on the light 好 " + "x" * 200))
     try:
         for columns, shown in ((3, 0), (4, 0), (5, 1), (20, 16), (0, 76)):
             fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
