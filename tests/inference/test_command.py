@@ -1,5 +1,6 @@
-"""`osum infer` as people run it: in a process of its own."""
+"""`osum infer`: as people run it, in a process of its own, and in this one."""
 
+import io
 import json
 import os
 import subprocess
@@ -48,7 +49,7 @@ def osum(*args, cwd) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, timeout=600)
 
 
-def test_json_lines(files, model_folder, tmp_path):
+def test_json_lines(files, model_folder, tmp_path, monkeypatch, capfd):
     """Files and a manifest, good and bad ones; --output has the same lines, beside a table."""
     args = ["--model", model_folder, "--max-new-tokens", 8, "a.wav", "broken.wav", "你好.wav"]
     done = osum(*args, "--manifest", "list.jsonl", cwd=files)
@@ -76,11 +77,11 @@ def test_json_lines(files, model_folder, tmp_path):
     )
 
     out = tmp_path / "out.jsonl"
-    again = osum(*args[:-3], "a.wav", "--output", out, "--table", cwd=files)
-    assert again.returncode == 0
+    monkeypatch.chdir(files)
+    assert main(["infer", *map(str, args[:-3]), "a.wav", "--output", str(out), "--table"]) == 0
     (line,) = map(json.loads, out.read_text("utf-8").splitlines())
     assert line | {"rtf": 0} == lines[0] | {"rtf": 0}
-    head, row = again.stdout.decode("utf-8").splitlines()
+    head, row = capfd.readouterr().out.splitlines()
     assert head.split() == ["file", "s", "heard"] and row.startswith("a.wav  0.5  ")
     assert list(tmp_path.iterdir()) == [out]
 
@@ -92,18 +93,18 @@ def test_a_person_sees_a_table_and_a_bar(files, model_folder, monkeypatch):
     assert "\na.wav" in shown and "heard" in shown and "2/2 recordings [" in shown and '"audio"' not in shown
 
 
-def test_folders_standard_input_and_resume(files, model_folder, tmp_path):
+def test_folders_standard_input_and_resume(files, model_folder, tmp_path, monkeypatch, capfd):
     """An interrupted run goes on: what was answered stays, what failed or was cut off is done again."""
     out = tmp_path / "out.jsonl"
     kept = json.dumps({"audio": "a.wav", "text": "of the earlier run"}) + "\n"
     failed = json.dumps({"audio": "你好.wav", "error": "you interrupted me"}) + "\n"
     out.with_name("out.jsonl.partial").write_text(kept + failed + kept[:10], encoding="utf-8")
-    command = [sys.executable, "-m", "mindspore_osum", "infer", ".", "-", "--max-new-tokens", "2"]
-    command += ["--model", str(model_folder), "--output", str(out), "--resume"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    sound = (files / "a.wav").read_bytes()
-    done = subprocess.run(command, cwd=files, env=env, input=sound, capture_output=True, timeout=600)
-    assert done.returncode == 1 and b"osum: 1 recordings are there already" in done.stderr
+    monkeypatch.chdir(files)
+    sound = io.TextIOWrapper(io.BytesIO((files / "a.wav").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", sound)
+    how = ["--max-new-tokens", "2", "--model", str(model_folder), "--output", str(out), "--resume"]
+    assert main(["infer", ".", "-", *how]) == 1
+    assert "osum: 1 recordings are there already" in capfd.readouterr().err
     text = out.read_text("utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     assert text.startswith(kept)
