@@ -7,7 +7,7 @@ import pytest
 
 from mindspore_osum.errors import UserError
 
-ENCODER, ADAPTER, DECODER, STEPS = 2, 1, 2, 4  # layers, and tokens decoded
+ENCODER, ADAPTER, DECODER, STEPS = 1, 1, 2, 4  # layers, and tokens decoded
 LAYERS = ENCODER + ADAPTER + DECODER
 TRAINING = ("padded", "packed")
 CASES = (*TRAINING, "recordings", "answers")

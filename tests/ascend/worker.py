@@ -29,7 +29,7 @@ from tests.models.common import make_item, pack
 
 # heads of 16, which FlashAttentionScore takes as they are, and of 24 and 8, which have to be padded
 CFG = ModelConfig(
-    encoder=EncoderConfig(n_mels=80, d_model=48, n_layers=2, n_heads=3, d_ff=52),
+    encoder=EncoderConfig(n_mels=80, d_model=48, n_layers=1, n_heads=3, d_ff=52),
     adapter=AdapterConfig(n_layers=1, n_heads=2, d_ff=44),
     decoder=DecoderConfig(
         vocab_size=61, d_model=40, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=56, max_positions=512

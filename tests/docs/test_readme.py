@@ -81,6 +81,20 @@ def lay_out(folder: Path) -> None:
         assert main(["convert", str(BUNDLED), "--to", form, "--output", str(folder / name)]) == 0
 
 
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    lay_out(folder)
+    return folder
+
+
+@pytest.fixture
+def files(laid_out, tmp_path, monkeypatch) -> None:
+    """The current folder is a copy of them."""
+    shutil.copytree(laid_out, tmp_path, symlinks=True, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
 def run(command: list[str]) -> int:
     """Run a command; its exit status. osum runs in this process, which has loaded the libraries."""
     added = [word for start, words in ADDED.items() if " ".join(command).startswith(start) for word in words]
@@ -92,22 +106,16 @@ def run(command: list[str]) -> int:
 
 
 @pytest.mark.parametrize("block", blocks(README, "bash", "sh"), ids=lambda block: block.id)
-def test_commands(block: Block, tmp_path, monkeypatch, capsys):
+def test_commands(block: Block, files, capsys):
     """Every command of a block, in order, leaves status 0 and the output it was told to write."""
-    monkeypatch.chdir(tmp_path)
-    todo = [command for command in commands(block.text) if not not_run(command)]
-    if todo:
-        lay_out(tmp_path)
-    for command in todo:
+    for command in [command for command in commands(block.text) if not not_run(command)]:
         assert run(command) == 0, f"{' '.join(command)}\n{capsys.readouterr().err}"
         if "--output" in command:
             assert Path(command[command.index("--output") + 1]).exists(), command
 
 
 @pytest.mark.parametrize("block", blocks(README, "python"), ids=lambda block: block.id)
-def test_python(block: Block, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    lay_out(tmp_path)
+def test_python(block: Block, files, capsys):
     Path("snippet.py").write_text(block.text, encoding="utf-8")
     values = runpy.run_path("snippet.py")
     if "r" in values:
