@@ -27,17 +27,10 @@ from ckpt_convert.shapes import adapted
 from ckpt_convert.sources import EXTRAS, Source, open_source
 from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import ordinary, write_text
 from mindspore_osum.folder import CONFIG, TOKENIZER, write_config
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.weights_io import (
-    CODES,
-    SHARD_BYTES,
-    TensorInfo,
-    WeightsWriter,
-    encode,
-    ordinary,
-    write_text,
-)
+from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode
 
 # forms that are folders: file of the description, file of the weights (None: the writer's own), description
 _FOLDERS = {

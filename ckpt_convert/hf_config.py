@@ -4,11 +4,11 @@ What our cells do not compute (scaled rotary positions, other activations, MLP b
 refused by name, never ignored. Defaults are those of transformers for the model type.
 """
 
-import json
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import CONFIG, MAX_CONFIG_BYTES
+from mindspore_osum.files import read_json
+from mindspore_osum.folder import CONFIG
 from mindspore_osum.models.llama.config import DecoderConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 
@@ -24,22 +24,7 @@ _ATTENTION = {
 
 def read_hf_config(folder: Path) -> dict:
     """The folder's config.json as it is; UserError if there is none or it is not a mapping."""
-    return read_mapping(folder / CONFIG)
-
-
-def read_mapping(path: Path) -> dict:
-    """A JSON file that describes a model, as it is; UserError if it cannot be read or is not a mapping."""
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise UserError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes, not a model description")
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the model's config ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: not valid JSON") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a mapping")
-    return values
+    return read_json(folder / CONFIG, "a model description")
 
 
 class Reader:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ckpt_convert.key_tables import ADAPTER, DECODER, ENCODER, FORMS
 from mindspore_osum.errors import UserError
-from mindspore_osum.weights_io import write_text
+from mindspore_osum.files import write_text
 
 BEGIN, END = "<!-- key tables: begin -->", "<!-- key tables: end -->"
 

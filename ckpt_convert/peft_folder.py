@@ -8,8 +8,9 @@ whole modules, some layers only) is refused by name. Source: peft 0.17, tuners/l
 import math
 from pathlib import Path
 
-from ckpt_convert.hf_config import Reader, read_mapping
+from ckpt_convert.hf_config import Reader
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import read_json
 from mindspore_osum.models.llama.config import LoraConfig
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -44,7 +45,7 @@ def lora_values(folder: Path) -> dict:
     UserError : no such file, another method than LoRA, or a setting that our LoRA does not have.
     """
     path = folder / ADAPTER_CONFIG
-    values = read_mapping(path)
+    values = read_json(path)
     read = Reader(values, str(path))
     read.refuse("peft_type", ("LORA",), "only LoRA is")
     for key, (neutral, why) in _NEUTRAL.items():
@@ -60,7 +61,7 @@ def lora_values(folder: Path) -> dict:
 
 def check_targets(folder: Path, found: set[str]) -> None:
     """Refuse a list of target_modules that is not that of the tensors; a pattern is left to the tensors."""
-    stated = read_mapping(folder / ADAPTER_CONFIG).get("target_modules")
+    stated = read_json(folder / ADAPTER_CONFIG).get("target_modules")
     if isinstance(stated, list):
         named = {str(name).rpartition(".")[2] for name in stated}
         odd = sorted(named ^ found)

@@ -10,17 +10,16 @@ Legend: T mel frames, F mel bins, U encoder frames, Z speech tokens, D width, L 
 """
 
 import importlib.util
-import json
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from ckpt_convert.hf_config import decoder_hf_config, read_hf_config
 from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, PUBLISHED
 from ckpt_convert.sources import Source, open_source
+from mindspore_osum.files import read_json
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.registry import from_values
 
@@ -254,7 +253,7 @@ def _is_beyond(key: str, layers: int | None) -> bool:
 def main(argv: list[str]) -> int:
     """SOURCE PART CONFIG LAYERS INPUT OUTPUT BY; see the module's text."""
     source, part, config, layers, given, output, by = argv
-    cfg = from_values(json.loads(Path(config).read_text("utf-8")), config)
+    cfg = from_values(read_json(config), config)
     inputs, opened = np.load(given), open_source(source)
     torch, name = import_torch(by)
     reference = Reference(torch, opened, cfg, None if layers == "all" else int(layers))

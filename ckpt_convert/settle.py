@@ -4,15 +4,14 @@ Values come in the order: preset < what the tensors tell < what the source's con
 A configuration given as a file, or that of a folder of ours, is taken whole instead: the tensors must fit.
 """
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ckpt_convert.report import Report
 from ckpt_convert.shapes import infer
 from ckpt_convert.sources import Source
 from mindspore_osum.config import from_dict, merge
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import read_json
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
@@ -51,7 +50,8 @@ def settle_config(parts: dict[str, Source], found: dict, settings: Settings, rep
     UserError : values that nobody tells, all named in one line; values that contradict each other.
     """
     if settings.config:
-        return _read_config(Path(settings.config), settings.overrides)
+        values = read_json(settings.config, "a model description")
+        return from_values(merge(values, settings.overrides), settings.config)
     whole = next((s.config for s in parts.values() if s.config is not None), None)
     if whole is not None and "model" in parts:
         if settings.preset:
@@ -89,18 +89,6 @@ def _stated(part: str, source: Source) -> dict:
         return source.stated
     values = source.config.to_dict()
     return {key: values[key] for key in (("decoder", "lora") if part == "decoder" else (part,))}
-
-
-def _read_config(path: Path, overrides: dict) -> ModelConfig:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: not valid JSON") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a mapping of settings")
-    return from_values(merge(values, overrides), str(path))
 
 
 def _default_misfit(decoder: dict, base: ModelConfig) -> list[str]:

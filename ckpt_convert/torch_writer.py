@@ -18,7 +18,8 @@ import numpy as np
 
 from ckpt_convert.torch_reader import STORAGES
 from mindspore_osum.errors import UserError
-from mindspore_osum.weights_io import DTYPES, TensorInfo, chunks, finish, sync_folder
+from mindspore_osum.files import finish, sync_folder
+from mindspore_osum.weights_io import DTYPES, TensorInfo, chunks
 
 _CLASSES = {code: name.rpartition(".")[2] for name, code in STORAGES.items()}
 _FOLDER = "archive"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import replacing
 
 
 def require_matplotlib(instead: str) -> None:
@@ -25,10 +26,9 @@ def new_figure(width: float = 6.0, height: float = 4.0, rows: int = 1):
 
 def save_png(figure, path: Path) -> str:
     """Write the figure whole or not at all; its file name."""
-    temp = path.with_name(f".{path.name}")
     try:
-        figure.savefig(temp, format="png", dpi=120, metadata={"Software": None})
-        temp.replace(path)
+        with replacing(path) as file:
+            figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
     except OSError as error:
         raise UserError(f"{path}: cannot write the plot ({error.strerror})") from None
     return path.name

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import read_json, replacing, write_text
 from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import (
     DEFAULT,
@@ -26,10 +27,9 @@ from mindspore_osum.systems.registry import (
     system_of,
     to_values,
 )
-from mindspore_osum.weights_io import CODES, TensorInfo, Weights, WeightsWriter, open_weights, write_text
+from mindspore_osum.weights_io import CODES, TensorInfo, Weights, WeightsWriter, open_weights
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
-MAX_CONFIG_BYTES = 1 << 20
 BUNDLED = Path(__file__).resolve().parent / "assets" / "tiny"  # the model that is part of the package
 
 
@@ -48,15 +48,8 @@ def read_config(folder: str | os.PathLike) -> Config:
         )
     if not path.is_file():
         raise UserError(f"{folder}: not a model folder (no {CONFIG}); make one with `osum convert`")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise UserError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes, not a model description")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read it ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-    if isinstance(values, dict) and not is_own_config(values):
+    values = read_json(path, "a model description")
+    if not is_own_config(values):
         if "architectures" in values:
             raise UserError(
                 f"{folder}: a Hugging Face folder, not one of ours; convert it with `osum convert`"
@@ -140,9 +133,8 @@ def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) 
                 writer.write(name, param.astype(float32).asnumpy())
         target = folder / TOKENIZER
         if not (target.exists() and target.samefile(tokenizer)):
-            temp = folder / f".{TOKENIZER}.partial"
-            shutil.copyfile(tokenizer, temp)
-            os.replace(temp, target)
+            with open(tokenizer, "rb") as source, replacing(target) as copy:
+                shutil.copyfileobj(source, copy)
         write_config(folder, model.cfg)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the model ({error.strerror})") from None

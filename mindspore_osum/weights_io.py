@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import finish, read_json, sync_folder, write_text
 
 # dtype code of safetensors -> numpy type of its bits
 DTYPES = {
@@ -278,13 +279,11 @@ def open_weights(path: str | Path) -> Weights:
 
 
 def _open_index(index: Path) -> Weights:
+    weight_map = read_json(index, "an index of weights", _MAX_HEADER).get("weight_map")
     try:
-        if index.stat().st_size > _MAX_HEADER:
-            raise ValueError
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
         shards = sorted(set(weight_map.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{index}: not a valid index (expected a JSON mapping with weight_map)") from None
+    except (TypeError, AttributeError):
+        raise UserError(f"{index}: not a valid index (expected a mapping weight_map of texts)") from None
     for shard in shards:
         if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".", ".."):
             raise UserError(f"{index}: {str(shard)[:80]!r} is not a plain file name")
@@ -448,40 +447,3 @@ def chunks(raw: np.ndarray, size: int = 1 << 24) -> Iterator[memoryview]:
     """The bytes of a contiguous array in pieces of at most `size`."""
     view = memoryview(raw.reshape(-1).view(np.uint8))
     return (view[i : i + size] for i in range(0, len(view), size))
-
-
-def finish(file) -> None:
-    """Flush a written file to the disk, give it an ordinary file's permissions, and close it."""
-    file.flush()
-    os.fchmod(file.fileno(), ordinary(0o666))  # mkstemp made it private
-    os.fsync(file.fileno())
-    file.close()
-
-
-def ordinary(mode: int) -> int:
-    """The permissions that a new file or folder of `mode` gets in this process."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mode & ~mask
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all."""
-    handle, temp = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8"))
-            finish(file)
-        os.replace(temp, path)
-    except BaseException:
-        Path(temp).unlink(missing_ok=True)
-        raise

@@ -55,7 +55,7 @@ ROOMS = {
     "allocator": "",
     "files": "errors",
     "config": "errors files",
-    "figures": "errors",
+    "figures": "errors files",
     "weights_io": "errors files",
     "speech": "errors",
     "text": "errors config",

@@ -12,9 +12,9 @@ from pathlib import Path
 from mindspore_osum.data.formats.manifest import key_of
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.folder import BUNDLED
 from mindspore_osum.tasks import parse_answer, tags_of
-from mindspore_osum.weights_io import write_text
 
 RECORDINGS = BUNDLED.parent / "recordings" / "manifest.jsonl"
 COLUMNS = ("audio", "text", "gender")

@@ -23,8 +23,8 @@ import run as road
 from notes import is_noted, write_note
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.tasks import TASKS
-from mindspore_osum.weights_io import write_text
 
 LABELLED = ("ser", "ssr", "ved", "sgc", "sap")
 TABLE, NOTE = "ablation/report.md", "ablation/settings.json"

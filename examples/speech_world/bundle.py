@@ -19,9 +19,10 @@ from grammar import LANGUAGES
 from voices import AGES, GENDERS
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.folder import CONFIG, TOKENIZER
 from mindspore_osum.tasks import TASKS
-from mindspore_osum.weights_io import TensorInfo, WeightsWriter, open_weights, write_text
+from mindspore_osum.weights_io import TensorInfo, WeightsWriter, open_weights
 
 GROUPS = tuple(product(GENDERS, AGES))
 

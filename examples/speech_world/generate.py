@@ -35,6 +35,7 @@ from notes import is_noted, write_note
 from plan import Line, plan
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.tasks import tags_of
 
 READINGS = grammar.READINGS | contents.READINGS
@@ -176,13 +177,6 @@ def texts_done(output: Path, settings: dict) -> bool:
     if noted and not complete:
         raise UserError(f"{output}: the manifests of text have lost files; delete {note} to make them again")
     return complete
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def is_done(output: Path, settings: dict) -> bool:

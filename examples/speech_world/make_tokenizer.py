@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from manifests import LONGEST_TIME, STEP
 
 from mindspore_osum.data import requests
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import replacing
 
 RESERVED = ("[unused9]", "[unused10]", "[unused16]", "[unused17]")  # ids 3-6; [unused10] ends an answer
 # Ids follow the order of these lists, and trained models depend on ids: do not reorder.
@@ -148,9 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
             spoken |= manifest_words(manifest)
         data = build(spoken, units(PROMPT_EN) | units(PROMPT_ZH) | set(requests.vocabulary()))
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.output.with_name(options.output.name + ".tmp")
-        temporary.write_bytes(data)
-        os.replace(temporary, options.output)
+        with replacing(options.output) as file:
+            file.write(data)
     except (UserError, OSError) as error:
         sys.exit(f"make_tokenizer.py: {error}")
     print(f"{options.output}: {len(data)} bytes, {vocabulary_size(data)} pieces, {len(spoken)} spoken words")

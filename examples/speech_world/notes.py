@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.weights_io import write_text
+from mindspore_osum.files import write_text
 
 
 def is_noted(note: Path, settings: dict, mend: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mindspore_osum.bench.card import Curve
 from mindspore_osum.figures import new_figure, save_png
-from mindspore_osum.weights_io import write_text
+from mindspore_osum.files import write_text
 
 
 def write(folder: Path, result: dict, curves: dict[str, Curve]) -> None:

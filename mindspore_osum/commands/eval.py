@@ -176,8 +176,8 @@ def _settings(args: argparse.Namespace, asked) -> dict:
 
 
 def _write(folder: Path, result: dict, problems: dict, plots: list[str]) -> None:
-    from mindspore_osum.evaluation.predictions import write_text
     from mindspore_osum.evaluation.report import summary, write_report
+    from mindspore_osum.files import write_text
 
     report = write_report(result, problems, plots)
     write_text(folder / "metrics.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")

@@ -6,13 +6,12 @@ Notable choices
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.weights_io import write_text
+from mindspore_osum.files import json_object, replacing
 
 
 def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) -> dict[object, str]:
@@ -38,10 +37,10 @@ def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) ->
     kept = {}
     for number, line in enumerate(lines, start=1):
         try:
-            values = json.loads(line)
+            values = json_object(line, f"{path}:{number}")
             if "error" not in values and line.endswith(b"\n"):
                 kept[name(values)] = line.decode("utf-8")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (UserError, TypeError, KeyError):
             if number < len(lines):
                 raise UserError(
                     f"{path}:{number}: not a line of `osum {verb}`; take another --output"
@@ -54,7 +53,8 @@ def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], No
     """What writes a line into the file, behind what is kept."""
     target, partial = _files(output)
     try:
-        write_text(partial, "".join(kept.values()))
+        with replacing(partial) as start:
+            start.write("".join(kept.values()).encode("utf-8"))
         file = open(partial, "a", encoding="utf-8", errors="backslashreplace", newline="\n")
     except OSError as error:
         raise UserError(f"{target}: cannot write there ({error.strerror})") from None

@@ -125,8 +125,8 @@ def _stem(name: str, roots: list[Path]) -> str:
 
 def _write(response: Response, targets: dict[str, Path | None], show) -> str | None:
     """Write all formats of one response; returns what went wrong."""
+    from mindspore_osum.files import write_text
     from mindspore_osum.subtitles import write
-    from mindspore_osum.weights_io import write_text
 
     try:
         for format, path in targets.items():

@@ -15,7 +15,6 @@ Source: OSUM-Pangu section 4.1 (Intent-Instruction Set, unpublished: over 80k tr
 
 import argparse
 import json
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 
 from mindspore_osum.data.request_grammar import LANGUAGES, SPLITS, load_grammar, pick
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, tags_of, task_key, write_tags
 
 PATIENCE = 2000  # draws in a row with nothing new before a task key counts as exhausted
@@ -136,28 +136,21 @@ def write_manifest(path: Path, requests: list[Request], split: str) -> None:
     UserError
         The file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            for number, r in enumerate(requests):
-                extra = {
-                    "intent": r.text,
-                    "task_key": r.task_key,
-                    "language": r.language,
-                    "template": r.template_id,
-                }
-                line = {
-                    "key": f"request_{split}_{number:06d}",
-                    "txt": write_tags(r.tags),
-                    "task": INTENT_KEY,
-                    "extra": extra,
-                }
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write the requests ({error.strerror}); give a file in a folder that exists"
-        ) from None
+    lines = (
+        {
+            "key": f"request_{split}_{number:06d}",
+            "txt": write_tags(r.tags),
+            "task": INTENT_KEY,
+            "extra": {
+                "intent": r.text,
+                "task_key": r.task_key,
+                "language": r.language,
+                "template": r.template_id,
+            },
+        }
+        for number, r in enumerate(requests)
+    )
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def main(argv: list[str] | None = None) -> int:

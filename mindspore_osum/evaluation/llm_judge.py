@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.endpoint import Endpoint, Unavailable
+from mindspore_osum.files import json_object, whole_lines
 
 CACHE = "verdicts.jsonl"
 JOBS = 4  # requests under way at once
@@ -124,13 +125,10 @@ def _ask(endpoint: Endpoint, matter: Matter) -> tuple[dict | None, str]:
 def _read_cache(path: Path) -> dict[str, dict]:
     if not path.exists():
         return {}
-    with open(path, "rb+") as file:  # what follows the last line end was torn by a kill
-        data = file.read()
-        file.truncate(data.rfind(b"\n") + 1)
     try:
-        entries = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        entries = [json_object(line, f"{path}:{n}") for n, line in enumerate(whole_lines(path), 1)]
         return {entry["id"]: entry["verdict"] for entry in entries}
-    except (ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; delete it, and the judge is asked again") from None
 
 

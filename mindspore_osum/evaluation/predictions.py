@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import json_object, read_json, whole_lines, write_text
 
 FILE, SETTINGS = "predictions.jsonl", "settings.json"
 Place = tuple[str, str]  # prompts, key
@@ -53,6 +54,10 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
         lines = Path(path).read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot read the predictions ({error.strerror})") from None
+    return _predictions(lines, path)
+
+
+def _predictions(lines: Sequence[bytes], path: str | os.PathLike) -> list[Prediction]:
     parsed = [_parse(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
     return [prediction for prediction in parsed if prediction is not None]
 
@@ -87,28 +92,16 @@ def open_run(folder: Path, settings: dict) -> list[Prediction]:
             write_text(known, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         if not path.exists():
             return []
-        with open(path, "rb+") as file:  # what follows the last line end was torn by a kill
-            file.truncate(file.read().rfind(b"\n") + 1)
-        return read_predictions(path)
+        return _predictions(whole_lines(path), path)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the evaluation there ({error.strerror})") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is never seen half-written."""
-    temp = path.with_name(f".{path.name}.partial")
-    temp.write_text(text, encoding="utf-8")
-    os.replace(temp, path)
-
-
 def _parse(line: bytes, where: str) -> Prediction | None:
-    try:
-        values = json.loads(line.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise UserError(f"{where}: not a JSON object in UTF-8") from None
-    if isinstance(values, dict) and "error" in values and "raw" not in values:
+    values = json_object(line, where)
+    if "error" in values and "raw" not in values:
         return None
-    if not isinstance(values, dict) or not all(isinstance(values.get(f), str) for f in ("key", "raw")):
+    if not all(isinstance(values.get(f), str) for f in ("key", "raw")):
         raise UserError(f"{where}: expected an object with the texts 'key' and 'raw'")
     fields = {f: values[f] for f in Prediction.__dataclass_fields__ if values.get(f) is not None}
     return Prediction(**{"prompts": "fixed"} | fields)
@@ -116,11 +109,11 @@ def _parse(line: bytes, where: str) -> Prediction | None:
 
 def _check_settings(path: Path, settings: dict) -> None:
     try:
-        known = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        raise UserError(f"{path}: damaged; delete the folder or choose another --output") from None
+        known = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error}; delete the folder or choose another --output") from None
     for name, value in settings.items():
-        if not isinstance(known, dict) or known.get(name) != value:
+        if known.get(name) != value:
             raise UserError(
                 f"{path.parent}: holds an evaluation with another {name}; choose another "
                 "--output, or delete the folder to start afresh"

@@ -10,7 +10,6 @@ Notable choices
 - A recording longer than the export takes is cut at pauses, as everywhere.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from mindspore_osum.config import from_dict
 from mindspore_osum.errors import UserError
 from mindspore_osum.export.graphs import Sizes
+from mindspore_osum.files import read_json
 from mindspore_osum.folder import CONFIG, TOKENIZER
 from mindspore_osum.inference.engine import bos_policy, tokenizer_for, use_device
 from mindspore_osum.inference.inquiry import name_of
@@ -140,7 +140,7 @@ def read_description(folder: Path) -> dict:
             is_model = (folder / CONFIG).is_file()
             what = "a model folder, not an export" if is_model else "not an exported folder"
             raise UserError(f"{folder}: {what} (no {DESCRIPTION}); make one with `osum export`")
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path, "a description of `osum export`")
         if (version := facts["version"]) != VERSION:
             raise UserError(
                 f"{path}: version {version}, this program reads {VERSION}; export the model again"
@@ -149,7 +149,7 @@ def read_description(folder: Path) -> dict:
         missing = [name for name in names if _size(folder / name) != facts["files"][name]]
     except OSError as error:
         raise UserError(f"{path}: cannot read the export ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a description of `osum export` ({error})") from None
     if missing:
         raise UserError(f"{folder / missing[0]}: missing, or not of the size it was written with; copy again")

@@ -23,12 +23,12 @@ from mindspore import Tensor
 from mindspore_osum.errors import UserError
 from mindspore_osum.export.graphs import Sizes, graphs_of, sizes_for
 from mindspore_osum.export.runner import DESCRIPTION, VERSION, load_graph
+from mindspore_osum.files import ordinary, read_json, write_text
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder, read_config
 from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.text.prompts import load_prompt_set
-from mindspore_osum.weights_io import ordinary, write_text
 
 STEPS = 4  # steps of decoding that are compared
 # largest difference of graphs and model, over the largest value, by the type they compute in
@@ -102,8 +102,8 @@ def check_target(target: Path) -> None:
 def _own_files(target: Path) -> set[str]:
     """What the export.json of a folder lists, and itself; nothing where there is none."""
     try:
-        return {DESCRIPTION, *json.loads((target / DESCRIPTION).read_text(encoding="utf-8"))["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {DESCRIPTION, *read_json(target / DESCRIPTION)["files"]}
+    except (UserError, KeyError, TypeError):
         return set()
 
 

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import read_json, sync_folder, write_text
 from mindspore_osum.training.report import say
 from mindspore_osum.training.shards import Shards
-from mindspore_osum.weights_io import Weights, WeightsWriter, info_of, open_weights, sync_folder, write_text
+from mindspore_osum.weights_io import Weights, WeightsWriter, info_of, open_weights
 
 FORMAT = 1
 STATE, MARKER = "state.safetensors", "state.json"
@@ -107,10 +108,10 @@ def found(folder: Path) -> list[tuple[int, Path]]:
 def read_about(checkpoint: Path) -> dict:
     """The checkpoint's state.json, checked."""
     try:
-        about = json.loads((checkpoint / MARKER).read_text("utf-8"))
+        about = read_json(checkpoint / MARKER)
         types = isinstance(about["step"], int) and isinstance(about["fingerprint"], dict)
         ok = types and about["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError):
         ok = False
     if not ok:
         raise UserError(

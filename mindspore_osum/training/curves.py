@@ -4,11 +4,12 @@ Notable choices
 - Any number in the file that is not one of `OTHERS` is a loss: new ones need no change here.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.figures import new_figure, save_png
+from mindspore_osum.files import json_object
 
 CURVES = "curves.png"
 SKIPPED = "skipped_steps"  # of the records of steps that were not applied
@@ -52,12 +53,13 @@ def records(metrics: Path) -> Iterator[dict]:
     """The records of a metrics.jsonl that are whole."""
     if not metrics.is_file():
         return
-    with open(metrics, encoding="utf-8") as file:
-        for line in file:
+    with open(metrics, "rb") as file:
+        for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
-            except ValueError:  # a crash cut it off
+                record = json_object(line, f"{metrics}:{number}")
+            except UserError:  # a crash cut it off
                 continue
+            yield record
 
 
 def numbers(record: dict) -> dict[str, float]:

@@ -23,11 +23,11 @@ from mindspore import Tensor, ops
 from mindspore.train import Callback
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.network import Evaluation
 from mindspore_osum.training.parallel_step import CutCheckpoint
 from mindspore_osum.training.report import Metrics, clock, say
-from mindspore_osum.weights_io import write_text
 
 PARTS = ("ce", "ctc", "aligned", "labels")  # of a loss, as OsumForTraining.losses gives them
 

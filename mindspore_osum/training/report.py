@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.training import curves
-from mindspore_osum.weights_io import write_text
 
 METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 

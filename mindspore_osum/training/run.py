@@ -22,6 +22,7 @@ from mindspore_osum.data.batches.batching import Shape, bucket_shapes
 from mindspore_osum.data.batches.loader import Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.data.checks import Errors
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.folder import read_config
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.extractor import OsumExtractor
@@ -35,7 +36,6 @@ from mindspore_osum.training.config import DEVICES, TrainConfig, to_dict
 from mindspore_osum.training.lock import locked
 from mindspore_osum.training.model_files import is_written, restored, weights_digest, write_model, written_at
 from mindspore_osum.training.report import say, writing
-from mindspore_osum.weights_io import write_text
 
 # settings that do not decide the numbers of a run: they may differ in its resumption
 FREE = {

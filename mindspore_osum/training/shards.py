@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.weights_io import TensorInfo, Weights, WeightsWriter, info_of, open_weights, write_text
+from mindspore_osum.files import read_json, write_text
+from mindspore_osum.weights_io import TensorInfo, Weights, WeightsWriter, info_of, open_weights
 
 PATTERN = "shard_*.safetensors"
+_MAX_PLACES = 1 << 26  # bytes
 
 
 class Piece:
@@ -119,9 +121,9 @@ class Shards(Weights):
     @staticmethod
     def _places(path: Path) -> dict:
         try:
-            return json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
-            raise UserError(f"{path}: cannot be read; the checkpoint is damaged") from None
+            return read_json(path, "the places of tensors", _MAX_PLACES)
+        except UserError as error:
+            raise UserError(f"{error}; the checkpoint is damaged") from None
 
     def read(self, name: str) -> np.ndarray:
         """The whole tensor, float32 for bfloat16."""

@@ -350,10 +350,10 @@ def test_configuration_from_a_file(source, tmp_path):
     longer = Settings(config=str(config), overrides={"encoder": {"n_layers": 3}})
     refused("15 missing", source, tmp_path / "x", settings=longer)
     (tmp_path / "bad.json").write_text("{")
-    refused("not valid JSON", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "bad.json")))
+    refused("not a JSON object", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "bad.json")))
     (tmp_path / "bad.json").write_text("[]")
     refused(
-        "expected a mapping", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "bad.json"))
+        "expected an object", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "bad.json"))
     )
     refused("cannot read", source, tmp_path / "x", settings=Settings(config=str(tmp_path / "gone.json")))
 

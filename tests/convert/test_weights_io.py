@@ -183,7 +183,7 @@ def test_hostile_file_is_one_line(tmp_path, name):
 
 
 INDEX_ATTACKS = {
-    "not JSON": (b"{", "not a valid index"),
+    "not JSON": (b"{", "not a JSON object"),
     "no weight_map": (b"{}", "not a valid index"),
     "weight_map is a list": (b'{"weight_map": [1]}', "not a valid index"),
     "outside the folder": (b'{"weight_map": {"a": "../x.safetensors"}}', "not a plain file name"),

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindspore_osum.data.formats.manifest import json_object, parse_object
+from mindspore_osum.data.formats.manifest import parse_object
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import json_object
 
 GOOD = {
     "key": "a",

@@ -50,7 +50,7 @@ def test_answers_of_unknown_origin_are_refused(tmp_path):
 
 def test_damage_is_named(tmp_path):
     (tmp_path / SETTINGS).write_text("{")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="settings.json: not a JSON object .*; delete the folder or choose"):
         open_run(tmp_path, {})
     for line in ("{", "[]", '{"key": "a"}', '{"key": 1, "raw": "x"}', "\xff"):
         (tmp_path / "p.jsonl").write_bytes(b'{"key": "a", "raw": "x"}\n' + line.encode("latin-1") + b"\n")

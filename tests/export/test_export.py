@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindspore_osum import files
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.export import write
@@ -124,7 +125,7 @@ def other_tokenizer(folder) -> None:
     ("damage", "message"),
     [
         (lambda f: (f / "export.json").unlink(), "not an exported folder (no export.json)"),
-        (lambda f: (f / "export.json").write_text("[]"), "export.json: not a description"),
+        (lambda f: (f / "export.json").write_text("[]"), "export.json: expected an object"),
         (lambda f: (f / "export.json").write_text('{"version": 1, "files": {}}'), "json: not a description"),
         (lambda f: rewrite(f, files={}), "export.json: not a description of `osum export` ('token"),
         (lambda f: rewrite(f, model=None), "export.json: model: expected a mapping of ModelConfig settings"),
@@ -146,8 +147,8 @@ def test_an_export_that_cannot_be_read(deploy, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
-    with pytest.raises(UserError, match="export.json: cannot read the export .Permission denied"):
+    monkeypatch.setattr(files, "open", refuse, raising=False)
+    with pytest.raises(UserError, match="export.json: cannot read it .Permission denied"):
         Exported(deploy)
 
 

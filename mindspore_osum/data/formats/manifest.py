@@ -8,19 +8,18 @@ Notable choices
   recording. Of `extra`, lists of speech tokens are not kept: they are for speech output, and large.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import json_object
 from mindspore_osum.speech.audio import FilePart
 from mindspore_osum.tasks import INTENT_KEY, TEXT2TEXT, task_key
 
 TEXT_TASKS = (TEXT2TEXT, INTENT_KEY)  # published task keys whose examples hold no speech
 MALFORMED = "malformed"
-_MAX_DEPTH = 50  # of the objects and lists in a line
 _UNUSED_EXTRA = ("speech_token", "speech_tokens")
 
 
@@ -52,40 +51,6 @@ class Skipped(NamedTuple):
     reason: str  # counted by it
     text: str  # "file:line: what is wrong"
     error: bool = True  # whether something is wrong with the data; False: it is left out by rule
-
-
-def json_object(raw: bytes, where: str) -> dict:
-    """The JSON object of a line."""
-    try:
-        values = json.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also a number too long
-        raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected an object {{...}}, found {type(values).__name__}")
-    level = [values]
-    for _ in range(_MAX_DEPTH):
-        level = [
-            v
-            for outer in level
-            for v in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(v, dict | list)
-        ]
-    if level:  # it could not be shown or written again
-        raise UserError(f"{where}: more than {_MAX_DEPTH} objects or lists in one another")
-    if b"\\ud" in raw.lower() and not _can_be_written(values):
-        raise UserError(
-            f"{where}: holds half of a character (\\ud800 to \\udfff alone); write the text again"
-        )
-    return values
-
-
-def _can_be_written(values: dict) -> bool:
-    """Whether all text in an object has a form in UTF-8."""
-    try:
-        json.dumps(values, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def parse_object(values: dict, folder: Path, where: str) -> Utterance:

@@ -24,6 +24,7 @@ from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.shards import FIELDS
 from mindspore_osum.data.formats.sources import json_lines, line_items, once
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.speech.audio import SAMPLE_RATE
 
 LIST = "shards.list"
@@ -96,7 +97,7 @@ def pack(manifest: Path, out: Path, per_shard: int, errors: Errors) -> tuple[int
                 problem = errors.first or "it is empty"
                 raise UserError(f"{manifest}: no usable line; the first problem: {problem}")
             names = [f"{_name(i)}\n" for i in range(len(counts))]
-            (folder / LIST).write_text("".join(names), "utf-8")
+            write_text(folder / LIST, "".join(names))
             os.replace(folder, out)
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror or error}") from None

@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, json_object, parse_object
+from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, parse_object
 from mindspore_osum.data.formats.shards import FIELDS, read_shard
 from mindspore_osum.data.formats.west import is_west, parse_west
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import json_object
 
 MAX_LINE = 2**24  # bytes
 _MAX_COMBINED = 2**30  # bytes of the list that is combined with one shard

@@ -26,6 +26,7 @@ from mindspore_osum.data.formats.importers.corpus import (
 )
 from mindspore_osum.data.formats.importers.labels import FIELDS, published_label
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import write_text
 from mindspore_osum.tasks import format_answer, tags_of, task_of_tags, write_tags
 
 SAMPLE_RATE = 16_000  # Hz, of cut segments
@@ -150,8 +151,7 @@ def write_split(
         if not manifest.keys:
             os.remove(folder / f"{manifest.stem}.jsonl")
         if manifest.listed:
-            text = "\n".join(manifest.listed) + "\n"
-            (folder / f"{manifest.stem}.problems.txt").write_text(text, encoding="utf-8")
+            write_text(folder / f"{manifest.stem}.problems.txt", "\n".join(manifest.listed) + "\n")
     return manifests
 
 

@@ -1,0 +1,149 @@
+"""Small files: text written whole or not at all, JSON objects read with bounds, mistakes in one line.
+
+Notable choices
+- A file gets its name when all of it is on the disk (temporary file, fsync, rename).
+- JSON from outside is bounded in bytes and in depth, and what it holds can be shown and written again.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from mindspore_osum.errors import UserError
+
+MAX_BYTES = 1 << 20
+"""Of a JSON file that describes something."""
+
+_MAX_DEPTH = 50  # of objects and lists in one another
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all; UserError if it cannot be written."""
+    try:
+        with replacing(path) as file:
+            file.write(text.encode("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot write there ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to write to, which gets the name `path` when the block ends; after an error nothing has changed.
+
+    Raises
+    ------
+    OSError : it cannot be written.
+    """
+    path = Path(path)
+    handle, temp = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            finish(file)
+        os.replace(temp, path)
+    except BaseException:
+        Path(temp).unlink(missing_ok=True)
+        raise
+
+
+def finish(file: BinaryIO) -> None:
+    """Flush a written file to the disk, give it an ordinary file's permissions, and close it."""
+    file.flush()
+    os.fchmod(file.fileno(), ordinary(0o666))  # mkstemp made it private
+    os.fsync(file.fileno())
+    file.close()
+
+
+def ordinary(mode: int) -> int:
+    """The permissions that a new file or folder of `mode` gets in this process."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mode & ~mask
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that others are appended to; what a kill left of a last one is cut off the file."""
+    with open(path, "rb+") as file:
+        data = file.read()
+        end = data.rfind(b"\n") + 1
+        file.truncate(end)
+    return data[:end].splitlines()
+
+
+def read_json(path: str | os.PathLike, what: str = "a description", most: int = MAX_BYTES) -> dict:
+    """The JSON object that a file holds.
+
+    Parameters
+    ----------
+    what : the file should be, for the error about one that is too large.
+    most : bytes it may have.
+
+    Raises
+    ------
+    UserError : it cannot be read, is larger, or is no JSON object.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise UserError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
+    if len(raw) > most:
+        raise UserError(f"{path}: larger than {most} bytes, not {what}")
+    return json_object(raw, str(path))
+
+
+def json_object(raw: bytes, where: str) -> dict:
+    """The JSON object of a line or file.
+
+    Parameters
+    ----------
+    raw : its bytes, of which the caller has bounded the number.
+    where : file, or file:line, for the error.
+
+    Raises
+    ------
+    UserError : no JSON in UTF-8, no object, nested too deeply, or with half of a character in a text.
+    """
+    try:
+        values = json.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also a number too long
+        raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected an object {{...}}, found {type(values).__name__}")
+    level = [values]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            v
+            for outer in level
+            for v in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(v, dict | list)
+        ]
+    if level:  # it could not be shown or written again
+        raise UserError(f"{where}: more than {_MAX_DEPTH} objects or lists in one another")
+    if b"\\ud" in raw.lower() and not _can_be_written(values):
+        raise UserError(
+            f"{where}: holds half of a character (\\ud800 to \\udfff alone); write the text again"
+        )
+    return values
+
+
+def _can_be_written(values: dict) -> bool:
+    """Whether all text in an object has a form in UTF-8."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
