@@ -19,7 +19,7 @@ from mindspore_osum.bench.card import Curve, Outcome
 from mindspore_osum.bench.memory import read_bandwidth
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.timing import Run, clocked, race, show_seconds
-from mindspore_osum.inference.generate import Generator, Prompt
+from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.text.sequence import IGNORE, HybridSequence
 
@@ -30,11 +30,11 @@ CACHE_AT = 256  # places at which the cache is compared with none
 CONTEXTS = {128: PROMPT, 256: 192, 1024: 896}
 
 
-def prompt_of(cfg, length: int, seed: int = 0) -> Prompt:
+def prompt_of(cfg, length: int, seed: int = 0) -> HybridSequence:
     """Random text tokens."""
     ids_L = np.random.default_rng(seed).integers(5, cfg.vocab_size, length).astype(np.int32)
     places_L = np.arange(length, dtype=np.int32)
-    return Prompt(HybridSequence(ids_L, np.full_like(ids_L, IGNORE), places_L, np.ones_like(ids_L)))
+    return HybridSequence(ids_L, np.full_like(ids_L, IGNORE), places_L, np.ones_like(ids_L))
 
 
 class Decoding:
@@ -51,7 +51,8 @@ class Decoding:
 
     def stream(self, rows: int, length: int):
         """The tokens of `rows` answers, step by step."""
-        prompts = [prompt_of(self.cfg, length, seed) for seed in range(rows)]
+        sequences = [prompt_of(self.cfg, length, seed) for seed in range(rows)]
+        prompts = [self.generator.system.prompt(sequence) for sequence in sequences]
         settings = Sampling(max_new_tokens=ROOM, repetition_penalty=1.0)  # transformers' default
         return self.generator.stream(prompts, settings)
 
@@ -87,7 +88,7 @@ def run(setup: Setup) -> Outcome:
 
 def _against_torch(setup: Setup, out: Outcome, ours: Decoding, count: int, rounds: int) -> None:
     """The whole of an answer, prompt included, on both sides."""
-    ids = prompt_of(ours.cfg, PROMPT).sequence.ids_L.tolist()
+    ids = prompt_of(ours.cfg, PROMPT).ids_L.tolist()
     with setup.torch() as torch:
         torch.ask("load_decoder", folder=models.for_torch(ours.generator.model, "hf_decoder", setup.folder))
         theirs = torch.ask("generate", ids=ids, count=count)["tokens"]
@@ -149,7 +150,7 @@ def _cache(out: Outcome, model, ours: Decoding, rounds: int) -> None:
         return ops.argmax(model.decoder.logits(h_1LD[:, -1]), -1)
 
     graph = ms.jit(recompute)
-    ids_1L = Tensor(prompt_of(ours.cfg, CACHE_AT).sequence.ids_L[None])
+    ids_1L = Tensor(prompt_of(ours.cfg, CACHE_AT).ids_L[None])
     places_1L = Tensor(np.arange(CACHE_AT, dtype=np.int32)[None])
     whole = race(clocked(lambda: graph(ids_1L, places_1L).asnumpy()), rounds=rounds)[0].median
     points = [(c, ours.token_seconds(ROOM // 4, rounds, length=length)) for c, length in CONTEXTS.items()]

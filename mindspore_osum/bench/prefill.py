@@ -18,7 +18,7 @@ def run(setup: Setup) -> Outcome:
     with setup.torch() as torch:
         torch.ask("load_decoder", folder=models.for_torch(ours.generator.model, "hf_decoder", setup.folder))
         for length in LENGTHS:
-            ids = prompt_of(ours.cfg, length).sequence.ids_L.tolist()
+            ids = prompt_of(ours.cfg, length).ids_L.tolist()
             mine, other = race(
                 ours.run(1, length=length),
                 torch.run("prefill", ids=ids),

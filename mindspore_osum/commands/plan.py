@@ -183,8 +183,8 @@ def reason(choices, limit: int) -> str:
 
 def inference(job, batch, rows: int, device, limit: int) -> dict:
     """Memory and least times of answering `rows` recordings of the batch's length together."""
-    from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
     from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
     from mindspore_osum.planning.cost import roofline
     from mindspore_osum.planning.memory import inference_memory
 

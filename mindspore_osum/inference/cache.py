@@ -1,12 +1,10 @@
-"""Static shapes and the key/value cache they allow.
+"""What a batch keeps between the steps of its decoder.
 
-Legend: B batch, S cache places a sequence, V vocabulary.
+Legend: B batch, S cache slots a sequence, V vocabulary.
 
 Notable choices
-- Lengths are rounded up to buckets, four an octave, so that padding costs at most a quarter and a few graphs
-  serve every length; batch sizes to powers of two.
 - The cache lives in parameters that the graphs write in place: nothing of it is ever copied to the host.
-- Its rows need no clearing: a place is written before the mask lets anybody look at it.
+- Its rows need no clearing: a slot is written before the mask shows it to any query.
 """
 
 import mindspore as ms
@@ -14,28 +12,14 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from mindspore_osum.models.llama.network import Decoder
-
-SMALLEST_LENGTH = 64  # sequence positions, of prompts and of caches; a block of models/ops/fused.py
-SMALLEST_FRAMES = 128  # mel frames (10 ms)
-
-
-def bucket(n: int, smallest: int) -> int:
-    """The least bucket that holds `n`.
-
-    Buckets are multiples of `smallest`; above 8 * `smallest`, of an eighth of the next power of two.
-    """
-    step = max(smallest, 1 << max(n - 1, 0).bit_length() >> 3)
-    return max(1, -(-n // step)) * step
-
-
-def batch_bucket(n: int) -> int:
-    """The least power of two that holds `n` rows."""
-    return 1 << max(n - 1, 0).bit_length()
-
 
 class DecodeState(nn.Cell):
     """What a batch keeps on the device between steps: keys, values, and the penalty of every token.
+
+    Parameters
+    ----------
+    decoder : says the cache's form (`new_cache`, `n_layers`, `dtype`) and its `vocab_size`.
+    batch, slots : sequences, and cache slots of each.
 
     Attributes
     ----------
@@ -44,13 +28,12 @@ class DecodeState(nn.Cell):
     factor_BV : parameter (B*V,) float32, the repetition penalty of each token; 1 for those not generated yet.
     """
 
-    def __init__(self, decoder: Decoder, batch: int, places: int):
+    def __init__(self, decoder, batch: int, slots: int):
         super().__init__()
-        table = decoder.model.embed_tokens.weight
-        self.batch, self.places, self.vocab = batch, places, table.shape[0]
-        self.cache = decoder.new_cache(batch, places)
-        names = [f"{kind}_{i}" for i in range(len(decoder.model.layers)) for kind in ("key", "value")]
-        states = [_state(name, "zeros", self.cache.shape, table.dtype) for name in names]
+        self.batch, self.slots, self.vocab = batch, slots, decoder.vocab_size
+        self.cache = decoder.new_cache(batch, slots)
+        names = [f"{kind}_{i}" for i in range(decoder.n_layers) for kind in ("key", "value")]
+        states = [_state(name, "zeros", self.cache.shape, decoder.dtype) for name in names]
         self.keys_values = ms.ParameterTuple(states)
         self.factor_BV = _state("factor", "ones", (batch * self.vocab,), ms.float32)
         self.first_token_B = Tensor(np.arange(batch, dtype=np.int32) * self.vocab)

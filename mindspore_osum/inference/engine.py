@@ -27,17 +27,17 @@ from mindspore_osum.data.batches.batching import features, frames_of, speech_tok
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder
-from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
-from mindspore_osum.inference.generate import Generated, Generator, Prompt
+from mindspore_osum.inference.generate import Generated, Generator
 from mindspore_osum.inference.inquiry import name_of
-from mindspore_osum.inference.label_scores import LabelScorer
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
 from mindspore_osum.models.whisper.network import MAX_FRAMES
 from mindspore_osum.results import Answer, Response
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import HOP, log_mel, num_frames
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.tasks import parse_answer
 from mindspore_osum.text.prompts import OUTPUT_TYPES, PromptSet, load_prompt_set
 from mindspore_osum.text.sequence import build_sequence
@@ -57,7 +57,7 @@ class _Job:
     response: Response
     where: str  # for errors: the recording, or its manifest's file:line
     request: Request
-    prompt: Prompt | None = None
+    prompt: object = None  # of the system; None where it cannot be answered
     spent: float = 0.0  # seconds of reading and features
 
     def fail(self, error: UserError) -> None:
@@ -87,7 +87,7 @@ class Engine:
         self.tokenizer = tokenizer_for(self.cfg, folder)
         self.prompts = load_prompt_set(self.cfg.prompts)
         self.generator = Generator(model)
-        self.labels = LabelScorer(model, self.tokenizer)
+        self.labels = system_of(self.cfg.model_type).label_scorer(model, self.tokenizer)
 
     def answer(
         self,
@@ -225,7 +225,7 @@ class Engine:
                 n_speech=speech_tokens(len(mel_TF)) if has_speech else None,
                 bos=bos_policy(self.prompts),
             )
-            prompt = Prompt(sequence, mel_TF)
+            prompt = self.generator.system.prompt(sequence, mel_TF)
             self.generator.room(prompt)  # refuses what is too long
             job.prompt = prompt
         except UserError as error:

@@ -1,14 +1,15 @@
 """Answers from prompts: a prefill graph, a step graph, and the loop between them.
 
-Legend: B batch, N prompts, T mel frames, F mel bins, Z speech tokens, L prompt positions, S cache places,
-D width, V vocabulary.
+Legend: B batch, N prompts, L prompt positions, D width, V vocabulary.
 
 Notable choices
 - Two graphs for each static shape and nothing else: prefill reads the whole prompt and scores its last place;
   a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, only ids leave.
-- Prompts are padded on the right. Cache places beyond their end hold rubbish until a step overwrites it, and
-  no mask shows a place before that; so neither padding nor neighbours change an answer.
-- Shapes come from buckets (see cache.py). A new one is compiled, and run once, before it counts.
+- What a prompt is, and how it becomes embeddings, is the system's (`systems.base.Generation`); its decoder
+  says what cache it needs.
+- Prompts are padded on the right. Cache slots beyond their end hold rubbish until a step overwrites it, and
+  no mask shows a slot before that; so neither padding nor neighbours change an answer.
+- Shapes come from buckets (models/buckets.py). A new one is compiled, and run once, before it counts.
 """
 
 import time
@@ -21,20 +22,12 @@ from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference import graph_cache
-from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, DecodeState, batch_bucket, bucket
+from mindspore_osum.inference.cache import DecodeState
 from mindspore_osum.inference.sampling import Sampling, draw
-from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.text.sequence import HybridSequence, stack_sequences
+from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
+from mindspore_osum.systems.registry import system_of
 
 ENDED = -1  # in the arrays of `Generator.stream`: the sequence has no token here, it has ended
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What an answer starts from: the hybrid sequence, and the log-mel of its speech, float32, if any."""
-
-    sequence: HybridSequence
-    mel_TF: np.ndarray | None = None
 
 
 @dataclass
@@ -48,25 +41,20 @@ class Generated:
 class Prefill(nn.Cell):
     """Prompts to the scores of their first new token; fills the cache."""
 
-    def __init__(self, model: OsumModel, state: DecodeState):
+    def __init__(self, embed: nn.Cell, decoder: nn.Cell, state: DecodeState):
         super().__init__(auto_prefix=False)  # parameters keep their names
-        self.model, self.state = model, state
+        self.embed, self.decoder, self.state = embed, decoder, state
 
-    def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B):
-        decoder = self.model.decoder
-        batch, length = token_ids_BL.shape
-        if mel_BTF is None:
-            x_BLD = decoder.embed(token_ids_BL)
-        else:
-            z_BZD = self.model.encode_speech(mel_BTF, mel_len_B)[0]
-            x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
-        place_1L = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
-        places_BL = place_1L.broadcast_to((batch, length))
-        slots = self.state.cache.slots(places_BL)
+    def construct(self, length_B, *inputs):
+        x_BLD = self.embed(*inputs)
+        batch, length = x_BLD.shape[:2]
+        position_1L = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
+        position_BL = position_1L.broadcast_to((batch, length))
+        slots = self.state.cache.slots(position_BL)
         # padding lies after the prompt, so the causal mask hides it
-        h_BLD = decoder(x_BLD, places_BL, None, self.state.keys_values, slots)
+        h_BLD = self.decoder(x_BLD, position_BL, None, self.state.keys_values, slots)
         last_B = ops.arange(0, batch, dtype=ms.int32) * length + length_B - 1
-        scores_BV = decoder.logits(ops.gather(h_BLD.reshape((batch * length, -1)), last_B, 0))
+        scores_BV = self.decoder.logits(ops.gather(h_BLD.reshape((batch * length, -1)), last_B, 0))
         self.state.forget_tokens()
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), length_B, scores_BV
 
@@ -74,13 +62,13 @@ class Prefill(nn.Cell):
 class Step(nn.Cell):
     """The tokens chosen last to the scores of the next ones."""
 
-    def __init__(self, model: OsumModel, state: DecodeState):
+    def __init__(self, decoder: nn.Cell, state: DecodeState):
         super().__init__(auto_prefix=False)
-        self.model, self.state = model, state
-        self.last_place = state.places - 1
+        self.decoder, self.state = decoder, state
+        self.last_slot = state.slots - 1
 
     def construct(self, token_B, position_B, penalty_B):
-        decoder, state = self.model.decoder, self.state
+        decoder, state = self.decoder, self.state
         position_B1 = position_B.expand_dims(1)
         x_B1D = decoder.embed(token_B.expand_dims(1))
         seen, slots = state.cache.seen(position_B), state.cache.slots(position_B1)
@@ -88,8 +76,8 @@ class Step(nn.Cell):
         scores_BV = decoder.logits(h_B1D.squeeze(1))
         factor_BV = state.penalize(token_B, penalty_B)
         scores_BV = ops.select(scores_BV < 0, scores_BV * factor_BV, scores_BV / factor_BV)
-        # a sequence that has ended goes round in its last place, so that it never writes into another's
-        next_B = ops.minimum(position_B + 1, self.last_place)
+        # a finished sequence keeps rewriting its own last slot, and never one of another
+        next_B = ops.minimum(position_B + 1, self.last_slot)
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), next_B, scores_BV
 
 
@@ -110,18 +98,20 @@ class Generator:
     Parameters
     ----------
     model : with its weights; put into evaluation mode here.
-    eos_ids : tokens that end an answer; by default the model's own end token.
+    eos_ids : tokens that end an answer; by default the model's own end tokens.
 
     Attributes
     ----------
+    system : the `Generation` of the model's system.
     compiles : number of graphs compiled so far: one for each graph and static shape.
     compile_seconds : time that took, one first run of each included.
     """
 
-    def __init__(self, model: OsumModel, eos_ids: Sequence[int] | None = None):
+    def __init__(self, model, eos_ids: Sequence[int] | None = None):
         model.set_train(False)
         self.model, self.cfg = model, model.cfg
-        self.eos_ids = frozenset([self.cfg.decoder.eos_id] if eos_ids is None else eos_ids)
+        self.system = system_of(self.cfg.model_type).generation(model)
+        self.eos_ids = frozenset(self.system.eos_ids if eos_ids is None else eos_ids)
         self.compile_seconds = 0.0
         self._shapes: set[tuple] = set()
         self._idle: dict[tuple[int, int], list] = {}  # (B, S) -> graphs with a cache that nobody uses now
@@ -130,14 +120,16 @@ class Generator:
     def compiles(self) -> int:
         return len(self._shapes)
 
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling | None = None, rows: int = 1
-    ) -> list[Generated]:
+    def generate(self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1) -> list[Generated]:
         """The answers to all prompts, computed as one batch of at least `rows` rows.
+
+        Parameters
+        ----------
+        prompts : of the model's system.
 
         Raises
         ------
-        UserError : a prompt leaves no room for an answer in the model's positions.
+        UserError : a prompt leaves no positions of the model for an answer.
         """
         found = [Generated() for _ in prompts]
         for tokens_N in self.stream(prompts, sampling, rows):
@@ -149,7 +141,7 @@ class Generator:
         return found
 
     def stream(
-        self, prompts: Sequence[Prompt], sampling: Sampling | None = None, rows: int = 1
+        self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1
     ) -> Iterator[np.ndarray]:
         """As `generate`, step by step.
 
@@ -159,9 +151,9 @@ class Generator:
         """
         sampling = sampling or Sampling()
         limits_N = np.array([min(self.room(p), sampling.max_new_tokens) for p in prompts])
-        length = bucket(max(len(p.sequence) for p in prompts), SMALLEST_LENGTH)
-        places = min(length + sampling.max_new_tokens, max(length, self.cfg.decoder.max_positions))
-        size = batch_bucket(max(len(prompts), rows)), bucket(places, SMALLEST_LENGTH)
+        length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
+        slots = min(length + sampling.max_new_tokens, max(length, self.system.positions))
+        size = batch_bucket(max(len(prompts), rows)), bucket(slots, SMALLEST_LENGTH)
         idle = self._idle.setdefault(size, [])
         graphs = idle.pop() if idle else self._graphs(*size)
         try:
@@ -190,39 +182,26 @@ class Generator:
                 return
             token_B, position_B, scores_BV = self._run(step, token_B, position_B, penalty_B)
 
-    def room(self, prompt: Prompt) -> int:
+    def room(self, prompt) -> int:
         """Tokens that an answer to `prompt` may have in the model's positions; UserError if there is none."""
-        length, positions = len(prompt.sequence), self.cfg.decoder.max_positions
+        length, positions = len(prompt), self.system.positions
         if length >= positions:
             raise UserError(
-                f"prompt of {length} positions ({prompt.sequence.n_speech} of speech): the model has "
-                f"{positions}, which leaves none for the answer; cut the recording or the request"
+                f"{prompt}: the model has {positions}, which leaves none for the answer; cut the recording "
+                "or the request"
             )
         return positions - length
 
     def _inputs(self, prompts, batch: int, length: int) -> list[Tensor | None]:
         """The prefill's inputs; rows beyond the prompts are one token long, their results are not read."""
-        mels = [p.mel_TF for p in prompts if p.mel_TF is not None]
-        frames = bucket(max(map(len, mels)), SMALLEST_FRAMES) if mels else 0
-        slots = batch if mels else 0
-        rows = stack_sequences([p.sequence for p in prompts], length, -(-frames // 8), slots)
-        pad = ((0, batch - len(prompts)), (0, 0))
-        token_ids_BL = np.pad(rows["token_ids_BL"], pad)
-        speech_row_BL = np.pad(rows["speech_row_BL"], pad, constant_values=-1)
-        length_B = np.array([len(p.sequence) for p in prompts] + [1] * pad[0][1], np.int32)
-        texts = [Tensor(token_ids_BL), Tensor(speech_row_BL), Tensor(length_B)]
-        if not mels:
-            return [None, None, *texts]
-        mel_BTF = np.zeros((slots, frames, self.cfg.encoder.n_mels), np.float32)
-        mel_len_B = np.full(slots, SMALLEST_FRAMES, np.int32)
-        for slot, mel_TF in enumerate(mels):
-            mel_BTF[slot, : len(mel_TF)] = mel_TF
-            mel_len_B[slot] = len(mel_TF)
-        return [Tensor(mel_BTF), Tensor(mel_len_B), *texts]
+        length_B = np.array([*map(len, prompts), *[1] * (batch - len(prompts))], np.int32)
+        inputs = self.system.inputs(prompts, batch, length).values()
+        return [Tensor(length_B), *(None if x is None else Tensor(x) for x in inputs)]
 
-    def _graphs(self, batch: int, places: int):
-        state = DecodeState(self.model.decoder, batch, places)
-        prefill, step = Prefill(self.model, state), Step(self.model, state)
+    def _graphs(self, batch: int, slots: int):
+        decoder = self.system.decoder
+        state = DecodeState(decoder, batch, slots)
+        prefill, step = Prefill(self.system.embed, decoder, state), Step(decoder, state)
         return Graph(prefill), Graph(step), batch
 
     def _run(self, graph: Graph, *inputs):

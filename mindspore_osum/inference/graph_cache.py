@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -141,7 +142,7 @@ def _has_device_operators(cell: nn.Cell) -> bool:
 def _digest(cell: nn.Cell, about: dict) -> str:
     """Of everything that makes the graph what it is."""
     names = [(name, p.shape, str(p.dtype)) for name, p in cell.parameters_dict().items()]
-    source = [ms.__version__, platform.machine(), _code(), type(cell).__name__, names, about]
+    source = [ms.__version__, platform.machine(), _code(), _foreign(cell), type(cell).__name__, names, about]
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -149,8 +150,19 @@ def _digest(cell: nn.Cell, about: dict) -> str:
 def _code() -> str:
     """Digest of the code that graphs are made of, and of where it lies, which MindSpore compares too."""
     digest = hashlib.sha256(str(_PACKAGE).encode())
-    for part in ("models", "inference"):
+    for part in ("models", "systems", "inference"):
         for path in sorted((_PACKAGE / part).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _foreign(cell: nn.Cell) -> str:
+    """Digest of the packages of its cells that are neither this one nor MindSpore: systems of others."""
+    digest = hashlib.sha256()
+    names = {type(part).__module__.partition(".")[0] for _, part in cell.cells_and_names()}
+    for name in sorted(names - {_PACKAGE.name, ms.__name__}):
+        file = Path(sys.modules[name].__file__)
+        for path in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -6,6 +6,7 @@ Notable choices
   what they need.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 
@@ -18,6 +19,36 @@ class Config(Protocol):
     def to_dict(self) -> dict:
         """Plain dictionaries and lists, without `model_type`."""
         ...
+
+
+class Generation:
+    """What inference/generate.py needs of a system to generate with one of its models.
+
+    Attributes
+    ----------
+    embed : a cell from the values of `inputs` to input embeddings (B, L, D) of the decoder.
+    decoder : a cell as models/llama/network.py's: `embed`, `logits`, and the cache it needs (`new_cache`,
+        `n_layers`, `vocab_size`, `dtype`).
+    eos_ids : tokens that end an answer.
+    positions : the most that a prompt and its answer may have together.
+    """
+
+    embed: Any
+    decoder: Any
+    eos_ids: Sequence[int]
+    positions: int
+
+    def prompt(self, sequence: Any, mel_TF: Any = None) -> Any:
+        """What an answer starts from; its `len` is in positions, its `str` names it in errors."""
+        raise NotImplementedError
+
+    def inputs(self, prompts: Sequence, rows: int, length: int) -> dict[str, Any]:
+        """Named inputs of `embed`, in their order, arrays or None: `rows` >= len(prompts) rows of `length`
+        positions.
+
+        Prompts are padded on the right; static shapes come from models/buckets.py.
+        """
+        raise NotImplementedError
 
 
 class System:
@@ -40,4 +71,12 @@ class System:
 
     def init_weights(self, model: Any, seed: int) -> None:
         """Fill the parameters of a network with what training from scratch starts from."""
+        raise NotImplementedError
+
+    def generation(self, model: Any) -> Generation:
+        """What generation takes of a network."""
+        raise NotImplementedError
+
+    def label_scorer(self, model: Any, tokenizer: Any) -> Any:
+        """What gives probabilities of the labels in an answer: `probabilities(prompt, raw, labels)`."""
         raise NotImplementedError

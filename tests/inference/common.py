@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.inference.generate import Prompt
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.generation import Prompt
 from mindspore_osum.text.sequence import IGNORE, HybridSequence
 
 SMALL = ModelConfig(

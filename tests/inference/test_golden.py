@@ -11,10 +11,10 @@ from ckpt_convert.settle import Settings
 from mindspore_osum.data.batches.batching import speech_tokens
 from mindspore_osum.folder import write_config
 from mindspore_osum.inference.engine import PUBLISHED_INFERENCE, Engine
-from mindspore_osum.inference.generate import Prompt
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
+from mindspore_osum.systems.osum.generation import Prompt
 from mindspore_osum.text.sequence import build_sequence
 from tests.models.test_golden import described
 

@@ -116,9 +116,10 @@ def infer(case: dict) -> dict:
 
     from mindspore_osum.config import from_dict
     from mindspore_osum.inference.cache import DecodeState
-    from mindspore_osum.inference.generate import Generator, Prompt
+    from mindspore_osum.inference.generate import Generator
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.systems.osum.config import ModelConfig
+    from mindspore_osum.systems.osum.generation import Prompt
     from mindspore_osum.systems.osum.init import init_weights
     from mindspore_osum.systems.osum.network import OsumModel
     from mindspore_osum.text.sequence import SPEECH_FRAME, HybridSequence

@@ -165,7 +165,12 @@ class Decoder(nn.Cell):
         self.model = DecoderModel(cfg, lora, dtype)
         self.lm_head = None if cfg.tie_embeddings else Linear(cfg.d_model, cfg.vocab_size, False, dtype)
         self.tied_head = ops.MatMul(transpose_b=True)
-        self.d_model = cfg.d_model
+        self.d_model, self.vocab_size, self.n_layers, self.dtype = (
+            cfg.d_model,
+            cfg.vocab_size,
+            cfg.n_layers,
+            dtype,
+        )
         self.cache, self.kv_shape = device_ops.cells(dtype).Cache, (cfg.n_kv_heads, cfg.head_dim)
 
     def new_cache(self, batch: int, places: int) -> nn.Cell:

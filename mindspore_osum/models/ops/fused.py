@@ -31,7 +31,7 @@ from mindspore.ops.auto_generate import (
 
 from mindspore_osum.models.ops import plain
 
-BLOCK = 64  # places of a block; inference/cache.py makes caches of whole blocks
+BLOCK = 64  # slots of a block; inference/generate.py makes caches of whole blocks
 HEAD_MULTIPLE = 16
 LEFT_UP_CAUSAL = 2  # FlashAttentionScore's sparse_mode; its mask is this triangle for every length
 _LATER = np.triu(np.ones((2048, 2048), np.uint8), 1)

@@ -22,5 +22,15 @@ class OsumSystem(System):
 
         init_weights(model, seed)
 
+    def generation(self, model):
+        from mindspore_osum.systems.osum.generation import OsumGeneration
+
+        return OsumGeneration(model)
+
+    def label_scorer(self, model, tokenizer):
+        from mindspore_osum.systems.osum.label_scores import LabelScorer
+
+        return LabelScorer(model, tokenizer)
+
 
 SYSTEM = OsumSystem()

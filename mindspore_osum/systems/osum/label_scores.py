@@ -17,8 +17,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
-from mindspore_osum.inference.cache import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
-from mindspore_osum.inference.generate import Prompt
+from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
+from mindspore_osum.systems.osum.generation import Prompt
 from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.tasks import LABEL_SETS, LabelSet
 from mindspore_osum.text.sequence import stack_sequences

@@ -1,0 +1,72 @@
+"""What generation takes of OSUM: hybrid prompts as the model's inputs, and their embeddings in the graph.
+
+Legend: B batch, T mel frames, L prompt positions, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mindspore import nn
+
+from mindspore_osum.models.buckets import SMALLEST_FRAMES, bucket
+from mindspore_osum.systems.base import Generation
+from mindspore_osum.systems.osum.network import OsumModel
+from mindspore_osum.text.sequence import HybridSequence, stack_sequences
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What an answer starts from: the hybrid sequence, and the log-mel of its speech, float32, if any."""
+
+    sequence: HybridSequence
+    mel_TF: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def __str__(self) -> str:
+        return f"prompt of {len(self)} positions ({self.sequence.n_speech} of speech)"
+
+
+class Embed(nn.Cell):
+    """Input embeddings (B, L, D) of prompts."""
+
+    def __init__(self, model: OsumModel):
+        super().__init__(auto_prefix=False)  # parameters keep their names
+        self.model = model
+
+    def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL):
+        if mel_BTF is None:
+            return self.model.decoder.embed(token_ids_BL)
+        z_BZD = self.model.encode_speech(mel_BTF, mel_len_B)[0]
+        return self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
+
+
+class OsumGeneration(Generation):
+    """Of one model."""
+
+    def __init__(self, model: OsumModel):
+        self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder
+        self.eos_ids, self.positions = (model.cfg.decoder.eos_id,), model.cfg.decoder.max_positions
+
+    def prompt(self, sequence: HybridSequence, mel_TF: np.ndarray | None = None) -> Prompt:
+        return Prompt(sequence, mel_TF)
+
+    def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray | None]:
+        mels = [p.mel_TF for p in prompts if p.mel_TF is not None]
+        frames = bucket(max(map(len, mels)), SMALLEST_FRAMES) if mels else 0
+        slots, pad = rows if mels else 0, ((0, rows - len(prompts)), (0, 0))
+        columns = stack_sequences([p.sequence for p in prompts], length, -(-frames // 8), slots)
+        texts = {
+            "token_ids_BL": np.pad(columns["token_ids_BL"], pad),
+            "speech_row_BL": np.pad(columns["speech_row_BL"], pad, constant_values=-1),
+        }
+        if not mels:
+            return {"mel_BTF": None, "mel_len_B": None} | texts
+        mel_BTF = np.zeros((slots, frames, self.cfg.encoder.n_mels), np.float32)
+        mel_len_B = np.full(slots, SMALLEST_FRAMES, np.int32)
+        for slot, mel_TF in enumerate(mels):
+            mel_BTF[slot, : len(mel_TF)] = mel_TF
+            mel_len_B[slot] = len(mel_TF)
+        return {"mel_BTF": mel_BTF, "mel_len_B": mel_len_B} | texts
