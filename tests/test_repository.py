@@ -79,9 +79,9 @@ ROOMS = {
     "inference training ckpt_convert",
     "api": "errors quiet speech tasks results inference streaming",
     "__init__": "api",
-    "commands": "errors files quiet config figures weights_io speech text tasks results subtitles models data "
-    "systems folder inference training evaluation streaming serving demo export ckpt_convert planning "
-    "bench api",
+    "commands": "errors files quiet config figures weights_io speech text tasks results subtitles models "
+    "data systems folder inference training evaluation streaming serving demo export ckpt_convert "
+    "planning bench api",
     "cli": "__init__ errors config commands",
     "__main__": "cli",
 }
