@@ -63,7 +63,7 @@ ROOMS = {
     "tasks": "errors text results",
     "subtitles": "errors config results",
     "models": "errors",
-    "data": "errors files figures speech text tasks",
+    "data": "errors files config figures speech text tasks",
     "systems": "errors config models data speech text tasks",
     "folder": "errors files config weights_io systems",
     "inference": "errors allocator config speech text tasks results models data systems folder",

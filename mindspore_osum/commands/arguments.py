@@ -72,3 +72,10 @@ def add_new_tokens(parser, what: str = "longest answer, in tokens", default: int
 def add_resume(parser, what: str) -> None:
     """--resume, which leaves out what an earlier run has written to --output."""
     parser.add_argument("--resume", action="store_true", help=f"leave out recordings {what}")
+
+
+def add_sources(parser) -> None:
+    """The manifests and shards that a sub-verb of `osum data` looks at."""
+    parser.add_argument(
+        "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
+    )

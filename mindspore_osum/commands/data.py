@@ -29,7 +29,7 @@ SUBVERBS = {
         ("import --list", "import aishell1 corpora/aishell1 manifests --split train"),
     ),
     "validate": SubVerb(
-        "mindspore_osum.data.validate",
+        "mindspore_osum.commands.data_validate",
         "everything that is wrong with manifests and shards",
         ("validate set.jsonl", "validate shards/*.tar --decode --json"),
     ),
@@ -39,7 +39,7 @@ SUBVERBS = {
         ("stats set.jsonl", "stats set.jsonl --tokenizer tokenizer.model --plot set.png"),
     ),
     "pack": SubVerb(
-        "mindspore_osum.data.formats.shard_writer",
+        "mindspore_osum.commands.data_pack",
         "a manifest and its recordings as published shards",
         ("pack set.jsonl shards", "pack set.jsonl shards --per-shard 500 --max-errors 10"),
     ),

@@ -1,20 +1,11 @@
 """`osum data import NAME ROOT OUT`: manifests from the folders of a published corpus."""
 
 import argparse
-import os
-import re
-import tempfile
 from pathlib import Path
 
-from mindspore_osum.config import did_you_mean
-from mindspore_osum.data.formats.importers.corpus import Corpus, Place
-from mindspore_osum.data.formats.importers.json_files import JSON_FILES
-from mindspore_osum.data.formats.importers.lists import LISTS
-from mindspore_osum.data.formats.importers.tables import TABLES
-from mindspore_osum.data.formats.importers.write import Manifest, write_split
-from mindspore_osum.errors import UserError
+from mindspore_osum.data.formats.importers.importing import CORPORA, import_corpus
+from mindspore_osum.data.formats.importers.write import Manifest
 
-CORPORA: dict[str, Corpus] = {c.name: c for c in sorted((*LISTS, *TABLES, *JSON_FILES), key=lambda c: c.name)}
 MAX_KINDS = 20  # kinds of problems shown; all of them are in the list of problems
 
 
@@ -68,79 +59,10 @@ def _positive(text: str) -> int:
 
 
 def run(args) -> int:
-    """Import as the arguments say and tell what came of it; 0."""
-    corpus = find_corpus(args.name)
-    if args.cut and not corpus.segments:
-        raise UserError(f"--cut: {corpus.name} has no segments of longer recordings; leave the option away")
-    wanted = [corpus.wanted(task) for task in dict.fromkeys(args.task or corpus.tasks)]
-    tasks = list(dict.fromkeys(key for key, _ in wanted))
-    places = find_places(corpus, args.root, args.split, frozenset().union(*(fields for _, fields in wanted)))
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        out = args.out.resolve()
-        with tempfile.TemporaryDirectory(dir=out, prefix=".import-") as temporary:
-            done = [
-                m
-                for place in places
-                for m in write_split(corpus, place, tasks, Path(temporary), out, args.limit, args.cut)
-            ]
-            _check(done, args)
-            _move(done, Path(temporary), out)
-    except OSError as error:
-        raise UserError(f"{error.filename or args.out}: {error.strerror}") from None
+    """Import as the arguments say and say what came of it; 0."""
+    done = import_corpus(args.name, args.root, args.out, args.split, args.task, args.limit, args.cut)
     print("\n".join(line for manifest in done for line in describe(manifest, args.out)))
     return 0
-
-
-def find_corpus(name: str) -> Corpus:
-    """The corpus of a name; case, spaces, `-` and `_` do not matter. UserError if there is none."""
-    folded = {re.sub(r"[\s_-]", "", known): known for known in CORPORA}
-    known = folded.get(re.sub(r"[\s_-]", "", name.lower()))
-    if known is None:
-        raise UserError(
-            f"corpus {name!r}: not known{did_you_mean(name.lower(), CORPORA)}; see osum data import --list"
-        )
-    return CORPORA[known]
-
-
-def find_places(corpus: Corpus, root: Path, splits: list[str] | None, wanted: frozenset[str]) -> list[Place]:
-    """The given splits, or all that are there; UserError if one that was given, or every one, is missing."""
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
-    for split in splits or ():
-        if split not in corpus.splits:
-            hint = did_you_mean(split, corpus.splits)
-            raise UserError(f"--split {split}: {corpus.name} has no such split{hint}")
-    names = dict.fromkeys(splits or corpus.splits)
-    places = {split: corpus.place(root.resolve(), split, wanted) for split in names}
-    missing = [split for split, place in places.items() if place is None]
-    if missing and (splits or len(missing) == len(names)):
-        looked = ", ".join(str(root / path) for path in corpus.splits[missing[0]])
-        raise UserError(f"{corpus.name} {missing[0]}: missing, looked for {looked}; needs {corpus.needs}")
-    return [place for place in places.values() if place]
-
-
-def _check(done: list[Manifest], args) -> None:
-    """Refuse an import that gives nothing: of a split or a task that was asked for, or as a whole."""
-    groups = [[m] for m in done] if args.split else [done]
-    if args.task:
-        groups += [[m for m in done if m.task == task] for task in dict.fromkeys(m.task for m in done)]
-    for group in groups:
-        if not any(m.keys for m in group):
-            told = next((m for m in group if m.problems), group[0])
-            reasons = "; ".join(
-                f"{n} {kind} (first: {told.first[kind]})" for kind, n in told.problems.most_common(3)
-            )
-            raise UserError(f"{told.stem}: nothing to import: {reasons or 'no utterances in it'}")
-
-
-def _move(done: list[Manifest], temporary: Path, out: Path) -> None:
-    for manifest in done:
-        for name in (f"{manifest.stem}.jsonl", f"{manifest.stem}.problems.txt"):
-            if (temporary / name).exists():
-                os.replace(temporary / name, out / name)
-            else:
-                (out / name).unlink(missing_ok=True)  # of an earlier import: no longer true
 
 
 def describe(manifest: Manifest, out: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mindspore_osum.commands.arguments import add_sources
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.formats.sources import open_source
 from mindspore_osum.data.stats import Stats, describe, draw
@@ -15,9 +16,7 @@ from mindspore_osum.text.tokenizer import Tokenizer
 
 def add_arguments(parser) -> None:
     """The arguments of `osum data stats`."""
-    parser.add_argument(
-        "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
-    )
+    add_sources(parser)
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer.model: count the tokens of answers")
     parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the distributions")
 

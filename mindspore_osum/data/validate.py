@@ -1,8 +1,7 @@
-"""`osum data validate MANIFEST...`: everything that is wrong with training data, line by line."""
+"""Everything that is wrong with training data, line by line."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from mindspore_osum.data.batches.batching import frames_of, samples
 from mindspore_osum.data.checks import flaws
@@ -22,32 +21,6 @@ class Report:
     errors: int = 0
     left_out: int = 0  # by rule: nothing is wrong with them, but they are not used
     problems: list[str] = field(default_factory=list)
-
-
-def add_arguments(parser) -> None:
-    """The arguments of `osum data validate`."""
-    parser.add_argument(
-        "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
-    )
-    parser.add_argument(
-        "--decode", action="store_true", help="decode every recording; else only headers are read"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
-
-
-def run(args) -> int:
-    """Print what is wrong; 1 if anything is."""
-    tell = (lambda text: None) if args.json else print
-    reports = [validate_source(path, args.decode, tell) for path in args.manifests]
-    valid = all(r.utterances and not r.errors for r in reports)
-    if args.json:
-        print(json.dumps({"valid": valid, "sources": [asdict(r) for r in reports]}, ensure_ascii=False))
-    for r in reports:
-        tell(
-            f"{r.path}: {r.utterances} usable utterances, {r.hours:.2f} h, {r.errors} errors, "
-            f"{r.left_out} left out by rule"
-        )
-    return 0 if valid else 1
 
 
 def validate_source(path: str, decode: bool = False, tell: Callable[[str], None] = print) -> Report:

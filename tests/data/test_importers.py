@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mindspore_osum import cli
-from mindspore_osum.commands.data_import import CORPORA
 from mindspore_osum.data.formats.importers.corpus import Problem, table_rows
+from mindspore_osum.data.formats.importers.importing import CORPORA
 from mindspore_osum.data.formats.importers.labels import FIELDS, SPELLINGS, published_label
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mindspore_osum.commands.data_import import CORPORA
+from mindspore_osum.data.formats.importers.importing import CORPORA
 from mindspore_osum.evaluation.published import by_table, figures, find_set, metrics, obstacle, published_sets
 from mindspore_osum.tasks import TASKS
 

@@ -1,4 +1,4 @@
-"""`osum data pack MANIFEST OUT`: a manifest and its recordings as published shards.
+"""A manifest and its recordings as published shards.
 
 Notable choices
 - OUT gets `shard_00000.tar`, ... and `shards.list`; it appears when all of it is written, and never half.
@@ -40,38 +40,6 @@ class Sample(NamedTuple):
     utt: Utterance
     others: dict  # the other keys of its line
     wav: io.BytesIO | None  # what its recording became; None if the file goes in as it is, or there is none
-
-
-def add_arguments(parser) -> None:
-    """The arguments of `osum data pack`."""
-    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="a .jsonl manifest")
-    parser.add_argument(
-        "out", metavar="OUT", type=Path, help=f"a new folder for the shards and their list, OUT/{LIST}"
-    )
-    parser.add_argument(
-        "--per-shard",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="utterances a shard (default: 1000, as published)",
-    )
-    parser.add_argument(
-        "--max-errors",
-        type=int,
-        default=0,
-        metavar="N",
-        help="wrong lines and recordings that are told and left out (default: 0)",
-    )
-
-
-def run(args) -> int:
-    """Pack and tell how much it was; 0."""
-    if args.per_shard < 1:
-        raise UserError(f"--per-shard {args.per_shard}: must be 1 or more")
-    errors = Errors(args.max_errors, args.max_errors < 1, "--max-errors")
-    utterances, shards = pack(args.manifest, args.out, args.per_shard, errors)
-    print(f"{args.out / LIST}: {shards} shards, {utterances} utterances, {errors.count} errors left out")
-    return 0
 
 
 def pack(manifest: Path, out: Path, per_shard: int, errors: Errors) -> tuple[int, int]:

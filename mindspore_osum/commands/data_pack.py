@@ -1,0 +1,39 @@
+"""`osum data pack MANIFEST OUT`: a manifest and its recordings as published shards."""
+
+from pathlib import Path
+
+from mindspore_osum.data.checks import Errors
+from mindspore_osum.data.formats.shard_writer import LIST, pack
+from mindspore_osum.errors import UserError
+
+
+def add_arguments(parser) -> None:
+    """The arguments of `osum data pack`."""
+    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="a .jsonl manifest")
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help=f"a new folder for the shards and their list, OUT/{LIST}"
+    )
+    parser.add_argument(
+        "--per-shard",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="utterances a shard (default: 1000, as published)",
+    )
+    parser.add_argument(
+        "--max-errors",
+        type=int,
+        default=0,
+        metavar="N",
+        help="wrong lines and recordings that are told and left out (default: 0)",
+    )
+
+
+def run(args) -> int:
+    """Pack and tell how much it was; 0."""
+    if args.per_shard < 1:
+        raise UserError(f"--per-shard {args.per_shard}: must be 1 or more")
+    errors = Errors(args.max_errors, args.max_errors < 1, "--max-errors")
+    utterances, shards = pack(args.manifest, args.out, args.per_shard, errors)
+    print(f"{args.out / LIST}: {shards} shards, {utterances} utterances, {errors.count} errors left out")
+    return 0
