@@ -95,7 +95,8 @@ def run(args) -> int:
 def job_of(cfg, args):
     """The job's model and what it computes."""
     from mindspore_osum.folder import read_config
-    from mindspore_osum.planning.network import Job
+    from mindspore_osum.planning.job import Job
+    from mindspore_osum.planning.programs import cost_of
     from mindspore_osum.systems.registry import presets
 
     start, known = args.model or cfg.model.start, presets()
@@ -115,14 +116,14 @@ def job_of(cfg, args):
         dtype != "float32",
         ctc_at=cfg.ctc.at if cfg.ctc.weight else "",
         ctc_only=cfg.ctc.only,
-        ctc_vocab=model.decoder.vocab_size if cfg.ctc.weight else 0,
+        ctc_vocab=cost_of(model).vocabulary(model) if cfg.ctc.weight else 0,
     )
 
 
 def report(args, cfg, job, batch, choices, limit: int) -> dict:
     """The plan as plain values: bytes, seconds, FLOP."""
-    from mindspore_osum.planning.cost import model_flops
     from mindspore_osum.planning.memory import MARGIN, parameters
+    from mindspore_osum.planning.roofline import model_flops
     from mindspore_osum.training.config import part_of
 
     sizes: dict[str, int] = {}
@@ -185,12 +186,13 @@ def inference(job, batch, rows: int, device, limit: int) -> dict:
     """Memory and least times of answering `rows` recordings of the batch's length together."""
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
-    from mindspore_osum.planning.cost import roofline
     from mindspore_osum.planning.memory import inference_memory
+    from mindspore_osum.planning.programs import cost_of
+    from mindspore_osum.planning.roofline import roofline
 
     new, rows = Sampling().max_new_tokens, batch_bucket(rows)
     frames = bucket(batch.frames, SMALLEST_FRAMES) if batch.audio_rows else 0
-    length = bucket(min(batch.length, job.model.decoder.max_positions), SMALLEST_LENGTH)
+    length = bucket(min(batch.length, cost_of(job.model).longest(job.model)), SMALLEST_LENGTH)
     places = bucket(length + new, SMALLEST_LENGTH)
     prompts = replace(batch, rows=rows, audio_rows=rows if frames else 0, frames=frames, length=length)
     answering = replace(job, learn=frozenset(), dropout=False)

@@ -64,7 +64,7 @@ def export(
     tokenizer, prompts = tokenizer_for(cfg, folder), load_prompt_set(cfg.prompts)
     sizes = sizes_for(cfg, tokenizer, prompts, seconds, request_tokens, new_tokens, batch)
     use_device(device)
-    cells = _plain_model(folder)
+    cells = _carried_model(folder)
     with _appearing(target) as temp:
         made = graphs_of(cells, sizes)
         graphs = {name: _write(*made[name], temp, name) for name in made}
@@ -144,9 +144,9 @@ def _replace(temp: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _plain_model(folder: Path) -> OsumModel:
-    """The model of a folder from elementary operators, which MindIR's readers know."""
-    device_ops.use("plain")
+def _carried_model(folder: Path) -> OsumModel:
+    """The model of a folder from elementary operators, which MindIR's readers know, and nothing in place."""
+    device_ops.use("carried")
     try:
         return load_folder(folder)
     finally:

@@ -52,7 +52,7 @@ class Prefill(nn.Cell):
         position_BL = position_1L.broadcast_to((batch, length))
         slots = self.state.cache.slots(position_BL)
         # padding lies after the prompt, so the causal mask hides it
-        h_BLD = self.decoder(x_BLD, position_BL, None, self.state.keys_values, slots)
+        h_BLD, _ = self.decoder.cached(x_BLD, position_BL, None, self.state.keys_values, slots)
         last_B = ops.arange(0, batch, dtype=ms.int32) * length + length_B - 1
         scores_BV = self.decoder.logits(ops.gather(h_BLD.reshape((batch * length, -1)), last_B, 0))
         self.state.forget_tokens()
@@ -72,7 +72,7 @@ class Step(nn.Cell):
         position_B1 = position_B.expand_dims(1)
         x_B1D = decoder.embed(token_B.expand_dims(1))
         seen, slots = state.cache.seen(position_B), state.cache.slots(position_B1)
-        h_B1D = decoder(x_B1D, position_B1, seen, state.keys_values, slots)
+        h_B1D, _ = decoder.cached(x_B1D, position_B1, seen, state.keys_values, slots)
         scores_BV = decoder.logits(h_B1D.squeeze(1))
         factor_BV = state.penalize(token_B, penalty_B)
         scores_BV = ops.select(scores_BV < 0, scores_BV * factor_BV, scores_BV / factor_BV)

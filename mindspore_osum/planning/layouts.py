@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from mindspore_osum.data.batches.batching import bucket_shapes
 from mindspore_osum.errors import UserError
-from mindspore_osum.planning.cost import model_flops, shared_layers, step_seconds
 from mindspore_osum.planning.hardware import NODE, Device
-from mindspore_osum.planning.memory import MARGIN, Stage, parameters, training_memory
-from mindspore_osum.planning.network import Batch, Job, packed, padded
-from mindspore_osum.planning.operators import F32
-from mindspore_osum.planning.tape import ACTIVATION, GRADIENT, WORKSPACE
+from mindspore_osum.planning.job import Batch, Job, Stage, packed, padded
+from mindspore_osum.planning.memory import MARGIN, parameters, training_memory
+from mindspore_osum.planning.programs import cost_of
+from mindspore_osum.planning.roofline import model_flops, shared_layers, step_seconds
+from mindspore_osum.planning.tape import ACTIVATION, F32, GRADIENT, WORKSPACE
 from mindspore_osum.training.config import TrainConfig, part_of
 
 UNSUPPORTED = "not supported by osum train"
@@ -76,11 +76,11 @@ def obstacle(cfg: TrainConfig, layout: Layout) -> str:
 
 def layouts(job: Job, devices: int, micro: int) -> list[Layout]:
     """All divisions the model's sizes and the micro-batches of a step allow."""
-    dec, found = job.model.decoder, []
-    divided = [dec.n_heads, dec.n_kv_heads, job.model.encoder.n_heads, job.model.adapter.n_heads]
-    for mp in (n for n in range(1, NODE + 1) if devices % n == 0 and not any(d % n for d in divided)):
+    cost, found = cost_of(job.model), []
+    heads, depth = cost.head_counts(job.model), cost.depth(job.model)
+    for mp in (n for n in range(1, NODE + 1) if devices % n == 0 and not any(h % n for h in heads)):
         rest = devices // mp
-        for pp in (n for n in (1, 2, 4, 8) if rest % n == 0 and n <= min(micro, dec.n_layers)):
+        for pp in (n for n in (1, 2, 4, 8) if rest % n == 0 and n <= min(micro, depth)):
             found += [Layout(rest // pp, mp, pp, again) for again in (False, True)]
     return found
 
@@ -97,7 +97,6 @@ def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Dev
             worst = memory
         shapes = parameters(job, stage)
         learned = sum(math.prod(shapes[n]) for n in shapes if part_of(n) in job.learn) * job.width
-        layers = len(stage.layers(job.model.decoder.n_layers))
         slowest = max(
             slowest,
             step_seconds(
@@ -105,7 +104,7 @@ def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Dev
                 job,
                 device,
                 cfg.accumulation,
-                shared=shared_layers(job, batch, layers, index == 0),
+                shared=shared_layers(job, batch, stage),
                 learned=learned,
                 data_parallel=layout.data,
                 model_parallel=layout.model,

@@ -1,4 +1,7 @@
-"""The cells of models/ by their sizes: what each writes forward, and what its gradient reads and writes.
+"""Operators by their sizes: what each writes forward, and what its gradient reads and writes.
+
+A family's `cost.py` writes its cells down by calls of these, as its `network.py` computes by those of
+models/ops.
 
 Legend: N rows (utterances times positions), B utterances, D width, H heads, E head size, L positions.
 
@@ -8,27 +11,47 @@ Notable choices
 - Where a part does not learn, nothing is kept for its weights: MindSpore prunes gradients nobody asked for.
 """
 
-from mindspore_osum.planning.tape import Block, Tape, Value
+from collections.abc import Callable
 
-F32 = 4  # bytes of a float32
-# MindSpore's CPU kernels keep tables of places: two of 8 bytes an element of a broadcast sum or product, and
+from mindspore_osum.planning.attention import Attention
+from mindspore_osum.planning.losses import Losses
+from mindspore_osum.planning.tape import F32, Block, Tape, Value
+
+# MindSpore's CPU kernels keep tables of indices: two of 8 bytes an element of a broadcast sum or product, and
 # one an element of a transpose. Measured there; not assumed of Ascend.
 BROADCAST_TABLE, TRANSPOSE_TABLE = 16, 8
-CAUSAL_BLOCK = 128  # models/ops/plain.py's
-STATISTICS = 2 * 8 * F32  # FlashAttentionScore's maximum and sum of a query: 8 float32 each
 
 
-class Operators:
+class Operators(Attention, Losses):
     """Operators of one element size on a tape.
 
     Parameters
     ----------
     width : bytes of an element of weights and activations.
     fused : the operators of models/ops/fused.py, else those of plain.py.
+    recompute : layers run again in the backward pass instead of keeping what they computed.
+    dropping : dropout is on, as in training.
+    model_parallel : devices that share heads, inner widths and vocabulary.
     """
 
-    def __init__(self, tape: Tape, width: int, fused: bool):
+    F32 = F32
+
+    def __init__(
+        self,
+        tape: Tape,
+        width: int,
+        fused: bool,
+        *,
+        recompute: bool = False,
+        dropping: bool = False,
+        model_parallel: int = 1,
+    ):
         self.tape, self.width, self.fused = tape, width, fused
+        self.recompute, self.dropping, self.model_parallel = recompute, dropping, model_parallel
+
+    def layer(self, part: Callable[[Value], Value], x: Value) -> Value:
+        """part(x), a layer; with `recompute` nothing but x is kept of it."""
+        return self.tape.recomputed(part, x) if self.recompute else part(x)
 
     def table(self, size: int, each: int = BROADCAST_TABLE) -> None:
         """The CPU kernel of a broadcast or transpose with `size` bytes of output keeps a table."""
@@ -62,6 +85,39 @@ class Operators:
         """x times a smaller tensor of the batch, which needs no gradient."""
         self.table(2 * x.bytes if x.grad else x.bytes)
         return self.copy(x)
+
+    def concat(self, *parts: Value) -> Value:
+        """Parts one behind the other."""
+        return self.tape.op(
+            "concat",
+            parts,
+            sum(part.bytes for part in parts),
+            lambda dout: [(part, self.tape.step("slice", [dout], part.bytes)) for part in parts],
+        )
+
+    def select(self, a: Value, b: Value) -> Value:
+        """Elements of a or of b, which are alike, by a condition made from the batch."""
+        where, size = self.data(a.bytes // self.width, 1), a.bytes
+        return self.tape.op(
+            "select",
+            [where, a, b],
+            size,
+            lambda dout: [(v, self.tape.step("select", [dout, where.block], size)) for v in (a, b)],
+        )
+
+    def rows_of(self, rows: int, d: int, count: int, learns: bool) -> Value:
+        """`count` rows of a parameter (rows, d)."""
+        size = count * d * self.width
+
+        def gradient(dout: Block):
+            self.tape.weight_grad("scatter", [dout], rows * d * self.width)
+            return []
+
+        return self.tape.op("gather", [], size, gradient, learns, params=size)
+
+    def arriving(self, elements: int) -> Value:
+        """A tensor from the pipeline's stage before, which waits for its gradient."""
+        return Value(self.data(elements, self.width).block, True)
 
     def mul(self, a: Value, b: Value) -> Value:
         """a * b; b may be broadcast."""
@@ -189,7 +245,7 @@ class Operators:
 
     def dropout(self, x: Value, p: float) -> Value:
         """Zeroes elements; keeps a mask of a bit an element on Ascend, of an element each on CPU."""
-        if p <= 0:
+        if p <= 0 or not self.dropping:
             return x
         elements = x.bytes // self.width
         keep = self.data(elements // 8, 1) if self.fused else self.data(elements, F32)
@@ -204,12 +260,7 @@ class Operators:
         if not self.fused:
             silu = self.mul(gate, self.unary("sigmoid", gate, 2, keeps_output=True))
             return self.mul(silu, up)
-        both = self.tape.op(
-            "concat",
-            [gate, up],
-            gate.bytes + up.bytes,
-            lambda dout: [(v, self.tape.step("slice", [dout], v.bytes)) for v in (gate, up)],
-        )
+        both = self.concat(gate, up)
         return self.tape.op(
             "swiglu",
             [both],
@@ -234,86 +285,3 @@ class Operators:
         for _ in range(4 if x.grad else 2):  # times cos and sin, and so their gradients
             self.table(x.bytes)
         return self.same("add", self.copy(x), self.copy(turned))
-
-    def attention(
-        self,
-        q: Value,
-        k: Value,
-        v: Value,
-        mask: Value,
-        sizes: tuple[int, int, int, int],
-        causal: bool = False,
-    ) -> Value:
-        """softmax(q k^T) v for (queries B*H, positions L, keys S, head size E); heads side by side again.
-
-        Key heads may be fewer than query heads; all operations are those of the query heads. A mask that is
-        not causal is of keys alone, or of the whole cache.
-        """
-        heads, length, keys, e = sizes
-        if self.fused:
-            flops = 2.0 * heads * length * keys * e
-            return self.transposed(self._flash(q, k, v, mask, heads * length, flops))
-        if not causal or length <= CAUSAL_BLOCK:
-            return self._scores(q, k, v, mask, sizes, causal)
-        parts = []
-        for first in range(0, length, CAUSAL_BLOCK):  # the keys after a block are nothing to it
-            end = min(first + CAUSAL_BLOCK, length)
-            rows = end - first
-            cut = [self._part(x, end, length) for x in (k, v)]
-            some = self._part(self._part(mask, rows, length), end, length)
-            parts.append(self._scores(self._part(q, rows, length), *cut, some, (heads, rows, end, e), True))
-        return self.tape.op(
-            "concat",
-            parts,
-            q.bytes,
-            lambda dout: [(part, self.tape.step("slice", [dout], part.bytes)) for part in parts],
-        )
-
-    def _part(self, x: Value, some: int, whole: int) -> Value:
-        """`some` of the `whole` positions."""
-        return self.linear_map("slice", x, x.bytes * some // whole) if some < whole else x
-
-    def _scores(self, q: Value, k: Value, v: Value, mask: Value, sizes, causal: bool) -> Value:
-        heads, length, keys, e = sizes
-        scores, size = heads * length * keys, q.bytes
-        q = self.copy(q)  # times the scale
-        if causal or length == 1:
-            score = self.same("mask", self._product(q, k, scores * F32, 2.0 * scores * e), mask)
-            self.table(scores * self.width)
-        else:  # the mask is one more place of each query and key
-            q, k = (self.linear_map("concat", x, x.bytes // e * (e + 1)) for x in (q, k))
-            score = self._product(q, k, scores * F32, 2.0 * scores * (e + 1))
-        mixed = self._product(self._softmax(score), v, size, 2.0 * scores * e)
-        return self.transposed(mixed) if length > 1 else mixed
-
-    def _product(self, a: Value, b: Value, size: int, flops: float) -> Value:
-        def gradient(dout: Block):
-            for value, other in ((a, b), (b, a)):
-                if value.grad:
-                    yield value, self.tape.step("batch matmul", [dout, other.block], value.bytes, flops)
-
-        return self.tape.op("batch matmul", [a, b], size, gradient, flops=flops)
-
-    def _softmax(self, x: Value) -> Value:
-        def gradient(dout: Block):
-            product = self.tape.step("mul", [dout, out.block], x.bytes)
-            total = self.tape.step("sum", [product], x.bytes // 64)
-            self.table(x.bytes)
-            shifted = self.tape.step("sub", [dout, total], x.bytes)
-            return [(x, self.tape.step("mul", [shifted, out.block], x.bytes))]
-
-        out = self.tape.op("softmax", [x], x.bytes, gradient)
-        return out
-
-    def _flash(self, q: Value, k: Value, v: Value, mask: Value, queries: int, flops: float) -> Value:
-        statistics = self.data(queries, STATISTICS)
-        inputs = [q, k, v, mask, statistics]
-
-        def gradient(dout: Block):
-            reads = [dout, out.block, *(x.block for x in inputs)]
-            # the scores once more, and the two gradients of each product
-            first = self.tape.step("attention", reads, q.bytes, 5 * flops)
-            return [(q, first), *((x, self.tape.step("attention", [first], x.bytes)) for x in (k, v))]
-
-        out = self.tape.op("attention", inputs, q.bytes, gradient, flops=2 * flops)
-        return out

@@ -1,6 +1,6 @@
 """A program of operators known by their sizes alone: who holds memory when, and what is computed.
 
-A network is described once, by calls on a `Tape` (network.py); that writes its forward steps down, `backward`
+A network is written down by calls of `Operators`, which add its forward steps to a `Tape`; `backward` adds
 those of its gradients. From the steps follow the peak of memory, by the life of every block, and the work.
 
 Notable choices
@@ -13,6 +13,7 @@ Notable choices
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+F32 = 4  # bytes of a float32
 ACTIVATION, GRADIENT, WORKSPACE = "activations", "gradients", "workspace"
 
 

@@ -9,6 +9,8 @@ Notable choices
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
+from mindspore_osum.errors import UserError
+
 
 class Config(Protocol):
     """A model as config.json describes it: a frozen dataclass that checks itself."""
@@ -80,3 +82,15 @@ class System:
     def label_scorer(self, model: Any, tokenizer: Any) -> Any:
         """What gives probabilities of the labels in an answer: `probabilities(prompt, raw, labels)`."""
         raise NotImplementedError
+
+    def cost(self) -> Any:
+        """What `osum plan` asks, without MindSpore: a module with the names that `planning` uses of it.
+
+        `loss`, `prefill` and `step` write the network on a tape; the others say what a model holds and what
+        can be divided among devices. systems/osum/cost.py has them all.
+
+        Raises
+        ------
+        UserError : the system has none.
+        """
+        raise UserError(f"{self.model_type}: what this system costs is not known, so it cannot be planned")

@@ -147,7 +147,7 @@ class Cached(nn.Cell):
     def construct(self, ids_BL, positions_BL, place_BL):
         x_BLD, slots = self.decoder.embed(ids_BL), self.cache.slots(place_BL)
         mask = self.cache.seen(place_BL[:, 0]) if ids_BL.shape[1] == 1 else None
-        return self.decoder.logits(self.decoder(x_BLD, positions_BL, mask, self.caches, slots))
+        return self.decoder.logits(self.decoder.cached(x_BLD, positions_BL, mask, self.caches, slots)[0])
 
 
 def test_cache_is_full_recomputation(openpangu):

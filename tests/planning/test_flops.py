@@ -14,7 +14,8 @@ from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
 from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig  # noqa: E402
 from mindspore_osum.models.whisper.config import EncoderConfig  # noqa: E402
-from mindspore_osum.planning.network import Batch, Job, Network  # noqa: E402
+from mindspore_osum.planning.job import Batch, Job  # noqa: E402
+from mindspore_osum.planning.programs import training  # noqa: E402
 from mindspore_osum.systems.osum.config import ModelConfig  # noqa: E402
 from tests.planning.measure import random_batch  # noqa: E402
 
@@ -71,7 +72,7 @@ def test_forward_and_backward_are_those_of_the_real_shapes(kind, monkeypatch):
     found, constant, batch = products(cfg, monkeypatch)
     forward = sum(found)
     everything = Job(cfg, frozenset(["encoder", "adapter", "lora", "decoder"]), fused=False)
-    tape = Network(everything).training(batch)
+    tape = training(everything, batch)
     assert sum(step.flops for step in tape.steps[: tape.forward_steps]) == pytest.approx(forward, rel=1e-12)
     # backward: two products for each, but the features and what is constant need no gradient
     first = next(f for f in found if f > 0)
@@ -81,6 +82,6 @@ def test_forward_and_backward_are_those_of_the_real_shapes(kind, monkeypatch):
 
 def test_what_does_not_learn_costs_less(monkeypatch):
     found, _, batch = products(CFG, monkeypatch)
-    tape = Network(Job(CFG, frozenset(["lora"]), fused=False)).training(batch)
+    tape = training(Job(CFG, frozenset(["lora"]), fused=False), batch)
     # no gradient reaches encoder and adapter; the decoder's own weights get none
     assert sum(found) < tape.flops < 2.5 * sum(found)

@@ -7,8 +7,8 @@ pytest.importorskip("mindspore")
 from mindspore_osum.config import from_dict, merge  # noqa: E402
 from mindspore_osum.data.batches.batching import Shape  # noqa: E402
 from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
+from mindspore_osum.planning.job import Batch, Job, padded  # noqa: E402
 from mindspore_osum.planning.memory import MARGIN, inference_memory, training_memory  # noqa: E402
-from mindspore_osum.planning.network import Batch, Job, padded  # noqa: E402
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.registry import preset  # noqa: E402
 from tests.planning.measure import measured  # noqa: E402

@@ -10,11 +10,12 @@ import mindspore_osum
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
-from mindspore_osum.planning.cost import all_reduce, model_flops, roofline
 from mindspore_osum.planning.hardware import DEVICES, parse_bytes
+from mindspore_osum.planning.job import Batch, Job, Stage
 from mindspore_osum.planning.layouts import Layout, layouts, obstacle
-from mindspore_osum.planning.memory import Stage, parameters, training_memory
-from mindspore_osum.planning.network import Batch, Job, Network
+from mindspore_osum.planning.memory import parameters, training_memory
+from mindspore_osum.planning.programs import decoding, training
+from mindspore_osum.planning.roofline import all_reduce, model_flops, roofline
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.training.config import Ctc, read_job
 
@@ -136,11 +137,11 @@ def test_mistakes_are_told(capsys):
 
 def test_roofline_is_bound_by_the_slower_side():
     device = DEVICES["910B3"]
-    tape = Network(LORA).decoding(1, 64)
+    tape = decoding(LORA, 1, 64)
     # a new token reads every weight of the decoder but the embedding once
     read = 2 * (8_030_887_936 + 131.5e6 - 153376 * 4096)
     assert roofline(tape.steps, device, 2) == pytest.approx(read / device.hbm, rel=0.02)
-    many = Network(LORA).training(Batch(8, 0, 0, 1024, 1023))
+    many = training(LORA, Batch(8, 0, 0, 1024, 1023))
     assert roofline(many.steps, device, 2) > many.flops / device.bf16
     assert all_reduce(1e9, 1, True, device) == 0
     assert all_reduce(1e9, 8, True, device) == pytest.approx(2 * 7 / 8 * 1e9 / device.link)

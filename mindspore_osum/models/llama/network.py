@@ -1,13 +1,13 @@
 """openPangu-Embedded and its Llama-shaped relatives (Qwen2, Qwen3, Yi, Llama), one class by config.
 
-Legend: B batch, L positions, S cache places a sequence, D width, H query heads, K key heads, E head size,
+Legend: B batch, L positions, S cache slots a sequence, D width, H query heads, K key heads, E head size,
 V vocabulary.
 
 Notable choices
-- The cells hold no state: a static key/value cache is handed in as parameters and written in place. How it
-  lies there is the operators' business: `Decoder.new_cache` describes it.
-- Prefill writes the cache and attends within the prompt; decode writes one place a sequence and attends to
-  the cache.
+- The cells hold no state: a static key/value cache is handed in. How it lies in memory, and whether it is
+  written in place or handed out again, is the operators' business: `Decoder.new_cache` describes it.
+- Prefill fills the cache and attends within the prompt; decode writes one slot a sequence and attends to the
+  cache.
 - Parameter names are those of the Hugging Face checkpoints, LoRA's lie beside them.
 """
 
@@ -51,12 +51,18 @@ class DecoderAttention(nn.Cell):
         b, length, heads, e = x_BLHE.shape
         return self.to_heads(x_BLHE, (0, 2, 1, 3)) if length > 1 else x_BLHE.reshape((b, heads, 1, e))
 
-    def construct(self, x, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
+    def construct(self, x, cos, sin, mask):
         q, k, v = self.qkv(x, cos, sin)
-        if k_cache is None:
-            out_BLD = self.attention(q, k, v, mask)
-        else:
-            out_BLD = self.attention.cached(q, k, v, mask, k_cache, v_cache, slots)
+        return self.projected(self.attention(q, k, v, mask), x)
+
+    def cached(self, x, cos, sin, mask, k_cache, v_cache, slots):
+        """The same with a cache, and what `cached` of models/ops returns of that."""
+        q, k, v = self.qkv(x, cos, sin)
+        out_BLD, k_cache, v_cache = self.attention.cached(q, k, v, mask, k_cache, v_cache, slots)
+        return self.projected(out_BLD, x), k_cache, v_cache
+
+    def projected(self, out_BLD, x):
+        """The output in the shape of x."""
         return self.o_proj(out_BLD.reshape(x.shape[:-1] + (-1,)))
 
     def shard(self, p):
@@ -102,8 +108,18 @@ class DecoderLayer(nn.Cell):
         self.post_attention_layernorm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.add_attention, self.add_mlp = ops.Add(), ops.Add()
 
-    def construct(self, x, cos, sin, mask, k_cache=None, v_cache=None, slots=None):
-        attended = self.self_attn(self.input_layernorm(x), cos, sin, mask, k_cache, v_cache, slots)
+    def construct(self, x, cos, sin, mask):
+        return self.continued(x, self.self_attn(self.input_layernorm(x), cos, sin, mask))
+
+    def cached(self, x, cos, sin, mask, k_cache, v_cache, slots):
+        """The same with a cache, and what its attention returns of that."""
+        attended, k_cache, v_cache = self.self_attn.cached(
+            self.input_layernorm(x), cos, sin, mask, k_cache, v_cache, slots
+        )
+        return self.continued(x, attended), k_cache, v_cache
+
+    def continued(self, x, attended):
+        """What follows attention."""
         x = self.add_attention(x, attended)
         return self.add_mlp(x, self.mlp(self.post_attention_layernorm(x)))
 
@@ -133,18 +149,26 @@ class DecoderModel(nn.Cell):
         self.rotary_tables = device_ops.RotaryTables(cfg.head_dim, cfg.rope_theta)
         self.attention_mask, self.is_cut = device_ops.cells(dtype).AttentionMask(), False
 
-    def construct(self, x_BLD, positions_BL, mask, caches=None, slots=None):
+    def construct(self, x_BLD, positions_BL, mask):
         cos, sin = self.rotary_tables(positions_BL)
         length, d = x_BLD.shape[1:]
-        if caches is None or length > 1:
-            mask = self.attention_mask(mask, length)
+        mask = self.attention_mask(mask, length)
         x = x_BLD.reshape((-1, d)) if self.is_cut else x_BLD
-        for i, layer in enumerate(self.layers):
-            if caches is None:
-                x = layer(x, cos, sin, mask)
-            else:
-                x = layer(x, cos, sin, mask, caches[2 * i], caches[2 * i + 1], slots)
+        for layer in self.layers:
+            x = layer(x, cos, sin, mask)
         return self.norm(x).reshape(x_BLD.shape)
+
+    def cached(self, x_BLD, positions_BL, mask, caches, slots):
+        """As Decoder.cached."""
+        cos, sin = self.rotary_tables(positions_BL)
+        length = x_BLD.shape[1]
+        if length > 1:
+            mask = self.attention_mask(mask, length)
+        x, after = x_BLD, ()
+        for i, layer in enumerate(self.layers):
+            x, k_cache, v_cache = layer.cached(x, cos, sin, mask, caches[2 * i], caches[2 * i + 1], slots)
+            after += (k_cache, v_cache)
+        return self.norm(x), after
 
     def shard(self, p):
         """Cut everything; a mask has the whole batch's size and a row for every query."""
@@ -174,30 +198,44 @@ class Decoder(nn.Cell):
         self.cache, self.kv_shape = device_ops.cells(dtype).Cache, (cfg.n_kv_heads, cfg.head_dim)
 
     def new_cache(self, batch: int, places: int) -> nn.Cell:
-        """How keys and values of `batch` sequences of `places` places lie in the parameters of a cache."""
+        """How keys and values of `batch` sequences of `places` slots lie in a cache."""
         return self.cache(batch, places, *self.kv_shape)
 
     def embed(self, ids):
         """Rows of the token embedding."""
         return self.model.embed_tokens(ids)
 
-    def construct(self, x_BLD, positions_BL, mask, caches=None, slots=None):
-        """Run the layers.
+    def construct(self, x_BLD, positions_BL, mask):
+        """Run the layers over whole sequences.
 
         Parameters
         ----------
         x_BLD : input embeddings.
         positions_BL : int32 rotary positions.
-        mask : bool (B or 1, 1, L, L), True for what a query may not see, None for causal; in decode (a cache
-            and L = 1) what the cache's `seen` gives.
-        caches : parameters (k_0, v_0, k_1, v_1, ...) in the cache's `shape`; None to recompute everything.
-        slots : where the new keys go, the cache's `slots`.
+        mask : bool (B or 1, 1, L, L), True for what a query may not see, None for causal.
 
         Returns
         -------
         (B, L, D) after the last norm.
         """
-        return self.model(x_BLD, positions_BL, mask, caches, slots)
+        return self.model(x_BLD, positions_BL, mask)
+
+    def cached(self, x_BLD, positions_BL, mask, caches, slots):
+        """Run the layers over new positions, with a cache for the earlier ones.
+
+        Parameters
+        ----------
+        x_BLD : a prompt, which begins the sequence, or with L = 1 the next position.
+        mask : for a prompt as above, else what the cache's `seen` gives.
+        caches : (k_0, v_0, k_1, v_1, ...) in the cache's `shape`.
+        slots : where the new keys go, the cache's `slots`.
+
+        Returns
+        -------
+        (B, L, D) after the last norm, and the caches as they are then; None each where the cells write in
+        place (all of models/ops but "carried").
+        """
+        return self.model.cached(x_BLD, positions_BL, mask, caches, slots)
 
     def logits(self, hidden):
         """float32 scores over the vocabulary for hidden states (..., D)."""

@@ -1,11 +1,12 @@
 """The operators whose best form depends on the device, in one place; everything above is the same code.
 
 common.py and gelu.py are for every device. plain.py and fused.py hold the same cells, one set from elementary
-operators for CPU, one from Ascend's fused operators:
+operators for CPU, one from Ascend's fused operators; both write the cache in place. carried.py is plain.py
+with a cache that goes in and out of a graph, for export:
 
     AttentionMask()   gives what Attention takes for a bool mask, True = hidden; None = causal
     Attention(n_heads, n_kv_heads, head_dim, causal)    without cache, and `cached` with one
-    Cache(batch, places, n_kv_heads, head_dim)    how it lies in parameters, and what a new token sees of it
+    Cache(batch, places, n_kv_heads, head_dim)    how it lies in memory, and what a new token sees of it
     RMSNorm(d, eps), LayerNorm(d, eps), Rotary(), SwiGLU()
 
 Each has `shard`, which cuts it over devices (models/sharding.py).
@@ -58,7 +59,7 @@ __all__ = [
     "whole",
 ]
 
-PATHS = ("auto", "fused", "plain")
+PATHS = ("auto", "fused", "plain")  # of OSUM_OPS
 _path = None  # None: $OSUM_OPS, or auto
 
 
@@ -68,14 +69,15 @@ def use(path: str | None) -> None:
     Parameters
     ----------
     path : "fused", "plain", or "auto" for fused on Ascend in the 16-bit types that its operators are
-        documented for, else plain; None for what the environment variable OSUM_OPS says, else auto.
+        documented for, else plain; "carried" for models that are exported; None for what the environment
+        variable OSUM_OPS says, else auto.
 
     Raises
     ------
     UserError : another word.
     """
     global _path
-    _path = _known(path, "ops.use") if path is not None else None
+    _path = _known(path, "ops.use", (*PATHS, "carried")) if path is not None else None
 
 
 def cells(dtype) -> ModuleType | SimpleNamespace:
@@ -86,12 +88,16 @@ def cells(dtype) -> ModuleType | SimpleNamespace:
         path = "fused" if on_ascend and dtype in (ms.float16, ms.bfloat16) else "plain"
     if path == "plain":
         return plain
+    if path == "carried":
+        from mindspore_osum.models.ops import carried
+
+        return carried.CELLS
     from mindspore_osum.models.ops import fused
 
     return fused.CELLS_FLOAT32 if dtype == ms.float32 else fused.CELLS
 
 
-def _known(path: str, where: str) -> str:
-    if path not in PATHS:
-        raise UserError(f"{where}: {path!r} is unknown; known: {', '.join(PATHS)}")
+def _known(path: str, where: str, known: tuple[str, ...] = PATHS) -> str:
+    if path not in known:
+        raise UserError(f"{where}: {path!r} is unknown; known: {', '.join(known)}")
     return path

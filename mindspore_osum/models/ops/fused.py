@@ -119,10 +119,10 @@ class PagedFlashAttention(FlashAttention):
         q_BHLE = ops.depend(q_BHLE, written)
         b, h, length, _ = q_BHLE.shape
         if length > 1:
-            return self.construct(q_BHLE, k_BKLE, v_BKLE, mask)
+            return self.construct(q_BHLE, k_BKLE, v_BKLE, mask), None, None
         tables_BM, seen_B = mask
         out = self.paged(self.rows(q_BHLE), k_cache, v_cache, tables_BM, seen_B)
-        return self.joined(out.reshape((b, 1, h, -1)))
+        return self.joined(out.reshape((b, 1, h, -1))), None, None
 
 
 class PagedCache(nn.Cell):

@@ -150,17 +150,19 @@ class Attention(nn.Cell):
         self.join.shard(((dp, mp, queries, 1),))
 
     def cached(self, q_BHLE, k_BKLE, v_BKLE, mask, k_cache, v_cache, slots):
-        """Write the new keys and values; a prompt (L > 1) fills the first places and attends to itself, a
-        single query attends to the cache."""
+        """Write the new keys and values; a prompt (L > 1) fills the first slots and attends to itself, a
+        single query attends to the cache. Beside the result None twice: the caches are where they were."""
         b, _, length, e = q_BHLE.shape
         if length > 1:
             written = (_begin_with(k_BKLE, k_cache), _begin_with(v_BKLE, v_cache))
             # nothing of the cache is used: order the write before what is
-            return self.construct(ops.depend(q_BHLE, written), k_BKLE, v_BKLE, mask)
+            out = self.construct(ops.depend(q_BHLE, written), k_BKLE, v_BKLE, mask)
+            return out, None, None
         k_rows = self.write(k_cache, slots, k_BKLE.reshape((-1, e)))
         v_rows = self.write(v_cache, slots, v_BKLE.reshape((-1, e)))
         shape = (b, k_BKLE.shape[1], -1, e)
-        return self.attend(q_BHLE, k_rows.reshape(shape), v_rows.reshape(shape), mask)
+        out = self.attend(q_BHLE, k_rows.reshape(shape), v_rows.reshape(shape), mask)
+        return out, None, None
 
 
 def _begin_with(x_BKLE, cache):

@@ -32,5 +32,10 @@ class OsumSystem(System):
 
         return LabelScorer(model, tokenizer)
 
+    def cost(self):
+        from mindspore_osum.systems.osum import cost
+
+        return cost
+
 
 SYSTEM = OsumSystem()

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mindspore_osum.planning.hardware import NODE, Device
-from mindspore_osum.planning.network import Batch, Job, Network
-from mindspore_osum.planning.operators import F32
-from mindspore_osum.planning.tape import Step, Tape
+from mindspore_osum.planning.job import Batch, Job, Stage
+from mindspore_osum.planning.programs import cost_of, training
+from mindspore_osum.planning.tape import F32, Step, Tape
 
 
 def roofline(steps: Iterable[Step], device: Device, width: int) -> float:
@@ -24,7 +24,7 @@ def model_flops(job: Job, batch: Batch) -> float:
 
     What recomputation and the fused attention's second look at the scores add is not counted.
     """
-    tape = Network(replace(job, recompute=False, fused=False)).training(batch)
+    tape = training(replace(job, recompute=False, fused=False), batch)
     return sum(step.flops for step in tape.steps)
 
 
@@ -35,14 +35,10 @@ def all_reduce(size: float, members: int, within_server: bool, device: Device) -
     return 2 * (members - 1) / members * size / (device.link if within_server else device.network)
 
 
-def shared_layers(job: Job, batch: Batch, layers: int, encoder: bool) -> float:
+def shared_layers(job: Job, batch: Batch, stage: Stage) -> float:
     """Bytes that model parallelism sums over devices in a micro-batch: two tensors a layer, both ways."""
-    cfg, both = job.model, 2 + job.recompute
-    size = layers * batch.rows * batch.length * cfg.decoder.d_model
-    if encoder and batch.audio_rows:
-        frames = (batch.frames + 1) // 2 * cfg.encoder.n_layers + batch.speech * cfg.adapter.n_layers
-        size += batch.audio_rows * frames * cfg.encoder.d_model
-    return 2 * both * size * job.width
+    both = 2 + job.recompute
+    return 2 * both * cost_of(job.model).layer_outputs(job.model, batch, stage) * job.width
 
 
 def step_seconds(

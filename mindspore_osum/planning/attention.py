@@ -1,0 +1,91 @@
+"""Attention on the tape, in the plain form of models/ops/plain.py and the fused one of fused.py.
+
+Legend: B utterances, L positions, S keys, H heads, E head size.
+"""
+
+from mindspore_osum.planning.tape import F32, Block, Value
+
+CAUSAL_BLOCK = 128  # models/ops/plain.py's
+STATISTICS = 2 * 8 * F32  # FlashAttentionScore's maximum and sum of a query: 8 float32 each
+
+
+class Attention:
+    """A part of `Operators`."""
+
+    def attention(
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        mask: Value,
+        sizes: tuple[int, int, int, int],
+        causal: bool = False,
+    ) -> Value:
+        """softmax(q k^T) v for (queries B*H, positions L, keys S, head size E); heads side by side again.
+
+        Key heads may be fewer than query heads; all operations are those of the query heads. A mask that is
+        not causal is of keys alone, or of the whole cache.
+        """
+        heads, length, keys, e = sizes
+        if self.fused:
+            flops = 2.0 * heads * length * keys * e
+            return self.transposed(self._flash(q, k, v, mask, heads * length, flops))
+        if not causal or length <= CAUSAL_BLOCK:
+            return self._scores(q, k, v, mask, sizes, causal)
+        parts = []
+        for first in range(0, length, CAUSAL_BLOCK):  # the keys after a block are nothing to it
+            end = min(first + CAUSAL_BLOCK, length)
+            rows = end - first
+            cut = [self._part(x, end, length) for x in (k, v)]
+            some = self._part(self._part(mask, rows, length), end, length)
+            parts.append(self._scores(self._part(q, rows, length), *cut, some, (heads, rows, end, e), True))
+        return self.concat(*parts)
+
+    def _part(self, x: Value, some: int, whole: int) -> Value:
+        """`some` of the `whole` positions."""
+        return self.linear_map("slice", x, x.bytes * some // whole) if some < whole else x
+
+    def _scores(self, q: Value, k: Value, v: Value, mask: Value, sizes, causal: bool) -> Value:
+        heads, length, keys, e = sizes
+        scores, size = heads * length * keys, q.bytes
+        q = self.copy(q)  # times the scale
+        if causal or length == 1:
+            score = self.same("mask", self._product(q, k, scores * F32, 2.0 * scores * e), mask)
+            self.table(scores * self.width)
+        else:  # the mask is one more place of each query and key
+            q, k = (self.linear_map("concat", x, x.bytes // e * (e + 1)) for x in (q, k))
+            score = self._product(q, k, scores * F32, 2.0 * scores * (e + 1))
+        mixed = self._product(self._softmax(score), v, size, 2.0 * scores * e)
+        return self.transposed(mixed) if length > 1 else mixed
+
+    def _product(self, a: Value, b: Value, size: int, flops: float) -> Value:
+        def gradient(dout: Block):
+            for value, other in ((a, b), (b, a)):
+                if value.grad:
+                    yield value, self.tape.step("batch matmul", [dout, other.block], value.bytes, flops)
+
+        return self.tape.op("batch matmul", [a, b], size, gradient, flops=flops)
+
+    def _softmax(self, x: Value) -> Value:
+        def gradient(dout: Block):
+            product = self.tape.step("mul", [dout, out.block], x.bytes)
+            total = self.tape.step("sum", [product], x.bytes // 64)
+            self.table(x.bytes)
+            shifted = self.tape.step("sub", [dout, total], x.bytes)
+            return [(x, self.tape.step("mul", [shifted, out.block], x.bytes))]
+
+        out = self.tape.op("softmax", [x], x.bytes, gradient)
+        return out
+
+    def _flash(self, q: Value, k: Value, v: Value, mask: Value, queries: int, flops: float) -> Value:
+        statistics = self.data(queries, STATISTICS)
+        inputs = [q, k, v, mask, statistics]
+
+        def gradient(dout: Block):
+            reads = [dout, out.block, *(x.block for x in inputs)]
+            # the scores once more, and the two gradients of each product
+            first = self.tape.step("attention", reads, q.bytes, 5 * flops)
+            return [(q, first), *((x, self.tape.step("attention", [first], x.bytes)) for x in (k, v))]
+
+        out = self.tape.op("attention", inputs, q.bytes, gradient, flops=2 * flops)
+        return out

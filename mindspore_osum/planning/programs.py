@@ -1,0 +1,58 @@
+"""What a device runs, as tapes: a training step, the prefill of prompts, a decoding step.
+
+What the network is comes from the `cost` of the model's system; the optimizer (training/adamw.py) is here.
+"""
+
+from mindspore_osum.planning.job import WHOLE, Batch, Job, Stage
+from mindspore_osum.planning.operators import Operators
+from mindspore_osum.planning.tape import F32, WORKSPACE, Tape
+from mindspore_osum.systems.registry import system_of
+
+
+def cost_of(model):
+    """The `cost` of the system that a model is one of; UserError if it has none."""
+    return system_of(model.model_type).cost()
+
+
+def training(job: Job, batch: Batch, stage: Stage = WHOLE) -> Tape:
+    """Forward, backward, clipping and AdamW of one micro-batch that ends a step."""
+    tape = Tape()
+    ops = Operators(
+        tape,
+        job.width,
+        job.fused,
+        recompute=job.recompute,
+        dropping=job.dropout,
+        model_parallel=stage.model_parallel,
+    )
+    loss = cost_of(job.model).loss(ops, job, batch, stage)
+    if loss.grad:
+        tape.backward(loss)
+    _update(tape, job)
+    return tape
+
+
+def _update(tape: Tape, job: Job) -> None:
+    """Clipping by the norm of all gradients, then AdamW parameter by parameter."""
+    full, grads, tape.update_steps = F32 / job.width, tape.weight_grads, len(tape.steps)
+    tape.step("norm", grads, F32, kind=WORKSPACE)
+    clipped = [tape.step("scale", [g], g.bytes, kind=WORKSPACE) for g in grads]
+    for grad in clipped:
+        size = int(grad.bytes * full)
+        state = 2 * 3 * size  # weight or its copy and two moments, read and written
+        whole = tape.step("cast", [grad], size, kind=WORKSPACE) if full > 1 else grad
+        tape.step("adamw", [whole], size if job.fused else 0, params=state, kind=WORKSPACE)
+
+
+def prefill(job: Job, batch: Batch) -> Tape:
+    """The prompts of a batch, and the scores of their last position."""
+    tape = Tape()
+    cost_of(job.model).prefill(Operators(tape, job.width, job.fused), job.model, batch, WHOLE)
+    return tape
+
+
+def decoding(job: Job, rows: int, slots: int) -> Tape:
+    """One new token of each row with a cache of so many slots."""
+    tape = Tape()
+    cost_of(job.model).step(Operators(tape, job.width, job.fused), job.model, rows, slots)
+    return tape

@@ -1,0 +1,154 @@
+"""What OSUM computes and holds, for the planner; loads nothing heavy. `ops` as in models/cost.py.
+
+Legend: B rows, T mel frames, U encoder frames, Z speech tokens, L positions, D width.
+"""
+
+import re
+
+from mindspore_osum.models.adapters.cost import adapter
+from mindspore_osum.models.llama import cost as llama
+from mindspore_osum.models.whisper.cost import encoder
+from mindspore_osum.systems.osum.config import ModelConfig
+
+
+def loss(ops, job, batch, stage):
+    """The forward pass of a micro-batch on the devices of `stage`: the loss, or what the next stage gets."""
+    losses, speech = [], None
+    if batch.audio_rows and stage.first:
+        frames, speech = _encode(ops, job.model, batch, job.learn)
+        if batch.ctc_labels:
+            at = speech if job.ctc_at == "adapter" else frames
+            losses.append(_ctc(ops, at, job, batch))
+    if not job.ctc_only:
+        hidden = _decode(ops, job.model, batch, speech, job.learn, stage)
+        losses.append(_answer_loss(ops, job.model, hidden, batch, job.learn) if stage.last else hidden)
+    return losses[0] if len(losses) == 1 else ops.same("add", *losses)
+
+
+def prefill(ops, model: ModelConfig, batch, stage) -> None:
+    """The prompts of a batch, and the scores of their last position."""
+    speech = _encode(ops, model, batch)[1] if batch.audio_rows else None
+    hidden = _decode(ops, model, batch, speech, frozenset(), stage)
+    ops.token_losses(_decoder(ops, model).logits(hidden, batch.rows), batch.rows)
+
+
+def step(ops, model: ModelConfig, rows: int, slots: int) -> None:
+    """One new token of each row with a cache of so many slots."""
+    decoder = _decoder(ops, model)
+    ops.token_losses(decoder.logits(decoder.step(rows, slots), rows), rows)
+
+
+def _encode(ops, model: ModelConfig, batch, learn: frozenset[str] = frozenset()):
+    """Mel frames to encoder frames (B, U, D) and speech tokens (B, Z, decoder width)."""
+    enc, rows, half = model.encoder, batch.audio_rows, (batch.frames + 1) // 2
+    x = encoder(ops, enc, rows, batch.frames, "encoder" in learn)
+    width = model.decoder.d_model
+    return x, adapter(ops, x, model.adapter, enc.d_model, width, rows, half, "adapter" in learn)
+
+
+def _decoder(ops, model: ModelConfig, learn: frozenset[str] = frozenset()) -> llama.Decoder:
+    return llama.Decoder(ops, model.decoder, model.lora, "decoder" in learn, "lora" in learn)
+
+
+def _decode(ops, model: ModelConfig, batch, speech, learn: frozenset[str], stage):
+    """Embeddings and the stage's layers: hidden states (B, L, D), with the norm in the last stage."""
+    decoder, positions = _decoder(ops, model, learn), batch.rows * batch.length
+    if stage.first:
+        x = _embed(ops, model, decoder.embed(positions), speech, "adapter" in learn)
+    else:
+        x = ops.arriving(positions * model.decoder.d_model)
+    x = decoder.layers(x, batch.rows, batch.length, len(stage.layers(model.decoder.n_layers)))
+    return decoder.norm(x) if stage.last else x
+
+
+def _embed(ops, model: ModelConfig, text, speech, learns: bool):
+    """Rows of the token embedding, and of the speech table where speech is."""
+    if speech is None:
+        return text
+    marks = ops.rows_of(model.speech_token_num + 2, model.decoder.d_model, 2, learns)
+    table = ops.concat(marks, speech)
+    return ops.select(text, ops.linear_map("gather", table, text.bytes))
+
+
+def _answer_loss(ops, model: ModelConfig, hidden, batch, learn: frozenset[str]):
+    """Cross-entropy of the positions that may have labels."""
+    rows = batch.rows * batch.logits
+    return ops.token_losses(_decoder(ops, model, learn).logits(hidden, rows), rows)
+
+
+def _ctc(ops, x, job, batch):
+    """The CTC head and its loss, on encoder frames or speech tokens."""
+    model, frames = job.model, (batch.frames + 1) // 2
+    d = model.encoder.d_model
+    if job.ctc_at == "adapter":
+        frames, d = model.adapter.tokens(frames), model.decoder.d_model
+    sizes = (batch.audio_rows, frames, batch.ctc_labels)
+    return ops.ctc(x, d, job.ctc_vocab, sizes, "encoder" in job.learn)
+
+
+# what is held, and what is divided among devices
+
+
+def extra_shapes(job) -> dict[str, tuple[int, ...]]:
+    """Parameters that a job has beside the model's: the CTC head."""
+    if not job.ctc_at:
+        return {}
+    width = (job.model.decoder if job.ctc_at == "adapter" else job.model.encoder).d_model
+    return {"ctc.weight": (job.ctc_vocab + 1, width), "ctc.bias": (job.ctc_vocab + 1,)}
+
+
+def layer_of(name: str, model: ModelConfig) -> int:
+    """The decoder layer in whose stage a parameter is: its own, else the first or the last."""
+    if number := re.match(r"decoder\.model\.layers\.(\d+)\.", name):
+        return int(number[1])
+    last = name.startswith(("decoder.lm_head", "decoder.model.norm"))
+    return model.decoder.n_layers - 1 if last else 0
+
+
+def input_numbers(model: ModelConfig, batch) -> int:
+    """Numbers of a batch as the loader gives it, 4 bytes each."""
+    mel = batch.audio_rows * batch.frames * model.encoder.n_mels
+    return mel + batch.rows * (6 * batch.length + batch.ctc_labels + 4)
+
+
+def state_bytes(model: ModelConfig, rows: int, slots: int, width: int, fused: bool) -> dict[str, int]:
+    """Part -> bytes that answering `rows` together keeps between steps."""
+    return {
+        "KV cache": llama.cache_bytes(model.decoder, rows, slots, width, fused),
+        "penalties": rows * model.decoder.vocab_size * 4,  # float32
+    }
+
+
+def constant_bytes(model: ModelConfig, fused: bool) -> int:
+    """Bytes of the constants of answering."""
+    return llama.constant_bytes(model.decoder, fused)
+
+
+def layer_outputs(model: ModelConfig, batch, stage) -> int:
+    """Elements of the outputs of all layers of a stage, those of encoder and adapter with the first."""
+    size = len(stage.layers(depth(model))) * batch.rows * batch.length * model.decoder.d_model
+    if stage.first and batch.audio_rows:
+        half = (batch.frames + 1) // 2
+        frames = half * model.encoder.n_layers + model.adapter.tokens(half) * model.adapter.n_layers
+        size += batch.audio_rows * frames * model.encoder.d_model
+    return size
+
+
+def head_counts(model: ModelConfig) -> list[int]:
+    """Numbers that model parallelism must divide."""
+    return [model.decoder.n_heads, model.decoder.n_kv_heads, model.encoder.n_heads, model.adapter.n_heads]
+
+
+def depth(model: ModelConfig) -> int:
+    """Layers that a pipeline can have stages of."""
+    return model.decoder.n_layers
+
+
+def longest(model: ModelConfig) -> int:
+    """Positions of the longest sequence."""
+    return model.decoder.max_positions
+
+
+def vocabulary(model: ModelConfig) -> int:
+    """Text tokens: the classes of the CTC head beside its blank."""
+    return model.decoder.vocab_size
