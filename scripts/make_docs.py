@@ -39,6 +39,7 @@ from mindspore_osum.errors import UserError  # noqa: E402
 # heading -> where the settings are given, and their dataclass
 SETTINGS = {
     "A job (the YAML of `osum train`)": "mindspore_osum.training.config:TrainConfig",
+    "A job of an OSUM model, beside that": "mindspore_osum.systems.osum.job:Sections",
     "A model (`config.json`; `model.overrides` in a job)": "mindspore_osum.systems.osum.config:ModelConfig",
     "Generation (`osum infer`, `sampling=` in Python)": "mindspore_osum.inference.sampling:Sampling",
 }

@@ -12,6 +12,7 @@ from mindspore_osum.bench import models
 from mindspore_osum.data.batches.batching import Example, speech_tokens
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.extractor import text_columns
+from mindspore_osum.systems.registry import to_values
 from mindspore_osum.text.sequence import IGNORE, SPEECH_BOS, SPEECH_EOS, SPEECH_FRAME, HybridSequence
 
 LEARN = ["adapter", "lora"]
@@ -37,12 +38,12 @@ class Training:
     def __init__(self, cfg: ModelConfig, learn: list[str] = LEARN):
         models.use_cpu()
         from mindspore_osum.training.adamw import OsumAdamW
-        from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
+        from mindspore_osum.training.network import NetworkConfig, TrainingNetwork
         from mindspore_osum.training.schedule import WarmupLR
-        from mindspore_osum.training.step import OsumTrainOneStepCell
+        from mindspore_osum.training.step import TrainStep
 
         self.cfg = cfg
-        self.network = OsumForTraining(OsumTrainingConfig(cfg.to_dict(), learn=learn))
+        self.network = TrainingNetwork(NetworkConfig(to_values(cfg), learn=learn))
         weights = [p for p in self.network.get_parameters() if p.requires_grad]
         vectors = [p for p in weights if len(p.shape) == 1]  # norms and biases, which do not decay
         groups = [
@@ -50,7 +51,7 @@ class Training:
             {"params": vectors, "weight_decay": 0.0},
         ]
         optimizer = OsumAdamW(groups, learning_rate=WarmupLR(LEARNING_RATE, 1, 10**6), betas=BETAS, eps=EPS)
-        self.step = OsumTrainOneStepCell(
+        self.step = TrainStep(
             self.network, optimizer, use_clip_grad=True, max_grad_norm=CLIP, scale_sense=1.0
         )
         self.step.set_train(True)

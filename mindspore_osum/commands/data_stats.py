@@ -7,10 +7,7 @@ from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.formats.sources import open_source
 from mindspore_osum.data.stats import Stats, describe, draw
 from mindspore_osum.figures import require_matplotlib
-from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.extractor import OsumExtractor
-from mindspore_osum.systems.osum.texts import Texts
-from mindspore_osum.text.prompts import load_prompt_set
+from mindspore_osum.systems.registry import DEFAULT, system_of
 from mindspore_osum.text.tokenizer import Tokenizer
 
 
@@ -27,8 +24,8 @@ def run(args) -> int:
         require_matplotlib("leave --plot away")
     tokens, stats = None, Stats()
     if args.tokenizer:
-        texts = Texts(Tokenizer(args.tokenizer), load_prompt_set(), "tag")
-        extractor = OsumExtractor(ModelConfig(), texts)
+        system = system_of(DEFAULT)
+        extractor = system.extractor(system.Config(), Tokenizer(args.tokenizer), requests="tag")
         tokens = lambda utt: extractor.scan(utt).labels  # noqa: E731
     for path in args.manifests:
         for item in open_source(path):

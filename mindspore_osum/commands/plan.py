@@ -124,8 +124,9 @@ def report(args, cfg, job, batch, choices, limit: int) -> dict:
     """The plan as plain values: bytes, seconds, FLOP."""
     from mindspore_osum.planning.memory import MARGIN, parameters
     from mindspore_osum.planning.roofline import model_flops
-    from mindspore_osum.training.config import part_of
+    from mindspore_osum.systems.registry import system_of
 
+    part_of = system_of(job.model.model_type).job.part_of
     sizes: dict[str, int] = {}
     for name, shape in parameters(job).items():
         sizes[part_of(name)] = sizes.get(part_of(name), 0) + math.prod(shape)

@@ -11,7 +11,8 @@ from mindspore_osum.planning.memory import MARGIN, parameters, training_memory
 from mindspore_osum.planning.programs import cost_of
 from mindspore_osum.planning.roofline import model_flops, shared_layers, step_seconds
 from mindspore_osum.planning.tape import ACTIVATION, F32, GRADIENT, WORKSPACE
-from mindspore_osum.training.config import TrainConfig, part_of
+from mindspore_osum.systems.registry import system_of
+from mindspore_osum.training.config import TrainConfig
 
 UNSUPPORTED = "not supported by osum train"
 
@@ -96,6 +97,7 @@ def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Dev
         if sum(memory.values()) > sum(worst.values()):
             worst = memory
         shapes = parameters(job, stage)
+        part_of = system_of(job.model.model_type).job.part_of
         learned = sum(math.prod(shapes[n]) for n in shapes if part_of(n) in job.learn) * job.width
         slowest = max(
             slowest,

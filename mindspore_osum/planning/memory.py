@@ -12,7 +12,7 @@ from ckpt_convert.shapes import Shapes, expected_shapes
 from mindspore_osum.planning.job import WHOLE, Batch, Job, Stage
 from mindspore_osum.planning.programs import cost_of, decoding, prefill, training
 from mindspore_osum.planning.tape import ACTIVATION, F32, Tape
-from mindspore_osum.training.config import part_of
+from mindspore_osum.systems.registry import system_of
 
 MARGIN = 0.15  # of what is not parameters: what measured peaks may lie above the model
 # HCCL_BUFFSIZE, 200 MB by default, to send and to receive, of each group of devices (CANN, HCCL guide)
@@ -41,6 +41,7 @@ def training_memory(
     accumulation : micro-batches of a step; above 1 their gradients are summed in parameters.
     groups : groups of devices it communicates in.
     """
+    part_of = system_of(job.model.model_type).job.part_of
     shapes = parameters(job, stage)
     counts = {name: math.prod(shape) for name, shape in shapes.items()}
     lora = sum(n for name, n in counts.items() if part_of(name) == "lora")
@@ -72,6 +73,7 @@ def inference_memory(job: Job, batch: Batch, slots: int) -> tuple[dict[str, int]
     slots : of the key/value cache of each row.
     """
     cost, model = cost_of(job.model), job.model
+    part_of = system_of(model.model_type).job.part_of
     counts = {name: math.prod(shape) for name, shape in expected_shapes(model).items()}
     lora = sum(n for name, n in counts.items() if part_of(name) == "lora")
     prompts, step = prefill(job, batch), decoding(job, batch.rows, slots)

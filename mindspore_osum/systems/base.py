@@ -7,6 +7,7 @@ Notable choices
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from mindspore_osum.errors import UserError
@@ -53,6 +54,53 @@ class Generation:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class NamedLoss:
+    """A loss that a run shows, by its name in metrics.jsonl.
+
+    Parameters
+    ----------
+    over : the step's number that it is a mean over, "targets_B" or "utterances_B"; "" where the objective
+        gives a sum and its count.
+    """
+
+    name: str
+    over: str = ""
+
+
+class JobRules:
+    """What a training job can say of a system's models, and what it must not; loads no MindSpore.
+
+    Attributes
+    ----------
+    Sections : dataclass of the parts of a job's YAML that are the system's own, `learn` among them.
+    parts : names that `learn` may have.
+    speech_parts : of them those that a job without recordings does not use, as attributes of the model.
+    """
+
+    Sections: type
+    parts: tuple[str, ...]
+    speech_parts: tuple[str, ...] = ()
+
+    def part_of(self, parameter: str) -> str:
+        """The part a parameter of the objective belongs to: of "model.", which may be left out, or a head."""
+        raise NotImplementedError
+
+    def check(self, job: Any) -> None:
+        """Refuse sections that cannot work, naming the key."""
+
+    def check_model(self, job: Any, model: Config, tokenizer: Any = None) -> None:
+        """Refuse a model that the job, or the tokenizer, does not go with."""
+
+    def unsharded(self, job: Any) -> list[str]:
+        """Keys of what the job asks for and a model that is sharded over devices does not have."""
+        return []
+
+    def needs_speech(self, job: Any) -> list[str]:
+        """Sections of what the job asks for that reads recordings."""
+        return []
+
+
 class System:
     """A published system.
 
@@ -61,11 +109,13 @@ class System:
     model_type : its name in config.json.
     Config : dataclass of what config.json says besides.
     presets : name -> Config of its published sizes.
+    job : what a training job can say of its models.
     """
 
     model_type: str
     Config: type[Config]
     presets: dict[str, Config]
+    job: JobRules
 
     def build(self, cfg: Config) -> Any:
         """The network, a `mindspore.nn.Cell` with `cfg`; its weights are those of no training yet."""
@@ -94,3 +144,34 @@ class System:
         UserError : the system has none.
         """
         raise UserError(f"{self.model_type}: what this system costs is not known, so it cannot be planned")
+
+    @property
+    def columns(self) -> tuple:
+        """What its extractor says of an utterance: data/batches/columns.py `Column`s."""
+        raise NotImplementedError
+
+    def extractor(self, cfg: Config, tokenizer: Any, job: Any = None, **asked: Any) -> Any:
+        """What makes `columns` of utterances, as data/batches/corpus.py and loader.py ask it.
+
+        Parameters
+        ----------
+        job : the training job; None for what no job decides.
+        asked : requests (tag, natural or both), room (tokens beside the speech), seed, split (train, valid).
+        """
+        raise NotImplementedError
+
+    def objective(self, model: Any, sections: Any, vocab: int, seed: int, speech: bool) -> Any:
+        """A cell that owns `model` (as its attribute of this name) and the heads of its losses.
+
+        It has `losses`, the `NamedLoss`es that are shown, and computes (loss, values, counts) of a dict of
+        columns: values by the losses' names, counts of those without `over`. Where the model can be sharded,
+        `sharded(p)` gives a cell that computes the same as one vector.
+
+        Parameters
+        ----------
+        sections : the job's `JobRules.Sections`.
+        vocab : of the tokenizer.
+        seed : of random weights.
+        speech : whether any example of the job has a recording.
+        """
+        raise NotImplementedError

@@ -168,8 +168,8 @@ def load_start(model, folder: str) -> None:
                 param.set_data(Tensor(np.array(values), param.dtype))
 
 
-def load_heads(network, start: str) -> None:
-    """Take the heads of CTC and labels from the run that wrote the model folder `start`, if it had the same.
+def load_heads(objective, start: str) -> None:
+    """Take an objective's heads from the run that wrote the model folder `start`, if it had the same.
 
     A run of text alone has none: then from the run it started from, and so on. They are no part of a model
     folder; without them a next stage would spend its first hundreds of steps on learning them again, so what
@@ -177,7 +177,7 @@ def load_heads(network, start: str) -> None:
     """
     from mindspore import Tensor
 
-    wanted = {n: p for n, p in network.parameters_and_names() if n.startswith(("ctc.", "classify."))}
+    wanted = {n: p for n, p in objective.parameters_and_names() if not n.startswith("model.")}
     seen: set[Path] = set()
     random, place = set(wanted), start
     while wanted and place and (folder := Path(place).resolve().parent) not in seen:

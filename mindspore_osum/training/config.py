@@ -1,23 +1,27 @@
 """A training job as dataclasses with a comment per field; `read_job` makes one from YAML and overrides.
 
 Notable choices
+- What is a system's own (losses, parts that learn) comes from its `JobRules`; it is one YAML all the same.
 - The keys of `parallel`, `parallel_config`, `recompute_config` and `context` are MindFormers' own and pass
   through; they are checked by name, so that a misspelt one is refused here and not ignored there.
 """
 
 import dataclasses
+import functools
 import math
 import os
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mindspore_osum.config import did_you_mean, from_dict, merge, read_yaml
 from mindspore_osum.data.augment import SpecAugment, WaveAugment
 from mindspore_osum.data.batches.batching import bucket_shapes
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.registry import presets
+from mindspore_osum.folder import CONFIG, read_config
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.registry import DEFAULT, preset, presets, system_of
 
 MODEL = "model"  # the model's folder in a run's folder
-PARTS = ("encoder", "adapter", "lora", "decoder")
 DEVICES = ("data_parallel", "model_parallel", "context_parallel", "pipeline_stage")  # their product is all
 SCHEDULES = ("inverse_sqrt", "linear", "cosine")
 # MindFormers 1.8: core/config_args.py, tools/register/template.py, modules/transformer
@@ -43,35 +47,6 @@ class ModelSource:
 
     start: str  # a preset name (random weights) or a model folder
     overrides: dict = field(default_factory=dict)  # laid on its ModelConfig, for instance {lora: {rank: 0}}
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Weights of the two spans of an answer (OSUM-Pangu eq. 5: L_intent + L_speech on one sequence)."""
-
-    intent: float = 1.0  # of each label of the tags; of all labels of intent classification
-    content: float = 1.0  # of each label after the tags, the end included
-
-
-@dataclass(frozen=True)
-class Ctc:
-    """Auxiliary CTC loss (Graves et al. 2006), which teaches an untrained encoder to align."""
-
-    weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
-    at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
-    # weight of the frame-wise cross-entropy beside it, where word times are known (extra.words, or an answer
-    # with times): an untrained encoder learns to align far sooner; at the adapter only, and
-    # not beside wave_augment.speeds
-    aligned: float = 0.0
-    only: bool = False  # no cross-entropy and no decoder: warms encoder (and adapter) up
-
-
-@dataclass(frozen=True)
-class Classify:
-    """Auxiliary classifiers of event, emotion, style, gender and age on the mean speech token: with CTC the
-    multi-task warm-up of OSUM's encoder (OSUM 3.2). Labels are those of `extra`, or of the answer."""
-
-    weight: float = 0.0  # of their summed cross-entropies beside the other losses; 0 = off
 
 
 @dataclass(frozen=True)
@@ -132,18 +107,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One job."""
+    """One job, as far as it is the same for all systems; `job_class` adds what is a system's own."""
+
+    system: ClassVar[System]
 
     output_dir: str  # the run's folder: configs, logs, metrics.jsonl, checkpoints, model
     model: ModelSource
     tokenizer: str  # tokenizer.model
     data: Data
     seed: int = 777  # of weights, data order, augmentation and dropout
-    # parts that learn: encoder, adapter (with the speech embeddings), lora, decoder (without lora)
-    learn: list[str] = field(default_factory=lambda: ["encoder", "adapter", "lora"])
-    loss: Loss = field(default_factory=Loss)
-    ctc: Ctc = field(default_factory=Ctc)
-    classify: Classify = field(default_factory=Classify)
+    learn: list[str] = field(default_factory=list)  # parts that learn; the system's own, which has a default
     batch: Batch = field(default_factory=Batch)
     spec_augment: SpecAugment = field(default_factory=SpecAugment)
     wave_augment: WaveAugment = field(default_factory=WaveAugment)
@@ -172,9 +145,40 @@ class TrainConfig:
         return self.parallel.get("parallel_mode", 0) in (1, "semi_auto_parallel")
 
 
+@functools.cache
+def job_class(system: System) -> type[TrainConfig]:
+    """TrainConfig with the sections of a system."""
+    return dataclass(frozen=True)(
+        type(TrainConfig.__name__, (system.job.Sections, TrainConfig), {"system": system})
+    )
+
+
+def job_from(values: dict, where: str, system: System | None = None) -> TrainConfig:
+    """The job of plain values, strict.
+
+    Parameters
+    ----------
+    where : file, for errors.
+    system : of its model; None for that of `model.start`, and OSUM where this is not there yet.
+    """
+    return from_dict(job_class(system or system_of_start(values)), values, where)
+
+
+def system_of_start(values: dict) -> System:
+    """The system of the preset or folder that a job's plain values start from."""
+    source = values.get("model")
+    start = source.get("start") if isinstance(source, dict) else None
+    if not isinstance(start, str):
+        return system_of(DEFAULT)
+    if start in presets():
+        return system_of(preset(start).model_type)
+    is_there = os.path.isfile(os.path.join(start, CONFIG))
+    return system_of(read_config(start).model_type if is_there else DEFAULT)
+
+
 def read_job(path: str, overrides: dict | None = None) -> TrainConfig:
     """The job in a YAML file with `overrides` (of config.parse_overrides) laid on it; strict."""
-    return from_dict(TrainConfig, merge(read_yaml(path), overrides or {}), path)
+    return job_from(merge(read_yaml(path), overrides or {}), path)
 
 
 def read_stages(paths: list[str], overrides: dict | None = None) -> dict[str, TrainConfig]:
@@ -187,25 +191,35 @@ def read_stages(paths: list[str], overrides: dict | None = None) -> dict[str, Tr
     """
     stages: dict[str, TrainConfig] = {}
     made: dict[str, str] = {}  # folder -> the stage that writes it
+    models: dict[str, System] = {}  # the folder of its model -> of which system it is
     for path in paths:
-        cfg = read_job(path, overrides)
+        values = merge(read_yaml(path), overrides or {})
+        source = values.get("model")
+        written = os.path.normpath(str(source.get("start"))) if isinstance(source, dict) else ""
+        cfg = job_from(values, path, models.get(written))
         folder, start = os.path.normpath(cfg.output_dir), cfg.model.start
         if folder in made:
             raise UserError(f"{path}: output_dir {folder} is that of {made[folder]} too; give it its own")
         known = start in presets() or os.path.isdir(start)
-        if not known and os.path.normpath(start) not in [os.path.join(f, MODEL) for f in made]:
-            names = {*presets(), *(f"{f}/{MODEL}" for f in made)}
+        if not known and os.path.normpath(start) not in models:
+            names = {*presets(), *models}
             raise UserError(
                 f"{path}: model.start: {start!r} is no folder, no preset, and no earlier stage writes it"
                 f"{did_you_mean(start, names)}"
             )
-        made[folder], stages[path] = path, cfg
+        made[folder], models[os.path.join(folder, MODEL)], stages[path] = path, cfg.system, cfg
     return stages
 
 
 def to_dict(cfg: TrainConfig) -> dict:
     """Plain dictionaries and lists, as saved in the run's folder."""
     return dataclasses.asdict(cfg)
+
+
+def own_sections(cfg: TrainConfig) -> dict:
+    """The sections that are the system's own, plain, without what all jobs have."""
+    shared = {f.name for f in dataclasses.fields(TrainConfig)}
+    return {name: values for name, values in to_dict(cfg).items() if name not in shared}
 
 
 def check_job(cfg: TrainConfig) -> None:
@@ -219,12 +233,12 @@ def check_job(cfg: TrainConfig) -> None:
         need(value in known, f"{name}: {value!r} is unknown{did_you_mean(str(value), known)}")
 
     check_finite(to_dict(cfg))
-    need(bool(cfg.learn), "learn: names no part; give some of " + ", ".join(PARTS))
+    parts = cfg.system.job.parts
+    need(bool(cfg.learn), "learn: names no part; give some of " + ", ".join(parts))
     for part in cfg.learn:
-        one_of("learn", part, PARTS)
+        one_of("learn", part, parts)
     one_of("schedule.kind", cfg.schedule.kind, SCHEDULES)
     one_of("data.requests", cfg.data.requests, ("tag", "natural", "both"))
-    one_of("ctc.at", cfg.ctc.at, ("encoder", "adapter"))
     one_of("device", cfg.device, ("Ascend", "CPU"))
     need((cfg.steps > 0) != (cfg.epochs > 0), "steps, epochs: give exactly one of them, above 0")
     seconds = cfg.batch.seconds
@@ -251,11 +265,6 @@ def check_job(cfg: TrainConfig) -> None:
         need(_value(cfg, name) > 0, f"{name}: {_value(cfg, name)} must be above 0")
     for name in (
         "optimizer.weight_decay",
-        "loss.intent",
-        "loss.content",
-        "ctc.weight",
-        "ctc.aligned",
-        "classify.weight",
         "seed",
         "spec_augment.time_masks",
         "spec_augment.freq_masks",
@@ -268,13 +277,7 @@ def check_job(cfg: TrainConfig) -> None:
     need(valid, f"optimizer.betas: {betas} must be two numbers in (0, 1)")
     cached = cfg.data.cache and cfg.wave_augment.active
     need(not cached, "data.cache: keeps features, which wave_augment changes each time; give one of them up")
-    need(not cfg.ctc.only or cfg.ctc.weight > 0, "ctc.only: needs ctc.weight above 0")
-    alone = cfg.ctc.aligned == 0 or (cfg.ctc.weight > 0 and cfg.ctc.at == "adapter")
-    need(alone, "ctc.aligned: needs ctc.weight above 0 and ctc.at: adapter")
-    still = cfg.ctc.aligned == 0 or set(cfg.wave_augment.speeds) == {1.0}
-    need(still, "ctc.aligned: the times of words do not follow wave_augment.speeds; give one of them up")
-    weights = cfg.loss.intent + cfg.loss.content + cfg.ctc.weight + cfg.classify.weight
-    need(weights > 0, "loss, ctc, classify: all weights are 0")
+    cfg.system.job.check(cfg)
     check_passed_on(cfg)
     if cfg.is_cut:
         check_cut(cfg)
@@ -328,18 +331,15 @@ def check_passed_on(cfg: TrainConfig) -> None:
 def check_cut(cfg: TrainConfig) -> None:
     """Refuse what a model that is cut over devices cannot do, naming the key."""
     unsupported = {
-        "ctc.weight": cfg.ctc.weight > 0,
-        "classify.weight": cfg.classify.weight > 0,
         "batch.pack": cfg.batch.pack > 0,
         "parallel.full_batch": cfg.parallel.get("full_batch") is False,
         "parallel.gradients_mean": cfg.parallel.get("gradients_mean") is True,
     }
-    for key, is_set in unsupported.items():
-        if is_set:
-            raise UserError(
-                f"{key}: cannot be used with parallel.parallel_mode 1; leave it out, or give "
-                "parallel_mode 0 (data parallel)"
-            )
+    for key in (*cfg.system.job.unsharded(cfg), *(key for key, is_set in unsupported.items() if is_set)):
+        raise UserError(
+            f"{key}: cannot be used with parallel.parallel_mode 1; leave it out, or give "
+            "parallel_mode 0 (data parallel)"
+        )
     stages = cfg.parallel_config.get("pipeline_stage", 1)
     if stages > cfg.accumulation:
         raise UserError(
@@ -356,16 +356,6 @@ def check_cut(cfg: TrainConfig) -> None:
             "parallel_config.micro_batch_num: leave it out; the micro-batches of a step are "
             f"accumulation, {cfg.accumulation}"
         )
-
-
-def part_of(name: str) -> str:
-    """The part of `learn` a parameter of the training network belongs to."""
-    if "lora_" in name:
-        return "lora"
-    name = name.removeprefix("model.")
-    if name.startswith(("adapter.", "speech_token_embed.", "classify.")):
-        return "adapter"
-    return "decoder" if name.startswith("decoder.") else "encoder"  # the CTC head learns with the encoder
 
 
 def check_batch(batch: Batch) -> None:

@@ -16,21 +16,22 @@ import logging
 import os
 from pathlib import Path
 
-from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.training.config import TrainConfig
+from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.registry import to_values
+from mindspore_osum.training.config import TrainConfig, own_sections
 
 STEP_OF_MICRO_BATCHES = "MFPipelineWithLossScaleCell"  # MindFormers names no other beside micro-batches
 
 
 def mindformers_config(
-    cfg: TrainConfig, model: ModelConfig, start: str, vocab: int, steps: int, ranks: int, speech: bool
+    cfg: TrainConfig, model: Config, start: str, vocab: int, steps: int, ranks: int, speech: bool
 ) -> dict:
     """The config of `mindformers.Trainer`.
 
     Parameters
     ----------
     model : the model's description; `start` its folder, or "" for random weights.
-    vocab : tokens of the CTC head.
+    vocab : of the tokenizer.
     steps : optimizer steps of the whole job, for the schedule.
     ranks : processes; more than one train data parallel unless `cfg.parallel` says otherwise.
     speech : whether any example has a recording.
@@ -42,7 +43,7 @@ def mindformers_config(
         "use_parallel": ranks > 1,
         "output_dir": str(inside),
         "load_checkpoint": "",  # starting and resuming are ours (training/checkpoint.py)
-        "trainer": {"type": "CausalLanguageModelingTrainer", "model_name": "osum"},
+        "trainer": {"type": "CausalLanguageModelingTrainer", "model_name": model.model_type},
         "runner_config": {
             "epochs": 1,
             "batch_size": cfg.batch.size,
@@ -70,16 +71,14 @@ def mindformers_config(
             "kind": cfg.schedule.kind,
         },
         "model": {
-            "arch": {"type": "OsumForTraining"},
+            "arch": {"type": "TrainingNetwork"},
             "model_config": {
-                "type": "OsumTrainingConfig",
-                "model": plain(model.to_dict()),
+                "type": "NetworkConfig",
+                "model": plain(to_values(model)),
                 "start": start,
                 "learn": cfg.learn,
-                "loss": dict(vars(cfg.loss)),
-                "ctc": dict(vars(cfg.ctc)),
-                "ctc_vocab": vocab,
-                "classify": dict(vars(cfg.classify)),
+                "sections": own_sections(cfg),
+                "vocab": vocab,
                 "seed": cfg.seed,
                 "speech": speech,
             },
@@ -109,7 +108,7 @@ def mindformers_config(
 def _step_cell(cfg: TrainConfig) -> dict:
     """The step cell and what is its own."""
     if not cfg.is_cut:
-        return {"type": "OsumTrainOneStepCell", "accumulation": cfg.accumulation}
+        return {"type": "TrainStep", "accumulation": cfg.accumulation}
     stages = cfg.parallel_config.get("pipeline_stage", 1)
     return {"type": STEP_OF_MICRO_BATCHES, "micro_batch_num": cfg.accumulation, "stages": stages}
 
@@ -119,21 +118,21 @@ def register() -> None:
     from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
     from mindspore_osum.training.adamw import MasterAdamW, OsumAdamW
-    from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
-    from mindspore_osum.training.parallel_step import OsumParallelStepCell
+    from mindspore_osum.training.network import NetworkConfig, TrainingNetwork
+    from mindspore_osum.training.parallel_step import ParallelTrainStep
     from mindspore_osum.training.schedule import WarmupLR
-    from mindspore_osum.training.step import OsumTrainOneStepCell
+    from mindspore_osum.training.step import TrainStep
 
     for kind, cls in (
-        (MindFormerModuleType.CONFIG, OsumTrainingConfig),
-        (MindFormerModuleType.MODELS, OsumForTraining),
+        (MindFormerModuleType.CONFIG, NetworkConfig),
+        (MindFormerModuleType.MODELS, TrainingNetwork),
         (MindFormerModuleType.LR, WarmupLR),
         (MindFormerModuleType.OPTIMIZER, OsumAdamW),
         (MindFormerModuleType.OPTIMIZER, MasterAdamW),
-        (MindFormerModuleType.WRAPPER, OsumTrainOneStepCell),
+        (MindFormerModuleType.WRAPPER, TrainStep),
     ):
         MindFormerRegister.register_cls(cls, kind)
-    MindFormerRegister.register_cls(OsumParallelStepCell, MindFormerModuleType.WRAPPER, STEP_OF_MICRO_BATCHES)
+    MindFormerRegister.register_cls(ParallelTrainStep, MindFormerModuleType.WRAPPER, STEP_OF_MICRO_BATCHES)
 
 
 def import_mindformers(folder: Path):

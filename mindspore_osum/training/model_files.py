@@ -15,8 +15,9 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, save_folder
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.training import checkpoint
-from mindspore_osum.training.config import MODEL, part_of
+from mindspore_osum.training.config import MODEL
 from mindspore_osum.training.report import say
 from mindspore_osum.weights_io import open_weights
 
@@ -80,21 +81,21 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
     """
     from mindspore import Tensor
 
-    from mindspore_osum.systems.osum.init import init_weights
-    from mindspore_osum.systems.osum.network import OsumModel
-
+    system = system_of(model.model_type)
     known = checkpoint.read_about(path)["fingerprint"].get("start_weights", "")
     if start and known and known != weights_digest(start):
         raise UserError(f"{start}: its weights have changed since {path} was written; bring them back")
-    network = OsumModel(model)
-    init_weights(network, seed)
+    network = system.build(model)
+    system.init_weights(network, seed)
     if start:
         checkpoint.load_start(network, start)
     params = {f"model.{name}": param for name, param in network.parameters_and_names()}
     with checkpoint.open_state(path) as weights:
-        modules = {name.split(".")[1] for name in weights.infos if name.startswith("model.")}
-        of_text = "decoder" in modules and not modules & {"encoder", "adapter"}  # a job without these
-        asked = set(learn) - ({"encoder", "adapter"} if of_text else set())
+        part_of, of_speech = system.job.part_of, set(system.job.speech_parts)
+        kept = [name for name in weights.infos if name.startswith("model.")]
+        has_speech = any(name.split(".")[1] in of_speech for name in kept)
+        of_text = not has_speech and {part_of(name) for name in kept} - of_speech  # a job without these
+        asked = set(learn) - (of_speech if of_text else set())
         lost = sorted(name for name in params if part_of(name) in asked and name not in weights.infos)
         if lost:
             raise UserError(

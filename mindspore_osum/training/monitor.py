@@ -22,14 +22,16 @@ from mindformers.wrapper.wrapper import get_real_models
 from mindspore import Tensor, ops
 from mindspore.train import Callback
 
+from mindspore_osum.data.batches.batching import TARGETS, UTTERANCES
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.network import Evaluation
 from mindspore_osum.training.parallel_step import CutCheckpoint
 from mindspore_osum.training.report import Metrics, clock, say
+from mindspore_osum.training.tally import Tally, add_losses
 
-PARTS = ("ce", "ctc", "aligned", "labels")  # of a loss, as OsumForTraining.losses gives them
+LOSS = "loss"  # that is learned, the weighted sum of the others
 
 
 class RunMonitor(Callback):
@@ -54,14 +56,14 @@ class RunMonitor(Callback):
         self.network, self.evaluation, self.signal = None, None, 0
         # not in a cell: MindSpore would cut its graph over devices and stages
         self.sum_over_ranks = ops.AllReduce() if run.ranks > 1 else None
-        self.micros: list[np.ndarray] = []  # losses of the step's micro-batches so far
+        self.micros, self.of_step = 0, Tally()  # of the step so far: its micro-batches, and their losses
         self.bad_in_a_row, self.save_is_due = 0, False
         self.rate, self.norm = 0.0, 0.0  # of the last step that was applied
         self._start_counting()
 
     def _start_counting(self) -> None:
         """Begin an interval of the report."""
-        self.sums, self.steps, self.rows, self.tokens = np.zeros(9), 0, 0, 0
+        self.losses, self.steps, self.rows, self.tokens = Tally(), 0, 0, 0
         self.since = time.perf_counter()
 
     def on_train_begin(self, run_context):
@@ -91,15 +93,18 @@ class RunMonitor(Callback):
         """Count, report, save, stop."""
         args = run_context.original_args()
         loss, bad, _, rate, norm = (float(np.asarray(x.asnumpy())) for x in args.net_outputs[:5])
-        parts_4, spans_4 = (x.asnumpy() for x in args.net_outputs[5:])
-        self.micros.append(np.concatenate([[loss], parts_4, spans_4]))
-        if len(self.micros) < self.loader.accumulation:
+        self.of_step.add(LOSS, loss, 1)
+        names = self.network.shown, self.network.counted
+        add_losses(self.of_step, *names, *(x.asnumpy() for x in args.net_outputs[5:]), over={})
+        self.micros += 1
+        if self.micros < self.loader.accumulation:
             return
-        sums, self.micros = np.sum(self.micros, axis=0), []
-        if bad or not math.isfinite(sums[0] + norm):
-            self._skip(*(("gradient norm", norm) if math.isfinite(sums[0]) else ("loss", sums[0])), bool(bad))
+        losses, self.micros, self.of_step = self.of_step, 0, Tally()
+        loss, _ = losses.sums[LOSS]
+        if bad or not math.isfinite(loss + norm):
+            self._skip(*(("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)), bool(bad))
         else:
-            self._count(sums)
+            self._count(losses)
             self.rate, self.norm = rate, norm
         self.step += 1
         done = self.step >= self.last
@@ -112,14 +117,14 @@ class RunMonitor(Callback):
         if done or stop:
             run_context.request_stop()
 
-    def _count(self, sums: np.ndarray) -> None:
+    def _count(self, losses: Tally) -> None:
         """Take a step that was applied into the interval."""
         self.bad_in_a_row = 0
-        self.sums += sums
+        self.losses.take(losses)
         self.steps += 1
-        rows, tokens = self.loader.counts(self.step)
-        self.rows += rows
-        self.tokens += tokens
+        counts = self.loader.counts(self.step)
+        self.rows += counts[UTTERANCES]
+        self.tokens += counts[TARGETS]
 
     def _skip(self, what: str, value: float, skipped: bool) -> None:
         """Tell of a step that was not applied; stop the run at the last one it may have in a row."""
@@ -150,20 +155,17 @@ class RunMonitor(Callback):
 
     def _report(self) -> None:
         seconds = max(time.perf_counter() - self.since, 1e-9)
-        loss, *parts = (float(x) for x in self.sums[:5] / (self.steps * self.loader.accumulation))
-        losses = dict(zip(PARTS, parts, strict=True))
+        means = self.losses.means()
         left = (self.last - self.step) * seconds / self.steps
         say(
-            f"step {self.step}/{self.last}  loss {loss:.4f} ({shown(losses)})  "
+            f"step {self.step}/{self.last}  loss {means[LOSS]:.4f} ({self._told(self.losses)})  "
             f"lr {self.rate:.2e}  grad {self.norm:.2f}  {self.rows / seconds:.1f} utt/s  "
             f"{self.tokens / seconds:.0f} tok/s  left {clock(left)}"
         )
         record = {
             "step": self.step,
             "epoch": self.loader.position(self.step - 1)[0],
-            "loss": loss,
-            **losses,
-            **span_losses(self.sums[5:]),
+            **means,
             "lr": self.rate,
             "grad_norm": self.norm,
             "utterances_per_s": self.rows / seconds,
@@ -216,35 +218,31 @@ class RunMonitor(Callback):
         return int(self.sum_over_ranks(Tensor([number], ms.float32)).asnumpy()[0])  # CPU sums no integers
 
     def _validate(self) -> None:
-        """Cross-entropy a label and the heads' losses an utterance over the validation data; no dropout."""
-        is_cut = self.cfg.is_cut  # such a network gives means
-        self.evaluation = self.evaluation or (self.network if is_cut else Evaluation(self.network))
+        """The losses over the validation data, each a mean over what it is for; no dropout."""
+        is_cut, net, tally = self.cfg.is_cut, self.network, Tally()  # a network that is cut gives means
+        self.evaluation = self.evaluation or (net if is_cut else Evaluation(net))
         self.evaluation.set_train(False)
-        sums, rows, targets = np.zeros(8), 0, 0
         for step in range(self.valid.steps_per_epoch):
-            found = self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0).values())).asnumpy()
+            found = self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0).values()))
             counts = self.valid.counts(step)
-            sums += np.concatenate([found[1:5] * counts[1], found[5:]]) if is_cut else found
-            rows, targets = rows + counts[0], targets + counts[1]
-        self.network.set_train(True)
-        losses = dict(zip(PARTS, (float(x) for x in sums[:4] / [targets, rows, rows, rows]), strict=True))
-        if not self.main:
-            return
-        spans = span_losses(sums[4:], "valid_")
-        record = {f"valid_{name}": value for name, value in losses.items()}
-        self.metrics.write({"step": self.step, **record, **spans})
-        say(f"step {self.step}  valid {shown(losses)}")
+            over = {name: counts[column] for name, column in zip(net.shown, net.over) if column}
+            if is_cut:
+                _, *values = found.asnumpy()
+                values_K, counts_J = values[: len(net.shown)], values[len(net.shown) :]
+                values_K = [v * over.get(name, 1) for name, v in zip(net.shown, values_K)]
+            else:
+                values_K, counts_J = (part.asnumpy() for part in found)
+            add_losses(tally, net.shown, net.counted, values_K, counts_J, over)
+        net.set_train(True)
+        if self.main:
+            self.metrics.write({"step": self.step, **tally.means("valid_")})
+            say(f"step {self.step}  valid {self._told(tally)}")
 
-
-def shown(losses: dict[str, float]) -> str:
-    """The losses that the job has, for people."""
-    return " ".join(f"{name} {value:.4f}" for name, value in losses.items() if value or name == PARTS[0])
-
-
-def span_losses(spans_4: np.ndarray, prefix: str = "") -> dict[str, float]:
-    """Token means by span, from its summed cross-entropy and number of labels; none without labels."""
-    sums = {"intent_loss": spans_4[:2], "content_loss": spans_4[2:]}
-    return {prefix + name: float(total / count) for name, (total, count) in sums.items() if count}
+    def _told(self, tally: Tally) -> str:
+        """The means over steps that the job has, for people; the first of all in any case."""
+        first, means = self.network.shown[0], tally.means()
+        names = [name for name, column in zip(self.network.shown, self.network.over) if column]
+        return " ".join(f"{name} {means[name]:.4f}" for name in names if means[name] or name == first)
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:

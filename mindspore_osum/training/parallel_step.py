@@ -18,12 +18,10 @@ from mindspore import ops
 from mindspore.communication import create_group, get_group_size, get_rank
 from mindspore.parallel._utils import _get_enable_parallel_optimizer
 
-from mindspore_osum.data.batches.batching import DRAWS, STEP_COLUMNS
+from mindspore_osum.data.batches.batching import DRAWS
 from mindspore_osum.errors import UserError
 from mindspore_osum.training import checkpoint, shards
-from mindspore_osum.training.parallel import SUMS
 
-_DRAWS = STEP_COLUMNS.index(DRAWS) - len(STEP_COLUMNS)  # they are the last inputs
 _clear = ops.MultitypeFuncGraph("clear")
 
 
@@ -34,8 +32,8 @@ def _to_zero(total, grad):
     return ops.assign(total, ops.zeros_like(total))
 
 
-class OsumParallelStepCell(MFTrainOneStepCell):
-    """The outputs of OsumTrainOneStepCell, of a whole step.
+class ParallelTrainStep(MFTrainOneStepCell):
+    """The outputs of TrainStep, of a whole step.
 
     Parameters
     ----------
@@ -49,6 +47,8 @@ class OsumParallelStepCell(MFTrainOneStepCell):
         self.on_cpu = ms.get_context("device_target") == "CPU"
         self.value_and_grad = ops.value_and_grad(self.network, None, self.weights)
         losses = get_real_models(network)
+        self.columns, self.values = losses.columns, len(losses.shown)
+        self.shown = 1 + self.values + max(1, len(losses.counted))  # of the loss, its parts and their counts
         # not as parameters of this cell, too: they keep their names
         draws = () if losses.draws is None else (losses.draws, *losses.stage_draws)
         object.__setattr__(self, "draws", draws)
@@ -75,15 +75,15 @@ class OsumParallelStepCell(MFTrainOneStepCell):
 
     def __call__(self, *inputs):
         """Set the number that dropout draws from, and run; in a stage's graph nothing would order them."""
-        first = inputs[_DRAWS].asnumpy()[:1]
+        first = inputs[self.columns.index(DRAWS)].asnumpy()[:1]
         for number in self.draws:
             number.set_data(ms.Tensor(first))
         return super().__call__(*inputs)
 
     def construct(self, *inputs):
-        """Run one step; (loss, not finite, loss scale, learning rate, gradient norm, parts_4, spans_4)."""
+        """Run one step; (loss, not finite, loss scale, learning rate, gradient norm, values_K, counts_J)."""
         status, inputs = self.start_overflow_check(self.scale_sense, inputs)
-        shown_9, grads = self.value_and_grad(*inputs)
+        shown, grads = self.value_and_grad(*inputs)
         totals = ops.depend(self.accu_grads, grads) if self.micros > 1 else grads
         # with optimizer parallel the gradients of the last micro-batch are already those of all
         shares = grads if self.opt_shard else totals
@@ -95,13 +95,14 @@ class OsumParallelStepCell(MFTrainOneStepCell):
             bad = self.process_loss_scale(self.get_overflow_status(status, shares))
         rate = self.learning_rate(self.optimizer.global_step).reshape(())
         if not bad:
-            shown_9 = ops.depend(shown_9, self.optimizer(clipped))
+            shown = ops.depend(shown, self.optimizer(clipped))
         if self.micros > 1:
-            shown_9 = ops.depend(shown_9, self.hyper_map(_clear, totals, grads))
+            shown = ops.depend(shown, self.hyper_map(_clear, totals, grads))
         if self.stages > 1:
-            mine_9 = shown_9 if self.is_last else ops.depend(ops.zeros((SUMS,), ms.float32), shown_9)
-            shown_9 = self.sum_over_stages(mine_9)
-        return shown_9[0], bad, self.scale_sense, rate, norm, shown_9[1:5], shown_9[5:]
+            none = ops.zeros((self.shown,), ms.float32)
+            shown = self.sum_over_stages(shown if self.is_last else ops.depend(none, shown))
+        values_K, counts_J = shown[1 : 1 + self.values], shown[1 + self.values :]
+        return shown[0], bad, self.scale_sense, rate, norm, values_K, counts_J
 
 
 class CutCheckpoint:
@@ -114,7 +115,7 @@ class CutCheckpoint:
     meet : waits for all processes and gives the sum of their numbers.
     """
 
-    def __init__(self, step_cell: OsumParallelStepCell, rank: int, meet):
+    def __init__(self, step_cell: ParallelTrainStep, rank: int, meet):
         self.layouts, self.stages = step_cell.parameter_layout_dict, step_cell.stages
         self.rank, self.meet = rank, meet
 

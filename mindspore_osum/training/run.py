@@ -24,11 +24,8 @@ from mindspore_osum.data.checks import Errors
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
 from mindspore_osum.folder import read_config
-from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.extractor import OsumExtractor
-from mindspore_osum.systems.osum.texts import Texts
+from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import preset, presets
-from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training import mindformers_job as job
@@ -102,7 +99,7 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
         return 0
 
 
-def run_steps(run: Run, model: ModelConfig, start: str, vocab: int) -> int:
+def run_steps(run: Run, model: Config, start: str, vocab: int) -> int:
     """Train what is left of a run and write its model; the status of `run_job`."""
     cfg = run.cfg
     config = job.mindformers_config(cfg, model, start, vocab, run.last, run.ranks, run.speech)
@@ -122,13 +119,13 @@ def run_steps(run: Run, model: ModelConfig, start: str, vocab: int) -> int:
     return 0
 
 
-def last_model(run: Run, model: ModelConfig, start: str):
+def last_model(run: Run, model: Config, start: str):
     """The whole model of the newest checkpoint: after a run whose processes have slices."""
     newest = checkpoint.found(run.folder / "checkpoints")[-1][1]
     return restored(newest, model, start, run.cfg.seed, run.cfg.learn)
 
 
-def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokenizer, fresh: bool) -> Run:
+def prepare(cfg: TrainConfig, model: Config, start: str, tokenizer: Tokenizer, fresh: bool) -> Run:
     """Scan the data, find the checkpoint to resume from, say both."""
     folder, (rank, ranks) = Path(cfg.output_dir), process()
     newest = checkpoint.found(folder / "checkpoints")[-1:]
@@ -154,9 +151,8 @@ def prepare(cfg: TrainConfig, model: ModelConfig, start: str, tokenizer: Tokeniz
     last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
     check = Loader(valid, cfg.seed, pack=cfg.batch.pack) if valid else None
     run = Run(cfg, folder, loader, check, first, last, resume, fingerprint, written_at(folder), rank, ranks)
-    for name, weight in (("ctc", cfg.ctc.weight), ("classify", cfg.classify.weight)):
-        if weight and not run.speech:
-            raise UserError(f"{name}.weight: {name} reads speech, and no example has a recording; leave it 0")
+    for name in () if run.speech else cfg.system.job.needs_speech(cfg):
+        raise UserError(f"{name}.weight: {name} reads speech, and no example has a recording; leave it 0")
     return run
 
 
@@ -193,7 +189,7 @@ def process() -> tuple[int, int]:
     return ranks if os.environ["MS_ROLE"] == "MS_SCHED" else int(os.environ["RANK_ID"]), ranks
 
 
-def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[ModelConfig, str]:
+def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[Config, str]:
     """The model to train, and the folder its weights come from ("" for random ones)."""
     start = cfg.model.start
     is_folder = start not in presets()
@@ -201,20 +197,7 @@ def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[ModelConfig, s
         raise UserError(f"model.start: {start!r} is no folder and no preset{did_you_mean(start, presets())}")
     base = read_config(start) if is_folder else preset(start)
     model = from_dict(type(base), merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
-    if tokenizer.vocab_size > model.decoder.vocab_size:
-        raise UserError(
-            f"{cfg.tokenizer}: {tokenizer.vocab_size} pieces, but the model's decoder.vocab_size is "
-            f"{model.decoder.vocab_size}; set model.overrides.decoder.vocab_size"
-        )
-    for name in ("bos_id", "eos_id"):
-        ours, theirs = getattr(model.decoder, name), getattr(tokenizer, name)
-        if ours != theirs:
-            raise UserError(
-                f"{cfg.tokenizer}: {name} is {theirs}, the model's decoder.{name} is {ours}; set it in "
-                "model.overrides.decoder, or give the model's own tokenizer"
-            )
-    if "lora" in cfg.learn and not model.lora.rank:
-        raise UserError("learn: names lora, but the model's lora.rank is 0; set model.overrides.lora.rank")
+    cfg.system.job.check_model(cfg, model, tokenizer)
     return model, start if is_folder else ""
 
 
@@ -243,7 +226,7 @@ def check_devices(cfg: TrainConfig, ranks: int) -> int:
 
 
 def corpora(
-    cfg: TrainConfig, model: ModelConfig, tokenizer: Tokenizer, parts: int = 1
+    cfg: TrainConfig, model: Config, tokenizer: Tokenizer, parts: int = 1
 ) -> tuple[Corpus, Corpus | None]:
     """Training and validation corpus; validation has sentences of its own and one shape, the largest.
 
@@ -252,7 +235,7 @@ def corpora(
     parts : of `check_devices`. A batch of a model that is cut is that of all devices, in training of all
         micro-batches.
     """
-    prompts, room = load_prompt_set(model.prompts), cfg.batch.text_tokens
+    room = cfg.batch.text_tokens
     frames = [round(s * 100) for s in cfg.batch.seconds] or [NO_SPEECH_FRAMES]
     shapes = bucket_shapes(cfg.batch.size, frames, room, cfg.batch.max_tokens)
     shapes = [replace(shape, size=shape.size * parts) for shape in shapes]
@@ -262,16 +245,16 @@ def corpora(
 
     def corpus(sources, split: str, shapes: list[Shape]) -> Corpus:
         manifests = [(s.name, s.path, s.weight) for s in sources]
-        ctc = cfg.ctc.at if cfg.ctc.weight > 0 else ""
-        texts = Texts(tokenizer, prompts, cfg.data.requests, room, cfg.seed, split)
+        asked = {"requests": cfg.data.requests, "room": room, "seed": cfg.seed, "split": split}
+        extractor = cfg.system.extractor(model, tokenizer, cfg, **asked)
         wave = cfg.wave_augment if split == "train" else None
-        return Corpus(manifests, OsumExtractor(model, texts, ctc), shapes, errors, wave)
+        return Corpus(manifests, extractor, shapes, errors, wave)
 
     train = corpus(cfg.data.train, "train", step)
     return train, corpus(cfg.data.valid, "valid", shapes[-1:]) if cfg.data.valid else None
 
 
-def job_fingerprint(cfg: TrainConfig, model: ModelConfig, start: str, loader: Loader, parts: int) -> dict:
+def job_fingerprint(cfg: TrainConfig, model: Config, start: str, loader: Loader, parts: int) -> dict:
     """What decides the numbers of a run; how a model is cut does not, so it counts as one process with all
     rows of a step."""
     values = {key: value for key, value in to_dict(cfg).items() if key not in FREE}

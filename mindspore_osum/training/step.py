@@ -9,6 +9,8 @@ Notable choices
 - The losses it returns are those of all ranks, so that every rank decides and logs the same.
 - Micro-batches add up in parameters; the last of a step reduces and applies them. One graph serves all of
   them.
+
+Legend: K losses that are shown, J counts (training/network.py).
 """
 
 import mindspore as ms
@@ -43,10 +45,10 @@ def _take(share, total, grad):
     return ops.depend(mean, ops.assign(total, ops.depend(ops.zeros_like(grad), mean)))
 
 
-class OsumTrainOneStepCell(MFTrainOneStepCell):
-    """(loss, not finite, loss scale, learning rate, gradient norm, parts_4, spans_4) of one micro-batch.
+class TrainStep(MFTrainOneStepCell):
+    """(loss, not finite, loss scale, learning rate, gradient norm, values_K, counts_J) of one micro-batch.
 
-    parts_4 and spans_4 are those of the network's `losses`: means and sums that are shown, not learned from.
+    values_K and counts_J are those of the network's `losses`: shown, and not learned from.
 
     Parameters
     ----------
@@ -85,23 +87,24 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
         status = Tensor([0] * 8, ms.int32)
         if self.accumulation == 1:  # else the device's flag stays up over micro-batches; reading it clears it
             status, inputs = self.start_overflow_check(self.scale_sense, inputs)
-        (loss, parts_4, spans_4), grads = self.value_and_grad(*inputs)
+        (loss, values_K, counts_J), grads = self.value_and_grad(*inputs)
         if self.sum_over_ranks is not None:
-            shown_9 = self.sum_over_ranks(ops.concat((loss.reshape((1,)), parts_4, spans_4))) / self.degree
-            loss, parts_4, spans_4 = shown_9[0], shown_9[1:5], shown_9[5:]
+            shown = self.sum_over_ranks(ops.concat((loss.reshape((1,)), values_K, counts_J))) / self.degree
+            behind = 1 + values_K.shape[0]
+            loss, values_K, counts_J = shown[0], shown[1:behind], shown[behind:]
         if self.accumulation == 1:
-            return self.update(status, loss, parts_4, spans_4, grads)
+            return self.update(status, loss, values_K, counts_J, grads)
         added = self.hyper_map(_accumulate, self.totals, grads)
         micro = ops.assign_add(self.micro, Tensor(1, ms.int32))
         nothing = Tensor(0.0, ms.float32)
-        result = (loss, Tensor(False), self.scale_sense, nothing, nothing, parts_4, spans_4)
+        result = (loss, Tensor(False), self.scale_sense, nothing, nothing, values_K, counts_J)
         if micro >= self.accumulation:
             grads = self.hyper_map(ops.partial(_mean_and_clear, self.share), self.totals, added)
             loss = ops.depend(loss, ops.assign(self.micro, Tensor(0, ms.int32)))
-            result = self.update(status, loss, parts_4, spans_4, grads)
+            result = self.update(status, loss, values_K, counts_J, grads)
         return result
 
-    def update(self, status, loss, parts_4, spans_4, grads):
+    def update(self, status, loss, values_K, counts_J, grads):
         """Reduce, check, clip, step."""
         grads = self.grad_reducer(grads)
         clipped, norm = self.clip(grads) if self.on_cpu else self.clip_grad_norm(grads)
@@ -113,4 +116,4 @@ class OsumTrainOneStepCell(MFTrainOneStepCell):
         rate = self.learning_rate(self.optimizer.global_step).reshape(())
         if not bad:
             loss = ops.depend(loss, self.optimizer(clipped))
-        return loss, bad, self.scale_sense, rate, norm, parts_4, spans_4
+        return loss, bad, self.scale_sense, rate, norm, values_K, counts_J

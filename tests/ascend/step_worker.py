@@ -30,17 +30,17 @@ class Saturated(nn.Cell):
 
     def losses(self, weight):
         loss = ops.reduce_sum(ops.clamp(self.norm(self.w, weight), -1.0, 1.0))
-        return loss, loss, loss
+        return loss, loss.reshape((1,)), loss.reshape((1,))
 
 
 def step_cell(accumulation: int):
     """The real step cell around SGD, on the branch of an Ascend 910A."""
     from mindspore_osum.training.schedule import WarmupLR
-    from mindspore_osum.training.step import OsumTrainOneStepCell
+    from mindspore_osum.training.step import TrainStep
 
     net = Saturated()
     optimizer = nn.SGD(net.trainable_params(), WarmupLR(1.0, 1, 10**9, "linear"))
-    cell = OsumTrainOneStepCell(net, optimizer, accumulation, use_clip_grad=True, max_grad_norm=100.0)
+    cell = TrainStep(net, optimizer, accumulation, use_clip_grad=True, max_grad_norm=100.0)
     cell.on_cpu, cell.ascend_910a_target = False, True
     return net, cell.set_train()
 

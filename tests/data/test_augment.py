@@ -21,7 +21,7 @@ from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.features import num_frames
-from mindspore_osum.training.config import TrainConfig
+from mindspore_osum.training.config import job_from
 from tests.training.tones import extractor, make_world
 
 OFF = SpecAugment(0, 1, 0, 1, 0, 1)
@@ -199,13 +199,12 @@ def test_impossible_settings_are_refused(wrong, says):
 
 
 def test_cached_features_cannot_change(tmp_path):
-    from mindspore_osum.config import from_dict
     from tests.training.tones import small_job
 
     job = small_job(tmp_path, tmp_path, data={"cache": True}, wave_augment={"speeds": [0.9, 1.0]})
     with pytest.raises(UserError, match="data.cache: keeps features, which wave_augment changes"):
-        from_dict(TrainConfig, job, "job")
-    assert from_dict(TrainConfig, {**job, "wave_augment": {}}, "job").wave_augment == WaveAugment()
+        job_from(job, "job")
+    assert job_from({**job, "wave_augment": {}}, "job").wave_augment == WaveAugment()
 
 
 def test_noise_that_cannot_be_decoded_ends_the_job(world, noises, tmp_path):

@@ -16,6 +16,7 @@ from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.job import Sections
 from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS
 from mindspore_osum.text.prompts import task_requests
 from mindspore_osum.training.config import TrainConfig
@@ -59,10 +60,10 @@ def test_no_mark_is_left(site):
 
 def test_every_setting_is_there(text):
     shown = text("CONFIG").split()
-    for cls in (TrainConfig, ModelConfig, EncoderConfig, AdapterConfig, DecoderConfig, LoraConfig):
+    for cls in (TrainConfig, Sections, ModelConfig, EncoderConfig, AdapterConfig, DecoderConfig, LoraConfig):
         for field in dataclasses.fields(cls):
             assert field.name in shown, f"{cls.__name__}.{field.name}"
-    nested = [cls for _, cls in make_docs.nested("", TrainConfig)]
+    nested = [cls for job in (TrainConfig, Sections) for _, cls in make_docs.nested("", job)]
     assert len(nested) == len(set(nested)) > 10
 
 

@@ -21,18 +21,20 @@ from mindformers.modules.transformer import TransformerOpParallelConfig, Transfo
 from mindspore import Tensor, nn
 from mindspore.communication import init
 
+from mindspore_osum.data.batches.batching import STEP_COLUMNS, TARGETS, UTTERANCES
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.sharding import ParallelConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.extractor import COLUMNS
 from mindspore_osum.systems.osum.init import initial_value
 from mindspore_osum.training.adamw import OsumAdamW
 from mindspore_osum.training.mindformers_job import plain
-from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
-from mindspore_osum.training.parallel_step import OsumParallelStepCell
+from mindspore_osum.training.network import NetworkConfig, TrainingNetwork
+from mindspore_osum.training.parallel_step import ParallelTrainStep
 from mindspore_osum.training.schedule import WarmupLR
-from mindspore_osum.training.step import OsumTrainOneStepCell
+from mindspore_osum.training.step import TrainStep
 from tests.models.common import make_item, pack
 
 CFG = ModelConfig(
@@ -47,8 +49,8 @@ CFG = ModelConfig(
 ROWS, FRAMES, LENGTH, STEPS = 8, 32, 24, 3
 
 
-def batch(step: int) -> list[np.ndarray]:
-    """ROWS utterances of different lengths, as data/batches/batching.py stacks them."""
+def batch(step: int) -> dict[str, np.ndarray]:
+    """ROWS utterances of different lengths, as the loader gives them."""
     rng = np.random.default_rng(step)
     items = [
         make_item(CFG, int(rng.integers(9, FRAMES)), 4, int(rng.integers(5, 12)), 100 * step + i)
@@ -62,21 +64,23 @@ def batch(step: int) -> list[np.ndarray]:
     heads += [np.full((ROWS, n), -100, np.int32) for n in (4, 5)]
     counts = [np.arange(step * ROWS, (step + 1) * ROWS, dtype=np.int32)]
     counts += [np.full(ROWS, count, np.float32) for count in (ROWS, (labels >= 0).sum())]
-    return [mel, lengths, ids, rows, labels, positions, segments, spans, *heads, *counts]
+    names = (*(column.name for column in COLUMNS), *STEP_COLUMNS)
+    columns = (mel, lengths, ids, rows, labels, positions, segments, spans, *heads, *counts)
+    return dict(zip(names, columns, strict=True))
 
 
-def network(case: dict) -> OsumForTraining:
+def network(case: dict) -> TrainingNetwork:
     """The training network with weights in which nothing is 0 or 1."""
     model = replace(CFG, lora=replace(CFG.lora, dropout=case.get("dropout", CFG.lora.dropout)))
-    config = OsumTrainingConfig(
+    config = NetworkConfig(
         model=plain(model.to_dict()),
         seed=1,
-        loss={"intent": 2.0, "content": 0.5},
+        sections={"loss": {"intent": 2.0, "content": 0.5}},
         learn=case.get("learn", ["encoder", "adapter", "lora", "decoder"]),
     )
     recompute = TransformerRecomputeConfig(recompute=case.get("recompute", False))
     config.parallel_config = TransformerOpParallelConfig(recompute=recompute, **case["parallel"])
-    net = OsumForTraining(config)
+    net = TrainingNetwork(config)
     for name, param in net.model.parameters_and_names():
         value = initial_value(name, param.shape, 1, 7)
         noise = np.random.default_rng([*name.encode()]).standard_normal(param.shape, np.float32)
@@ -96,18 +100,19 @@ def alone(case: dict) -> dict:
     """Losses of the steps and the weights after them, by one process."""
     ms.reset_auto_parallel_context()
     net, micros = network(case), case.get("micros", 1)
-    cell = OsumTrainOneStepCell(
+    cell = TrainStep(
         net, optimizer(net, case), accumulation=micros, use_clip_grad=True, max_grad_norm=1.0
     ).set_train()
     shown = []
     for step in range(STEPS):
-        parts = [np.split(column, micros) for column in batch(step)]
+        parts = {name: np.split(column, micros) for name, column in batch(step).items()}
         shown.append(0)
         for m in range(micros):
-            out = cell(*(Tensor(share(column[m], i, micros)) for i, column in enumerate(parts)))
+            out = cell(*(Tensor(share(column[m], name, micros)) for name, column in parts.items()))
             shown[-1] = shown[-1] + shown_of(out)
             norm = float(out[4].asnumpy())
-        shown[-1][:5] /= micros  # means
+        means = [bool(over) for over in ("loss", *net.over)]  # the others are sums and counts
+        shown[-1][: len(means)][means] /= micros
     return {"shown": shown, "norm": norm} | {p.name: p.asnumpy() for p in net.trainable_params()}
 
 
@@ -116,13 +121,13 @@ def shown_of(out) -> np.ndarray:
     return np.concatenate([out[0].asnumpy().reshape(1), *(part.asnumpy() for part in out[5:])])
 
 
-def share(column: np.ndarray, index: int, micros: int) -> np.ndarray:
+def share(column: np.ndarray, name: str, micros: int) -> np.ndarray:
     """A column of a micro-batch: speech rows of its own slots, targets of its share of the step."""
-    if index == 3:
+    if name == "speech_row_BL":
         tokens = -(-FRAMES // 8)
         first = column[column >= 2].min() - 2
         return np.where(column >= 2, column - first // (tokens * len(column)) * tokens * len(column), column)
-    return column / micros if index >= 13 else column
+    return column / micros if name in (UTTERANCES, TARGETS) else column
 
 
 def together(case: dict, rank: int, want: dict) -> dict:
@@ -138,7 +143,7 @@ def together(case: dict, rank: int, want: dict) -> dict:
         wrapped = nn.PipelineCell(net, micros)
     elif micros > 1:
         wrapped = nn.GradAccumulationCell(net, micros)
-    cell = OsumParallelStepCell(
+    cell = ParallelTrainStep(
         wrapped,
         optimizer(net, case),
         micro_batch_num=micros,
@@ -147,12 +152,12 @@ def together(case: dict, rank: int, want: dict) -> dict:
         max_grad_norm=1.0,
     )
     if case.get("forward"):  # the optimizer has been made: its state is cut like weights that are still whole
-        net.set_train(False)(*map(Tensor, batch(0)))
+        net.set_train(False)(*map(Tensor, batch(0).values()))
         forward, before = collectives(before), len(cpu_semi_auto.collectives())
     cell.set_train()
     shown = []
     for step in range(STEPS):
-        out = cell(*map(Tensor, batch(step)))
+        out = cell(*map(Tensor, batch(step).values()))
         shown.append(shown_of(out))
     layouts, off, cut = cell.parameter_layout_dict, {}, 0
     for param in params:

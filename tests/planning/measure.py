@@ -82,25 +82,25 @@ def train(case: dict) -> dict:
     from mindspore_osum.data.batches.batching import Shape
     from mindspore_osum.systems.osum.config import ModelConfig
     from mindspore_osum.training.adamw import OsumAdamW
-    from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig
+    from mindspore_osum.training.network import NetworkConfig, TrainingNetwork
     from mindspore_osum.training.schedule import WarmupLR
-    from mindspore_osum.training.step import OsumTrainOneStepCell
+    from mindspore_osum.training.step import TrainStep
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)
     cfg, shape = from_dict(ModelConfig, case["model"], "case"), Shape(*case["shape"])
-    net = OsumForTraining(
-        OsumTrainingConfig(
+    net = TrainingNetwork(
+        NetworkConfig(
             cfg.to_dict(),
             learn=case["learn"],
-            ctc=case.get("ctc"),
-            ctc_vocab=cfg.decoder.vocab_size,
+            sections={"ctc": case.get("ctc", {})},
+            vocab=cfg.decoder.vocab_size,
             speech=shape.frames > 2,
         )
     )
     learning = net.trainable_params()
     groups = [{"params": learning, "weight_decay": 0.01}]
     optimizer = OsumAdamW(groups, learning_rate=WarmupLR(1e-3, 4, 100, "linear"))
-    step = OsumTrainOneStepCell(
+    step = TrainStep(
         net, optimizer, use_clip_grad=True, max_grad_norm=1.0, accumulation=case.get("accumulation", 1)
     ).set_train()
     batch = [Tensor(column) for column in random_batch(cfg, shape)]

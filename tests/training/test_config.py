@@ -1,9 +1,9 @@
 import pytest
 
 from mindspore_osum.cli import main
-from mindspore_osum.config import from_dict, parse_overrides
+from mindspore_osum.config import parse_overrides
 from mindspore_osum.errors import UserError
-from mindspore_osum.training.config import TrainConfig, read_job, read_stages, to_dict
+from mindspore_osum.training.config import TrainConfig, job_from, read_job, read_stages, to_dict
 
 JOB = {
     "output_dir": "out",
@@ -15,7 +15,7 @@ JOB = {
 
 
 def job(**over) -> TrainConfig:
-    return from_dict(TrainConfig, {**JOB, **over}, "job")
+    return job_from({**JOB, **over}, "job")
 
 
 def test_published_defaults():

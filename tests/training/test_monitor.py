@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mindspore_osum.config import from_dict
 from mindspore_osum.errors import UserError
 from mindspore_osum.training import checkpoint, curves
-from mindspore_osum.training.config import TrainConfig
+from mindspore_osum.training.config import job_from
 from mindspore_osum.training.run import run_job
 from mindspore_osum.weights_io import open_weights
 from tests.training.tones import make_world, model_folder, small_job
@@ -24,7 +23,7 @@ def world(tmp_path_factory):
 
 
 def run(job: dict) -> int:
-    return run_job(from_dict(TrainConfig, job, "job"))
+    return run_job(job_from(job, "job"))
 
 
 def lines(out) -> list[dict]:
@@ -126,9 +125,12 @@ def test_a_report_has_the_numbers_of_the_last_step_that_was_applied(tmp_path, mo
     from mindspore_osum.training.monitor import RunMonitor
 
     records = []
-    cfg = from_dict(TrainConfig, small_job(tmp_path, tmp_path, steps=9, log_every=2), "job")
+    cfg = job_from(small_job(tmp_path, tmp_path, steps=9, log_every=2), "job")
     loader = SimpleNamespace(
-        accumulation=1, counts=lambda _: (1, 2), keys=lambda _: ["u"], position=lambda step: (0, step)
+        accumulation=1,
+        counts=lambda _: {"utterances_B": 1, "targets_B": 2},
+        keys=lambda _: ["u"],
+        position=lambda step: (0, step),
     )
     run = SimpleNamespace(
         cfg=cfg,
@@ -144,14 +146,16 @@ def test_a_report_has_the_numbers_of_the_last_step_that_was_applied(tmp_path, mo
     )
     monitor = RunMonitor(run)
     monitor.metrics = SimpleNamespace(write=records.append, skip=lambda *_: None)
+    monitor.network = SimpleNamespace(shown=("a", "b"), over=("targets_B", ""), counted=("b",))
     for loss, bad, rate, norm in ((3.0, False, 0.1, 5.0), (2.0, True, 0.2, np.nan)):
-        values = loss, bad, 1.0, rate, norm, np.ones(4), np.ones(4)
+        values = loss, bad, 1.0, rate, norm, np.array([0.5, 6.0]), np.array([4.0])
         outputs = [SimpleNamespace(asnumpy=lambda value=value: np.asarray(value)) for value in values]
         monitor.on_train_step_end(
             SimpleNamespace(original_args=lambda outputs=outputs: SimpleNamespace(net_outputs=outputs))
         )
     (record,) = records
     assert (record["step"], record["loss"], record["lr"], record["grad_norm"]) == (2, 3.0, 0.1, 5.0)
+    assert (record["a"], record["b"]) == (0.5, 1.5)  # a mean, and a sum over its count
     json.dumps(record, allow_nan=False)
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("mindformers", reason="needs mindformers")
 
 from mindspore import Tensor, nn, ops  # noqa: E402
 
-from mindspore_osum.config import from_dict, merge  # noqa: E402
+from mindspore_osum.config import merge  # noqa: E402
 from mindspore_osum.data.batches.batching import Shape  # noqa: E402
 from mindspore_osum.data.batches.corpus import Corpus  # noqa: E402
 from mindspore_osum.data.batches.loader import Loader  # noqa: E402
@@ -19,8 +19,8 @@ from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
 from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.models.ops import frame_places, segment_causal_mask  # noqa: E402
 from mindspore_osum.systems.registry import preset  # noqa: E402
-from mindspore_osum.training.config import TrainConfig  # noqa: E402
-from mindspore_osum.training.network import OsumForTraining, OsumTrainingConfig  # noqa: E402
+from mindspore_osum.training.config import job_from  # noqa: E402
+from mindspore_osum.training.network import NetworkConfig, TrainingNetwork  # noqa: E402
 from mindspore_osum.training.run import run_job  # noqa: E402
 from tests.training.tones import SMALL_MODEL, extractor, make_world, random_words, small_job  # noqa: E402
 
@@ -52,13 +52,15 @@ def loader(world, size: int, pack: int, ctc: str = "") -> Loader:
     return Loader(Corpus(sources, extractor(world, ctc=ctc), [Shape(size, 64, 80)]), 3, pack=pack)
 
 
-def network(ctc: str, adapter: str = RELEASED) -> OsumForTraining:
+def network(ctc: str, adapter: str = RELEASED) -> TrainingNetwork:
     model = merge(merge(preset("tiny").to_dict(), SMALL_MODEL), {"adapter": {"kind": adapter}})
     learn = ["encoder", "adapter", "decoder"]
-    weights = {"weight": 0.3, "at": ctc, "aligned": 0.4 if ctc == "adapter" else 0.0} if ctc else {}
-    loss = {"intent": 0.5, "content": 2.0}
-    heads = {"ctc": weights, "ctc_vocab": 320, "classify": {"weight": 0.2 if ctc else 0.0}}
-    return OsumForTraining(OsumTrainingConfig(model, learn=learn, loss=loss, **heads, seed=1))
+    sections = {
+        "loss": {"intent": 0.5, "content": 2.0},
+        "ctc": {"weight": 0.3, "at": ctc, "aligned": 0.4 if ctc == "adapter" else 0.0} if ctc else {},
+        "classify": {"weight": 0.2 if ctc else 0.0},
+    }
+    return TrainingNetwork(NetworkConfig(model, learn=learn, sections=sections, vocab=320, seed=1))
 
 
 class Gradients(nn.Cell):
@@ -88,11 +90,12 @@ def test_packed_losses_and_gradients_equal_padded_ones(world, ctc, adapter):
     network_ = network(ctc, adapter)
     both = Gradients(network_)
     results = [both(*map(Tensor, which.micro_batch(0, 0).values())) for which in (padded, packed)]
-    (((loss, parts_4, spans_4), grads), ((loss_p, parts_p_4, spans_p_4), grads_p)) = results
-    assert float(loss_p.asnumpy()) == pytest.approx(float(loss.asnumpy()), rel=1e-5)
-    assert parts_p_4.asnumpy() == pytest.approx(parts_4.asnumpy(), rel=1e-5)
-    assert spans_p_4.asnumpy() == pytest.approx(spans_4.asnumpy(), rel=1e-5)
-    assert (parts_4.asnumpy()[1:] > 0).tolist() == [bool(ctc), ctc == "adapter", bool(ctc)]
+    ((losses, grads), (losses_p, grads_p)) = results
+    for one, other in zip(losses, losses_p, strict=True):  # the loss, its parts, their counts
+        assert other.asnumpy() == pytest.approx(one.asnumpy(), rel=1e-5)
+    parts = dict(zip(network_.shown, losses[1].asnumpy(), strict=True))
+    want = {"ctc": bool(ctc), "aligned": ctc == "adapter", "labels": bool(ctc)}
+    assert {name: parts[name] > 0 for name in want} == want
     names = [p.name for p in network_.get_parameters() if p.requires_grad]
     largest = max(np.abs(g.asnumpy()).max() for g in grads)
     for name, grad, grad_p in zip(names, grads, grads_p, strict=True):
@@ -150,7 +153,7 @@ def test_a_segment_does_not_see_its_neighbours(world):
 def test_what_packs_cannot_be_is_refused(world, tmp_path, batch, message):
     batch = {"seconds": [0.64], "text_tokens": 104, **batch}
     with pytest.raises(UserError, match=message):
-        from_dict(TrainConfig, small_job(world, tmp_path, batch=batch), "job")
+        job_from(small_job(world, tmp_path, batch=batch), "job")
 
 
 def test_packed_runs_learn_and_resume_exactly(world, tmp_path):
@@ -159,7 +162,7 @@ def test_packed_runs_learn_and_resume_exactly(world, tmp_path):
         return small_job(world, tmp_path / name, steps=steps, batch=batch, ctc={"weight": 0.3}, **over)
 
     def run(name, steps, **over):
-        assert run_job(from_dict(TrainConfig, job(name, steps, **over), "job")) == 0
+        assert run_job(job_from(job(name, steps, **over), "job")) == 0
         lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
         return [line["loss"] for line in lines if "loss" in line]
 

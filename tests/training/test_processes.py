@@ -6,11 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from mindspore_osum.config import from_dict
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG
 from mindspore_osum.training import lock, model_files, report
-from mindspore_osum.training.config import MODEL, TrainConfig
+from mindspore_osum.training.config import MODEL, TrainConfig, job_from
 from mindspore_osum.training.lock import locked
 from mindspore_osum.training.model_files import write_model, written_at
 from mindspore_osum.training.run import check_devices, process, run_job
@@ -23,7 +22,7 @@ def world(tmp_path_factory):
 
 
 def job(world, out, **over) -> TrainConfig:
-    return from_dict(TrainConfig, small_job(world, out, **over), "job")
+    return job_from(small_job(world, out, **over), "job")
 
 
 def test_a_lock_is_held_until_it_is_closed(tmp_path):

@@ -9,11 +9,11 @@ import threading
 import numpy as np
 import pytest
 
-from mindspore_osum.config import from_dict, merge
+from mindspore_osum.config import merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import load_folder
 from mindspore_osum.training import checkpoint
-from mindspore_osum.training.config import TrainConfig
+from mindspore_osum.training.config import job_from
 from mindspore_osum.training.run import run_job
 from mindspore_osum.weights_io import open_weights
 from tests.training.tones import STORED_STEPS, make_world, model_folder, small_job, stored_job
@@ -25,7 +25,7 @@ def world(stored_run):
 
 
 def run(job: dict) -> int:
-    return run_job(from_dict(TrainConfig, job, "job"))
+    return run_job(job_from(job, "job"))
 
 
 def losses(out) -> list[float]:
@@ -169,7 +169,7 @@ def test_a_changed_job_is_not_resumed(finished):
     with pytest.raises(UserError, match="optimizer.lr was 0.003, is 0.001"):
         run(merge(job, {"steps": STORED_STEPS + 1, "optimizer": {"lr": 1e-3}}))
     with pytest.raises(UserError, match="has checkpoints"):
-        run_job(from_dict(TrainConfig, merge(job, {"steps": STORED_STEPS + 1}), "job"), fresh=True)
+        run_job(job_from(merge(job, {"steps": STORED_STEPS + 1}), "job"), fresh=True)
     assert run(merge(job, {"optimizer": {"lr": 3e-3}})) == 0  # nothing left to do
 
 

@@ -10,9 +10,8 @@ import pytest
 pytest.importorskip("mindformers", reason="needs mindformers")
 
 from mindspore_osum import cli  # noqa: E402
-from mindspore_osum.config import from_dict  # noqa: E402
 from mindspore_osum.data.batches.loader import Loader  # noqa: E402
-from mindspore_osum.training.config import TrainConfig  # noqa: E402
+from mindspore_osum.training.config import job_from  # noqa: E402
 from mindspore_osum.training.mindformers_job import yaml_text  # noqa: E402
 from mindspore_osum.training.run import run_job  # noqa: E402
 from mindspore_osum.weights_io import open_weights  # noqa: E402
@@ -165,7 +164,7 @@ def test_every_stage_resumes_exactly(stages, tmp_path, stage, k):
     shutil.copy(f"{straight}/metrics.jsonl", out)  # as after a crash: lines beyond the checkpoint
     again = {**job, "output_dir": str(out), "data": {**job["data"], "valid": []}}
     with watched() as seen:
-        assert run_job(from_dict(TrainConfig, again, "job")) == 0
+        assert run_job(job_from(again, "job")) == 0
     assert seen == [batch for batch in stages.seen[stage] if batch[0] >= k]
     exact = ("step", "epoch", "loss", "ce", "ctc", "intent_loss", "content_loss", "lr", "grad_norm")
     numbers = [[[r.get(name) for name in exact] for r in metrics(o) if "loss" in r] for o in (straight, out)]
@@ -179,7 +178,7 @@ def test_a_stage_is_not_resumed_on_other_weights(stages, tmp_path, capsys):
     shutil.copytree(stages.jobs[0]["output_dir"], first)
     shutil.copytree(stages.jobs[1]["output_dir"], second)
     job = {**stages.jobs[1], "output_dir": str(second), "model": {"start": str(first / "model")}}
-    assert run_job(from_dict(TrainConfig, job, "job")) == 0  # a copy of the start is the same start
+    assert run_job(job_from(job, "job")) == 0  # a copy of the start is the same start
     shutil.copytree(f"{stages.jobs[2]['output_dir']}/model", first / "model", dirs_exist_ok=True)
     (tmp_path / "job.yaml").write_text(yaml_text(job), "utf-8")
     assert cli.main(["train", "--config", str(tmp_path / "job.yaml")]) == 1

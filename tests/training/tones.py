@@ -16,7 +16,7 @@ from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
-from mindspore_osum.training.config import TrainConfig
+from mindspore_osum.training.config import job_from
 
 LETTERS = "abcdefgh"
 TONE_SECONDS = 0.12
@@ -166,4 +166,4 @@ def store_run(folder: Path) -> None:
 
     job = stored_job(make_world(folder / "world", random_words(8)), folder / "run")
     with open(folder / "said", "w", encoding="utf-8") as said, contextlib.redirect_stderr(said):
-        assert run_job(from_dict(TrainConfig, job, "job")) == 0
+        assert run_job(job_from(job, "job")) == 0

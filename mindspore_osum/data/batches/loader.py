@@ -24,6 +24,8 @@ import numpy as np
 from mindspore_osum.data.augment import Augment, NoiseError
 from mindspore_osum.data.batches.batching import (
     STEP_COLUMNS,
+    TARGETS,
+    UTTERANCES,
     Example,
     Shape,
     packed_batch,
@@ -160,17 +162,17 @@ class Loader:
         """Keys of all utterances of a step."""
         return [self.corpus.utterances[n].key for n in self.numbers(step)]
 
-    def counts(self, step: int) -> tuple[int, int]:
-        """Utterances and labels of a step."""
+    def counts(self, step: int) -> dict[str, int]:
+        """Utterances and labels of a step, by the columns that have their shares."""
         numbers = self.numbers(step)
-        return len(numbers), sum(self.corpus.labels[n] for n in numbers)
+        return {UTTERANCES: len(numbers), TARGETS: sum(self.corpus.labels[n] for n in numbers)}
 
     def micro_batch(self, step: int, micro: int) -> dict[str, np.ndarray]:
         """This rank's arrays of one micro-batch by name, in the order of `columns`."""
         epoch, _ = self.position(step)
         _, shape, rows = self.rows(step)
         first = (micro * self.ranks + self.rank) * shape.size
-        utterances, targets = (n / (self.accumulation * self.ranks) for n in self.counts(step))
+        shares = [n / (self.accumulation * self.ranks) for n in self.counts(step).values()]
         examples, starts = [], []
         for row in rows[first : first + shape.size]:
             found = [(self.example(epoch, i), start) for i, start in zip(row.items, row.starts, strict=True)]
@@ -182,7 +184,7 @@ class Loader:
             batch = packed_batch(*declared, self.room, shape.text_tokens, examples, starts)
         else:
             batch = padded_batch(*declared, shape, [row[0] if row else None for row in examples])
-        return batch | step_columns(shape.size, step * len(rows) + first, utterances, targets)
+        return batch | step_columns(shape.size, step * len(rows) + first, *shares)
 
     def example(self, epoch: int, item: int) -> Example | None:
         """What the model sees of an item of an epoch; None if its recording cannot be decoded."""

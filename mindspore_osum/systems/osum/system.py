@@ -2,6 +2,7 @@
 
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.job import JOB
 from mindspore_osum.systems.osum.presets import PRESETS
 
 
@@ -11,6 +12,7 @@ class OsumSystem(System):
     model_type = ModelConfig.model_type
     Config = ModelConfig
     presets = PRESETS
+    job = JOB
 
     def build(self, cfg: ModelConfig):
         from mindspore_osum.systems.osum.network import OsumModel
@@ -36,6 +38,25 @@ class OsumSystem(System):
         from mindspore_osum.systems.osum import cost
 
         return cost
+
+    @property
+    def columns(self):
+        from mindspore_osum.systems.osum.extractor import COLUMNS
+
+        return COLUMNS
+
+    def extractor(self, cfg: ModelConfig, tokenizer, job=None, **asked):
+        from mindspore_osum.systems.osum.extractor import OsumExtractor
+        from mindspore_osum.systems.osum.texts import Texts
+        from mindspore_osum.text.prompts import load_prompt_set
+
+        texts = Texts(tokenizer, load_prompt_set(cfg.prompts), **asked)
+        return OsumExtractor(cfg, texts, job.ctc.at if job and job.ctc.weight > 0 else "")
+
+    def objective(self, model, sections, vocab: int, seed: int, speech: bool):
+        from mindspore_osum.systems.osum.objective import OsumObjective
+
+        return OsumObjective(model, sections, vocab, seed, speech)
 
 
 SYSTEM = OsumSystem()

@@ -53,16 +53,16 @@ class Texts:
     Parameters
     ----------
     tokenizer, prompts : the model's.
-    kind : the user's words: "tag" (<asr>), "natural" (sentences), or "both".
+    requests : the user's words: "tag" (<asr>), "natural" (sentences), or "both".
     room : tokens of a sequence beside speech and its two marks; sentences that need more are not drawn.
     seed : of the sentences.
     split : "train", or "valid" for sentences that training does not show.
     """
 
     def __init__(
-        self, tokenizer, prompts, kind: str = "both", room: int = 10**9, seed: int = 0, split: str = "train"
+        self, tokenizer, prompts, requests="both", room: int = 10**9, seed: int = 0, split: str = "train"
     ):
-        self.tokenizer, self.prompts, self.kind = tokenizer, prompts, kind
+        self.tokenizer, self.prompts, self.kind = tokenizer, prompts, requests
         self.room, self.seed, self.split = room, seed, split
         around = (prompts.left["text"], prompts.assistant)
         self.around = sum(len(tokenizer.encode(text, bos=True)) for text in around) + 1  # 1: the end

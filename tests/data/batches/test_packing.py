@@ -139,7 +139,7 @@ def test_ranks_and_micro_batches_take_disjoint_parts_that_are_all(world):
             elif name not in ("speech_row_BL", "mel_len_B"):  # these count within the micro-batch
                 assert np.array_equal(one, np.concatenate(others)), name
         labels = sum((row["labels_BL"] != IGNORE).sum() for row in rows)
-        assert (len(keys), labels) == whole.counts(step)
+        assert whole.counts(step) == {"utterances_B": len(keys), "targets_B": labels}
     assert seen == Counter(f"u{i}" for i in range(60))
 
 

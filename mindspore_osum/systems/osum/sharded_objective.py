@@ -1,4 +1,4 @@
-"""The losses of a batch that is cut over devices, and what a job asks of MindFormers for it.
+"""The losses of a batch that is cut over devices.
 
 Notable choices
 - A batch comes whole to every device (`full_batch`); the cells cut it (models/sharding.py).
@@ -14,23 +14,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindspore_osum.models.dropout import count_by_stage
 from mindspore_osum.models.ops import SegmentCausalMask, whole
-from mindspore_osum.models.sharding import ParallelConfig
 from mindspore_osum.systems.osum.network import IGNORE
 from mindspore_osum.text.sequence import CONTENT, INTENT
-
-# what a step shows: the loss; cross-entropy and three losses it has not; sum and labels of intent, of content
-SUMS = 9
-
-
-def cut_network(network, parallel_config) -> nn.Cell:
-    """Cut the model of an OsumForTraining as MindFormers' `parallel_config` says; its losses."""
-    p = ParallelConfig.of(parallel_config)
-    network.model.shard(p)
-    if network.draws is not None and p.pipeline_stage > 1:
-        network.stage_draws = count_by_stage(network.model.stages(p.pipeline_stage))
-    return CutLosses(network, p)
 
 
 class RowLoss(nn.Cell):
@@ -55,7 +41,7 @@ class RowLoss(nn.Cell):
 
 
 class LastPlaces(nn.Cell):
-    """As network.last_places, of labels that are cut: (B, L) -> the R positions that end before the last."""
+    """As objective.last_places, of sharded labels: (B, L) -> the R positions that end before the last."""
 
     def __init__(self, p):
         super().__init__()
@@ -72,22 +58,21 @@ class LastPlaces(nn.Cell):
         return ops.cast(self.count_on(first_B1, Tensor(np.arange(room, dtype=np.float32)[None])), ms.int32)
 
 
-class CutLosses(nn.Cell):
-    """What OsumForTraining.losses gives, of a model that is cut, as one vector of SUMS; its gradient is the
-    loss's.
+class ShardedLosses(nn.Cell):
+    """What the objective gives, of a model that is cut, as one vector; its gradient is the loss's.
 
     Parameters
     ----------
-    network : OsumForTraining.
+    objective : OsumObjective.
     p : models/sharding.py ParallelConfig.
     """
 
-    def __init__(self, network, p):
+    def __init__(self, objective, p):
         super().__init__()
         # not as cells and parameters of this one: they keep their names
-        object.__setattr__(self, "model", network.model)
-        self.speech = network.speech
-        self.weights = (float(network.intent_weight), float(network.content_weight))
+        object.__setattr__(self, "model", objective.model)
+        self.speech = objective.speech
+        self.weights = (float(objective.intent_weight), float(objective.content_weight))
         self.mask, self.places, self.row_loss = SegmentCausalMask(), LastPlaces(p), RowLoss(p)
         self.mask.shard(p)
         batch, column = (p.data_parallel, 1), (p.rows, 1)
@@ -105,47 +90,31 @@ class CutLosses(nn.Cell):
         self.first, self.rest = whole(ops.Mul(), 1, 0), whole(ops.Add(), 1, 1)
         self.order = whole(ops.Mul(), 1, 1)
         self.loss_alone, self.shown, self.both = (whole(op, 1, 1) for op in (ops.Mul(), ops.Mul(), ops.Add()))
-        self.place_9 = Tensor(np.array([1, 0, 0, 0, 0, 2, 6, 3, 7], np.int32))
+        self.place_9 = Tensor(np.array([1, 0, 0, 0, 0, 2, 3, 6, 7], np.int32))
         flags = [[1, 1, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1, 1, 1], [1] + [0] * 8, [0] + [1] * 8]
         self.mean_9, self.sum_9, self.loss_9, self.other_9 = (Tensor(np.array(f, np.float32)) for f in flags)
         if p.pipeline_stage > 1:
             self.row_loss.pipeline_stage = p.pipeline_stage - 1
 
-    def construct(
-        self,
-        mel_BTF,
-        mel_len_B,
-        token_ids_BL,
-        speech_row_BL,
-        labels_BL,
-        positions_BL,
-        segments_BL,
-        spans_BL,
-        ctc_labels_BS,
-        ctc_len_B,
-        frames_BZ,
-        classes_BC,
-        draws_B,
-        utterances_B,
-        targets_B,
-    ):
+    def construct(self, batch):
+        labels_BL = batch["labels_BL"]
         length, room = labels_BL.shape[1], labels_BL.shape[1] - 1
         if self.speech:
-            z_BZD, _ = self.model.encode_speech(mel_BTF, mel_len_B)
-            x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
+            z_BZD, _ = self.model.encode_speech(batch["mel_BTF"], batch["mel_len_B"])
+            x_BLD = self.model.embed(batch["token_ids_BL"], batch["speech_row_BL"], z_BZD)
             room = length - z_BZD.shape[1] - 2  # labels are within the text's positions
         else:
-            x_BLD = self.model.decoder.embed(token_ids_BL)
-        hidden_BLD = self.model.decoder(x_BLD, positions_BL, self.mask(segments_BL))
+            x_BLD = self.model.decoder.embed(batch["token_ids_BL"])
+        hidden_BLD = self.model.decoder(x_BLD, batch["positions_BL"], self.mask(batch["segments_BL"]))
         place_BR = self.places(labels_BL, room)
         hidden_BRD = self.take_hidden(hidden_BLD, place_BR, 1)
         logits_NV = self.model.decoder.logits(hidden_BRD.reshape((-1, hidden_BRD.shape[-1])))
         next_BR = self.next_place(place_BR, 1)
         labels_N = self.take(labels_BL, next_BR, 1).reshape((-1,))
-        spans_N1 = self.take(spans_BL, next_BR, 1).reshape((-1, 1))
+        spans_N1 = self.take(batch["spans_BL"], next_BR, 1).reshape((-1, 1))
         loss_N1 = self.row_loss(logits_NV, self.label_at_least(labels_N, 0))
         sums_8 = self.summed(loss_N1, labels_N.reshape((-1, 1)), spans_N1)
-        return self.in_order(sums_8, self.at_least_one(self.mean(targets_B), 1.0))
+        return self.in_order(sums_8, self.at_least_one(self.mean(batch["targets_B"]), 1.0))
 
     def summed(self, loss_N1, labels_N1, spans_N1):
         """Sums over rows of (loss, 1) x (1, weight, intent, content)."""
@@ -160,7 +129,7 @@ class CutLosses(nn.Cell):
         return self.sums(left_N2, self.join_4((one_N1, weight_N1, intent_N1, content_N1))).reshape((8,))
 
     def in_order(self, sums_8, targets):
-        """(loss, ce, 0, 0, 0, intent's cross-entropy and labels, content's), the first two a label."""
+        """(loss, ce, 0, 0, 0, cross-entropy of intent, of content, labels of both), the first two a label."""
         scale_9 = self.rest(self.first(self.mean_9, self.divide(1.0, targets)), self.sum_9)
         out_9 = self.order(self.pick(sums_8, self.place_9, 0), scale_9)
         shown_9 = self.shown(ops.stop_gradient(out_9), self.other_9)

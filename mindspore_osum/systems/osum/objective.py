@@ -1,0 +1,172 @@
+"""The losses of an OSUM model on a batch, by name.
+
+Notable choices
+- Cross-entropy is divided by the label count the loader gives for the whole step, so that micro-batches and
+  ranks add up to the token mean of the step (the published loss), whatever their shares. Weights of the
+  intent and the content span (OSUM-Pangu eq. 5) multiply the loss of each of their labels.
+- CTC is likewise divided by the utterances of the whole step.
+- A job without speech has a graph without encoder and adapter.
+- CTC head and label heads belong to the objective and not to the model; the next stage finds them in the
+  checkpoints of the run its model comes from.
+
+Legend: B utterances, T mel frames, U encoder frames, Z speech tokens, F mel bins, D width, L sequence
+positions, M positions with a next one, S CTC labels, C label sets.
+"""
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindspore_osum.data.batches.batching import TARGETS, UTTERANCES
+from mindspore_osum.models.ops import frame_places, segment_causal_mask
+from mindspore_osum.systems.base import NamedLoss
+from mindspore_osum.systems.osum.heads import CtcHead, LabelHeads
+from mindspore_osum.systems.osum.job import Sections
+from mindspore_osum.systems.osum.network import IGNORE, OsumModel, token_losses
+from mindspore_osum.text.sequence import CONTENT, INTENT
+
+LOSSES = (
+    NamedLoss("ce", TARGETS),  # cross-entropy of all labels, unweighted
+    NamedLoss("ctc", UTTERANCES),
+    NamedLoss("aligned", UTTERANCES),  # frame-wise cross-entropy of the words
+    NamedLoss("labels", UTTERANCES),  # of the label heads
+    NamedLoss("intent_loss"),  # cross-entropy of the labels of the intent span
+    NamedLoss("content_loss"),
+)
+
+
+def unpacked(h_BUD, spans_N2, frames: int):
+    """Frames (N, U, D) and lengths, at least 1, of each recording in packed rows; U is the length of a row.
+
+    Parameters
+    ----------
+    h_BUD : packed frames, of any rate.
+    spans_N2 : first mel frame in the rows laid end to end, and mel frames, of each recording.
+    frames : mel frames of a row.
+    """
+    b, u, d = h_BUD.shape
+    rate = frames // u
+    place_NU = (spans_N2[:, :1] // rate) + ops.arange(0, u).expand_dims(0)
+    h_NUD = ops.gather(h_BUD.reshape((-1, d)), ops.minimum(place_NU, b * u - 1), 0)
+    return h_NUD, ops.maximum((spans_N2[:, 1] + rate - 1) // rate, 1)
+
+
+def last_places(labels_BM, room: int):
+    """The `room` positions of each row that end with its last label, int32 (B, room).
+
+    Logits over the vocabulary are the dearest part of a small model's step: nobody needs them beside labels.
+    """
+    place_1M = ops.arange(0, labels_BM.shape[1]).expand_dims(0)
+    last_B1 = ops.max(place_1M * ops.cast(labels_BM != IGNORE, ms.int32), 1, True)[0]
+    return ops.maximum(last_B1 - (room - 1), 0) + ops.arange(0, room).expand_dims(0)
+
+
+def take(values_BMx, places_BN):
+    """values[b, places[b, n]] for every row b: (B, N) or (B, N, D)."""
+    b, m = values_BMx.shape[:2]
+    flat = values_BMx.reshape((b * m,) + values_BMx.shape[2:])
+    return ops.gather(flat, places_BN + m * ops.arange(0, b).expand_dims(-1), 0)
+
+
+class OsumObjective(nn.Cell):
+    """What is learned: the model, the heads, and the losses of a batch.
+
+    Parameters
+    ----------
+    model : of the job.
+    sections : the job's.
+    vocab : tokens of the CTC head.
+    seed : of the heads' random weights.
+    speech : whether any example of the job has a recording.
+    """
+
+    losses = LOSSES
+
+    def __init__(self, model: OsumModel, sections: Sections, vocab: int, seed: int, speech: bool):
+        super().__init__()
+        self.model, self.speech, cfg = model, speech, model.cfg
+        self.intent_weight, self.content_weight = sections.loss.intent, sections.loss.content
+        ctc = sections.ctc
+        self.ctc_weight, self.ctc_only, self.ctc_on_speech = ctc.weight, ctc.only, ctc.at == "adapter"
+        self.aligned_weight = ctc.aligned
+        width = cfg.decoder.d_model if self.ctc_on_speech else cfg.encoder.d_model
+        self.ctc = CtcHead(width, vocab, seed) if ctc.weight > 0 else None
+        self.classify_weight = sections.classify.weight
+        self.classify = LabelHeads(cfg.decoder.d_model, seed) if self.classify_weight > 0 else None
+
+    def construct(self, batch):
+        """(loss, values, counts) of the columns of a batch, float32.
+
+        values : by the names of `losses`: a mean over the step's number the loss names, or a sum.
+        counts : of those that are sums.
+        """
+        ce = weighted = ctc = aligned = heads = ops.zeros((), ms.float32)
+        sums = counts = (ce, ce)  # of the intent span, of the content
+        mel_BTF, mel_len_B, utterances_B = batch["mel_BTF"], batch["mel_len_B"], batch["utterances_B"]
+        packed = mel_len_B.ndim == 2  # several recordings a row: a pack
+        z_BZD = None
+        if self.speech:
+            b, t, _ = mel_BTF.shape
+            h_BUD, h_len_B = self.model.encoder(
+                mel_BTF, frame_places(mel_len_B, b, t) if packed else mel_len_B
+            )
+            z_BZD, z_len_B = self.model.adapter(h_BUD, h_len_B)
+            share = batch["ctc_labels_BS"].shape[0] / ops.mean(utterances_B)
+            if self.classify is not None:
+                spoken = unpacked(z_BZD, mel_len_B, t) if packed else (z_BZD, z_len_B)
+                heads = self.classify(*spoken, batch["classes_BC"]) * share
+            if self.ctc is not None:
+                if self.ctc_on_speech:
+                    h_BUD, h_len_B = z_BZD, z_len_B
+                if packed:
+                    h_BUD, h_len_B = unpacked(h_BUD, mel_len_B, t)
+                frames = batch["frames_BZ"] if self.aligned_weight > 0 else None
+                ctc, at_frames = self.ctc(h_BUD, h_len_B, batch["ctc_labels_BS"], batch["ctc_len_B"], frames)
+                ctc = ctc * share
+                if at_frames is not None:
+                    aligned = at_frames * share
+        if not self.ctc_only:
+            loss_BM, spans_BM = self.label_losses(batch, z_BZD, packed)
+            targets = ops.maximum(ops.mean(batch["targets_B"]), 1.0)
+            intent_BM = ops.cast(spans_BM == INTENT, ms.float32)
+            content_BM = ops.cast(spans_BM == CONTENT, ms.float32)
+            weight_BM = self.intent_weight * intent_BM + self.content_weight * content_BM
+            ce = ops.reduce_sum(loss_BM) / targets
+            weighted = ops.reduce_sum(loss_BM * weight_BM) / targets
+            sums = ops.reduce_sum(loss_BM * intent_BM), ops.reduce_sum(loss_BM * content_BM)
+            counts = ops.reduce_sum(intent_BM), ops.reduce_sum(content_BM)
+        loss = weighted + self.ctc_weight * ctc + self.aligned_weight * aligned + self.classify_weight * heads
+        values = {
+            "ce": ce,
+            "ctc": ctc,
+            "aligned": aligned,
+            "labels": heads,
+            "intent_loss": sums[0],
+            "content_loss": sums[1],
+        }
+        return loss, values, {"intent_loss": counts[0], "content_loss": counts[1]}
+
+    def label_losses(self, batch, z_BZD, packed: bool):
+        """Cross-entropy of each label and its span, of all positions that can have one."""
+        token_ids_BL, labels_BL = batch["token_ids_BL"], batch["labels_BL"]
+        if self.speech:
+            x_BLD = self.model.embed(token_ids_BL, batch["speech_row_BL"], z_BZD)
+        else:
+            x_BLD = self.model.decoder.embed(token_ids_BL)
+        mask = segment_causal_mask(batch["segments_BL"])
+        hidden_BLD = self.model.decoder(x_BLD, batch["positions_BL"], mask)
+        hidden_BMD, labels_BM, spans_BM = hidden_BLD[:, :-1], labels_BL[:, 1:], batch["spans_BL"][:, 1:]
+        if self.speech and not packed:  # one sequence a row: its labels are within the text's positions
+            room = labels_BL.shape[1] - z_BZD.shape[1] - 2
+            places_BM = last_places(labels_BM, room)
+            hidden_BMD, labels_BM, spans_BM = (
+                take(hidden_BMD, places_BM),
+                take(labels_BM, places_BM),
+                take(spans_BM, places_BM),
+            )
+        return token_losses(self.model.decoder.logits(hidden_BMD), labels_BM)[0], spans_BM
+
+    def sharded(self, p) -> nn.Cell:
+        """The same losses of a model that is sharded, one vector: loss, values, counts."""
+        from mindspore_osum.systems.osum.sharded_objective import ShardedLosses
+
+        return ShardedLosses(self, p)
