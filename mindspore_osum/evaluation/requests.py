@@ -87,7 +87,7 @@ def request_of(utterance: Utterance, prompts: str, pools: Pools | None) -> Reque
 
 
 def _text_request(utterance: Utterance, key: str) -> Request | None:
-    """What training makes of a line without recording (`data.texts`): its question, or words to classify."""
+    """What training makes of a line without recording (systems): its question, or words to classify."""
     kind = "text2text" if key == TEXT2TEXT else "intent_classification"
     question, intent = (utterance.extra.get(name) for name in ("question", "intent"))
     if _is_text(question):

@@ -1,9 +1,22 @@
+import re
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
 import pytest
 
 from mindspore_osum.cli import main
 from mindspore_osum.config import parse_overrides
 from mindspore_osum.errors import UserError
-from mindspore_osum.training.config import TrainConfig, job_from, read_job, read_stages, to_dict
+from mindspore_osum.systems import registry
+from mindspore_osum.systems.base import JobRules, System
+from mindspore_osum.training.config import (
+    TrainConfig,
+    job_from,
+    own_sections,
+    read_job,
+    read_stages,
+    to_dict,
+)
 
 JOB = {
     "output_dir": "out",
@@ -176,3 +189,64 @@ def test_mistakes_in_later_stages_are_found_before_the_first_runs(tmp_path):
         read_stages([first, write_stage(tmp_path, 2, tmp_path / "1/modle")])
     with pytest.raises(UserError, match=f"3.yaml: output_dir {tmp_path}/1 is that of {first} too"):
         read_stages([first, write_stage(tmp_path, 3, "tiny", out=1)])
+
+
+@dataclass(frozen=True)
+class Noise:
+    level: float = 0.5
+
+
+@dataclass(frozen=True)
+class ToySections:
+    learn: list[str] = field(default_factory=lambda: ["ear"])
+    noise: Noise = field(default_factory=Noise)
+
+
+class ToyJob(JobRules):
+    Sections, parts = ToySections, ("ear", "mouth")
+
+    def check(self, job):
+        if job.noise.level > 1:
+            raise UserError(f"noise.level: {job.noise.level} is too loud")
+
+    def unsharded(self, job):
+        return ["noise.level"]
+
+
+class Toy(System):
+    model_type, job, presets = "toy", ToyJob(), {"toy_1": SimpleNamespace(model_type="toy")}
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A system with sections of its own beside the published ones."""
+    known = registry.all_systems() | {"toy": Toy()}
+    monkeypatch.setattr(registry, "all_systems", lambda: known)
+    return {**JOB, "model": {"start": "toy_1"}}
+
+
+def test_a_system_has_sections_of_its_own(toy):
+    cfg = job_from({**toy, "noise": {"level": 0.25}}, "job")
+    assert (cfg.noise.level, cfg.learn, cfg.system.model_type) == (0.25, ["ear"], "toy")
+    assert own_sections(cfg) == {"noise": {"level": 0.25}} and job_from(to_dict(cfg), "job") == cfg
+    for over, says in (
+        ({"ctc": {"weight": 1.0}}, "unknown key 'ctc'"),
+        ({"nois": {}}, "unknown key 'nois'; did you mean 'noise'"),
+        ({"noise": {"level": 2.0}}, "job: noise.level: 2.0 is too loud"),
+        ({"learn": ["lora"]}, "learn: 'lora' is unknown; known: ear, mouth"),
+        ({"parallel": {"parallel_mode": 1}}, "noise.level: cannot be used with parallel.parallel_mode 1"),
+    ):
+        with pytest.raises(UserError, match=re.escape(says)):
+            job_from({**toy, **over}, "job")
+
+
+def test_a_stage_is_of_the_system_whose_model_it_starts_from(toy, tmp_path):
+    first, second = (
+        write_stage(tmp_path, n, start) for n, start in ((1, "toy_1"), (2, tmp_path / "1/model"))
+    )
+    stages = read_stages([first, second], {"noise": {"level": 0.75}})
+    assert [cfg.noise.level for cfg in stages.values()] == [0.75, 0.75]
+    (tmp_path / "1/model").mkdir(parents=True)
+    (tmp_path / "1/model/config.json").write_text('{"model_type": "osum"}')
+    with pytest.raises(UserError, match="unknown key 'noise'"):
+        read_job(second, {"noise": {"level": 0.75}})
