@@ -210,7 +210,7 @@ def test_what_cannot_be_exported_is_one_line(args, message, tmp_path, monkeypatc
 
 def test_graphs_that_differ_are_refused(folder, deploy, exported):
     """The comparison is one: with another weight in the model it fails."""
-    model = write._carried_model(folder, "float32")
+    model = write._carried_model(folder)
     weight = model.decoder.model.norm.weight
     weight.set_data(weight * 1.01)
     paths = {name: deploy / f"{name}.mindir" for name in exported.graphs}
@@ -230,7 +230,7 @@ def test_large_weights_lie_beside_their_graph(folder, tmp_path, monkeypatch):
     from mindspore.train import serialization
 
     monkeypatch.setattr(serialization, "TOTAL_SAVE", 1)
-    cell, inputs = graphs_of(write._carried_model(folder, "float32"), Sizes(1, 80, 30, 40))["decode"]
+    cell, inputs = graphs_of(write._carried_model(folder), Sizes(1, 80, 30, 40))["decode"]
     assert write._write(cell, inputs, tmp_path, "decode") == "decode_graph.mindir"
     assert (tmp_path / "decode_variables").is_dir()
     scores = write.load_graph(tmp_path / "decode_graph.mindir")(*inputs)[0].asnumpy()
