@@ -8,7 +8,7 @@ import soundfile
 
 from mindspore_osum import cli
 from mindspore_osum.text.tokenizer import Tokenizer
-from tests.data.tars import sample, sound, write_tar
+from tests.data.formats.tars import sample, sound, write_tar
 from tests.training.tones import write_tokenizer
 
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from mindspore_osum import cli
-from tests.data.tars import sample, sound, write_tar
+from tests.data.formats.tars import sample, sound, write_tar
 
 GOOD = [
     {"key": "asr", "wav": "a.wav", "txt": "hello", "task": "<TRANSCRIBE>"},

@@ -13,7 +13,7 @@ from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.checks import Errors
 from mindspore_osum.data.formats.shard_writer import pack
 from mindspore_osum.errors import UserError
-from tests.data.tars import sound
+from tests.data.formats.tars import sound
 from tests.training.tones import extractor, make_world, random_words
 
 

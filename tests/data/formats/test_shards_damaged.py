@@ -11,7 +11,7 @@ from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source
 from mindspore_osum.data.formats.tar_index import BLOCK, TarReader
 from mindspore_osum.errors import UserError
-from tests.data.tars import sample, sound, write_tar
+from tests.data.formats.tars import sample, sound, write_tar
 
 NAMES = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=120)
 MEMBERS = [*sample("a", extra={"n": 1}), *sample("long" * 40), *sample("c")]

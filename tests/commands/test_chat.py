@@ -21,7 +21,7 @@ from mindspore_osum.results import Answer, Response, Word
 from mindspore_osum.tasks import TEXT2TEXT
 from tests.inference.common import small_folder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECORDING = BUNDLED.parent / "recordings" / "test_000000.wav"
 SHORT = Sampling(max_new_tokens=6)
 REQUEST = "What does the speaker say?"

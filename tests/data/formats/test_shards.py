@@ -12,7 +12,7 @@ from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source, read_manifest
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import FilePart, duration_seconds, load_audio
-from tests.data.tars import sample, sound, write_tar
+from tests.data.formats.tars import sample, sound, write_tar
 
 
 def read(path):

@@ -17,7 +17,7 @@ from mindspore_osum.data.formats.shard_writer import pack
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import load_audio
-from tests.data.tars import sound
+from tests.data.formats.tars import sound
 
 LINE = {"key": "a", "wav": "a.wav", "txt": "hi<OLD>", "task": "<TRANSCRIBE> <AGE>"}
 

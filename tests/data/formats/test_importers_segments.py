@@ -11,7 +11,7 @@ import soundfile
 from mindspore_osum.data.formats.importers import json_files
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.speech.audio import load_audio
-from tests.data.layouts import RATE, SOUND, lay_out, left_out, lines
+from tests.data.formats.layouts import RATE, SOUND, lay_out, left_out, lines
 
 LONG = "audio/test_net/youtube/B00000/Y0000000000_x.wav"
 

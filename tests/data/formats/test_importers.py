@@ -14,7 +14,7 @@ from mindspore_osum.data.formats.importers.labels import FIELDS, SPELLINGS, publ
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import TASKS
-from tests.data.layouts import (
+from tests.data.formats.layouts import (
     AISHELL1,
     ESC50,
     ESD,
@@ -305,7 +305,7 @@ def test_list_names_every_corpus(capsys):
 
 
 def test_documentation_names_every_corpus():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "DATASETS.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "DATASETS.md").read_text(encoding="utf-8")
     for corpus in CORPORA.values():
         assert f"| `{corpus.name}` | {', '.join(corpus.tasks)} |" in text
 

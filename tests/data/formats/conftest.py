@@ -3,7 +3,7 @@
 import pytest
 
 from mindspore_osum import cli
-from tests.data.layouts import lay_out
+from tests.data.formats.layouts import lay_out
 
 
 @pytest.fixture
