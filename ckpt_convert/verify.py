@@ -17,6 +17,7 @@ from ckpt_convert.shapes import expected_shapes
 from ckpt_convert.sources import is_ours
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, check_tensors, read_config
+from mindspore_osum.parameters import fill
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.weights_io import open_weights
 
@@ -136,8 +137,7 @@ def _run_ours(
     model = OsumModel(replace(cfg, dtype="float32")).set_train(False)
     with open_weights(folder) as weights:
         check_tensors(weights, expected_shapes(read_config(folder)))
-        for name, param in model.parameters_and_names():
-            param.set_data(Tensor(weights.read(name), param.dtype))
+        fill(dict(model.parameters_and_names()), weights)
     out = {}
     frames = Tensor([mel_TF.shape[0]], ms.int32)
     speech = None

@@ -18,6 +18,7 @@ from pathlib import Path
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json, replacing, write_text
+from mindspore_osum.parameters import fill
 from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import (
     DEFAULT,
@@ -99,7 +100,7 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
     ------
     UserError : no model folder, damaged weights, or tensors that are missing, unknown or of another shape.
     """
-    from mindspore import Tensor, get_context
+    from mindspore import get_context
     from mindspore.nn.utils import no_init_parameters
 
     cfg = read_config(folder)
@@ -109,10 +110,7 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
     params = dict(model.parameters_and_names())
     with open_weights(folder) as weights:
         check_tensors(weights, {name: tuple(p.shape) for name, p in params.items()})
-        for name, param in params.items():
-            # the mapping itself, where the type is that of the file: the first graph copies it to its device
-            value = Tensor.from_numpy(weights.read(name))
-            param.set_data(value if value.dtype == param.dtype else value.astype(param.dtype))
+        fill(params, weights, mapped=True)
     return model.set_train(train)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json, sync_folder, write_text
+from mindspore_osum.parameters import fill
 from mindspore_osum.training.report import say
 from mindspore_osum.training.shards import Shards
 from mindspore_osum.weights_io import Weights, WeightsWriter, info_of, open_weights
@@ -127,8 +128,6 @@ def open_state(checkpoint: Path) -> Weights:
 
 def restore(checkpoint: Path, params: dict) -> None:
     """Put a checkpoint's values into `params` (name -> Parameter); every name and shape must match."""
-    from mindspore import Tensor
-
     with open_state(checkpoint) as weights:
         odd = sorted(set(weights.infos) ^ set(params))
         if odd:
@@ -137,17 +136,11 @@ def restore(checkpoint: Path, params: dict) -> None:
                 f"{checkpoint}: {len(odd)} tensors do not match, {odd[0]} is only in {side}; "
                 "model, learn and ctc must be those of the checkpoint"
             )
-        for name, param in params.items():
-            values = weights.read(name)
-            if tuple(values.shape) != tuple(param.shape):
-                raise UserError(f"{checkpoint}: {name} is {values.shape}, the run needs {tuple(param.shape)}")
-            param.set_data(Tensor(np.array(values), param.dtype))
+        fill(params, weights)
 
 
 def load_start(model, folder: str) -> None:
     """Fill `model` from a model folder; LoRA parameters that the folder does not have stay as drawn."""
-    from mindspore import Tensor
-
     params = {p.name.removeprefix("model."): p for p in model.get_parameters()}
     with open_weights(folder) as weights:
         missing = sorted(name for name in params if name not in weights.infos and "lora_" not in name)
@@ -158,14 +151,7 @@ def load_start(model, folder: str) -> None:
                 f"{folder}: {side} tensor {name} ({len(missing)} missing, {len(extra)} unknown); "
                 "model.overrides must leave the shapes of the folder's model as they are"
             )
-        for name, param in params.items():
-            if name in weights.infos:
-                values = weights.read(name)
-                if tuple(values.shape) != tuple(param.shape):
-                    raise UserError(
-                        f"{folder}: {name} is {values.shape}, the model needs {tuple(param.shape)}"
-                    )
-                param.set_data(Tensor(np.array(values), param.dtype))
+        fill({name: param for name, param in params.items() if name in weights.infos}, weights)
 
 
 def load_heads(objective, start: str) -> None:
@@ -175,8 +161,6 @@ def load_heads(objective, start: str) -> None:
     folder; without them a next stage would spend its first hundreds of steps on learning them again, so what
     is not found is told.
     """
-    from mindspore import Tensor
-
     wanted = {n: p for n, p in objective.parameters_and_names() if not n.startswith("model.")}
     seen: set[Path] = set()
     random, place = set(wanted), start
@@ -189,7 +173,7 @@ def load_heads(objective, start: str) -> None:
             for name in wanted.keys() & weights.infos.keys():
                 param = wanted.pop(name)
                 if tuple(weights.infos[name].shape) == tuple(param.shape):
-                    param.set_data(Tensor(np.array(weights.read(name)), param.dtype))
+                    fill({name: param}, weights)
                     random.discard(name)
         place = read_about(newest[0][1]).get("start", "")
     if random:

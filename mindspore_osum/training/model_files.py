@@ -11,10 +11,9 @@ import math
 import time
 from pathlib import Path
 
-import numpy as np
-
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, save_folder
+from mindspore_osum.parameters import fill
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.config import MODEL
@@ -71,7 +70,7 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
     Parameters
     ----------
     path : the checkpoint.
-    model : its ModelConfig.
+    model : its description.
     start, seed : the model folder the run started from, or "" for random weights of that seed.
     learn : parts that learned: the checkpoint must have all of them.
 
@@ -79,8 +78,6 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
     ------
     UserError : the checkpoint is gone or incomplete, or the start is not what it was.
     """
-    from mindspore import Tensor
-
     system = system_of(model.model_type)
     known = checkpoint.read_about(path)["fingerprint"].get("start_weights", "")
     if start and known and known != weights_digest(start):
@@ -102,6 +99,5 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
                 f"{path}: {len(lost)} tensors that learned are missing, e.g. {lost[0]}; it was "
                 "removed or is damaged, use another checkpoint"
             )
-        for name in params.keys() & weights.infos.keys():
-            params[name].set_data(Tensor(np.array(weights.read(name)), params[name].dtype))
+        fill({name: param for name, param in params.items() if name in weights.infos}, weights)
     return network

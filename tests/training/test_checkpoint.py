@@ -72,7 +72,7 @@ def test_another_network_is_refused(tmp_path):
     del few["w"]
     with pytest.raises(UserError, match="w is only in the checkpoint"):
         checkpoint.restore(path, few)
-    with pytest.raises(UserError, match=r"w is \(2, 3\), the run needs \(3, 2\)"):
+    with pytest.raises(UserError, match=r"w has the shape \(2, 3\), where \(3, 2\) is needed"):
         checkpoint.restore(path, params(w=np.zeros((3, 2), np.float32)))
 
 
