@@ -109,7 +109,7 @@ LABEL_SETS = {
 
 @dataclass(frozen=True)
 class Task:
-    """One of the eight tasks. Its requests are in ``text/prompts.yaml`` under the abbreviation."""
+    """One of the eight tasks. Its requests are in ``text/requests.yaml`` under the abbreviation."""
 
     abbr: str
     name: str

@@ -224,15 +224,15 @@ def labels() -> list[str]:
 
 def prompts() -> list[str]:
     """The prompt sets, and the published requests of each task."""
-    from mindspore_osum.text.prompts import OUTPUT_TYPES, intent_instructions, load_prompt_set, task_requests
+    from mindspore_osum.systems.osum.template import load_template, prompt_sets
+    from mindspore_osum.text.requests import intent_instructions, task_requests
 
     lines = []
-    for name in prompt_set_names():
-        chosen = load_prompt_set(name)
-        lines += [f"### `{name}`", "", f"Between request and answer: {code(repr(chosen.assistant))}", ""]
-        for kind in OUTPUT_TYPES:
-            left = chosen.left[kind].strip()
-            shown = f"\n\n```text\n{left}\n```" if left else "nothing"
+    for name in prompt_sets():
+        texts = load_template(name).texts
+        lines += [f"### `{name}`", "", f"Between request and answer: {code(repr(texts['assistant']))}", ""]
+        for kind, left in texts["left"].items():
+            shown = f"\n\n```text\n{left.strip()}\n```" if left.strip() else "nothing"
             lines += [f"Before the request, `{kind}`: {shown}", ""]
     lines += ["## Published requests", ""]
     from mindspore_osum.tasks import TASKS
@@ -244,13 +244,6 @@ def prompts() -> list[str]:
         "",
         *(f"- {text}" for text in intent_instructions()),
     ]
-
-
-def prompt_set_names() -> list[str]:
-    """The sets in prompts.yaml."""
-    from mindspore_osum.config import read_yaml
-
-    return list(read_yaml(str(ROOT / "mindspore_osum/text/prompts.yaml"))["sets"])
 
 
 # commands, figures

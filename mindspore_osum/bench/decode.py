@@ -21,7 +21,7 @@ from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.timing import Run, clocked, race, show_seconds
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.text.sequence import IGNORE, HybridSequence
+from mindspore_osum.text.sequence import HybridSequence, Text, lay_out
 
 PROMPT, ROOM = 64, 64  # tokens of the prompt, and most new ones: a cache of 128 places
 ROWS = 8  # of the larger batch
@@ -32,9 +32,8 @@ CONTEXTS = {128: PROMPT, 256: 192, 1024: 896}
 
 def prompt_of(cfg, length: int, seed: int = 0) -> HybridSequence:
     """Random text tokens."""
-    ids_L = np.random.default_rng(seed).integers(5, cfg.vocab_size, length).astype(np.int32)
-    places_L = np.arange(length, dtype=np.int32)
-    return HybridSequence(ids_L, np.full_like(ids_L, IGNORE), places_L, np.ones_like(ids_L))
+    ids = np.random.default_rng(seed).integers(5, cfg.vocab_size, length)
+    return lay_out(None, [Text(ids)])
 
 
 class Decoding:

@@ -22,11 +22,12 @@ def run(setup: Setup) -> Outcome:
 
     out = Outcome()
     model = models.build(models.ENCODER_QUICK if setup.quick else models.ENCODER)
-    graph = ms.jit(model.encoder.construct)
-    mel_TF = np.random.default_rng(0).standard_normal((round(WINDOW * 100), 80), np.float32)
+    graph, hears = ms.jit(model.encoder.construct), model.cfg.features
+    shape = hears.frames_in(WINDOW), hears.n_mels
+    mel_TF = np.random.default_rng(0).standard_normal(shape, np.float32)
 
     def encode(seconds: float):
-        frames = round(seconds * 100)
+        frames = hears.frames_in(seconds)
         inputs = Tensor(mel_TF[None, :frames]), Tensor(np.array([frames], np.int32))
         return lambda: graph(*inputs)[0].asnumpy()
 

@@ -23,7 +23,13 @@ from mindspore_osum.bench.card import Curve, Outcome
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.stepping import Training, example
 from mindspore_osum.bench.timing import Timing, measure, show_seconds
-from mindspore_osum.data.batches.batching import Example, Shape, packed_batch, padded_batch, step_columns
+from mindspore_osum.data.batches.batching import (
+    Example,
+    bucket_shapes,
+    packed_batch,
+    padded_batch,
+    step_columns,
+)
 from mindspore_osum.data.batches.forms import published_batches
 from mindspore_osum.data.batches.packing import aishell_like, efficiency, pack_items, room_for
 from mindspore_osum.errors import UserError
@@ -43,9 +49,9 @@ class Utterances:
 
     def __init__(self):
         self.cfg = models.TRAIN["tiny"]
-        self.sizes = {"mels": self.cfg.encoder.n_mels}
-        self.frames_N, self.tokens_N = aishell_like(COUNT, around=10)
-        self.speech_N = -(-self.frames_N // 8)
+        self.sizes = {"mels": self.cfg.features.n_mels}
+        self.frames_N, self.tokens_N = aishell_like(self.cfg, COUNT, around=10)
+        self.speech_N = self.cfg.tokens(self.frames_N)
         self.text_N = self.tokens_N - self.speech_N - 2
 
     def examples(self, numbers) -> list[Example]:
@@ -58,7 +64,7 @@ class Utterances:
 
     def batch(self, numbers, rows: int, frames: int):
         """A padded batch, and its useful tokens."""
-        shape = Shape(rows, frames, int(self.text_N.max()))
+        (shape,) = bucket_shapes(self.cfg, rows, [frames], int(self.text_N.max()))
         batch = padded_batch(COLUMNS, self.sizes, shape, self.examples(numbers))
         batch |= step_columns(rows, 0, float(rows), 100.0)
         return batch, int(self.tokens_N[list(numbers)].sum())
@@ -69,7 +75,7 @@ class Utterances:
 
     def packs(self, size: int):
         """All in packs of so many positions: the room in a pack, and the packs."""
-        room = room_for(self.tokens_N, self.speech_N, size)
+        room = room_for(self.cfg, self.tokens_N, self.speech_N, size)
         return room, pack_items(self.tokens_N, self.speech_N, room)
 
     def packed(self, size: int):

@@ -9,11 +9,12 @@ from collections.abc import Callable
 import numpy as np
 
 from mindspore_osum.bench import models
-from mindspore_osum.data.batches.batching import Example, speech_tokens
+from mindspore_osum.data.batches.batching import Example
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.extractor import text_columns
+from mindspore_osum.systems.osum.template import LOSSES
 from mindspore_osum.systems.registry import to_values
-from mindspore_osum.text.sequence import IGNORE, SPEECH_BOS, SPEECH_EOS, SPEECH_FRAME, HybridSequence
+from mindspore_osum.text.sequence import Audio, Text, lay_out
 
 LEARN = ["adapter", "lora"]
 LEARNING_RATE, BETAS, EPS, DECAY, CLIP = 1e-4, [0.9, 0.99], 1e-6, 0.01, 5.0
@@ -22,14 +23,11 @@ LEARNING_RATE, BETAS, EPS, DECAY, CLIP = 1e-4, [0.9, 0.99], 1e-6, 0.01, 5.0
 def example(rng: np.random.Generator, cfg: ModelConfig, frames: int, text: int, label: int) -> Example:
     """Noise of so many mel frames between `text` random tokens, the last `label` of which are learned."""
     ids = rng.integers(5, cfg.decoder.vocab_size, text)
-    before, after = (text - label) // 2, text - (text - label) // 2
-    speech = [SPEECH_BOS, *[SPEECH_FRAME] * speech_tokens(frames), SPEECH_EOS]
-    ids_L = np.array([*ids[:before], *speech, *ids[text - after :]], np.int32)
-    labels_L = np.where(np.arange(len(ids_L)) < len(ids_L) - label, IGNORE, ids_L).astype(np.int32)
-    places_L = np.arange(len(ids_L), dtype=np.int32)
+    before, after, learned = np.split(ids, [(text - label) // 2, text - label])
+    spans = [Text(before), Audio(cfg.tokens(frames)), Text(after), Text(learned, loss="content")]
     mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
-    sequence = HybridSequence(ids_L, labels_L, places_L, np.ones_like(ids_L))
-    return {"mel_BTF": mel_TF, "mel_len_B": np.array(frames), **text_columns(sequence)}
+    found = text_columns(lay_out(None, spans, LOSSES))
+    return {"mel_BTF": mel_TF, "mel_len_B": np.array(frames), **found}
 
 
 class Training:

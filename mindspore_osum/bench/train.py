@@ -9,7 +9,7 @@ from mindspore_osum.bench.card import Outcome
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.stepping import BETAS, CLIP, DECAY, EPS, LEARNING_RATE, Training, example
 from mindspore_osum.bench.timing import clocked, race
-from mindspore_osum.data.batches.batching import Shape, padded_batch, step_columns
+from mindspore_osum.data.batches.batching import bucket_shapes, padded_batch, step_columns
 from mindspore_osum.folder import BUNDLED, TOKENIZER, save_folder
 from mindspore_osum.systems.osum.extractor import COLUMNS
 
@@ -23,7 +23,8 @@ def run(setup: Setup) -> Outcome:
     out, ratios, heard = Outcome(), [], {}
     for name in ("tiny",) if setup.quick else BATCHES:
         rows, seconds = BATCHES[name]
-        batch, training = _batch(models.TRAIN[name], rows, round(seconds * 100)), Training(models.TRAIN[name])
+        cfg = models.TRAIN[name]
+        batch, training = _batch(cfg, rows, cfg.features.frames_in(seconds)), Training(cfg)
         mine, other = _against_torch(setup, out, name, training, batch)
         heard[name] = rows * seconds / mine.median
         what = f"step, {name}, {rows} x {seconds:g} s"
@@ -42,7 +43,8 @@ def run(setup: Setup) -> Outcome:
 def _batch(cfg, rows: int, frames: int) -> dict[str, np.ndarray]:
     rng, sizes = np.random.default_rng(0), {"mels": cfg.encoder.n_mels}
     examples = [example(rng, cfg, frames, TEXT, LABEL) for _ in range(rows)]
-    batch = padded_batch(COLUMNS, sizes, Shape(rows, frames, TEXT), examples)
+    (shape,) = bucket_shapes(cfg, rows, [frames], TEXT)
+    batch = padded_batch(COLUMNS, sizes, shape, examples)
     return batch | step_columns(rows, 0, rows, rows * LABEL)
 
 
@@ -73,21 +75,22 @@ def _loader(setup: Setup) -> float:
     from mindspore_osum.data.batches.corpus import Corpus
     from mindspore_osum.data.batches.loader import Loader
     from mindspore_osum.systems.osum.extractor import OsumExtractor
+    from mindspore_osum.systems.osum.template import load_template
     from mindspore_osum.systems.osum.texts import Texts
-    from mindspore_osum.text.prompts import load_prompt_set
     from mindspore_osum.text.tokenizer import Tokenizer
 
-    texts = Texts(Tokenizer(BUNDLED / TOKENIZER), load_prompt_set("compact"), "tag")
+    texts = Texts(Tokenizer(BUNDLED / TOKENIZER), load_template("compact"), "tag")
     manifest = BUNDLED.parent / "recordings" / "manifest.jsonl"
-    extractor = OsumExtractor(models.TRAIN["tiny"], texts)
-    corpus = Corpus([("bundled", manifest, 1.0)], extractor, [Shape(6, 300, 100)])
+    cfg = models.TRAIN["tiny"]
+    shapes = bucket_shapes(cfg, 6, [300], 100)
+    corpus = Corpus([("bundled", manifest, 1.0)], OsumExtractor(cfg, texts), shapes)
     loader, steps = Loader(corpus, 0), itertools.count()
     seconds = []
 
     def one_step() -> None:
         step = next(steps)
         loader.micro_batch(step, 0)
-        seconds.append(sum(corpus.frames[n] for n in loader.numbers(step)) / 100)
+        seconds.append(cfg.features.seconds(sum(corpus.frames[n] for n in loader.numbers(step))))
 
     taken = race(clocked(one_step), rounds=6 if setup.quick else 60)[0]
     return sum(seconds[1:]) / sum(taken.seconds)

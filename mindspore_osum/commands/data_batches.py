@@ -3,6 +3,7 @@
 from mindspore_osum.data.batches.forms import forms
 from mindspore_osum.data.batches.packing import aishell_like
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.registry import preset
 
 
 def add_arguments(parser) -> None:
@@ -31,13 +32,14 @@ def run(args) -> int:
     for name, least in (("count", 1), ("around", 0)):
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be {least} or more")
-    frames_N, tokens_N = aishell_like(args.count, around=args.around)
+    model = preset("osum_pangu_7b")
+    frames_N, tokens_N = aishell_like(model, args.count, around=args.around)
     if args.tokens < tokens_N.max():
         raise UserError(
             f"--tokens {args.tokens}: the longest sequence has {tokens_N.max()} positions; "
             "give as many or more"
         )
     print("share in use of    positions   mel frames   shapes")
-    for name, shares in forms(frames_N, tokens_N, args.tokens).items():
+    for name, shares in forms(model, frames_N, tokens_N, args.tokens).items():
         print(f"{name:17} {shares[0]:10.1%} {shares[1]:12.1%} {shares[2]:8d}")
     return 0

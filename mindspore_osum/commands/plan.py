@@ -70,7 +70,7 @@ def run(args) -> int:
     if cap := cfg.context.get("max_device_memory"):
         limit = min(limit, parse_bytes(cap, "context.max_device_memory"))
     job, device = job_of(cfg, args), DEVICES[args.type]
-    batches = layouts.batches_of(cfg)
+    batches = layouts.batches_of(cfg, job.model)
     alone = layouts.Layout(args.devices)
     by_batch = [layouts.choose(cfg, job, batch, alone, device) for batch in batches]
     heaviest = batches[max(range(len(batches)), key=lambda i: by_batch[i].total)]
@@ -141,7 +141,7 @@ def report(args, cfg, job, batch, choices, limit: int) -> dict:
         "operators": "fused" if job.fused else "plain",
         "parameters": sizes,
         "learn": sorted(job.learn),
-        "batch": asdict(batch),
+        "batch": asdict(batch) | {"seconds": job.model.features.seconds(batch.frames)},
         "micro_batches": cfg.accumulation,
         "flops_a_micro_batch": micro,
         "choices": [

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.data.batches.batching import frames_of
+from mindspore_osum.data.batches.batching import seconds_of
 from mindspore_osum.data.checks import flaws
 from mindspore_osum.data.formats.manifest import TEXT_TASKS, Utterance, key_of
 from mindspore_osum.errors import UserError
@@ -47,7 +47,7 @@ class Stats:
     def add(self, utt: Utterance, tokens: Callable[[Utterance], int] | None = None) -> None:
         """Count an utterance, if it can be used, with the `tokens` of its answer."""
         try:
-            seconds = frames_of(utt) / 100
+            seconds = seconds_of(utt)
         except UserError:
             self.not_usable += 1
             return

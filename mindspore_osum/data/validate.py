@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mindspore_osum.data.batches.batching import frames_of, samples
+from mindspore_osum.data.batches.batching import samples, seconds_of
 from mindspore_osum.data.checks import flaws
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import once, open_source
@@ -58,7 +58,7 @@ def _look(item: Utterance | Skipped, decode: bool) -> tuple[list[str], float]:
     if isinstance(item, Skipped):
         return [item.text], 0.0
     try:
-        seconds = frames_of(item) / 100
+        seconds = seconds_of(item)
         if decode and item.wav:
             seconds = len(samples(item)) / SAMPLE_RATE
     except UserError as error:

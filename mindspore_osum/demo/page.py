@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -72,7 +72,8 @@ class Listener:
             response = self.model(audio, words, **how)
         else:
             response = self.model(audio, task=choice, **how)
-        return response, mel_picture(log_mel(load_audio(audio), self.model.engine.cfg.encoder.n_mels))
+        unpadded = replace(self.model.engine.cfg.features, pad_to_seconds=0.0)
+        return response, mel_picture(log_mel(load_audio(audio), unpadded))
 
 
 def build(listener: Listener, name: str) -> gr.Blocks:

@@ -16,7 +16,7 @@ from mindspore_osum.data.requests import sample
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.tasks import CHAT, INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, tags_of, task_key, write_tags
-from mindspore_osum.text.prompts import intent_request, task_requests
+from mindspore_osum.text.requests import intent_request, task_requests
 
 FIXED, NATURAL = "fixed", "natural"
 PUBLISHED = "published"  # instead of a file: the requests of the released inference scripts
@@ -24,7 +24,7 @@ Pools = Mapping[tuple[str, ...], Sequence[str]]  # tags of a task -> requests
 
 
 def published_pools() -> Pools:
-    """Return the requests of the released inference scripts (`text/prompts.yaml`)."""
+    """Return the requests of the released inference scripts (`text/requests.yaml`)."""
     return {task.tags: task_requests(abbr) for abbr, task in TASKS.items()}
 
 

@@ -20,13 +20,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.engine import bos_policy
-from mindspore_osum.models.whisper.network import MAX_FRAMES
-from mindspore_osum.speech.audio import SAMPLE_RATE
-from mindspore_osum.speech.features import HOP
 from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.text.prompts import OUTPUT_TYPES
-from mindspore_osum.text.sequence import build_sequence
+from mindspore_osum.text.template import AUDIO, Turn
 
 
 @dataclass(frozen=True)
@@ -39,16 +34,6 @@ class Sizes:
     places: int  # S: the prompt and the longest answer
 
     @property
-    def speech_tokens(self) -> int:
-        """Z."""
-        return -(-self.frames // 8)
-
-    @property
-    def seconds(self) -> float:
-        """Longest recording."""
-        return self.frames * HOP / SAMPLE_RATE
-
-    @property
     def new_tokens(self) -> int:
         """Longest answer."""
         return self.places - self.prompt
@@ -57,7 +42,7 @@ class Sizes:
 
 
 def sizes_for(
-    cfg, tokenizer, prompts, seconds: float, request_tokens: int, new_tokens: int, batch: int
+    cfg, tokenizer, template, seconds: float, request_tokens: int, new_tokens: int, batch: int
 ) -> Sizes:
     """The shapes that hold recordings of so many seconds, requests and answers of so many tokens.
 
@@ -65,23 +50,23 @@ def sizes_for(
     ------
     UserError : an impossible size, or more than the model's positions.
     """
-    longest = 2 * MAX_FRAMES * HOP / SAMPLE_RATE
+    hears = cfg.features
+    longest = hears.seconds(cfg.encoder.most)
     if not 1 <= seconds <= longest:  # no recording is cut into parts below a second
         raise UserError(f"--seconds {seconds:g}: recordings are 1 to {longest:g} seconds at most")
     counts = {"request-tokens": request_tokens, "max-new-tokens": new_tokens, "batch-size": batch}
     for name, value in counts.items():
         if value < 1:
             raise UserError(f"--{name} {value}: must be 1 or more")
-    seconds = max(seconds, cfg.encoder.pad_to_seconds)
-    frames = -(-round(seconds * SAMPLE_RATE / HOP) // 8) * 8
-    bos = bos_policy(prompts)
+    speech = cfg.tokens(hears.frames_in(max(seconds, hears.pad_to_seconds)))
     around = max(
-        len(build_sequence(tokenizer, prompts, kind, request="" if request else None, n_speech=1, bos=bos))
-        for kind, (speech, request) in OUTPUT_TYPES.items()
-        if speech
+        len(template.sequence(tokenizer, Turn(form, {"request": ""}, speech=1)))
+        for form in template.forms
+        if AUDIO in template.needs(form)
     )
-    prompt = around - 1 + frames // 8 + request_tokens
-    sizes, positions = Sizes(batch, frames, prompt, prompt + new_tokens), cfg.decoder.max_positions
+    prompt, positions = around - 1 + speech + request_tokens, cfg.decoder.max_positions
+    frames = speech * cfg.frames_per_token
+    sizes = Sizes(batch, frames, prompt, prompt + new_tokens)
     if sizes.places > positions:
         raise UserError(
             f"{sizes.places} positions ({prompt} of the prompt, {new_tokens} of the answer): the model has "
@@ -156,7 +141,7 @@ def graphs_of(model: OsumModel, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[
         return Tensor(np.ones(shape, np.int32))
 
     mel_BTF = Tensor(np.zeros((b, sizes.frames, cfg.encoder.n_mels), np.float32))
-    z_BZD = ops.zeros((b, sizes.speech_tokens, dec.d_model), dtype)
+    z_BZD = ops.zeros((b, cfg.tokens(sizes.frames), dec.d_model), dtype)
     shape = model.decoder.new_cache(b, sizes.places).shape
     cache = ops.zeros((dec.n_layers, *shape), dtype)
     prompt = (ints(b, sizes.prompt), ints(b, sizes.prompt), z_BZD, ints(b))

@@ -21,7 +21,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.export.graphs import Sizes
 from mindspore_osum.files import read_json
 from mindspore_osum.folder import CONFIG, TOKENIZER
-from mindspore_osum.inference.engine import bos_policy, tokenizer_for, use_device
+from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.inference.inquiry import name_of
 from mindspore_osum.inference.passes import merge
 from mindspore_osum.inference.request import Request
@@ -31,9 +31,10 @@ from mindspore_osum.speech.audio import duration_seconds
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.speech.long import LONGEST_CHUNK, chunks
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.tasks import parse_answer
-from mindspore_osum.text.prompts import OUTPUT_TYPES, load_prompt_set
-from mindspore_osum.text.sequence import build_sequence, stack_sequences
+from mindspore_osum.text.sequence import stack_sequences
+from mindspore_osum.text.template import Turn
 
 DESCRIPTION, VERSION = "export.json", 1
 GRAPHS = ("speech", "prefill", "decode")
@@ -59,7 +60,7 @@ class Exported:
         self.sizes = from_dict(Sizes, facts.get("sizes"), f"{self.folder / DESCRIPTION}: sizes")
         use_device(device)
         self.tokenizer = tokenizer_for(self.cfg, self.folder)
-        self.prompts = load_prompt_set(self.cfg.prompts)
+        self.template = system_of(self.cfg.model_type).template(self.cfg)
         self.graphs = {name: load_graph(self.folder / facts["graphs"][name]) for name in GRAPHS}
 
     def answer(self, source, request: Request, sampling: Sampling | None = None) -> Response:
@@ -76,7 +77,7 @@ class Exported:
         UserError : a recording that cannot be read, or a request longer than the export takes.
         """
         response = Response(name_of(source), duration_seconds(source))
-        for chunk in chunks(source, min(self.sizes.seconds, LONGEST_CHUNK)):
+        for chunk in chunks(source, min(self.cfg.features.seconds(self.sizes.frames), LONGEST_CHUNK)):
             ids = list(self.tokens(chunk.wave_N, request, sampling or Sampling()))
             cut = not ids or ids[-1] != self.cfg.decoder.eos_id
             answer = parse_answer(self.tokenizer.decode(ids if cut else ids[:-1]), request.task)
@@ -107,26 +108,20 @@ class Exported:
         """The prefill's inputs, all rows of the batch alike, and the prompt's length."""
         from mindspore import Tensor
 
-        sizes, encoder = self.sizes, self.cfg.encoder
-        mel_TF = log_mel(wave_N, encoder.n_mels, pad_to_seconds=encoder.pad_to_seconds)
-        has_request = OUTPUT_TYPES[request.output_type][1]
-        sequence = build_sequence(
-            self.tokenizer,
-            self.prompts,
-            request.output_type,
-            n_speech=-(-len(mel_TF) // 8),
-            request=request.words if has_request else None,
-            bos=bos_policy(self.prompts),
-        )
+        sizes, cfg = self.sizes, self.cfg.features
+        mel_TF = log_mel(wave_N, cfg)
+        turn = Turn(request.output_type, {"request": request.words}, self.cfg.tokens(len(mel_TF)))
+        sequence = self.template.sequence(self.tokenizer, turn)
         if len(sequence) > sizes.prompt:
             raise UserError(
                 f"prompt of {len(sequence)} positions: {self.folder} takes {sizes.prompt}; shorten the "
                 "request, or export with a larger --request-tokens"
             )
-        mel_BTF = np.zeros((sizes.batch, sizes.frames, encoder.n_mels), np.float32)
+        mel_BTF = np.zeros((sizes.batch, sizes.frames, cfg.n_mels), np.float32)
         mel_BTF[:, : len(mel_TF)] = mel_TF
         z_BZD = self.graphs["speech"](Tensor(mel_BTF), Tensor(np.full(sizes.batch, len(mel_TF), np.int32)))
-        row = stack_sequences([sequence] * sizes.batch, sizes.prompt, sizes.speech_tokens, sizes.batch)
+        zmax = self.cfg.tokens(sizes.frames)
+        row = stack_sequences([sequence] * sizes.batch, sizes.prompt, zmax, sizes.batch)
         length_B = np.full(sizes.batch, len(sequence), np.int32)
         texts = Tensor(row["token_ids_BL"]), Tensor(row["speech_row_BL"])
         return (*texts, z_BZD, Tensor(length_B)), len(sequence)

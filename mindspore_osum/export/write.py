@@ -28,7 +28,7 @@ from mindspore_osum.folder import TOKENIZER, find_model, load_folder, read_confi
 from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.text.prompts import load_prompt_set
+from mindspore_osum.systems.registry import system_of
 
 STEPS = 4  # steps of decoding that are compared
 # largest difference of graphs and model, over the largest value, by the type they compute in
@@ -61,8 +61,8 @@ def export(
     folder, target = find_model(model), Path(target)
     check_target(target)
     cfg = read_config(folder)
-    tokenizer, prompts = tokenizer_for(cfg, folder), load_prompt_set(cfg.prompts)
-    sizes = sizes_for(cfg, tokenizer, prompts, seconds, request_tokens, new_tokens, batch)
+    tokenizer, template = tokenizer_for(cfg, folder), system_of(cfg.model_type).template(cfg)
+    sizes = sizes_for(cfg, tokenizer, template, seconds, request_tokens, new_tokens, batch)
     use_device(device)
     cells = _carried_model(folder)
     with _appearing(target) as temp:
@@ -202,7 +202,7 @@ def compare(model: OsumModel, sizes: Sizes, paths: dict[str, Path]) -> dict[str,
 def _random_sequences(model: OsumModel, sizes: Sizes, length: int, rng):
     """token_ids_BL and speech_row_BL: random words, behind the first all speech tokens of the row's slot."""
     token_ids_BL = rng.integers(1, model.cfg.decoder.vocab_size, (sizes.batch, length)).astype(np.int32)
-    speech_row_BL, z = np.full((sizes.batch, length), -1, np.int32), sizes.speech_tokens
+    speech_row_BL, z = np.full((sizes.batch, length), -1, np.int32), model.cfg.tokens(sizes.frames)
     speech_row_BL[:, 1], speech_row_BL[:, 2 + z] = 0, 1
     speech_row_BL[:, 2 : 2 + z] = 2 + np.arange(sizes.batch * z).reshape(sizes.batch, z)
     return token_ids_BL, speech_row_BL

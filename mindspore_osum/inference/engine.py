@@ -23,7 +23,7 @@ from itertools import islice, repeat
 from pathlib import Path
 
 from mindspore_osum.allocator import keep_freed_memory
-from mindspore_osum.data.batches.batching import features, frames_of, speech_tokens
+from mindspore_osum.data.batches.batching import features, frames_of
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder
@@ -32,21 +32,17 @@ from mindspore_osum.inference.inquiry import name_of
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
-from mindspore_osum.models.whisper.network import MAX_FRAMES
 from mindspore_osum.results import Answer, Response
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
-from mindspore_osum.speech.features import HOP, log_mel, num_frames
+from mindspore_osum.speech.features import log_mel
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.tasks import parse_answer
-from mindspore_osum.text.prompts import OUTPUT_TYPES, PromptSet, load_prompt_set
-from mindspore_osum.text.sequence import build_sequence
+from mindspore_osum.text.template import AUDIO, Turn
 from mindspore_osum.text.tokenizer import Tokenizer
 
 WINDOW = 16  # batches that are read ahead and sorted together
 DEVICES = ("CPU", "Ascend")
-# the one prompt set whose requests began with <s>, as the released inference code made them
-PUBLISHED_INFERENCE = "osum_pangu_published_inference"
 
 
 @dataclass
@@ -85,9 +81,9 @@ class Engine:
         model = load_folder(folder)
         self.cfg = model.cfg
         self.tokenizer = tokenizer_for(self.cfg, folder)
-        self.prompts = load_prompt_set(self.cfg.prompts)
-        self.generator = Generator(model)
-        self.labels = system_of(self.cfg.model_type).label_scorer(model, self.tokenizer)
+        system = system_of(self.cfg.model_type)
+        self.template, self.generator = system.template(self.cfg), Generator(model)
+        self.labels = system.label_scorer(model, self.tokenizer)
 
     def answer(
         self,
@@ -212,20 +208,14 @@ class Engine:
         start, name = time.perf_counter(), name_of(source)
         where = source.where if isinstance(source, Utterance) else name
         job = _Job(number, Response(name, segments=[Answer()]), where, request)
-        has_speech = OUTPUT_TYPES[request.output_type][0]
+        has_speech = AUDIO in self.template.needs(request.output_type)
         try:
             mel_TF = None
             if has_speech:
                 mel_TF, job.response.seconds = self._features(source)
-            sequence = build_sequence(
-                self.tokenizer,
-                self.prompts,
-                request.output_type,
-                request=request.words,
-                n_speech=speech_tokens(len(mel_TF)) if has_speech else None,
-                bos=bos_policy(self.prompts),
-            )
-            prompt = self.generator.system.prompt(sequence, mel_TF)
+            speech = self.cfg.tokens(len(mel_TF)) if has_speech else None
+            turn = Turn(request.output_type, {"request": request.words}, speech)
+            prompt = self.generator.system.prompt(self.template.sequence(self.tokenizer, turn), mel_TF)
             self.generator.room(prompt)  # refuses what is too long
             job.prompt = prompt
         except UserError as error:
@@ -235,16 +225,24 @@ class Engine:
 
     def _features(self, source):
         """Log-mel (T, F) and the seconds of a recording; too long ones are refused before the work."""
-        pad, n_mels = self.cfg.encoder.pad_to_seconds, self.cfg.encoder.n_mels
+        cfg = self.cfg.features
         if isinstance(source, Utterance):
             if source.wav is None:
                 raise UserError(f"{source.where}: no recording in this line; `osum infer` answers recordings")
-            frames = frames_of(source)
-            _check_length(frames)
-            return features(source, n_mels, pad), frames * HOP / SAMPLE_RATE
+            frames = frames_of(source, cfg)
+            self._check_length(frames)
+            return features(source, cfg), cfg.seconds(frames)
         wave_N = load_audio(source)
-        _check_length(num_frames(len(wave_N)))
-        return log_mel(wave_N, n_mels, pad_to_seconds=pad), len(wave_N) / SAMPLE_RATE
+        self._check_length(cfg.frames(len(wave_N)))
+        return log_mel(wave_N, cfg), len(wave_N) / SAMPLE_RATE
+
+    def _check_length(self, frames: int) -> None:
+        most, seconds = self.cfg.encoder.most, self.cfg.features.seconds
+        if frames > most:
+            raise UserError(
+                f"{seconds(frames):.2f} s of audio, the model takes at most "
+                f"{seconds(most):g} s at once; split the recording"
+            )
 
     def _run(self, jobs: list[_Job], sampling: Sampling, rows: int, probabilities: bool) -> None:
         start, compiling = time.perf_counter(), self.generator.compile_seconds
@@ -268,11 +266,6 @@ class Engine:
         answer.end, answer.cut = job.response.seconds, written.cut
         job.response.segments = [answer]
         return answer
-
-
-def bos_policy(prompts: PromptSet) -> str:
-    """Where ``<s>`` stands in the prompts of a set, see `text.sequence.build_sequence`."""
-    return "published" if prompts.name == PUBLISHED_INFERENCE else "training"
 
 
 def tokenizer_for(cfg: ModelConfig, folder: str | os.PathLike) -> Tokenizer:
@@ -301,15 +294,6 @@ def _shape(job: _Job) -> tuple[int, int, int]:
     """Order in which neighbours share their static shapes; what holds no speech comes first."""
     frames = -1 if job.prompt.mel_TF is None else len(job.prompt.mel_TF)
     return bucket(frames, SMALLEST_FRAMES), bucket(len(job.prompt.sequence), SMALLEST_LENGTH), frames
-
-
-def _check_length(frames: int) -> None:
-    most = 2 * MAX_FRAMES
-    if frames > most:
-        raise UserError(
-            f"{frames * HOP / SAMPLE_RATE:.2f} s of audio, the model takes at most "
-            f"{most * HOP / SAMPLE_RATE:g} s at once; cut the recording into parts"
-        )
 
 
 def use_device(device: str) -> None:

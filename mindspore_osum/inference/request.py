@@ -11,7 +11,7 @@ class Request:
     """What is asked of a recording, or, by the two output types without speech, of words alone."""
 
     words: str | None  # what the user says; the form `s2t_chat` of spoken chat leaves it out
-    output_type: str  # of `text.prompts.OUTPUT_TYPES`
+    output_type: str  # a form of the system's template
     task: str | None  # published key, where it is known; it guides the reading of the answer
 
 

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, replace
 
-from mindspore_osum.data.batches.batching import bucket_shapes
 from mindspore_osum.errors import UserError
 from mindspore_osum.planning.hardware import NODE, Device
 from mindspore_osum.planning.job import Batch, Job, Stage, packed, padded
@@ -11,8 +10,9 @@ from mindspore_osum.planning.memory import MARGIN, parameters, training_memory
 from mindspore_osum.planning.programs import cost_of
 from mindspore_osum.planning.roofline import model_flops, shared_layers, step_seconds
 from mindspore_osum.planning.tape import ACTIVATION, F32, GRADIENT, WORKSPACE
+from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import system_of
-from mindspore_osum.training.config import TrainConfig
+from mindspore_osum.training.config import TrainConfig, shapes_of
 
 UNSUPPORTED = "not supported by osum train"
 
@@ -53,11 +53,9 @@ class Choice:
         return int(self.total + MARGIN * step)
 
 
-def batches_of(cfg: TrainConfig) -> list[Batch]:
+def batches_of(cfg: TrainConfig, model: Config) -> list[Batch]:
     """The static shapes of a job, as training/run.py makes them."""
-    speech, ctc, room = bool(cfg.batch.seconds), cfg.ctc.weight > 0, cfg.batch.text_tokens
-    frames = [round(s * 100) for s in cfg.batch.seconds] or [2]
-    shapes = bucket_shapes(cfg.batch.size, frames, room, cfg.batch.max_tokens)
+    speech, ctc, shapes = bool(cfg.batch.seconds), cfg.ctc.weight > 0, shapes_of(cfg.batch, model)
     if cfg.batch.pack:
         return [packed(cfg.batch.size, cfg.batch.pack, shapes[-1], ctc)]
     return [padded(shape, speech, ctc) for shape in shapes]

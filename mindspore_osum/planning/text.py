@@ -15,8 +15,8 @@ def text(plan: dict) -> str:
 def _job(plan: dict) -> list[str]:
     sizes, batch = plan["parameters"], plan["batch"]
     parts = ", ".join(f"{name} {n / 1e6:.1f} M" for name, n in sizes.items())
-    seconds, count = batch["frames"] / 100, batch["audio_rows"]
-    audio = f", {count} recordings of {seconds:g} s" if count else ""
+    count = batch["audio_rows"]
+    audio = f", {count} recordings of {batch['seconds']:g} s" if count else ""
     return [
         f"model      {sum(sizes.values()) / 1e9:.3f} B parameters in {plan['dtype']}: {parts}",
         f"           {', '.join(plan['learn'])} learn",

@@ -11,7 +11,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from mindspore_osum.config import did_you_mean
-from mindspore_osum.data.batches.batching import speech_tokens
 from mindspore_osum.errors import UserError
 from mindspore_osum.serving.batcher import Batcher, Job
 from mindspore_osum.serving.bodies import GONE, ApiError, Limits, read_body, read_upload
@@ -26,9 +25,6 @@ from mindspore_osum.serving.schemas import (
     read_json,
     read_model,
 )
-from mindspore_osum.speech.audio import SAMPLE_RATE
-from mindspore_osum.speech.features import num_frames
-from mindspore_osum.text.prompts import OUTPUT_TYPES
 
 LOOK_S = 1.0  # how often to look whether the client still waits
 
@@ -140,10 +136,10 @@ class Api:
     def _usage(self, job: Job, response) -> dict:
         """Tokens of the user's words and recording, without the fixed text around them, and of the answer."""
         engine = self.batcher.engine
-        pad = engine.cfg.encoder.pad_to_seconds
-        seconds = [max(s.seconds, pad) for s in response.segments] if job.audio is not None else []
-        audio = sum(speech_tokens(num_frames(round(s * SAMPLE_RATE))) for s in seconds)
-        has_words = OUTPUT_TYPES[job.request.output_type][1]
+        cfg, heard = engine.cfg.features, response.segments if job.audio is not None else []
+        samples = [round(max(s.seconds, cfg.pad_to_seconds) * cfg.sample_rate) for s in heard]
+        audio = sum(engine.cfg.tokens(cfg.frames(n)) for n in samples)
+        has_words = "request" in engine.template.needs(job.request.output_type)
         prompt = audio + (len(engine.tokenizer.encode(job.request.words)) if has_words else 0)
         written = len(engine.tokenizer.encode(response.raw))
         return {

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindspore_osum.errors import UserError
-
-SAMPLE_RATE = 16_000
-"""Hz; the rate of every waveform inside this package."""
+from mindspore_osum.speech.config import SAMPLE_RATE
 
 MAX_SECONDS = 3 * 3600.0
 """Longest recording taken by default, in seconds (0.7 GB as float32 at 16 kHz)."""

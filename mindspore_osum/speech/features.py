@@ -1,4 +1,4 @@
-"""Log-mel features of a 16 kHz waveform, exactly as OSUM and Whisper compute them.
+"""Log-mel features of a waveform, exactly as OSUM and Whisper compute them.
 
 Legend: N samples, T frames (10 ms), W samples of a window (400), Q frequency bins (201), F mel bins.
 """
@@ -11,42 +11,33 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.audio import SAMPLE_RATE
-
-WINDOW = 400
-"""Samples of the periodic Hann window and points of the DFT (25 ms)."""
-
-HOP = 160
-"""Samples from one frame to the next (10 ms)."""
+from mindspore_osum.speech.config import FEATURES, FeatureConfig
 
 _CHUNK = 512  # frames computed at once: 1.6 MB of windows, which stays in the cache
 _FLOOR = 1e-10  # mel power below which nothing is heard; its logarithm is -10
 _RANGE = 8.0  # decades kept below the loudest cell of the utterance
 
 
-def log_mel(wave_N: np.ndarray, n_mels: int = 80, *, pad_to_seconds: float = 0.0) -> np.ndarray:
+def log_mel(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     """Log-mel features of one utterance (Whisper's ``log_mel_spectrogram``; OSUM uses it without padding).
 
-    Periodic Hann window of 400, DFT of 400, hop 160, frames centred on samples 0, 160, ... with reflect
-    padding, the last frame dropped; power; Slaney mel filters 0-8 kHz; log10 of at least 1e-10; at most
+    Periodic Hann window and DFT of `n_fft`, frames centred on samples 0, `hop`, ... with reflect padding, the
+    last frame dropped; power; Slaney mel filters up to half the sample rate; log10 of at least 1e-10; at most
     8 below the utterance's largest value; (x + 4) / 4. Computed in float64: float32 is off by more than
     1e-5 in quiet bands beside a loud tone.
 
     Parameters
     ----------
     wave_N : np.ndarray
-        (N,) float, 16 kHz, finite, N >= 1.
-    n_mels : int
-        F: 80, or 128 as in Whisper large-v3.
-    pad_to_seconds : float
-        Zeros are appended up to this length first (30 for a stock Whisper encoder). The default 0 appends
-        none; a longer waveform is left as it is.
+        (N,) float at `cfg.sample_rate`, finite, N >= 1.
+    cfg : FeatureConfig
+        The model's front end. Zeros are appended up to `pad_to_seconds` first, none to a longer waveform.
 
     Returns
     -------
     np.ndarray
-        mel_TF, float32, T = `num_frames` (N after padding). Values span at most 2.0; silence is -1.5.
-        Up to 200 samples, where torch refuses to reflect 200, the reflection goes back and forth
+        mel_TF, float32, T = `cfg.frames` (N after padding). Values span at most 2.0; silence is -1.5.
+        Up to half a window, where torch refuses to reflect, the reflection goes back and forth
         (0 1 2 1 0 1 ...); a single sample is repeated.
 
     Raises
@@ -60,16 +51,16 @@ def log_mel(wave_N: np.ndarray, n_mels: int = 80, *, pad_to_seconds: float = 0.0
             f"waveform {wave_N.shape} {wave_N.dtype}: log_mel needs floats of shape (samples,), "
             "at least 1; see load_audio"
         )
-    missing = round(pad_to_seconds * SAMPLE_RATE) - len(wave_N)
+    missing = round(cfg.pad_to_seconds * cfg.sample_rate) - len(wave_N)
     if missing > 0:
         wave_N = np.pad(wave_N, (0, missing))
-    window_W = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
-    filters_QF = mel_filters(n_mels).T
-    mel_TF = np.empty((num_frames(len(wave_N)), n_mels), np.float32)
+    window_W = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(cfg.n_fft) / cfg.n_fft)
+    filters_QF = mel_filters(cfg.n_mels, cfg.sample_rate, cfg.n_fft).T
+    mel_TF = np.empty((cfg.frames(len(wave_N)), cfg.n_mels), np.float32)
     for start in range(0, len(mel_TF), _CHUNK):
         stop = min(start + _CHUNK, len(mel_TF))
         with np.errstate(invalid="ignore"):  # of Inf samples, refused below
-            spectrum_TQ = np.fft.rfft(_frames(wave_N, start, stop) * window_W)
+            spectrum_TQ = np.fft.rfft(_frames(wave_N, start, stop, cfg) * window_W)
             power_TQ = spectrum_TQ.real**2 + spectrum_TQ.imag**2
             mel_TF[start:stop] = np.log10(np.maximum(power_TQ @ filters_QF, _FLOOR))
     peak = mel_TF.max()
@@ -81,22 +72,19 @@ def log_mel(wave_N: np.ndarray, n_mels: int = 80, *, pad_to_seconds: float = 0.0
     return mel_TF
 
 
-def num_frames(samples: int) -> int:
-    """Frames of a 16 kHz waveform: ``samples // 160``; 1, centred on sample 0, below 160 samples."""
-    return max(1, samples // HOP)
-
-
 @lru_cache(maxsize=4)
-def mel_filters(n_mels: int) -> np.ndarray:
-    """Slaney mel filter bank: triangles with corners evenly spaced in mel over 0-8 kHz, each of area 1.
+def mel_filters(n_mels: int, sample_rate: int, n_fft: int) -> np.ndarray:
+    """Slaney mel filter bank: triangles with corners evenly spaced in mel to half the rate, each of area 1.
 
     The mel scale (Slaney, Auditory Toolbox, 1998) is linear to 1 kHz, 200/3 Hz a mel, then logarithmic,
-    27 mels for a factor of 6.4. Equals ``librosa.filters.mel(sr=16000, n_fft=400, n_mels=n_mels)``.
+    27 mels for a factor of 6.4. Equals ``librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)``.
 
     Parameters
     ----------
     n_mels : int
-        F. So many that a filter falls between two bins of 40 Hz are refused.
+        F. So many that a filter falls between two bins of the DFT are refused.
+    sample_rate, n_fft : int
+        Of the features.
 
     Returns
     -------
@@ -110,29 +98,30 @@ def mel_filters(n_mels: int) -> np.ndarray:
     """
     if n_mels < 1:
         raise UserError(f"n_mels {n_mels}: must be positive; published encoders use 80 or 128")
-    mels = np.linspace(0, 15 + 27 * np.log(8) / np.log(6.4), n_mels + 2)
+    highest = sample_rate / 2000  # kHz
+    mels = np.linspace(0, 15 + 27 * np.log(highest) / np.log(6.4), n_mels + 2)
     corners = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
     left_F1, centre_F1, right_F1 = (corners[i : i + n_mels, None] for i in range(3))
-    bins_Q = np.arange(WINDOW // 2 + 1) * SAMPLE_RATE / WINDOW
+    bins_Q = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
     rise_FQ = (bins_Q - left_F1) / (centre_F1 - left_F1)
     fall_FQ = (right_F1 - bins_Q) / (right_F1 - centre_F1)
     filters_FQ = np.maximum(0, np.minimum(rise_FQ, fall_FQ)) * 2 / (right_F1 - left_F1)
     if not filters_FQ.any(axis=1).all():
         raise UserError(
             f"n_mels {n_mels}: some filters are narrower than a frequency bin of "
-            f"{SAMPLE_RATE // WINDOW} Hz; published encoders use 80 or 128"
+            f"{sample_rate // n_fft} Hz; published encoders use 80 or 128"
         )
     filters_FQ.setflags(write=False)
     return filters_FQ
 
 
-def _frames(wave_N: np.ndarray, start: int, stop: int) -> np.ndarray:
+def _frames(wave_N: np.ndarray, start: int, stop: int, cfg: FeatureConfig) -> np.ndarray:
     """Frames [start, stop), (T, W), of the waveform reflected at both ends; only this part is made."""
-    first = start * HOP - WINDOW // 2
-    last = (stop - 1) * HOP + WINDOW // 2
+    first = start * cfg.hop - cfg.n_fft // 2
+    last = (stop - 1) * cfg.hop + cfg.n_fft // 2
     if 0 <= first and last <= len(wave_N):
         part = wave_N[first:last]
     else:  # spelled out, since releases of np.pad differ where a short waveform is reflected more than once
         end = len(wave_N) - 1
         part = wave_N[end - np.abs(end - np.arange(first, last) % max(1, 2 * end))]
-    return sliding_window_view(part, WINDOW)[::HOP]
+    return sliding_window_view(part, cfg.n_fft)[:: cfg.hop]

@@ -125,6 +125,10 @@ class System:
         """Fill the parameters of a network with what training from scratch starts from."""
         raise NotImplementedError
 
+    def template(self, cfg: Config) -> Any:
+        """How its sequences are laid out, a `text.template.Template`."""
+        raise NotImplementedError
+
     def generation(self, model: Any) -> Generation:
         """What generation takes of a network."""
         raise NotImplementedError

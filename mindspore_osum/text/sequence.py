@@ -1,10 +1,13 @@
-"""The one place that builds the hybrid text/speech sequence, for training and inference alike.
+"""The one place that lays out the hybrid text/speech sequence, for training and inference alike.
 
-    [left][request] [speech BOS][speech frames][speech EOS] [assistant] ([label][eos])
+A sequence is a list of spans, which a system's template puts in order (text/template.py):
+
+    Text [Audio: begin, speech tokens, end] Text Target
 
 Notable choices
 - A sequence is made of ids with placeholders for speech (-2, -1...-1, -3); the model fills in the embeddings.
-- Each part is tokenized on its own, so each starts with SentencePiece's dummy prefix, as in OSUM-Pangu.
+- Each span is tokenized on its own, so each starts with SentencePiece's dummy prefix, as in OSUM-Pangu.
+- What is learned is said span by span, by the name of a loss; a system's losses are numbered from 1.
 - No padding inside a sequence (the published batches have it): `stack_sequences` pads on the right only,
   so a row of a batch equals the sequence alone.
 
@@ -12,137 +15,148 @@ Legend: B rows, L sequence positions, Z speech tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.text.prompts import OUTPUT_TYPES, PromptSet
 from mindspore_osum.text.tokenizer import Tokenizer
 
 SPEECH_BOS, SPEECH_FRAME, SPEECH_EOS = -2, -1, -3  # placeholders in HybridSequence.ids_L
 IGNORE = -100  # label of positions without a target
-NO_SPAN, INTENT, CONTENT = 0, 1, 2  # parts of a label: the tags that name the task, and all after them
-MASKED_POSITION = 1  # position id of masked places (OSUM-Pangu: cumsum(mask) - 1, then 1 where masked)
-NO_EOS_SUFFIX = "<&&>"  # a label ending so is cut off in mid-speech and gets no end piece (with the unk rule)
-BOS_POLICIES = ("training", "published")
+NOT_LEARNED = 0  # in HybridSequence.spans_L
+
+Parts = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words, or ids, of the prompt.
+
+    Attributes
+    ----------
+    words : text, tokenized on its own; or token ids.
+    bos : whether ``<s>`` stands in front.
+    loss : name of the loss that learns it; "" for none.
+    """
+
+    words: str | Sequence[int]
+    bos: bool = False
+    loss: str = ""
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A recording: its number of speech tokens Z, with the model's begin and end around them if `marks`."""
+
+    tokens: int
+    marks: bool = True
+
+
+@dataclass(frozen=True)
+class Target:
+    """An answer, tokenized as one text.
+
+    Attributes
+    ----------
+    parts : (name of the loss, words) in order; "" for a part that is not learned. A piece across the end of
+        a part belongs to that part.
+    end : whether the end piece follows, which belongs to the last part.
+    """
+
+    parts: Parts
+    end: bool = True
+
+
+Span = Text | Audio | Target
 
 
 @dataclass(frozen=True)
 class HybridSequence:
-    """One example, unpadded. All arrays are int32 of shape (L,).
+    """One example, unpadded. Arrays are int32 of shape (L,).
 
     Attributes
     ----------
     ids_L : token ids; -2 speech BOS, -1 speech frame, -3 speech EOS.
     labels_L : target at its own position (not shifted), -100 where there is none.
-    positions_L : position ids, 0..L-1 unless places are masked.
-    attention_mask_L : 1, or 0 for labels hidden by the unk rule.
-    intent_end : the position after the last label of the intent span; 0 where there is none.
+    spans_L : number of the loss each label belongs to, 0 where there is no label.
+    recordings : speech tokens of each recording, in order.
     """
 
     ids_L: np.ndarray
     labels_L: np.ndarray
-    positions_L: np.ndarray
-    attention_mask_L: np.ndarray
-    intent_end: int = 0
+    spans_L: np.ndarray
+    recordings: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids_L)
 
     @property
     def n_speech(self) -> int:
-        """Number of speech frames (tokens between speech BOS and EOS); 0 for a text-only sequence."""
-        return int(np.count_nonzero(self.ids_L == SPEECH_FRAME))
+        """Number of speech tokens; 0 for a text-only sequence."""
+        return sum(self.recordings)
 
-    def without_intent(self) -> "HybridSequence":
-        """The same sequence, in which only what follows the intent span is a target."""
-        labels_L = np.where(np.arange(len(self)) < self.intent_end, IGNORE, self.labels_L)
-        return replace(self, labels_L=labels_L.astype(np.int32))
-
-    @property
-    def speech_row_L(self) -> np.ndarray:
+    def speech_rows(self, firsts: Sequence[int]) -> np.ndarray:
         """Row of the model's speech table at each position, int32 (L,): -1 text, 0 and 1 speech BOS and EOS,
-        2 + z speech token z of the recording."""
+        2 + first + z for speech token z of a recording whose tokens begin at `first`."""
         row_L = np.full(len(self), -1, np.int32)
         row_L[self.ids_L == SPEECH_BOS] = 0
         row_L[self.ids_L == SPEECH_EOS] = 1
-        row_L[self.ids_L == SPEECH_FRAME] = 2 + np.arange(self.n_speech)
+        tokens = [2 + first + np.arange(z) for first, z in zip(firsts, self.recordings, strict=True)]
+        row_L[self.ids_L == SPEECH_FRAME] = np.concatenate([[], *tokens])
         return row_L
 
-    @property
-    def spans_L(self) -> np.ndarray:
-        """Span of each label: 1 intent, 2 content, 0 where there is no label; int32 (L,)."""
-        span_L = np.where(np.arange(len(self)) < self.intent_end, INTENT, CONTENT)
-        return np.where(self.labels_L == IGNORE, NO_SPAN, span_L).astype(np.int32)
 
-
-def build_sequence(
-    tokenizer: Tokenizer,
-    prompts: PromptSet,
-    output_type: str,
-    *,
-    request: str | None = None,
-    n_speech: int | None = None,
-    label: str | None = None,
-    intent: str = "",
-    bos: str = "training",
-    unk_label_id: int | None = None,
-) -> HybridSequence:
-    """Build one sequence; with ``label`` for training, without for inference.
+def lay_out(tokenizer: Tokenizer | None, spans: Sequence[Span], losses: Sequence[str] = ()) -> HybridSequence:
+    """The arrays of a sequence.
 
     Parameters
     ----------
-    output_type : {"text", "s2t_chat", "text2text", "intent_classification"}
-        Chooses the left part and which parts there are: ``s2t_chat`` drops the request, as the published
-        model was trained; the last two hold no speech.
-    request : str, optional
-        The user's words.
-    n_speech : int, optional
-        Number of speech tokens Z the adapter makes of the recording; None for text-only types.
-    label : str, optional
-        Complete answer text (see ``tasks.format_answer``); the end piece is added.
-    intent : str
-        The beginning of ``label`` that names the task: its pieces are the intent span, also a piece that goes
-        on beyond it. The whole label, end piece included, if it is no longer than that.
-    bos : {"training", "published"}
-        Where ``<s>`` stands. "training": before the left and the assistant part, always. "published": the
-        same and, like the released inference code, before the request of a spoken example without label.
-    unk_label_id : int, optional
-        Reproduces the released training code, which hides labels of this id (7672 there): no loss, no
-        attention, id 0, skipped by the position ids. Off by default: openPangu's 7672 is an ordinary piece.
-
-    Returns
-    -------
-    HybridSequence
+    tokenizer : not needed where all spans are ids and audio.
+    losses : names of the system's losses; their numbers are 1, 2, ...
 
     Raises
     ------
     UserError
-        Unknown output type or policy; request or speech missing, or speech given to a text-only type.
+        The tokenizer lacks pieces for the beginning of an answer.
     """
-    _check(output_type, request, n_speech, bos)
-    has_speech, has_request = OUTPUT_TYPES[output_type]
-    ids = tokenizer.encode(prompts.left[output_type], bos=True)
-    if has_request:
-        ids += tokenizer.encode(request, bos=bos == "published" and label is None and has_speech)
-    if has_speech:
-        ids += [SPEECH_BOS, *[SPEECH_FRAME] * n_speech, SPEECH_EOS]
-    ids += tokenizer.encode(prompts.assistant, bos=True)
-    n_context, n_intent = len(ids), 0
-    if label is not None:
-        cut_off = unk_label_id is not None and label.endswith(NO_EOS_SUFFIX)
-        label_ids = tokenizer.encode(label) + ([] if cut_off else [tokenizer.eos_id])
-        n_intent = len(label_ids) if intent == label else pieces_of_start(tokenizer, label_ids, intent)
-        ids += label_ids
-    ids_L = np.array(ids, np.int32)
-    labels_L = np.where(np.arange(len(ids)) < n_context, IGNORE, ids_L).astype(np.int32)
-    mask_L = np.ones_like(ids_L)
-    if unk_label_id is not None:
-        hidden_L = labels_L == unk_label_id
-        ids_L[hidden_L], labels_L[hidden_L], mask_L[hidden_L] = 0, IGNORE, 0
-    positions_L = np.where(mask_L == 1, np.cumsum(mask_L) - 1, MASKED_POSITION).astype(np.int32)
-    return HybridSequence(ids_L, labels_L, positions_L, mask_L, n_context + n_intent if n_intent else 0)
+    number = {"": NOT_LEARNED} | {name: i for i, name in enumerate(losses, start=NOT_LEARNED + 1)}
+    ids, learned, recordings = [], [], []
+    for span in spans:
+        if isinstance(span, Audio):
+            recordings.append(span.tokens)
+            frames = [SPEECH_FRAME] * span.tokens
+            new = [SPEECH_BOS, *frames, SPEECH_EOS] if span.marks else frames
+            learned += [NOT_LEARNED] * len(new)
+        elif isinstance(span, Text):
+            new = text_ids(tokenizer, span)
+            learned += [number[span.loss]] * len(new)
+        else:
+            new, counts = _target_ids(tokenizer, span)
+            for (loss, _), count in zip(span.parts, counts, strict=True):
+                learned += [number[loss]] * count
+        ids += new
+    learned[:1] = [NOT_LEARNED] * len(learned[:1])  # nothing stands before the first that could predict it
+    ids_L, spans_L = np.array(ids, np.int32), np.array(learned, np.int32)
+    labels_L = np.where(spans_L == NOT_LEARNED, IGNORE, ids_L).astype(np.int32)
+    return HybridSequence(ids_L, labels_L, spans_L, tuple(recordings))
+
+
+def text_ids(tokenizer: Tokenizer | None, span: Text) -> list[int]:
+    """Token ids of a text span."""
+    return tokenizer.encode(span.words, bos=span.bos) if isinstance(span.words, str) else list(span.words)
+
+
+def _target_ids(tokenizer: Tokenizer, span: Target) -> tuple[list[int], list[int]]:
+    """Ids of an answer, and how many of them belong to each of its parts."""
+    text, ends, counts = "", [], []
+    for _, words in span.parts:
+        text += words
+        ends.append(text)
+    ids = tokenizer.encode(text) + ([tokenizer.eos_id] if span.end else [])
+    for end in ends[:-1]:
+        counts.append(pieces_of_start(tokenizer, ids, end) - sum(counts))
+    return ids, [*counts, len(ids) - sum(counts)] if span.parts else []
 
 
 def pieces_of_start(tokenizer: Tokenizer, ids: Sequence[int], start: str) -> int:
@@ -163,94 +177,55 @@ def pieces_of_start(tokenizer: Tokenizer, ids: Sequence[int], start: str) -> int
     )
 
 
-def _check(output_type: str, request: str | None, n_speech: int | None, bos: str) -> None:
-    if output_type not in OUTPUT_TYPES:
-        raise UserError(f"output type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}")
-    if bos not in BOS_POLICIES:
-        raise UserError(f"bos {bos!r}: choose one of {', '.join(BOS_POLICIES)}")
-    has_speech, has_request = OUTPUT_TYPES[output_type]
-    if has_request and request is None:
-        raise UserError(f"output type {output_type}: a request (what to do, in words) is needed")
-    if has_speech and not n_speech:
-        raise UserError(f"output type {output_type}: speech is needed, but there are no speech tokens")
-    if not has_speech and n_speech is not None:
-        raise UserError(f"output type {output_type} holds no speech: leave the recording out")
-
-
 def stack_sequences(
     sequences: Sequence[HybridSequence], length: int, zmax: int, n_slots: int
 ) -> dict[str, np.ndarray]:
-    """`pack_sequences` with one sequence per row."""
-    return pack_sequences([[s] for s in sequences], length, zmax, n_slots)
-
-
-def pack_sequences(
-    rows: Sequence[Sequence[HybridSequence]], length: int, zmax: int, n_slots: int
-) -> dict[str, np.ndarray]:
-    """Lay sequences out in rows of a static length, padded on the right.
+    """What a model reads of sequences, one a row, padded on the right.
 
     Parameters
     ----------
-    rows : sequences per row, in order
     length : int
         Static number of positions L of each row.
     zmax : int
         Speech tokens per audio slot in the model's ``z_BZD``.
     n_slots : int
-        Number of audio slots. The i-th sequence that holds speech, counted over all rows, reads slot i.
+        Number of audio slots. The i-th recording, counted over all sequences, reads slot i.
 
     Returns
     -------
     dict of int32 arrays (B, L)
-        ``token_ids_BL`` (0 at speech places and padding); ``speech_row_BL`` (-1 text and padding, 0 speech
-        BOS, 1 speech EOS, ``2 + slot * zmax + z`` speech token z); ``labels_BL`` (-100 none, not shifted);
-        ``positions_BL`` (restart in each sequence); ``segments_BL`` (1.. the sequence in its row, 0 padding
-        and masked places); ``spans_BL`` (of each label: 1 intent, 2 content; 0 where there is none).
+        ``token_ids_BL`` (0 at speech slots and padding); ``speech_row_BL`` (-1 text and padding, 0 speech
+        BOS, 1 speech EOS, ``2 + slot * zmax + z`` speech token z).
 
     Raises
     ------
     UserError
-        A row is longer than ``length``, a recording longer than ``zmax``, or there are too few slots.
+        A sequence is longer than ``length``, a recording longer than ``zmax``, or there are too few slots.
     """
-    fill = {
-        "token_ids_BL": 0,
-        "speech_row_BL": -1,
-        "labels_BL": IGNORE,
-        "positions_BL": MASKED_POSITION,
-        "segments_BL": 0,
-        "spans_BL": NO_SPAN,
-    }
-    batch = {name: np.full((len(rows), length), value, np.int32) for name, value in fill.items()}
+    token_ids_BL = np.zeros((len(sequences), length), np.int32)
+    speech_row_BL = np.full((len(sequences), length), -1, np.int32)
     slot = 0
-    for b, row in enumerate(rows):
-        _check_row(b, row, length, zmax)
-        start = 0
-        for segment, seq in enumerate(row, start=1):
-            at = (b, slice(start, start + len(seq)))
-            batch["token_ids_BL"][at] = np.maximum(seq.ids_L, 0)
-            row_L = seq.speech_row_L
-            batch["speech_row_BL"][at] = np.where(row_L >= 2, row_L + slot * zmax, row_L)
-            batch["labels_BL"][at] = seq.labels_L
-            batch["positions_BL"][at] = seq.positions_L
-            batch["segments_BL"][at] = segment * seq.attention_mask_L
-            batch["spans_BL"][at] = seq.spans_L
-            start += len(seq)
-            slot += seq.n_speech > 0
+    for b, seq in enumerate(sequences):
+        _check_row(b, seq, length, zmax)
+        token_ids_BL[b, : len(seq)] = np.maximum(seq.ids_L, 0)
+        speech_row_BL[b, : len(seq)] = seq.speech_rows(
+            [(slot + i) * zmax for i in range(len(seq.recordings))]
+        )
+        slot += len(seq.recordings)
     if slot > n_slots:
         raise UserError(f"the batch holds {slot} recordings but has {n_slots} audio slots: make it smaller")
-    return batch
+    return {"token_ids_BL": token_ids_BL, "speech_row_BL": speech_row_BL}
 
 
-def _check_row(b: int, row: Sequence[HybridSequence], length: int, zmax: int) -> None:
-    total = sum(map(len, row))
-    if total > length:
+def _check_row(b: int, seq: HybridSequence, length: int, zmax: int) -> None:
+    if len(seq) > length:
         raise UserError(
-            f"row {b}: {total} tokens do not fit the sequence length {length} "
-            f"({total - length} too many): raise it or shorten request, recording or label"
+            f"row {b}: {len(seq)} tokens do not fit the sequence length {length} "
+            f"({len(seq) - length} too many): raise it or shorten request, recording or label"
         )
-    for seq in row:
-        if seq.n_speech > zmax:
-            raise UserError(
-                f"row {b}: {seq.n_speech} speech tokens do not fit the {zmax} of an audio slot "
-                f"({seq.n_speech - zmax} too many): raise the audio length or cut the recording"
-            )
+    longest = max(seq.recordings, default=0)
+    if longest > zmax:
+        raise UserError(
+            f"row {b}: {longest} speech tokens do not fit the {zmax} of an audio slot "
+            f"({longest - zmax} too many): raise the audio length or split the recording"
+        )

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from mindspore_osum.config import did_you_mean, from_dict, merge, read_yaml
 from mindspore_osum.data.augment import SpecAugment, WaveAugment
-from mindspore_osum.data.batches.batching import bucket_shapes
+from mindspore_osum.data.batches.batching import Shape, bucket_shapes
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, read_config
 from mindspore_osum.systems.base import System
@@ -39,6 +39,8 @@ _KNOWN_KEYS = {
     "deterministic jit_config save_graphs save_graphs_path runtime_num_threads affinity_cpu_list "
     "ascend_config",
 }
+
+NO_SPEECH_FRAMES = 2  # of an audio slot in a job of text alone: the shortest there is
 
 
 @dataclass(frozen=True)
@@ -359,22 +361,31 @@ def check_cut(cfg: TrainConfig) -> None:
 
 
 def check_batch(batch: Batch) -> None:
-    """Refuse forms of a batch that exclude each other, or a pack too short for what may be in it."""
+    """Refuse forms of a batch that exclude each other."""
     if batch.max_tokens < 0 or batch.pack < 0:
         raise UserError("batch.max_tokens, batch.pack: must not be negative")
-    if not batch.pack:
-        return
-    if batch.max_tokens or len(batch.seconds) > 1:
+    if batch.pack and (batch.max_tokens or len(batch.seconds) > 1):
         raise UserError(
             "batch.pack: packs have one shape; leave max_tokens out and give one length, that of "
             "the longest recording, in seconds"
         )
-    longest = bucket_shapes(1, [round(s * 100) for s in batch.seconds or [0]], batch.text_tokens)[0].length
-    if batch.pack < longest:
+
+
+def shapes_of(batch: Batch, model) -> list[Shape]:
+    """The static shapes of a job, one for each length, for the model of this Config.
+
+    Raises
+    ------
+    UserError : packs too short for what may be in them.
+    """
+    frames = [model.features.frames_in(seconds) for seconds in batch.seconds]
+    longest = bucket_shapes(model, 1, frames[-1:] or [0], batch.text_tokens)[0].length
+    if 0 < batch.pack < longest:
         raise UserError(
             f"batch.pack: {batch.pack} positions are less than the {longest} that batch.seconds "
             "and batch.text_tokens allow one utterance; raise it or lower them"
         )
+    return bucket_shapes(model, batch.size, frames or [NO_SPEECH_FRAMES], batch.text_tokens, batch.max_tokens)
 
 
 def _value(cfg: TrainConfig, path: str):

@@ -18,7 +18,7 @@ from pathlib import Path
 from mindspore_osum.allocator import keep_freed_memory
 from mindspore_osum.config import did_you_mean, from_dict, merge
 from mindspore_osum.data.augment import Augment
-from mindspore_osum.data.batches.batching import Shape, bucket_shapes
+from mindspore_osum.data.batches.batching import Shape
 from mindspore_osum.data.batches.loader import Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.data.checks import Errors
 from mindspore_osum.errors import UserError
@@ -29,7 +29,7 @@ from mindspore_osum.systems.registry import preset, presets
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training import mindformers_job as job
-from mindspore_osum.training.config import DEVICES, TrainConfig, to_dict
+from mindspore_osum.training.config import DEVICES, TrainConfig, shapes_of, to_dict
 from mindspore_osum.training.lock import locked
 from mindspore_osum.training.model_files import is_written, restored, weights_digest, write_model, written_at
 from mindspore_osum.training.report import say, writing
@@ -47,7 +47,6 @@ FREE = {
     "context",
     "max_bad_steps",
 }
-NO_SPEECH_FRAMES = 2  # of an audio slot in a job of text alone: the shortest there is
 FREE_DATA = {"valid", "ahead", "strict", "max_errors"}
 
 
@@ -235,9 +234,7 @@ def corpora(
     parts : of `check_devices`. A batch of a model that is cut is that of all devices, in training of all
         micro-batches.
     """
-    room = cfg.batch.text_tokens
-    frames = [round(s * 100) for s in cfg.batch.seconds] or [NO_SPEECH_FRAMES]
-    shapes = bucket_shapes(cfg.batch.size, frames, room, cfg.batch.max_tokens)
+    room, shapes = cfg.batch.text_tokens, shapes_of(cfg.batch, model)
     shapes = [replace(shape, size=shape.size * parts) for shape in shapes]
     step = [replace(s, size=s.size * cfg.accumulation) for s in shapes] if cfg.is_cut else shapes
 

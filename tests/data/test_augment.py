@@ -16,13 +16,13 @@ from mindspore_osum.data.augment import (
     spec_augment,
     substitute,
 )
-from mindspore_osum.data.batches.batching import Shape, features
+from mindspore_osum.data.batches.batching import features
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.features import num_frames
+from mindspore_osum.speech.config import FEATURES
 from mindspore_osum.training.config import job_from
-from tests.training.tones import extractor, make_world
+from tests.training.tones import extractor, make_world, shape
 
 OFF = SpecAugment(0, 1, 0, 1, 0, 1)
 WORDS = ["abc", "defgh", "ab", "gh"]
@@ -102,8 +102,8 @@ def test_the_slowest_speed_fits_what_was_planned(speed):
     rng = np.random.default_rng(3)
     wave = WaveAugment(speeds=[1.0, speed, 1.1])
     for samples in [*range(3200, 3200 + 160, 7), *rng.integers(3200, 60000, 30)]:
-        frames = num_frames(int(samples))
-        changed = num_frames(len(change_speed(np.zeros(samples, np.float32), speed)))
+        frames = FEATURES.frames(int(samples))
+        changed = FEATURES.frames(len(change_speed(np.zeros(samples, np.float32), speed)))
         assert frames < changed <= wave.longest(frames, "<TRANSCRIBE>") <= changed + 2 / speed
     assert wave.longest(100, "<TRANSCRIBE> <ALIGN>") == wave.longest(100, "srwt") == 100
     assert WaveAugment(speeds=[1.0, 1.1]).longest(100, "<TRANSCRIBE>") == 100
@@ -117,7 +117,7 @@ def test_volume_is_a_gain_in_its_range():
 
 
 def loader(world, wave, cache=False, frames=(64, 90)):
-    shapes = [Shape(2, t, 60) for t in frames]
+    shapes = [shape(2, t, 60) for t in frames]
     sources = [("words", world / "words.jsonl", 1.0)]
     corpus = Corpus(sources, extractor(world), shapes, wave=wave)
     return Loader(corpus, 1, augment=Augment(OFF, wave), cache=cache)
@@ -151,14 +151,14 @@ def test_what_is_drawn_depends_on_seed_step_and_row_alone(world, noises):
             lengths.setdefault(first.corpus.utterances[number].txt, set()).add(int(frames))
     for word, seen in lengths.items():
         samples = 1920 * len(word)
-        assert seen <= {num_frames(int(np.ceil(samples / s))) for s in wave.speeds}
+        assert seen <= {FEATURES.frames(int(np.ceil(samples / s))) for s in wave.speeds}
     assert max(len(seen) for seen in lengths.values()) > 1
 
 
 def test_without_changes_of_the_waveform_nothing_is_drawn(world):
     plain = loader(world, WaveAugment())
     for number, utt in enumerate(plain.corpus.utterances):
-        assert np.array_equal(plain.mel(number, None), features(utt, 80))
+        assert np.array_equal(plain.mel(number, None), features(utt))
 
 
 def test_the_slowest_speed_decides_the_bucket(world):
@@ -180,7 +180,7 @@ def test_times_of_words_keep_their_speed(world):
     (world / "words.jsonl").write_text(json.dumps(line))
     timed = loader(world, WaveAugment(speeds=[0.9]))
     mel_TF = timed.mel(0, np.random.default_rng(0))
-    assert np.array_equal(mel_TF, features(timed.corpus.utterances[0], 80))
+    assert np.array_equal(mel_TF, features(timed.corpus.utterances[0]))
 
 
 @pytest.mark.parametrize(

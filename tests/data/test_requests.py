@@ -14,7 +14,7 @@ from mindspore_osum.data.request_grammar import LANGUAGES, LONGEST, SPLITS, leng
 from mindspore_osum.data.requests import fold, generate, main, sample, vocabulary
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, tags_of, write_tags
-from mindspore_osum.text.prompts import task_requests
+from mindspore_osum.text.requests import task_requests
 
 SLOT = re.compile(r"\{(\w+)\}")
 

@@ -18,7 +18,7 @@ from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.job import Sections
 from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS
-from mindspore_osum.text.prompts import task_requests
+from mindspore_osum.text.requests import task_requests
 from mindspore_osum.training.config import TrainConfig
 from tests.docs.commands import ROOT
 

@@ -11,7 +11,7 @@ from mindspore_osum.data.requests import sample
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.requests import published_pools, read_pools, request_of
 from mindspore_osum.tasks import TASK_KEYS
-from mindspore_osum.text.prompts import intent_request, task_requests
+from mindspore_osum.text.requests import intent_request, task_requests
 
 
 def utterance(key="a", task="<TRANSCRIBE> <AGE>", **extra):

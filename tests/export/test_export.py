@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,15 @@ from mindspore_osum import files
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.export import write
-from mindspore_osum.export.graphs import Sizes, bos_policy, graphs_of, sizes_for
+from mindspore_osum.export.graphs import Sizes, graphs_of, sizes_for
 from mindspore_osum.export.runner import Exported
 from mindspore_osum.folder import BUNDLED, TOKENIZER
-from mindspore_osum.inference.engine import PUBLISHED_INFERENCE, Engine
+from mindspore_osum.inference.engine import Engine
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
-from mindspore_osum.text.prompts import PromptSet
-from mindspore_osum.text.sequence import build_sequence
+from mindspore_osum.systems.osum.template import load_template
+from mindspore_osum.text.template import Turn
 from mindspore_osum.text.tokenizer import Tokenizer
 from tests.inference.common import SMALL, small_folder, train_tokenizer
 
@@ -162,15 +163,15 @@ def test_a_tokenizer_of_another_model(folder, tmp_path, capfd):
         Engine(tmp_path / "model")
 
 
-@pytest.mark.parametrize("name", ["compact", PUBLISHED_INFERENCE])
+@pytest.mark.parametrize("name", ["compact", "osum_pangu_published_inference"])
 def test_requests_of_the_length_that_was_asked_for_fit(folder, name):
     """Also where <s> stands before the request."""
     tokenizer, words = Tokenizer(folder / TOKENIZER), "turn on the light in the kitchen"
-    prompts = PromptSet(name, {"text": "you hear and write", "s2t_chat": "you"}, "so")
+    texts = {"left": {"text": "you hear and write", "s2t_chat": "you"}, "assistant": "so"}
+    template = replace(load_template(name), texts=texts)
     count = len(tokenizer.encode(words))
-    sizes = sizes_for(SMALL, tokenizer, prompts, 2.0, count, 10, 1)
-    z, bos = sizes.speech_tokens, bos_policy(prompts)
-    sequence = build_sequence(tokenizer, prompts, "text", request=words, n_speech=z, bos=bos)
+    sizes = sizes_for(SMALL, tokenizer, template, 2.0, count, 10, 1)
+    sequence = template.sequence(tokenizer, Turn("text", {"request": words}, SMALL.tokens(sizes.frames)))
     assert len(sequence) == sizes.prompt
 
 

@@ -17,7 +17,7 @@ from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.generation import Prompt
-from mindspore_osum.text.sequence import IGNORE, HybridSequence
+from mindspore_osum.text.sequence import Audio, Text, lay_out
 
 SMALL = ModelConfig(
     encoder=EncoderConfig(d_model=32, n_layers=1, n_heads=2, d_ff=48),
@@ -74,12 +74,9 @@ def small_folder(folder, model=None):
 
 def random_prompt(cfg: ModelConfig, rng, text: int, frames: int = 0) -> Prompt:
     """`text` random tokens, with the recording of so many random mel frames in their midst."""
-    ids = rng.integers(5, cfg.decoder.vocab_size, text).tolist()
-    if frames:
-        ids[text // 2 : text // 2] = [-2] + [-1] * -(-frames // 8) + [-3]
-    ids_L = np.array(ids, np.int32)
-    places_L = np.arange(len(ids), dtype=np.int32)
-    sequence = HybridSequence(ids_L, np.full_like(ids_L, IGNORE), places_L, np.ones_like(ids_L))
+    before, after = np.split(rng.integers(5, cfg.decoder.vocab_size, text), [text // 2])
+    speech = [Audio(cfg.tokens(frames))] if frames else []
+    sequence = lay_out(None, [Text(before), *speech, Text(after)])
     mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32) if frames else None
     return Prompt(sequence, mel_TF)
 

@@ -8,14 +8,13 @@ import pytest
 
 from ckpt_convert.convert import convert
 from ckpt_convert.settle import Settings
-from mindspore_osum.data.batches.batching import speech_tokens
 from mindspore_osum.folder import write_config
-from mindspore_osum.inference.engine import PUBLISHED_INFERENCE, Engine
+from mindspore_osum.inference.engine import Engine
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.systems.osum.generation import Prompt
-from mindspore_osum.text.sequence import build_sequence
+from mindspore_osum.text.template import Turn
 from tests.models.test_golden import described
 
 SAMPLING = Sampling(max_new_tokens=40)
@@ -30,7 +29,7 @@ def values(shared):
 def engine(shared, values, tmp_path_factory):
     """The published checkpoint, converted, with the prompts of the published inference code."""
     folder = tmp_path_factory.mktemp("golden")
-    write_config(folder, replace(described(values), prompts=PUBLISHED_INFERENCE))
+    write_config(folder, replace(described(values), prompts="osum_pangu_published_inference"))
     settings = Settings(config=str(folder / "config.json"))
     golden = shared / "golden"
     convert(golden / "model.pt", folder / "model", settings=settings, tokenizer=golden / "tokenizer.model")
@@ -46,14 +45,9 @@ def recorded(shared):
 @pytest.mark.parametrize("form, output_type", [("gen", "text"), ("chat", "s2t_chat")])
 def test_tokens(shared, values, engine, recorded, form, output_type):
     mel_TF = log_mel(load_audio(shared / "golden" / "wav1.wav"))
-    sequence = build_sequence(
-        engine.tokenizer,
-        engine.prompts,
-        output_type,
-        n_speech=speech_tokens(len(mel_TF)),
-        request=values["instructions"]["wav1"],
-        bos="published",
-    )
+    words = {"request": values["instructions"]["wav1"]}
+    turn = Turn(output_type, words, engine.cfg.tokens(len(mel_TF)))
+    sequence = engine.template.sequence(engine.tokenizer, turn)
     assert sequence.ids_L.tolist() == recorded[f"{form}_input_ids"][0].tolist()
     answer = engine.generator.generate([Prompt(sequence, mel_TF)], SAMPLING)[0]
     assert answer.tokens == recorded[f"{form}_tokens"].tolist()

@@ -79,7 +79,7 @@ def train(case: dict) -> dict:
     from mindspore import Tensor
 
     from mindspore_osum.config import from_dict
-    from mindspore_osum.data.batches.batching import Shape
+    from mindspore_osum.data.batches.batching import bucket_shapes
     from mindspore_osum.systems.osum.config import ModelConfig
     from mindspore_osum.training.adamw import OsumAdamW
     from mindspore_osum.training.network import NetworkConfig, TrainingNetwork
@@ -87,7 +87,8 @@ def train(case: dict) -> dict:
     from mindspore_osum.training.step import TrainStep
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)
-    cfg, shape = from_dict(ModelConfig, case["model"], "case"), Shape(*case["shape"])
+    cfg, shape = from_dict(ModelConfig, case["model"], "case"), case["shape"]
+    (shape,) = bucket_shapes(cfg, shape[0], [shape[1]], shape[2])
     net = TrainingNetwork(
         NetworkConfig(
             cfg.to_dict(),
@@ -122,18 +123,14 @@ def infer(case: dict) -> dict:
     from mindspore_osum.systems.osum.generation import Prompt
     from mindspore_osum.systems.osum.init import init_weights
     from mindspore_osum.systems.osum.network import OsumModel
-    from mindspore_osum.text.sequence import SPEECH_FRAME, HybridSequence
+    from mindspore_osum.text.sequence import Audio, Text, lay_out
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)
     cfg, (rows, frames, length, places) = from_dict(ModelConfig, case["model"], "case"), case["shape"]
     model, rng = OsumModel(cfg), np.random.default_rng(0)
     init_weights(model, 1)
-    speech = -(-frames // 8)
-    ids_L = np.concatenate([[-2], np.full(speech, SPEECH_FRAME), [-3], np.arange(length - speech - 2)])
-    places_L = np.arange(length, dtype=np.int32)
-    sequence = HybridSequence(
-        ids_L.astype(np.int32), np.full_like(places_L, -100), places_L, np.ones_like(places_L)
-    )
+    speech = cfg.tokens(frames)
+    sequence = lay_out(None, [Audio(speech), Text(np.arange(length - speech - 2))])
     mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
     generator, prompts = Generator(model, eos_ids=[]), [Prompt(sequence, mel_TF)] * rows
     sampling = Sampling(max_new_tokens=places - length)

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("mindspore")
 
 from mindspore_osum.config import from_dict, merge  # noqa: E402
-from mindspore_osum.data.batches.batching import Shape  # noqa: E402
+from mindspore_osum.data.batches.batching import bucket_shapes
 from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.planning.job import Batch, Job, padded  # noqa: E402
 from mindspore_osum.planning.memory import MARGIN, inference_memory, training_memory  # noqa: E402
@@ -52,7 +52,8 @@ def planned(case: dict) -> dict[str, int]:
         ctc_at=ctc["at"] if ctc else "",
         ctc_vocab=cfg.decoder.vocab_size if ctc else 0,
     )
-    batch = padded(Shape(*case["shape"]), case["shape"][1] > 2, bool(ctc))
+    size, frames, text = case["shape"]
+    batch = padded(bucket_shapes(cfg, size, [frames], text)[0], frames > 2, bool(ctc))
     return training_memory(job, batch, case.get("accumulation", 1))[0]
 
 

@@ -1,6 +1,7 @@
 """Packed batches against padded ones on the real training network, and whole runs with them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ pytest.importorskip("mindformers", reason="needs mindformers")
 from mindspore import Tensor, nn, ops  # noqa: E402
 
 from mindspore_osum.config import merge  # noqa: E402
-from mindspore_osum.data.batches.batching import Shape  # noqa: E402
 from mindspore_osum.data.batches.corpus import Corpus  # noqa: E402
 from mindspore_osum.data.batches.loader import Loader  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
@@ -19,10 +19,10 @@ from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
 from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.models.ops import frame_places, segment_causal_mask  # noqa: E402
 from mindspore_osum.systems.registry import preset  # noqa: E402
-from mindspore_osum.training.config import job_from  # noqa: E402
+from mindspore_osum.training.config import Batch, job_from, shapes_of  # noqa: E402
 from mindspore_osum.training.network import NetworkConfig, TrainingNetwork  # noqa: E402
 from mindspore_osum.training.run import run_job  # noqa: E402
-from tests.training.tones import SMALL_MODEL, extractor, make_world, random_words, small_job  # noqa: E402
+from tests.training.tones import SMALL_MODEL, extractor, make_world, random_words, shape, small_job  # noqa: E402
 
 RELEASED = AdapterConfig().kind
 
@@ -49,7 +49,7 @@ def world(tmp_path_factory):
 
 def loader(world, size: int, pack: int, ctc: str = "") -> Loader:
     sources = [("words", world / "words.jsonl", 1.0)]
-    return Loader(Corpus(sources, extractor(world, ctc=ctc), [Shape(size, 64, 80)]), 3, pack=pack)
+    return Loader(Corpus(sources, extractor(world, ctc=ctc), [shape(size, 64, 80)]), 3, pack=pack)
 
 
 def network(ctc: str, adapter: str = RELEASED) -> TrainingNetwork:
@@ -144,7 +144,6 @@ def test_a_segment_does_not_see_its_neighbours(world):
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"pack": 100}, "batch.pack: 100 positions are less than the 114 that batch.seconds"),
         ({"pack": 200, "seconds": [0.3, 0.64]}, "batch.pack: packs have one shape"),
         ({"pack": 200, "max_tokens": 400}, "batch.pack: packs have one shape"),
         ({"pack": -1}, "must not be negative"),
@@ -154,6 +153,13 @@ def test_what_packs_cannot_be_is_refused(world, tmp_path, batch, message):
     batch = {"seconds": [0.64], "text_tokens": 104, **batch}
     with pytest.raises(UserError, match=message):
         job_from(small_job(world, tmp_path, batch=batch), "job")
+
+
+def test_a_pack_holds_the_longest_utterance():
+    batch = Batch(seconds=[0.64], text_tokens=104, pack=100)
+    with pytest.raises(UserError, match="batch.pack: 100 positions are less than the 114 that batch.seconds"):
+        shapes_of(batch, preset("tiny"))
+    assert [s.length for s in shapes_of(replace(batch, pack=114), preset("tiny"))] == [114]
 
 
 def test_packed_runs_learn_and_resume_exactly(world, tmp_path):

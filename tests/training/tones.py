@@ -12,9 +12,9 @@ import numpy as np
 from mindspore_osum.config import from_dict, merge
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.extractor import OsumExtractor
+from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.registry import preset
-from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.training.config import job_from
 
@@ -25,6 +25,14 @@ SMALL_MODEL = {
     "adapter": {"n_layers": 1, "n_heads": 2, "d_ff": 64},
     "decoder": {"d_model": 32, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "d_ff": 64},
 }
+
+
+def shape(size: int, frames: int, text_tokens: int):
+    """A batch's static shape, for the tiny preset."""
+    from mindspore_osum.data.batches.batching import bucket_shapes
+    from mindspore_osum.systems.registry import preset
+
+    return bucket_shapes(preset("tiny"), size, [frames], text_tokens)[0]
 
 
 def tone_word(word: str) -> np.ndarray:
@@ -79,7 +87,7 @@ def extractor(
     """What the preset `tiny` makes of the utterances of `world`, with the prompts `compact`."""
     model = preset("tiny")
     model = replace(model, encoder=replace(model.encoder, pad_to_seconds=pad_to_seconds))
-    texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set("compact"), requests)
+    texts = Texts(Tokenizer(world / "tokenizer.model"), load_template("compact"), requests)
     return OsumExtractor(model, texts, ctc)
 
 

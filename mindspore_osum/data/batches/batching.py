@@ -18,7 +18,8 @@ from mindspore_osum.data.batches.packing import Room
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
-from mindspore_osum.speech.features import log_mel, num_frames
+from mindspore_osum.speech.config import FEATURES, FeatureConfig
+from mindspore_osum.speech.features import log_mel
 
 DRAWS, UTTERANCES, TARGETS = "draws_B", "utterances_B", "targets_B"
 STEP_COLUMNS = (
@@ -29,25 +30,14 @@ STEP_COLUMNS = (
 Example = dict[str, np.ndarray]  # what the model sees of one utterance, by column
 
 
-def speech_tokens(frames: int) -> int:
-    """Speech tokens the adapter makes of mel frames: three halvings, each rounded up."""
-    for _ in range(3):
-        frames = (frames + 1) // 2
-    return frames
-
-
 @dataclass(frozen=True)
 class Shape:
     """The static shape of a batch, or what a packed one allows for one utterance."""
 
     size: int  # rows: utterances, or packs
-    frames: int  # mel frames (10 ms) an audio slot holds
+    frames: int  # mel frames an audio slot holds
+    speech: int  # speech tokens the model makes of them
     text_tokens: int  # sequence positions beside the speech tokens and their two marks
-
-    @property
-    def speech(self) -> int:
-        """Speech tokens an audio slot holds."""
-        return speech_tokens(self.frames)
 
     @property
     def length(self) -> int:
@@ -55,15 +45,16 @@ class Shape:
         return self.speech + 2 + self.text_tokens
 
 
-def bucket_shapes(size: int, frames: list[int], text_tokens: int, max_tokens: int = 0) -> list[Shape]:
+def bucket_shapes(model, size: int, frames: list[int], text_tokens: int, max_tokens: int = 0) -> list[Shape]:
     """The shapes of a job, one for each audio length.
 
     Parameters
     ----------
+    model : the model's Config, which says how many speech tokens a recording gives.
     size : rows of each.
     max_tokens : above 0, as many rows as hold at most so many positions take the place of `size`.
     """
-    shapes = [Shape(size, t, text_tokens) for t in frames]
+    shapes = [Shape(size, t, model.tokens(t), text_tokens) for t in frames]
     return [replace(s, size=max(1, max_tokens // s.length)) for s in shapes] if max_tokens else shapes
 
 
@@ -72,7 +63,7 @@ def recording_of(utt: Utterance) -> tuple[str | None, float | None, float | None
     return utt.wav, utt.start, utt.end
 
 
-def frames_of(utt: Utterance) -> int:
+def frames_of(utt: Utterance, cfg: FeatureConfig = FEATURES) -> int:
     """Mel frames of an utterance by its recording's header (some MP3: an estimate); 0 for text-only ones."""
     if utt.wav is None:
         return 0
@@ -81,13 +72,18 @@ def frames_of(utt: Utterance) -> int:
     except UserError as error:
         raise UserError(f"{utt.where}: {error}") from None
     first, last = _cut(utt, math.ceil(seconds * SAMPLE_RATE - 1e-6))  # as many as resampling makes
-    return num_frames(last - first)
+    return cfg.frames(last - first)
 
 
-def features(utt: Utterance, n_mels: int, pad_to_seconds: float = 0.0, change=None) -> np.ndarray:
+def seconds_of(utt: Utterance) -> float:
+    """Seconds of an utterance in whole frames, as `frames_of`."""
+    return FEATURES.seconds(frames_of(utt))
+
+
+def features(utt: Utterance, cfg: FeatureConfig = FEATURES, change=None) -> np.ndarray:
     """Log-mel (T, F) float32 of the utterance's recording; `change` is what happens to its samples first."""
     wave_N = samples(utt)
-    return log_mel(change(wave_N) if change else wave_N, n_mels, pad_to_seconds=pad_to_seconds)
+    return log_mel(change(wave_N) if change else wave_N, cfg)
 
 
 def samples(utt: Utterance) -> np.ndarray:
@@ -162,7 +158,7 @@ def packed_batch(
             token += len(example[along])
     axes = {
         "tokens": Axis(len(rows), room.tokens, first_N["tokens"]),
-        "frames": Axis(audio_rows, room.speech * 8, first_N["speech"] * 8),
+        "frames": Axis(audio_rows, room.frames, first_N["speech"] * room.frames_per_token),
         "speech": Axis(audio_rows, room.speech, first_N["speech"]),
         "sequences": Axis(len(rows), room.items, first_N["sequences"]),
     }

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mindspore_osum.data.augment import WaveAugment
-from mindspore_osum.data.batches.batching import Shape, frames_of, recording_of, speech_tokens
+from mindspore_osum.data.batches.batching import Shape, frames_of, recording_of
 from mindspore_osum.data.checks import UNUSABLE, Errors, LeftOut
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source
@@ -75,7 +75,8 @@ class Corpus:
     Parameters
     ----------
     sources : (name, path, weight) of each manifest.
-    extractor : what the system makes of an utterance, for instance systems/osum/extractor.py.
+    extractor : what the system makes of an utterance, for instance systems/osum/extractor.py; its `model` is
+        the Config that says what the model hears and how many speech tokens it makes of that.
     errors : counts what is wrong, here and later, and ends a job with too much of it.
     wave : changes of the waveform in training; its slowest speed decides how long an utterance is.
 
@@ -97,7 +98,7 @@ class Corpus:
         errors: Errors | None = None,
         wave: WaveAugment | None = None,
     ):
-        self.extractor, self.shapes = extractor, shapes
+        self.extractor, self.model, self.shapes = extractor, extractor.model, shapes
         self.errors, self.wave = errors or Errors(), wave or WaveAugment()
         self.requests = Requests(extractor.request_tokens)
         self.utterances = Utterances()
@@ -122,7 +123,7 @@ class Corpus:
         """Take the utterance, or say why not."""
         try:
             frames = self._frames(utt)
-            flaw = next(self.extractor.flaws(utt, frames / 100), None)
+            flaw = next(self.extractor.flaws(utt, self.model.features.seconds(frames)), None)
             reason = self._take(utt, frames) if flaw is None else None
         except UserError as error:
             flaw, reason = str(error), None
@@ -133,10 +134,10 @@ class Corpus:
     def _take(self, utt: Utterance, frames: int) -> str | None:
         """Take an utterance without flaws and its recording's frames, or say why it does not fit."""
         if utt.wav is not None and frames < MIN_FRAMES:
-            return f"shorter than {MIN_FRAMES / 100} s"
+            return f"shorter than {self.model.features.seconds(MIN_FRAMES)} s"
         heard, frames = frames, self._longest(utt, frames)
         if frames > self.shapes[-1].frames:
-            return f"longer than {self.shapes[-1].frames / 100} s"
+            return f"longer than {self.model.features.seconds(self.shapes[-1].frames)} s"
         scanned = self.extractor.scan(utt)
         choice = self.requests.number(scanned.requests)
         if scanned.text + self.requests.tokens[choice].max() > self.shapes[-1].text_tokens:
@@ -147,25 +148,25 @@ class Corpus:
         self.buckets.append(next(i for i, shape in enumerate(self.shapes) if frames <= shape.frames))
         self.labels.append(scanned.labels)
         self.choices.append(choice)
-        self.others.append(scanned.text + (speech_tokens(frames) + 2 if utt.wav else 0))
+        self.others.append(scanned.text + (self.model.tokens(frames) + 2 if utt.wav else 0))
         return None
 
     def _frames(self, utt: Utterance) -> int:
         """`frames_of`, which opens a recording once."""
         recording = recording_of(utt)
         if recording not in self._headers:
-            self._headers[recording] = frames_of(utt)
+            self._headers[recording] = frames_of(utt, self.model.features)
         return self._headers[recording]
 
     def _longest(self, utt: Utterance, frames: int) -> int:
         """Mel frames of the features made of a recording of `frames`, at most."""
         if utt.wav is None:
             return 0
-        return max(self.wave.longest(frames, utt.task), self.extractor.fewest_frames)
+        return max(self.wave.longest(frames, utt.task), self.model.features.padding)
 
     def _tell(self, name: str, first: int, left_out: LeftOut) -> None:
         used = len(self.utterances) - first
-        line = f"{name}: {used} utterances, {self._heard / 360000:.2f} h"
+        line = f"{name}: {used} utterances, {self.model.features.seconds(self._heard) / 3600:.2f} h"
         self.report.append(line + "".join(f"; {text}" for text in left_out.lines()))
 
     def choices_of(self, numbers_N: np.ndarray) -> np.ndarray:
@@ -178,7 +179,7 @@ class Corpus:
         sets_N = np.asarray(self.choices)[numbers_N]
         firsts = np.cumsum([0, *map(len, self.requests.tokens)])
         tokens = np.concatenate(self.requests.tokens)[firsts[sets_N] + requests_N]
-        speech_N = -(-np.asarray(self.frames)[numbers_N] // 8)
+        speech_N = self.model.tokens(np.asarray(self.frames)[numbers_N])
         return np.asarray(self.others)[numbers_N] + tokens, speech_N
 
     def weighted(self, rng) -> np.ndarray:

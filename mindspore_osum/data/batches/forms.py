@@ -14,13 +14,16 @@ SORT_BUFFER, SHUFFLE_BUFFER = 500, 1500  # published
 GRID = (2.5, 3.5, 4.5, 6.0, 8.0, 14.5)  # seconds of the buckets
 
 
-def forms(frames_N: np.ndarray, tokens_N: np.ndarray, tokens: int) -> dict[str, tuple[float, float, int]]:
+def forms(
+    model, frames_N: np.ndarray, tokens_N: np.ndarray, tokens: int
+) -> dict[str, tuple[float, float, int]]:
     """Shares of positions and mel frames in use, and number of shapes, by form, in batches of `tokens`."""
-    room = room_for(tokens_N, -(-frames_N // 8), tokens)
-    packed = efficiency(pack_items(tokens_N, -(-frames_N // 8), room), tokens_N, frames_N, room)
+    speech_N, grid = model.tokens(frames_N), [model.features.frames_in(seconds) for seconds in GRID]
+    room = room_for(model, tokens_N, speech_N, tokens)
+    packed = efficiency(pack_items(tokens_N, speech_N, room), tokens_N, frames_N, room)
     return {
-        "static": padded(frames_N, tokens_N, _buckets(frames_N, tokens_N, tokens, [frames_N.max()])),
-        "buckets": padded(frames_N, tokens_N, _buckets(frames_N, tokens_N, tokens, np.multiply(GRID, 100))),
+        "static": padded(frames_N, tokens_N, _buckets(model, frames_N, tokens_N, tokens, [frames_N.max()])),
+        "buckets": padded(frames_N, tokens_N, _buckets(model, frames_N, tokens_N, tokens, grid)),
         "sorted dynamic": padded(frames_N, tokens_N, published_batches(frames_N, tokens_N, tokens)),
         "packed": (*packed, 1),
     }
@@ -34,10 +37,10 @@ def padded(frames_N, tokens_N, batches) -> tuple[float, float, int]:
     return tokens_N[items].sum() / positions, frames_N[items].sum() / frames, len(shapes)
 
 
-def _buckets(frames_N, tokens_N, tokens: int, edges) -> list:
+def _buckets(model, frames_N, tokens_N, tokens: int, edges) -> list:
     """Ours: batches of one bucket each, with as many rows as hold `tokens` (batch.max_tokens)."""
-    text = int((tokens_N - 2 - -(-frames_N // 8)).max())
-    shapes = bucket_shapes(1, [int(edge) for edge in edges], text, tokens)
+    text = int((tokens_N - 2 - model.tokens(frames_N)).max())
+    shapes = bucket_shapes(model, 1, [int(edge) for edge in edges], text, tokens)
     steps = in_buckets(
         np.searchsorted(edges, frames_N), [shape.size for shape in shapes], np.random.default_rng(0)
     )

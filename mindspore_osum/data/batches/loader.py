@@ -31,7 +31,6 @@ from mindspore_osum.data.batches.batching import (
     packed_batch,
     padded_batch,
     recording_of,
-    speech_tokens,
     step_columns,
 )
 from mindspore_osum.data.batches.corpus import Corpus
@@ -90,7 +89,7 @@ class Loader:
         if pack:
             numbers = np.arange(len(corpus.utterances))
             tokens_N, speech_N = corpus.sizes(numbers, self._draw(numbers, 0))
-            self.room = room_for(tokens_N, speech_N, pack)
+            self.room = room_for(corpus.model, tokens_N, speech_N, pack)
         self.plan = lru_cache(maxsize=2)(self._plan)  # two: the dataset's thread may be an epoch ahead
         self._begins, self._lock = [(0, 0)], threading.Lock()  # (first step, epoch) that are known
         self.steps_per_epoch = len(self.plan(0).steps)  # of the first; weights and packs may change it
@@ -120,8 +119,8 @@ class Loader:
         tokens_N, _ = self.corpus.sizes(plan.numbers_N, plan.requests_N)
         if self.room:
             r = self.room
-            row = r.tokens, r.audio_rows * r.speech * 8
-            what = f"packs of {r.tokens} positions and {r.audio_rows} x {r.speech * 8} mel frames"
+            row = r.tokens, r.audio_rows * r.frames
+            what = f"packs of {r.tokens} positions and {r.audio_rows} x {r.frames} mel frames"
             room = sum(len(rows) for _, rows in plan.steps) * np.array(row)
         else:
             what = "batches of " + ", ".join(f"{s.size} x {s.frames} mel frames" for s in shapes)
@@ -250,7 +249,8 @@ class Loader:
         mel_TF = self.corpus.extractor.features(utt, change)
         room = self.corpus.shapes[self.corpus.buckets[number]].frames
         if self.room:  # in a pack its neighbour begins where the scan said it ends
-            room = speech_tokens(self.corpus.frames[number]) * 8
+            model = self.corpus.model
+            room = model.tokens(self.corpus.frames[number]) * model.frames_per_token
         if len(mel_TF) > room:
             raise UserError(
                 f"{utt.where}: {utt.wav} has {len(mel_TF)} frames, its header said {room}: "

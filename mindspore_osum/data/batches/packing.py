@@ -5,9 +5,9 @@ read. All packs have the same static shape, so one graph serves every batch.
 
 Notable choices
 - Audio is packed too: one slot of the longest length for each recording would leave two thirds of the
-  encoder's frames empty on AISHELL (docs/PACKING.md). A recording starts on a multiple of 8 frames, where the
-  model's three halvings all start, and at least 8 empty frames keep its convolutions from its neighbour.
-- Sizes here are in speech tokens (8 mel frames): a recording takes its speech tokens and one for the gap.
+  encoder's frames empty on AISHELL (docs/PACKING.md). A recording starts where a speech token does, so that
+  all of the model's strides start there, and an empty token keeps its convolutions from its neighbour.
+- Sizes here are in speech tokens: a recording takes its speech tokens and one for the gap.
 - Recordings wait in a queue of bounded length. A pack takes the oldest first, then the pair that fills it
   best: nobody waits for long, and a pack is a random sample of the data but for its last members.
 - Deterministic: the plan depends on sizes and order alone. O(n log q) time for n items and a queue of q.
@@ -29,8 +29,14 @@ class Room:
 
     tokens: int  # sequence positions
     audio_rows: int  # rows of audio
-    speech: int  # speech tokens of each (8 mel frames)
+    speech: int  # speech tokens of each
     items: int  # most utterances
+    frames_per_token: int  # mel frames of a speech token
+
+    @property
+    def frames(self) -> int:
+        """Mel frames of an audio row."""
+        return self.speech * self.frames_per_token
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,8 @@ class Pack:
 EMPTY_PACK = Pack((), ())
 
 
-def room_for(tokens_N: np.ndarray, speech_N: np.ndarray, tokens: int) -> Room:
-    """The room of a pack of `tokens` positions for items of these sizes.
+def room_for(model, tokens_N: np.ndarray, speech_N: np.ndarray, tokens: int) -> Room:
+    """The room of a pack of `tokens` positions for items of these sizes, for the model of this Config.
 
     Audio rows hold the mean need of a full pack and 6 %, in as many rows as the longest recording allows.
     """
@@ -54,7 +60,8 @@ def room_for(tokens_N: np.ndarray, speech_N: np.ndarray, tokens: int) -> Room:
     need, longest = tokens * per_token * _MARGIN, int(speech_N.max()) + 1
     rows = max(1, int(need // longest))
     speech = max(longest, int(np.ceil(need / rows)), 2) - 1  # 2: an array of text alone is not empty either
-    return Room(tokens, rows, speech, max(2, int(np.ceil(1.5 * tokens / tokens_N.mean()))))
+    items = max(2, int(np.ceil(1.5 * tokens / tokens_N.mean())))
+    return Room(tokens, rows, speech, items, model.frames_per_token)
 
 
 def pack_items(tokens_N: np.ndarray, speech_N: np.ndarray, room: Room, queue: int = QUEUE) -> list[Pack]:
@@ -161,7 +168,7 @@ class _Filling:
         return True
 
 
-def aishell_like(count: int, seed: int = 0, around: int = 100) -> tuple[np.ndarray, np.ndarray]:
+def aishell_like(model, count: int, seed: int = 0, around: int = 100) -> tuple[np.ndarray, np.ndarray]:
     """Sizes like those of AISHELL-1 asked for ASR: (mel frames, sequence positions), int arrays.
 
     Seconds: log-normal around 4.3 with sigma 0.33, cut at 1.2 and 14.5, mean 4.5: 178 h in 141,600 utterances
@@ -170,6 +177,7 @@ def aishell_like(count: int, seed: int = 0, around: int = 100) -> tuple[np.ndarr
 
     Parameters
     ----------
+    model : the Config of the model that makes speech tokens of the frames.
     around : tokens of system prompt, marks, tags and end; about 100 for OSUM-Pangu's, 10 for `compact`.
     """
     rng = np.random.default_rng(seed)
@@ -177,13 +185,14 @@ def aishell_like(count: int, seed: int = 0, around: int = 100) -> tuple[np.ndarr
     while len(seconds) < count:
         drawn = np.exp(rng.normal(np.log(4.27), 0.33, count))
         seconds = np.concatenate([seconds, drawn[(drawn >= 1.2) & (drawn <= 14.5)]])
-    frames = np.floor(seconds[:count] * 100).astype(np.int64)
-    characters = np.maximum(1, np.round(frames / 100 * rng.normal(3.2, 0.5, count))).astype(np.int64)
+    cfg = model.features
+    frames = np.floor(seconds[:count] * (cfg.sample_rate / cfg.hop)).astype(np.int64)
+    characters = np.maximum(1, np.round(cfg.seconds(frames) * rng.normal(3.2, 0.5, count))).astype(np.int64)
     requests = rng.integers(4, 25, count)
-    return frames, around + requests + characters + -(-frames // 8) + 2
+    return frames, around + requests + characters + model.tokens(frames) + 2
 
 
 def efficiency(packs: list[Pack], tokens_N: np.ndarray, frames_N: np.ndarray, room: Room):
     """Shares of sequence positions and of mel frames that are not padding, (float, float)."""
-    frames = len(packs) * room.audio_rows * room.speech * 8
+    frames = len(packs) * room.audio_rows * room.frames
     return tokens_N.sum() / (len(packs) * room.tokens), frames_N.sum() / max(frames, 1)

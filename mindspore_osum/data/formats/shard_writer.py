@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mindspore_osum.data.batches.batching import frames_of, samples
+from mindspore_osum.data.batches.batching import samples, seconds_of
 from mindspore_osum.data.checks import UNUSABLE, Errors, flaws
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.shards import FIELDS
@@ -131,7 +131,7 @@ def _suffix(utt: Utterance) -> str:
 
 def _flaw(utt: Utterance, values: dict) -> str | None:
     """What is wrong with an utterance or the keys of its line."""
-    seconds = frames_of(utt) / 100
+    seconds = seconds_of(utt)
     flaw = next(flaws(utt, seconds if utt.wav else None), None)
     if not flaw and not all(_PART.fullmatch(part) for part in utt.key.split("/")):
         flaw = f"{utt.where}: key {utt.key!r} cannot name files in a tar; use names without .. and controls"

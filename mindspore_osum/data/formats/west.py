@@ -19,7 +19,7 @@ from reprlib import repr as short
 from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, parse_object
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import TASKS
-from mindspore_osum.text.prompts import task_requests
+from mindspore_osum.text.requests import task_requests
 
 DEFAULT_REQUEST = "Transcribe the Speech"  # of WEST, for {"wav", "txt"}
 LATER_TURNS, NOT_ONE_RECORDING = "later turns of a conversation", "several recordings in a turn"

@@ -1,5 +1,6 @@
 """Sizes of the adapter; loads nothing heavy."""
 
+import math
 from dataclasses import dataclass
 
 from mindspore_osum.models.adapters.kinds import module_of
@@ -17,8 +18,17 @@ class AdapterConfig:
     conv_channels: int = 32  # channels of 2-D convolutions; other kinds do not use it
     dropout: float = 0.0  # in training only
 
-    def tokens(self, frames: int) -> int:
-        """Speech tokens of so many encoder frames: each convolution divides by its stride, rounding up."""
-        for stride in module_of(self.kind, "config").STRIDES:
+    def tokens(self, frames):
+        """Speech tokens of so many encoder frames (int or array): each stride divides, rounding up."""
+        for stride in self._strides:
             frames = -(-frames // stride)
         return frames
+
+    @property
+    def frames_per_token(self) -> int:
+        """Encoder frames that a speech token spans."""
+        return math.prod(self._strides)
+
+    @property
+    def _strides(self) -> tuple[int, ...]:
+        return module_of(self.kind, "config").STRIDES

@@ -9,7 +9,7 @@ from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.layers import LayerNorm, Linear, TransformerLayer
 from mindspore_osum.models.ops import cells, frame_positions, key_mask
 from mindspore_osum.models.positions import interleaved_sinusoids
-from mindspore_osum.models.whisper.network import MAX_FRAMES
+from mindspore_osum.models.whisper.config import MAX_FRAMES
 
 
 class AdapterTransformer(nn.Cell):
@@ -36,7 +36,7 @@ class AdapterTransformer(nn.Cell):
         self.after_norm = LayerNorm(d, cfg.norm_eps, dtype)
         self.scale, self.attention_mask = float(d) ** 0.5, cells(dtype).AttentionMask()
         self.enlarge, self.add_positions, self.is_cut = ops.Mul(), ops.Add(), False
-        self.positions_ZD = Tensor(interleaved_sinusoids((MAX_FRAMES + 3) // 4, d), dtype)
+        self.positions_ZD = Tensor(interleaved_sinusoids(cfg.tokens(MAX_FRAMES), d), dtype)
 
     def construct(self, x_BZD, len_B):
         b, z, d = x_BZD.shape

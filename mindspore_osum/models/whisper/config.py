@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+STRIDE = 2  # mel frames of an encoder frame
+MAX_FRAMES = 3000  # encoder frames in the table of positions: 60 s
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -17,6 +20,15 @@ class EncoderConfig:
     pad_to_seconds: float = (
         0.0  # audio is padded to this before the log-mel; 0 = as published for OSUM, 30 = stock Whisper
     )
+
+    @property
+    def most(self) -> int:
+        """Mel frames of the longest recording."""
+        return STRIDE * MAX_FRAMES
+
+    def frames(self, mel_frames):
+        """Encoder frames of so many mel frames (int or array): the second convolution halves, rounding up."""
+        return -(-mel_frames // STRIDE)
 
 
 ENCODERS = {

@@ -9,7 +9,7 @@ from mindspore_osum.models.whisper.config import EncoderConfig
 
 def encoder(ops, cfg: EncoderConfig, rows: int, frames: int, learns: bool):
     """`rows` times `frames` of log-mel to encoder frames (B, U, D); `ops` as in models/cost.py."""
-    half, d = (frames + 1) // 2, cfg.d_model
+    half, d = cfg.frames(frames), cfg.d_model
     mel = ops.broadcast(ops.transposed(ops.data(rows * frames * cfg.n_mels, ops.width)))
     x = ops.broadcast(ops.gelu(ops.convolution(mel, cfg.n_mels, d, 3, rows * frames, learns)))
     x = ops.transposed(ops.gelu(ops.convolution(x, d, d, 3, rows * half, learns)))

@@ -15,9 +15,7 @@ from mindspore import Tensor, nn, ops
 from mindspore_osum.models.layers import Conv1d, LayerNorm, TransformerLayer
 from mindspore_osum.models.ops import Gelu, cells, frame_positions, halved, key_mask, length_mask
 from mindspore_osum.models.positions import sinusoids
-from mindspore_osum.models.whisper.config import EncoderConfig
-
-MAX_FRAMES = 3000  # encoder frames in the table of positions: 60 s
+from mindspore_osum.models.whisper.config import MAX_FRAMES, EncoderConfig
 
 
 class ConvStem(nn.Cell):
@@ -81,7 +79,7 @@ class WhisperEncoder(nn.Cell):
 
         Parameters
         ----------
-        mel_BTF : (B, T, n_mels), T <= 2 * MAX_FRAMES; what lies beyond an item's length does not matter.
+        mel_BTF : (B, T, n_mels), T <= `cfg.most`; what lies beyond an item's length does not matter.
         mel_len_B : (B,) int32, frames of each item; or `frame_places` (B, T) of packed rows.
 
         Returns

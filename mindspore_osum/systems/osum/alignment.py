@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 from mindspore_osum.text.sequence import IGNORE
 
 BLANK = 0  # class of the CTC head; token i is class i + 1
-SPEECH_TOKEN_SECONDS = 0.08  # eight mel frames of 10 ms
 
 
 def frame_classes(
-    words: Iterable[tuple[str, float, float]], n_speech: int, ids_of: Callable[[str], list[int]]
+    words: Iterable[tuple[str, float, float]],
+    n_speech: int,
+    seconds_per_token: float,
+    ids_of: Callable[[str], list[int]],
 ) -> list[int]:
     """Class of the CTC head at each speech token.
 
@@ -24,6 +26,7 @@ def frame_classes(
     ----------
     words : (word, start, end) in seconds; without any, nothing is known.
     n_speech : speech tokens of the recording.
+    seconds_per_token : how long each lasts.
     ids_of : token ids of a word; each has an equal share of the word's time.
 
     Returns
@@ -34,7 +37,7 @@ def frame_classes(
     classes = [BLANK if words else IGNORE] * n_speech
     for word, start, end in words:
         ids = ids_of(word)
-        first, last = (round(seconds / SPEECH_TOKEN_SECONDS) for seconds in (start, end))
+        first, last = (round(seconds / seconds_per_token) for seconds in (start, end))
         places = range(max(first, 0), min(max(last, first + 1), n_speech))
         for place in places:
             share = (place - places.start) / len(places)

@@ -9,7 +9,8 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.adapters.kinds import kinds
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
-from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.models.whisper.config import STRIDE, EncoderConfig
+from mindspore_osum.speech.config import FeatureConfig
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,30 @@ class ModelConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     speech_token_num: int = 4097  # rows of the speech-token embedding before the speech begin and end rows
-    prompts: str = "osum_pangu"  # prompt set the model was trained with (text/prompts.yaml)
+    prompts: str = "osum_pangu"  # prompt set the model was trained with (prompts.yaml beside)
     dtype: str = "float32"  # of the weights and activations: float32, bfloat16 or float16
 
     def __post_init__(self):
         check_model(self)
+
+    @property
+    def features(self) -> FeatureConfig:
+        """What it hears."""
+        return FeatureConfig(self.encoder.n_mels, self.encoder.pad_to_seconds)
+
+    def tokens(self, frames):
+        """Speech tokens of so many mel frames (int or array)."""
+        return self.adapter.tokens(self.encoder.frames(frames))
+
+    @property
+    def frames_per_token(self) -> int:
+        """Mel frames that a speech token spans."""
+        return STRIDE * self.adapter.frames_per_token
+
+    @property
+    def seconds_per_token(self) -> float:
+        """How long a speech token lasts."""
+        return self.features.seconds(self.frames_per_token)
 
     def to_dict(self) -> dict:
         """Plain dictionaries and lists, as saved in config.json beside `model_type`."""

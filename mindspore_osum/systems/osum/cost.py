@@ -40,7 +40,7 @@ def step(ops, model: ModelConfig, rows: int, slots: int) -> None:
 
 def _encode(ops, model: ModelConfig, batch, learn: frozenset[str] = frozenset()):
     """Mel frames to encoder frames (B, U, D) and speech tokens (B, Z, decoder width)."""
-    enc, rows, half = model.encoder, batch.audio_rows, (batch.frames + 1) // 2
+    enc, rows, half = model.encoder, batch.audio_rows, model.encoder.frames(batch.frames)
     x = encoder(ops, enc, rows, batch.frames, "encoder" in learn)
     width = model.decoder.d_model
     return x, adapter(ops, x, model.adapter, enc.d_model, width, rows, half, "adapter" in learn)
@@ -78,7 +78,7 @@ def _answer_loss(ops, model: ModelConfig, hidden, batch, learn: frozenset[str]):
 
 def _ctc(ops, x, job, batch):
     """The CTC head and its loss, on encoder frames or speech tokens."""
-    model, frames = job.model, (batch.frames + 1) // 2
+    model, frames = job.model, job.model.encoder.frames(batch.frames)
     d = model.encoder.d_model
     if job.ctc_at == "adapter":
         frames, d = model.adapter.tokens(frames), model.decoder.d_model
@@ -128,7 +128,7 @@ def layer_outputs(model: ModelConfig, batch, stage) -> int:
     """Elements of the outputs of all layers of a stage, those of encoder and adapter with the first."""
     size = len(stage.layers(depth(model))) * batch.rows * batch.length * model.decoder.d_model
     if stage.first and batch.audio_rows:
-        half = (batch.frames + 1) // 2
+        half = model.encoder.frames(batch.frames)
         frames = half * model.encoder.n_layers + model.adapter.tokens(half) * model.adapter.n_layers
         size += batch.audio_rows * frames * model.encoder.d_model
     return size

@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from mindspore_osum.data.batches import batching
-from mindspore_osum.data.batches.batching import Example, speech_tokens
+from mindspore_osum.data.batches.batching import Example
 from mindspore_osum.data.batches.columns import BATCHED, EXTENT, OFFSET, PACKED, Column
 from mindspore_osum.data.batches.corpus import Scanned
 from mindspore_osum.data.checks import flaws
 from mindspore_osum.data.formats.manifest import Utterance
-from mindspore_osum.speech.audio import SAMPLE_RATE
-from mindspore_osum.speech.features import num_frames
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.texts import Texts, output_type
+from mindspore_osum.systems.osum.texts import Texts, label_of, output_type
 from mindspore_osum.tasks import LABEL_SETS
-from mindspore_osum.text.sequence import IGNORE, MASKED_POSITION, NO_SPAN, HybridSequence
+from mindspore_osum.text.sequence import IGNORE, NOT_LEARNED, HybridSequence
 
 COLUMNS = (
     Column("mel_BTF", PACKED, "frames", ("mels",), dtype=np.float32),
@@ -27,9 +25,9 @@ COLUMNS = (
     Column("token_ids_BL", PACKED, "tokens"),
     Column("speech_row_BL", OFFSET, "tokens", of="speech", base=2, fill=-1),
     Column("labels_BL", PACKED, "tokens", fill=IGNORE),
-    Column("positions_BL", PACKED, "tokens", fill=MASKED_POSITION),
+    Column("positions_BL", PACKED, "tokens", fill=1),
     Column("segments_BL", OFFSET, "tokens", of="sequences", base=1),
-    Column("spans_BL", PACKED, "tokens", fill=NO_SPAN),
+    Column("spans_BL", PACKED, "tokens", fill=NOT_LEARNED),
     Column("ctc_labels_BS", BATCHED, shape=("text_tokens",)),
     Column("ctc_len_B", BATCHED),
     Column(
@@ -52,18 +50,12 @@ class OsumExtractor:
     columns = COLUMNS
 
     def __init__(self, model: ModelConfig, texts: Texts, ctc: str = ""):
-        self.encoder, self.texts, self.ctc = model.encoder, texts, ctc
-        self.sizes = {"mels": model.encoder.n_mels}
-        left, encode = texts.prompts.left, texts.tokenizer.encode
+        self.model, self.texts, self.ctc = model, texts, ctc
+        self.sizes = {"mels": model.features.n_mels}
+        template = texts.template
+        self._around = {form: template.around(texts.tokenizer, form) for form in template.forms}
         # a sequence without request has another left part
-        self._none = len(encode(left["s2t_chat"])) - len(encode(left["text"]))
-        end = len(encode(texts.prompts.assistant, bos=True))
-        self._around = {form: len(encode(text, bos=True)) + end for form, text in left.items()}
-
-    @property
-    def fewest_frames(self) -> int:
-        """Mel frames that the features of any recording have at least."""
-        return num_frames(round(self.encoder.pad_to_seconds * SAMPLE_RATE))
+        self._none = self._around["s2t_chat"] - self._around["text"]
 
     def flaws(self, utt: Utterance, seconds: float) -> Iterator[str]:
         """What is wrong with an utterance whose recording lasts `seconds`."""
@@ -74,7 +66,7 @@ class OsumExtractor:
         if self.ctc:
             self.texts.times(utt)  # a mistake in them is found here, with the other flaws
         requests = self.texts.requests(utt)
-        labels = len(self.texts.tokenizer.encode(self.texts.label(utt))) + 1  # the end
+        labels = len(self.texts.tokenizer.encode(label_of(utt))) + 1  # the end
         return Scanned(requests, labels, self._around[output_type(utt, "")] + labels)
 
     def request_tokens(self, request: str | None) -> int:
@@ -87,7 +79,7 @@ class OsumExtractor:
 
     def features(self, utt: Utterance, change: Callable | None = None) -> np.ndarray:
         """Log-mel (T, F) float32 of its recording; `change` is what happens to the samples first."""
-        return batching.features(utt, self.encoder.n_mels, self.encoder.pad_to_seconds, change)
+        return batching.features(utt, self.model.features, change)
 
     def example(
         self, utt: Utterance, request: str | None, mel_TF: np.ndarray | None, content_only: bool = False
@@ -100,14 +92,13 @@ class OsumExtractor:
         mel_TF : its features; None without a recording.
         content_only : whether only what follows the tags is a target.
         """
-        n_speech = None if mel_TF is None else speech_tokens(len(mel_TF))
-        sequence = self.texts.sequence(utt, request, n_speech)
-        found = text_columns(sequence.without_intent() if content_only else sequence)
+        n_speech = None if mel_TF is None else self.model.tokens(len(mel_TF))
+        found = text_columns(self.texts.sequence(utt, request, n_speech, learn_intent=not content_only))
         found["classes_BC"] = np.array(self.texts.classes(utt))
         if mel_TF is not None:
             found |= {"mel_BTF": mel_TF, "mel_len_B": np.array(len(mel_TF))}
         if self.ctc and mel_TF is not None:
-            found["frames_BZ"] = np.array(self.texts.frames(utt, n_speech))
+            found["frames_BZ"] = np.array(self.texts.frames(utt, n_speech, self.model.seconds_per_token))
             ids = self.texts.ctc_ids(utt)
             # else spoken too fast to be aligned: no path exists, the loss would be infinite
             if needed_frames(ids) <= self._ctc_frames(len(mel_TF)):
@@ -116,7 +107,7 @@ class OsumExtractor:
 
     def _ctc_frames(self, frames: int) -> int:
         """Steps the CTC loss has for an utterance of so many mel frames."""
-        return speech_tokens(frames) if self.ctc == "adapter" else (frames + 1) // 2
+        return self.model.tokens(frames) if self.ctc == "adapter" else self.model.encoder.frames(frames)
 
     def report(self) -> list[str]:
         """What there is to say of the requests, once a corpus has asked for them."""
@@ -125,12 +116,13 @@ class OsumExtractor:
 
 def text_columns(sequence: HybridSequence) -> Example:
     """The columns of a sequence; its speech tokens are those from 0 on, it is the first of its row."""
+    firsts = np.cumsum([0, *sequence.recordings])[:-1]
     return {
         "token_ids_BL": np.maximum(sequence.ids_L, 0),
-        "speech_row_BL": sequence.speech_row_L,
+        "speech_row_BL": sequence.speech_rows(firsts),
         "labels_BL": sequence.labels_L,
-        "positions_BL": sequence.positions_L,
-        "segments_BL": sequence.attention_mask_L,
+        "positions_BL": np.arange(len(sequence)),
+        "segments_BL": np.ones(len(sequence), np.int32),
         "spans_BL": sequence.spans_L,
     }
 

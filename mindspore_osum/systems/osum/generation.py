@@ -57,7 +57,7 @@ class OsumGeneration(Generation):
         mels = [p.mel_TF for p in prompts if p.mel_TF is not None]
         frames = bucket(max(map(len, mels)), SMALLEST_FRAMES) if mels else 0
         slots, pad = rows if mels else 0, ((0, rows - len(prompts)), (0, 0))
-        columns = stack_sequences([p.sequence for p in prompts], length, -(-frames // 8), slots)
+        columns = stack_sequences([p.sequence for p in prompts], length, self.cfg.tokens(frames), slots)
         texts = {
             "token_ids_BL": np.pad(columns["token_ids_BL"], pad),
             "speech_row_BL": np.pad(columns["speech_row_BL"], pad, constant_values=-1),

@@ -67,7 +67,7 @@ class LabelScorer:
         rows, longest = batch_bucket(len(ids)), max(map(len, ids))
         length, tokens = bucket(start + longest, SMALLEST_LENGTH), bucket(longest - shared, SMALLEST_LABEL)
         frames = bucket(len(prompt.mel_TF), SMALLEST_FRAMES)
-        one = stack_sequences([prompt.sequence], length, -(-frames // 8), 1)
+        one = stack_sequences([prompt.sequence], length, self.model.cfg.tokens(frames), 1)
         token_ids_CL, speech_row_CL = (
             np.repeat(one[name], rows, axis=0) for name in ("token_ids_BL", "speech_row_BL")
         )

@@ -22,7 +22,7 @@ from mindspore_osum.systems.base import NamedLoss
 from mindspore_osum.systems.osum.heads import CtcHead, LabelHeads
 from mindspore_osum.systems.osum.job import Sections
 from mindspore_osum.systems.osum.network import IGNORE, OsumModel, token_losses
-from mindspore_osum.text.sequence import CONTENT, INTENT
+from mindspore_osum.systems.osum.template import CONTENT, INTENT
 
 LOSSES = (
     NamedLoss("ce", TARGETS),  # cross-entropy of all labels, unweighted

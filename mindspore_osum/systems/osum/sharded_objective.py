@@ -16,7 +16,7 @@ from mindspore import Tensor, nn, ops
 
 from mindspore_osum.models.ops import SegmentCausalMask, whole
 from mindspore_osum.systems.osum.network import IGNORE
-from mindspore_osum.text.sequence import CONTENT, INTENT
+from mindspore_osum.systems.osum.template import CONTENT, INTENT
 
 
 class RowLoss(nn.Cell):

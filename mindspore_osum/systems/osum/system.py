@@ -24,6 +24,11 @@ class OsumSystem(System):
 
         init_weights(model, seed)
 
+    def template(self, cfg: ModelConfig):
+        from mindspore_osum.systems.osum.template import load_template
+
+        return load_template(cfg.prompts)
+
     def generation(self, model):
         from mindspore_osum.systems.osum.generation import OsumGeneration
 
@@ -48,9 +53,8 @@ class OsumSystem(System):
     def extractor(self, cfg: ModelConfig, tokenizer, job=None, **asked):
         from mindspore_osum.systems.osum.extractor import OsumExtractor
         from mindspore_osum.systems.osum.texts import Texts
-        from mindspore_osum.text.prompts import load_prompt_set
 
-        texts = Texts(tokenizer, load_prompt_set(cfg.prompts), **asked)
+        texts = Texts(tokenizer, self.template(cfg), **asked)
         return OsumExtractor(cfg, texts, job.ctc.at if job and job.ctc.weight > 0 else "")
 
     def objective(self, model, sections, vocab: int, seed: int, speech: bool):

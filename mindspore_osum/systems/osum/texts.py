@@ -29,8 +29,10 @@ from mindspore_osum.tasks import (
     write_tags,
 )
 from mindspore_osum.text.normalize import normalize_label, process_text2
-from mindspore_osum.text.prompts import intent_instructions, intent_request, task_requests
-from mindspore_osum.text.sequence import IGNORE, HybridSequence, build_sequence
+from mindspore_osum.text.requests import intent_instructions, intent_request, task_requests
+from mindspore_osum.text.sequence import IGNORE, HybridSequence, Parts
+from mindspore_osum.text.template import Template, Turn
+from mindspore_osum.text.tokenizer import Tokenizer
 
 POOL = 1200  # sentences drawn for a task key, half of them Chinese: 26,400 for the 22 published keys
 _MAX_SECONDS = 1e6  # of a word's times; no recording is as long
@@ -52,7 +54,7 @@ class Texts:
 
     Parameters
     ----------
-    tokenizer, prompts : the model's.
+    tokenizer, template : the model's.
     requests : the user's words: "tag" (<asr>), "natural" (sentences), or "both".
     room : tokens of a sequence beside speech and its two marks; sentences that need more are not drawn.
     seed : of the sentences.
@@ -60,21 +62,20 @@ class Texts:
     """
 
     def __init__(
-        self, tokenizer, prompts, requests="both", room: int = 10**9, seed: int = 0, split: str = "train"
+        self,
+        tokenizer: Tokenizer,
+        template: Template,
+        requests: str = "both",
+        room: int = 10**9,
+        seed: int = 0,
+        split: str = "train",
     ):
-        self.tokenizer, self.prompts, self.kind = tokenizer, prompts, requests
+        self.tokenizer, self.template, self.kind = tokenizer, template, requests
         self.room, self.seed, self.split = room, seed, split
-        around = (prompts.left["text"], prompts.assistant)
-        self.around = sum(len(tokenizer.encode(text, bos=True)) for text in around) + 1  # 1: the end
+        self.around = template.around(tokenizer, "text") + 1  # 1: the end
         self.pools: dict[str, Pool] = {}
         self._words: dict[str, list[int]] = {}
         self._lists: dict[tuple[str, int], list[str | None]] = {}  # by task key and sentences
-
-    def label(self, utt: Utterance) -> str:
-        """The full answer: tags of the task, then the text, normalised as published."""
-        if key_of(utt) == TEXT2TEXT:
-            return utt.txt
-        return normalize_label(intent_of(utt) + utt.txt, key_of(utt))
 
     def requests(self, utt: Utterance) -> list[str | None]:
         """The requests this utterance is trained with, to pick from; None is no request (spoken chat)."""
@@ -112,7 +113,7 @@ class Texts:
         if key not in self.pools:
             self.pools[key] = self._draw(key)
         pool = self.pools[key]
-        left = self.room - self.around - len(self.tokenizer.encode(self.label(utt)))
+        left = self.room - self.around - len(self.tokenizer.encode(label_of(utt)))
         fit = bisect_right(pool.tokens, left)
         pool.fewest, pool.most = min(pool.fewest, fit), max(pool.most, fit)
         return max(fit, 1) if self.kind == "natural" else fit
@@ -153,7 +154,7 @@ class Texts:
         """
         if utt.wav is None:
             return [IGNORE] * len(LABEL_SETS)
-        said = parse_answer(self.label(utt), key_of(utt)).labels if "<" in utt.txt else {}
+        said = parse_answer(label_of(utt), key_of(utt)).labels if "<" in utt.txt else {}
         found = (
             labels.read(str(utt.extra.get(labels.field, ""))) or said.get(labels.field)
             for labels in LABEL_SETS.values()
@@ -163,9 +164,9 @@ class Texts:
             for labels, label in zip(LABEL_SETS.values(), found, strict=True)
         ]
 
-    def frames(self, utt: Utterance, n_speech: int) -> list[int]:
+    def frames(self, utt: Utterance, n_speech: int, seconds_per_token: float) -> list[int]:
         """Class of the CTC head at each speech token, by `times`."""
-        return frame_classes(self.times(utt), n_speech, self._word_ids)
+        return frame_classes(self.times(utt), n_speech, seconds_per_token, self._word_ids)
 
     def times(self, utt: Utterance) -> list[tuple[str, float, float]]:
         """(word, start, end) in seconds of `extra.words`, or of the answer; [] where neither tells them."""
@@ -173,7 +174,7 @@ class Texts:
             return []
         if "words" not in utt.extra:
             key = key_of(utt)
-            return parse_answer(self.label(utt), key).words if "align" in tags_of(key) else []
+            return parse_answer(label_of(utt), key).words if "align" in tags_of(key) else []
         try:
             words = [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
             if not all(abs(seconds) < _MAX_SECONDS for _, *times in words for seconds in times):
@@ -189,24 +190,33 @@ class Texts:
             self._words[word] = [i for i in ids if self.tokenizer.decode([i]).strip()]
         return self._words[word]
 
-    def sequence(self, utt: Utterance, request: str | None, n_speech: int | None) -> HybridSequence:
-        """The hybrid sequence with label."""
-        label = self.label(utt)
-        return build_sequence(
-            self.tokenizer,
-            self.prompts,
-            output_type(utt, request),
-            request=request,
-            n_speech=n_speech,
-            label=label,
-            intent=label if key_of(utt) == INTENT_KEY else intent_of(utt),
-        )
+    def sequence(
+        self, utt: Utterance, request: str | None, n_speech: int | None, learn_intent: bool = True
+    ) -> HybridSequence:
+        """The sequence with its answer, of which `learn_intent` learns the tags too."""
+        answer = answer_of(utt, "intent" if learn_intent else "")
+        turn = Turn(output_type(utt, request), {"request": request}, n_speech, answer)
+        return self.template.sequence(self.tokenizer, turn)
 
 
 def _words_of(utt: Utterance, name: str) -> str:
     """The user's words in `extra`; "" where there are none."""
     words = utt.extra.get(name)
     return words if isinstance(words, str) and words.strip() else ""
+
+
+def label_of(utt: Utterance) -> str:
+    """The full answer: tags of the task, then the text, normalised as published."""
+    key = key_of(utt)
+    return utt.txt if key == TEXT2TEXT else normalize_label(intent_of(utt) + utt.txt, key)
+
+
+def answer_of(utt: Utterance, intent_loss: str = "intent") -> Parts:
+    """The full answer in the parts that are learned apart: its tags, and what follows them."""
+    label = label_of(utt)
+    tags = label if key_of(utt) == INTENT_KEY else intent_of(utt)
+    parts = ((intent_loss, label[: len(tags)]), ("content", label[len(tags) :]))
+    return [(loss, words) for loss, words in parts if words]
 
 
 def intent_of(utt: Utterance) -> str:

@@ -41,7 +41,7 @@ WRITTEN = {"vowel_BL": np.array([50, 51]), "which_BL": np.array([1, 0]), "heard_
 
 
 def test_a_padded_batch_has_a_row_for_each():
-    shape = Shape(4, 16, 3)  # 2 speech tokens, 7 positions
+    shape = Shape(4, 16, 2, 3)  # 2 speech tokens, 7 positions
     batch = padded_batch(COLUMNS, SIZES, shape, [spoken(100, 4, 9), None, WRITTEN])
     assert list(batch) == [column.name for column in COLUMNS]
     assert all(batch[column.name].dtype == column.dtype for column in COLUMNS)
@@ -60,7 +60,7 @@ def test_a_padded_batch_has_a_row_for_each():
 
 
 def test_a_pack_lays_them_end_to_end():
-    room = Room(tokens=10, audio_rows=2, speech=3, items=3)
+    room = Room(tokens=10, audio_rows=2, speech=3, items=3, frames_per_token=8)
     rows = [[spoken(100, 3, 5), WRITTEN], [], [spoken(200, 4, 8), spoken(300, 3, 24), WRITTEN]]
     batch = packed_batch(COLUMNS, SIZES, room, 3, rows, [[1, -1], [], [0, 3, -1]])
     assert batch["vowel_BL"].tolist() == [
@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_named(name, shape, free):
     with pytest.raises(
         UserError, match=f"^{name}: [0-9]+ values of an utterance do not fit {free} positions$"
     ):
-        padded_batch(COLUMNS, SIZES, Shape(1, 16, 3), [utterance])
+        padded_batch(COLUMNS, SIZES, Shape(1, 16, 2, 3), [utterance])
 
 
 def test_an_utterance_does_not_run_into_the_next_row():

@@ -10,26 +10,24 @@ from mindspore_osum.data.augment import Augment, SpecAugment, WaveAugment
 from mindspore_osum.data.batches import batching
 from mindspore_osum.data.batches import corpus as corpus_module
 from mindspore_osum.data.batches.batching import (
-    Shape,
     bucket_shapes,
     features,
     frames_of,
     recording_of,
-    speech_tokens,
 )
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.osum.extractor import OsumExtractor
+from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.registry import preset
-from mindspore_osum.text.prompts import load_prompt_set
 from mindspore_osum.text.sequence import IGNORE
 from mindspore_osum.text.tokenizer import Tokenizer
-from tests.training.tones import add_texts, extractor, make_world, random_words
+from tests.training.tones import add_texts, extractor, make_world, random_words, shape
 
-SHAPES = [Shape(2, 36, 24), Shape(2, 64, 24)]
+SHAPES = [shape(2, 36, 24), shape(2, 64, 24)]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +82,7 @@ def test_a_batch_says_what_the_manifest_says(world):
         total = 0
         for row, number in enumerate(loader.numbers(step)):
             utt = loader.corpus.utterances[number]
-            mel = features(utt, 80)
+            mel = features(utt)
             assert batch["mel_len_B"][row] == len(mel)
             assert np.array_equal(batch["mel_BTF"][row, : len(mel)], mel)
             assert not batch["mel_BTF"][row, len(mel) :].any()
@@ -103,9 +101,9 @@ def test_a_batch_says_what_the_manifest_says(world):
 
 
 def test_ranks_and_micro_batches_share_the_group(world):
-    big = [Shape(8, 64, 24)]
+    big = [shape(8, 64, 24)]
     whole = Loader(corpus(world, shapes=big), 5)
-    small = corpus(world, shapes=[Shape(2, 64, 24)])
+    small = corpus(world, shapes=[shape(2, 64, 24)])
     parts = [Loader(small, 5, accumulation=2, rank=rank, ranks=2) for rank in (0, 1)]
     assert whole.keys(1) == parts[0].keys(1) == parts[1].keys(1)
     batch = whole.micro_batch(1, 0)
@@ -137,11 +135,11 @@ def test_lines_about_one_recording_share_its_features(tmp_path, monkeypatch):
         return seen
 
     opened, computed = counted(corpus_module, "frames_of"), counted(batching, "features")
-    loader = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 1, cache=True)
+    loader = Loader(corpus(world, shapes=[shape(3, 64, 80)]), 1, cache=True)
     first = [loader.micro_batch(step, 0) for step in range(loader.steps_per_epoch)]
     assert len(opened) == len(set(opened)) == 2 and len(computed) == len(set(computed)) == 2
     assert len(loader.cache) == 2
-    again = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 1, cache=True)
+    again = Loader(corpus(world, shapes=[shape(3, 64, 80)]), 1, cache=True)
     for step in reversed(range(loader.steps_per_epoch)):  # whoever comes first, all see the same numbers
         assert same(first[step], again.micro_batch(step, 0))
 
@@ -158,15 +156,15 @@ def test_the_scan_knows_the_length_with_every_request(tmp_path):
         (None, "<TEXT2TEXT>", "Paris", {"question": "capital of France?"}),
     )
     for prompts in ("compact", "osum_pangu"):
-        texts = Texts(Tokenizer(world / "tokenizer.model"), load_prompt_set(prompts), "both")
+        texts = Texts(Tokenizer(world / "tokenizer.model"), load_template(prompts), "both")
         made = OsumExtractor(preset("tiny"), texts)
-        scanned = Corpus([("w", world / "words.jsonl", 1.0)], made, [Shape(2, 64, 900)])
+        scanned = Corpus([("w", world / "words.jsonl", 1.0)], made, [shape(2, 64, 900)])
         assert len(scanned.utterances) == 6
         for number, utt in enumerate(scanned.utterances):
             choice = scanned.choices[number]
             requests, tokens = scanned.requests.sets[choice], scanned.requests.tokens[choice]
             assert list(requests) == texts.requests(utt)
-            n_speech = speech_tokens(scanned.frames[number]) if utt.wav else None
+            n_speech = scanned.model.tokens(scanned.frames[number]) if utt.wav else None
             for request, added in [*zip(requests, tokens, strict=True)][:: max(1, len(requests) // 20)]:
                 sequence = texts.sequence(utt, request, n_speech)
                 assert len(sequence) == scanned.others[number] + added
@@ -180,7 +178,7 @@ def test_the_scan_tokenizes_a_request_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Tokenizer, "encode", lambda self, text, bos=False: (seen.update([text]), real(self, text, bos))[1]
     )
-    scanned = corpus(world, shapes=[Shape(2, 64, 200)], requests="both")
+    scanned = corpus(world, shapes=[shape(2, 64, 200)], requests="both")
     requests = set(scanned.requests.sets[0])
     assert len(requests) > 100 and len(scanned.utterances) == 40
     assert sum(seen[text] for text in requests) < 3 * len(requests)  # its pool is drawn, its set is measured
@@ -205,10 +203,11 @@ def test_weights_repeat_and_sample(world):
 
 
 def test_buckets_may_have_as_many_rows_as_hold_the_tokens(world):
-    shapes = bucket_shapes(1, [36, 64], 24, max_tokens=120)
+    model = preset("tiny")
+    shapes = bucket_shapes(model, 1, [36, 64], 24, max_tokens=120)
     assert [shape.size for shape in shapes] == [120 // 31, 120 // 34] == [3, 3]
-    shapes = bucket_shapes(1, [20, 36, 64], 24, max_tokens=64)  # (3 + 26, 5 + 26, 8 + 26 positions)
-    assert [shape.size for shape in shapes] == [2, 2, 1] and bucket_shapes(4, [64], 24)[0].size == 4
+    shapes = bucket_shapes(model, 1, [20, 36, 64], 24, max_tokens=64)  # (3 + 26, 5 + 26, 8 + 26 positions)
+    assert [shape.size for shape in shapes] == [2, 2, 1] and bucket_shapes(model, 4, [64], 24)[0].size == 4
     parts = [Loader(corpus(world, shapes=shapes), 1, rank=rank, ranks=2) for rank in (0, 1)]
     assert sorted(numbers_of(parts[0], 0)) == list(range(21))
     sizes = set()
@@ -220,7 +219,7 @@ def test_buckets_may_have_as_many_rows_as_hold_the_tokens(world):
 
 
 def test_the_report_says_how_full_batches_are(world):
-    one = Loader(corpus(world, shapes=[Shape(2, 64, 24)]), 1)
+    one = Loader(corpus(world, shapes=[shape(2, 64, 24)]), 1)
     text = one.report()
     batches = [one.micro_batch(s, 0) for s in range(one.steps_per_epoch)]
     used = sum((b["segments_BL"] > 0).sum() for b in batches) / sum(b["segments_BL"].size for b in batches)
@@ -229,11 +228,11 @@ def test_the_report_says_how_full_batches_are(world):
 
 
 def test_what_does_not_fit_is_counted_and_named(world):
-    kept = corpus(world, shapes=[Shape(2, 40, 24)])
+    kept = corpus(world, shapes=[shape(2, 40, 24)])
     assert len(kept.utterances) == sum(f <= 40 for f in corpus(world).frames) < 21
     assert "left out, longer than 0.4 s (first: " in kept.report[0] and "words.jsonl:" in kept.report[0]
     with pytest.raises(UserError, match="more than 5 text tokens.*nothing is left to train on"):
-        corpus(world, shapes=[Shape(2, 64, 5)])
+        corpus(world, shapes=[shape(2, 64, 5)])
 
 
 def test_what_an_encoder_pads_is_judged_by_the_recording(tmp_path):
@@ -241,7 +240,7 @@ def test_what_an_encoder_pads_is_judged_by_the_recording(tmp_path):
     timed = {"key": "t", "wav": "1.wav", "txt": "<0.00>a<9.00>", "task": "<TRANSCRIBE> <ALIGN>"}
     with open(world / "words.jsonl", "a") as file:
         file.write(json.dumps(timed))
-    shapes, wave = [Shape(2, 3000, 24)], WaveAugment(speeds=[0.9, 1.0])
+    shapes, wave = [shape(2, 3000, 24)], WaveAugment(speeds=[0.9, 1.0])
     kept = corpus(world, shapes=shapes, pad_to_seconds=30.0, wave=wave)
     assert [u.key for u in kept.utterances] == [f"u{i}" for i in range(1, 61)]
     assert set(kept.frames) == {3000} and kept.report[0].startswith("words: 60 utterances, 0.01 h; ")
@@ -269,7 +268,7 @@ def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
     lines = (world / "words.jsonl").read_text().splitlines()
     text = {"key": "t", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "abc"}}
     (world / "words.jsonl").write_text("\n".join([lines[0], json.dumps(text), lines[1]]), "utf-8")
-    loader = Loader(corpus(world, shapes=[Shape(3, 64, 80)]), 0)
+    loader = Loader(corpus(world, shapes=[shape(3, 64, 80)]), 0)
     batch = loader.micro_batch(0, 0)
     for row, number in enumerate(loader.numbers(0)):
         speech = batch["speech_row_BL"][row]
@@ -282,7 +281,7 @@ def test_text_only_rows_lie_beside_spoken_ones(tmp_path):
 def asked_by(loader, item: int) -> tuple[str, list[int]]:
     """What the user says in an item of epoch 0, and the item's targets."""
     example, texts = loader.example(0, item), loader.corpus.extractor.texts
-    left = len(texts.tokenizer.encode(texts.prompts.left["text"], bos=True))
+    left = len(texts.tokenizer.encode(texts.template.texts["left"]["text"], bos=True))
     words = example["token_ids_BL"][left : np.flatnonzero(example["speech_row_BL"] >= 0)[0]]
     labels_L = example["labels_BL"]
     return texts.tokenizer.decode(words.tolist()).strip(), labels_L[labels_L != IGNORE].tolist()
@@ -298,7 +297,7 @@ def test_of_another_requests_answer_only_the_content_is_learned(tmp_path, pack):
     tasks = ("<TRANSCRIBE>", ""), ("<TRANSCRIBE> <GENDER>", "<MALE>")
     lines = [(f"{i}.wav", tasks[i % 2][0], word + tasks[i % 2][1], {}) for i, word in enumerate(words)]
     write_lines(tmp_path, *lines)
-    data = corpus(tmp_path, shapes=[Shape(2, 36, 64), Shape(2, 64, 64)])
+    data = corpus(tmp_path, shapes=[shape(2, 36, 64), shape(2, 64, 64)])
     plain = Loader(data, seed=1, pack=pack)
     mixed = Loader(data, seed=1, pack=pack, other_requests=0.6)
     others, taken = 0, 0
@@ -360,12 +359,12 @@ def test_wrong_word_times_are_left_out_and_counted(tmp_path):
 
 def test_parts_of_a_recording(world):
     (utt, *_), whole = corpus(world).utterances, None
-    whole = features(utt, 80)
+    whole = features(utt)
     part = Utterance(utt.key, utt.wav, utt.txt, utt.task, {}, 0.0, 0.2, utt.where)
-    assert len(features(part, 80)) == 20 < len(whole)
+    assert len(features(part)) == 20 < len(whole)
     beyond = Utterance(utt.key, utt.wav, utt.txt, utt.task, {}, 0.1, 99.0, utt.where)
     with pytest.raises(UserError, match="words.jsonl:1: start 0.1 and end 99.0 do not fit"):
-        features(beyond, 80)
+        features(beyond)
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 22050])
@@ -376,12 +375,12 @@ def test_frames_are_known_before_decoding_at_any_rate(world, tmp_path, rate):
     for samples in rng.integers(rate // 2, rate, 8):
         soundfile.write(tmp_path / "x.wav", rng.uniform(-0.5, 0.5, samples), rate)
         utt = Utterance("x", str(tmp_path / "x.wav"), "x", "<TRANSCRIBE>", {}, where="m:1")
-        assert frames_of(utt) == len(features(utt, 80))
+        assert frames_of(utt) == len(features(utt))
 
 
 def test_a_recording_longer_than_its_header_said_is_named(world):
-    loader = Loader(corpus(world, shapes=[Shape(2, 64, 24)]), 0)
+    loader = Loader(corpus(world, shapes=[shape(2, 64, 24)]), 0)
     utt = loader.corpus.utterances[0]
-    loader.corpus.shapes[:] = [Shape(2, 20, 24)]
+    loader.corpus.shapes[:] = [shape(2, 20, 24)]
     with pytest.raises(UserError, match=f"words.jsonl:1: {utt.wav} has .* frames, its header said 20"):
         loader.mel(0)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mindspore_osum import cli
-from mindspore_osum.data.batches.batching import Shape
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.batches.packing import Room, aishell_like, efficiency, pack_items, room_for
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.sequence import IGNORE
-from tests.training.tones import extractor, make_world, random_words
+from tests.training.tones import extractor, make_world, random_words, shape
 
 
 def check(packs, tokens_N, speech_N, room: Room):
@@ -49,7 +49,7 @@ def random_cases(cases: int, most: int):
     )
     for case, (count, wide, long, rows, items, queue) in enumerate(settings):
         tokens_N, speech_N = tokens[case, :count], speech[case, :count]
-        room = Room(int(tokens_N.max() * wide), int(rows), int(speech_N.max() * long) + 1, int(items))
+        room = Room(int(tokens_N.max() * wide), int(rows), int(speech_N.max() * long) + 1, int(items), 8)
         yield tokens_N, speech_N, room, int(queue)
 
 
@@ -63,11 +63,11 @@ def test_nothing_is_lost_split_doubled_or_over_budget(cases, most):
 
 @pytest.mark.parametrize("around", [10, 100])
 def test_packs_of_4096_are_98_percent_full_on_aishell(around):
-    frames_N, tokens_N = aishell_like(20_000, seed=around, around=around)
+    frames_N, tokens_N = aishell_like(preset("tiny"), 20_000, seed=around, around=around)
     assert frames_N.mean() == pytest.approx(450, rel=0.02) and frames_N.min() >= 120
     assert frames_N.max() <= 1450
     speech_N = -(-frames_N // 8)
-    room = room_for(tokens_N, speech_N, 4096)
+    room = room_for(preset("tiny"), tokens_N, speech_N, 4096)
     packs = pack_items(tokens_N, speech_N, room)
     check(packs, tokens_N, speech_N, room)
     of_tokens, of_frames = efficiency(packs, tokens_N, frames_N, room)
@@ -118,7 +118,7 @@ def world(tmp_path_factory):
 
 def loader(world, size=2, pack=100, seed=3, weight=1.0, **over):
     sources = [("words", world / "words.jsonl", weight)]
-    corpus = Corpus(sources, extractor(world), [Shape(size, 64, 24)])
+    corpus = Corpus(sources, extractor(world), [shape(size, 64, 24)])
     return Loader(corpus, seed, pack=pack, **over)
 
 

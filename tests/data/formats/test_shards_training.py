@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from mindspore_osum.data.augment import Augment, SpecAugment, WaveAugment
-from mindspore_osum.data.batches.batching import Shape
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.checks import Errors
 from mindspore_osum.data.formats.shard_writer import pack
 from mindspore_osum.errors import UserError
 from tests.data.formats.tars import sound
-from tests.training.tones import extractor, make_world, random_words
+from tests.training.tones import extractor, make_world, random_words, shape
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def world(tmp_path):
 
 
 def corpus(world, source, errors=None):
-    return Corpus([("w", source, 1.0)], extractor(world), [Shape(2, 64, 60)], errors)
+    return Corpus([("w", source, 1.0)], extractor(world), [shape(2, 64, 60)], errors)
 
 
 def same(one: dict, other: dict) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source
 from mindspore_osum.data.formats.west import LATER_TURNS, NOT_ONE_RECORDING, parse_west
-from mindspore_osum.text.prompts import task_requests
+from mindspore_osum.text.requests import task_requests
 
 AUDIO = {"type": "audio", "audio": "x/a.wav"}
 HELLO = {"role": "assistant", "content": "hello"}

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from mindspore_osum.data.batches.batching import Shape, packed_batch
+from mindspore_osum.data.batches.batching import packed_batch
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.batches.packing import Room
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.systems.osum.extractor import needed_frames
-from mindspore_osum.text.sequence import CONTENT, INTENT, NO_SPAN
-from tests.training.tones import LETTERS, extractor, make_world
+from mindspore_osum.systems.osum.template import CONTENT, INTENT
+from mindspore_osum.text.sequence import NOT_LEARNED
+from tests.training.tones import LETTERS, extractor, make_world, shape
 
 
 def test_ctc_labels_that_no_path_fits_are_left_out(tmp_path):
@@ -19,7 +20,7 @@ def test_ctc_labels_that_no_path_fits_are_left_out(tmp_path):
     path.write_text(path.read_text().replace('"ab"', f'"{LETTERS}"'), "utf-8")
     sources, ids = [("words", path, 1.0)], extractor(world).texts.tokenizer.encode(LETTERS)
     for at, kept in (("encoder", True), ("adapter", False), ("", False)):
-        loader = Loader(Corpus(sources, extractor(world, ctc=at), [Shape(1, 64, 24)]), 0)
+        loader = Loader(Corpus(sources, extractor(world, ctc=at), [shape(1, 64, 24)]), 0)
         example, batch = loader.example(0, 0), loader.micro_batch(0, 0)
         assert ("ctc_labels_BS" in example) == kept == bool(batch["ctc_len_B"][0])
         assert batch["ctc_labels_BS"][0, : len(ids)].tolist() == (ids if kept else [0] * len(ids))
@@ -30,11 +31,11 @@ def test_a_pack_holds_what_its_utterances_are_alone(tmp_path):
     world = make_world(tmp_path, ["ab", "cdefg", "bcd"])
     made = extractor(world, ctc="adapter")
     texts = Utterance("t", None, "ab", "<TEXT2TEXT>", {"question": "cd"}, where="m:1")
-    spoken = Corpus([("words", world / "words.jsonl", 1.0)], made, [Shape(1, 64, 24)]).utterances
+    spoken = Corpus([("words", world / "words.jsonl", 1.0)], made, [shape(1, 64, 24)]).utterances
     utterances = [*spoken, texts]
     alone = [made.example(u, "<asr>", made.features(u) if u.wav else None) for u in utterances]
     tokens = [len(example["token_ids_BL"]) for example in alone]
-    room = Room(max(tokens[0] + tokens[1], tokens[2] + tokens[3]) + 3, 1, 16, 3)
+    room = Room(max(tokens[0] + tokens[1], tokens[2] + tokens[3]) + 3, 1, 16, 3, 8)
     batch = packed_batch(made.columns, made.sizes, room, 24, [alone[:2], alone[2:]], [[0, 5], [2, -1]])
     for (row, item), n in {(0, 0): 0, (0, 1): 1, (1, 0): 2, (1, 1): 3}.items():
         mine = batch["segments_BL"][row] == item + 1
@@ -56,6 +57,6 @@ def test_without_the_intent_only_the_content_is_a_target(tmp_path):
     utt = Utterance("u", str(world / "0.wav"), "abc", "<TRANSCRIBE>", where="m:1")
     whole, content = (made.example(utt, "<asr>", made.features(utt), only) for only in (False, True))
     left = whole["labels_BL"] != content["labels_BL"]
-    assert set(whole["spans_BL"][left]) == {INTENT} and set(content["spans_BL"]) == {NO_SPAN, CONTENT}
+    assert set(whole["spans_BL"][left]) == {INTENT} and set(content["spans_BL"]) == {NOT_LEARNED, CONTENT}
     same = set(whole) - {"labels_BL", "spans_BL"}
     assert all(np.array_equal(whole[name], content[name]) for name in same)

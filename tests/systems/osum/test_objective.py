@@ -9,13 +9,13 @@ pytest.importorskip("mindformers", reason="needs mindformers")
 from mindspore import Tensor, nn  # noqa: E402
 
 from mindspore_osum.config import merge  # noqa: E402
-from mindspore_osum.data.batches.batching import Shape  # noqa: E402
 from mindspore_osum.data.batches.corpus import Corpus  # noqa: E402
 from mindspore_osum.data.batches.loader import Loader  # noqa: E402
+from mindspore_osum.systems.osum.template import CONTENT, INTENT  # noqa: E402
 from mindspore_osum.systems.registry import preset  # noqa: E402
-from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT  # noqa: E402
+from mindspore_osum.text.sequence import IGNORE  # noqa: E402
 from mindspore_osum.training.network import NetworkConfig, TrainingNetwork  # noqa: E402
-from tests.training.tones import SMALL_MODEL, add_texts, extractor, make_world, random_words  # noqa: E402
+from tests.training.tones import SMALL_MODEL, add_texts, extractor, make_world, random_words, shape  # noqa: E402
 
 
 class Losses(nn.Cell):
@@ -53,7 +53,7 @@ def world(tmp_path_factory):
 
 def batch_of(world, *names, size=4, frames=64) -> dict:
     sources = [(name, world / f"{name}.jsonl", 1.0) for name in names]
-    return Loader(Corpus(sources, extractor(world), [Shape(size, frames, 80)]), 1).micro_batch(0, 0)
+    return Loader(Corpus(sources, extractor(world), [shape(size, frames, 80)]), 1).micro_batch(0, 0)
 
 
 def test_spans_are_summed_and_weighted(world):

@@ -9,14 +9,15 @@ import pytest
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.requests import generate
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.osum.texts import POOL, Texts, output_type
+from mindspore_osum.systems.osum.template import CONTENT, INTENT, load_template
+from mindspore_osum.systems.osum.texts import POOL, Texts, label_of, output_type
 from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS, tags_of, write_tags
-from mindspore_osum.text.prompts import load_prompt_set, task_requests
-from mindspore_osum.text.sequence import CONTENT, IGNORE, INTENT
+from mindspore_osum.text.requests import task_requests
+from mindspore_osum.text.sequence import IGNORE
 from mindspore_osum.text.tokenizer import Tokenizer
 from tests.training.tones import write_tokenizer
 
-PROMPTS = load_prompt_set("compact")
+TEMPLATE = load_template("compact")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def natural(tokenizer):
-    return Texts(tokenizer, PROMPTS, "natural", seed=1)
+    return Texts(tokenizer, TEMPLATE, "natural", seed=1)
 
 
 def utt(task, txt="hello", **extra):
@@ -37,15 +38,15 @@ def utt(task, txt="hello", **extra):
 
 
 def test_labels_are_the_tags_and_the_text_as_published(natural):
-    assert natural.label(utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")) == "<asr><age>Hi<ADULT>"
-    assert natural.label(utt("sap", "Hi<YOUTH>")) == "<asr><age>Hi<ADULT>"
-    assert natural.label(utt("<AGE> <GENDER>", "<CHILD><MALE>")) == "<age><gender><CHILD><MALE>"
-    assert natural.label(utt("<TRANSCRIBE>", "HI")) == "<asr>hi"
-    assert natural.label(utt("<S2TCHAT>", "fine")) == "<chat>fine"
-    assert natural.label(utt("<INTENT_CLASSIFICATION>", "<asr><age>", intent="how old")) == "<asr><age>"
-    assert natural.label(utt("<TEXT2TEXT>", "Paris", question="?")) == "Paris"
+    assert label_of(utt("<TRANSCRIBE> <AGE>", "Hi<YOUTH>")) == "<asr><age>Hi<ADULT>"
+    assert label_of(utt("sap", "Hi<YOUTH>")) == "<asr><age>Hi<ADULT>"
+    assert label_of(utt("<AGE> <GENDER>", "<CHILD><MALE>")) == "<age><gender><CHILD><MALE>"
+    assert label_of(utt("<TRANSCRIBE>", "HI")) == "<asr>hi"
+    assert label_of(utt("<S2TCHAT>", "fine")) == "<chat>fine"
+    assert label_of(utt("<INTENT_CLASSIFICATION>", "<asr><age>", intent="how old")) == "<asr><age>"
+    assert label_of(utt("<TEXT2TEXT>", "Paris", question="?")) == "Paris"
     for key in TASK_KEYS:
-        assert natural.label(utt(key)).startswith(write_tags(tags_of(key)))
+        assert label_of(utt(key)).startswith(write_tags(tags_of(key)))
 
 
 def test_sentences_are_hundreds_of_each_task_and_the_published_ones(natural):
@@ -61,9 +62,9 @@ def test_sentences_are_hundreds_of_each_task_and_the_published_ones(natural):
 def test_sentences_follow_from_the_seed_and_valid_has_its_own(tokenizer, natural):
     asr = utt("<TRANSCRIBE>")
     drawn = natural.requests(asr)
-    assert Texts(tokenizer, PROMPTS, "natural", seed=1).requests(asr) == drawn
-    assert Texts(tokenizer, PROMPTS, "natural", seed=2).requests(asr) != drawn
-    valid = Texts(tokenizer, PROMPTS, "natural", seed=1, split="valid").requests(asr)
+    assert Texts(tokenizer, TEMPLATE, "natural", seed=1).requests(asr) == drawn
+    assert Texts(tokenizer, TEMPLATE, "natural", seed=2).requests(asr) != drawn
+    valid = Texts(tokenizer, TEMPLATE, "natural", seed=1, split="valid").requests(asr)
     assert not set(valid) & set(drawn)
     assert set(valid) == {r.text for r in generate("valid", POOL, 1, ["<TRANSCRIBE>"])}
 
@@ -77,7 +78,7 @@ def test_sentences_follow_from_the_seed_and_valid_has_its_own(tokenizer, natural
     ],
 )
 def test_each_kind_of_request_has_the_same_share(tokenizer, kind, asr, chat):
-    texts = Texts(tokenizer, PROMPTS, kind)
+    texts = Texts(tokenizer, TEMPLATE, kind)
     for task, tag, shares in (("<TRANSCRIBE>", "<asr>", asr), ("<S2TCHAT>", "<chat>", chat)):
         extra = {"question": "what is spoken, and no request"} if tag == "<chat>" else {}
         requests = texts.requests(utt(task, **extra))
@@ -87,10 +88,10 @@ def test_each_kind_of_request_has_the_same_share(tokenizer, kind, asr, chat):
 
 def test_sentences_that_do_not_fit_are_not_drawn_but_counted(tokenizer):
     short, long = utt("<TRANSCRIBE>", "ab"), utt("<TRANSCRIBE>", "abcdefgh" * 3)
-    everything = Texts(tokenizer, PROMPTS, "natural")
+    everything = Texts(tokenizer, TEMPLATE, "natural")
     lengths = sorted(len(everything.sequence(short, r, 2)) - 4 for r in everything.requests(short))
     room = lengths[POOL // 2]
-    texts = Texts(tokenizer, PROMPTS, "natural", room)
+    texts = Texts(tokenizer, TEMPLATE, "natural", room)
     for u in (short, long):
         fitting = texts.requests(u)
         assert max(len(texts.sequence(u, r, 2)) - 4 for r in fitting) <= room
@@ -101,7 +102,7 @@ def test_sentences_that_do_not_fit_are_not_drawn_but_counted(tokenizer):
         f"requests: {many} sentences for 1 task keys; {len(lengths) - many} left out, "
         f"no room in {room} text tokens; {many - few} only used beside short answers"
     ]
-    tight = {kind: Texts(tokenizer, PROMPTS, kind, 12) for kind in ("natural", "both")}
+    tight = {kind: Texts(tokenizer, TEMPLATE, kind, 12) for kind in ("natural", "both")}
     assert tight["both"].requests(short) == ["<asr>"]  # the tag still fits
     assert len(tight["natural"].requests(short)) == 1  # the shortest; the corpus refuses it
 
@@ -119,7 +120,7 @@ def test_requests_that_an_utterance_brings_along(natural):
             with pytest.raises(UserError, match="m:1: .*needs the user's words in extra"):
                 natural.requests(utt(task, **extra))
     with pytest.raises(UserError, match="m:1: task '<SING>'"):
-        natural.label(utt("<SING>"))
+        label_of(utt("<SING>"))
 
 
 def test_chat_has_its_own_form_without_a_request(natural):
@@ -173,11 +174,11 @@ def test_classes_come_from_extra_or_from_the_answer(natural):
 def test_frames_know_the_word_that_is_spoken(natural):
     a, b = (natural.tokenizer.encode(word)[-1] + 1 for word in "ab")
     words = [["a", 0.08, 0.24], ["b", 0.24, 0.3], ["b", 0.4, 0.65], ["b", 0.65, 0.8]]
-    frames = natural.frames(utt("<TRANSCRIBE>", "a b b b", words=words), 12)
+    frames = natural.frames(utt("<TRANSCRIBE>", "a b b b", words=words), 12, 0.08)
     assert frames == [0, a, a, b, 0, b, b, 0, b, b, 0, 0]  # a blank between two of the same without a pause
     timed = utt("<TRANSCRIBE> <ALIGN>", "<0.00>a<0.16><0.16>b<0.32>")
-    assert natural.frames(timed, 5) == [a, a, b, b, 0]
-    assert natural.frames(utt("<TRANSCRIBE>", "a b"), 3) == [IGNORE] * 3
+    assert natural.frames(timed, 5, 0.08) == [a, a, b, b, 0]
+    assert natural.frames(utt("<TRANSCRIBE>", "a b"), 3, 0.08) == [IGNORE] * 3
     for task in ("<TEXT2TEXT>", "<INTENT_CLASSIFICATION>"):
         assert natural.times(dataclasses.replace(utt(task, "two", question="one plus one"), wav=None)) == []
 
@@ -196,4 +197,4 @@ def test_frames_know_the_word_that_is_spoken(natural):
 )
 def test_words_without_times_are_told(natural, words):
     with pytest.raises(UserError, match=r"m:1: extra.words is no list of \[word, start, end\]"):
-        natural.frames(utt("<TRANSCRIBE>", "a", words=words), 3)
+        natural.frames(utt("<TRANSCRIBE>", "a", words=words), 3, 0.08)

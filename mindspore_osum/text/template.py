@@ -1,0 +1,211 @@
+"""How a system lays out its sequences, as data: order of the spans, what begins with <s>, what is learned.
+
+    forms:                       # a turn of a conversation, by name; its spans in order
+      ask: [[user, request], audio, assistant, [answer, turn_end]]
+    texts: {user: "<|user|>", assistant: "<|assistant|>", turn_end: "<|end|>"}
+    losses: [content]
+
+Each entry of a form is a span; a list joins texts to one span, which is tokenized as a whole. `audio` is the
+recording and `answer` what the model shall write. Names that are not among the texts are words that the
+caller gives, such as the user's request.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mindspore_osum.config import did_you_mean
+from mindspore_osum.errors import UserError
+from mindspore_osum.text.sequence import Audio, HybridSequence, Parts, Span, Target, Text, lay_out, text_ids
+from mindspore_osum.text.tokenizer import Tokenizer
+
+AUDIO, ANSWER = "audio", "answer"
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation.
+
+    Attributes
+    ----------
+    form : name of the template's form.
+    words : the caller's words by name; those the form does not use are left aside.
+    speech : speech tokens of its recording, for a form with audio.
+    answer : (name of the loss, words) of each part of the answer, see `Target`; None where the model shall
+        write it: the sequence ends there.
+    """
+
+    form: str
+    words: Mapping[str, str | None] = field(default_factory=dict)
+    speech: int | None = None
+    answer: Parts | None = None
+
+
+@dataclass(frozen=True)
+class Template:
+    """The forms of a system's sequences.
+
+    Attributes
+    ----------
+    forms : name -> spans in order, each the names of the texts that are joined in it.
+    texts : name -> fixed text, or form -> fixed text.
+    losses : names of the losses in the order of their numbers, see `text.sequence.lay_out`.
+    bos : names of the texts that begin with ``<s>``.
+    bos_unanswered : form -> the same, where the last turn has no answer; other forms are as in `bos`.
+    text_loss : name of the loss that learns the texts beside the answer too; "" for none.
+    end : whether the end piece follows an answer.
+    marks : whether the model's begin and end stand around a recording.
+    """
+
+    forms: dict[str, tuple[Names, ...]]
+    texts: dict[str, str | dict[str, str]]
+    losses: Names
+    bos: Names = ()
+    bos_unanswered: dict[str, Names] = field(default_factory=dict)
+    text_loss: str = ""
+    end: bool = True
+    marks: bool = True
+
+    def needs(self, form: str) -> set[str]:
+        """What a turn of this form takes from the caller: names of words, and AUDIO for a recording."""
+        return {name for span in self.forms[form] for name in span} - self.texts.keys() - {ANSWER}
+
+    def sequence(self, tokenizer: Tokenizer, *turns: Turn) -> HybridSequence:
+        """The arrays of a conversation: with an answer in the last turn for training, without for inference.
+
+        Raises
+        ------
+        UserError
+            An unknown form; words or speech missing, or speech given to a form without.
+        """
+        return lay_out(tokenizer, self.spans(*turns), self.losses)
+
+    def spans(self, *turns: Turn) -> list[Span]:
+        """The spans of a conversation."""
+        answered, spans = turns[-1].answer is not None, []
+        for turn in turns:
+            self._check(turn)
+            bos = self.bos if answered else self.bos_unanswered.get(turn.form, self.bos)
+            for names in self.forms[turn.form]:
+                if names[0] == AUDIO:
+                    spans.append(Audio(turn.speech, self.marks))
+                elif names[0] != ANSWER:
+                    words = "".join(self._words(turn, name) for name in names)
+                    spans.append(Text(words, names[0] in bos, self.text_loss))
+                elif turn.answer is None:
+                    break
+                else:
+                    rest = "".join(self._words(turn, name) for name in names[1:])
+                    spans.append(Target(_extended(turn.answer, rest), self.end))
+        return spans
+
+    def around(self, tokenizer: Tokenizer, form: str) -> int:
+        """Number of tokens that an answered turn of this form has before the answer, with empty words."""
+        words = dict.fromkeys(self.needs(form), "")
+        turn = Turn(form, words, speech=1 if AUDIO in words else None, answer=[("", "")])
+        return sum(len(text_ids(tokenizer, span)) for span in self.spans(turn) if isinstance(span, Text))
+
+    def _words(self, turn: Turn, name: str) -> str:
+        words = self.texts.get(name, turn.words.get(name))
+        return words if isinstance(words, str) else words[turn.form]
+
+    def _check(self, turn: Turn) -> None:
+        if turn.form not in self.forms:
+            raise UserError(f"output type {turn.form!r}: choose one of {', '.join(self.forms)}")
+        needs, where = self.needs(turn.form), f"output type {turn.form}"
+        for name in sorted(needs - {AUDIO}):
+            if turn.words.get(name) is None:
+                raise UserError(f"{where}: a {name} in words is needed")
+        if AUDIO in needs and not turn.speech:
+            raise UserError(f"{where}: speech is needed, but there are no speech tokens")
+        if AUDIO not in needs and turn.speech is not None:
+            raise UserError(f"{where} holds no speech: leave the recording out")
+
+
+def _extended(parts: Parts, words: str) -> Parts:
+    """The parts of an answer, with fixed words at its end."""
+    *before, (loss, last) = parts
+    return (*before, (loss, last + words))
+
+
+def read_template(where: str, data: Mapping, losses: Sequence[str]) -> Template:
+    """A template from the plain values of a YAML file.
+
+    Parameters
+    ----------
+    where : the file, for errors.
+    data : see the attributes of `Template`.
+    losses : names of the system's losses, which belong to its code.
+
+    Raises
+    ------
+    UserError
+        Missing or unknown keys, or a value that is none of a template.
+    """
+    options = ("bos", "bos_unanswered", "text_loss", "end", "marks")
+    check_keys(where, data, ("forms", "texts"), options)
+    values = {key: data[key] for key in options if key in data}
+    forms = {form: _spans(f"{where}: {form}", spans) for form, spans in data["forms"].items()}
+    _check_texts(where, data["texts"], tuple(forms))
+    if (loss := values.get("text_loss", "")) not in ("", *losses):
+        raise UserError(f"{where}: text_loss {loss!r}{did_you_mean(str(loss), losses)}")
+    for key in values.keys() & {"end", "marks"}:
+        if not isinstance(values[key], bool):
+            raise UserError(f"{where}: {key}: expected true or false, found {values[key]!r}")
+    known = {name for spans in forms.values() for span in spans for name in span} - {AUDIO, ANSWER}
+    if "bos" in values:
+        values["bos"] = _names(f"{where}: bos", values["bos"], known)
+    if "bos_unanswered" in values:
+        unanswered = values["bos_unanswered"]
+        check_keys(f"{where}: bos_unanswered", unanswered, (), tuple(forms))
+        values["bos_unanswered"] = {
+            form: _names(f"{where}: bos_unanswered: {form}", names, known)
+            for form, names in unanswered.items()
+        }
+    return Template(forms, dict(data["texts"]), tuple(losses), **values)
+
+
+def check_keys(where: str, data, keys: Sequence[str], options: Sequence[str] = ()) -> None:
+    """UserError where `data` is no mapping that has all of `keys` and nothing but them and `options`."""
+    known = (*keys, *options)
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected the keys {', '.join(known)}")
+    for key in data:
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}{did_you_mean(str(key), known)}")
+    if missing := [key for key in keys if key not in data]:
+        raise UserError(f"{where}: missing {', '.join(missing)}; add it (an empty text is allowed)")
+
+
+def _check_texts(where: str, texts: Mapping, forms: Names) -> None:
+    for name, text in texts.items():
+        if isinstance(text, Mapping):
+            check_keys(f"{where}: {name}", text, forms)
+        for key, words in text.items() if isinstance(text, Mapping) else [(name, text)]:
+            if not isinstance(words, str):
+                raise UserError(f"{where}: {key}: expected a text in quotes, got {type(words).__name__}")
+
+
+def _spans(where: str, spans) -> tuple[Names, ...]:
+    """The spans of a form."""
+    if not isinstance(spans, list | tuple):
+        raise UserError(f"{where}: expected a list of spans, found {spans!r}")
+    spans = tuple(_names(where, span) for span in spans)
+    for names in spans:
+        if AUDIO in names and names != (AUDIO,):
+            raise UserError(f"{where}: {AUDIO!r} is a span of its own, not a part of {list(names)}")
+        if ANSWER in names[1:]:
+            raise UserError(f"{where}: {ANSWER!r} begins its span, unlike in {list(names)}")
+    return spans
+
+
+def _names(where: str, names, known: Iterable[str] | None = None) -> Names:
+    """The names of a list, or the one name; of `known` ones, if they are given."""
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where}: expected a list of names, found {names!r}")
+    for name in names if known is not None else ():
+        if name not in known:
+            raise UserError(f"{where}: unknown text {name!r}{did_you_mean(name, known)}")
+    return tuple(names)
