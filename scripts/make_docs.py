@@ -251,27 +251,20 @@ def prompts() -> list[str]:
 
 def commands() -> list[str]:
     """The help of every verb."""
-    from mindspore_osum.commands.data import SUBVERBS
     from mindspore_osum.folder import BUNDLED
 
     os.environ["COLUMNS"] = "100"  # argparse breaks lines at the terminal's width
     lines = []
     for verb in VERBS:
-        helps = {f"osum {verb}": parser_of(verb).format_help()}
-        if verb == "data":
-            helps |= {f"osum data {name}": _help_of(sub.module, name) for name, sub in SUBVERBS.items()}
+        parser = parser_of(verb)
+        helps = {f"osum {verb}": parser.format_help()}
+        for sub in parser.sub_parsers():
+            sub.declare()
+            helps[sub.prog] = sub.format_help()
         for name, text in helps.items():
             text = text.replace(str(BUNDLED), BUNDLED.name).rstrip()
             lines += [f"{'##' if name.count(' ') == 1 else '###'} {name}", "", "```text", text, "```", ""]
     return lines
-
-
-def _help_of(module: str, name: str) -> str:
-    import argparse
-
-    parser = argparse.ArgumentParser(prog=f"osum data {name}")
-    importlib.import_module(module).add_arguments(parser)
-    return parser.format_help()
 
 
 def figures() -> list[str]:

@@ -79,3 +79,15 @@ def add_sources(parser) -> None:
     parser.add_argument(
         "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
     )
+
+
+def add_overrides(parser, of: str) -> None:
+    """--set KEY=VALUE, any number of them: `args.overrides` for `config.parse_overrides`."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help=f"a value for {of}; may be repeated",
+    )

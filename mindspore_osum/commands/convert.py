@@ -5,9 +5,10 @@ import json
 import sys
 from pathlib import Path
 
+from mindspore_osum.commands.arguments import add_overrides
 from mindspore_osum.errors import UserError
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   osum convert step_832499.pt --output model --tokenizer tokenizer.model
   osum convert model --output back.pt                       # published names again
@@ -22,8 +23,6 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _EXAMPLES
     add = parser.add_argument
     add("source", nargs="?", help="a whole model: published .pt or .safetensors, or a model folder")
     add(
@@ -41,13 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--preset", help="where values come from that no tensor tells (head counts, rope_theta, token ids)")
     add("--config", metavar="FILE", help="a config.json of ours, taken whole instead of a preset")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="configuration value, e.g. decoder.n_heads=6",
-    )
+    add_overrides(parser, "the configuration, for instance decoder.n_heads=6")
     add(
         "--tokenizer",
         metavar="FILE",
@@ -103,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--verify compares whole models and their parts, no PEFT adapters")
     if not args.verify_only:
         settings = Settings(
-            args.preset, args.config, parse_overrides(args.set), allow, args.merge_lora, args.seed
+            args.preset, args.config, parse_overrides(args.overrides), allow, args.merge_lora, args.seed
         )
         try:
             report = convert(

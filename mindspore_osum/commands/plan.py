@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import asdict, replace
 
+from mindspore_osum.commands.arguments import add_overrides
 from mindspore_osum.config import did_you_mean, from_dict, merge, parse_overrides
 from mindspore_osum.errors import UserError
 from mindspore_osum.planning.hardware import DEVICES, parse_bytes
@@ -20,14 +21,7 @@ examples:
 def add_arguments(parser) -> None:
     """The arguments of `osum plan`."""
     parser.add_argument("--config", required=True, metavar="JOB.yaml", help="the job, see configs/")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="lay a value on the job, for instance batch.size=4; may be repeated",
-    )
+    add_overrides(parser, "the job, for instance batch.size=4")
     parser.add_argument(
         "--model", metavar="NAME", help="a preset or model folder to plan with instead of model.start"
     )

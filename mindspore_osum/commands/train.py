@@ -1,5 +1,6 @@
 """`osum train`: YAML jobs, run by MindFormers one after the other."""
 
+from mindspore_osum.commands.arguments import add_overrides
 from mindspore_osum.config import merge, parse_overrides
 
 EXAMPLES = """\
@@ -19,14 +20,7 @@ def add_arguments(parser) -> None:
         metavar="JOB.yaml",
         help="the job, see configs/; or stages in order: a finished one is skipped, a stopped one goes on",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="lay a value on every job, for instance optimizer.lr=1e-4; may be repeated",
-    )
+    add_overrides(parser, "every job, for instance optimizer.lr=1e-4")
     parser.add_argument(
         "--fresh", action="store_true", help="refuse to resume: the output folder must hold no checkpoint"
     )
