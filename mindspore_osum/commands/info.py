@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, TOKENIZER, find_model, read_config
-from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import presets
 from mindspore_osum.weights_io import CODES, TensorInfo, open_weights
 
@@ -19,7 +19,6 @@ examples:
   osum info model --json     # for a program
 """
 LICENCE_FILES = ("LICEN[CS]E*", "NOTICE*", "[Ll]icen[cs]e*")
-PARTS = ("encoder", "adapter", "speech_token_embed", "decoder")
 NEAR = 8  # settings in which a model may differ from a preset and still be called after it
 _HASH_BYTES = 1 << 20
 
@@ -53,7 +52,7 @@ def describe(folder: Path, hashes: bool = True) -> dict:
     cfg = read_config(folder)
     with open_weights(folder) as weights:
         infos = dict(weights.infos)
-    parameters = Counter({part: 0 for part in PARTS})
+    parameters: Counter = Counter()
     for name, info in infos.items():
         lora = name.endswith(("lora_A.weight", "lora_B.weight"))
         parameters["lora" if lora else name.partition(".")[0]] += math.prod(info.shape)
@@ -76,7 +75,7 @@ def describe(folder: Path, hashes: bool = True) -> dict:
     }
 
 
-def nearest_preset(cfg: ModelConfig) -> tuple[str | None, dict[str, list]]:
+def nearest_preset(cfg: Config) -> tuple[str | None, dict[str, list]]:
     """(name of the preset, what differs as key -> [here, in the preset]); no name if too much differs."""
     own = _flat(cfg)
     found = {}
@@ -110,7 +109,7 @@ def text_of(facts: dict) -> str:
     return "\n".join(f"{name:<12} {value}" for name, value in rows)
 
 
-def _flat(cfg: ModelConfig) -> dict:
+def _flat(cfg: Config) -> dict:
     values = {}
     for key, value in dataclasses.asdict(cfg).items():
         values |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
