@@ -17,31 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ckpt_convert import hf_config, peft_folder
-from ckpt_convert.derived import POSITIONS, derived_blocks
-from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PEFT, PUBLISHED, Form
-from ckpt_convert.plan import Item, Plan, make_plan
+from ckpt_convert.plan import Item, Plan, adapted, make_plan
 from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings
-from ckpt_convert.shapes import adapted
-from ckpt_convert.sources import EXTRAS, Source, open_source
+from ckpt_convert.sources import EXTRAS, Source, open_sources
 from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import ordinary, write_text
-from mindspore_osum.folder import CONFIG, TOKENIZER, write_config
-from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.folder import TOKENIZER, write_config
+from mindspore_osum.models.forms import Computed, Form
+from mindspore_osum.models.table import Shapes
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.registry import all_systems
 from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode
 
-# forms that are folders: file of the description, file of the weights (None: the writer's own), description
-_FOLDERS = {
-    HF_DECODER: (CONFIG, None, lambda c, _: hf_config.decoder_hf_config(c.decoder) | {"dtype": c.dtype}),
-    HF_WHISPER: (CONFIG, None, lambda c, _: hf_config.encoder_hf_config(c.encoder) | {"dtype": c.dtype}),
-    PEFT: (
-        peft_folder.ADAPTER_CONFIG,
-        peft_folder.ADAPTER_WEIGHTS,
-        lambda c, base: peft_folder.adapter_config(c.lora, base),
-    ),
-}
 REPORT = "conversion_report.json"
 _FROM_TORCH = {"format": "pt"}  # transformers wants to read this in a file's header
 _FILES = (".pt", ".safetensors")
@@ -70,7 +59,8 @@ def convert(
     encoder, decoder : parts to join (Hugging Face folder, openai-whisper ``.pt``, or any whole model);
         adapter and LoRA are initialised.
     adapters : folder of PEFT adapters for the decoder; they take the place of any LoRA that it has.
-    form : "folder" (ours; default for a folder), "published" (default for a file) or another of `FORMS`.
+    form : "folder" (ours; default for a folder) or a form of the system (`System.forms`; the first is the
+        default for a file).
     settings : configuration values, what is allowed to be wrong, LoRA merging, seed.
     tokenizer : tokenizer.model to put into the folder; default: that of the sources.
     buffers : write the published form's positional buffers too, computed.
@@ -88,9 +78,10 @@ def convert(
     started = time.monotonic()
     settings = settings or Settings()
     output = Path(output)
-    form = form or ("published" if output.suffix in _FILES else "folder")
-    if form not in (*FORMS, "folder"):
-        raise UserError(f"form {form!r} is unknown; known: folder, {', '.join(FORMS)}")
+    form = form or ("" if output.suffix in _FILES else "folder")
+    known = dict.fromkeys(name for system in all_systems().values() for name in system.forms())
+    if form and form not in (*known, "folder"):
+        raise UserError(f"form {form!r} is unknown; known: folder, {', '.join(known)}")
     if form == "folder" and output.suffix in _FILES:
         raise UserError(f"{output}: a model folder is a folder, not a {output.suffix} file")
     if output.exists() and (output.is_file() or any(output.iterdir())):
@@ -101,16 +92,13 @@ def convert(
     paths = {part: Path(path) for part, path in paths.items() if path}
     parts: dict[str, Source] = {}
     try:
-        for part, path in paths.items():
-            parts[part] = open_source(path)
-            parts[part].label = f"{part}:" if len(paths) > 1 else ""
-            _check_part(part, parts[part])
+        system, parts = open_sources(paths, settings.preset, settings.config)
         report = Report(" + ".join(str(p) for p in paths.values()), str(output))
-        plan = make_plan(parts, settings, report)
+        plan = make_plan(system, parts, settings, report)
         if form == "folder":
             _write_folder(plan, output, _find_tokenizer(tokenizer, paths), shard_bytes, report, started)
         else:
-            _write_form(plan, FORMS[form], output, buffers, shard_bytes, base_name, report)
+            _write_form(plan, system, form, output, buffers, shard_bytes, base_name, report)
     except OSError as error:
         raise UserError(f"{error.filename or output}: {error.strerror or error}") from None
     finally:
@@ -118,16 +106,6 @@ def convert(
             opened.close()
     report.seconds = time.monotonic() - started
     return report
-
-
-def _check_part(part: str, source: Source) -> None:
-    """Refuse a checkpoint given as what it is not."""
-    holds = {HF_DECODER: "decoder", HF_WHISPER: "encoder", OPENAI_WHISPER: "encoder", PEFT: "adapters"}
-    if part == "adapters" and source.form is not PEFT:
-        raise UserError(f"{source.path}: no PEFT adapters (their folder has {peft_folder.ADAPTER_CONFIG})")
-    holds = holds.get(source.form, part)
-    if holds != part:
-        raise UserError(f"{source.path}: a {source.form.title} checkpoint; give it with --{holds}")
 
 
 def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Path | None:
@@ -184,66 +162,74 @@ def _infos(items: dict[str, Item]) -> dict[str, TensorInfo]:
 
 
 def _write_form(
-    plan: Plan, form: Form, output: Path, buffers: bool, shard_bytes: int, base: str | None, report: Report
+    plan: Plan,
+    system: System,
+    name: str,
+    output: Path,
+    buffers: bool,
+    shard_bytes: int,
+    base: str | None,
+    report: Report,
 ) -> None:
-    items, aliases = _form_items(plan, form, buffers, report)
-    if form is PEFT and output.suffix in _FILES:
+    forms = system.forms(plan.config)
+    form = forms.get(name or next(iter(forms)))
+    if form is None:
+        raise UserError(f"{report.source}: a {system.model_type} model has no form {name!r}")
+    items, aliases = _form_items(plan, form, system.shapes(plan.config), buffers, report)
+    if form.holds == "adapters" and output.suffix in _FILES:
         raise UserError(f"{output}: {form.title} are a folder, not a {output.suffix} file")
     if output.suffix == ".pt":
         return _write_items(TorchWriter(output, _infos(items), aliases), items, report)
     items |= {key: items[of] for key, of in aliases.items()}
     if output.suffix == ".safetensors":
         return _write_items(WeightsWriter(output, _infos(items), _FROM_TORCH), items, report)
-    if form not in _FOLDERS:
+    if form.folder is None:
         raise UserError(f"{output}: the {form.title} form is a file; name a .pt or .safetensors")
-    name, weights, describe = _FOLDERS[form]
-    config = describe(plan.config, base)
+    config = form.folder.describe(plan.config, base)
 
     def fill(folder: Path) -> None:
-        write_text(folder / name, json.dumps(config, indent=2))
-        target = folder / weights if weights else folder
+        write_text(folder / form.folder.config, json.dumps(config, indent=2))
+        target = folder / form.folder.weights if form.folder.weights else folder
         _write_items(WeightsWriter(target, _infos(items), _FROM_TORCH, shard_bytes), items, report)
 
     _make_folder(output, fill)
 
 
 def _form_items(
-    plan: Plan, form: Form, buffers: bool, report: Report
+    plan: Plan, form: Form, expected: Shapes, buffers: bool, report: Report
 ) -> tuple[dict[str, Item], dict[str, str]]:
     """What the form's file holds: key -> item, and key -> key of the tensor it is a copy of."""
-    cfg = plan.config
-    if cfg.lora.rank and form is HF_DECODER:
-        raise UserError("a Hugging Face decoder has no LoRA; add --merge-lora")
-    if not cfg.lora.rank and form is PEFT:
+    has_lora = any(adapted(name, expected) for name in expected)
+    if has_lora and form.lora == "without":
+        raise UserError(f"{form.title} has no LoRA; add --merge-lora")
+    if not has_lora and form.lora == "alone":
         raise UserError("the model has no LoRA, so there are no adapters to write")
     items: dict[str, Item] = {}
     named: dict[str, str] = {}
     for name, item in plan.items.items():
-        key = form.theirs(name, adapted(name, cfg), peft=cfg.lora.rank > 0)
+        key = form.theirs(name, adapted(name, expected), peft=has_lora)
         if key is not None:
             items[key], named[name] = item, key
-        elif form is PUBLISHED:
-            raise UserError(f"{name} has no name in the published form (adapter.kind {cfg.adapter.kind})")
+        elif form.holds == "model":
+            raise UserError(
+                f"{name} has no name in the {form.name} form, so this model cannot be written in it"
+            )
     report.mapped = {source: named[name] for source, name in report.mapped.items() if name in named}
     left = len(plan.items) - len(named)
     if left:
         report.notes.append(f"{left} tensors are not part of the {form.title} form and stay behind")
-    if form is PUBLISHED:
+    if form.holds == "model":
         items |= plan.aside
     for other in form.others:
-        # Whisper's classes hold their positions as a weight, the published ones compute them
-        if other.pattern in POSITIONS and (buffers or form is not PUBLISHED):
-            rows = plan.buffers.get(other.pattern, POSITIONS[other.pattern])
-            items[other.pattern] = _buffer(other.pattern, rows, cfg)
+        # Whisper's classes hold their positions as a weight, those of the whole model compute them
+        if other.computed and other.computed.usual and (buffers or form.holds != "model"):
+            rows = plan.buffers.get(other.pattern, other.computed.usual)
+            items[other.pattern] = _buffer(form, other.computed, rows, CODES[plan.config.dtype])
     plain = {form.plain(key): key for key in items}
     return items, {o.pattern: plain[o.of] for o in form.others if o.kind == "copy" and o.of in plain}
 
 
-def _buffer(key: str, rows: int, cfg: ModelConfig) -> Item:
-    shape = (rows, cfg.encoder.d_model)
-    info = TensorInfo(CODES[cfg.dtype], (1, *shape) if key.endswith(".pe") else shape)
-
-    def load() -> np.ndarray:
-        return np.concatenate([encode(block, info.dtype) for block in derived_blocks(key, info.shape, cfg)])
-
-    return Item(info, load)
+def _buffer(form: Form, computed: Computed, rows: int, code: str) -> Item:
+    shape = (rows, form.width(computed))
+    info = TensorInfo(code, (1, *shape) if computed.batched else shape)
+    return Item(info, lambda: np.concatenate([encode(block, code) for block in form.blocks(computed, rows)]))

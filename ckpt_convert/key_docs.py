@@ -3,33 +3,46 @@
 import sys
 from pathlib import Path
 
-from ckpt_convert.key_tables import ADAPTER, DECODER, ENCODER, FORMS
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
+from mindspore_osum.models.forms import Form
+from mindspore_osum.models.table import Param, Table
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.registry import DEFAULT, system_of
 
 BEGIN, END = "<!-- key tables: begin -->", "<!-- key tables: end -->"
 
 
-def tables() -> str:
-    """The tables as Markdown."""
-    out = ["### Encoder", "", "Every module is under `encoder.` in each form.", ""]
-    out += _table(
-        ("ours and published", "Hugging Face Whisper", "openai-whisper", "parameters"),
-        [(f"`{a}`", f"`{b}`", f"`{c}`", ", ".join(p)) for a, b, c, p in ENCODER],
-    )
-    out += ["### Adapter and speech tokens", ""]
-    out += _table(
-        ("ours", "published", "parameters"), [(f"`{a}`", f"`{b}`", ", ".join(p)) for a, b, p in ADAPTER]
-    )
-    out += ["### Decoder", ""]
-    out += _table(
-        ("ours", "published", "Hugging Face", "parameters"),
-        [(f"`decoder.{m}`", f"`llama_model.{m}`", f"`{m}`", ", ".join(p)) for m, p in DECODER],
-    )
+def tables(system: System) -> str:
+    """The tables of a system as Markdown."""
+    forms = system.forms()
+    out: list[str] = []
+    for table in system.tables():
+        out += [f"### {(table.part or 'the model itself').capitalize()}", ""]
+        out += _names(table, [form for form in forms.values() if table.part in form.prefixes])
     out += ["### What has no tensor of ours", ""]
-    rows = [(form.title, f"`{o.pattern}`", o.kind, o.why) for form in FORMS.values() for o in form.others]
+    rows = [(form.title, f"`{o.pattern}`", o.kind, o.why) for form in forms.values() for o in form.others]
     out += _table(("form", "key", "kind", "why"), rows)
     return "\n".join(out).rstrip() + "\n"
+
+
+def _names(table: Table, forms: list[Form]) -> list[str]:
+    """Modules that have a name elsewhere, a form a column; LoRA alone has the decoder's names."""
+    forms = [form for form in forms if form.lora != "alone"]
+    rows = []
+    for row in table.rows:
+        theirs = [
+            f"`{form.prefixes[table.part]}{row.names[form.name]}`" for form in forms if form.name in row.names
+        ]
+        if theirs:
+            sizes = " x ".join(map(str, row.params[0].sizes))
+            rows.append((f"`{table.prefix}{row.ours}`", *theirs, ", ".join(map(_param, row.params)), sizes))
+    return _table(("ours", *(form.title for form in forms), "parameters", "size of the first"), rows)
+
+
+def _param(param: Param) -> str:
+    by_setting = param.when and not param.name.startswith("lora_")
+    return f"{param.name} (if {param.when})" if by_setting else param.name
 
 
 def _table(head, rows) -> list[str]:
@@ -43,7 +56,7 @@ def with_tables(text: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UserError(f"the document has no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{tables(system_of(DEFAULT))}\n{END}{after}"
 
 
 def main(argv: list[str]) -> int:

@@ -5,22 +5,22 @@ Notable choices
   one list of the `Report`, and what does not fit stops the conversion unless it is allowed.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ckpt_convert.derived import POSITIONS, differs
-from ckpt_convert.key_tables import PUBLISHED
+from ckpt_convert.derived import differs
 from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings, settle_config
-from ckpt_convert.shapes import adapted, expected_shapes
 from ckpt_convert.sources import Source
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.models.forms import Form, Other
+from mindspore_osum.models.table import Shapes, shapes, stand_in
+from mindspore_osum.systems.base import Config, System
 from mindspore_osum.weights_io import CODES, TensorInfo, Weights, chunks, decode, encode
 
-_STARTED = ("adapter.", "speech_token_embed.")  # what joined parts have not; LoRA too, unless it is given
 _LORA = ".lora_"
 _FLOATS = ("F32", "BF16", "F16")
 _BLOCK = 1 << 21  # elements of a weight that take up their LoRA at a time: 16 MB in float64
@@ -45,19 +45,19 @@ class Plan:
     buffers : table of positions of the source -> rows it had.
     """
 
-    config: ModelConfig
+    config: Config
     items: dict[str, Item]
     aside: dict[str, Item] = field(default_factory=dict)
     buffers: dict[str, int] = field(default_factory=dict)
 
 
-def make_plan(parts: dict[str, Source], settings: Settings, report: Report) -> Plan:
-    """Plan the model that `parts` make.
+def make_plan(system: System, parts: dict[str, Source], settings: Settings, report: Report) -> Plan:
+    """Plan the model of `system` that `parts` make.
 
     Parameters
     ----------
-    parts : {"model": source} or any of {"encoder": source, "decoder": source}; adapter and LoRA of the latter
-        are initialised, LoRA's B with zeros. "adapters" beside them gives LoRA instead.
+    parts : {"model": source} or any of {"encoder": source, "decoder": source}; what no form of a part holds
+        (the adapter) and LoRA are then initialised, LoRA's B with zeros. "adapters" beside them gives LoRA.
     report : filled in.
 
     Raises
@@ -67,21 +67,28 @@ def make_plan(parts: dict[str, Source], settings: Settings, report: Report) -> P
     found: dict[str, tuple[Source, str]] = {}
     for part, source in parts.items():
         _map_keys(part, source, "adapters" in parts, found, report)
-    cfg = settle_config(parts, found, settings, report)
-    for part, source in parts.items():
-        _check_others(part, source, cfg, report)
-    started = () if "model" in parts else _STARTED if "adapters" in parts else (*_STARTED, _LORA)
-    chosen = _choose(found, cfg, started, report)
+    cfg = settle_config(system, parts, found, settings, report)
+    forms, expected = system.forms(cfg), system.shapes(cfg)
+    for source in parts.values():
+        if source.form is not None:
+            _check_others(source, forms[source.form.name], report)
+    started = set() if "model" in parts else _started(system, cfg, "adapters" in parts)
+    chosen = _choose(found, system, expected, started, report)
     report.check(set(settings.allow))
     plan = Plan(cfg, {})
     if settings.merge_lora:
-        if not cfg.lora.rank:
+        if not any(_LORA in name for name in expected):
             raise UserError(f"{report.source}: there is no LoRA in it to merge")
         plan.config = replace(cfg, lora=replace(cfg.lora, rank=0))
-    for name, shape in expected_shapes(plan.config).items():
-        plan.items[name] = _item(name, shape, chosen, cfg, settings, report)
+    for name, shape in system.shapes(plan.config).items():
+        if name in chosen:
+            plan.items[name] = _item(name, chosen, cfg, expected, settings, report)
+        else:
+            if name not in report.initialised:
+                report.initialised.append(name)
+            plan.items[name] = _initial_item(name, shape, system, cfg, settings.seed)
     if "model" in parts:
-        _keep_aside(parts["model"], plan)
+        _keep_aside(parts["model"], forms, plan)
     return plan
 
 
@@ -94,7 +101,7 @@ def _map_keys(part: str, source: Source, has_adapters: bool, found: dict, report
                 report.unexpected[source.label + key] = f"no such tensor in the {source.form.title} form"
         elif has_adapters and part != "adapters" and _LORA in name:
             report.ignored[source.label + key] = "the adapters given take its place"
-        elif part in ("encoder", "decoder") and not name.startswith(f"{part}."):
+        elif part not in ("model", "adapters") and not name.startswith(f"{part}."):
             report.ignored[source.label + key] = f"only the {part} is taken from {source.path.name}"
         elif name in found:
             raise UserError(f"{source.path}: {key!r} and {found[name][1]!r} are both {name}; remove one")
@@ -102,21 +109,19 @@ def _map_keys(part: str, source: Source, has_adapters: bool, found: dict, report
             found[name] = (source, key)
 
 
-def _check_others(part: str, source: Source, cfg: ModelConfig, report: Report) -> None:
+def _check_others(source: Source, form: Form, report: Report) -> None:
     """Report keys without a tensor of ours; copies and derived buffers must be what they claim."""
-    if source.form is None:
-        return
     infos = source.weights.infos
-    plain = {source.form.plain(key): key for key in infos}
+    plain = {form.plain(key): key for key in infos}
     for key in infos:
-        other = source.form.other(key) if source.ours(key) is None else None
+        other = form.other(key) if source.ours(key) is None else None
         if other is None:
             continue
         if other.kind == "copy" and (
             other.of not in plain or not _same(source.weights, key, plain[other.of])
         ):
             report.unexpected[source.label + key] = f"should be a copy of {other.of} but is not"
-        elif other.kind == "derived" and differs(source.weights, key, source.form.plain(key), cfg):
+        elif other.kind == "derived" and differs(source.weights, key, form, other.computed):
             report.unexpected[source.label + key] = "its values are not those that this model's settings give"
         else:
             report.ignored[source.label + key] = other.why
@@ -131,15 +136,21 @@ def _same(weights: Weights, a: str, b: str) -> bool:
     return all(np.array_equal(x, y) for x, y in pieces)
 
 
-def _choose(found: dict, cfg: ModelConfig, started: tuple[str, ...], report: Report) -> dict:
-    """The found tensors that the model takes: our name -> (source, key); `started` parts may be missing."""
-    expected = expected_shapes(cfg)
+def _started(system: System, cfg: Config, has_adapters: bool) -> set[str]:
+    """What parts that are joined leave to be initialised: what no form of a part holds."""
+    held = {form.holds for form in system.forms().values()}
+    names = set(shapes(table for table in system.tables(cfg) if table.part not in held))
+    return names if has_adapters else names | {name for name in system.shapes(cfg) if _LORA in name}
+
+
+def _choose(found: dict, system: System, expected: Shapes, started: set[str], report: Report) -> dict:
+    """The found tensors that the model takes: our name -> (source, key); those `started` may be missing."""
     chosen = {}
     for name, (source, key) in found.items():
         shape = source.weights.infos[key].shape
         if name not in expected:
-            if name == "decoder.lm_head.weight" and cfg.decoder.tie_embeddings:
-                _drop_tied(found, name, report)
+            if other := stand_in(system.tables(), name):
+                _drop_tied(found, name, other, report)
             else:
                 report.unexpected[source.label + key] = f"the model described has no {name}"
         elif shape != expected[name]:
@@ -152,32 +163,34 @@ def _choose(found: dict, cfg: ModelConfig, started: tuple[str, ...], report: Rep
     for name in expected:
         if name in found:
             continue
-        if any(name.startswith(part) or part == _LORA and part in name for part in started):
+        if name in started:
             report.initialised.append(name)
         else:
             report.missing.append(name)
     return chosen
 
 
-def _drop_tied(found: dict, name: str, report: Report) -> None:
+def _drop_tied(found: dict, name: str, other: str, report: Report) -> None:
     source, key = found[name]
-    embed = found.get("decoder.model.embed_tokens.weight")
-    if embed is None or embed[0] is not source or not _same(source.weights, key, embed[1]):
-        report.unexpected[source.label + key] = "the decoder ties lm_head to embed_tokens, but they differ"
+    shared = found.get(other)
+    part, *_, tied = name.removesuffix(".weight").split(".")
+    to = other.split(".")[-2]
+    if shared is None or shared[0] is not source or not _same(source.weights, key, shared[1]):
+        report.unexpected[source.label + key] = f"the {part} ties {tied} to {to}, but they differ"
     else:
-        report.ignored[source.label + key] = "tied to embed_tokens"
+        report.ignored[source.label + key] = f"tied to {to}"
 
 
-def _item(
-    name: str, shape: tuple, chosen: dict, cfg: ModelConfig, settings: Settings, report: Report
-) -> Item:
-    if name not in chosen:
-        if name not in report.initialised:
-            report.initialised.append(name)
-        return _initial_item(name, shape, cfg, settings.seed)
+def adapted(name: str, expected: Shapes) -> bool:
+    """Whether our parameter `name` belongs to a module that has LoRA beside it in a model of these shapes."""
+    module = re.sub(r"(\.lora_[AB])?\.(weight|bias)$", "", name)
+    return f"{module}.lora_A.weight" in expected
+
+
+def _item(name: str, chosen: dict, cfg: Config, expected: Shapes, settings: Settings, report: Report) -> Item:
     source, key = chosen[name]
     info = source.weights.infos[key]
-    if settings.merge_lora and name.endswith(".weight") and adapted(name, cfg):
+    if settings.merge_lora and name.endswith(".weight") and adapted(name, expected):
         lora = [chosen.get(name.removesuffix("weight") + f"lora_{x}.weight") for x in "AB"]
         if None in lora:
             raise UserError(f"{name}: its LoRA is not in the source, so there is nothing to merge")
@@ -186,17 +199,13 @@ def _item(
     return Item(info, lambda: source.weights.raw(key))
 
 
-def _initial_item(name: str, shape: tuple, cfg: ModelConfig, seed: int) -> Item:
-    depth = getattr(getattr(cfg, name.partition(".")[0], None), "n_layers", 1)
+def _initial_item(name: str, shape: tuple, system: System, cfg: Config, seed: int) -> Item:
     code = CODES[cfg.dtype]
+    return Item(TensorInfo(code, shape), lambda: encode(system.initial_value(cfg, name, shape, seed), code))
 
-    def load() -> np.ndarray:
-        # imports MindSpore: only conversions that start new parts pay for it
-        from mindspore_osum.systems.osum.init import initial_value
 
-        return encode(initial_value(name, shape, depth, seed), code)
-
-    return Item(TensorInfo(code, shape), load)
+def _is_written(other: Other) -> bool:
+    return other.computed is not None and other.computed.usual > 0
 
 
 def merged(
@@ -218,22 +227,23 @@ def merged(
     return out
 
 
-def _keep_aside(source: Source, plan: Plan) -> None:
-    """Remember what only the published form has, for the way back."""
+def _keep_aside(source: Source, forms: dict[str, Form], plan: Plan) -> None:
+    """Remember what only a form of whole models has, for the way back."""
     extras = source.extras
+    whole = [form for form in forms.values() if form.holds == "model"]
     if extras is not None:
         for key in extras.infos:
-            other = PUBLISHED.other(key)
-            if other is None or other.kind != "aside":
+            if not any(other.kind == "aside" for form in whole if (other := form.other(key))):
                 raise UserError(
                     f"{extras.where}: {key!r} is not one of the tensors kept aside; remove the file"
                 )
         plan.aside |= {k: Item(info, lambda k=k: extras.raw(k)) for k, info in extras.infos.items()}
-        rows = {key: extras.metadata.get(key, "") for key in POSITIONS}
+        keys = [other.pattern for form in whole for other in form.others if _is_written(other)]
+        rows = {key: extras.metadata.get(key, "") for key in keys}
         plan.buffers |= {key: int(n) for key, n in rows.items() if n.isdecimal() and len(n) < 7}
     for key, info in source.weights.infos.items() if source.form else ():
         other = source.form.other(key) if source.ours(key) is None else None
         if other is not None and other.kind == "aside":
             plan.aside[source.form.plain(key)] = Item(info, lambda key=key: source.weights.raw(key))
-        elif other is not None and source.form.plain(key) in POSITIONS:
+        elif other is not None and _is_written(other):
             plan.buffers[source.form.plain(key)] = info.shape[-2]

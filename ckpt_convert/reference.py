@@ -16,12 +16,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ckpt_convert.hf_config import decoder_hf_config, read_hf_config
-from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, PUBLISHED
 from ckpt_convert.sources import Source, open_source
 from mindspore_osum.files import read_json
+from mindspore_osum.folder import CONFIG
+from mindspore_osum.models.llama.hugging_face import decoder_hf_config
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.registry import from_values
+from mindspore_osum.systems.registry import from_values, system_of
 
 # pieces of a published or openai encoder key -> transformers' piece
 _TO_TRANSFORMERS = (
@@ -96,7 +96,7 @@ class Reference:
             tail = re.sub(r"^(model\.)?encoder\.", "", key)
             if tail == key or re.search("pos_enc|position", tail):
                 continue
-            for pattern, replacement in _TO_TRANSFORMERS if self.source.form is not HF_WHISPER else ():
+            for pattern, replacement in _TO_TRANSFORMERS if self.source.form.name != "hf_whisper" else ():
                 tail = re.sub(pattern, replacement, tail)
             state[tail] = self.tensor(key)
         state["embed_positions.weight"] = self._positions(frames)
@@ -172,8 +172,8 @@ class Reference:
         """The causal language model of transformers, with LoRA added to its weights."""
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        if self.source.form is HF_DECODER:
-            values = read_hf_config(self.source.path)
+        if self.source.form.name == "hf_decoder":
+            values = read_json(self.source.path / CONFIG)
             if self.layers is not None:
                 values["num_hidden_layers"] = min(self.layers, values["num_hidden_layers"])
             if values["model_type"] == "PanguEmbedded":
@@ -193,7 +193,7 @@ class Reference:
     def _decoder_state(self) -> dict:
         state = {}
         for key in self.keys:
-            if self.source.form is PUBLISHED:
+            if self.source.form.name == "published":
                 if not key.startswith("llama_model."):
                     continue
                 name = key.removeprefix("llama_model.").removeprefix("base_model.model.")
@@ -216,15 +216,15 @@ class Reference:
         `part` is what was taken from the source: "model", or its "encoder" or "decoder" only.
         """
         torch, out = self.torch, {}
-        speech, form = None, self.source.form
+        speech, form = None, self.source.form.name
         with torch.no_grad():
-            if form is not HF_DECODER and part != "decoder":
+            if form != "hf_decoder" and part != "decoder":
                 frames = self.encoder(mel_TF)
                 out["encoder"] = frames[0]
-            if form is PUBLISHED and part == "model":
+            if form == "published" and part == "model":
                 speech = self.adapter(frames)
                 out["speech"] = speech[0]
-            if form in (PUBLISHED, HF_DECODER) and part != "encoder":
+            if form in ("published", "hf_decoder") and part != "encoder":
                 model = self.decoder()
                 x = model.get_input_embeddings()(torch.from_numpy(ids_L)[None])
                 if speech is not None:
@@ -254,7 +254,7 @@ def main(argv: list[str]) -> int:
     """SOURCE PART CONFIG LAYERS INPUT OUTPUT BY; see the module's text."""
     source, part, config, layers, given, output, by = argv
     cfg = from_values(read_json(config), config)
-    inputs, opened = np.load(given), open_source(source)
+    inputs, opened = np.load(given), open_source(source, system_of(cfg.model_type))
     torch, name = import_torch(by)
     reference = Reference(torch, opened, cfg, None if layers == "all" else int(layers))
     results = reference.run(inputs["mel_TF"], inputs["ids_L"], part)

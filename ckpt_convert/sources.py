@@ -1,19 +1,20 @@
-"""Opens a checkpoint of any known form and says which form it is.
+"""Opens a checkpoint of any form that a system knows and says which form it is.
 
-A source is a model folder of ours, a Hugging Face folder (decoder or Whisper), a folder of PEFT adapters,
-or a file of published names (`.pt` or `.safetensors`) or of openai-whisper (`.pt`).
+A source is a model folder of ours, the folder of a form with a description beside its weights (Hugging Face,
+PEFT), or a file of a form (`.pt` or `.safetensors`).
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ckpt_convert import hf_config, peft_folder
-from ckpt_convert.key_tables import HF_DECODER, HF_WHISPER, OPENAI_WHISPER, PEFT, PUBLISHED, Form
 from ckpt_convert.torch_reader import TorchWeights, open_torch
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import read_json
 from mindspore_osum.folder import CONFIG, is_own_config, read_config
-from mindspore_osum.models.llama.config import LoraConfig
-from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.models.forms import Form
+from mindspore_osum.systems.base import Config, System
+from mindspore_osum.systems.registry import DEFAULT, MODEL_TYPE, all_systems, system_of
+from mindspore_osum.systems.registry import preset as find_preset
 from mindspore_osum.weights_io import INDEX, SINGLE, Weights, open_weights
 
 EXTRAS = "extras.safetensors"  # in our folder: published tensors that our model does not use
@@ -27,7 +28,7 @@ class Source:
     Attributes
     ----------
     form : its key table; None for a folder of ours.
-    stated : configuration values that its own config states, nested as in `ModelConfig`.
+    stated : configuration values that its own description states, nested as in our configuration.
     config, extras : the whole configuration, and the tensors kept aside if any, for a folder of ours.
     label : put before its keys in a report, where several sources are joined.
     """
@@ -36,7 +37,7 @@ class Source:
     form: Form | None
     weights: Weights
     stated: dict = field(default_factory=dict)
-    config: ModelConfig | None = None
+    config: Config | None = None
     extras: Weights | None = None
     label: str = ""
 
@@ -53,56 +54,117 @@ class Source:
 
 def is_ours(path: Path) -> bool:
     """Whether a path is a model folder of ours."""
-    return (path / CONFIG).is_file() and is_own_config(hf_config.read_hf_config(path))
+    return (path / CONFIG).is_file() and is_own_config(read_json(path / CONFIG, "a model description"))
 
 
-def open_source(path: str | Path) -> Source:
-    """Open a checkpoint; UserError when it is none of the known forms."""
-    path = Path(path)
+def open_sources(
+    paths: dict[str, Path], preset: str | None = None, config: str | None = None
+) -> tuple[System, dict[str, Source]]:
+    """The system that the model is one of, and its opened parts.
+
+    Parameters
+    ----------
+    paths : "model", or parts of a model ("encoder", "decoder", "adapters") -> checkpoint.
+    preset, config : name and file of a configuration that tells the system; else a folder of ours among the
+        paths tells it, else it is the first system that knows all the checkpoints.
+
+    Raises
+    ------
+    UserError : a checkpoint that cannot be opened, or is another part than it is given as.
+    """
+    if config:
+        systems = [system_of(read_json(config, "a model description").get(MODEL_TYPE, DEFAULT), config)]
+    elif preset:
+        systems = [system_of(find_preset(preset).model_type)]
+    elif own := [path for path in paths.values() if is_ours(path)]:
+        systems = [system_of(read_config(own[0]).model_type)]
+    else:
+        systems = sorted(all_systems().values(), key=lambda system: system.model_type != DEFAULT)
+    errors = []
+    for system in systems:
+        try:
+            return system, _open_as(system, paths)
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _open_as(system: System, paths: dict[str, Path]) -> dict[str, Source]:
+    parts: dict[str, Source] = {}
+    try:
+        for part, path in paths.items():
+            parts[part] = open_source(path, system)
+            parts[part].label = f"{part}:" if len(paths) > 1 else ""
+            _check_part(part, parts[part], system)
+    except BaseException:
+        for opened in parts.values():
+            opened.close()
+        raise
+    return parts
+
+
+def _check_part(part: str, source: Source, system: System) -> None:
+    """Refuse a checkpoint given as what it is not."""
+    holds = "model" if source.form is None else source.form.holds
+    if part == "adapters" and holds != part:
+        files = [form.folder.config for form in system.forms().values() if form.holds == part]
+        raise UserError(f"{source.path}: no PEFT adapters (their folder has {', '.join(files)})")
+    if holds not in ("model", part):
+        raise UserError(f"{source.path}: a {source.form.title} checkpoint; give it with --{holds}")
+    if source.config is not None and source.config.model_type != system.model_type:
+        raise UserError(
+            f"{source.path}: a folder of the system {source.config.model_type}, not {system.model_type}"
+        )
+
+
+def open_source(path: str | Path, system: System) -> Source:
+    """Open a checkpoint; UserError when it is of none of the forms that the system knows."""
+    path, forms = Path(path), system.forms()
     if path.is_dir():
-        return _open_folder(path)
+        return _open_folder(path, forms)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     weights = open_weights(path) if path.suffix == ".safetensors" else open_torch(path)
     try:
-        return _from_keys(path, weights)
+        form = _marked(path, weights, forms)
+        beside = weights.extra if isinstance(weights, TorchWeights) else {}
+        return Source(path, form, weights, form.header(beside, str(path)) if form.header else {})
     except UserError:
         weights.close()
         raise
 
 
-def _open_folder(path: Path) -> Source:
-    if (path / peft_folder.ADAPTER_CONFIG).is_file():
-        return _open_adapters(path)
+def _open_folder(path: Path, forms: dict[str, Form]) -> Source:
+    described = [form for form in forms.values() if form.folder]
+    for form in described:
+        if not form.folder.model_types and (path / form.folder.config).is_file():
+            return _open_described(path, form)
     if not (path / CONFIG).is_file():
         raise UserError(f"{path}: no {CONFIG} in this folder, so what is in it is not known")
     if is_ours(path):
         aside = path / EXTRAS
         extras = open_weights(aside) if aside.exists() else None
         return Source(path, None, open_weights(path), config=read_config(path), extras=extras)
-    values, where = hf_config.read_hf_config(path), str(path / CONFIG)
-    if values.get("model_type") == "whisper":
-        return Source(
-            path, HF_WHISPER, _hf_weights(path), {"encoder": hf_config.encoder_values(values, where)}
-        )
-    return Source(path, HF_DECODER, _hf_weights(path), {"decoder": hf_config.decoder_values(values, where)})
+    model_type = read_json(path / CONFIG, "a model description").get("model_type")
+    for form in described:
+        if model_type in form.folder.model_types:
+            return _open_described(path, form)
+    known = ", ".join(name for form in described for name in form.folder.model_types)
+    raise UserError(f"{path / CONFIG}: model_type {str(model_type)[:40]!r} is not supported; known: {known}")
 
 
-def _open_adapters(path: Path) -> Source:
-    values = peft_folder.lora_values(path)
-    if not (path / peft_folder.ADAPTER_WEIGHTS).exists():
-        raise UserError(f"{path}: no {peft_folder.ADAPTER_WEIGHTS}; save the adapters as safetensors")
-    weights = open_weights(path / peft_folder.ADAPTER_WEIGHTS)
-    names = [name for key in weights.infos if (name := PEFT.ours(key))]
-    found = {name.split(".")[-3] for name in names}
+def _open_described(path: Path, form: Form) -> Source:
+    about, file = path / form.folder.config, form.folder.weights
+    values = read_json(about, "a model description")
+    if file and not (path / file).exists():
+        raise UserError(f"{path}: no {file}; save the adapters as safetensors")
+    weights = open_weights(path / file) if file else _hf_weights(path)
+    names = [name for key in weights.infos if (name := form.ours(key))]
     try:
-        peft_folder.check_targets(path, found)
+        return Source(path, form, weights, form.folder.stated(values, str(about), names))
     except UserError:
         weights.close()
         raise
-    known = [target for target in LoraConfig().targets if target in found]
-    values["targets"] = [*known, *sorted(found - set(known))]
-    return Source(path, PEFT, weights, {"lora": values})
 
 
 def _hf_weights(path: Path) -> Weights:
@@ -112,17 +174,11 @@ def _hf_weights(path: Path) -> Weights:
     return open_weights(path)
 
 
-def _from_keys(path: Path, weights: Weights) -> Source:
-    """The form of a file that has no config.json beside it, by its keys."""
-    for form in (OPENAI_WHISPER, PUBLISHED):
-        if any(form.ours(key) == "encoder.after_norm.weight" for key in weights.infos):
-            stated = {}
-            dims = weights.extra.get("dims") if isinstance(weights, TorchWeights) else None
-            if form is OPENAI_WHISPER and isinstance(dims, dict):
-                stated = {"encoder": hf_config.openai_values(dims, f"{path}: dims")}
-            return Source(path, form, weights, stated)
-    if any(PUBLISHED.plain(key).startswith("llama_model.") for key in weights.infos):
-        return Source(path, PUBLISHED, weights)
+def _marked(path: Path, weights: Weights, forms: dict[str, Form]) -> Form:
+    """The form of a file that has no description beside it, by its keys."""
+    for form in forms.values():
+        if form.is_marked(weights.infos):
+            return form
     keys = ", ".join(repr(key)[:60] for key in list(weights.infos)[:3])
     raise UserError(
         f"{path}: its keys ({keys}, ...) are of no known form; "

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from ckpt_convert.reference import first_layers
-from ckpt_convert.shapes import expected_shapes
 from ckpt_convert.sources import is_ours
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, check_tensors, read_config
 from mindspore_osum.parameters import fill
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.weights_io import open_weights
 
 TOLERANCE = 1e-4  # of the largest value, both sides in float32
@@ -136,7 +136,8 @@ def _run_ours(
 
     model = OsumModel(replace(cfg, dtype="float32")).set_train(False)
     with open_weights(folder) as weights:
-        check_tensors(weights, expected_shapes(read_config(folder)))
+        whole = read_config(folder)
+        check_tensors(weights, system_of(whole.model_type).shapes(whole))
         fill(dict(model.parameters_and_names()), weights)
     out = {}
     frames = Tensor([mel_TF.shape[0]], ms.int32)

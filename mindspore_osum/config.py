@@ -137,3 +137,34 @@ def read_yaml(path: str) -> dict:
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of settings at the top level")
     return values
+
+
+class Reader:
+    """Typed look-ups in a description that others wrote, such as a config.json of Hugging Face.
+
+    Parameters
+    ----------
+    where : file, for errors.
+    """
+
+    def __init__(self, values: dict, where: str):
+        self.values, self.where = values, where
+
+    def get(self, key: str, kind: type, default=None):
+        """The value of `key` or `default`; UserError for another type, or a missing key without default."""
+        value = self.values.get(key)
+        if value is None:
+            if default is None:
+                raise UserError(f"{self.where}: key {key!r} is missing")
+            return default
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise UserError(f"{self.where}: {key} should be of type {kind.__name__}, not {str(value)[:40]!r}")
+        return value
+
+    def refuse(self, key: str, ok: tuple, why: str) -> None:
+        """UserError if `key` has another value than None and those in `ok`."""
+        value = self.values.get(key)
+        if value is not None and value not in ok:
+            raise UserError(f"{self.where}: {key} = {str(value)[:60]!r} is not supported: {why}")

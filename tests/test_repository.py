@@ -63,7 +63,7 @@ ROOMS = {
     "results": "",
     "tasks": "errors text results",
     "subtitles": "errors config results",
-    "models": "errors",
+    "models": "errors config",
     "data": "errors files config figures speech text tasks",
     "systems": "errors config models data speech text tasks",
     "folder": "errors files config weights_io parameters systems",
@@ -91,7 +91,6 @@ ROOMS = {
 SYSTEM = re.compile(r"mindspore_osum\.systems\.(\w+)\.")
 # what breaks these rules until the step that ends it is done; empty in the end
 NOT_YET = {
-    "planning -> ckpt_convert",
     "bench -> systems.osum",
     "ckpt_convert -> systems.osum",
     "export -> systems.osum",

@@ -8,7 +8,7 @@ Notable choices
 
 import math
 
-from ckpt_convert.shapes import Shapes, expected_shapes
+from mindspore_osum.models.table import Shapes
 from mindspore_osum.planning.job import WHOLE, Batch, Job, Stage
 from mindspore_osum.planning.programs import cost_of, decoding, prefill, training
 from mindspore_osum.planning.tape import ACTIVATION, F32, Tape
@@ -22,7 +22,7 @@ GROUP_BUFFERS = 2 * 200 * 10**6
 def parameters(job: Job, stage: Stage = WHOLE) -> Shapes:
     """Name -> shape of the parameters of a device, those of losses included; shared matrices are divided."""
     cost, mp = cost_of(job.model), stage.model_parallel
-    shapes = expected_shapes(job.model) | cost.extra_shapes(job)
+    shapes = system_of(job.model.model_type).shapes(job.model) | cost.extra_shapes(job)
     layers = stage.layers(cost.depth(job.model))
     here = {name: shape for name, shape in shapes.items() if cost.layer_of(name, job.model) in layers}
     return {
@@ -73,8 +73,9 @@ def inference_memory(job: Job, batch: Batch, slots: int) -> tuple[dict[str, int]
     slots : of the key/value cache of each row.
     """
     cost, model = cost_of(job.model), job.model
-    part_of = system_of(model.model_type).job.part_of
-    counts = {name: math.prod(shape) for name, shape in expected_shapes(model).items()}
+    system = system_of(model.model_type)
+    part_of = system.job.part_of
+    counts = {name: math.prod(shape) for name, shape in system.shapes(model).items()}
     lora = sum(n for name, n in counts.items() if part_of(name) == "lora")
     prompts, step = prefill(job, batch), decoding(job, batch.rows, slots)
     peak = max((tape.peak() for tape in (prompts, step)), key=lambda parts: sum(parts.values()))

@@ -6,11 +6,13 @@ Notable choices
   what they need.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.forms import Form
+from mindspore_osum.models.table import Shapes, Table, shapes
 
 
 class Config(Protocol):
@@ -108,7 +110,7 @@ class System:
     ----------
     model_type : its name in config.json.
     Config : dataclass of what config.json says besides.
-    presets : name -> Config of its published sizes.
+    presets : name -> Config of its published sizes; conversion starts from the first unless told otherwise.
     job : what a training job can say of its models.
     """
 
@@ -178,4 +180,50 @@ class System:
         seed : of random weights.
         speech : whether any example of the job has a recording.
         """
+        raise NotImplementedError
+
+    # checkpoints: what the converter asks for
+
+    def tables(self, cfg: Config | None = None) -> tuple[Table, ...]:
+        """The network's parameters part by part, in the order of files.
+
+        Without `cfg` names alone, of every network that the system can have.
+        """
+        raise NotImplementedError
+
+    def published_forms(self) -> Iterable[Form]:
+        """The forms of checkpoints that hold the network or parts of it, without their rows."""
+        raise NotImplementedError
+
+    def forms(self, cfg: Config | None = None) -> dict[str, Form]:
+        """Name -> form, with the names of the tables."""
+        tables = self.tables(cfg)
+        return {form.name: form.of(tables) for form in self.published_forms()}
+
+    def shapes(self, cfg: Config) -> Shapes:
+        """Every parameter of the network: name -> shape, in the order of files. Nothing is allocated."""
+        return shapes(self.tables(cfg))
+
+    def infer(self, found: Shapes, base: Config, given: dict, assumed: str) -> tuple[dict, list[str]]:
+        """What tensors tell of a configuration.
+
+        Parameters
+        ----------
+        found : our names -> shapes, of a whole model or of some parts.
+        base : where values come from that no tensor tells, if the sizes they go with are equal.
+        given : nested values that the user or a source's own description states; they are not questioned.
+        assumed : name of the preset that `base` is, if nobody chose it.
+
+        Returns
+        -------
+        The values the tensors settle, nested as in `Config`, and a line for each value that nobody tells.
+
+        Raises
+        ------
+        UserError : a tensor that sizes are read off is missing or has a wrong rank.
+        """
+        raise NotImplementedError
+
+    def initial_value(self, cfg: Config, name: str, shape: tuple[int, ...], seed: int) -> Any:
+        """What training from scratch starts a parameter from: a float32 array."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.adapters.kinds import kinds
+from mindspore_osum.systems.osum.system import SYSTEM
 from mindspore_osum.weights_io import open_weights
 from tests.convert.common import OVERRIDES, RANK, bits, published_state, same_states, save, torch
 
@@ -225,8 +226,6 @@ def test_extras_cannot_replace_weights(source, tmp_path):
 
 @pytest.mark.parametrize("rows", [5, 5000])
 def test_positions_are_checked(state, tmp_path, rows):
-    from ckpt_convert.derived import derived_blocks
-
     # the published formulas in float64
     place, i = np.arange(rows, dtype=np.float64)[:, None], np.arange(18)
     whisper, plain = place * 10000.0 ** (-i / 17), place * 10000.0 ** (-2 * i / 36)
@@ -237,8 +236,9 @@ def test_positions_are_checked(state, tmp_path, rows):
     state |= {key: torch.from_numpy(table.astype(np.float32))[None] for key, table in tables.items()}
     report = convert(save(state, tmp_path / "a.pt"), tmp_path / "m", settings=SETTINGS)
     assert set(tables) <= set(report.ignored)
+    published = SYSTEM.forms(read_config(tmp_path / "m"))["published"]
     for key, table in tables.items():
-        blocks = np.concatenate(list(derived_blocks(key, (1, rows, 36), read_config(tmp_path / "m"))))
+        blocks = np.concatenate(list(published.blocks(published.other(key).computed, rows)))
         assert np.abs(blocks.reshape(rows, 36) - table).max() < 2e-3
         wrong = state | {key: state[key] + 0.05}
         error = refused("1 unexpected", save(wrong, tmp_path / "w.pt"), tmp_path / "x", settings=SETTINGS)

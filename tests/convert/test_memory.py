@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ckpt_convert.key_tables import PUBLISHED
-from ckpt_convert.shapes import adapted, expected_shapes
+from ckpt_convert.plan import adapted
 from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.models.llama.config import DecoderConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.system import SYSTEM
 from mindspore_osum.weights_io import TensorInfo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,9 +32,9 @@ OVERHEAD = 100e6  # interpreter, numpy, the key tables
 
 def make_checkpoint(path: Path, cfg: ModelConfig) -> tuple[int, int]:
     """A published checkpoint in bfloat16 with values in [0.5, 1); its size and that of its largest tensor."""
-    shapes = expected_shapes(cfg)
+    shapes, published = SYSTEM.shapes(cfg), SYSTEM.forms(cfg)["published"]
     infos = {
-        PUBLISHED.theirs(n, adapted(n, cfg), peft=True): TensorInfo("BF16", s) for n, s in shapes.items()
+        published.theirs(n, adapted(n, shapes), peft=True): TensorInfo("BF16", s) for n, s in shapes.items()
     }
     rng = np.random.default_rng(0)
     block = (rng.integers(0, 128, 1 << 20, dtype=np.uint16) + 0x3F00).view(np.uint8)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ckpt_convert.key_tables import FORMS
 from mindspore_osum.commands.verbs import VERBS
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.config import AdapterConfig
@@ -17,6 +16,7 @@ from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.job import Sections
+from mindspore_osum.systems.osum.system import SYSTEM
 from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS
 from mindspore_osum.text.requests import task_requests
 from mindspore_osum.training.config import TrainConfig
@@ -73,7 +73,7 @@ def test_every_key_label_and_request_is_there(text):
         assert shown in page, shown
     assert all(request in page for request in task_requests("asr"))
     keys = text("CONVERSION")
-    assert all(other.why in keys for form in FORMS.values() for other in form.others)
+    assert all(other.why in keys for form in SYSTEM.forms().values() for other in form.others)
 
 
 def test_every_verb_is_there(text):

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# modules that may have LoRA beside them
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
 
 @dataclass(frozen=True)
 class DecoderConfig:

@@ -8,7 +8,7 @@ from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.adapters.kinds import kinds
-from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.llama.config import PROJECTIONS, DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import STRIDE, EncoderConfig
 from mindspore_osum.speech.config import FeatureConfig
 
@@ -82,9 +82,8 @@ def check_model(cfg: ModelConfig) -> None:
     need(cfg.lora.rank >= 0, f"lora.rank must be 0 or more, not {cfg.lora.rank}")
     for name, part in (("encoder", enc), ("adapter", ada), ("lora", cfg.lora)):
         need(0 <= part.dropout < 1, f"{name}.dropout must be 0 or more and below 1, not {part.dropout}")
-    known = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    unknown = sorted(set(cfg.lora.targets) - known)
-    need(not unknown, f"lora.targets {unknown} unknown; known: {sorted(known)}")
+    unknown = sorted(set(cfg.lora.targets) - set(PROJECTIONS))
+    need(not unknown, f"lora.targets {unknown} unknown; known: {sorted(PROJECTIONS)}")
     need(
         cfg.dtype in ("float32", "bfloat16", "float16"),
         f"dtype must be float32, bfloat16 or float16, not {cfg.dtype!r}",

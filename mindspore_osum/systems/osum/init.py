@@ -12,26 +12,26 @@ Notable choices
 """
 
 import numpy as np
-from mindspore import Tensor
 
-from mindspore_osum.systems.osum.network import OsumModel
+from mindspore_osum.systems.osum.config import ModelConfig
 
 _STEM_GAIN, _CONV_GAIN = 2.5, 1.7
 _SCALED_NORM = "adapter.transformer.embed.1.weight"
 _WRITES_RESIDUAL = ("linear_out.weight", "w_2.weight", "o_proj.weight", "down_proj.weight")
 
 
-def init_weights(model: OsumModel, seed: int) -> None:
-    """Fill every parameter of `model` in place; each draws from its own stream, named by the parameter."""
-    layers = {
-        "encoder": model.cfg.encoder.n_layers,
-        "adapter": model.cfg.adapter.n_layers,
-        "decoder": model.cfg.decoder.n_layers,
-    }
+def init_weights(model, seed: int) -> None:
+    """Fill every parameter of an OsumModel; each draws from a stream of its own, named by the parameter."""
+    from mindspore import Tensor
+
     for name, param in model.parameters_and_names():
-        depth = layers.get(name.split(".")[0], 1)
-        value = initial_value(name, param.shape, depth, seed)
+        value = initial_value(name, param.shape, depth_of(model.cfg, name), seed)
         param.set_data(Tensor(value, param.dtype))
+
+
+def depth_of(cfg: ModelConfig, name: str) -> int:
+    """The number of layers of the stack that a parameter belongs to; 1 where there is none."""
+    return getattr(getattr(cfg, name.partition(".")[0], None), "n_layers", 1)
 
 
 def initial_value(name: str, shape: tuple, depth: int, seed: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """OSUM as a system: what the registry finds; loads nothing heavy."""
 
 from mindspore_osum.systems.base import System
+from mindspore_osum.systems.osum import keys
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.job import JOB
 from mindspore_osum.systems.osum.presets import PRESETS
@@ -13,6 +14,20 @@ class OsumSystem(System):
     Config = ModelConfig
     presets = PRESETS
     job = JOB
+
+    def tables(self, cfg: ModelConfig | None = None):
+        return keys.tables(cfg)
+
+    def published_forms(self):
+        return keys.FORMS
+
+    def infer(self, found, base, given, assumed):
+        return keys.infer(found, base, given, assumed)
+
+    def initial_value(self, cfg, name, shape, seed):
+        from mindspore_osum.systems.osum.init import depth_of, initial_value
+
+        return initial_value(name, shape, depth_of(cfg, name), seed)
 
     def build(self, cfg: ModelConfig):
         from mindspore_osum.systems.osum.network import OsumModel

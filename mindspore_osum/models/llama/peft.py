@@ -1,20 +1,17 @@
-"""LoRA adapters alone, in the folder of the PEFT library: adapter_config.json and adapter_model.safetensors.
+"""The `adapter_config.json` of the PEFT library <-> `LoraConfig`.
 
-The tensors are those of `key_tables.PEFT`; rank and targets are read off them and compared with what the
-configuration says. What PEFT can do and our LoRA does not (DoRA, ranks of single modules, trained biases or
-whole modules, some layers only) is refused by name. Source: peft 0.17, tuners/lora/config.py.
+Rank and targets are read off the tensors and compared with what the configuration says. What PEFT can do
+and our LoRA does not (DoRA, ranks of single modules, trained biases or whole modules, some layers only) is
+refused by name. Source: peft 0.17, tuners/lora/config.py.
 """
 
 import math
-from pathlib import Path
 
-from ckpt_convert.hf_config import Reader
+from mindspore_osum.config import Reader
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import read_json
 from mindspore_osum.models.llama.config import LoraConfig
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # the files of its folder
 
 # key -> the values that change nothing, and why others are not supported
 _NEUTRAL = {
@@ -37,37 +34,52 @@ _NEUTRAL = {
 }
 
 
-def lora_values(folder: Path) -> dict:
-    """`LoraConfig` values that adapter_config.json states, without the targets.
+def lora_values(values: dict, where: str, names: list[str]) -> dict:
+    """`LoraConfig` values.
+
+    Parameters
+    ----------
+    values : what adapter_config.json, the file `where`, says.
+    names : our names of the adapters' tensors.
 
     Raises
     ------
-    UserError : no such file, another method than LoRA, or a setting that our LoRA does not have.
+    UserError : another method than LoRA, a setting that our LoRA does not have, or target_modules that are
+        not those of the tensors (a pattern is left to the tensors).
     """
-    path = folder / ADAPTER_CONFIG
-    values = read_json(path)
-    read = Reader(values, str(path))
+    read = Reader(values, where)
     read.refuse("peft_type", ("LORA",), "only LoRA is")
     for key, (neutral, why) in _NEUTRAL.items():
         read.refuse(key, neutral, why)
     rank = read.get("r", int)
     if rank < 1:
-        raise UserError(f"{path}: r must be above 0, not {rank}")
+        raise UserError(f"{where}: r must be above 0, not {rank}")
     alpha = read.get("lora_alpha", float)
     if read.get("use_rslora", bool, False):
         alpha *= math.sqrt(rank)  # rank-stabilised: scaled by alpha / sqrt(r) instead of alpha / r
-    return {"rank": rank, "alpha": alpha, "dropout": read.get("lora_dropout", float, 0.0)}
+    found = {name.split(".")[-3] for name in names}
+    _check_targets(values.get("target_modules"), found, where)
+    return {
+        "rank": rank,
+        "alpha": alpha,
+        "dropout": read.get("lora_dropout", float, 0.0),
+        "targets": in_order(found, LoraConfig().targets),
+    }
 
 
-def check_targets(folder: Path, found: set[str]) -> None:
-    """Refuse a list of target_modules that is not that of the tensors; a pattern is left to the tensors."""
-    stated = read_json(folder / ADAPTER_CONFIG).get("target_modules")
+def in_order(found: set[str], known: tuple[str, ...]) -> list[str]:
+    """The modules found: those known in their order, then the others."""
+    first = [target for target in known if target in found]
+    return [*first, *sorted(found - set(first))]
+
+
+def _check_targets(stated, found: set[str], where: str) -> None:
     if isinstance(stated, list):
         named = {str(name).rpartition(".")[2] for name in stated}
         odd = sorted(named ^ found)
         if odd:
-            side = ADAPTER_CONFIG if odd[0] in named else ADAPTER_WEIGHTS
-            raise UserError(f"{folder}: target module {odd[0]!r} is only in {side}; the folder is incomplete")
+            side = CONFIG if odd[0] in named else WEIGHTS
+            raise UserError(f"{where}: target module {odd[0]!r} is only in {side}; the folder is incomplete")
 
 
 def adapter_config(lora: LoraConfig, base: str | None) -> dict:

@@ -1,20 +1,21 @@
-"""The key tables: both directions, decorations, completeness against a published key list, their document."""
+"""The published form: both directions, decorations, completeness against a published key list, the cells."""
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from ckpt_convert.key_docs import tables, with_tables
-from ckpt_convert.key_tables import FORMS, HF_DECODER, HF_WHISPER, PUBLISHED
-from ckpt_convert.shapes import adapted, expected_shapes
-from mindspore_osum.errors import UserError
+from ckpt_convert.plan import adapted
+from mindspore_osum.config import from_dict, merge
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.adapters.kinds import kinds
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.system import SYSTEM
+
+FORMS = SYSTEM.forms()
+PUBLISHED, HF_DECODER = FORMS["published"], FORMS["hf_decoder"]
 
 SMALL = ModelConfig(
     encoder=EncoderConfig(d_model=36, n_layers=2, n_heads=3, d_ff=52),
@@ -46,9 +47,9 @@ def test_every_golden_key_is_accounted_for_and_comes_back(shared):
     assert len(mapped) == len(set(mapped.values())) == 193
     others = {key: PUBLISHED.other(key).kind for key in keys if key not in mapped}
     assert sorted(others.values()) == ["aside"] * 4 + ["copy"] * 2 + ["derived"] * 2
-    cfg = replace(SMALL, lora=LoraConfig(64))
+    expected = SYSTEM.shapes(ModelConfig())
     for key, name in mapped.items():
-        assert PUBLISHED.theirs(name, adapted(name, cfg), peft=True) == key
+        assert PUBLISHED.theirs(name, adapted(name, expected), peft=True) == key
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -63,8 +64,9 @@ def test_rows_are_one_to_one(form):
 
 @pytest.mark.parametrize("cfg", VARIANTS.values(), ids=VARIANTS)
 def test_every_parameter_of_a_model_has_a_published_name(cfg):
-    for name in expected_shapes(cfg):
-        key = PUBLISHED.theirs(name, adapted(name, cfg), peft=cfg.lora.rank > 0)
+    expected = SYSTEM.shapes(cfg)
+    for name in expected:
+        key = PUBLISHED.theirs(name, adapted(name, expected), peft=cfg.lora.rank > 0)
         assert key is not None and PUBLISHED.ours(key) == name
         if name.startswith("decoder.") and "lora_" not in name:
             assert HF_DECODER.theirs(name) == name.removeprefix("decoder.")
@@ -134,19 +136,10 @@ SPELLED_OUT = {
 
 
 def test_published_names_spelled_out():
+    expected = SYSTEM.shapes(ModelConfig())
     for key, name in SPELLED_OUT.items():
         assert PUBLISHED.ours(key) == name
-        assert PUBLISHED.theirs(name, adapted(name, ModelConfig()), peft=True) == key
-
-
-def test_whisper_with_and_without_model_prefix():
-    for prefix in ("", "model."):
-        assert (
-            HF_WHISPER.ours(f"{prefix}encoder.layers.0.fc1.bias")
-            == "encoder.encoders.0.feed_forward.w_1.bias"
-        )
-        assert HF_WHISPER.other(f"{prefix}decoder.layers.0.fc1.bias").kind == "dropped"
-    assert HF_WHISPER.other("proj_out.weight").kind == "dropped"
+        assert PUBLISHED.theirs(name, adapted(name, expected), peft=True) == key
 
 
 @pytest.mark.parametrize(
@@ -166,28 +159,58 @@ def test_keys_that_are_nobodys(key):
     assert PUBLISHED.ours(key) is None and PUBLISHED.other(key) is None
 
 
-def test_the_document_has_these_tables():
-    path = Path(__file__).resolve().parents[2] / "docs" / "CONVERSION.md"
-    text = path.read_text("utf-8")
-    assert with_tables(text) == text, "run python -m ckpt_convert.key_docs docs/CONVERSION.md"
-    rows = [row for form in FORMS.values() for row in form.rows]
-    assert len(rows) > 150 and tables().count("\n| `") > 40
-    with pytest.raises(UserError, match="key tables"):
-        with_tables("no markers")
+@pytest.mark.parametrize("cfg", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("kind", kinds())
+def test_shapes_are_those_of_the_cells(cfg, kind):
+    cfg = replace(cfg, adapter=replace(cfg.adapter, kind=kind, conv_channels=5))
+    assert SYSTEM.shapes(cfg) == of_cells(cfg)
+
+
+@pytest.mark.parametrize("name", SYSTEM.presets)
+def test_shapes_of_every_preset_are_those_of_its_cells(name):
+    assert SYSTEM.shapes(SYSTEM.presets[name]) == of_cells(SYSTEM.presets[name])
+
+
+def of_cells(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the real parameters, without allocating them."""
+    from mindspore.nn.utils import no_init_parameters
+
+    with no_init_parameters():
+        return {name: tuple(p.shape) for name, p in SYSTEM.build(cfg).parameters_and_names()}
+
+
+# what no tensor tells of SMALL and its variants
+TOLD = {
+    "encoder": {"n_heads": 3},
+    "adapter": {"n_heads": 2},
+    "decoder": {"n_heads": 6},
+    "lora": {"alpha": 5.0, "dropout": 0.0},
+}
 
 
 @pytest.mark.parametrize("cfg", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("kind", kinds())
-def test_shapes_are_those_of_the_model(cfg, kind):
-    from mindspore_osum.systems.osum.network import OsumModel
+def test_sizes_are_read_back_from_the_shapes(cfg, kind):
+    cfg = replace(cfg, adapter=replace(cfg.adapter, kind=kind))
+    dec = cfg.decoder
+    stated = {"qkv_bias": dec.qkv_bias, "o_bias": dec.o_bias, "qk_norm": dec.qk_norm}
+    told = merge(TOLD, {"decoder": stated | {"tie_embeddings": dec.tie_embeddings}})
+    read, needs = SYSTEM.infer(SYSTEM.shapes(cfg), ModelConfig(), told, "")
+    found = from_dict(ModelConfig, merge(merge(ModelConfig().to_dict(), read), told), "shapes")
+    lora = replace(found.lora, alpha=cfg.lora.alpha, dropout=cfg.lora.dropout, targets=cfg.lora.targets)
+    assert set(found.lora.targets) == set(cfg.lora.targets) or not cfg.lora.rank
+    assert not needs and replace(found, lora=lora) == cfg
 
-    cfg = replace(cfg, adapter=replace(cfg.adapter, kind=kind, conv_channels=5))
-    model = {name: tuple(p.shape) for name, p in OsumModel(cfg).parameters_and_names()}
-    assert expected_shapes(cfg) == model
+
+@pytest.mark.parametrize("name", SYSTEM.presets)
+def test_a_preset_is_told_by_its_own_shapes(name):
+    cfg = SYSTEM.presets[name]
+    read, needs = SYSTEM.infer(SYSTEM.shapes(cfg), cfg, {}, name)
+    assert not needs and from_dict(ModelConfig, merge(cfg.to_dict(), read), name) == cfg
 
 
 def test_parameter_count_of_the_released_model():
-    shapes = expected_shapes(ModelConfig())
+    shapes = SYSTEM.shapes(ModelConfig())
     count = {part: 0 for part in ("encoder", "lora", "decoder")}
     for name, shape in shapes.items():
         size = 1

@@ -1,0 +1,200 @@
+"""Forms of checkpoints: which tensor of another checkpoint is which of ours, in both directions.
+
+Notable choices
+- The names themselves stand in the rows of the families (models/table.py); a form says what its keys begin
+  with, what else its files hold and, of folders, how their description is read and written.
+- PEFT's decoration (`base_model.model.`, `.base_layer`, `.default`) and `module.` are taken off before the
+  lookup and put on after it: they are spelling, not names.
+- What a form has and we do not is listed too, with the reason. A key that no row knows is the caller's error.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mindspore_osum.models.table import Table, Values, size_of
+
+PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A buffer that files carry and our model computes.
+
+    Attributes
+    ----------
+    part : the part of the model whose settings it follows from.
+    width : its last axis, as a size of a row.
+    rows : (settings of the part, first row, number of rows) -> float32 values.
+    usual : rows that files have; 0 if it has one and no axis for it, and is not written.
+    batched : it has a leading axis of 1.
+    relative : its values are small, so a difference counts in proportion to them.
+    """
+
+    part: str
+    width: str
+    rows: Callable[[Values, int, int], Any]
+    usual: int = 0
+    batched: bool = False
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Other:
+    """Keys of a form that have no tensor of ours.
+
+    Attributes
+    ----------
+    pattern : `{i}` is a layer number, `*` anything.
+    kind : "derived" (`computed` from the configuration, and compared with that), "copy" (of `of`, and
+        compared with it), "aside" (unused by the model, kept in extras.safetensors) or "dropped".
+    why : reason for the report.
+    of : key of the form that a copy copies.
+    """
+
+    pattern: str
+    kind: str
+    why: str
+    of: str = ""
+    computed: Computed | None = None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A form that is a folder with a description in JSON.
+
+    Attributes
+    ----------
+    config : name of the file of the description.
+    stated : (its values, the file's name, our names of the tensors) -> values nested as in our configuration;
+        UserError for what our cells do not compute.
+    describe : (our configuration, name of a base model or None) -> its values.
+    weights : name of the file of the weights; None for the writer's own.
+    model_types : the `model_type`s of descriptions that are this form's; empty where `config` tells.
+    """
+
+    config: str
+    stated: Callable[[dict, str, list[str]], dict]
+    describe: Callable[[Any, str | None], dict]
+    weights: str | None = None
+    model_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of checkpoint. Families list theirs without `rows` and `values`, which `of` adds.
+
+    Attributes
+    ----------
+    title : its name for people.
+    prefixes : part of ours -> what the keys of its tensors begin with.
+    holds : what a file of the form is: "encoder", "decoder" or "adapters"; "model" for all of a model.
+    lora : LoRA in it: "" none can be, "without" (it must be merged), "with" (wrapped by PEFT) or "alone".
+    others : what else its files hold.
+    strip : leading parts of a key that some files have and some have not.
+    marks : patterns of keys that only files of this form have, where they have no description.
+    folder : how its folder looks; None for a form that is a file.
+    header : (what lies beside the tensors of a `.pt`, file) -> values as `Folder.stated`'s.
+    rows : (our parameter, theirs) with `{i}` for a layer.
+    values : part -> settings, for what is computed.
+    """
+
+    name: str
+    title: str
+    prefixes: Mapping[str, str]
+    holds: str
+    lora: str = ""
+    others: tuple[Other, ...] = ()
+    strip: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    folder: Folder | None = None
+    header: Callable[[dict, str], dict] | None = None
+    rows: tuple[tuple[str, str], ...] = ()
+    values: Mapping[str, Values] = field(default_factory=dict)
+    _to_ours: list = field(default_factory=list, compare=False, repr=False, init=False)
+    _to_theirs: list = field(default_factory=list, compare=False, repr=False, init=False)
+
+    def __post_init__(self):
+        self._to_ours.extend((_regex(self.plain(theirs)), ours) for ours, theirs in self.rows)
+        self._to_theirs.extend((_regex(ours), theirs) for ours, theirs in self.rows)
+
+    def of(self, tables: Iterable[Table]) -> "Form":
+        """The form of a model with these tables."""
+        tables = tuple(tables)
+        rows = tuple(
+            (f"{table.prefix}{row.ours}.{param.name}", f"{self.prefixes[table.part]}{theirs}.{param.name}")
+            for table in tables
+            if table.part in self.prefixes
+            for row in table.rows
+            if (theirs := row.names.get(self.name)) is not None
+            for param in row.params
+            if self.lora != "alone" or param.name.startswith("lora_")
+        )
+        return replace(self, rows=rows, values={table.part: table.values for table in tables})
+
+    def ours(self, key: str) -> str | None:
+        """Our name of the form's `key` (plain or decorated), or None."""
+        return _translate(self._to_ours, self.plain(key))
+
+    def theirs(self, name: str, adapted: bool = False, peft: bool = False) -> str | None:
+        """The form's key of our tensor `name`, or None.
+
+        Parameters
+        ----------
+        adapted : the tensor's module has LoRA beside it.
+        peft : the model has LoRA, so a form "with" it has the decoder wrapped by PEFT.
+        """
+        key = _translate(self._to_theirs, name)
+        if key is None or not peft or self.lora != "with" or not name.startswith("decoder."):
+            return key
+        if adapted:
+            module, _, parameter = key.rpartition(".")
+            if module.endswith((".lora_A", ".lora_B")):
+                key = f"{module}.default.{parameter}"
+            else:
+                key = f"{module}.base_layer.{parameter}"
+        prefix = self.prefixes["decoder"]
+        return f"{prefix}{PEFT_PREFIX}{key.removeprefix(prefix)}"
+
+    def plain(self, key: str) -> str:
+        """`key` without `module.`, PEFT's decoration and the form's optional leading parts."""
+        key = key.removeprefix("module.")
+        key = key.replace(PEFT_PREFIX, "", 1).replace(".base_layer.", ".", 1)
+        key = re.sub(r"\.(lora_[AB])\.(?!weight$)[^.]+\.weight$", r".\1.weight", key)
+        for part in self.strip:
+            key = key.removeprefix(part)
+        return key
+
+    def other(self, key: str) -> Other | None:
+        """The `Other` a key falls under, or None."""
+        plain = self.plain(key)
+        return next((o for o in self.others if _regex(o.pattern).fullmatch(plain)), None)
+
+    def is_marked(self, keys: Iterable[str]) -> bool:
+        """Whether a file with these keys is of this form."""
+        marks = [_regex(mark) for mark in self.marks]
+        return any(mark.fullmatch(self.plain(key)) for key in keys for mark in marks)
+
+    def width(self, computed: Computed) -> int:
+        """The last axis of a buffer that the model computes."""
+        return size_of(computed.width, self.values[computed.part])
+
+    def blocks(self, computed: Computed, rows: int, at_a_time: int = 4096):
+        """The float32 values of a buffer of so many rows, in blocks of rows, flat."""
+        for start in range(0, rows, at_a_time):
+            values = computed.rows(self.values[computed.part], start, min(at_a_time, rows - start))
+            yield values.reshape(-1)
+
+
+def _regex(pattern: str) -> re.Pattern:
+    text = re.escape(pattern).replace(r"\{i\}", r"(0|[1-9]\d{0,3})").replace(r"\*", ".*")
+    return re.compile(text)
+
+
+def _translate(table: list, key: str) -> str | None:
+    for pattern, target in table:
+        match = pattern.fullmatch(key)
+        if match:
+            return target.format(i=match[1]) if match.re.groups else target
+    return None

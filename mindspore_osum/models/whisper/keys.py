@@ -1,0 +1,112 @@
+"""Names, shapes and forms of the Whisper encoder's parameters; loads nothing heavy.
+
+Sources: modules of the published OSUM code (WeNet's), transformers' Whisper, openai-whisper's model.py.
+"""
+
+from mindspore_osum.models.forms import Computed, Folder, Form, Other
+from mindspore_osum.models.positions import sinusoids
+from mindspore_osum.models.table import Param, Row, Shapes, Values, affine, axis_of, read_sizes
+from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.models.whisper.hugging_face import encoder_hf_config, encoder_values, openai_values
+
+
+def _rows(params: tuple[Param, ...], ours: str, hugging_face: str, openai: str) -> Row:
+    names = {"published": ours, "hf_whisper": hugging_face, "openai_whisper": openai}
+    return Row(ours, names, params, "n_layers" if "{i}" in ours else "")
+
+
+_D = "d_model"
+_SQUARE, _NORM = affine(_D, _D), affine(_D)
+# parameters             ours and published                       Hugging Face                openai
+ROWS = (
+    _rows(affine(_D, "n_mels", 3), "embed.conv.0", "conv1", "conv1"),
+    _rows(affine(_D, _D, 3), "embed.conv.2", "conv2", "conv2"),
+    *(
+        _rows(params, f"encoders.{{i}}.{ours}", f"layers.{{i}}.{hugging_face}", f"blocks.{{i}}.{openai}")
+        for params, ours, hugging_face, openai in (
+            (_SQUARE, "self_attn.linear_q", "self_attn.q_proj", "attn.query"),
+            (affine(_D, _D, bias=False), "self_attn.linear_k", "self_attn.k_proj", "attn.key"),
+            (_SQUARE, "self_attn.linear_v", "self_attn.v_proj", "attn.value"),
+            (_SQUARE, "self_attn.linear_out", "self_attn.out_proj", "attn.out"),
+            (affine("d_ff", _D), "feed_forward.w_1", "fc1", "mlp.0"),
+            (affine(_D, "d_ff"), "feed_forward.w_2", "fc2", "mlp.2"),
+            (_NORM, "norm1", "self_attn_layer_norm", "attn_ln"),
+            (_NORM, "norm2", "final_layer_norm", "mlp_ln"),
+        )
+    ),
+    _rows(_NORM, "after_norm", "layer_norm", "ln_post"),
+)
+
+
+def positions(key: str, usual: int, batched: bool = False) -> Other:
+    """A table of the encoder's positions in a file."""
+    computed = Computed(
+        "encoder", _D, lambda values, first, n: sinusoids(n, values[_D], first), usual, batched
+    )
+    return Other(key, "derived", "positions are computed, not stored", computed=computed)
+
+
+_NO_TEXT_DECODER = "Whisper's text decoder has no place in this model"
+HUGGING_FACE = Form(
+    "hf_whisper",
+    "Hugging Face Whisper",
+    {"encoder": "encoder."},
+    "encoder",
+    others=(
+        positions("encoder.embed_positions.weight", 1500),
+        Other("decoder.*", "dropped", _NO_TEXT_DECODER),
+        Other("proj_out.weight", "dropped", _NO_TEXT_DECODER),
+    ),
+    strip=("model.",),
+    folder=Folder(
+        "config.json",
+        lambda values, where, names: {"encoder": encoder_values(values, where)},
+        lambda cfg, base: encoder_hf_config(cfg.encoder) | {"dtype": cfg.dtype},
+        model_types=("whisper",),
+    ),
+)
+OPENAI = Form(
+    "openai_whisper",
+    "openai-whisper",
+    {"encoder": "encoder."},
+    "encoder",
+    others=(
+        positions("encoder.positional_embedding", 1500),
+        Other("decoder.*", "dropped", _NO_TEXT_DECODER),
+    ),
+    marks=("encoder.ln_post.weight",),
+    header=lambda beside, where: (
+        {"encoder": openai_values(beside["dims"], f"{where}: dims")}
+        if isinstance(beside.get("dims"), dict)
+        else {}
+    ),
+)
+
+
+def values(cfg: EncoderConfig) -> Values:
+    """What the names in `ROWS` stand for."""
+    return vars(cfg)
+
+
+def infer(found: Shapes, prefix: str, base: EncoderConfig, given: dict, needs: list[str]) -> dict:
+    """What tensors tell of `EncoderConfig`.
+
+    Parameters
+    ----------
+    found : our names -> shapes.
+    prefix : what the names of this part begin with.
+    base : where head counts come from when `given` has none and the width is equal.
+    given : what the user or the source's own description states.
+    needs : gets a line for each value that nobody tells.
+
+    Returns
+    -------
+    The values; empty if there is no encoder in `found`.
+    """
+    first = f"{prefix}embed.conv.0.weight"
+    if first not in found:
+        return {}
+    d = axis_of(found, first, 0)
+    if "n_heads" not in given and d != base.d_model:
+        needs.append(f"encoder.n_heads (width {d}, preset {base.d_model}; Whisper has a head for every 64)")
+    return read_sizes(ROWS, prefix, found, vars(base).keys())

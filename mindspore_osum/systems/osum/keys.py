@@ -1,0 +1,90 @@
+"""Parameters of the composite: tables of its parts, its own, the published form; loads nothing heavy."""
+
+from mindspore_osum.models.adapters import keys as adapters
+from mindspore_osum.models.adapters.kinds import kinds
+from mindspore_osum.models.forms import Form, Other
+from mindspore_osum.models.llama import keys as llama
+from mindspore_osum.models.table import Row, Shapes, Table, affine
+from mindspore_osum.models.whisper import keys as whisper
+from mindspore_osum.systems.osum.config import ModelConfig
+
+MARKS = 2  # rows of the speech-token embedding behind those of the speech tokens: begin and end
+# published with this spelling
+_OWN = (
+    Row("speech_token_embed", {"published": "speech_token_emded"}, affine("rows", "d_model", bias=False)),
+)
+_ALIAS = "alias of the decoder's"
+
+PUBLISHED = Form(
+    "published",
+    "published OSUM / OSUM-Pangu",
+    {"encoder": "encoder.", "adapter": "", "": "", "decoder": "llama_model."},
+    "model",
+    lora="with",
+    others=(
+        Other("embed_tokens.weight", "copy", _ALIAS, of="llama_model.model.embed_tokens.weight"),
+        Other("lm_head.weight", "copy", _ALIAS, of="llama_model.lm_head.weight"),
+        whisper.positions("encoder.embed.pos_enc.pe", 30000, batched=True),
+        adapters.POSITIONS,
+        Other("ln_speech.*", "aside", "constructed but never used by the published model"),
+        Other("speech_head.*", "aside", "output of speech tokens, not used for text"),
+        Other("speaker_head.*", "aside", "output of speech tokens (OSUM), not used for text"),
+        llama.INV_FREQ,
+    ),
+    marks=("encoder.after_norm.weight", "llama_model.*"),
+)
+FORMS = (PUBLISHED, llama.HUGGING_FACE, whisper.HUGGING_FACE, whisper.OPENAI, llama.PEFT)
+
+
+def tables(cfg: ModelConfig | None = None) -> tuple[Table, ...]:
+    """The model's parameters in the order of files: of `cfg`, or names alone, of every kind of adapter."""
+    if cfg is None:
+        values: dict = {"encoder": {}, "adapter": {}, "": {}, "decoder": {}}
+    else:
+        values = {
+            "encoder": whisper.values(cfg.encoder),
+            "adapter": adapters.values(cfg.adapter, cfg.encoder.d_model, cfg.decoder.d_model),
+            "": {"rows": cfg.speech_token_num + MARKS, "d_model": cfg.decoder.d_model},
+            "decoder": llama.values(cfg.decoder, cfg.lora),
+        }
+    adapter_rows = adapters.rows(*(kinds() if cfg is None else (cfg.adapter.kind,)))
+    return (
+        Table("encoder", whisper.ROWS, values["encoder"], ("encoder",)),
+        Table("adapter", adapter_rows, values["adapter"], ("adapter",)),
+        Table("", _OWN, values[""]),
+        Table("decoder", llama.ROWS, values["decoder"], ("decoder", "lora")),
+    )
+
+
+def infer(found: Shapes, base: ModelConfig, given: dict, assumed: str) -> tuple[dict, list[str]]:
+    """As `System.infer`."""
+    out: dict = {}
+    needs: list[str] = []
+
+    def of(section: str) -> dict:
+        return given.get(section, {})
+
+    out["encoder"] = whisper.infer(found, "encoder.", base.encoder, of("encoder"), needs)
+    width = base.encoder.d_model
+    out["adapter"] = adapters.infer(found, "adapter.", base.adapter, width, of("adapter"), needs)
+    if "speech_token_embed.weight" in found:
+        out["speech_token_num"] = found["speech_token_embed.weight"][0] - MARKS
+    out["decoder"] = llama.infer(found, "decoder.", base.decoder, of("decoder"), needs)
+    out["lora"] = llama.infer_lora(found, base.lora, of("lora"), needs)
+    if out["adapter"] and not out["lora"]:
+        # a whole model without adapters has them merged; a part says nothing about them
+        out["lora"] = {"rank": 0}
+    if assumed:
+        needs += _misfit(out["decoder"], base, assumed)
+    return {key: value for key, value in out.items() if value != {}}, needs
+
+
+def _misfit(decoder: dict, base: ModelConfig, assumed: str) -> list[str]:
+    """What to ask for when the decoder of a preset that nobody chose is of other sizes."""
+    expected = vars(base.decoder)
+    keys = [k for k in ("d_model", "n_layers", "vocab_size") if k in decoder and decoder[k] != expected[k]]
+    if not keys:
+        return []
+    sizes = "; ".join(f"{k} {decoder[k]}, preset {expected[k]}" for k in keys)
+    what = "the decoder's rope_theta, norm_eps and token ids"
+    return [f"the preset that has {what} (not {assumed}: {sizes})"]
