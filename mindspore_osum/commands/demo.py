@@ -13,6 +13,7 @@ from mindspore_osum.commands.arguments import add_model_arguments
 from mindspore_osum.commands.console import loading, say
 from mindspore_osum.errors import UserError
 from mindspore_osum.quiet import quiet_libraries
+from mindspore_osum.serving.address import binding
 
 EXAMPLES = """\
 examples:
@@ -122,8 +123,6 @@ def _free_port(port: int) -> int:
     """`port` itself, or a free one for 0; UserError if it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with binding(HOST, port):
             probe.bind((HOST, port))
-        except OSError as error:
-            raise UserError(f"{HOST} port {port}: cannot bind it ({error.strerror}); take another") from None
         return probe.getsockname()[1]

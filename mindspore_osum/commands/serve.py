@@ -1,17 +1,14 @@
 """`osum serve`: the model behind HTTP, in OpenAI's forms."""
 
-import contextlib
 import os
 import signal
-import socket
-from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 
 from mindspore_osum.commands.arguments import add_model_arguments
 from mindspore_osum.commands.console import loading, say
 from mindspore_osum.errors import UserError
 from mindspore_osum.quiet import quiet_libraries
+from mindspore_osum.serving.address import TOKEN, bind, binding
 
 EXAMPLES = """\
 examples:
@@ -20,7 +17,6 @@ examples:
   osum serve --host 0.0.0.0 --token-file token.txt               # for others: only with a token
   curl -F file=@a.wav -F model=tiny -F response_format=srt http://127.0.0.1:8000/v1/audio/transcriptions
 """
-TOKEN = "OSUM_TOKEN"
 BACKLOG = 128
 
 
@@ -58,20 +54,28 @@ def run(args) -> int:
     seconds = _check(args)
     token = _token(args.token_file)
     _need_packages()
-    bound = _bind(args.host, args.port, token)
+    bound = bind(args.host, args.port, token)
     quiet_libraries()
     import uvicorn
 
     from mindspore_osum.folder import find_model
+    from mindspore_osum.inference.engine import Engine
+    from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.serving.app import Limits, create_app
     from mindspore_osum.serving.batcher import Batcher
     from mindspore_osum.serving.metrics import Metrics
+    from mindspore_osum.serving.warm_up import warm_up
+
+    def engine():
+        made = Engine(args.model, args.device)
+        warm_up(made, seconds, args.batch_size, Sampling(max_new_tokens=args.max_new_tokens))
+        return made
 
     name = args.name or find_model(args.model).resolve().name
     loading(args.model)
     metrics = Metrics()
     batcher = Batcher(
-        lambda: _engine(args, seconds),
+        engine,
         metrics,
         batch_size=args.batch_size,
         wait_s=args.wait / 1000,
@@ -94,7 +98,7 @@ def run(args) -> int:
         # uvicorn stops gracefully and raises the signal again; then it means nothing more, and the end is 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        with _binding(args.host, args.port):  # another server may have begun to listen there meanwhile
+        with binding(args.host, args.port):  # another server may have begun to listen there meanwhile
             bound.listen(BACKLOG)  # clients that connect from here on are queued
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -156,55 +160,3 @@ def _need_packages() -> None:
         raise UserError(
             f'osum serve needs {error.name}, which is not installed: pip install "mindspore_osum[serve]"'
         ) from None
-
-
-def _bind(host: str, port: int, token: str | None) -> socket.socket:
-    """A bound socket that does not listen yet; without a token on a loopback address only."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError):
-        raise UserError(f"--host {host}: no such address here") from None
-    if not token and not ip_address(address[0].partition("%")[0]).is_loopback:
-        raise UserError(
-            f"--host {host}: others could reach the model there; give --token-file FILE or {TOKEN}, or bind "
-            "127.0.0.1"
-        )
-    with _binding(host, port), contextlib.ExitStack() as opened:
-        bound = opened.enter_context(socket.socket(family, kind))
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        opened.pop_all()  # it stays open
-    return bound
-
-
-@contextlib.contextmanager
-def _binding(host: str, port: int) -> Iterator[None]:
-    """Whatever the system does not allow there is the user's to fix."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{host} port {port}: cannot bind it ({error.strerror}); take another") from None
-
-
-def _engine(args, seconds: list[float]):
-    """The model, with graphs compiled for recordings of these lengths in every batch size."""
-    import numpy as np
-
-    from mindspore_osum.inference.engine import Engine
-    from mindspore_osum.inference.sampling import Sampling
-    from mindspore_osum.speech.audio import SAMPLE_RATE
-
-    engine, rng = Engine(args.model, args.device), np.random.default_rng(0)
-    for length in seconds:
-        wave_N = 0.01 * rng.standard_normal(round(length * SAMPLE_RATE)).astype(np.float32)
-        rows = 1
-        while rows < 2 * args.batch_size:
-            results = engine.answer(
-                [(wave_N, SAMPLE_RATE)] * min(rows, args.batch_size),
-                batch_size=args.batch_size,
-                sampling=Sampling(max_new_tokens=args.max_new_tokens),
-            )
-            if results[0].error:  # nothing was compiled
-                raise UserError(f"--warm-up {length:g}: {results[0].error.removeprefix('array: ')}")
-            rows *= 2
-    return engine

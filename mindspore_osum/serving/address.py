@@ -1,0 +1,39 @@
+"""Where a server is reached: an address that is bound before the model is loaded."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from mindspore_osum.errors import UserError
+
+TOKEN = "OSUM_TOKEN"
+"""Variable of the environment with what clients must send."""
+
+
+def bind(host: str, port: int, token: str | None) -> socket.socket:
+    """A bound socket that does not listen yet; without a token on a loopback address only."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise UserError(f"--host {host}: no such address here") from None
+    if not token and not ip_address(address[0].partition("%")[0]).is_loopback:
+        raise UserError(
+            f"--host {host}: others could reach the model there; give --token-file FILE or {TOKEN}, or bind "
+            "127.0.0.1"
+        )
+    with binding(host, port), contextlib.ExitStack() as opened:
+        bound = opened.enter_context(socket.socket(family, kind))
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        opened.pop_all()  # it stays open
+    return bound
+
+
+@contextlib.contextmanager
+def binding(host: str, port: int) -> Iterator[None]:
+    """Whatever the system does not allow there is the user's to fix."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{host} port {port}: cannot bind it ({error.strerror}); take another") from None
