@@ -30,6 +30,7 @@ from mindspore_osum.data.batches.batching import (
     padded_batch,
     step_columns,
 )
+from mindspore_osum.data.batches.extractor import Example
 from mindspore_osum.data.batches.forms import published_batches
 from mindspore_osum.data.batches.packing import aishell_like, efficiency, pack_items, room_for
 from mindspore_osum.errors import UserError

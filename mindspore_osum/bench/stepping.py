@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mindspore_osum.bench import models
-from mindspore_osum.data.batches.batching import Example
+from mindspore_osum.data.batches.extractor import Example
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.extractor import text_columns
 from mindspore_osum.systems.osum.template import LOSSES

@@ -56,7 +56,8 @@ def run(args) -> int:
     from mindspore_osum.planning.text import text
     from mindspore_osum.training.config import read_job
 
-    cfg = read_job(args.config, parse_overrides(args.overrides))
+    model = {"model": {"start": args.model}} if args.model else {}
+    cfg = read_job(args.config, merge(parse_overrides(args.overrides), model))
     for name, value in (("--devices", args.devices), ("--answers", args.answers)):
         if value < 1:
             raise UserError(f"{name} {value}: must be at least 1")
@@ -93,7 +94,7 @@ def job_of(cfg, args):
     from mindspore_osum.planning.programs import cost_of
     from mindspore_osum.systems.registry import presets
 
-    start, known = args.model or cfg.model.start, presets()
+    start, known = cfg.model.start, presets()
     if start not in known and not os.path.isdir(start):
         raise UserError(
             f"model.start: {start!r} is no folder and no preset{did_you_mean(start, known)}; "
@@ -102,8 +103,7 @@ def job_of(cfg, args):
     base = known[start] if start in known else read_config(start)
     model = from_dict(type(base), merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
     dtype = args.dtype or ("bfloat16" if start in known else model.dtype)
-    if "lora" in cfg.learn and not model.lora.rank:
-        raise UserError("learn: names lora, but the model's lora.rank is 0; set model.overrides.lora.rank")
+    cfg.system.job.check_model(cfg, model)
     return Job(
         replace(model, dtype=dtype),
         frozenset(cfg.learn),

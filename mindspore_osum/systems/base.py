@@ -157,7 +157,7 @@ class System:
         raise NotImplementedError
 
     def extractor(self, cfg: Config, tokenizer: Any, job: Any = None, **asked: Any) -> Any:
-        """What makes `columns` of utterances, as data/batches/corpus.py and loader.py ask it.
+        """What makes `columns` of utterances: data/batches/extractor.py `Extractor`.
 
         Parameters
         ----------

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mindspore_osum.data.batches.columns import Axis, Column, stack
+from mindspore_osum.data.batches.extractor import Example
 from mindspore_osum.data.batches.packing import Room
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
@@ -27,7 +28,6 @@ STEP_COLUMNS = (
     UTTERANCES,
     TARGETS,
 )  # of the step, behind the extractor's columns
-Example = dict[str, np.ndarray]  # what the model sees of one utterance, by column
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ Notable choices
 from array import array
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 from mindspore_osum.data.augment import WaveAugment
 from mindspore_osum.data.batches.batching import Shape, frames_of, recording_of
+from mindspore_osum.data.batches.extractor import Extractor
 from mindspore_osum.data.checks import UNUSABLE, Errors, LeftOut
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source
@@ -23,21 +23,6 @@ from mindspore_osum.data.formats.store import Utterances
 from mindspore_osum.errors import UserError
 
 MIN_FRAMES = 20  # shorter recordings are noise (published filter)
-
-
-class Scanned(NamedTuple):
-    """What an extractor says of an utterance before training.
-
-    Attributes
-    ----------
-    requests : those it is trained with, to draw from; None is no request.
-    labels : targets of its sequence.
-    text : positions of its sequence beside the request, the speech tokens and their two marks.
-    """
-
-    requests: Sequence[str | None]
-    labels: int
-    text: int
 
 
 class Requests:
@@ -75,8 +60,7 @@ class Corpus:
     Parameters
     ----------
     sources : (name, path, weight) of each manifest.
-    extractor : what the system makes of an utterance, for instance systems/osum/extractor.py; its `model` is
-        the Config that says what the model hears and how many speech tokens it makes of that.
+    extractor : what the system makes of an utterance.
     errors : counts what is wrong, here and later, and ends a job with too much of it.
     wave : changes of the waveform in training; its slowest speed decides how long an utterance is.
 
@@ -93,7 +77,7 @@ class Corpus:
     def __init__(
         self,
         sources,
-        extractor,
+        extractor: Extractor,
         shapes: list[Shape],
         errors: Errors | None = None,
         wave: WaveAugment | None = None,

@@ -26,7 +26,6 @@ from mindspore_osum.data.batches.batching import (
     STEP_COLUMNS,
     TARGETS,
     UTTERANCES,
-    Example,
     Shape,
     packed_batch,
     padded_batch,
@@ -34,6 +33,7 @@ from mindspore_osum.data.batches.batching import (
     step_columns,
 )
 from mindspore_osum.data.batches.corpus import Corpus
+from mindspore_osum.data.batches.extractor import Example
 from mindspore_osum.data.batches.packing import Pack, Room, room_for
 from mindspore_osum.data.batches.plan import Epoch, in_buckets, in_packs
 from mindspore_osum.data.checks import UNUSABLE

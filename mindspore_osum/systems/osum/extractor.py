@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from mindspore_osum.data.batches import batching
-from mindspore_osum.data.batches.batching import Example
 from mindspore_osum.data.batches.columns import BATCHED, EXTENT, OFFSET, PACKED, Column
-from mindspore_osum.data.batches.corpus import Scanned
+from mindspore_osum.data.batches.extractor import Example, Scanned
 from mindspore_osum.data.checks import flaws
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.systems.osum.config import ModelConfig
@@ -30,10 +29,9 @@ COLUMNS = (
     Column("spans_BL", PACKED, "tokens", fill=NOT_LEARNED),
     Column("ctc_labels_BS", BATCHED, shape=("text_tokens",)),
     Column("ctc_len_B", BATCHED),
-    Column(
-        "frames_BZ", BATCHED, shape=("speech",), fill=IGNORE
-    ),  # class of the CTC head at each speech token
-    Column("classes_BC", BATCHED, shape=(len(LABEL_SETS),), fill=IGNORE),  # place of the label in each set
+    # class of the CTC head at each speech token; place of the label in each label set
+    Column("frames_BZ", BATCHED, shape=("speech",), fill=IGNORE),
+    Column("classes_BC", BATCHED, shape=(len(LABEL_SETS),), fill=IGNORE),
 )
 
 
