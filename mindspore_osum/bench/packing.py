@@ -24,7 +24,6 @@ from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.stepping import Training, example
 from mindspore_osum.bench.timing import Timing, measure, show_seconds
 from mindspore_osum.data.batches.batching import (
-    Example,
     bucket_shapes,
     packed_batch,
     padded_batch,
