@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        if error.filename is None:  # not about a place that the user named
+        if error.filename is None:  # not about a path that the user named
             raise
         print(f"osum: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1

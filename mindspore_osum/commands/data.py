@@ -54,7 +54,7 @@ examples:
 
 
 class _SubParser(Parser):
-    """The parser of a sub-verb, whose module tells its arguments when it is chosen."""
+    """The parser of a sub-verb, which takes its arguments from its module when it is chosen."""
 
     module = name = ""
 

@@ -25,12 +25,12 @@ def add_arguments(parser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="wrong lines and recordings that are told and left out (default: 0)",
+        help="wrong lines and recordings that are reported and left out (default: 0)",
     )
 
 
 def run(args) -> int:
-    """Pack and tell how much it was; 0."""
+    """Pack and say how much it was; 0."""
     if args.per_shard < 1:
         raise UserError(f"--per-shard {args.per_shard}: must be 1 or more")
     errors = Errors(args.max_errors, args.max_errors < 1, "--max-errors")

@@ -21,7 +21,7 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Print what the sources hold; 1 if nothing of it can be used."""
     if args.plot:
-        require_matplotlib("leave --plot away")
+        require_matplotlib("leave out --plot")
     tokens, stats = None, Stats()
     if args.tokenizer:
         system = system_of(DEFAULT)

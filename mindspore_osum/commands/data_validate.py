@@ -18,13 +18,13 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Print what is wrong; 1 if anything is."""
-    tell = (lambda text: None) if args.json else print
-    reports = [validate_source(path, args.decode, tell) for path in args.manifests]
+    say = (lambda text: None) if args.json else print
+    reports = [validate_source(path, args.decode, say) for path in args.manifests]
     valid = all(r.utterances and not r.errors for r in reports)
     if args.json:
         print(json.dumps({"valid": valid, "sources": [asdict(r) for r in reports]}, ensure_ascii=False))
     for r in reports:
-        tell(
+        say(
             f"{r.path}: {r.utterances} usable utterances, {r.hours:.2f} h, {r.errors} errors, "
             f"{r.left_out} left out by rule"
         )

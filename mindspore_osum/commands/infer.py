@@ -123,7 +123,7 @@ def _name(source) -> str:
 
 
 def _identity(line: dict) -> tuple:
-    """What tells a recording of an output line from others."""
+    """What distinguishes the recording of an output line from others."""
     return line.get("key"), line["audio"]
 
 

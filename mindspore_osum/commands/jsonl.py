@@ -20,7 +20,7 @@ def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) ->
     Parameters
     ----------
     output : --output.
-    name : what tells the recording of a line from others.
+    name : what distinguishes the recording of a line from others.
     verb : whose file it is, for errors.
 
     Raises

@@ -39,7 +39,7 @@ def add_arguments(parser) -> None:
     )
     for flag, kind, value, what in (
         ("--wait", float, 5.0, "milliseconds that the first of several requests waits for others"),
-        ("--queue", int, 64, "requests at once; more are told to come again (503)"),
+        ("--queue", int, 64, "requests at once; more are refused, to come again later (503)"),
         ("--max-body", float, 32.0, "longest body in MiB"),
         ("--max-audio", float, 7200.0, "longest recording in seconds"),
         ("--max-seconds", float, 30.0, "longer recordings are split at pauses into chunks of this length"),

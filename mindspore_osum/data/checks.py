@@ -1,4 +1,4 @@
-"""What is wrong with an utterance, as far as its text tells; and how much of that a job bears.
+"""What is wrong with an utterance, as far as its text tells; and how much of that a job accepts.
 
 Notable choices
 - One list of checks for training and for `osum data validate`.
@@ -109,6 +109,6 @@ class Errors:
         self.first = self.first or skipped.text
         if self.count > self.most:
             raise UserError(
-                f"more than {self.most} errors in the data; the first: {self.first}; mend it "
+                f"more than {self.most} errors in the data; the first: {self.first}; fix it "
                 f"(`osum data validate` lists all) or raise {self.setting}"
             )

@@ -90,8 +90,8 @@ def _spread(name: str, values: np.ndarray, style: str) -> list[str]:
         return []
     points = zip(QUANTILES, np.percentile(values, QUANTILES))
     names = {0: "min", 50: "median", 100: "max"}
-    told = ", ".join(f"{names.get(q, f'{q} %')} {format(v, style)}" for q, v in points)
-    return [f"{name}: {told}, mean {format(values.mean(dtype=np.float64), style)}"]
+    shown = ", ".join(f"{names.get(q, f'{q} %')} {format(v, style)}" for q, v in points)
+    return [f"{name}: {shown}, mean {format(values.mean(dtype=np.float64), style)}"]
 
 
 def draw(stats: Stats, path: Path) -> None:

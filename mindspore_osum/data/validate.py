@@ -23,14 +23,14 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def validate_source(path: str, decode: bool = False, tell: Callable[[str], None] = print) -> Report:
+def validate_source(path: str, decode: bool = False, say: Callable[[str], None] = print) -> Report:
     """Look at everything in a source.
 
     Parameters
     ----------
     path : as `data.sources.open_source` takes it.
     decode : whether recordings are decoded, and not only their headers read.
-    tell : called with each problem when it is found.
+    say : called with each problem when it is found.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def validate_source(path: str, decode: bool = False, tell: Callable[[str], None]
         problems, seconds = _look(item, decode)
         for problem in problems:
             report.problems.append(problem)
-            tell(problem)
+            say(problem)
         if isinstance(item, Skipped) and not item.error:
             report.left_out += 1
         else:

@@ -165,8 +165,8 @@ def _read_list(path: Path) -> Iterator[Utterance | Skipped]:
             names = [name.strip() for name in combination if name.strip() != "-"]
             combined = _combined(path.parent / names[0]) if names else None
         except (UserError, UnicodeDecodeError) as error:
-            told = isinstance(error, UserError)
-            yield Skipped(MALFORMED, str(error) if told else f"{where}: not a path in UTF-8")
+            own = isinstance(error, UserError)
+            yield Skipped(MALFORMED, str(error) if own else f"{where}: not a path in UTF-8")
             continue
         yield from read_shard(path.parent / shard.strip(), combined)
 

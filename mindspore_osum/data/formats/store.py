@@ -24,7 +24,7 @@ class Utterances(Sequence):
     def __init__(self):
         self._data, self._ends = bytearray(), array("Q")
         self._texts: list[str] = []  # what repeats
-        self._numbers: dict[str, int] = {}  # their places
+        self._numbers: dict[str, int] = {}  # their indices
         self._said = hashlib.sha256()
 
     def append(self, utt: Utterance) -> None:

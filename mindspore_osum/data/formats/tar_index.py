@@ -4,7 +4,7 @@ Notable choices
 - The index is made anew by each process and kept in memory. A file of it beside the tar would have to be
   written into data folders that may be read-only or shared by many processes, and could outlive the tar.
 - Read here and not by the `tarfile` module: that takes memory by what a header claims, and of the versions in
-  use some do not end on a negative offset. Here the place only moves forward, and nothing large is read.
+  use some do not end on a negative offset. Here the offset only moves forward, and nothing large is read.
 - Names are never used as paths, so that "../x" and absolute names are names like others.
 - Compressed tars are refused: their members cannot be read by offset.
 """
@@ -72,20 +72,20 @@ class TarReader:
         ------
         UserError : damage, after the members before it.
         """
-        at, told = 0, {}  # name and size of the next member, if an extra header tells them
+        at, stated = 0, {}  # name and size of the next member, if an extra header states them
         while block := self._header(at):
             name, size, kind = self._fields(block, at)
             start = at + BLOCK
             if kind in b"Lx":
                 at = self._end(start, size, name, _MAX_NAME)
                 content = self._bytes(start, size)
-                told |= {"name": _text(content)} if kind == b"L" else self._pax(content, start)
+                stated |= {"name": _text(content)} if kind == b"L" else self._pax(content, start)
                 continue
             if kind in _IGNORED:
                 at = self._end(start, size, name)
                 continue
-            name, size = told.get("name", name), told.get("size", size)
-            told = {}
+            name, size = stated.get("name", name), stated.get("size", size)
+            stated = {}
             at = self._end(start, 0 if kind in _WITHOUT_DATA else size, name)
             if kind in _REGULAR and not name.endswith("/"):
                 yield Member(name, start, size)
@@ -94,14 +94,14 @@ class TarReader:
                 yield Skipped(MALFORMED, f"{self.path}:{name}: is {what}; pack plain files")
 
     def _header(self, at: int) -> bytes | None:
-        """The header at a place; None at the end mark, a block of zeros."""
+        """The header at an offset; None at the end mark, a block of zeros."""
         block = self._bytes(at, BLOCK)
         if at == 0:
             for magic, what in _COMPRESSED.items():
                 if block.startswith(magic):
                     raise UserError(
                         f"{self.path}: is compressed ({what}); unpack it to a plain .tar, whose "
-                        "recordings can be read by their place in it"
+                        "recordings can be read by their offset in it"
                     )
         if len(block) < BLOCK:
             raise UserError(f"{self.path}: cut short, it has no end mark after byte {at}; copy it again")
@@ -122,7 +122,7 @@ class TarReader:
         return name, size, block[156:157]
 
     def _end(self, start: int, size: int, name: str, most: int | None = None) -> int:
-        """The place after a content."""
+        """The offset after a content."""
         if most is not None and size > most:
             raise UserError(f"{self.path}: damaged at byte {start}: {size} bytes of header; at most {most}")
         if start + size > self._size:
@@ -133,8 +133,8 @@ class TarReader:
         return start + -(-size // BLOCK) * BLOCK
 
     def _pax(self, content: bytes, at: int) -> dict:
-        """What a pax header, lines "length key=value", tells of name and size."""
-        told = {}
+        """What a pax header, lines "length key=value", states of name and size."""
+        stated = {}
         while content:
             length, _, _ = content.partition(b" ")
             end = int(length) if length.isdigit() and len(length) < 8 else 0
@@ -142,15 +142,15 @@ class TarReader:
             if not equals or content[end - 1 : end] != b"\n":
                 raise UserError(f"{self.path}: damaged at byte {at}: broken pax header")
             if key == b"path":
-                told["name"] = _text(value)
+                stated["name"] = _text(value)
             elif key == b"size":
                 if not value.isdigit() or len(value) > 20:
                     raise UserError(f"{self.path}: damaged at byte {at}: no size in its pax header")
-                told["size"] = int(value)
+                stated["size"] = int(value)
             elif key.startswith(b"GNU.sparse"):
                 raise UserError(f"{self.path}: holds sparse files (byte {at}); pack plain ones")
             content = content[end:]
-        return told
+        return stated
 
     def _bytes(self, at: int, size: int) -> bytes:
         self._file.seek(at)

@@ -43,7 +43,7 @@ def import_corpus(
     """
     corpus = find_corpus(name)
     if cut and not corpus.segments:
-        raise UserError(f"--cut: {corpus.name} has no segments of longer recordings; leave the option away")
+        raise UserError(f"--cut: {corpus.name} has no segments of longer recordings; leave the option out")
     wanted = [corpus.wanted(task) for task in dict.fromkeys(tasks or corpus.tasks)]
     keys = list(dict.fromkeys(key for key, _ in wanted))
     places = find_places(corpus, root, splits, frozenset().union(*(fields for _, fields in wanted)))
@@ -99,11 +99,11 @@ def _check(done: list[Manifest], by_split: bool, by_task: bool) -> None:
         groups += [[m for m in done if m.task == task] for task in dict.fromkeys(m.task for m in done)]
     for group in groups:
         if not any(m.keys for m in group):
-            told = next((m for m in group if m.problems), group[0])
+            first = next((m for m in group if m.problems), group[0])
             reasons = "; ".join(
-                f"{n} {kind} (first: {told.first[kind]})" for kind, n in told.problems.most_common(3)
+                f"{n} {kind} (first: {first.first[kind]})" for kind, n in first.problems.most_common(3)
             )
-            raise UserError(f"{told.stem}: nothing to import: {reasons or 'no utterances in it'}")
+            raise UserError(f"{first.stem}: nothing to import: {reasons or 'no utterances in it'}")
 
 
 def _move(done: list[Manifest], temporary: Path, out: Path) -> None:
