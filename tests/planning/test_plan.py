@@ -17,7 +17,8 @@ from mindspore_osum.planning.memory import parameters, training_memory
 from mindspore_osum.planning.programs import decoding, training
 from mindspore_osum.planning.roofline import all_reduce, model_flops, roofline
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.training.config import Ctc, read_job
+from mindspore_osum.systems.osum.job import Ctc
+from mindspore_osum.training.config import read_job
 
 STAGE1 = str(Path(mindspore_osum.__file__).parents[1] / "configs/osum_pangu_7b/stage1.yaml")
 PANGU = replace(ModelConfig(), dtype="bfloat16")
