@@ -2,6 +2,8 @@
 
 Notable choices
 - `from_dict` refuses an unknown key with the nearest known one, and a wrong type with its path.
+- A dataclass may name keys of before in `RETIRED`: they decided nothing and are left out, so that files that
+  have them are read as ever.
 """
 
 import dataclasses
@@ -35,7 +37,7 @@ def from_dict(cls: type[T], values: Any, where: str) -> T:
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for key in values:
-        if key not in fields:
+        if key not in fields and key not in getattr(cls, "RETIRED", ()):
             raise UserError(f"{where}: unknown key {key!r}{did_you_mean(str(key), fields)}")
     out = {}
     for name, f in fields.items():

@@ -47,6 +47,17 @@ def test_a_folder_says_its_system_first(tmp_path):
     assert next(iter(values.items())) == ("model_type", "osum") and read_config(tmp_path) == cfg
 
 
+def test_a_key_of_before_is_left_out():
+    """config.json had decoder.pad_id, which nothing read."""
+    values = to_values(preset("tiny"))
+    assert "pad_id" not in values["decoder"]
+    values["decoder"]["pad_id"] = 3
+    assert from_values(values, "config.json") == preset("tiny")
+    values["decoder"]["pad"] = 3
+    with pytest.raises(UserError, match="config.json: decoder: unknown key 'pad'"):
+        from_values(values, "config.json")
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

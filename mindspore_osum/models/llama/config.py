@@ -1,6 +1,7 @@
 """Sizes of the decoder and of its LoRA; loads nothing heavy."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 # modules that may have LoRA beside them
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -26,7 +27,8 @@ class DecoderConfig:
     max_positions: int = 32768
     bos_id: int = 1
     eos_id: int = 45892  # [unused10]
-    pad_id: int = 0
+
+    RETIRED: ClassVar = ("pad_id",)  # in config.json files of before; it decided nothing
 
 
 @dataclass(frozen=True)

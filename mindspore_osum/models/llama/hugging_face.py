@@ -57,9 +57,8 @@ def decoder_values(values: dict, where: str) -> dict:
         "max_positions": read.get("max_position_embeddings", int, 2048),
         "eos_id": eos[0] if isinstance(eos, list) and eos else eos,
     }
-    for ours, theirs in (("bos_id", "bos_token_id"), ("pad_id", "pad_token_id")):
-        if values.get(theirs) is not None:
-            out[ours] = read.get(theirs, int)
+    if values.get("bos_token_id") is not None:
+        out["bos_id"] = read.get("bos_token_id", int)
     if type(out["eos_id"]) is not int:
         raise UserError(f"{where}: eos_token_id is missing or not a number")
     return out
@@ -97,5 +96,4 @@ def decoder_hf_config(dec: DecoderConfig) -> dict:
         "max_position_embeddings": dec.max_positions,
         "bos_token_id": dec.bos_id,
         "eos_token_id": dec.eos_id,
-        "pad_token_id": dec.pad_id,
     }
