@@ -12,7 +12,6 @@ Legend: T mel frames, F mel bins, U encoder frames, Z speech tokens, D width, L 
 import importlib.util
 import re
 import sys
-from dataclasses import replace
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class Reference:
 
     def __init__(self, torch, source: Source, cfg: ModelConfig, layers: int | None):
         self.torch, self.layers = torch, layers
-        self.source, self.cfg = source, first_layers(cfg, layers)
+        self.source, self.cfg = source, system_of(cfg.model_type).verification().first_layers(cfg, layers)
         keys = {key.removeprefix("module."): key for key in source.weights.infos}
         self.keys = {plain: key for plain, key in keys.items() if not _is_beyond(plain, layers)}
 
@@ -233,14 +232,6 @@ class Reference:
                     x = torch.cat([x[:, :half], marks[:, :1], speech, marks[:, 1:], x[:, half:]], dim=1)
                 out["logits"] = model(inputs_embeds=x).logits[0]
         return {name: value.detach().numpy() for name, value in out.items()}
-
-
-def first_layers(cfg: ModelConfig, layers: int | None) -> ModelConfig:
-    """`cfg` with at most so many layers in encoder and decoder; all of them for None."""
-    if layers is None:
-        return cfg
-    encoder, decoder = (replace(p, n_layers=min(layers, p.n_layers)) for p in (cfg.encoder, cfg.decoder))
-    return replace(cfg, encoder=encoder, decoder=decoder)
 
 
 def _is_beyond(key: str, layers: int | None) -> bool:

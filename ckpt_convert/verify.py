@@ -1,7 +1,4 @@
-"""Runs a PyTorch checkpoint and the model folder made from it on the same random input, and compares.
-
-Legend: T mel frames, F mel bins, Z speech tokens, D width, L positions, V vocabulary.
-"""
+"""Runs a PyTorch checkpoint and the model folder made from it on the same random input, and compares."""
 
 import os
 import subprocess
@@ -12,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ckpt_convert.reference import first_layers
 from ckpt_convert.sources import is_ours
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, check_tensors, read_config
 from mindspore_osum.parameters import fill
-from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.base import Config, System
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.weights_io import open_weights
 
@@ -91,28 +87,30 @@ def verify(
     """
     if is_ours(Path(source)):
         raise UserError(f"{source}: a model folder of ours; verification needs a PyTorch checkpoint")
-    cfg = first_layers(read_config(folder), layers)
-    rng = np.random.default_rng(seed)
-    mel_TF = rng.uniform(-1, 1, (frames, cfg.encoder.n_mels)).astype(np.float32)
-    ids_L = rng.integers(0, cfg.decoder.vocab_size, tokens)
+    whole = read_config(folder)
+    system = system_of(whole.model_type)
+    side = system.verification()
+    cfg = side.first_layers(whole, layers)
+    given = side.inputs(cfg, frames, tokens, np.random.default_rng(seed))
     what = [str(source), part, str(Path(folder) / CONFIG), str(layers or "all")]
-    expected = _run_reference(what, mel_TF, ids_L, by)
+    expected = _run_reference(what, given, by)
     by = str(expected.pop("by"))
-    found = _run_ours(folder, cfg, mel_TF, ids_L, expected)
+    found = _run_ours(folder, system, cfg, given, expected)
     stages = tuple(
         Stage(name, float(np.abs(value).max()), float(np.abs(value - found[name]).max()))
         for name, value in expected.items()
     )
-    rounded = cfg.dtype != "float32" and not cfg.lora.rank
+    has_lora = any(".lora_" in name for name in system.shapes(whole))
+    rounded = whole.dtype != "float32" and not has_lora
     return Verification(by, MERGED_TOLERANCE if rounded else TOLERANCE, stages)
 
 
-def _run_reference(what: list[str], mel_TF: np.ndarray, ids_L: np.ndarray, by: str) -> dict[str, np.ndarray]:
+def _run_reference(what: list[str], given: dict, by: str) -> dict[str, np.ndarray]:
     """Stages by name, and `by`, from the process of `reference.py`; `what` is its first arguments."""
     with tempfile.TemporaryDirectory(prefix="osum_verify_") as temp:
-        given, output = Path(temp) / "input.npz", Path(temp) / "output.npz"
-        np.savez(given, mel_TF=mel_TF, ids_L=ids_L)
-        command = [sys.executable, "-m", "ckpt_convert.reference", *what, str(given), str(output), by]
+        inputs, output = Path(temp) / "input.npz", Path(temp) / "output.npz"
+        np.savez(inputs, **given)
+        command = [sys.executable, "-m", "ckpt_convert.reference", *what, str(inputs), str(output), by]
         paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]
         env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p)}
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env)
@@ -125,46 +123,11 @@ def _run_reference(what: list[str], mel_TF: np.ndarray, ids_L: np.ndarray, by: s
 
 
 def _run_ours(
-    folder: str | Path, cfg: ModelConfig, mel_TF: np.ndarray, ids_L: np.ndarray, wanted: dict
+    folder: str | Path, system: System, cfg: Config, given: dict, wanted: dict
 ) -> dict[str, np.ndarray]:
-    """The same stages by our cells, eagerly."""
-    import mindspore as ms
-    from mindspore import Tensor, ops
-
-    from mindspore_osum.models.ops import segment_causal_mask
-    from mindspore_osum.systems.osum.network import OsumModel
-
-    model = OsumModel(replace(cfg, dtype="float32")).set_train(False)
+    """The same stages by our cells, of which `cfg` may have only the first layers."""
+    model = system.build(replace(cfg, dtype="float32")).set_train(False)
     with open_weights(folder) as weights:
-        whole = read_config(folder)
-        check_tensors(weights, system_of(whole.model_type).shapes(whole))
+        check_tensors(weights, system.shapes(read_config(folder)))
         fill(dict(model.parameters_and_names()), weights)
-    out = {}
-    frames = Tensor([mel_TF.shape[0]], ms.int32)
-    speech = None
-    if "encoder" in wanted:
-        out["encoder"] = model.encoder(Tensor(mel_TF[None]), frames)[0][0]
-    if "speech" in wanted:
-        speech, _ = model.encode_speech(Tensor(mel_TF[None]), frames)
-        out["speech"] = speech[0]
-    if "logits" in wanted:
-        x_1LD = _embed(model, ids_L, speech)
-        length = x_1LD.shape[1]
-        positions = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
-        mask = segment_causal_mask(Tensor(np.ones((1, length), np.int32)))
-        out["logits"] = model.decoder.logits(model.decoder(x_1LD, positions, mask))[0]
-    return {name: value.asnumpy() for name, value in out.items()}
-
-
-def _embed(model, ids_L: np.ndarray, speech):
-    """Input embeddings of [first half of the text; begin; speech; end; second half], or of the text alone."""
-    import mindspore as ms
-    from mindspore import Tensor
-
-    if speech is None:
-        return model.decoder.embed(Tensor(ids_L[None], ms.int32))
-    half, z = len(ids_L) // 2, speech.shape[1]
-    row_L = np.array([*[-1] * half, 0, *range(2, 2 + z), 1, *[-1] * (len(ids_L) - half)], np.int32)
-    id_L = np.zeros_like(row_L)
-    id_L[row_L < 0] = ids_L
-    return model.embed(Tensor(id_L[None]), Tensor(row_L[None]), speech)
+    return system.verification().stages(model, given, wanted)

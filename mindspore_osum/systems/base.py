@@ -224,6 +224,18 @@ class System:
         """
         raise NotImplementedError
 
+    def verification(self) -> Any:
+        """Our side of `osum convert --verify`: a module that imports MindSpore only where it computes.
+
+        `first_layers(cfg, layers)` is a smaller model, `inputs(cfg, frames, tokens, rng)` random arrays by
+        name, `stages(model, inputs, wanted)` what the network computes of them: the stages of the reference.
+
+        Raises
+        ------
+        UserError : the system has none.
+        """
+        raise UserError(f"{self.model_type}: this system has nothing to verify a conversion with")
+
     def initial_value(self, cfg: Config, name: str, shape: tuple[int, ...], seed: int) -> Any:
         """What training from scratch starts a parameter from: a float32 array."""
         raise NotImplementedError

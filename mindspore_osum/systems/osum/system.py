@@ -21,6 +21,11 @@ class OsumSystem(System):
     def published_forms(self):
         return keys.FORMS
 
+    def verification(self):
+        from mindspore_osum.systems.osum import verify
+
+        return verify
+
     def infer(self, found, base, given, assumed):
         return keys.infer(found, base, given, assumed)
 
