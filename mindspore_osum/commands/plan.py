@@ -1,7 +1,6 @@
 """`osum plan`: memory, time and layout of a training job on Ascend, before it is run."""
 
 import json
-import math
 import os
 from dataclasses import asdict, replace
 
@@ -52,7 +51,9 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Print the plan; UserError, so exit status 1, if the job fits no layout that can run."""
+    from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.planning import layouts
+    from mindspore_osum.planning.report import inference, report
     from mindspore_osum.planning.text import text
     from mindspore_osum.training.config import read_job
 
@@ -82,7 +83,9 @@ def run(args) -> int:
             f"{layouts.gigabytes(limit)}; would fit: "
             + layouts.remedy(cfg, job, heaviest, args.devices, limit, device)
         )
-    plan = report(args, cfg, job, heaviest, choices, limit)
+    plan = {"config": args.config, "device": asdict(device), "devices": args.devices}
+    plan |= report(cfg, job, heaviest, choices, limit)
+    plan["inference"] = inference(job, heaviest, args.answers, Sampling().max_new_tokens, device, limit)
     print(json.dumps(plan) if args.json else text(plan))
     return 0
 
@@ -112,95 +115,3 @@ def job_of(cfg, args):
         ctc_only=cfg.ctc.only,
         ctc_vocab=cost_of(model).vocabulary(model) if cfg.ctc.weight else 0,
     )
-
-
-def report(args, cfg, job, batch, choices, limit: int) -> dict:
-    """The plan as plain values: bytes, seconds, FLOP."""
-    from mindspore_osum.planning.memory import MARGIN, parameters
-    from mindspore_osum.planning.roofline import model_flops
-    from mindspore_osum.systems.registry import system_of
-
-    part_of = system_of(job.model.model_type).job.part_of
-    sizes: dict[str, int] = {}
-    for name, shape in parameters(job).items():
-        sizes[part_of(name)] = sizes.get(part_of(name), 0) + math.prod(shape)
-    micro = model_flops(job, batch)
-    return {
-        "config": args.config,
-        "device": asdict(DEVICES[args.type]),
-        "devices": args.devices,
-        "limit": limit,
-        "margin": MARGIN,
-        "dtype": job.model.dtype,
-        "operators": "fused" if job.fused else "plain",
-        "parameters": sizes,
-        "learn": sorted(job.learn),
-        "batch": asdict(batch) | {"seconds": job.model.features.seconds(batch.frames)},
-        "micro_batches": cfg.accumulation,
-        "flops_a_micro_batch": micro,
-        "choices": [
-            {
-                "layout": str(c.layout),
-                **asdict(c.layout),
-                "memory": c.memory,
-                "total": c.total,
-                "needed": c.needed,
-                "fits": c.needed <= limit,
-                "obstacle": c.obstacle,
-                "step_seconds": c.seconds,
-                "utterances_a_second": c.utterances,
-                "mfu": c.mfu,
-            }
-            for c in choices
-        ],
-        "best": str(choices[0].layout),
-        "reason": reason(choices, limit),
-        "inference": inference(job, batch, args.answers, DEVICES[args.type], limit),
-    }
-
-
-def reason(choices, limit: int) -> str:
-    """Why the first choice is the first."""
-    from mindspore_osum.planning.layouts import gigabytes
-
-    best, *others = choices
-    spare = gigabytes(limit - best.needed)
-    words = [f"{best.layout}: the model fits a device as it is with {spare} to spare"]
-    words.append("data parallel alone exchanges nothing but gradients, once a step")
-    faster = [c for c in others if c.needed <= limit and c.utterances > best.utterances]
-    if faster:
-        top = max(faster, key=lambda c: c.utterances)
-        words.append(
-            f"{top.layout} would do {top.utterances / best.utterances:.2f} times as much a second "
-            f"({top.obstacle.partition(':')[0]})"
-        )
-    return "; ".join(words)
-
-
-def inference(job, batch, rows: int, device, limit: int) -> dict:
-    """Memory and least times of answering `rows` recordings of the batch's length together."""
-    from mindspore_osum.inference.sampling import Sampling
-    from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
-    from mindspore_osum.planning.memory import inference_memory
-    from mindspore_osum.planning.programs import cost_of
-    from mindspore_osum.planning.roofline import roofline
-
-    new, rows = Sampling().max_new_tokens, batch_bucket(rows)
-    frames = bucket(batch.frames, SMALLEST_FRAMES) if batch.audio_rows else 0
-    length = bucket(min(batch.length, cost_of(job.model).longest(job.model)), SMALLEST_LENGTH)
-    places = bucket(length + new, SMALLEST_LENGTH)
-    prompts = replace(batch, rows=rows, audio_rows=rows if frames else 0, frames=frames, length=length)
-    answering = replace(job, learn=frozenset(), dropout=False)
-    memory, prefill, step = inference_memory(answering, prompts, places)
-    seconds = roofline(step.steps, device, job.width)
-    return {
-        "rows": rows,
-        "prompt": length,
-        "places": places,
-        "memory": memory,
-        "total": sum(memory.values()),
-        "fits": sum(memory.values()) <= limit,
-        "prefill_seconds": roofline(prefill.steps, device, job.width),
-        "step_seconds": seconds,
-        "tokens_a_second": rows / seconds,
-    }
