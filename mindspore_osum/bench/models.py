@@ -10,9 +10,9 @@ from mindspore_osum.folder import BUNDLED, TOKENIZER
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import ENCODERS, EncoderConfig
-from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.registry import preset
+from mindspore_osum.systems.registry import DEFAULT, preset, system_of
 
+ModelConfig = system_of(DEFAULT).Config
 _NO_LORA = LoraConfig(rank=0)
 _LLAMA = {"qkv_bias": False, "o_bias": False, "rope_theta": 1e4, "max_positions": 2048}
 _STUB_DECODER = DecoderConfig(64, 32, 1, 2, 2, 16, 32, **_LLAMA)
@@ -56,13 +56,11 @@ TRAIN = {
 
 
 def build(cfg: ModelConfig):
-    """An OsumModel on CPU with random weights, in evaluation mode."""
+    """A model on CPU with random weights, in evaluation mode."""
     use_cpu()
-    from mindspore_osum.systems.osum.init import init_weights
-    from mindspore_osum.systems.osum.network import OsumModel
-
-    model = OsumModel(cfg)
-    init_weights(model, 0)
+    system = system_of(cfg.model_type)
+    model = system.build(cfg)
+    system.init_weights(model, 0)
     model.set_train(False)
     return model
 

@@ -33,7 +33,7 @@ from mindspore_osum.data.batches.extractor import Example
 from mindspore_osum.data.batches.forms import published_batches
 from mindspore_osum.data.batches.packing import aishell_like, efficiency, pack_items, room_for
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.osum.extractor import COLUMNS
+from mindspore_osum.systems.registry import system_of
 
 LEARN = ["encoder", "adapter", "lora"]
 COUNT = 20000  # utterances
@@ -49,6 +49,7 @@ class Utterances:
 
     def __init__(self):
         self.cfg = models.TRAIN["tiny"]
+        self.columns = system_of(self.cfg.model_type).columns
         self.sizes = {"mels": self.cfg.features.n_mels}
         self.frames_N, self.tokens_N = aishell_like(self.cfg, COUNT, around=10)
         self.speech_N = self.cfg.tokens(self.frames_N)
@@ -65,7 +66,7 @@ class Utterances:
     def batch(self, numbers, rows: int, frames: int):
         """A padded batch, and its useful tokens."""
         (shape,) = bucket_shapes(self.cfg, rows, [frames], int(self.text_N.max()))
-        batch = padded_batch(COLUMNS, self.sizes, shape, self.examples(numbers))
+        batch = padded_batch(self.columns, self.sizes, shape, self.examples(numbers))
         batch |= step_columns(rows, 0, float(rows), 100.0)
         return batch, int(self.tokens_N[list(numbers)].sum())
 
@@ -82,7 +83,7 @@ class Utterances:
         """The first pack, and its useful tokens."""
         room, (first, *_) = self.packs(size)
         text, rows = int(self.text_N.max()), [self.examples(first.items)]
-        batch = packed_batch(COLUMNS, self.sizes, room, text, rows, [first.starts])
+        batch = packed_batch(self.columns, self.sizes, room, text, rows, [first.starts])
         batch |= step_columns(1, 0, float(len(first.items)), 100.0)
         return batch, int(self.tokens_N[list(first.items)].sum())
 

@@ -10,30 +10,28 @@ import numpy as np
 
 from mindspore_osum.bench import models
 from mindspore_osum.data.batches.extractor import Example
-from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.extractor import text_columns
-from mindspore_osum.systems.osum.template import LOSSES
-from mindspore_osum.systems.registry import to_values
+from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.registry import system_of, to_values
 from mindspore_osum.text.sequence import Audio, Text, lay_out
 
 LEARN = ["adapter", "lora"]
 LEARNING_RATE, BETAS, EPS, DECAY, CLIP = 1e-4, [0.9, 0.99], 1e-6, 0.01, 5.0
 
 
-def example(rng: np.random.Generator, cfg: ModelConfig, frames: int, text: int, label: int) -> Example:
+def example(rng: np.random.Generator, cfg: Config, frames: int, text: int, label: int) -> Example:
     """Noise of so many mel frames between `text` random tokens, the last `label` of which are learned."""
     ids = rng.integers(5, cfg.decoder.vocab_size, text)
     before, after, learned = np.split(ids, [(text - label) // 2, text - label])
     spans = [Text(before), Audio(cfg.tokens(frames)), Text(after), Text(learned, loss="content")]
     mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
-    found = text_columns(lay_out(None, spans, LOSSES))
-    return {"mel_BTF": mel_TF, "mel_len_B": np.array(frames), **found}
+    sequence = lay_out(None, spans, system_of(cfg.model_type).template(cfg).losses)
+    return {"mel_BTF": mel_TF, "mel_len_B": np.array(frames), **sequence.columns}
 
 
 class Training:
     """Network, optimizer and step of a model; every batch shape compiles once."""
 
-    def __init__(self, cfg: ModelConfig, learn: list[str] = LEARN):
+    def __init__(self, cfg: Config, learn: list[str] = LEARN):
         models.use_cpu()
         from mindspore_osum.training.adamw import OsumAdamW
         from mindspore_osum.training.network import NetworkConfig, TrainingNetwork

@@ -11,7 +11,7 @@ from mindspore_osum.bench.stepping import BETAS, CLIP, DECAY, EPS, LEARNING_RATE
 from mindspore_osum.bench.timing import clocked, race
 from mindspore_osum.data.batches.batching import bucket_shapes, padded_batch, step_columns
 from mindspore_osum.folder import BUNDLED, TOKENIZER, save_folder
-from mindspore_osum.systems.osum.extractor import COLUMNS
+from mindspore_osum.systems.registry import system_of
 
 # rows, seconds: what both sides step on. All rows are full, so that PyTorch needs no masks for padding
 BATCHES = {"tiny": (16, 3.0), "30m": (8, 4.5)}
@@ -44,7 +44,7 @@ def _batch(cfg, rows: int, frames: int) -> dict[str, np.ndarray]:
     rng, sizes = np.random.default_rng(0), {"mels": cfg.encoder.n_mels}
     examples = [example(rng, cfg, frames, TEXT, LABEL) for _ in range(rows)]
     (shape,) = bucket_shapes(cfg, rows, [frames], TEXT)
-    batch = padded_batch(COLUMNS, sizes, shape, examples)
+    batch = padded_batch(system_of(cfg.model_type).columns, sizes, shape, examples)
     return batch | step_columns(rows, 0, rows, rows * LABEL)
 
 
@@ -74,16 +74,13 @@ def _loader(setup: Setup) -> float:
     """Seconds of audio a second that the loader decodes, turns into log-mel and stacks."""
     from mindspore_osum.data.batches.corpus import Corpus
     from mindspore_osum.data.batches.loader import Loader
-    from mindspore_osum.systems.osum.extractor import OsumExtractor
-    from mindspore_osum.systems.osum.template import load_template
-    from mindspore_osum.systems.osum.texts import Texts
     from mindspore_osum.text.tokenizer import Tokenizer
 
-    texts = Texts(Tokenizer(BUNDLED / TOKENIZER), load_template("compact"), "tag")
     manifest = BUNDLED.parent / "recordings" / "manifest.jsonl"
     cfg = models.TRAIN["tiny"]
-    shapes = bucket_shapes(cfg, 6, [300], 100)
-    corpus = Corpus([("bundled", manifest, 1.0)], OsumExtractor(cfg, texts), shapes)
+    shapes, tokenizer = bucket_shapes(cfg, 6, [300], 100), Tokenizer(BUNDLED / TOKENIZER)
+    extractor = system_of(cfg.model_type).extractor(cfg, tokenizer, requests="tag")
+    corpus = Corpus([("bundled", manifest, 1.0)], extractor, shapes)
     loader, steps = Loader(corpus, 0), itertools.count()
     seconds = []
 

@@ -96,6 +96,18 @@ class HybridSequence:
         """Number of speech tokens; 0 for a text-only sequence."""
         return sum(self.recordings)
 
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """What training reads of it, by name, as the first of its row and with the first speech tokens."""
+        return {
+            "token_ids_BL": np.maximum(self.ids_L, 0),
+            "speech_row_BL": self.speech_rows(np.cumsum([0, *self.recordings])[:-1]),
+            "labels_BL": self.labels_L,
+            "positions_BL": np.arange(len(self)),
+            "segments_BL": np.ones(len(self), np.int32),
+            "spans_BL": self.spans_L,
+        }
+
     def speech_rows(self, firsts: Sequence[int]) -> np.ndarray:
         """Row of the model's speech table at each position, int32 (L,): -1 text, 0 and 1 speech BOS and EOS,
         2 + first + z for speech token z of a recording whose tokens begin at `first`."""

@@ -16,7 +16,7 @@ from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.texts import Texts, label_of, output_type
 from mindspore_osum.tasks import LABEL_SETS
-from mindspore_osum.text.sequence import IGNORE, NOT_LEARNED, HybridSequence
+from mindspore_osum.text.sequence import IGNORE, NOT_LEARNED
 
 COLUMNS = (
     Column("mel_BTF", PACKED, "frames", ("mels",), dtype=np.float32),
@@ -91,7 +91,7 @@ class OsumExtractor:
         content_only : whether only what follows the tags is a target.
         """
         n_speech = None if mel_TF is None else self.model.tokens(len(mel_TF))
-        found = text_columns(self.texts.sequence(utt, request, n_speech, learn_intent=not content_only))
+        found = self.texts.sequence(utt, request, n_speech, learn_intent=not content_only).columns
         found["classes_BC"] = np.array(self.texts.classes(utt))
         if mel_TF is not None:
             found |= {"mel_BTF": mel_TF, "mel_len_B": np.array(len(mel_TF))}
@@ -110,19 +110,6 @@ class OsumExtractor:
     def report(self) -> list[str]:
         """What there is to say of the requests, once a corpus has asked for them."""
         return self.texts.report()
-
-
-def text_columns(sequence: HybridSequence) -> Example:
-    """The columns of a sequence; its speech tokens are those from 0 on, it is the first of its row."""
-    firsts = np.cumsum([0, *sequence.recordings])[:-1]
-    return {
-        "token_ids_BL": np.maximum(sequence.ids_L, 0),
-        "speech_row_BL": sequence.speech_rows(firsts),
-        "labels_BL": sequence.labels_L,
-        "positions_BL": np.arange(len(sequence)),
-        "segments_BL": np.ones(len(sequence), np.int32),
-        "spans_BL": sequence.spans_L,
-    }
 
 
 def needed_frames(ids: list[int]) -> int:

@@ -16,7 +16,7 @@ import pytest
 from mindspore_osum.data.batches.columns import Axis, stack
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, TOKENIZER
-from mindspore_osum.systems.osum.extractor import COLUMNS, text_columns
+from mindspore_osum.systems.osum.extractor import COLUMNS
 from mindspore_osum.systems.osum.template import load_template, prompt_sets
 from mindspore_osum.tasks import format_answer
 from mindspore_osum.text.template import AUDIO, Turn
@@ -59,7 +59,7 @@ def packed(rows) -> dict[str, np.ndarray]:
             starts["tokens"].append(b * length + sum(map(len, row[:i])))
             starts["speech"].append(7 * len(places))
             starts["sequences"].append(i)
-            places.append(text_columns(sequence))
+            places.append(sequence.columns)
     lengths = {"tokens": length, "speech": 7, "sequences": 4}
     axes = {name: Axis(len(rows), lengths[name], starts[name]) for name in starts}
     columns = [column for column in COLUMNS if column.name in places[0]]
@@ -95,7 +95,7 @@ def test_golden_training_sequence(golden):
     np.testing.assert_array_equal(seq.labels_L, arrays["train_labels"])
     assert tokenizer.encode(words) == sample["prompt_token_ids"]
     assert seq.labels_L[seq.labels_L >= 0].tolist() == sample["label_token_ids"]
-    columns = text_columns(seq)
+    columns = seq.columns
     np.testing.assert_array_equal(columns["positions_BL"], arrays["train_position_ids"])
     np.testing.assert_array_equal(columns["segments_BL"], arrays["train_attention_mask"])
 
