@@ -15,7 +15,7 @@ from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.systems.osum.generation import Prompt
 from mindspore_osum.text.template import Turn
-from tests.models.test_golden import described
+from tests.systems.osum.test_golden import described
 
 SAMPLING = Sampling(max_new_tokens=40)
 
