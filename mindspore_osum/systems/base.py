@@ -239,3 +239,14 @@ class System:
     def initial_value(self, cfg: Config, name: str, shape: tuple[int, ...], seed: int) -> Any:
         """What training from scratch starts a parameter from: a float32 array."""
         raise NotImplementedError
+
+    def reference(self) -> Any:
+        """The network in PyTorch, which shares no code with ours: a module that imports torch.
+
+        `stages` is for `osum convert --verify`, `from_folder` for the benchmark.
+
+        Raises
+        ------
+        UserError : the system has none.
+        """
+        raise UserError(f"{self.model_type}: this system has no reference in PyTorch to compare with")

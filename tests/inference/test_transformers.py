@@ -19,27 +19,9 @@ DECODER = DecoderConfig(
 
 def llama(cfg: DecoderConfig, values: dict[str, np.ndarray]):
     """transformers' model with our decoder's weights, under the same names."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from mindspore_osum.models.llama.reference import language_model
 
-    config = LlamaConfig(
-        vocab_size=cfg.vocab_size,
-        hidden_size=cfg.d_model,
-        intermediate_size=cfg.d_ff,
-        num_hidden_layers=cfg.n_layers,
-        num_attention_heads=cfg.n_heads,
-        num_key_value_heads=cfg.n_kv_heads,
-        head_dim=cfg.head_dim,
-        rope_theta=cfg.rope_theta,
-        rms_norm_eps=cfg.norm_eps,
-        attention_bias=True,
-        mlp_bias=False,
-        max_position_embeddings=cfg.max_positions,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    module = LlamaForCausalLM(config).eval()
+    module = language_model(cfg)
     ours = {
         n.removeprefix("decoder."): torch.from_numpy(v) for n, v in values.items() if n.startswith("decoder.")
     }

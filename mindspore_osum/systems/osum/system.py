@@ -82,5 +82,10 @@ class OsumSystem(System):
 
         return OsumObjective(model, sections, vocab, seed, speech)
 
+    def reference(self):
+        from mindspore_osum.systems.osum import reference
+
+        return reference
+
 
 SYSTEM = OsumSystem()

@@ -85,5 +85,5 @@ def test_padded_bucket_is_exact_length(adapted):
 
 @pytest.mark.parametrize("width", [38, 1024])
 def test_positions_are_interleaved(width):
-    want = reference.interleaved_positions(750, width).numpy()
+    want = reference.adapters.interleaved_positions(750, width).numpy()
     assert error(interleaved_sinusoids(750, width), want) <= TOLERANCE
