@@ -20,7 +20,6 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.text.template import AUDIO, Turn
 
 
@@ -78,7 +77,7 @@ def sizes_for(
 class _Graph(nn.Cell):
     """A part of the model; parameters keep their names."""
 
-    def __init__(self, model: OsumModel):
+    def __init__(self, model):
         super().__init__(auto_prefix=False)
         self.model = model
 
@@ -93,7 +92,7 @@ class Speech(_Graph):
 class Prefill(_Graph):
     """Prompts to the scores of their first new token."""
 
-    def __init__(self, model: OsumModel, sizes: Sizes):
+    def __init__(self, model, sizes: Sizes):
         super().__init__(model)
         self.position_1L = Tensor(np.arange(sizes.prompt, dtype=np.int32)[None])
         self.first_B = Tensor(np.arange(sizes.batch, dtype=np.int32) * sizes.prompt)
@@ -113,7 +112,7 @@ class Prefill(_Graph):
 class Decode(_Graph):
     """The tokens chosen last, at these positions, to the scores of the next ones."""
 
-    def __init__(self, model: OsumModel, sizes: Sizes):
+    def __init__(self, model, sizes: Sizes):
         super().__init__(model)
         self.cache = model.decoder.new_cache(sizes.batch, sizes.places)
 
@@ -127,7 +126,7 @@ class Decode(_Graph):
         return decoder.logits(h_B1D.squeeze(1)), ops.stack(caches[0::2]), ops.stack(caches[1::2])
 
 
-def graphs_of(model: OsumModel, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[Tensor, ...]]]:
+def graphs_of(model, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[Tensor, ...]]]:
     """Name -> the graph, and inputs of its shapes and types.
 
     Parameters

@@ -3,15 +3,17 @@
     model = Exported("deploy")
     response = model.answer("a.wav", make_request("asr"))
 
-Legend: B batch, T mel frames, F mel bins, Z speech tokens, L prompt positions, V vocabulary.
+Legend: B batch, N prompts, T mel frames, F mel bins, Z speech tokens, L prompt positions, V vocabulary.
 
 Notable choices
-- Of this package only features, text and tasks are used, not the model's cells: the graphs are all there is.
-- A recording longer than the export takes is cut at pauses, as everywhere.
+- None of the model's cells are used: the graphs are all there is.
+- What stands around them is what stands around a model folder: a recording longer than the export takes is
+  split at pauses, its parts are answered as one batch.
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +23,16 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.export.graphs import Sizes
 from mindspore_osum.files import read_json
 from mindspore_osum.folder import CONFIG, TOKENIZER
+from mindspore_osum.inference.answering import Answerer
 from mindspore_osum.inference.engine import tokenizer_for, use_device
-from mindspore_osum.inference.inquiry import name_of
-from mindspore_osum.inference.passes import merge
 from mindspore_osum.inference.request import Request
-from mindspore_osum.inference.sampling import Sampling, draw
+from mindspore_osum.inference.respond import respond
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn
 from mindspore_osum.results import Response
-from mindspore_osum.speech.audio import duration_seconds
-from mindspore_osum.speech.features import log_mel
-from mindspore_osum.speech.long import LONGEST_CHUNK, chunks
-from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.registry import system_of
-from mindspore_osum.tasks import parse_answer
+from mindspore_osum.speech.long import LONGEST_CHUNK
+from mindspore_osum.systems.registry import from_values
 from mindspore_osum.text.sequence import stack_sequences
-from mindspore_osum.text.template import Turn
 
 DESCRIPTION, VERSION = "export.json", 1
 GRAPHS = ("speech", "prefill", "decode")
@@ -55,13 +53,14 @@ class Exported:
 
     def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
         self.folder = Path(folder)
-        facts = read_description(self.folder)
-        self.cfg = from_dict(ModelConfig, facts.get("model"), f"{self.folder / DESCRIPTION}: model")
-        self.sizes = from_dict(Sizes, facts.get("sizes"), f"{self.folder / DESCRIPTION}: sizes")
+        facts, where = read_description(self.folder), self.folder / DESCRIPTION
+        self.cfg = from_values(facts.get("model"), f"{where}: model")
+        self.sizes = from_dict(Sizes, facts.get("sizes"), f"{where}: sizes")
         use_device(device)
-        self.tokenizer = tokenizer_for(self.cfg, self.folder)
-        self.template = system_of(self.cfg.model_type).template(self.cfg)
+        tokenizer = tokenizer_for(self.cfg, self.folder)
         self.graphs = {name: load_graph(self.folder / facts["graphs"][name]) for name in GRAPHS}
+        generator = ExportedTokens(self.graphs, self.cfg, self.sizes, self.folder)
+        self.answerer = Answerer(self.cfg, tokenizer, generator)
 
     def answer(self, source, request: Request, sampling: Sampling | None = None) -> Response:
         """What a recording of any length answers.
@@ -76,55 +75,86 @@ class Exported:
         ------
         UserError : a recording that cannot be read, or a request longer than the export takes.
         """
-        response = Response(name_of(source), duration_seconds(source))
-        for chunk in chunks(source, min(self.cfg.features.seconds(self.sizes.frames), LONGEST_CHUNK)):
-            ids = list(self.tokens(chunk.wave_N, request, sampling or Sampling()))
-            cut = not ids or ids[-1] != self.cfg.decoder.eos_id
-            answer = parse_answer(self.tokenizer.decode(ids if cut else ids[:-1]), request.task)
-            answer.cut = cut
-            response.segments.append(merge([answer], chunk.start, chunk.end))
+        longest = min(self.cfg.features.seconds(self.sizes.frames), LONGEST_CHUNK)
+        how = {"sampling": sampling, "batch_size": self.sizes.batch, "max_seconds": longest}
+        (response,) = respond(self.answerer, [source], [request], **how)
+        if response.error:
+            raise UserError(response.error)
         return response
 
-    def tokens(self, wave_N: np.ndarray, request: Request, sampling: Sampling) -> Iterator[int]:
-        """The answer to a waveform, float32 (N,) at 16 kHz, token by token, its end token included."""
-        from mindspore import Tensor
 
-        rng, sizes = np.random.default_rng(sampling.seed), self.sizes
-        inputs, length = self._prompt(wave_N, request)
-        scores, keys, values = self.graphs["prefill"](*inputs)
-        seen_V = np.ones(scores.shape[-1], np.float32)  # each token's penalty
-        for place in range(length, length + min(sampling.max_new_tokens, sizes.new_tokens)):
-            scores_V = scores.asnumpy()[0]
-            scores_V = np.where(scores_V < 0, scores_V * seen_V, scores_V / seen_V)
-            token = int(scores_V.argmax()) if sampling.greedy else draw(scores_V, sampling, rng)
-            yield token
-            if token == self.cfg.decoder.eos_id:
-                return
-            seen_V[token] = sampling.repetition_penalty
-            now = (Tensor(np.full(sizes.batch, value, np.int32)) for value in (token, place))
-            scores, keys, values = self.graphs["decode"](*now, keys, values)
+class ExportedTokens(Tokens):
+    """Tokens from exported graphs, in batches of their size."""
 
-    def _prompt(self, wave_N: np.ndarray, request: Request):
-        """The prefill's inputs, all rows of the batch alike, and the prompt's length."""
-        from mindspore import Tensor
+    def __init__(self, graphs: dict, cfg, sizes: Sizes, folder: Path):
+        self.graphs, self.cfg, self.sizes, self.folder = graphs, cfg, sizes, folder
+        self.eos_ids = frozenset([cfg.decoder.eos_id])
+        self._ran: set[str] = set()
 
-        sizes, cfg = self.sizes, self.cfg.features
-        mel_TF = log_mel(wave_N, cfg)
-        turn = Turn(request.output_type, {"request": request.words}, self.cfg.tokens(len(mel_TF)))
-        sequence = self.template.sequence(self.tokenizer, turn)
-        if len(sequence) > sizes.prompt:
+    def room(self, prompt) -> int:
+        if prompt.mel_TF is None:
+            raise UserError("words alone: an exported model answers recordings")
+        if len(prompt) > self.sizes.prompt:
             raise UserError(
-                f"prompt of {len(sequence)} positions: {self.folder} takes {sizes.prompt}; shorten the "
+                f"prompt of {len(prompt)} positions: {self.folder} takes {self.sizes.prompt}; shorten the "
                 "request, or export with a larger --request-tokens"
             )
-        mel_BTF = np.zeros((sizes.batch, sizes.frames, cfg.n_mels), np.float32)
-        mel_BTF[:, : len(mel_TF)] = mel_TF
-        z_BZD = self.graphs["speech"](Tensor(mel_BTF), Tensor(np.full(sizes.batch, len(mel_TF), np.int32)))
-        zmax = self.cfg.tokens(sizes.frames)
-        row = stack_sequences([sequence] * sizes.batch, sizes.prompt, zmax, sizes.batch)
-        length_B = np.full(sizes.batch, len(sequence), np.int32)
-        texts = Tensor(row["token_ids_BL"]), Tensor(row["speech_row_BL"])
-        return (*texts, z_BZD, Tensor(length_B)), len(sequence)
+        return self.sizes.new_tokens
+
+    def stream(
+        self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1
+    ) -> Iterator[np.ndarray]:
+        from mindspore import Tensor
+
+        sampling, sizes = sampling or Sampling(), self.sizes
+        limits = Limits([min(self.room(p), sampling.max_new_tokens) for p in prompts], self.eos_ids)
+        streams = [np.random.default_rng(sampling.seed) for _ in prompts]
+        position_B = np.array([len(prompt) for prompt in self._filled(prompts)], np.int32)
+        scores, *cache = self._run("prefill", *self._inputs(prompts), Tensor(position_B))
+        penalty_BV = np.ones(scores.shape, np.float32)
+        while True:
+            scores_BV = scores.asnumpy()
+            scores_BV = np.where(scores_BV < 0, scores_BV * penalty_BV, scores_BV / penalty_BV)
+            if sampling.greedy:
+                tokens_N = scores_BV[: len(prompts)].argmax(-1).astype(np.int32)
+            else:
+                tokens_N = drawn(scores_BV, sampling, streams, limits)
+            tokens_N[limits.ended_N] = ENDED
+            yield tokens_N
+            if limits.take(tokens_N):
+                return
+            token_B = np.zeros(sizes.batch, np.int32)
+            token_B[: len(prompts)] = np.maximum(tokens_N, 0)
+            penalty_BV[np.arange(sizes.batch), token_B] = sampling.repetition_penalty
+            scores, *cache = self._run("decode", Tensor(token_B), Tensor(position_B), *cache)
+            # a finished sequence keeps rewriting its own last slot
+            position_B = np.minimum(position_B + 1, np.int32(sizes.places - 1))
+
+    def _filled(self, prompts: Sequence) -> list:
+        """The prompts of a whole batch: the last one is repeated."""
+        return [prompts[min(row, len(prompts) - 1)] for row in range(self.sizes.batch)]
+
+    def _inputs(self, prompts: Sequence) -> list:
+        """The prefill's inputs before the lengths."""
+        from mindspore import Tensor
+
+        sizes, prompts = self.sizes, self._filled(prompts)
+        mel_BTF = np.zeros((sizes.batch, sizes.frames, self.cfg.features.n_mels), np.float32)
+        for mel_TF, prompt in zip(mel_BTF, prompts, strict=True):
+            mel_TF[: len(prompt.mel_TF)] = prompt.mel_TF
+        mel_len_B = np.array([len(prompt.mel_TF) for prompt in prompts], np.int32)
+        z_BZD = self._run("speech", Tensor(mel_BTF), Tensor(mel_len_B))
+        zmax, sequences = self.cfg.tokens(sizes.frames), [prompt.sequence for prompt in prompts]
+        columns = stack_sequences(sequences, sizes.prompt, zmax, sizes.batch)
+        return [Tensor(columns["token_ids_BL"]), Tensor(columns["speech_row_BL"]), z_BZD]
+
+    def _run(self, name: str, *inputs):
+        if name not in self._ran:
+            start = time.perf_counter()
+            self.graphs[name](*inputs)  # compiles; nothing is written in place
+            self.compile_seconds += time.perf_counter() - start
+            self._ran.add(name)
+        return self.graphs[name](*inputs)
 
 
 def read_description(folder: Path) -> dict:

@@ -27,8 +27,7 @@ from mindspore_osum.files import ordinary, read_json, write_text
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder, read_config
 from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.models import ops as device_ops
-from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.systems.registry import system_of
+from mindspore_osum.systems.registry import system_of, to_values
 
 STEPS = 4  # steps of decoding that are compared
 # largest difference of graphs and model, over the largest value, by the type they compute in
@@ -78,7 +77,7 @@ def export(
             "sizes": sizes.to_dict(),
             "compared": compared,
             "files": {str(p.relative_to(temp)): p.stat().st_size for p in files},
-            "model": cells.cfg.to_dict(),
+            "model": to_values(cells.cfg),
         }
         write_text(temp / DESCRIPTION, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     return facts
@@ -144,7 +143,7 @@ def _replace(temp: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _carried_model(folder: Path) -> OsumModel:
+def _carried_model(folder: Path):
     """The model of a folder from elementary operators, which MindIR's readers know, and nothing in place."""
     device_ops.use("carried")
     try:
@@ -161,7 +160,7 @@ def _write(cell, inputs, folder: Path, name: str) -> str:
     return next(file for file in (f"{name}.mindir", f"{name}_graph.mindir") if (folder / file).is_file())
 
 
-def compare(model: OsumModel, sizes: Sizes, paths: dict[str, Path]) -> dict[str, float]:
+def compare(model, sizes: Sizes, paths: dict[str, Path]) -> dict[str, float]:
     """Graph -> largest difference from the model over the largest value, on random input of odd lengths.
 
     Raises
@@ -199,7 +198,7 @@ def compare(model: OsumModel, sizes: Sizes, paths: dict[str, Path]) -> dict[str,
     return compared
 
 
-def _random_sequences(model: OsumModel, sizes: Sizes, length: int, rng):
+def _random_sequences(model, sizes: Sizes, length: int, rng):
     """token_ids_BL and speech_row_BL: random words, behind the first all speech tokens of the row's slot."""
     token_ids_BL = rng.integers(1, model.cfg.decoder.vocab_size, (sizes.batch, length)).astype(np.int32)
     speech_row_BL, z = np.full((sizes.batch, length), -1, np.int32), model.cfg.tokens(sizes.frames)

@@ -14,7 +14,6 @@ Notable choices
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import mindspore as ms
 import numpy as np
@@ -23,19 +22,10 @@ from mindspore import Tensor, nn, ops
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference import graph_cache
 from mindspore_osum.inference.cache import DecodeState
-from mindspore_osum.inference.sampling import Sampling, draw
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
 from mindspore_osum.systems.registry import system_of
-
-ENDED = -1  # in the arrays of `Generator.stream`: the sequence has no token here, it has ended
-
-
-@dataclass
-class Generated:
-    """What was generated after one prompt."""
-
-    tokens: list[int] = field(default_factory=list)  # without the end token
-    cut: bool = True  # no end token came before the limit
 
 
 class Prefill(nn.Cell):
@@ -92,8 +82,8 @@ class Graph:
         return self.call(*inputs)
 
 
-class Generator:
-    """Generation with one model; not to be used by two threads at once.
+class Generator(Tokens):
+    """Generation with one model.
 
     Parameters
     ----------
@@ -102,16 +92,15 @@ class Generator:
 
     Attributes
     ----------
-    system : the `Generation` of the model's system.
+    parts : what the model's system brings for it.
     compiles : number of graphs compiled so far: one for each graph and static shape.
-    compile_seconds : time that took, one first run of each included.
     """
 
     def __init__(self, model, eos_ids: Sequence[int] | None = None):
         model.set_train(False)
         self.model, self.cfg = model, model.cfg
-        self.system = system_of(self.cfg.model_type).generation(model)
-        self.eos_ids = frozenset(self.system.eos_ids if eos_ids is None else eos_ids)
+        self.parts = system_of(self.cfg.model_type).generation(model)
+        self.eos_ids = frozenset(self.parts.eos_ids if eos_ids is None else eos_ids)
         self.compile_seconds = 0.0
         self._shapes: set[tuple] = set()
         self._idle: dict[tuple[int, int], list] = {}  # (B, S) -> graphs with a cache that nobody uses now
@@ -120,71 +109,43 @@ class Generator:
     def compiles(self) -> int:
         return len(self._shapes)
 
-    def generate(self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1) -> list[Generated]:
-        """The answers to all prompts, computed as one batch of at least `rows` rows.
-
-        Parameters
-        ----------
-        prompts : of the model's system.
-
-        Raises
-        ------
-        UserError : a prompt leaves no positions of the model for an answer.
-        """
-        found = [Generated() for _ in prompts]
-        for tokens_N in self.stream(prompts, sampling, rows):
-            for one, token in zip(found, tokens_N.tolist(), strict=True):
-                if token in self.eos_ids:
-                    one.cut = False
-                elif token != ENDED:
-                    one.tokens.append(token)
-        return found
-
     def stream(
         self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1
     ) -> Iterator[np.ndarray]:
-        """As `generate`, step by step.
-
-        Yields
-        ------
-        tokens_N : int32, the next token of each prompt; after its end token or its limit `ENDED`.
-        """
         sampling = sampling or Sampling()
-        limits_N = np.array([min(self.room(p), sampling.max_new_tokens) for p in prompts])
+        limits = Limits([min(self.room(p), sampling.max_new_tokens) for p in prompts], self.eos_ids)
         length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
-        slots = min(length + sampling.max_new_tokens, max(length, self.system.positions))
+        slots = min(length + sampling.max_new_tokens, max(length, self.parts.positions))
         size = batch_bucket(max(len(prompts), rows)), bucket(slots, SMALLEST_LENGTH)
         idle = self._idle.setdefault(size, [])
         graphs = idle.pop() if idle else self._graphs(*size)
         try:
-            yield from self._steps(graphs, prompts, length, limits_N, sampling)
+            yield from self._steps(graphs, prompts, length, limits, sampling)
         finally:
             idle.append(graphs)
 
-    def _steps(self, graphs, prompts, length: int, limits_N, sampling: Sampling) -> Iterator[np.ndarray]:
+    def _steps(
+        self, graphs, prompts, length: int, limits: Limits, sampling: Sampling
+    ) -> Iterator[np.ndarray]:
         prefill, step, batch = graphs
         penalty_B = Tensor(np.full(batch, sampling.repetition_penalty, np.float32))
         streams = [np.random.default_rng(sampling.seed) for _ in prompts]
-        ended_N = np.zeros(len(prompts), bool)
         token_B, position_B, scores_BV = self._run(prefill, *self._inputs(prompts, batch, length))
-        for done in range(1, limits_N.max() + 1):
+        while True:
             if sampling.greedy:
                 tokens_N = token_B.asnumpy()[: len(prompts)].copy()
             else:
-                rows = zip(scores_BV.asnumpy(), streams, ended_N, strict=False)  # without the batch's padding
-                drawn = [ENDED if ended else draw(row_V, sampling, rng) for row_V, rng, ended in rows]
-                tokens_N = np.array(drawn, np.int32)
+                tokens_N = drawn(scores_BV.asnumpy(), sampling, streams, limits)
                 token_B = Tensor(np.pad(np.maximum(tokens_N, 0), (0, batch - len(prompts))))
-            tokens_N[ended_N] = ENDED
+            tokens_N[limits.ended_N] = ENDED
             yield tokens_N
-            ended_N |= np.isin(tokens_N, list(self.eos_ids)) | (limits_N <= done)
-            if ended_N.all():
+            if limits.take(tokens_N):
                 return
             token_B, position_B, scores_BV = self._run(step, token_B, position_B, penalty_B)
 
     def room(self, prompt) -> int:
         """Tokens that an answer to `prompt` may have in the model's positions; UserError if there is none."""
-        length, positions = len(prompt), self.system.positions
+        length, positions = len(prompt), self.parts.positions
         if length >= positions:
             raise UserError(
                 f"{prompt}: the model has {positions}, which leaves none for the answer; cut the recording "
@@ -195,13 +156,13 @@ class Generator:
     def _inputs(self, prompts, batch: int, length: int) -> list[Tensor | None]:
         """The prefill's inputs; rows beyond the prompts are one token long, their results are not read."""
         length_B = np.array([*map(len, prompts), *[1] * (batch - len(prompts))], np.int32)
-        inputs = self.system.inputs(prompts, batch, length).values()
+        inputs = self.parts.inputs(prompts, batch, length).values()
         return [Tensor(length_B), *(None if x is None else Tensor(x) for x in inputs)]
 
     def _graphs(self, batch: int, slots: int):
-        decoder = self.system.decoder
+        decoder = self.parts.decoder
         state = DecodeState(decoder, batch, slots)
-        prefill, step = Prefill(self.system.embed, decoder, state), Step(decoder, state)
+        prefill, step = Prefill(self.parts.embed, decoder, state), Step(decoder, state)
         return Graph(prefill), Graph(step), batch
 
     def _run(self, graph: Graph, *inputs):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.forms import Form
 from mindspore_osum.models.table import Shapes, Table, shapes
+from mindspore_osum.results import Answer
 
 
 class Config(Protocol):
@@ -42,10 +43,6 @@ class Generation:
     decoder: Any
     eos_ids: Sequence[int]
     positions: int
-
-    def prompt(self, sequence: Any, mel_TF: Any = None) -> Any:
-        """What an answer starts from; its `len` is in positions, its `str` names it in errors."""
-        raise NotImplementedError
 
     def inputs(self, prompts: Sequence, rows: int, length: int) -> dict[str, Any]:
         """Named inputs of `embed`, in their order, arrays or None: `rows` >= len(prompts) rows of `length`
@@ -129,6 +126,14 @@ class System:
 
     def template(self, cfg: Config) -> Any:
         """How its sequences are laid out, a `text.template.Template`."""
+        raise NotImplementedError
+
+    def prompt(self, sequence: Any, mel_TF: Any = None) -> Any:
+        """What an answer starts from; its `len` is in positions, its `str` names it in errors."""
+        raise NotImplementedError
+
+    def answer(self, raw: str, task: str | None) -> Answer:
+        """What a model wrote, taken apart; `task` is the key that was asked for, where it is known."""
         raise NotImplementedError
 
     def generation(self, model: Any) -> Generation:

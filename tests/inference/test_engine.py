@@ -75,7 +75,7 @@ def test_results_keep_the_order_and_depend_on_nothing_else(engine, wavs):
 
 def test_windows(engine, wavs, monkeypatch):
     """More recordings than are read ahead."""
-    monkeypatch.setattr("mindspore_osum.inference.engine.WINDOW", 1)
+    monkeypatch.setattr("mindspore_osum.inference.answering.WINDOW", 1)
     whole = engine.answer(wavs, sampling=SHORT, batch_size=8)
     read = []
     results = engine.answer_each((read.append(w) or w for w in wavs), sampling=SHORT, batch_size=2)
@@ -187,7 +187,7 @@ def test_too_long_recordings_are_errors_of_their_own(engine, wavs, tmp_path):
     nothing = Utterance("q", None, "x", "<TEXT2TEXT>", where="list:8")
     results = engine.answer([endless, wavs[0], long, line, nothing], sampling=SHORT, batch_size=8)
     assert results[0].error == (
-        f"{endless}: 61.00 s of audio, the model takes at most 60 s at once; cut the recording into parts"
+        f"{endless}: 61.00 s of audio, the model takes at most 60 s at once; split the recording"
     )
     assert results[1].error is None
     assert results[2].error.startswith(f"{long}: prompt of 5") and "the model has 512" in results[2].error

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.generate import ENDED, Generator
+from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.graph_cache import FOLDER
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.tokens import ENDED
 from mindspore_osum.models.buckets import batch_bucket, bucket
 from mindspore_osum.text.sequence import stack_sequences
 

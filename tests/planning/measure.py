@@ -120,9 +120,9 @@ def infer(case: dict) -> dict:
     from mindspore_osum.inference.generate import Generator
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.systems.osum.config import ModelConfig
-    from mindspore_osum.systems.osum.generation import Prompt
     from mindspore_osum.systems.osum.init import init_weights
     from mindspore_osum.systems.osum.network import OsumModel
+    from mindspore_osum.systems.osum.prompt import Prompt
     from mindspore_osum.text.sequence import Audio, Text, lay_out
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)

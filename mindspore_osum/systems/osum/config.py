@@ -48,6 +48,11 @@ class ModelConfig:
         """How long a speech token lasts."""
         return self.features.seconds(self.frames_per_token)
 
+    @property
+    def most_frames(self) -> int:
+        """Mel frames of the longest recording it takes at once."""
+        return self.encoder.most
+
     def to_dict(self) -> dict:
         """Plain dictionaries and lists, as saved in config.json beside `model_type`."""
         return dataclasses.asdict(self)

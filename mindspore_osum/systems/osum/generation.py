@@ -4,7 +4,6 @@ Legend: B batch, T mel frames, L prompt positions, D width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from mindspore import nn
@@ -12,21 +11,8 @@ from mindspore import nn
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, bucket
 from mindspore_osum.systems.base import Generation
 from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.text.sequence import HybridSequence, stack_sequences
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What an answer starts from: the hybrid sequence, and the log-mel of its speech, float32, if any."""
-
-    sequence: HybridSequence
-    mel_TF: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-    def __str__(self) -> str:
-        return f"prompt of {len(self)} positions ({self.sequence.n_speech} of speech)"
+from mindspore_osum.systems.osum.prompt import Prompt
+from mindspore_osum.text.sequence import stack_sequences
 
 
 class Embed(nn.Cell):
@@ -49,9 +35,6 @@ class OsumGeneration(Generation):
     def __init__(self, model: OsumModel):
         self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder
         self.eos_ids, self.positions = (model.cfg.decoder.eos_id,), model.cfg.decoder.max_positions
-
-    def prompt(self, sequence: HybridSequence, mel_TF: np.ndarray | None = None) -> Prompt:
-        return Prompt(sequence, mel_TF)
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray | None]:
         mels = [p.mel_TF for p in prompts if p.mel_TF is not None]

@@ -49,6 +49,16 @@ class OsumSystem(System):
 
         return load_template(cfg.prompts)
 
+    def prompt(self, sequence, mel_TF=None):
+        from mindspore_osum.systems.osum.prompt import Prompt
+
+        return Prompt(sequence, mel_TF)
+
+    def answer(self, raw: str, task: str | None):
+        from mindspore_osum.tasks import parse_answer
+
+        return parse_answer(raw, task)
+
     def generation(self, model):
         from mindspore_osum.systems.osum.generation import OsumGeneration
 

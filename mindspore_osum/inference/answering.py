@@ -1,0 +1,289 @@
+"""Questions about recordings in, responses out, whatever generates the tokens between them.
+
+Notable choices
+- A recording that cannot be answered gives a response with a one-line `error`; the others are answered.
+- A response has one segment, all of the recording: who asks about longer ones merges several (`inquiry`).
+- Recordings are taken a window at a time, sorted by shape inside it for even batches, and come back in input
+  order. A batch may hold any mixture of requests: they are part of the sequences.
+- An answer depends on nothing but its own recording, the request and the settings.
+
+Legend: T mel frames.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice, repeat
+
+import numpy as np
+
+from mindspore_osum.data.batches.batching import features, frames_of
+from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.inquiry import name_of
+from mindspore_osum.inference.request import Request, make_request
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.tokens import Generated, Tokens
+from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
+from mindspore_osum.results import Answer, Response
+from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
+from mindspore_osum.speech.features import log_mel
+from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.registry import system_of
+from mindspore_osum.text.template import AUDIO, Turn
+from mindspore_osum.text.tokenizer import Tokenizer
+
+WINDOW = 16  # batches that are read ahead and sorted together
+
+
+@dataclass
+class _Job:
+    """A recording on its way."""
+
+    number: int
+    response: Response
+    where: str  # for errors: the recording, or its manifest's file:line
+    request: Request
+    prompt: object = None  # of the system; None where it cannot be answered
+    spent: float = 0.0  # seconds of reading and features
+
+    def fail(self, error: UserError) -> None:
+        text = str(error)
+        text = text if text.startswith(self.where) else f"{self.where}: {text}"
+        self.response.error = self.response.segments[0].error = text
+
+
+class Answerer:
+    """Answers from what generates tokens, with all that stands around it.
+
+    Parameters
+    ----------
+    cfg : description of the model.
+    generator : what generates from its prompts.
+    labels : gives probabilities of labels; None where nobody may ask for them.
+    """
+
+    def __init__(self, cfg: Config, tokenizer: Tokenizer, generator: Tokens, labels=None):
+        self.cfg, self.tokenizer, self.generator, self.labels = cfg, tokenizer, generator, labels
+        self.system = system_of(cfg.model_type)
+        self.template = self.system.template(cfg)
+
+    def answer(
+        self,
+        sources: Iterable,
+        *,
+        task: str | None = None,
+        instruction: str | None = None,
+        requests: Iterable[Request] | None = None,
+        sampling: Sampling | None = None,
+        batch_size: int = 8,
+        probabilities: bool = False,
+    ) -> list[Response]:
+        """The responses to all recordings, in their order.
+
+        Parameters
+        ----------
+        sources : what `load_audio` takes (paths, bytes, (array, rate)), or manifest lines (`Utterance`).
+        task : abbreviation ("asr") or published key; its tags are the request. Default "asr".
+        instruction : the request in free words, instead of a task.
+        requests : instead of both, a request for each source (see `make_request`).
+        sampling : settings of generation; by default greedy.
+        batch_size : recordings computed together, whatever is asked of each.
+        probabilities : also the probability of each label of the sets answered from; see `label_scores`.
+
+        Raises
+        ------
+        UserError : an impossible request or setting. What is wrong with a recording is in its response.
+        """
+        return list(
+            self.answer_each(
+                sources,
+                task=task,
+                instruction=instruction,
+                requests=requests,
+                sampling=sampling,
+                batch_size=batch_size,
+                probabilities=probabilities,
+            )
+        )
+
+    def answer_each(
+        self,
+        sources: Iterable,
+        *,
+        task: str | None = None,
+        instruction: str | None = None,
+        requests: Iterable[Request] | None = None,
+        sampling: Sampling | None = None,
+        batch_size: int = 8,
+        probabilities: bool = False,
+    ) -> Iterator[Response]:
+        """As `answer`, one response after the other: for more recordings than fit in memory."""
+        if requests is None:
+            requests = repeat(make_request(task, instruction))
+        elif task is not None or instruction is not None:
+            raise UserError("requests for each recording exclude a task or an instruction for all")
+        waiting, turn = {}, 0
+        for batch in self.answer_batches(_pairs(sources, requests), sampling, batch_size, probabilities):
+            waiting |= batch
+            while turn in waiting:
+                yield waiting.pop(turn)
+                turn += 1
+
+    def answer_batches(
+        self,
+        questions: Iterable[tuple[object, Request]],
+        sampling: Sampling | None = None,
+        batch_size: int = 8,
+        probabilities: bool = False,
+    ) -> Iterator[dict[int, Response]]:
+        """Answer (source, request) pairs in the order that suits the model.
+
+        Yields
+        ------
+        Number of the pair -> response, batch by batch; before a window's batches what cannot be answered.
+        """
+        if batch_size < 1:
+            raise UserError(f"batch_size {batch_size}: must be 1 or more")
+        sampling, numbered, rows = sampling or Sampling(), enumerate(questions), 1
+        while window := [self._prepare(n, *q) for n, q in islice(numbered, WINDOW * batch_size)]:
+            if failed := {job.number: job.response for job in window if not job.prompt}:
+                yield failed
+            jobs = sorted((job for job in window if job.prompt), key=_shape)
+            for start in range(0, len(jobs), batch_size):
+                batch = jobs[start : start + batch_size]
+                rows = max(rows, len(batch))  # a smaller rest takes the graphs that are there
+                self._run(batch, sampling, rows, probabilities)
+                for job in batch:
+                    job.prompt = None  # features are large, responses small
+                yield {job.number: job.response for job in batch}
+
+    def stream(self, source, request: Request, sampling: Sampling | None = None) -> Iterator[str]:
+        """The answer to one recording while it is written; the pieces joined are its ``response.raw``.
+
+        The generator's own value, which ``yield from`` gives, is the `Response`.
+
+        Raises
+        ------
+        UserError : what would be the `error` of its response.
+        """
+        job, written, sent = self._prepare(0, source, request), Generated(), ""
+        ids = written.tokens
+        if job.prompt is None:
+            raise UserError(job.response.error)
+        with closing(self.generator.stream([job.prompt], sampling)) as steps:
+            for (token,) in steps:
+                if token in self.generator.eos_ids:
+                    written.cut = False
+                    break
+                ids.append(int(token))
+                # the first bytes of a character that needs more are shown as U+FFFD until it is complete
+                text = self.tokenizer.decode(ids).rstrip("\ufffd")
+                if len(text) > len(sent):
+                    yield text[len(sent) :]
+                    sent = text
+        if rest := self.tokenizer.decode(ids)[len(sent) :]:
+            yield rest
+        self._read(job, written)
+        return job.response
+
+    def _prepare(self, number: int, source, request: Request) -> _Job:
+        start, name = time.perf_counter(), name_of(source)
+        where = source.where if isinstance(source, Utterance) else name
+        job = _Job(number, Response(name, segments=[Answer()]), where, request)
+        try:
+            job.prompt, job.response.seconds = self.prompt(source, request)
+        except UserError as error:
+            job.fail(error)
+        job.spent = time.perf_counter() - start
+        return job
+
+    def prompt(self, source, request: Request) -> tuple[object, float]:
+        """What the model answers from, and the seconds of the recording, 0 where the request needs none.
+
+        Parameters
+        ----------
+        source : as in `answer`, or log-mel features, float32 (T, F).
+
+        Raises
+        ------
+        UserError : a recording that cannot be read or is too long, or no positions left for the answer.
+        """
+        mel_TF, seconds, speech = None, 0.0, None
+        if AUDIO in self.template.needs(request.output_type):
+            mel_TF, seconds = self._features(source)
+            speech = self.cfg.tokens(len(mel_TF))
+        turn = Turn(request.output_type, {"request": request.words}, speech)
+        prompt = self.system.prompt(self.template.sequence(self.tokenizer, turn), mel_TF)
+        self.generator.room(prompt)  # refuses what is too long
+        return prompt, seconds
+
+    def _features(self, source) -> tuple[np.ndarray, float]:
+        """Log-mel (T, F) and the seconds of a recording; too long ones are refused before the work."""
+        cfg = self.cfg.features
+        if isinstance(source, np.ndarray):
+            if source.ndim != 2 or source.shape[1] != cfg.n_mels or not len(source):
+                raise UserError(
+                    f"array of shape {source.shape}: alone it is log-mel, (frames, {cfg.n_mels}); samples "
+                    "are given as a tuple (array, rate)"
+                )
+            self._check_length(len(source))
+            return source.astype(np.float32), cfg.seconds(len(source))
+        if isinstance(source, Utterance):
+            if source.wav is None:
+                raise UserError(f"{source.where}: no recording in this line; `osum infer` answers recordings")
+            frames = frames_of(source, cfg)
+            self._check_length(frames)
+            return features(source, cfg), cfg.seconds(frames)
+        wave_N = load_audio(source)
+        self._check_length(cfg.frames(len(wave_N)))
+        return log_mel(wave_N, cfg), len(wave_N) / SAMPLE_RATE
+
+    def _check_length(self, frames: int) -> None:
+        most, seconds = self.cfg.most_frames, self.cfg.features.seconds
+        if frames > most:
+            raise UserError(
+                f"{seconds(frames):.2f} s of audio, the model takes at most "
+                f"{seconds(most):g} s at once; split the recording"
+            )
+
+    def _run(self, jobs: list[_Job], sampling: Sampling, rows: int, probabilities: bool) -> None:
+        start, compiling = time.perf_counter(), self.generator.compile_seconds
+        generated = self.generator.generate([job.prompt for job in jobs], sampling, rows)
+        spent = time.perf_counter() - start - (self.generator.compile_seconds - compiling)
+        seconds = sum(job.response.seconds for job in jobs)
+        for job, written in zip(jobs, generated, strict=True):
+            if job.response.seconds:
+                job.response.rtf = job.spent / job.response.seconds + spent / seconds
+            try:
+                answer = self._read(job, written)
+            except UserError as error:
+                job.fail(error)
+                continue
+            if probabilities:
+                answer.probabilities = self.labels.probabilities(job.prompt, answer.raw, answer.labels)
+
+    def _read(self, job: _Job, written: Generated) -> Answer:
+        """Take apart what was generated; it is the answer of the job's response."""
+        answer = self.system.answer(self.tokenizer.decode(written.tokens), job.request.task)
+        answer.end, answer.cut = job.response.seconds, written.cut
+        job.response.segments = [answer]
+        return answer
+
+
+def _pairs(sources: Iterable, requests: Iterable[Request]) -> Iterator[tuple[object, Request]]:
+    requests, missing = iter(requests), object()
+    for source in sources:
+        request = next(requests, missing)
+        if request is missing:
+            raise UserError("requests: fewer than recordings; give one for each")
+        yield source, request
+    if not isinstance(requests, repeat) and next(requests, missing) is not missing:
+        raise UserError("requests: more than recordings; give one for each")
+
+
+def _shape(job: _Job) -> tuple[int, int, int]:
+    """Order in which neighbours share their static shapes; what holds no speech comes first."""
+    frames = -1 if job.prompt.mel_TF is None else len(job.prompt.mel_TF)
+    return bucket(frames, SMALLEST_FRAMES), bucket(len(job.prompt), SMALLEST_LENGTH), frames
