@@ -27,9 +27,9 @@ from mindspore_osum.data.formats.importers.corpus import (
 from mindspore_osum.data.formats.importers.labels import FIELDS, published_label
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
+from mindspore_osum.speech.config import SAMPLE_RATE
 from mindspore_osum.tasks import format_answer, tags_of, task_of_tags, write_tags
 
-SAMPLE_RATE = 16_000  # Hz, of cut segments
 MAX_LISTED = 10_000  # problems written out for each manifest; all of them are counted
 VIDEO = "only the film: take its sound out with `ffmpeg -i FILM -ac 1 -ar 16000 RECORDING.wav`"
 
