@@ -152,6 +152,64 @@ class OSUM:
             except UserError as error:
                 raise UserError(f"{name_of(audio)}: {error}") from None
 
+    def inputs(self, audio, request: str | None = None, *, task: str | None = None) -> dict:
+        """The named inputs of the model for recordings and what is asked about them: what `logits` takes.
+
+        Names, types and meanings are those of the columns of a training batch (for OSUM see
+        systems/osum/extractor.py). Rows are padded on the right: `segments_BL` is 0 there. Lengths are
+        rounded up, so that few static shapes serve all (models/buckets.py).
+
+        Parameters
+        ----------
+        audio : a recording as in a call, or its log-mel, a float32 array (T, F) alone; or several of them,
+            which give a row each.
+        request, task : what is asked, as in a call; by default for the transcript.
+
+        Returns
+        -------
+        dict of arrays; None for what there is not, where words alone are asked about.
+
+        Raises
+        ------
+        UserError : an impossible request, or a recording that cannot be read or is too long for the model.
+        """
+        (asked,) = _requests(request, task, None)
+        one = hasattr(audio, "__array__") or _is_one(audio)
+        prompts = [self.engine.prompt(source, asked)[0] for source in ([audio] if one else audio)]
+        return self.engine.generator.parts.columns(prompts)
+
+    def logits(self, inputs: dict):
+        """Scores of the next token at every position, float32 (B, L, V), without a cache.
+
+        The last position of a prompt scores the first token of the answer, before any penalty.
+
+        Parameters
+        ----------
+        inputs : of `inputs`, changed as you like within the same names and types.
+        """
+        generator = self.engine.generator
+        return generator.compute(generator.parts.logits, inputs.values()).asnumpy()
+
+    def encode(self, audio) -> dict:
+        """What the parts before the decoder make of recordings, by name, and how much of it is not padding.
+
+        For OSUM "encoder_BUE" and "encoder_len_B" (frames of the encoder), "adapter_BZD" and "adapter_len_B"
+        (speech tokens in the decoder's width).
+
+        Parameters
+        ----------
+        audio : as in `inputs`.
+        """
+        generator, inputs = self.engine.generator, self.inputs(audio)
+        parts = generator.parts
+        outputs = generator.compute(parts.encode, [inputs[name] for name in parts.encode_columns])
+        return {name: x.asnumpy() for name, x in zip(parts.encode_names, outputs, strict=True)}
+
+    @property
+    def model(self):
+        """The network itself, a `mindspore.nn.Cell` in evaluation mode: for what these methods do not do."""
+        return self.engine.generator.model
+
     def live(
         self,
         source,

@@ -103,6 +103,7 @@ class Generator(Tokens):
         self.eos_ids = frozenset(self.parts.eos_ids if eos_ids is None else eos_ids)
         self.compile_seconds = 0.0
         self._shapes: set[tuple] = set()
+        self._cells: dict[nn.Cell, Graph] = {}
         self._idle: dict[tuple[int, int], list] = {}  # (B, S) -> graphs with a cache that nobody uses now
 
     @property
@@ -164,6 +165,11 @@ class Generator(Tokens):
         state = DecodeState(decoder, batch, slots)
         prefill, step = Prefill(self.parts.embed, decoder, state), Step(decoder, state)
         return Graph(prefill), Graph(step), batch
+
+    def compute(self, cell: nn.Cell, inputs: Sequence[np.ndarray | None]):
+        """What a cell of `parts` makes of arrays; each static shape compiles once."""
+        graph = self._cells.setdefault(cell, Graph(cell))
+        return self._run(graph, *(None if x is None else Tensor(x) for x in inputs))
 
     def _run(self, graph: Graph, *inputs):
         shapes = [None if x is None else x.shape for x in inputs]

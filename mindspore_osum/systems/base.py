@@ -28,7 +28,7 @@ class Config(Protocol):
 
 
 class Generation:
-    """What inference/generate.py needs of a system to generate with one of its models.
+    """What inference/generate.py needs of a system to generate with one of its models, and to look inside.
 
     Attributes
     ----------
@@ -37,12 +37,19 @@ class Generation:
         `n_layers`, `vocab_size`, `dtype`).
     eos_ids : tokens that end an answer.
     positions : the most that a prompt and its answer may have together.
+    logits : a cell from the values of `columns` to float32 scores (B, L, V) of all positions.
+    encode : a cell from the columns of a recording to what the model makes of it, one output after the other.
+    encode_columns, encode_names : names of its inputs and of its outputs.
     """
 
     embed: Any
     decoder: Any
     eos_ids: Sequence[int]
     positions: int
+    logits: Any
+    encode: Any
+    encode_columns: tuple[str, ...]
+    encode_names: tuple[str, ...]
 
     def inputs(self, prompts: Sequence, rows: int, length: int) -> dict[str, Any]:
         """Named inputs of `embed`, in their order, arrays or None: `rows` >= len(prompts) rows of `length`
@@ -50,6 +57,11 @@ class Generation:
 
         Prompts are padded on the right; static shapes come from models/buckets.py.
         """
+        raise NotImplementedError
+
+    def columns(self, prompts: Sequence) -> dict[str, Any]:
+        """The same prompts as a batch of training has them: all that `logits` reads, by the names of the
+        system's columns."""
         raise NotImplementedError
 
 

@@ -1,6 +1,7 @@
 """What generation takes of OSUM: hybrid prompts as the model's inputs, and their embeddings in the graph.
 
-Legend: B batch, T mel frames, L prompt positions, D width.
+Legend: B batch, T mel frames, U encoder frames, E encoder width, Z speech tokens, L prompt positions,
+D decoder width, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import nn
 
-from mindspore_osum.models.buckets import SMALLEST_FRAMES, bucket
+from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
+from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.systems.base import Generation
 from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.systems.osum.prompt import Prompt
@@ -29,12 +31,40 @@ class Embed(nn.Cell):
         return self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
 
 
+class Logits(nn.Cell):
+    """Scores (B, L, V) of the token after each position, without a cache."""
+
+    def __init__(self, model: OsumModel):
+        super().__init__(auto_prefix=False)
+        self.embed, self.decoder = Embed(model), model.decoder
+
+    def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, positions_BL, segments_BL):
+        x_BLD = self.embed(mel_BTF, mel_len_B, token_ids_BL, speech_row_BL)
+        return self.decoder.logits(self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL)))
+
+
+class Encode(nn.Cell):
+    """Encoder frames (B, U, E) and speech tokens (B, Z, D), each with their numbers (B,)."""
+
+    def __init__(self, model: OsumModel):
+        super().__init__(auto_prefix=False)
+        self.encoder, self.adapter = model.encoder, model.adapter
+
+    def construct(self, mel_BTF, mel_len_B):
+        frames_BUE, frames_B = self.encoder(mel_BTF, mel_len_B)
+        return frames_BUE, frames_B, *self.adapter(frames_BUE, frames_B)
+
+
 class OsumGeneration(Generation):
     """Of one model."""
+
+    encode_columns = ("mel_BTF", "mel_len_B")
+    encode_names = ("encoder_BUE", "encoder_len_B", "adapter_BZD", "adapter_len_B")
 
     def __init__(self, model: OsumModel):
         self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder
         self.eos_ids, self.positions = (model.cfg.decoder.eos_id,), model.cfg.decoder.max_positions
+        self.logits, self.encode = Logits(model), Encode(model)
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray | None]:
         mels = [p.mel_TF for p in prompts if p.mel_TF is not None]
@@ -53,3 +83,11 @@ class OsumGeneration(Generation):
             mel_BTF[slot, : len(mel_TF)] = mel_TF
             mel_len_B[slot] = len(mel_TF)
         return {"mel_BTF": mel_BTF, "mel_len_B": mel_len_B} | texts
+
+    def columns(self, prompts: Sequence[Prompt]) -> dict[str, np.ndarray | None]:
+        length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
+        found = self.inputs(prompts, len(prompts), length)
+        place_L, lengths_B1 = np.arange(length, dtype=np.int32), np.array([[len(p)] for p in prompts])
+        inside_BL = place_L < lengths_B1
+        found["positions_BL"] = np.where(inside_BL, place_L, 0).astype(np.int32)
+        return found | {"segments_BL": inside_BL.astype(np.int32)}
