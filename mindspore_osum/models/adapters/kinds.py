@@ -1,7 +1,7 @@
 """The kinds of adapter: the folders here. A kind is added or removed with its folder; nothing else names it.
 
 Each has `config.py` (strides, presets that differ by the kind alone), `keys.py`, `network.py` (the cell
-`Adapter`) and `cost.py`. Loads nothing heavy.
+`Adapter`), `cost.py` and `reference.py` (the same in PyTorch). Loads nothing heavy.
 """
 
 import functools
@@ -20,5 +20,5 @@ def kinds() -> tuple[str, ...]:
 
 
 def module_of(kind: str, name: str) -> ModuleType:
-    """The module `name` (config, keys, network, cost) of a kind."""
+    """The module `name` (config, keys, ...) of a kind."""
     return importlib.import_module(f"{_PACKAGE}.{kind}.{name}")
