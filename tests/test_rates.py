@@ -29,7 +29,6 @@ ALLOWED = {
     },
     "mindspore_osum/speech/silero.py": {"FRAME // 2": "the middle of a frame of the detector's own rate"},
     "ckpt_convert/report.py": {"160": "characters of a shown name"},
-    "ckpt_convert/reference.py": {"mel_TF.shape[0] // 2": "an independent reference repeats what it checks"},
 }
 
 

@@ -23,7 +23,7 @@ def example(rng: np.random.Generator, cfg: Config, frames: int, text: int, label
     ids = rng.integers(5, cfg.decoder.vocab_size, text)
     before, after, learned = np.split(ids, [(text - label) // 2, text - label])
     spans = [Text(before), Audio(cfg.tokens(frames)), Text(after), Text(learned, loss="content")]
-    mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)
+    mel_TF = rng.standard_normal((frames, cfg.features.n_mels), np.float32)
     sequence = lay_out(None, spans, system_of(cfg.model_type).template(cfg).losses)
     return {"mel_BTF": mel_TF, "mel_len_B": np.array(frames), **sequence.columns}
 

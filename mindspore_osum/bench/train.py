@@ -41,7 +41,7 @@ def run(setup: Setup) -> Outcome:
 
 
 def _batch(cfg, rows: int, frames: int) -> dict[str, np.ndarray]:
-    rng, sizes = np.random.default_rng(0), {"mels": cfg.encoder.n_mels}
+    rng, sizes = np.random.default_rng(0), {"mels": cfg.features.n_mels}
     examples = [example(rng, cfg, frames, TEXT, LABEL) for _ in range(rows)]
     (shape,) = bucket_shapes(cfg, rows, [frames], TEXT)
     batch = padded_batch(system_of(cfg.model_type).columns, sizes, shape, examples)

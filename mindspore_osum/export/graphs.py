@@ -50,7 +50,7 @@ def sizes_for(
     UserError : an impossible size, or more than the model's positions.
     """
     hears = cfg.features
-    longest = hears.seconds(cfg.encoder.most)
+    longest = hears.seconds(cfg.most_frames)
     if not 1 <= seconds <= longest:  # no recording is cut into parts below a second
         raise UserError(f"--seconds {seconds:g}: recordings are 1 to {longest:g} seconds at most")
     counts = {"request-tokens": request_tokens, "max-new-tokens": new_tokens, "batch-size": batch}
@@ -139,7 +139,7 @@ def graphs_of(model, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[Tensor, ...
     def ints(*shape: int) -> Tensor:
         return Tensor(np.ones(shape, np.int32))
 
-    mel_BTF = Tensor(np.zeros((b, sizes.frames, cfg.encoder.n_mels), np.float32))
+    mel_BTF = Tensor(np.zeros((b, sizes.frames, cfg.features.n_mels), np.float32))
     z_BZD = ops.zeros((b, cfg.tokens(sizes.frames), dec.d_model), dtype)
     shape = model.decoder.new_cache(b, sizes.places).shape
     cache = ops.zeros((dec.n_layers, *shape), dtype)

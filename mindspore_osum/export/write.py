@@ -170,7 +170,7 @@ def compare(model, sizes: Sizes, paths: dict[str, Path]) -> dict[str, float]:
     graphs = {name: load_graph(path) for name, path in paths.items()}
     steps, rng = min(STEPS, sizes.new_tokens), np.random.default_rng(0)
     length_B = np.array([sizes.prompt - b % 3 for b in range(sizes.batch)], np.int32)
-    mel_BTF = rng.standard_normal((sizes.batch, sizes.frames, model.cfg.encoder.n_mels), np.float32)
+    mel_BTF = rng.standard_normal((sizes.batch, sizes.frames, model.cfg.features.n_mels), np.float32)
     mel_len_B = np.array([max(1, sizes.frames - 3 - 5 * b) for b in range(sizes.batch)], np.int32)
     token_ids_BL, speech_row_BL = _random_sequences(model, sizes, sizes.prompt + steps, rng)
     mel_BTF, mel_len_B = Tensor(mel_BTF), Tensor(mel_len_B)

@@ -26,6 +26,7 @@ def report(cfg, job, batch, choices, limit: int) -> dict:
     for name, shape in parameters(job).items():
         sizes[part_of(name)] = sizes.get(part_of(name), 0) + math.prod(shape)
     micro = model_flops(job, batch)
+    seconds = job.model.features.seconds(batch.frames) if batch.audio_rows else 0.0  # of a recording
     return {
         "limit": limit,
         "margin": MARGIN,
@@ -33,7 +34,7 @@ def report(cfg, job, batch, choices, limit: int) -> dict:
         "operators": "fused" if job.fused else "plain",
         "parameters": sizes,
         "learn": sorted(job.learn),
-        "batch": asdict(batch) | {"seconds": job.model.features.seconds(batch.frames)},
+        "batch": asdict(batch) | {"seconds": seconds},
         "micro_batches": cfg.accumulation,
         "flops_a_micro_batch": micro,
         "choices": [

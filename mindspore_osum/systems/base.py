@@ -14,6 +14,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.models.forms import Form
 from mindspore_osum.models.table import Shapes, Table, shapes
 from mindspore_osum.results import Answer
+from mindspore_osum.speech.config import FeatureConfig
 
 
 class Config(Protocol):
@@ -21,6 +22,14 @@ class Config(Protocol):
 
     model_type: ClassVar[str]
     dtype: str  # of the weights and activations: float32, bfloat16 or float16
+    features: FeatureConfig  # what the model hears
+    frames_per_token: int  # mel frames that a speech token spans
+    seconds_per_token: float
+    most_frames: int  # mel frames of the longest recording it takes at once
+
+    def tokens(self, frames: Any) -> Any:
+        """Speech tokens of so many mel frames (int or array)."""
+        ...
 
     def to_dict(self) -> dict:
         """Plain dictionaries and lists, without `model_type`."""
