@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import sys
 import time
 from collections import defaultdict
 from functools import cache
@@ -28,6 +29,43 @@ def pytest_configure(config):
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, paths)]))
     os.environ.setdefault("OSUM_GRAPH_CACHE", str(CACHE / "graphs"))
+    if not config.getoption("numprocesses", None):  # this process runs tests, as workers do
+        os.environ["GLOG_v"] = "4"  # see read_graphs_after_a_miss; MindSpore reads it when it is imported
+
+
+def pytest_collection_finish():
+    os.environ.pop("GLOG_v", None)  # commands that tests start are as quiet as they are for a user
+    if "mindspore" in sys.modules:
+        read_graphs_after_a_miss()
+
+
+def read_graphs_after_a_miss():
+    """Lay a file of no graph where one is not known, so that MindSpore goes on reading others.
+
+    It stops at the first that is missing. What it says of such a file is an error, which is not shown here.
+    """
+    from mindspore_osum.inference import graph_cache
+
+    copied, keep = graph_cache._copied, graph_cache._keep
+    script = hashlib.sha256(Path(graph_cache.__file__).read_bytes()).hexdigest()
+    nothing = {
+        graph_cache.GRAPH: "no graph",
+        graph_cache.SCRIPTS: hashlib.sha256(script.encode()).hexdigest(),
+    }
+
+    def copied_or_nothing(home, places):
+        if copied(home, places):
+            return True
+        for name, text in nothing.items():
+            places[name].unlink(missing_ok=True)
+            places[name].write_text(text)
+        return False
+
+    def keep_graphs(home, places):
+        if places[graph_cache.GRAPH].read_bytes() != nothing[graph_cache.GRAPH].encode():
+            keep(home, places)
+
+    graph_cache._copied, graph_cache._keep = copied_or_nothing, keep_graphs
 
 
 @pytest.fixture(scope="session")

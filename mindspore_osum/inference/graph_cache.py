@@ -10,8 +10,8 @@ Notable choices
   function that belongs to no cell it would compute with none at all.
 - MindSpore reads and writes in a folder of this process alone; a new graph's folder is filled and then
   renamed, so that nobody reads half of one.
-- The first graph whose files are missing makes MindSpore read none any more in this process. So a graph that
-  is not known yet gets files, too, with nothing in them: it is compiled, and later ones are still read.
+- The first graph whose file is missing makes MindSpore read none any more in this process. A file of no graph
+  would prevent that, but MindSpore reports it as an error to the user: tests alone lay one.
 - On CPU, where this was measured; elsewhere, and where there is no folder to write to, graphs are compiled.
 """
 
@@ -38,7 +38,6 @@ from mindspore_osum.models import ops
 FOLDER = "OSUM_GRAPH_CACHE"  # environment variable: where, or "off"
 LARGEST = 256 << 20  # bytes of all graphs; those used longest ago are deleted
 GRAPH, SCRIPTS = "graph.mindir", "scripts.hash"
-NOTHING = "no graph"
 SCRIPT = Path(__file__).resolve()  # what MindSpore compares as the script that was started: always the same
 _PACKAGE = SCRIPT.parents[1]
 _number = 0  # of graphs that this process took through the cache
@@ -59,9 +58,7 @@ def kept(cell: nn.Cell, about: dict) -> Iterator[None]:
         return
     home, work = folder / _digest(cell, about), _work() / "rank_0" / "graph_cache"
     graph, scripts = work / f"compile_cache_{_number}.mindir", work / "compile_dependency.hash"
-    known = home.is_dir() and _copied(home, {GRAPH: graph, SCRIPTS: scripts})
-    if not known:
-        _lay_nothing(graph, scripts)
+    known = _copied(home, {GRAPH: graph, SCRIPTS: scripts})
     script = api.entry_script_path
     try:
         os.environ |= {"MS_COMPILER_CACHE_ENABLE": "1", "MS_COMPILER_CACHE_PATH": str(_work())}
@@ -71,14 +68,14 @@ def kept(cell: nn.Cell, about: dict) -> Iterator[None]:
         _number += 1
         api.entry_script_path = script
         del os.environ["MS_COMPILER_CACHE_ENABLE"], os.environ["MS_COMPILER_CACHE_PATH"]
-    if not known and graph.is_file() and graph.stat().st_size > len(NOTHING):
+    if not known and graph.is_file():
         _keep(home, {GRAPH: graph, SCRIPTS: scripts})
         _prune(folder)
     graph.unlink(missing_ok=True)
 
 
 def _copied(home: Path, places: dict[str, Path]) -> bool:
-    """Lay a graph's files before MindSpore; False if another process deletes them."""
+    """Lay a graph's files before MindSpore; False if there are none, or another process deletes them."""
     try:
         for name, place in places.items():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,15 +85,6 @@ def _copied(home: Path, places: dict[str, Path]) -> bool:
     except OSError:
         return False
     return True
-
-
-def _lay_nothing(graph: Path, scripts: Path) -> None:
-    """Lay files of no graph before MindSpore, the digest of SCRIPT among them, as it computes it."""
-    digest = hashlib.sha256(SCRIPT.read_bytes()).hexdigest()
-    for place, text in ((graph, NOTHING), (scripts, hashlib.sha256(digest.encode()).hexdigest())):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        place.write_text(text)
 
 
 def _keep(home: Path, places: dict[str, Path]) -> None:

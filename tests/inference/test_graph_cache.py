@@ -72,7 +72,8 @@ def test_another_models_graphs_compute_with_this_models_weights(folder, prompts,
         expected = [answers(model, prompts) for model in (one, other)]
     assert expected[0] != expected[1] and not folder.exists()
     found = copies(monkeypatch)
-    assert answers(one, prompts) == expected[0] and not found
+    assert answers(one, prompts) == expected[0] and found == [False, False]
+    found.clear()
     assert len(list(folder.iterdir())) == 2  # prefill and step
     assert answers(other, prompts) == expected[1] and found == [True, True]
     assert answers(one, prompts) == expected[0] and found == [True] * 4
@@ -85,8 +86,8 @@ def test_another_models_graphs_compute_with_this_models_weights(folder, prompts,
     assert not any(name in os.environ for name in ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"))
 
 
-def test_a_new_graph_leaves_the_next_ones_read(folder, prompts, monkeypatch):
-    """MindSpore parses nothing for a graph from disk, also where the process began with one that is new."""
+def test_a_graph_from_disk_is_not_parsed(folder, prompts, monkeypatch):
+    """By MindSpore's own count: it takes what was laid before it."""
     from mindspore._extends.parse import parser
 
     parsed, parse = [], parser.Parser.parse
