@@ -85,7 +85,9 @@ def convert(
     if form == "folder" and output.suffix in _FILES:
         raise UserError(f"{output}: a model folder is a folder, not a {output.suffix} file")
     if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise UserError(f"{output}: exists already; nothing is overwritten, name a new place or remove it")
+        raise UserError(
+            f"{output}: exists already; nothing is overwritten, name a new folder or file, or remove it"
+        )
     if bool(source) == bool(encoder or decoder):
         raise UserError("give one whole checkpoint, or --encoder and/or --decoder")
     paths = {"model": source, "encoder": encoder, "decoder": decoder, "adapters": adapters}

@@ -73,7 +73,7 @@ def settle_config(
         raise UserError(f"{report.source}: {error}") from None
     if needs:
         raise UserError(
-            f"{report.source}: not told by its tensors: {'; '.join(needs)}. Name each with --set KEY=VALUE, "
+            f"{report.source}: its tensors do not say: {'; '.join(needs)}. Name each with --set KEY=VALUE, "
             "or give --preset or --config"
         )
     inferred["dtype"] = _main_dtype(found)

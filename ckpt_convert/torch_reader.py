@@ -129,7 +129,7 @@ class TorchWeights(Weights):
             OverflowError,
             OSError,
         ) as error:
-            raise self._fail(f"no zip directory, so cut short or not a .pt ({str(error)[:80]})") from None
+            raise self._fail(f"no zip directory, so truncated or not a .pt ({str(error)[:80]})") from None
         if any(info.filename.endswith("/constants.pkl") for info in infos):
             raise self._fail("a TorchScript archive; torch.save model.state_dict() instead")
         if len(infos) > _MAX_ENTRIES:
@@ -222,7 +222,7 @@ class TorchWeights(Weights):
             raise self._fail(f"storage type {cls.name} is not supported")
         dtype = STORAGES[cls.name]
         if f"data/{key}" not in self._entries:
-            raise self._fail(f"storage {key[:40]!r} is missing (cut short?)")
+            raise self._fail(f"storage {key[:40]!r} is missing (truncated file?)")
         start, size = self._entries[f"data/{key}"]
         if type(count) is not int or count < 0 or count * DTYPES[dtype].itemsize != size:
             raise self._fail(

@@ -75,7 +75,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file that others are appended to; what a kill left of a last one is cut off the file."""
+    """The lines of a file that others are appended to; an incomplete last one (a kill) is removed."""
     with open(path, "rb+") as file:
         data = file.read()
         end = data.rfind(b"\n") + 1

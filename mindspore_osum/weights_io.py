@@ -235,7 +235,7 @@ class _SafetensorsFile:
                 )
             end = stop
         if 8 + length + end != size:
-            raise self._fail(f"it should have {8 + length + end} bytes, it has {size} (cut short or padded)")
+            raise self._fail(f"it should have {8 + length + end} bytes, it has {size} (truncated or padded)")
         self.spans = {name: (8 + length + start, stop - start) for name, (start, stop) in offsets.items()}
 
     def _unique(self, pairs):

@@ -172,7 +172,7 @@ def word_starts(text: str, events: np.ndarray, samples: int) -> list[int]:
     told = {int(place): int(sample) for place, sample in events}
     starts = [told.get(place, -1) for place in places]
     if not starts or starts[0] < 0:
-        raise UserError(f"espeak-ng did not tell where {text!r} starts")
+        raise UserError(f"espeak-ng did not report where {text!r} starts")
     known = [i for i, start in enumerate(starts) if start >= 0] + [len(starts)]
     starts, places = [*starts, samples], [*places, len(text)]
     for first, last in zip(known, known[1:], strict=False):

@@ -125,7 +125,7 @@ def make(lines: list[Line], folder: Path, seed: int, source: Path) -> list[tuple
         except (OSError, RuntimeError) as error:
             raise UserError(f"cannot write {path}: {error}; is the disk full?") from None
         if written < 2 * len(wave):
-            raise UserError(f"{path} was cut short; is the disk full?")
+            raise UserError(f"{path} is incomplete; is the disk full?")
         made.append((len(wave), recording.times))
     return made
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORM",
         help="folder (default), published (default for a file), hf_decoder, hf_whisper, openai_whisper, peft",
     )
-    add("--preset", help="where values come from that no tensor tells (head counts, rope_theta, token ids)")
+    add("--preset", help="where values come from that no tensor has (head counts, rope_theta, token ids)")
     add("--config", metavar="FILE", help="a config.json of ours, taken whole instead of a preset")
     add_overrides(parser, "the configuration, for instance decoder.n_heads=6")
     add(

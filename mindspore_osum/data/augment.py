@@ -165,7 +165,7 @@ def read_noise_list(path: str) -> list[str]:
         raise UserError(f"{path}: names no recording of noise; give one path a line")
     for noise in noises:
         if duration_seconds(noise) > MAX_NOISE_SECONDS:
-            raise UserError(f"{noise}: longer than {MAX_NOISE_SECONDS:g} s; cut the noise into parts")
+            raise UserError(f"{noise}: longer than {MAX_NOISE_SECONDS:g} s; split the noise file")
     return noises
 
 

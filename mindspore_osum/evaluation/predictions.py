@@ -4,7 +4,7 @@ One JSON object a line: {"key", "prompts", "raw", "task", "request", "seconds", 
 
 Notable choices
 - Lines are appended batch by batch. A run that was killed is taken up where it stopped (a torn last line is
-  cut off). settings.json beside the file says what the answers were made with; other settings are refused.
+  truncated). settings.json beside the file says what the answers were made with; other settings are refused.
 - Only the raw answer is kept: reading and scoring it can be repeated without the model.
 - A recording that cannot be answered has no line: it is reported, and tried again by the next run.
 """

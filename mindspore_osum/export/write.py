@@ -95,7 +95,7 @@ def check_target(target: Path) -> None:
             "away, or give --output another folder"
         )
     if not _place(target).parent.is_dir():
-        raise UserError(f"{target.parent}: no such folder; make it, or give --output another place")
+        raise UserError(f"{target.parent}: no such folder; make it, or give --output another folder")
 
 
 def _own_files(target: Path) -> set[str]:

@@ -149,8 +149,8 @@ class Generator(Tokens):
         length, positions = len(prompt), self.parts.positions
         if length >= positions:
             raise UserError(
-                f"{prompt}: the model has {positions}, which leaves none for the answer; cut the recording "
-                "or the request"
+                f"{prompt}: the model has {positions}, which leaves none for the answer; shorten the "
+                "recording or the request"
             )
         return positions - length
 

@@ -5,7 +5,7 @@ Notable choices
   training network every mask is drawn from (seed, process, cell, number). The number comes with the batch, as
   that of its first row in the run, and a parameter takes it to the cells.
 - Where there is no fused operator that takes a seed (CPU), a mask is a hash of its element numbers; so too
-  where x is cut over devices: the mask is that of the whole x then, however it is cut.
+  where x is sharded over devices: the mask is that of the whole x then, however it is cut.
 """
 
 import mindspore as ms

@@ -54,7 +54,7 @@ class Linear(nn.Cell):
         """Cut the rows of x, its width into `d_in` and the result's into `d_out` parts, one of them 1.
 
         With a cut d_in every device has a part of each sum, and they are added up. Where norms and residuals
-        are cut over more rows, such a sum comes out cut like them.
+        are sharded over more rows, such a sum comes out cut like them.
         """
         rows = p.norm_rows if d_in > 1 else p.rows
         self.matmul.shard(((p.rows, d_in), (d_out, d_in)), ((rows, 1),) if rows != p.rows else None)

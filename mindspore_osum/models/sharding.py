@@ -1,8 +1,8 @@
-"""How a model is cut over devices: the numbers that every cell's `shard` takes its strategy from.
+"""How a model is sharded over devices: the numbers that every cell's `shard` takes its strategy from.
 
 Notable choices
 - Names are those of MindFormers' `parallel_config`, whose values they are.
-- Encoder and adapter are cut over data and heads only; sequence and context parallel are the decoder's.
+- Encoder and adapter are sharded over data and heads only; sequence and context parallel are the decoder's.
   Where their heads (the published adapter has 4) do not divide by `model_parallel`, they are cut into fewer
   parts, and the devices that are left compute the same.
 - In a layer that is cut everything has two axes, (rows, width), rows = batch x positions: a cut of rows is
@@ -25,7 +25,9 @@ class ParallelConfig:
     model_parallel: int = 1  # of heads and of hidden widths
     context_parallel: int = 1  # of the positions of a sequence
     pipeline_stage: int = 1  # of the layers
-    use_seq_parallel: bool = False  # norms and residuals are cut over positions in the model parallel group
+    use_seq_parallel: bool = (
+        False  # norms and residuals are sharded over positions in the model parallel group
+    )
     vocab_emb_dp: bool = True  # whole embedding and head on every device; else cut over the vocabulary
 
     @classmethod
@@ -69,14 +71,14 @@ def check_split(dec: DecoderConfig, p: ParallelConfig) -> None:
     if dec.qk_norm:
         raise UserError(
             "parallel.parallel_mode: a decoder with norms on queries and keys (qk_norm) cannot be"
-            " cut over devices; give 0 (data parallel)"
+            " sharded over devices; give 0 (data parallel)"
         )
     if not p.vocab_emb_dp:
         sizes["decoder.vocab_size"] = dec.vocab_size
     for name, size in sizes.items():
         if size % p.model_parallel:
             raise UserError(
-                f"parallel_config.model_parallel: {name} {size} does not divide by "
+                f"parallel_config.model_parallel: {name} {size} is not divisible by "
                 f"{p.model_parallel}; choose a divisor"
             )
     if p.pipeline_stage > dec.n_layers:

@@ -54,7 +54,7 @@ class _Case:
     def __init__(self, job: Job, chunk_seconds: float, audio_seconds: float):
         if job.audio is not None and (seconds := duration_seconds(job.audio)) > audio_seconds:
             raise UserError(
-                f"{seconds:.2f} s of audio, this server takes at most {audio_seconds:g} s; cut it into parts"
+                f"{seconds:.2f} s of audio, this server takes at most {audio_seconds:g} s; split it"
             )
         self.job, self.inquiry = job, Inquiry(job.audio, [job.request], chunk_seconds)
         self._questions = self.inquiry.questions()

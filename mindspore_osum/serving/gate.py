@@ -2,7 +2,7 @@
 
 Notable choices
 - A request gets its place before its body is read, so that memory is bounded by places times the longest
-  body; where all places are taken it is told when to come again.
+  body; where all slots are taken the response says when to try again.
 - Every POST needs a place, whatever its path: the routes compare paths in their own way (theirs may end with
   a line break), and nothing gets past the places by a path that only they know.
 - A refused body is read to its end, unkept: many clients never see an answer that comes before. One that was
@@ -92,7 +92,7 @@ class Gate:
             wait = str(min(max(wait, 1), 60))
             return ApiError(
                 503,
-                f"all {self.limits.places} places are taken; try again in {wait} s",
+                f"all {self.limits.places} slots are taken; try again in {wait} s",
                 code="overloaded",
                 Retry_After=wait,
             )

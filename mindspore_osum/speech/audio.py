@@ -100,7 +100,7 @@ def load_audio(source, *, max_seconds: float = MAX_SECONDS) -> np.ndarray:
     ------
     UserError
         Missing, unreadable, not audio, empty, too long, not finite, an impossible rate, or incomplete:
-        what libsndfile would shorten silently is refused (but a NIST SPHERE file cut off is not seen).
+        what libsndfile would shorten silently is refused (but a truncated NIST SPHERE file is not noticed).
     """
     if isinstance(source, tuple):
         wave_S, rate = _from_array(source, max_seconds)
@@ -257,7 +257,7 @@ def _check_rate(name: str, rate) -> None:
 
 def _check_length(name: str, samples: int) -> None:
     if samples <= 0:
-        raise UserError(f"{name}: no audio in it (0 samples); it is empty or was cut off after its header")
+        raise UserError(f"{name}: no audio in it (0 samples); it is empty or was truncated after its header")
     if samples >= _UNKNOWN_FRAMES:
         raise UserError(
             f"{name}: its header does not say how long it is; encode it again, to a file and not "
@@ -271,12 +271,12 @@ def _check_size(name: str, samples: int, rate, max_seconds: float) -> None:
     seconds = samples / rate
     if seconds > max_seconds:
         raise UserError(
-            f"{name}: {seconds:.2f} s of audio, the limit is {max_seconds:g} s; cut it into "
+            f"{name}: {seconds:.2f} s of audio, the limit is {max_seconds:g} s; split it into "
             "parts or raise max_seconds"
         )
     if samples > _MAX_SAMPLES:
         raise UserError(
-            f"{name}: {samples} samples at {rate} Hz, the limit is {_MAX_SAMPLES}; cut it into "
+            f"{name}: {samples} samples at {rate} Hz, the limit is {_MAX_SAMPLES}; split it into "
             f"parts or resample it to {SAMPLE_RATE} Hz"
         )
 

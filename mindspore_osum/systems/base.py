@@ -236,7 +236,7 @@ class System:
         Parameters
         ----------
         found : our names -> shapes, of a whole model or of some parts.
-        base : where values come from that no tensor tells, if the sizes they go with are equal.
+        base : where values come from that no tensor has, if the sizes they go with are equal.
         given : nested values that the user or a source's own description states; they are not questioned.
         assumed : name of the preset that `base` is, if nobody chose it.
 

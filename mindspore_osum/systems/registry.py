@@ -46,7 +46,7 @@ def all_systems() -> dict[str, System]:
         except Exception as error:
             raise UserError(
                 f"{entry.value}: this system cannot be loaded ({type(error).__name__}: {error}); "
-                "repair the package that brings it, or uninstall it"
+                "fix the package that brings it, or uninstall it"
             ) from None
     return {system.model_type: system for system in found}
 

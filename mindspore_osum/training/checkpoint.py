@@ -3,7 +3,7 @@
     checkpoints/step_000500/state.safetensors   what learns, Adam moments, counters
     checkpoints/step_000500/state.json          format, step, data position, fingerprint of the job
 
-Of a model that is cut over devices every process writes its slices instead (training/shards.py).
+Of a model that is sharded over devices every process writes its slices instead (training/shards.py).
 
 Notable choices
 - Written into a temporary folder (files synced, state.json last), then renamed. A folder without state.json
@@ -94,7 +94,7 @@ def temporary_name(step: int) -> str:
 
 
 def _set_aside(checkpoint: Path) -> None:
-    """Rename a checkpoint to what is swept away: removing file by file might be cut short."""
+    """Rename a checkpoint to what is swept away: removing file by file might be interrupted."""
     os.replace(checkpoint, checkpoint.with_name(f".{checkpoint.name}.old.partial"))
 
 

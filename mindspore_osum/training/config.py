@@ -142,8 +142,8 @@ class TrainConfig:
         check_job(self)
 
     @property
-    def is_cut(self) -> bool:
-        """Whether the model is cut over devices: MindFormers' semi-automatic parallel mode."""
+    def is_sharded(self) -> bool:
+        """Whether the model is sharded over devices: MindFormers' semi-automatic parallel mode."""
         return self.parallel.get("parallel_mode", 0) in (1, "semi_auto_parallel")
 
 
@@ -281,8 +281,8 @@ def check_job(cfg: TrainConfig) -> None:
     need(not cached, "data.cache: keeps features, which wave_augment changes each time; give one of them up")
     cfg.system.job.check(cfg)
     check_passed_on(cfg)
-    if cfg.is_cut:
-        check_cut(cfg)
+    if cfg.is_sharded:
+        check_sharded(cfg)
 
 
 def check_finite(values, path: str = "") -> None:
@@ -317,7 +317,7 @@ def check_passed_on(cfg: TrainConfig) -> None:
             if key not in known:
                 raise UserError(f"{section}: unknown key {key!r}{did_you_mean(str(key), known)}")
     mode = cfg.parallel.get("parallel_mode", 0)
-    if not cfg.is_cut and mode not in (0, "data_parallel"):
+    if not cfg.is_sharded and mode not in (0, "data_parallel"):
         raise UserError(
             f"parallel.parallel_mode: {mode!r} is not supported; 0 is data parallel, 1 semi-automatic"
         )
@@ -330,8 +330,8 @@ def check_passed_on(cfg: TrainConfig) -> None:
         raise UserError(f"recompute_config.recompute: {recompute!r} must be true (all layers) or false")
 
 
-def check_cut(cfg: TrainConfig) -> None:
-    """Refuse what a model that is cut over devices cannot do, naming the key."""
+def check_sharded(cfg: TrainConfig) -> None:
+    """Refuse what a model that is sharded over devices cannot do, naming the key."""
     unsupported = {
         "batch.pack": cfg.batch.pack > 0,
         "parallel.full_batch": cfg.parallel.get("full_batch") is False,

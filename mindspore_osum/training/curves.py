@@ -57,7 +57,7 @@ def records(metrics: Path) -> Iterator[dict]:
         for number, line in enumerate(file, 1):
             try:
                 record = json_object(line, f"{metrics}:{number}")
-            except UserError:  # a crash cut it off
+            except UserError:  # truncated by a crash
                 continue
             yield record
 

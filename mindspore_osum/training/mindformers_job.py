@@ -6,8 +6,8 @@ Notable choices
 - The whole run is one MindSpore "epoch"; epochs of the data are the loader's business, which makes resuming
   exact.
 - MindFormers' messages go to <run>/log, ours to stderr.
-- For a model that is cut over devices MindFormers wraps the network (accumulation, pipeline) and puts its own
-  step cell in the place of ours, by name; ours is registered by that name then.
+- For a model that is sharded over devices MindFormers wraps the network (accumulation, pipeline) and replaces
+  our step cell by its own, by name; ours is registered under that name then.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def mindformers_config(
             "batch_size": cfg.batch.size,
             "sink_mode": False,
             "sink_size": 1,
-            "gradient_accumulation_steps": cfg.accumulation if cfg.is_cut else 1,
+            "gradient_accumulation_steps": cfg.accumulation if cfg.is_sharded else 1,
         },
         "runner_wrapper": {
             "use_clip_grad": True,
@@ -93,21 +93,24 @@ def mindformers_config(
         "context": {"mode": 0, "device_target": cfg.device, **cfg.context},
         "parallel": {
             "parallel_mode": 0,
-            "full_batch": cfg.is_cut,
-            # of a model that is cut the loss is that of the whole batch already
-            "gradients_mean": not cfg.is_cut,
+            "full_batch": cfg.is_sharded,
+            # of a model that is sharded the loss is that of the whole batch already
+            "gradients_mean": not cfg.is_sharded,
             "strategy_ckpt_save_file": str(inside / "strategy.ckpt"),
             **cfg.parallel,
         },
         # never empty: recompute_config would be lost with it
-        "parallel_config": {**cfg.parallel_config, "micro_batch_num": cfg.accumulation if cfg.is_cut else 1},
+        "parallel_config": {
+            **cfg.parallel_config,
+            "micro_batch_num": cfg.accumulation if cfg.is_sharded else 1,
+        },
         "recompute_config": cfg.recompute_config,
     }
 
 
 def _step_cell(cfg: TrainConfig) -> dict:
     """The step cell and what is its own."""
-    if not cfg.is_cut:
+    if not cfg.is_sharded:
         return {"type": "TrainStep", "accumulation": cfg.accumulation}
     stages = cfg.parallel_config.get("pipeline_stage", 1)
     return {"type": STEP_OF_MICRO_BATCHES, "micro_batch_num": cfg.accumulation, "stages": stages}

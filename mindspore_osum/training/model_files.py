@@ -65,7 +65,7 @@ def is_written(run) -> bool:
 
 
 def restored(path: Path, model, start: str, seed: int, learn: list[str]):
-    """The model of a checkpoint; whole, however it was cut over devices.
+    """The model of a checkpoint; whole, however it was sharded over devices.
 
     Parameters
     ----------

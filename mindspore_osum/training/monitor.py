@@ -27,7 +27,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.network import Evaluation
-from mindspore_osum.training.parallel_step import CutCheckpoint
+from mindspore_osum.training.parallel_step import ShardedCheckpoint
 from mindspore_osum.training.report import Metrics, clock, say
 from mindspore_osum.training.tally import Tally, add_losses
 
@@ -179,11 +179,15 @@ class RunMonitor(Callback):
     def _save(self, step_cell, validate: bool) -> None:
         began = time.perf_counter()
         arrays = {name: p.asnumpy() for name, p in state_params(step_cell).items()}
-        if self.ranks > 1 and not self.cfg.is_cut:
+        if self.ranks > 1 and not self.cfg.is_sharded:
             # in every process's log: data-parallel processes must hold the same bits
             line = f"rank {self.rank} step {self.step} weights digest {digest(arrays)}"
             print(line, file=sys.stderr, flush=True)
-        save = CutCheckpoint(step_cell, self.rank, self._meet).save if self.cfg.is_cut else self._save_alone
+        save = (
+            ShardedCheckpoint(step_cell, self.rank, self._meet).save
+            if self.cfg.is_sharded
+            else self._save_alone
+        )
         epoch, place = self.loader.position(self.step)
         about = {
             "epoch": epoch,
@@ -194,7 +198,7 @@ class RunMonitor(Callback):
         path = save(self.folder / "checkpoints", self.step, arrays, about, self.cfg.keep_last)
         say(f"saved {path}")
         self.save_is_due = False
-        if self.valid and validate and (self.main or self.cfg.is_cut):
+        if self.valid and validate and (self.main or self.cfg.is_sharded):
             self._validate()
         if self.main:
             self.metrics.refresh()
@@ -219,14 +223,18 @@ class RunMonitor(Callback):
 
     def _validate(self) -> None:
         """The losses over the validation data, each a mean over what it is for; no dropout."""
-        is_cut, net, tally = self.cfg.is_cut, self.network, Tally()  # a network that is cut gives means
-        self.evaluation = self.evaluation or (net if is_cut else Evaluation(net))
+        is_sharded, net, tally = (
+            self.cfg.is_sharded,
+            self.network,
+            Tally(),
+        )  # a network that is sharded gives means
+        self.evaluation = self.evaluation or (net if is_sharded else Evaluation(net))
         self.evaluation.set_train(False)
         for step in range(self.valid.steps_per_epoch):
             found = self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0).values()))
             counts = self.valid.counts(step)
             over = {name: counts[column] for name, column in zip(net.shown, net.over) if column}
-            if is_cut:
+            if is_sharded:
                 _, *values = found.asnumpy()
                 values_K, counts_J = values[: len(net.shown)], values[len(net.shown) :]
                 values_K = [v * over.get(name, 1) for name, v in zip(net.shown, values_K)]

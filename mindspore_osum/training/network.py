@@ -76,12 +76,14 @@ class TrainingNetwork(PreTrainedModel):
             load_heads(self.objective, config.start)
         for name, param in self.objective.parameters_and_names():
             param.requires_grad = system.job.part_of(name) in config.learn
-        is_cut = ms.get_auto_parallel_context("parallel_mode") == "semi_auto_parallel"
-        rank = 0 if is_cut else int(os.environ.get("RANK_ID", "0"))  # a cut mask is that of one process
+        is_sharded = ms.get_auto_parallel_context("parallel_mode") == "semi_auto_parallel"
+        rank = (
+            0 if is_sharded else int(os.environ.get("RANK_ID", "0"))
+        )  # a sharded mask is that of one process
         self.draws = count_dropout(model, config.seed, rank)
         self.stage_draws = ParameterTuple([])  # the same number, for the later stages of a pipeline
         parallel = getattr(config, "parallel_config", None)  # MindFormers adds it
-        self.cut = self._cut(ParallelConfig.of(parallel)) if is_cut else None
+        self.sharded = self._shard(ParallelConfig.of(parallel)) if is_sharded else None
         if parallel is not None:
             model.recompute_layers(parallel.recompute)
 
@@ -90,8 +92,8 @@ class TrainingNetwork(PreTrainedModel):
         """The system's network."""
         return self.objective.model
 
-    def _cut(self, p: ParallelConfig) -> nn.Cell:
-        """Cut the model over devices; its losses."""
+    def _shard(self, p: ParallelConfig) -> nn.Cell:
+        """Shard the model over devices; its losses."""
         self.model.shard(p)
         if self.draws is not None and p.pipeline_stage > 1:
             self.stage_draws = count_by_stage(self.model.stages(p.pipeline_stage))
@@ -116,8 +118,8 @@ class TrainingNetwork(PreTrainedModel):
         return loss, values_K, ops.stack([counts[name] for name in self.counted])
 
     def construct(self, *batch):
-        """The loss alone; of a network that is cut over devices one vector: loss, values_K, counts_J."""
-        return self.losses(*batch)[0] if self.cut is None else self.cut(self.named(batch))
+        """The loss alone; of a network that is sharded over devices one vector: loss, values_K, counts_J."""
+        return self.losses(*batch)[0] if self.sharded is None else self.sharded(self.named(batch))
 
 
 class Evaluation(nn.Cell):

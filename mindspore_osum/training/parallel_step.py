@@ -1,4 +1,4 @@
-"""One training step of a network that is cut over devices, in semi-automatic parallel mode.
+"""One training step of a network that is sharded over devices, in semi-automatic parallel mode.
 
 Notable choices
 - What step.py does by micro-batch is one graph here, since that is how MindSpore cuts and pipelines: a step
@@ -105,8 +105,8 @@ class ParallelTrainStep(MFTrainOneStepCell):
         return shown[0], bad, self.scale_sense, rate, norm, values_K, counts_J
 
 
-class CutCheckpoint:
-    """Saves a network that is cut: every process its slices, into one checkpoint.
+class ShardedCheckpoint:
+    """Saves a network that is sharded: every process its slices, into one checkpoint.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def writing(path: Path):
     try:
         yield
     except OSError as error:
-        why = f"cannot be written ({error.strerror}); mend that, or take another folder"
+        why = f"cannot be written ({error.strerror}); fix that, or choose another folder"
         raise UserError(f"{path}: {why}") from None
 
 

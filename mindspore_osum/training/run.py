@@ -114,7 +114,7 @@ def run_steps(run: Run, model: Config, start: str, vocab: int) -> int:
             signal.signal(number, handler)
     if monitor.signal:
         return 128 + monitor.signal
-    write_model(run, lambda: last_model(run, model, start) if cfg.is_cut else monitor.network.model)
+    write_model(run, lambda: last_model(run, model, start) if cfg.is_sharded else monitor.network.model)
     return 0
 
 
@@ -135,8 +135,8 @@ def prepare(cfg: TrainConfig, model: Config, start: str, tokenizer: Tokenizer, f
     for line in data.report + data.extractor.report() + (valid.report if valid else []):
         say(line)
     augment = Augment(cfg.spec_augment, cfg.wave_augment)
-    # a model that is cut gets a whole step at once, in every process
-    split = (1, 0, 1) if cfg.is_cut else (cfg.accumulation, rank, ranks)
+    # a model that is sharded gets a whole step at once, in every process
+    split = (1, 0, 1) if cfg.is_sharded else (cfg.accumulation, rank, ranks)
     other = cfg.data.other_requests
     loader = Loader(data, cfg.seed, *split, augment, cfg.data.cache, cfg.batch.pack, other)
     say(loader.report())
@@ -201,13 +201,13 @@ def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[Config, str]:
 
 
 def check_devices(cfg: TrainConfig, ranks: int) -> int:
-    """How many parts the batch of a model that is cut has, over devices; 1 for one that is not.
+    """How many parts the batch of a model that is sharded has, over devices; 1 for one that is not.
 
     Raises
     ------
     UserError : parallel_config does not use all processes, or there is but one.
     """
-    if not cfg.is_cut:
+    if not cfg.is_sharded:
         return 1
     sizes = [cfg.parallel_config.get(name, 1) for name in DEVICES]
     if math.prod(sizes) != ranks:
@@ -218,7 +218,7 @@ def check_devices(cfg: TrainConfig, ranks: int) -> int:
         )
     if ranks == 1:
         raise UserError(
-            "parallel.parallel_mode: 1 cuts the model over processes, and there is one; start "
+            "parallel.parallel_mode: 1 shards the model over processes, and there is one; start "
             "more with scripts/msrun_launcher.sh, or give 0"
         )
     return sizes[0]
@@ -231,12 +231,12 @@ def corpora(
 
     Parameters
     ----------
-    parts : of `check_devices`. A batch of a model that is cut is that of all devices, in training of all
+    parts : of `check_devices`. A batch of a model that is sharded is that of all devices, in training of all
         micro-batches.
     """
     room, shapes = cfg.batch.text_tokens, shapes_of(cfg.batch, model)
     shapes = [replace(shape, size=shape.size * parts) for shape in shapes]
-    step = [replace(s, size=s.size * cfg.accumulation) for s in shapes] if cfg.is_cut else shapes
+    step = [replace(s, size=s.size * cfg.accumulation) for s in shapes] if cfg.is_sharded else shapes
 
     errors = Errors(cfg.data.max_errors, cfg.data.strict)
 
@@ -255,7 +255,7 @@ def job_fingerprint(cfg: TrainConfig, model: Config, start: str, loader: Loader,
     """What decides the numbers of a run; how a model is cut does not, so it counts as one process with all
     rows of a step."""
     values = {key: value for key, value in to_dict(cfg).items() if key not in FREE}
-    if cfg.is_cut:
+    if cfg.is_sharded:
         rows = cfg.batch.size * parts * cfg.accumulation
         values |= {
             "batch": {**values["batch"], "size": rows},

@@ -1,4 +1,4 @@
-"""Checkpoints of a model that is cut over devices: every process writes its slices, any layout reads them.
+"""Checkpoints of a sharded model: every process writes its slices, any layout reads them.
 
     checkpoints/step_000500/shard_00000.safetensors   slices of the first process
     checkpoints/step_000500/shard_00000.json          where they lie: {name: {"shape": [...], "start": [...]}}

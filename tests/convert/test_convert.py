@@ -309,7 +309,7 @@ def test_two_keys_for_one_tensor(state, tmp_path):
 
 
 def test_what_no_tensor_tells_is_asked_for_in_one_line(source, tmp_path):
-    error = refused("not told by its tensors", source, tmp_path / "m")
+    error = refused("its tensors do not say", source, tmp_path / "m")
     for need in ("encoder.n_heads", "adapter.n_heads", "decoder.n_heads", "lora.alpha", "rope_theta"):
         assert need in str(error)
     for part, key in (

@@ -161,8 +161,8 @@ ATTACKS = {
     "shape larger than data": (lambda p: raw_file(p, {"a": ENTRY | {"shape": [3]}}, bytes(8)), "need 12"),
     "offsets reversed": (lambda p: raw_file(p, {"a": ENTRY | {"data_offsets": [8, 0]}}, bytes(8)), "starts"),
     "negative offset": (lambda p: raw_file(p, {"a": ENTRY | {"data_offsets": [-8, 0]}}, bytes(8)), "offsets"),
-    "beyond the file": (lambda p: raw_file(p, {"a": ENTRY}, bytes(4)), "cut short"),
-    "bytes left over": (lambda p: raw_file(p, {"a": ENTRY}, bytes(9)), "cut short or padded"),
+    "beyond the file": (lambda p: raw_file(p, {"a": ENTRY}, bytes(4)), "truncated"),
+    "bytes left over": (lambda p: raw_file(p, {"a": ENTRY}, bytes(9)), "truncated or padded"),
     "overlap": (
         lambda p: raw_file(p, {"a": ENTRY, "b": ENTRY | {"data_offsets": [4, 12]}}, bytes(12)),
         "hole or overlap",

@@ -189,7 +189,7 @@ def test_words_said_as_one_share_its_time_by_letters():
 
 
 def test_a_text_without_a_start_is_an_error():
-    with pytest.raises(UserError, match="did not tell where 'turn on' starts"):
+    with pytest.raises(UserError, match="did not report where 'turn on' starts"):
         espeak.word_starts("turn on", np.array([[5, 1000]]), 3000)
 
 

@@ -14,8 +14,8 @@ CFG = ModelConfig()
 @pytest.mark.parametrize(
     ("parts", "says"),
     [
-        ({"model_parallel": 3}, "decoder.n_heads 32 does not divide by 3"),
-        ({"model_parallel": 16}, "decoder.n_kv_heads 8 does not divide by 16"),
+        ({"model_parallel": 3}, "decoder.n_heads 32 is not divisible by 3"),
+        ({"model_parallel": 16}, "decoder.n_kv_heads 8 is not divisible by 16"),
         ({"pipeline_stage": 35}, "35 stages for 34 decoder layers"),
     ],
 )
@@ -27,7 +27,7 @@ def test_what_does_not_divide_is_named(parts, says):
 def test_a_vocabulary_is_cut_only_where_it_is_asked_for():
     odd = replace(CFG, decoder=replace(CFG.decoder, vocab_size=153377))
     check_split(odd.decoder, ParallelConfig(model_parallel=8))
-    with pytest.raises(UserError, match="decoder.vocab_size 153377 does not divide by 8"):
+    with pytest.raises(UserError, match="decoder.vocab_size 153377 is not divisible by 8"):
         check_split(odd.decoder, ParallelConfig(model_parallel=8, vocab_emb_dp=False))
 
 

@@ -1,4 +1,4 @@
-"""`osum train` with a model that is cut: goes on under another layout, ends with a whole model folder."""
+"""`osum train` with a model that is sharded: goes on under another layout, ends with a whole model folder."""
 
 import json
 import os

@@ -51,7 +51,7 @@ def test_a_second_run_in_the_folder_of_another_is_refused(world, tmp_path, monke
 def test_a_folder_that_cannot_be_written_is_one_line_before_the_scan(world, tmp_path, monkeypatch):
     monkeypatch.setattr("mindspore_osum.training.run.corpora", lambda *_: pytest.fail("it scans the data"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file/run: cannot be written .Not a directory.; mend that") as caught:
+    with pytest.raises(UserError, match="file/run: cannot be written .Not a directory.; fix that") as caught:
         run_job(job(world, tmp_path / "file" / "run"))
     assert "\n" not in str(caught.value)
 
@@ -62,7 +62,7 @@ def test_metrics_on_a_full_disk_are_one_line(tmp_path):
     metrics.write({"step": 1, "loss": 2.5})
     assert json.loads(metrics.path.read_text()) == {"step": 1, "loss": 2.5}
     metrics.path = type(metrics.path)("/dev/full")
-    with pytest.raises(UserError, match="/dev/full: cannot be written .No space left on device.; mend that"):
+    with pytest.raises(UserError, match="/dev/full: cannot be written .No space left on device.; fix that"):
         metrics.write({"step": 2, "loss": 2.5})
     metrics.events.close()
 

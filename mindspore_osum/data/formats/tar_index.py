@@ -104,7 +104,7 @@ class TarReader:
                         "recordings can be read by their offset in it"
                     )
         if len(block) < BLOCK:
-            raise UserError(f"{self.path}: cut short, it has no end mark after byte {at}; copy it again")
+            raise UserError(f"{self.path}: truncated, it has no end mark after byte {at}; copy it again")
         return block if any(block) else None
 
     def _fields(self, block: bytes, at: int) -> tuple[str, int, bytes]:
@@ -127,7 +127,7 @@ class TarReader:
             raise UserError(f"{self.path}: damaged at byte {start}: {size} bytes of header; at most {most}")
         if start + size > self._size:
             raise UserError(
-                f"{self.path}: cut short, {name!r} of {size} bytes begins at byte {start} of "
+                f"{self.path}: truncated, {name!r} of {size} bytes begins at byte {start} of "
                 f"{self._size}; copy it again"
             )
         return start + -(-size // BLOCK) * BLOCK

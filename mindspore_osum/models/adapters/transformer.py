@@ -35,23 +35,23 @@ class AdapterTransformer(nn.Cell):
         )
         self.after_norm = LayerNorm(d, cfg.norm_eps, dtype)
         self.scale, self.attention_mask = float(d) ** 0.5, cells(dtype).AttentionMask()
-        self.enlarge, self.add_positions, self.is_cut = ops.Mul(), ops.Add(), False
+        self.enlarge, self.add_positions, self.is_sharded = ops.Mul(), ops.Add(), False
         self.positions_ZD = Tensor(interleaved_sinusoids(cfg.tokens(MAX_FRAMES), d), dtype)
 
     def construct(self, x_BZD, len_B):
         b, z, d = x_BZD.shape
-        x = x_BZD.reshape((-1, d)) if self.is_cut else x_BZD
+        x = x_BZD.reshape((-1, d)) if self.is_sharded else x_BZD
         x = self.enlarge(self.embed[1](self.embed[0](x)), self.scale)
         x_BZD = self.add_positions(x.reshape((b, z, d)), frame_positions(self.positions_ZD, len_B, z))
         mask = self.attention_mask(key_mask(z, len_B), z)
-        x = x_BZD.reshape((-1, d)) if self.is_cut else x_BZD
+        x = x_BZD.reshape((-1, d)) if self.is_sharded else x_BZD
         for layer in self.encoders:
             x = layer(x, mask)
         return self.after_norm(x).reshape((b, z, d))
 
     def shard(self, p):
         """As WhisperEncoder's."""
-        self.is_cut = True
+        self.is_sharded = True
         self.embed[0].shard(p)
         self.embed[1].shard(p.rows)
         self.enlarge.shard(((p.rows, 1), ()))

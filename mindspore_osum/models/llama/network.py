@@ -147,13 +147,13 @@ class DecoderModel(nn.Cell):
         self.layers = nn.CellList([DecoderLayer(cfg, linear, dtype) for _ in range(cfg.n_layers)])
         self.norm = RMSNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.rotary_tables = device_ops.RotaryTables(cfg.head_dim, cfg.rope_theta)
-        self.attention_mask, self.is_cut = device_ops.cells(dtype).AttentionMask(), False
+        self.attention_mask, self.is_sharded = device_ops.cells(dtype).AttentionMask(), False
 
     def construct(self, x_BLD, positions_BL, mask):
         cos, sin = self.rotary_tables(positions_BL)
         length, d = x_BLD.shape[1:]
         mask = self.attention_mask(mask, length)
-        x = x_BLD.reshape((-1, d)) if self.is_cut else x_BLD
+        x = x_BLD.reshape((-1, d)) if self.is_sharded else x_BLD
         for layer in self.layers:
             x = layer(x, cos, sin, mask)
         return self.norm(x).reshape(x_BLD.shape)
@@ -172,7 +172,7 @@ class DecoderModel(nn.Cell):
 
     def shard(self, p):
         """Cut everything; a mask has the whole batch's size and a row for every query."""
-        self.is_cut = True
+        self.is_sharded = True
         self.embed_tokens.shard(p, p.vocabulary)
         self.rotary_tables.shard(p)
         self.attention_mask.shard(p, queries=p.context_parallel)

@@ -5,8 +5,8 @@ Legend: B batch, L positions, S keys, E head size, N rows, D width.
 Notable choices
 - A mask is bool, True for what may not be seen; each path makes of it what its attention takes.
 - Rotary angles are computed in float32 whatever the weights' type.
-- Operators on lengths and positions are small: where a batch is cut over devices, each device computes them
-  for all of it ("whole" below) and needs no communication; the large ones are cells that can be cut.
+- Operators on lengths and positions are small: where a batch is sharded over devices, each device computes
+  them for all of it ("whole" below) without communication; the large ones are cells that can be sharded.
 """
 
 import mindspore as ms

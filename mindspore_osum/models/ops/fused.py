@@ -199,17 +199,17 @@ class SwiGLU(plain.SwiGLU):
 
     def __init__(self):
         super().__init__()
-        self.swiglu, self.is_cut = Swiglu(), False
+        self.swiglu, self.is_sharded = Swiglu(), False
 
     def construct(self, gate, up):
-        if self.is_cut:
+        if self.is_sharded:
             return super().construct(gate, up)
         return self.swiglu(ops.concat((gate, up), -1), -1)
 
     def shard(self, p):
         """As plain.SwiGLU's."""
         super().shard(p)
-        self.is_cut = True
+        self.is_sharded = True
 
 
 _BOTH = {

@@ -87,12 +87,12 @@ class Attention(nn.Cell):
         self.mix = ops.BatchMatMul()
         self.join = ops.Transpose()
         self.write = ops.ScatterUpdate()
-        self.is_cut = False
+        self.is_sharded = False
 
     def construct(self, q_BHLE, k_BKSE, v_BKSE, mask):
         """Attend: q (B, H, L, E), k and v (B, K, S, E), mask of `attention_mask` -> (B, L, H*E)."""
         length = q_BHLE.shape[2]
-        if self.is_cut or not self.is_causal or length <= BLOCK or mask.shape[2] == 1:
+        if self.is_sharded or not self.is_causal or length <= BLOCK or mask.shape[2] == 1:
             return self.attend(q_BHLE, k_BKSE, v_BKSE, mask)
         parts = []
         for first in range(0, length, BLOCK):  # the keys after a block are nothing to it
@@ -111,7 +111,7 @@ class Attention(nn.Cell):
             q_BHLE = q_BHLE.reshape((b, k, self.groups * length, e))
         q_BHLE = self.shrink(q_BHLE, self.scale)
         alike = mask.shape[2] == 1 and length > 1 and q_BHLE.dtype == ms.float32  # for all queries
-        if alike and not self.is_cut:
+        if alike and not self.is_sharded:
             score = self.scores(*_with_mask(q_BHLE, k_BKSE, mask))
             return self.weigh(score, v_BKSE, (b, h, length, e))
         score = ops.cast(self.scores(q_BHLE, k_BKSE), ms.float32)
@@ -135,7 +135,7 @@ class Attention(nn.Cell):
 
     def shard(self, p, queries: int = 1):
         """Cut batch and heads, and the queries into `queries` parts; a mask has the whole batch's size."""
-        self.is_cut = True
+        self.is_sharded = True
         dp, mp = p.data_parallel, p.model_parallel
         if self.groups > 1:  # their queries are rows of one matmul, which follow from the softmax's
             queries_of_group, score, mask = 1, (dp, mp, 1, queries, 1), (dp, 1, 1, queries, 1)
@@ -251,11 +251,13 @@ class Rotary(nn.Cell):
         super().__init__()
         self.first, self.second, self.negate = ops.StridedSlice(), ops.StridedSlice(), ops.Neg()
         self.join, self.by_cos, self.by_sin, self.add = ops.Concat(-1), ops.Mul(), ops.Mul(), ops.Add()
-        self.turn, self.is_cut = ops.MatMul(), False
+        self.turn, self.is_sharded = ops.MatMul(), False
 
     def construct(self, x_BHLE, cos_B1LE, sin_B1LE):
         (b, h, length, e), dtype = x_BHLE.shape, x_BHLE.dtype
-        if not self.is_cut:  # fewer launches, fewer passes over memory, and exact: a product with 0, 1 and -1
+        if (
+            not self.is_sharded
+        ):  # fewer launches, fewer passes over memory, and exact: a product with 0, 1 and -1
             x_BHLE = ops.cast(x_BHLE, ms.float32)
             rotated = self.turn(x_BHLE.reshape((-1, e)), Tensor(_turn(e))).reshape(x_BHLE.shape)
             return ops.cast(x_BHLE * cos_B1LE + rotated * sin_B1LE, dtype)
@@ -268,7 +270,7 @@ class Rotary(nn.Cell):
 
     def shard(self, p):
         """Cut batch, heads and positions."""
-        self.is_cut = True
+        self.is_sharded = True
         heads = (p.data_parallel, p.model_parallel, p.context_parallel, 1)
         angles = (p.data_parallel, 1, p.context_parallel, 1)
         for op in (self.first, self.second, self.negate):

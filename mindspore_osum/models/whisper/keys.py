@@ -46,7 +46,7 @@ def positions(key: str, usual: int, batched: bool = False) -> Other:
     return Other(key, "derived", "positions are computed, not stored", computed=computed)
 
 
-_NO_TEXT_DECODER = "Whisper's text decoder has no place in this model"
+_NO_TEXT_DECODER = "Whisper's text decoder is not part of this model"
 HUGGING_FACE = Form(
     "hf_whisper",
     "Hugging Face Whisper",

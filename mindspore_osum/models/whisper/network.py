@@ -71,7 +71,7 @@ class WhisperEncoder(nn.Cell):
         )
         self.after_norm = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.dtype, self.attention_mask = dtype, cells(dtype).AttentionMask()
-        self.add_positions, self.keep, self.is_cut = ops.Add(), ops.Mul(), False
+        self.add_positions, self.keep, self.is_sharded = ops.Add(), ops.Mul(), False
         self.positions_UD = Tensor(sinusoids(MAX_FRAMES, cfg.d_model), dtype)
 
     def construct(self, mel_BTF, mel_len_B):
@@ -91,7 +91,7 @@ class WhisperEncoder(nn.Cell):
         len_B = halved(mel_len_B)
         mask = self.attention_mask(key_mask(frames, len_B), frames)
         x_BUD = self.add_positions(x_BUD, frame_positions(self.positions_UD, len_B, frames))
-        x = x_BUD.reshape((-1, d)) if self.is_cut else x_BUD
+        x = x_BUD.reshape((-1, d)) if self.is_sharded else x_BUD
         for layer in self.encoders:
             x = layer(x, mask)
         keep_BU1 = ops.cast(length_mask(frames, len_B), self.dtype).reshape((b, frames, 1))
@@ -99,7 +99,7 @@ class WhisperEncoder(nn.Cell):
 
     def shard(self, p):
         """Cut the batch, heads and inner widths; lengths come whole, one a recording."""
-        self.is_cut = True
+        self.is_sharded = True
         parts = (p.data_parallel, 1, 1)
         self.embed.shard(p)
         self.add_positions.shard((parts, (1, 1, 1)))

@@ -71,17 +71,18 @@ def check_model(cfg: ModelConfig) -> None:
                 need(value > 0, f"{name}.{key} must be positive, not {value}")
     enc, ada, dec = cfg.encoder, cfg.adapter, cfg.decoder
     need(
-        enc.d_model % enc.n_heads == 0, f"encoder.d_model {enc.d_model} must divide by n_heads {enc.n_heads}"
+        enc.d_model % enc.n_heads == 0,
+        f"encoder.d_model {enc.d_model} must be divisible by n_heads {enc.n_heads}",
     )
     need(enc.d_model % 2 == 0, f"encoder.d_model {enc.d_model} must be even (sinusoids)")
     need(
         enc.d_model % ada.n_heads == 0,
-        f"encoder.d_model {enc.d_model} must divide by adapter.n_heads {ada.n_heads}",
+        f"encoder.d_model {enc.d_model} must be divisible by adapter.n_heads {ada.n_heads}",
     )
     need(ada.kind in kinds(), f"adapter.kind {ada.kind!r} is unknown{did_you_mean(ada.kind, kinds())}")
     need(
         dec.n_heads % dec.n_kv_heads == 0,
-        f"decoder.n_heads {dec.n_heads} must divide by n_kv_heads {dec.n_kv_heads}",
+        f"decoder.n_heads {dec.n_heads} must be divisible by n_kv_heads {dec.n_kv_heads}",
     )
     need(dec.head_dim % 2 == 0, f"decoder.head_dim {dec.head_dim} must be even (rotary)")
     need(cfg.lora.rank >= 0, f"lora.rank must be 0 or more, not {cfg.lora.rank}")

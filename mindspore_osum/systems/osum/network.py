@@ -24,7 +24,7 @@ from mindspore_osum.systems.osum.config import ModelConfig
 IGNORE = -100  # label of a position without a target
 
 
-class CutEmbedding(nn.Cell):
+class ShardedEmbedding(nn.Cell):
     """`OsumModel.embed` where the batch is cut: the speech of sequence n is that of audio slot n.
 
     Every device then finds what its sequences need without the others' speech tokens.
@@ -73,7 +73,7 @@ class OsumModel(nn.Cell):
         self.decoder = Decoder(cfg.decoder, cfg.lora, dtype)
         self.speech_token_embed = Embedding(cfg.speech_token_num + 2, cfg.decoder.d_model, dtype)
         self.begin_row = cfg.speech_token_num
-        self.cut_embedding = None
+        self.sharded_embedding = None
 
     def shard(self, p):
         """Cut the model over devices; see models/sharding.py.
@@ -82,13 +82,13 @@ class OsumModel(nn.Cell):
 
         Raises
         ------
-        UserError : it cannot be cut into these parts.
+        UserError : it cannot be sharded into these parts.
         """
         check_split(self.cfg.decoder, p)
         for cell, sizes in ((self.encoder, self.cfg.encoder), (self.adapter, self.cfg.adapter)):
             cell.shard(p.of_frames(sizes.n_heads, sizes.d_ff))
         self.decoder.shard(p)
-        self.cut_embedding = CutEmbedding(self.begin_row, p)
+        self.sharded_embedding = ShardedEmbedding(self.begin_row, p)
         if p.pipeline_stage > 1:
             for number, cells in enumerate(self.stages(p.pipeline_stage)):
                 for cell in cells:
@@ -97,7 +97,7 @@ class OsumModel(nn.Cell):
     def stages(self, count: int) -> list[list[nn.Cell]]:
         """The cells of each of `count` stages of a pipeline, once the model is cut; speech in the first."""
         first, *others = self.decoder.stages(count)
-        return [[self.encoder, self.adapter, self.cut_embedding, *first], *others]
+        return [[self.encoder, self.adapter, self.sharded_embedding, *first], *others]
 
     def recompute_layers(self, config):
         """Compute the layers once more in the backward pass instead of keeping what they computed.
@@ -131,8 +131,8 @@ class OsumModel(nn.Cell):
         z_NZD : speech tokens.
         """
         text_BLD = self.decoder.embed(token_ids_BL)
-        if self.cut_embedding is not None:
-            return self.cut_embedding(text_BLD, speech_row_BL, self.speech_token_embed.weight, z_NZD)
+        if self.sharded_embedding is not None:
+            return self.sharded_embedding(text_BLD, speech_row_BL, self.speech_token_embed.weight, z_NZD)
         marks_2D = self.speech_token_embed.weight[self.begin_row : self.begin_row + 2]
         table_RD = ops.concat((marks_2D, z_NZD.reshape((-1, z_NZD.shape[-1]))), 0)
         speech_BLD = ops.gather(table_RD, ops.maximum(speech_row_BL, 0), 0)

@@ -1,8 +1,8 @@
-"""The losses of a batch that is cut over devices.
+"""The losses of a batch that is sharded over devices.
 
 Notable choices
 - A batch comes whole to every device (`full_batch`); the cells cut it (models/sharding.py).
-- The loss is written with operators that can be cut over rows and vocabulary: with a vocabulary over
+- The loss is written with operators that can be sharded over rows and vocabulary: with a vocabulary over
   devices no device ever has a whole row of logits. All sums of a batch are one small product, so that they
   cost one exchange.
 
@@ -59,7 +59,7 @@ class LastPlaces(nn.Cell):
 
 
 class ShardedLosses(nn.Cell):
-    """What the objective gives, of a model that is cut, as one vector; its gradient is the loss's.
+    """What the objective gives, of a model that is sharded, as one vector; its gradient is the loss's.
 
     Parameters
     ----------

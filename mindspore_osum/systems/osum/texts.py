@@ -133,7 +133,7 @@ class Texts:
             return []
         line = f"requests: {sum(p.most for p in pools)} sentences for {len(pools)} task keys"
         if none := sum(len(p.sentences) - p.most for p in pools):
-            line += f"; {none} left out, no room in {self.room} text tokens"
+            line += f"; {none} left out, they do not fit {self.room} text tokens"
         if some := sum(p.most - p.fewest for p in pools):
             line += f"; {some} only used beside short answers"
         return [line]

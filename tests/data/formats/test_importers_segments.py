@@ -141,11 +141,11 @@ def test_array_is_read_whatever_the_chunks(chunk, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"audios": [{"aid": "Y0", ', ":1: damaged or cut-off JSON"),
-        ('{"audios": [{"a": 1}\n, {"a": 2}', ":2: damaged or cut-off JSON"),
-        ('{"audios": [\n{"a": 1, oops}]}', ":2: damaged or cut-off JSON"),
+        ('{"audios": [{"aid": "Y0", ', ":1: damaged or truncated JSON"),
+        ('{"audios": [{"a": 1}\n, {"a": 2}', ":2: damaged or truncated JSON"),
+        ('{"audios": [\n{"a": 1, oops}]}', ":2: damaged or truncated JSON"),
         ('{"data": []}', "no array 'audios' in it"),
-        ('{"audios": [' + "[" * 100_000, ":1: damaged or cut-off JSON"),
+        ('{"audios": [' + "[" * 100_000, ":1: damaged or truncated JSON"),
     ],
 )
 def test_damaged_json_is_refused(text, message, osum, tmp_path):

@@ -49,21 +49,21 @@ def test_every_cut_is_told(whole, tmp_path):
         path.write_bytes(whole[:size])
         keys, problems = items(path)
         assert keys == [key for key, end in known.items() if size >= end]
-        assert problems == [] if size >= mark else len(problems) == 1 and "cut short" in problems[0]
+        assert problems == [] if size >= mark else len(problems) == 1 and "truncated" in problems[0]
 
 
 @pytest.mark.parametrize(
     ("start", "new", "checksum", "says"),
     [
         (0, b"Z", False, "wrong checksum"),
-        (124, b"77777777777\0", True, "cut short, 'a.wav' of 8589934591 bytes"),
-        (124, b"\x80" + b"\xff" * 11, True, "cut short"),
+        (124, b"77777777777\0", True, "truncated, 'a.wav' of 8589934591 bytes"),
+        (124, b"\x80" + b"\xff" * 11, True, "truncated"),
         (124, b"\xff" * 12, True, "no size of 'a.wav'"),  # negative
         (124, b"12x45678901\0", True, "no size of 'a.wav'"),
         (156, b"2", True, "a.wav: is a link, a device or a sparse file"),
         (156, b"S", True, "is a link, a device or a sparse file"),
         (156, b"x", True, "bytes of header; at most" if len(sound()) > 2**16 else "broken pax header"),
-        (124, b"00000400000\0", True, "cut short"),
+        (124, b"00000400000\0", True, "truncated"),
     ],
 )
 def test_headers_that_lie(whole, tmp_path, start, new, checksum, says):
@@ -83,7 +83,7 @@ def test_headers_that_lie(whole, tmp_path, start, new, checksum, says):
         (b"path=x\n", "broken pax header"),
         (b"12 size=-10\n", "no size in its pax header"),
         (b"22 GNU.sparse.major=1\n", "sparse"),
-        (b"26 size=99999999999999999\n", "cut short"),
+        (b"26 size=99999999999999999\n", "truncated"),
     ],
 )
 def test_pax_headers_that_lie(tmp_path, content, says):

@@ -100,7 +100,7 @@ def test_sentences_that_do_not_fit_are_not_drawn_but_counted(tokenizer):
     assert 0 < few < many < len(lengths)
     assert texts.report() == [
         f"requests: {many} sentences for 1 task keys; {len(lengths) - many} left out, "
-        f"no room in {room} text tokens; {many - few} only used beside short answers"
+        f"they do not fit {room} text tokens; {many - few} only used beside short answers"
     ]
     tight = {kind: Texts(tokenizer, TEMPLATE, kind, 12) for kind in ("natural", "both")}
     assert tight["both"].requests(short) == ["<asr>"]  # the tag still fits

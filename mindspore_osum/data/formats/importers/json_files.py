@@ -97,7 +97,7 @@ def array_elements(path: str | os.PathLike, name: str) -> Iterator[tuple[str, ob
 
     Raises
     ------
-    UserError : the file is missing, has no such array, or is damaged or cut off within it.
+    UserError : the file is missing, has no such array, or is damaged or truncated within it.
     """
     with open_text(path) as file:
         window = _Window(file)
@@ -105,7 +105,7 @@ def array_elements(path: str | os.PathLike, name: str) -> Iterator[tuple[str, ob
         while not (match := opening.search(window.text, window.at)):
             window.move(max(window.at, len(window.text) - OVERLAP))
             if not window.grow(CHUNK):
-                raise UserError(f"{path}: no array {name!r} in it; it is another file, or was cut off")
+                raise UserError(f"{path}: no array {name!r} in it; it is another file, or was truncated")
         window.move(match.end())
         while not _at_end(window):
             where = f"{path}:{window.line}"
@@ -132,7 +132,9 @@ def _decode(window: _Window, where: str) -> tuple[object, int]:
         except (json.JSONDecodeError, RecursionError) as error:
             if len(window.text) > MAX_ELEMENT or not window.grow(size):
                 reason = getattr(error, "msg", "nested too deeply")
-                raise UserError(f"{where}: damaged or cut-off JSON ({reason}); get the file again") from None
+                raise UserError(
+                    f"{where}: damaged or truncated JSON ({reason}); get the file again"
+                ) from None
             size *= 2
 
 
