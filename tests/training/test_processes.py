@@ -89,12 +89,12 @@ def test_the_scheduler_waits_for_a_model_and_not_for_ever(tmp_path, monkeypatch)
         write_model(run, lambda: pytest.fail("it makes a model"))
 
 
-def test_a_model_that_is_cut_needs_all_processes_and_more_than_one(world, tmp_path):
+def test_a_sharded_model_needs_all_processes_and_more_than_one(world, tmp_path):
     def cut(**parts):
         return job(world, tmp_path, parallel={"parallel_mode": 1}, parallel_config=parts)
 
     assert check_devices(cut(data_parallel=2), 2) == 2 and check_devices(job(world, tmp_path), 1) == 1
     with pytest.raises(UserError, match="model_parallel 2 .* = 2 devices, but 1 processes run"):
         check_devices(cut(model_parallel=2), 1)
-    with pytest.raises(UserError, match="parallel_mode: 1 cuts .* start more with scripts/msrun_launcher.sh"):
+    with pytest.raises(UserError, match="mode: 1 shards .* start more with scripts/msrun_launcher.sh"):
         check_devices(cut(), 1)
