@@ -3,7 +3,7 @@
     model = Exported("deploy")
     response = model.answer("a.wav", make_request("asr"))
 
-Legend: B batch, N prompts, T mel frames, F mel bins, Z speech tokens, L prompt positions, V vocabulary.
+Legend: B batch, N prompts, V vocabulary.
 
 Notable choices
 - None of the model's cells are used: the graphs are all there is.
@@ -20,7 +20,6 @@ import numpy as np
 
 from mindspore_osum.config import from_dict
 from mindspore_osum.errors import UserError
-from mindspore_osum.export.graphs import Sizes
 from mindspore_osum.files import read_json
 from mindspore_osum.folder import CONFIG, TOKENIZER
 from mindspore_osum.inference.answering import Answerer
@@ -31,11 +30,9 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn
 from mindspore_osum.results import Response
 from mindspore_osum.speech.long import LONGEST_CHUNK
-from mindspore_osum.systems.registry import from_values
-from mindspore_osum.text.sequence import stack_sequences
+from mindspore_osum.systems.registry import from_values, system_of
 
 DESCRIPTION, VERSION = "export.json", 1
-GRAPHS = ("speech", "prefill", "decode")
 
 
 class Exported:
@@ -55,11 +52,14 @@ class Exported:
         self.folder = Path(folder)
         facts, where = read_description(self.folder), self.folder / DESCRIPTION
         self.cfg = from_values(facts.get("model"), f"{where}: model")
-        self.sizes = from_dict(Sizes, facts.get("sizes"), f"{where}: sizes")
+        exports = system_of(self.cfg.model_type).export()
+        self.sizes = from_dict(exports.Sizes, facts.get("sizes"), f"{where}: sizes")
         use_device(device)
         tokenizer = tokenizer_for(self.cfg, self.folder)
-        self.graphs = {name: load_graph(self.folder / facts["graphs"][name]) for name in GRAPHS}
-        generator = ExportedTokens(self.graphs, self.cfg, self.sizes, self.folder)
+        if absent := [name for name in exports.GRAPHS if name not in facts["graphs"]]:
+            raise UserError(f"{where}: names no graph {absent[0]}; export the model again")
+        self.graphs = {name: load_graph(self.folder / facts["graphs"][name]) for name in exports.GRAPHS}
+        generator = ExportedTokens(exports, self.graphs, self.cfg, self.sizes, self.folder)
         self.answerer = Answerer(self.cfg, tokenizer, generator)
 
     def answer(self, source, request: Request, sampling: Sampling | None = None) -> Response:
@@ -84,11 +84,17 @@ class Exported:
 
 
 class ExportedTokens(Tokens):
-    """Tokens from exported graphs, in batches of their size."""
+    """Tokens from exported graphs, in batches of their size.
 
-    def __init__(self, graphs: dict, cfg, sizes: Sizes, folder: Path):
-        self.graphs, self.cfg, self.sizes, self.folder = graphs, cfg, sizes, folder
-        self.eos_ids = frozenset([cfg.decoder.eos_id])
+    Parameters
+    ----------
+    exports : the system's `export`.
+    sizes : its `Sizes`.
+    """
+
+    def __init__(self, exports, graphs: dict, cfg, sizes, folder: Path):
+        self.exports, self.graphs, self.cfg, self.sizes, self.folder = exports, graphs, cfg, sizes, folder
+        self.eos_ids = frozenset([exports.eos_id(cfg)])
         self._ran: set[str] = set()
 
     def room(self, prompt) -> int:
@@ -109,8 +115,10 @@ class ExportedTokens(Tokens):
         sampling, sizes = sampling or Sampling(), self.sizes
         limits = Limits([min(self.room(p), sampling.max_new_tokens) for p in prompts], self.eos_ids)
         streams = [np.random.default_rng(sampling.seed) for _ in prompts]
-        position_B = np.array([len(prompt) for prompt in self._filled(prompts)], np.int32)
-        scores, *cache = self._run("prefill", *self._inputs(prompts), Tensor(position_B))
+        filled = self._filled(prompts)
+        position_B = np.array([len(prompt) for prompt in filled], np.int32)
+        inputs = self.exports.inputs(self._run, self.cfg, sizes, filled)
+        scores, *cache = self._run("prefill", *inputs, Tensor(position_B))
         penalty_BV = np.ones(scores.shape, np.float32)
         while True:
             scores_BV = scores.asnumpy()
@@ -134,20 +142,6 @@ class ExportedTokens(Tokens):
         """The prompts of a whole batch: the last one is repeated."""
         return [prompts[min(row, len(prompts) - 1)] for row in range(self.sizes.batch)]
 
-    def _inputs(self, prompts: Sequence) -> list:
-        """The prefill's inputs before the lengths."""
-        from mindspore import Tensor
-
-        sizes, prompts = self.sizes, self._filled(prompts)
-        mel_BTF = np.zeros((sizes.batch, sizes.frames, self.cfg.features.n_mels), np.float32)
-        for mel_TF, prompt in zip(mel_BTF, prompts, strict=True):
-            mel_TF[: len(prompt.mel_TF)] = prompt.mel_TF
-        mel_len_B = np.array([len(prompt.mel_TF) for prompt in prompts], np.int32)
-        z_BZD = self._run("speech", Tensor(mel_BTF), Tensor(mel_len_B))
-        zmax, sequences = self.cfg.tokens(sizes.frames), [prompt.sequence for prompt in prompts]
-        columns = stack_sequences(sequences, sizes.prompt, zmax, sizes.batch)
-        return [Tensor(columns["token_ids_BL"]), Tensor(columns["speech_row_BL"]), z_BZD]
-
     def _run(self, name: str, *inputs):
         if name not in self._ran:
             start = time.perf_counter()
@@ -170,7 +164,7 @@ def read_description(folder: Path) -> dict:
             raise UserError(
                 f"{path}: version {version}, this program reads {VERSION}; export the model again"
             )
-        names = [TOKENIZER, *(facts["graphs"][graph] for graph in GRAPHS), *facts["files"]]
+        names = [TOKENIZER, *facts["graphs"].values(), *facts["files"]]
         missing = [name for name in names if _size(folder / name) != facts["files"][name]]
     except OSError as error:
         raise UserError(f"{path}: cannot read the export ({error.strerror})") from None

@@ -1,11 +1,9 @@
 """A model folder as MindIR graphs on disk.
 
-Notable choices
-- What the loaded graphs are compared with is not the code that was exported but the model's own pass over the
-  whole sequence, without a cache: prefill, steps and the cache between them are all in it.
-- The folder appears when everything in it is written and has been compared.
+Which graphs there are, and what they are compared with, the model's system says (systems/osum/export.py).
 
-Legend: B batch, T mel frames, F mel bins, Z speech tokens, L sequence positions, V vocabulary.
+Notable choices
+- The folder appears when everything in it is written and has been compared.
 """
 
 import contextlib
@@ -17,11 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mindspore as ms
-import numpy as np
-from mindspore import Tensor
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.export.graphs import Sizes, graphs_of, sizes_for
 from mindspore_osum.export.runner import DESCRIPTION, VERSION, load_graph
 from mindspore_osum.files import ordinary, read_json, write_text
 from mindspore_osum.folder import TOKENIZER, find_model, load_folder, read_config
@@ -29,7 +24,6 @@ from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.systems.registry import system_of, to_values
 
-STEPS = 4  # steps of decoding that are compared
 # largest difference of graphs and model, over the largest value, by the type they compute in
 ALLOWED = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
@@ -60,14 +54,17 @@ def export(
     folder, target = find_model(model), Path(target)
     check_target(target)
     cfg = read_config(folder)
-    tokenizer, template = tokenizer_for(cfg, folder), system_of(cfg.model_type).template(cfg)
-    sizes = sizes_for(cfg, tokenizer, template, seconds, request_tokens, new_tokens, batch)
+    system, tokenizer = system_of(cfg.model_type), tokenizer_for(cfg, folder)
+    exports, template = system.export(), system.template(cfg)
+    sizes = exports.sizes_for(cfg, tokenizer, template, seconds, request_tokens, new_tokens, batch)
     use_device(device)
     cells = _carried_model(folder)
     with _appearing(target) as temp:
-        made = graphs_of(cells, sizes)
+        made = exports.graphs_of(cells, sizes)
         graphs = {name: _write(*made[name], temp, name) for name in made}
-        compared = compare(cells, sizes, {name: temp / file for name, file in graphs.items()})
+        loaded = {name: load_graph(temp / file) for name, file in graphs.items()}
+        compared = exports.compare(cells, sizes, loaded)
+        check(compared, cells.cfg.dtype)
         shutil.copyfile(folder / TOKENIZER, temp / TOKENIZER)
         files = sorted(path for path in temp.rglob("*") if path.is_file())
         facts = {
@@ -160,66 +157,12 @@ def _write(cell, inputs, folder: Path, name: str) -> str:
     return next(file for file in (f"{name}.mindir", f"{name}_graph.mindir") if (folder / file).is_file())
 
 
-def compare(model, sizes: Sizes, paths: dict[str, Path]) -> dict[str, float]:
-    """Graph -> largest difference from the model over the largest value, on random input of odd lengths.
-
-    Raises
-    ------
-    UserError : more than `ALLOWED`.
-    """
-    graphs = {name: load_graph(path) for name, path in paths.items()}
-    steps, rng = min(STEPS, sizes.new_tokens), np.random.default_rng(0)
-    length_B = np.array([sizes.prompt - b % 3 for b in range(sizes.batch)], np.int32)
-    mel_BTF = rng.standard_normal((sizes.batch, sizes.frames, model.cfg.features.n_mels), np.float32)
-    mel_len_B = np.array([max(1, sizes.frames - 3 - 5 * b) for b in range(sizes.batch)], np.int32)
-    token_ids_BL, speech_row_BL = _random_sequences(model, sizes, sizes.prompt + steps, rng)
-    mel_BTF, mel_len_B = Tensor(mel_BTF), Tensor(mel_len_B)
-    expected_SBV = _whole_pass(model, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B, steps)
-
-    z_BZD = graphs["speech"](mel_BTF, mel_len_B)
-    compared = {"speech": _difference(z_BZD, model.encode_speech(mel_BTF, mel_len_B)[0])}
-    inside_BL = np.arange(sizes.prompt) < length_B[:, None]
-    prompt_BL = np.where(inside_BL, token_ids_BL[:, : sizes.prompt], 0)
-    row_BL = speech_row_BL[:, : sizes.prompt].copy()
-    scores, *cache = graphs["prefill"](Tensor(prompt_BL), Tensor(row_BL), z_BZD, Tensor(length_B))
-    compared |= {"prefill": _difference(scores, expected_SBV[0]), "decode": 0.0}
-    for n in range(steps):
-        place_B = length_B + np.int32(n)
-        token_B = np.take_along_axis(token_ids_BL, place_B[:, None], 1)[:, 0]
-        scores, *cache = graphs["decode"](Tensor(token_B), Tensor(place_B), *cache)
-        compared["decode"] = max(compared["decode"], _difference(scores, expected_SBV[n + 1]))
-    allowed = ALLOWED[model.cfg.dtype]
+def check(compared: dict[str, float], dtype: str) -> None:
+    """Refuse graphs that differ from the model by more than `ALLOWED`."""
+    allowed = ALLOWED[dtype]
     if not max(compared.values()) <= allowed:  # NaN, too
         shown = ", ".join(f"{name} {difference:.1e}" for name, difference in compared.items())
         raise UserError(
             f"the exported graphs differ from the model by more than {allowed:g} of the largest "
             f"value ({shown}), so nothing was written; try another --device"
         )
-    return compared
-
-
-def _random_sequences(model, sizes: Sizes, length: int, rng):
-    """token_ids_BL and speech_row_BL: random words, behind the first all speech tokens of the row's slot."""
-    token_ids_BL = rng.integers(1, model.cfg.decoder.vocab_size, (sizes.batch, length)).astype(np.int32)
-    speech_row_BL, z = np.full((sizes.batch, length), -1, np.int32), model.cfg.tokens(sizes.frames)
-    speech_row_BL[:, 1], speech_row_BL[:, 2 + z] = 0, 1
-    speech_row_BL[:, 2 : 2 + z] = 2 + np.arange(sizes.batch * z).reshape(sizes.batch, z)
-    return token_ids_BL, speech_row_BL
-
-
-def _whole_pass(model, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B, steps: int) -> Tensor:
-    """The model's scores after the prompts and each of `steps` more words, (1 + steps, B, V)."""
-    batch, length = token_ids_BL.shape
-    position_BL = np.broadcast_to(np.arange(length, dtype=np.int32), (batch, length)).copy()
-    inputs = (token_ids_BL, speech_row_BL, position_BL, np.ones_like(position_BL))
-    h_BLD = model.hidden_states(mel_BTF, mel_len_B, *map(Tensor, inputs))
-    rows_B = np.arange(batch) * length + length_B - 1
-    h_BLD = h_BLD.reshape((batch * length, -1))
-    rows_SB = np.arange(1 + steps)[:, None] + rows_B
-    return model.decoder.logits(h_BLD[Tensor(rows_SB.astype(np.int32))])
-
-
-def _difference(got: Tensor, expected: Tensor) -> float:
-    """Largest difference over the largest value, in float32."""
-    got, expected = (x.astype(ms.float32).asnumpy() for x in (got, expected))
-    return float(np.abs(got - expected).max() / np.abs(expected).max())

@@ -165,6 +165,17 @@ class System:
         """What gives probabilities of the labels in an answer: `probabilities(prompt, raw, labels)`."""
         raise NotImplementedError
 
+    def export(self) -> Any:
+        """What `osum export` makes of a network, and how its graphs are run: a module that imports MindSpore.
+
+        Its names are those of systems/osum/export.py.
+
+        Raises
+        ------
+        UserError : the system has none.
+        """
+        raise UserError(f"{self.model_type}: models of this system cannot be exported")
+
     def cost(self) -> Any:
         """What `osum plan` asks, without MindSpore: a module with the names that `planning` uses of it.
 

@@ -15,13 +15,13 @@ from mindspore_osum import files
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.export import write
-from mindspore_osum.export.graphs import Sizes, graphs_of, sizes_for
 from mindspore_osum.export.runner import Exported
 from mindspore_osum.folder import BUNDLED, TOKENIZER
 from mindspore_osum.inference.engine import Engine
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
+from mindspore_osum.systems.osum.export import Sizes, compare, graphs_of, sizes_for
 from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.text.template import Turn
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -214,9 +214,8 @@ def test_graphs_that_differ_are_refused(folder, deploy, exported):
     model = write._carried_model(folder)
     weight = model.decoder.model.norm.weight
     weight.set_data(weight * 1.01)
-    paths = {name: deploy / f"{name}.mindir" for name in exported.graphs}
     with pytest.raises(UserError, match="differ from the model by more than 0.0001"):
-        write.compare(model, exported.sizes, paths)
+        write.check(compare(model, exported.sizes, exported.graphs), "float32")
 
 
 def test_nothing_is_left_of_an_export_that_fails(tmp_path):

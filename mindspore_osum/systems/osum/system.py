@@ -69,6 +69,11 @@ class OsumSystem(System):
 
         return LabelScorer(model, tokenizer)
 
+    def export(self):
+        from mindspore_osum.systems.osum import export
+
+        return export
+
     def cost(self):
         from mindspore_osum.systems.osum import cost
 

@@ -1,11 +1,11 @@
-"""The three graphs of an exported model: pure functions of their inputs, with the cache going in and out.
+"""OSUM as an exported model: three graphs, pure functions of their inputs, with the cache going in and out.
 
     speech   (mel_BTF, mel_len_B)                               -> z_BZD
     prefill  (token_ids_BL, speech_row_BL, z_BZD, length_B)     -> scores_BV, keys_NBKSE, values_NBKSE
     decode   (token_B, position_B, keys_NBKSE, values_NBKSE)    -> scores_BV, keys_NBKSE, values_NBKSE
 
 Legend: B batch, T mel frames, F mel bins, Z speech tokens, L prompt positions, S cache slots, D width,
-V vocabulary, N layers, K key heads, E head size.
+V vocabulary, N layers, K key heads, E head size; in comparisons S steps.
 
 Notable choices
 - The model is built from models/ops/carried.py: elementary operators only, which every converter knows and
@@ -13,6 +13,7 @@ Notable choices
 - The repetition penalty and the choice of the token are the caller's: the graphs give scores.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import mindspore as ms
@@ -20,7 +21,14 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.network import OsumModel
+from mindspore_osum.systems.osum.prompt import Prompt
+from mindspore_osum.text.sequence import stack_sequences
 from mindspore_osum.text.template import AUDIO, Turn
+
+GRAPHS = ("speech", "prefill", "decode")
+STEPS = 4  # steps of decoding that are compared
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def sizes_for(
 class _Graph(nn.Cell):
     """A part of the model; parameters keep their names."""
 
-    def __init__(self, model):
+    def __init__(self, model: OsumModel):
         super().__init__(auto_prefix=False)
         self.model = model
 
@@ -92,7 +100,7 @@ class Speech(_Graph):
 class Prefill(_Graph):
     """Prompts to the scores of their first new token."""
 
-    def __init__(self, model, sizes: Sizes):
+    def __init__(self, model: OsumModel, sizes: Sizes):
         super().__init__(model)
         self.position_1L = Tensor(np.arange(sizes.prompt, dtype=np.int32)[None])
         self.first_B = Tensor(np.arange(sizes.batch, dtype=np.int32) * sizes.prompt)
@@ -112,7 +120,7 @@ class Prefill(_Graph):
 class Decode(_Graph):
     """The tokens chosen last, at these positions, to the scores of the next ones."""
 
-    def __init__(self, model, sizes: Sizes):
+    def __init__(self, model: OsumModel, sizes: Sizes):
         super().__init__(model)
         self.cache = model.decoder.new_cache(sizes.batch, sizes.places)
 
@@ -126,7 +134,7 @@ class Decode(_Graph):
         return decoder.logits(h_B1D.squeeze(1)), ops.stack(caches[0::2]), ops.stack(caches[1::2])
 
 
-def graphs_of(model, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[Tensor, ...]]]:
+def graphs_of(model: OsumModel, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[Tensor, ...]]]:
     """Name -> the graph, and inputs of its shapes and types.
 
     Parameters
@@ -149,3 +157,81 @@ def graphs_of(model, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[Tensor, ...
         "prefill": (Prefill(model, sizes), prompt),
         "decode": (Decode(model, sizes), (ints(b), ints(b), cache, cache)),
     }
+
+
+def compare(model: OsumModel, sizes: Sizes, graphs: dict) -> dict[str, float]:
+    """Graph -> largest difference from the model over the largest value, on random input of odd lengths.
+
+    What the loaded graphs are compared with is not the code that was exported but the model's own pass over
+    the whole sequence, without a cache: prefill, steps and the cache between them are all in it.
+    """
+    steps, rng = min(STEPS, sizes.new_tokens), np.random.default_rng(0)
+    length_B = np.array([sizes.prompt - b % 3 for b in range(sizes.batch)], np.int32)
+    mel_BTF = rng.standard_normal((sizes.batch, sizes.frames, model.cfg.features.n_mels), np.float32)
+    mel_len_B = np.array([max(1, sizes.frames - 3 - 5 * b) for b in range(sizes.batch)], np.int32)
+    token_ids_BL, speech_row_BL = _random_sequences(model, sizes, sizes.prompt + steps, rng)
+    mel_BTF, mel_len_B = Tensor(mel_BTF), Tensor(mel_len_B)
+    expected_SBV = _whole_pass(model, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B, steps)
+
+    z_BZD = graphs["speech"](mel_BTF, mel_len_B)
+    compared = {"speech": _difference(z_BZD, model.encode_speech(mel_BTF, mel_len_B)[0])}
+    inside_BL = np.arange(sizes.prompt) < length_B[:, None]
+    prompt_BL = np.where(inside_BL, token_ids_BL[:, : sizes.prompt], 0)
+    row_BL = speech_row_BL[:, : sizes.prompt].copy()
+    scores, *cache = graphs["prefill"](Tensor(prompt_BL), Tensor(row_BL), z_BZD, Tensor(length_B))
+    compared |= {"prefill": _difference(scores, expected_SBV[0]), "decode": 0.0}
+    for n in range(steps):
+        place_B = length_B + np.int32(n)
+        token_B = np.take_along_axis(token_ids_BL, place_B[:, None], 1)[:, 0]
+        scores, *cache = graphs["decode"](Tensor(token_B), Tensor(place_B), *cache)
+        compared["decode"] = max(compared["decode"], _difference(scores, expected_SBV[n + 1]))
+    return compared
+
+
+def _random_sequences(model: OsumModel, sizes: Sizes, length: int, rng):
+    """token_ids_BL and speech_row_BL: random words, behind the first all speech tokens of the row's slot."""
+    token_ids_BL = rng.integers(1, model.cfg.decoder.vocab_size, (sizes.batch, length)).astype(np.int32)
+    speech_row_BL, z = np.full((sizes.batch, length), -1, np.int32), model.cfg.tokens(sizes.frames)
+    speech_row_BL[:, 1], speech_row_BL[:, 2 + z] = 0, 1
+    speech_row_BL[:, 2 : 2 + z] = 2 + np.arange(sizes.batch * z).reshape(sizes.batch, z)
+    return token_ids_BL, speech_row_BL
+
+
+def _whole_pass(model, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B, steps: int) -> Tensor:
+    """The model's scores after the prompts and each of `steps` more words, (1 + steps, B, V)."""
+    batch, length = token_ids_BL.shape
+    position_BL = np.broadcast_to(np.arange(length, dtype=np.int32), (batch, length)).copy()
+    inputs = (token_ids_BL, speech_row_BL, position_BL, np.ones_like(position_BL))
+    h_BLD = model.hidden_states(mel_BTF, mel_len_B, *map(Tensor, inputs))
+    rows_B = np.arange(batch) * length + length_B - 1
+    h_BLD = h_BLD.reshape((batch * length, -1))
+    rows_SB = np.arange(1 + steps)[:, None] + rows_B
+    return model.decoder.logits(h_BLD[Tensor(rows_SB.astype(np.int32))])
+
+
+def _difference(got: Tensor, expected: Tensor) -> float:
+    """Largest difference over the largest value, in float32."""
+    got, expected = (x.astype(ms.float32).asnumpy() for x in (got, expected))
+    return float(np.abs(got - expected).max() / np.abs(expected).max())
+
+
+def inputs(run, cfg: ModelConfig, sizes: Sizes, prompts: Sequence[Prompt]) -> list[Tensor]:
+    """The prefill's inputs before the lengths, for a whole batch of prompts.
+
+    Parameters
+    ----------
+    run : (name, *inputs) -> what that graph gives.
+    """
+    mel_BTF = np.zeros((sizes.batch, sizes.frames, cfg.features.n_mels), np.float32)
+    for mel_TF, prompt in zip(mel_BTF, prompts, strict=True):
+        mel_TF[: len(prompt.mel_TF)] = prompt.mel_TF
+    mel_len_B = np.array([len(prompt.mel_TF) for prompt in prompts], np.int32)
+    z_BZD = run("speech", Tensor(mel_BTF), Tensor(mel_len_B))
+    sequences = [prompt.sequence for prompt in prompts]
+    columns = stack_sequences(sequences, sizes.prompt, cfg.tokens(sizes.frames), sizes.batch)
+    return [Tensor(columns["token_ids_BL"]), Tensor(columns["speech_row_BL"]), z_BZD]
+
+
+def eos_id(cfg: ModelConfig) -> int:
+    """The token that ends an answer."""
+    return cfg.decoder.eos_id
