@@ -96,4 +96,5 @@ def decoder_hf_config(dec: DecoderConfig) -> dict:
         "max_position_embeddings": dec.max_positions,
         "bos_token_id": dec.bos_id,
         "eos_token_id": dec.eos_id,
+        "pad_token_id": 0,  # as openPangu: transformers fills finished rows with it
     }
