@@ -24,8 +24,9 @@ FAST = (
     "tests/systems/osum/test_presets.py",
     "tests/convert/test_key_docs.py",
 )
-IMPORT_ALL = """
-import importlib, pkgutil
+IMPORT_ALL_AND_TEST = """
+import importlib, pkgutil, sys
+import pytest
 for package in ("mindspore_osum", "ckpt_convert"):
     for found in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
         if not found.name.endswith("__main__"):
@@ -33,6 +34,7 @@ for package in ("mindspore_osum", "ckpt_convert"):
                 importlib.import_module(found.name)
             except ModuleNotFoundError as error:  # an extra may be absent, what is ours may not
                 assert error.name.partition(".")[0] not in ("mindspore_osum", "ckpt_convert"), error
+sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
 
 
@@ -65,8 +67,6 @@ def test_everything_else_stands_without_it(kind, tmp_path):
         shutil.rmtree(tmp_path / folder.relative_to(ROOT), ignore_errors=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env["PYTHONPATH"] = str(tmp_path)
-    for arguments in (["-c", IMPORT_ALL], ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *FAST]):
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, "-c", IMPORT_ALL_AND_TEST, *FAST]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
