@@ -3,12 +3,7 @@
 import os
 
 # both log to standard output and error by default; they read these when they are imported
-QUIET = {
-    "GLOG_v": "3",
-    "MS_SUBMODULE_LOG_v": "{CORE:4}",  # it calls the empty file of a graph that is not kept yet an error
-    "ASCEND_GLOBAL_LOG_LEVEL": "3",
-    "ASCEND_SLOG_PRINT_TO_STDOUT": "0",
-}
+QUIET = {"GLOG_v": "3", "ASCEND_GLOBAL_LOG_LEVEL": "3", "ASCEND_SLOG_PRINT_TO_STDOUT": "0"}
 
 
 def quiet_libraries() -> None:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from mindspore_osum.results import Answer, Response
+from mindspore_osum.systems.registry import preset, system_of
 from tests.serving.client import messages
 
 openai = pytest.importorskip("openai", reason="needs openai (extra dev)")
@@ -34,10 +35,9 @@ class Still:
 
     def __init__(self, what=lambda job: None):
         self.jobs, self._what = [], what
-        encoder = SimpleNamespace(pad_to_seconds=0.0)
-        self.engine = SimpleNamespace(
-            cfg=SimpleNamespace(encoder=encoder), tokenizer=SimpleNamespace(encode=list)
-        )
+        cfg, tokenizer = preset("tiny"), SimpleNamespace(encode=list)
+        template = system_of(cfg.model_type).template(cfg)
+        self.engine = SimpleNamespace(cfg=cfg, tokenizer=tokenizer, template=template)
 
     def submit(self, job):
         self.jobs.append(job)
