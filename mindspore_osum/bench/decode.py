@@ -21,7 +21,7 @@ from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.timing import Run, clocked, race, show_seconds
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.systems.registry import system_of
+from mindspore_osum.systems.base import Prompt
 from mindspore_osum.text.sequence import HybridSequence, Text, lay_out
 
 PROMPT, ROOM = 64, 64  # tokens of the prompt, and most new ones: a cache of 128 places
@@ -42,7 +42,7 @@ class Decoding:
 
     def __init__(self, model):
         self.cfg = model.cfg.decoder
-        self.system, self.generator = system_of(model.cfg.model_type), Generator(model, eos_ids=())
+        self.generator = Generator(model, eos_ids=())
 
     def answers(self, count: int, rows: int = 1, length: int = PROMPT) -> list[list[int]]:
         """`count` greedy tokens after each of `rows` prompts; all counts take the same graphs."""
@@ -52,7 +52,7 @@ class Decoding:
     def stream(self, rows: int, length: int):
         """The tokens of `rows` answers, step by step."""
         sequences = [prompt_of(self.cfg, length, seed) for seed in range(rows)]
-        prompts = [self.system.prompt(sequence) for sequence in sequences]
+        prompts = [Prompt(sequence) for sequence in sequences]
         settings = Sampling(max_new_tokens=ROOM, repetition_penalty=1.0)  # transformers' default
         return self.generator.stream(prompts, settings)
 

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     asked = read_eval_set(args.manifest, MODES[args.prompts], args.requests, args.limit)
     folder = Path(args.output)
     predictions, failed = _predictions(args, asked, folder)
-    cases, troubles = asked.join(predictions, failed)
+    cases, troubles = asked.join(predictions, failed, _reading(args))
     problems = asked.problems | troubles
     if not any(cases.values()):
         raise UserError(f"{args.manifest}: nothing to score; the first problem: {_first(problems)}")
@@ -162,6 +162,18 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     with resumable("the same command goes on from there"), Progress(len(todo)) as progress:
         new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress)
     return known + new, failed
+
+
+def _reading(args: argparse.Namespace):
+    """What takes answers apart: the model's system; of answers without a model, what knows the tasks."""
+    if args.predictions:
+        from mindspore_osum.tasks import parse_answer
+
+        return parse_answer
+    from mindspore_osum.folder import read_config
+    from mindspore_osum.systems.registry import system_of
+
+    return system_of(read_config(args.model).model_type).answer
 
 
 def _settings(args: argparse.Namespace, asked) -> dict:

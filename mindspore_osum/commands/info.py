@@ -10,7 +10,7 @@ from pathlib import Path
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, TOKENIZER, find_model, read_config
 from mindspore_osum.systems.base import Config
-from mindspore_osum.systems.registry import presets
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.weights_io import CODES, TensorInfo, open_weights
 
 EXAMPLES = """\
@@ -61,7 +61,7 @@ def describe(folder: Path, hashes: bool = True) -> dict:
         "folder": str(folder),
         "preset": preset,
         "differs": differs,
-        "prompts": cfg.prompts,
+        **({"prompts": cfg.prompts} if hasattr(cfg, "prompts") else {}),
         "dtype": cfg.dtype,
         "stored_as": _types(infos),
         "parameters": {"total": parameters.total(), **parameters},
@@ -79,7 +79,7 @@ def nearest_preset(cfg: Config) -> tuple[str | None, dict[str, list]]:
     """(name of the preset, what differs as key -> [here, in the preset]); no name if too much differs."""
     own = _flat(cfg)
     found = {}
-    for name, other in presets().items():
+    for name, other in system_of(cfg.model_type).presets.items():
         there = _flat(other)
         found[name] = {key: [own[key], there[key]] for key in own if own[key] != there[key]}
     name = min(found, key=lambda name: len(found[name]))
@@ -100,7 +100,7 @@ def text_of(facts: dict) -> str:
         ("stored as", f"{types}; {_bytes(facts['bytes'])} in all"),
         ("computes in", f"{facts['dtype']} on Ascend, float32 on CPU"),
         ("decoder", f"{facts['positions']} positions, {facts['tokens']} tokens"),
-        ("prompts", facts["prompts"]),
+        *([("prompts", facts["prompts"])] if "prompts" in facts else ()),
         ("tokenizer", TOKENIZER if facts["tokenizer"] else f"missing: copy {TOKENIZER} into the folder"),
         ("licence", ", ".join(facts["licence"]) or "no licence file in the folder"),
     ]

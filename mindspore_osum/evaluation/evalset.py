@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mindspore_osum.data.formats.manifest import Utterance, key_of
@@ -13,7 +13,8 @@ from mindspore_osum.evaluation.requests import FIXED, Pools, read_pools, request
 from mindspore_osum.evaluation.run import Question
 from mindspore_osum.evaluation.scoring import INTENTS, SCORINGS, TEXT_KEYS, Case
 from mindspore_osum.evaluation.tokens import score_tokens
-from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS
+from mindspore_osum.results import Answer
+from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS, parse_answer
 
 Problems = dict[str, list[str]]  # kind -> one line for each
 
@@ -41,9 +42,17 @@ class EvalSet:
     problems: Problems
 
     def join(
-        self, predictions: Sequence[Prediction], failed: Mapping[Place, str]
+        self,
+        predictions: Sequence[Prediction],
+        failed: Mapping[Place, str],
+        read: Callable[[str, str | None], Answer] = parse_answer,
     ) -> tuple[dict[str, list[Case]], Problems]:
-        """Pair utterances and answers; `failed` says why there is none.
+        """Pair utterances and answers.
+
+        Parameters
+        ----------
+        failed : why there is no answer.
+        read : takes apart what the model wrote (`Case.read`).
 
         Returns
         -------
@@ -62,7 +71,7 @@ class EvalSet:
             elif question := asked.get(prediction.place):  # else: beyond the limit, or asked in another way
                 seen.add(prediction.place)
                 words = question.request.words or ""
-                cases[prediction.prompts].append(Case(question.utterance, prediction, words))
+                cases[prediction.prompts].append(Case(question.utterance, prediction, words, read))
                 cut += [name] if prediction.cut else []
         missing = [
             failed.get(q.place) or f"{q.utterance.where}: {q.utterance.key} ({q.prompts}) is not there"

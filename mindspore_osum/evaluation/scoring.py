@@ -11,7 +11,7 @@ Notable choices
 Legend: N cases.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,11 +38,18 @@ SCORINGS = CONTAINS, TRANSLATION, JUDGE = "contains", "translation", "judge"
 
 @dataclass(frozen=True)
 class Case:
-    """An utterance of the manifest and the answer to it; `request` is what the model was asked."""
+    """An utterance of the manifest and the answer to it.
+
+    Attributes
+    ----------
+    request : what the model was asked.
+    read : takes apart what it wrote, for the key of the task; that of the model's system.
+    """
 
     utterance: Utterance
     prediction: Prediction
     request: str = ""
+    read: Callable[[str, str | None], Answer] = parse_answer
 
     @cached_property
     def key(self) -> str:
@@ -67,7 +74,7 @@ class Case:
     @cached_property
     def answer(self) -> Answer:
         """What the model said."""
-        return parse_answer(self.prediction.raw, self.key)
+        return self.read(self.prediction.raw, self.key)
 
     @staticmethod
     def intent(text: str) -> str | None:

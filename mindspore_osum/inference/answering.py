@@ -29,7 +29,7 @@ from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, buck
 from mindspore_osum.results import Answer, Response
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import log_mel
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.base import Config, Prompt
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.text.template import AUDIO, Turn
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -45,7 +45,7 @@ class _Job:
     response: Response
     where: str  # for errors: the recording, or its manifest's file:line
     request: Request
-    prompt: object = None  # of the system; None where it cannot be answered
+    prompt: Prompt | None = None  # None where it cannot be answered
     spent: float = 0.0  # seconds of reading and features
 
     def fail(self, error: UserError) -> None:
@@ -61,7 +61,7 @@ class Answerer:
     ----------
     cfg : description of the model.
     generator : what generates from its prompts.
-    labels : gives probabilities of labels; None where nobody may ask for them.
+    labels : gives probabilities of labels; None where there are none, and who asks for them is refused.
     """
 
     def __init__(self, cfg: Config, tokenizer: Tokenizer, generator: Tokens, labels=None):
@@ -146,6 +146,8 @@ class Answerer:
         """
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: must be 1 or more")
+        if probabilities and self.labels is None:
+            raise UserError("this model gives no probabilities of labels; ask without them")
         sampling, numbered, rows = sampling or Sampling(), enumerate(questions), 1
         while window := [self._prepare(n, *q) for n, q in islice(numbered, WINDOW * batch_size)]:
             if failed := {job.number: job.response for job in window if not job.prompt}:
@@ -199,7 +201,7 @@ class Answerer:
         job.spent = time.perf_counter() - start
         return job
 
-    def prompt(self, source, request: Request) -> tuple[object, float]:
+    def prompt(self, source, request: Request) -> tuple[Prompt, float]:
         """What the model answers from, and the seconds of the recording, 0 where the request needs none.
 
         Parameters
@@ -215,7 +217,7 @@ class Answerer:
             mel_TF, seconds = self._features(source)
             speech = self.cfg.tokens(len(mel_TF))
         turn = Turn(request.output_type, {"request": request.words}, speech)
-        prompt = self.system.prompt(self.template.sequence(self.tokenizer, turn), mel_TF)
+        prompt = Prompt(self.template.sequence(self.tokenizer, turn), mel_TF)
         self.generator.room(prompt)  # refuses what is too long
         return prompt, seconds
 

@@ -10,30 +10,50 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
+from mindspore_osum.data.batches.extractor import Hearing
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.forms import Form
 from mindspore_osum.models.table import Shapes, Table, shapes
 from mindspore_osum.results import Answer
-from mindspore_osum.speech.config import FeatureConfig
+from mindspore_osum.text.sequence import HybridSequence
 
 
-class Config(Protocol):
-    """A model as config.json describes it: a frozen dataclass that checks itself."""
+class Config(Hearing, Protocol):
+    """A model as config.json describes it: a frozen dataclass that checks itself.
+
+    Attributes
+    ----------
+    seconds_per_token : how long a speech token lasts.
+    most_frames : mel frames of the longest recording it takes at once.
+    decoder : the sizes of what writes, `vocab_size`, `max_positions` and `eos_id` among them.
+    dtype : of the weights and activations: float32, bfloat16 or float16.
+    """
 
     model_type: ClassVar[str]
-    dtype: str  # of the weights and activations: float32, bfloat16 or float16
-    features: FeatureConfig  # what the model hears
-    frames_per_token: int  # mel frames that a speech token spans
     seconds_per_token: float
-    most_frames: int  # mel frames of the longest recording it takes at once
-
-    def tokens(self, frames: Any) -> Any:
-        """Speech tokens of so many mel frames (int or array)."""
-        ...
+    most_frames: int
+    decoder: Any
+    dtype: str
 
     def to_dict(self) -> dict:
         """Plain dictionaries and lists, without `model_type`."""
         ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What an answer starts from: the hybrid sequence, and the log-mel of its speech, float32, if any."""
+
+    sequence: HybridSequence
+    mel_TF: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def __str__(self) -> str:
+        return f"prompt of {len(self)} positions ({self.sequence.n_speech} of speech)"
 
 
 class Generation:
@@ -60,7 +80,7 @@ class Generation:
     encode_columns: tuple[str, ...]
     encode_names: tuple[str, ...]
 
-    def inputs(self, prompts: Sequence, rows: int, length: int) -> dict[str, Any]:
+    def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, Any]:
         """Named inputs of `embed`, in their order, arrays or None: `rows` >= len(prompts) rows of `length`
         positions.
 
@@ -138,19 +158,22 @@ class System:
     job: JobRules
 
     def build(self, cfg: Config) -> Any:
-        """The network, a `mindspore.nn.Cell` with `cfg`; its weights are those of no training yet."""
+        """The network, a `mindspore.nn.Cell` with `cfg`; its weights are those of no training yet.
+
+        It has `shard(p)`, `stages(count)` and `recompute_layers(config)` where jobs may ask for them (`job`).
+        """
         raise NotImplementedError
 
     def init_weights(self, model: Any, seed: int) -> None:
         """Fill the parameters of a network with what training from scratch starts from."""
-        raise NotImplementedError
+        from mindspore import Tensor
+
+        for name, param in model.parameters_and_names():
+            value = self.initial_value(model.cfg, name, param.shape, seed)
+            param.set_data(Tensor(value, param.dtype))
 
     def template(self, cfg: Config) -> Any:
         """How its sequences are laid out, a `text.template.Template`."""
-        raise NotImplementedError
-
-    def prompt(self, sequence: Any, mel_TF: Any = None) -> Any:
-        """What an answer starts from; its `len` is in positions, its `str` names it in errors."""
         raise NotImplementedError
 
     def answer(self, raw: str, task: str | None) -> Answer:
@@ -162,8 +185,8 @@ class System:
         raise NotImplementedError
 
     def label_scorer(self, model: Any, tokenizer: Any) -> Any:
-        """What gives probabilities of the labels in an answer: `probabilities(prompt, raw, labels)`."""
-        raise NotImplementedError
+        """What gives `probabilities(prompt, raw, labels)` of the labels in an answer; None for nothing."""
+        return None
 
     def export(self) -> Any:
         """What `osum export` makes of a network, and how its graphs are run: a module that imports MindSpore.
@@ -274,7 +297,7 @@ class System:
         raise UserError(f"{self.model_type}: this system has nothing to verify a conversion with")
 
     def initial_value(self, cfg: Config, name: str, shape: tuple[int, ...], seed: int) -> Any:
-        """What training from scratch starts a parameter from: a float32 array."""
+        """What training from scratch starts a parameter from: a float32 array, the same on every machine."""
         raise NotImplementedError
 
     def reference(self) -> Any:

@@ -68,7 +68,15 @@ class Template:
     marks: bool = True
 
     def needs(self, form: str) -> set[str]:
-        """What a turn of this form takes from the caller: names of words, and AUDIO for a recording."""
+        """What a turn of this form takes from the caller: names of words, and AUDIO for a recording.
+
+        Raises
+        ------
+        UserError
+            An unknown form.
+        """
+        if form not in self.forms:
+            raise UserError(f"output type {form!r}: choose one of {', '.join(self.forms)}")
         return {name for span in self.forms[form] for name in span} - self.texts.keys() - {ANSWER}
 
     def sequence(self, tokenizer: Tokenizer, *turns: Turn) -> HybridSequence:
@@ -111,8 +119,6 @@ class Template:
         return words if isinstance(words, str) else words[turn.form]
 
     def _check(self, turn: Turn) -> None:
-        if turn.form not in self.forms:
-            raise UserError(f"output type {turn.form!r}: choose one of {', '.join(self.forms)}")
         needs, where = self.needs(turn.form), f"output type {turn.form}"
         for name in sorted(needs - {AUDIO}):
             if turn.words.get(name) is None:

@@ -84,7 +84,7 @@ class TrainingNetwork(PreTrainedModel):
         self.stage_draws = ParameterTuple([])  # the same number, for the later stages of a pipeline
         parallel = getattr(config, "parallel_config", None)  # MindFormers adds it
         self.sharded = self._shard(ParallelConfig.of(parallel)) if is_sharded else None
-        if parallel is not None:
+        if parallel is not None and parallel.recompute.recompute:
             model.recompute_layers(parallel.recompute)
 
     @property

@@ -11,8 +11,8 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.losses import token_losses
 from mindspore_osum.models.ops import plain
-from mindspore_osum.systems.osum.network import token_losses
 from tests.models.common import SAME, TOLERANCE, Weighted, error
 from tests.models.reference import F, torch
 

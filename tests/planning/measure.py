@@ -119,16 +119,16 @@ def infer(case: dict) -> dict:
     from mindspore_osum.inference.cache import DecodeState
     from mindspore_osum.inference.generate import Generator
     from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.systems.base import Prompt
     from mindspore_osum.systems.osum.config import ModelConfig
-    from mindspore_osum.systems.osum.init import init_weights
     from mindspore_osum.systems.osum.network import OsumModel
-    from mindspore_osum.systems.osum.prompt import Prompt
+    from mindspore_osum.systems.osum.system import SYSTEM
     from mindspore_osum.text.sequence import Audio, Text, lay_out
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)
     cfg, (rows, frames, length, places) = from_dict(ModelConfig, case["model"], "case"), case["shape"]
     model, rng = OsumModel(cfg), np.random.default_rng(0)
-    init_weights(model, 1)
+    SYSTEM.init_weights(model, 1)
     speech = cfg.tokens(frames)
     sequence = lay_out(None, [Audio(speech), Text(np.arange(length - speech - 2))])
     mel_TF = rng.standard_normal((frames, cfg.encoder.n_mels), np.float32)

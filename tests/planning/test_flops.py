@@ -35,8 +35,8 @@ def products(cfg: ModelConfig, monkeypatch) -> tuple[list[float], float, Batch]:
     """2 m k n of every matrix product and convolution of a forward pass, by the shapes it has there, and the
     sum of those with a constant, which get no gradient for it: rotations."""
     from mindspore_osum.data.batches.batching import bucket_shapes
-    from mindspore_osum.systems.osum.init import init_weights
     from mindspore_osum.systems.osum.network import OsumModel
+    from mindspore_osum.systems.osum.system import SYSTEM
 
     found, constant = [], []
     e = cfg.decoder.head_dim
@@ -59,7 +59,7 @@ def products(cfg: ModelConfig, monkeypatch) -> tuple[list[float], float, Batch]:
     counted(ops.Conv2D, lambda out, x, w: 2.0 * prod(out) * prod(w[1:]))
     ms.set_context(mode=ms.PYNATIVE_MODE, device_target="CPU")
     model, (shape,) = OsumModel(cfg), bucket_shapes(cfg, ROWS, [FRAMES], TEXT)
-    init_weights(model, 1)
+    SYSTEM.init_weights(model, 1)
     columns = [Tensor(column) for column in random_batch(cfg, shape)]
     loss = model.set_train(False)(*columns[:7])
     assert np.isfinite(float(loss.asnumpy()))

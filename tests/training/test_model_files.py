@@ -35,12 +35,12 @@ def test_the_digest_of_a_start_tells_other_weights(tmp_path):
 @pytest.fixture
 def trained(tmp_path):
     """(config, start folder, what learned, fingerprint) of a run that taught an adapter."""
-    from mindspore_osum.systems.osum.init import init_weights
     from mindspore_osum.systems.osum.network import OsumModel
+    from mindspore_osum.systems.osum.system import SYSTEM
 
     config = from_dict(ModelConfig, merge(preset("tiny").to_dict(), SMALL_MODEL), "small")
     model = OsumModel(config)
-    init_weights(model, 1)
+    SYSTEM.init_weights(model, 1)
     arrays = {name: param.asnumpy() for name, param in model.parameters_and_names()}
     start = tmp_path / "start"
     with WeightsWriter(start, {name: info_of(values) for name, values in arrays.items()}) as writer:

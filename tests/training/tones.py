@@ -116,12 +116,12 @@ def model_folder(world: Path, folder: Path, poison: str = "", **over) -> str:
     from mindspore import Tensor
 
     from mindspore_osum.folder import save_folder
-    from mindspore_osum.systems.osum.init import init_weights
     from mindspore_osum.systems.osum.network import OsumModel
+    from mindspore_osum.systems.osum.system import SYSTEM
 
     config = merge(merge(preset("tiny").to_dict(), SMALL_MODEL), over)
     model = OsumModel(from_dict(ModelConfig, config, "small"))
-    init_weights(model, 1)
+    SYSTEM.init_weights(model, 1)
     if poison:
         embed = model.decoder.model.embed_tokens.weight
         values = embed.asnumpy()

@@ -21,9 +21,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.systems.osum.prompt import Prompt
 from mindspore_osum.text.sequence import stack_sequences
 from mindspore_osum.text.template import AUDIO, Turn
 

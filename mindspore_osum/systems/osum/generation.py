@@ -11,9 +11,8 @@ from mindspore import nn
 
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
 from mindspore_osum.models.ops import segment_causal_mask
-from mindspore_osum.systems.base import Generation
+from mindspore_osum.systems.base import Generation, Prompt
 from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.systems.osum.prompt import Prompt
 from mindspore_osum.text.sequence import stack_sequences
 
 

@@ -10,9 +10,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindspore_osum.models.losses import IGNORE, token_losses
 from mindspore_osum.models.ops import matmul_t
 from mindspore_osum.systems.osum.alignment import BLANK
-from mindspore_osum.systems.osum.network import IGNORE, token_losses
 from mindspore_osum.tasks import LABEL_SETS
 
 

@@ -20,15 +20,6 @@ _SCALED_NORM = "adapter.transformer.embed.1.weight"
 _WRITES_RESIDUAL = ("linear_out.weight", "w_2.weight", "o_proj.weight", "down_proj.weight")
 
 
-def init_weights(model, seed: int) -> None:
-    """Fill every parameter of an OsumModel; each draws from a stream of its own, named by the parameter."""
-    from mindspore import Tensor
-
-    for name, param in model.parameters_and_names():
-        value = initial_value(name, param.shape, depth_of(model.cfg, name), seed)
-        param.set_data(Tensor(value, param.dtype))
-
-
 def depth_of(cfg: ModelConfig, name: str) -> int:
     """The number of layers of the stack that a parameter belongs to; 1 where there is none."""
     return getattr(getattr(cfg, name.partition(".")[0], None), "n_layers", 1)

@@ -18,8 +18,8 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
+from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.systems.osum.prompt import Prompt
 from mindspore_osum.tasks import LABEL_SETS, LabelSet
 from mindspore_osum.text.sequence import stack_sequences
 from mindspore_osum.text.tokenizer import Tokenizer

@@ -16,12 +16,11 @@ from mindspore import nn, ops
 from mindspore_osum.models.adapters.kinds import module_of
 from mindspore_osum.models.layers import Embedding
 from mindspore_osum.models.llama.network import Decoder
-from mindspore_osum.models.ops import log_sum_exp, segment_causal_mask
+from mindspore_osum.models.losses import token_losses
+from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.models.sharding import check_split
 from mindspore_osum.models.whisper.network import WhisperEncoder
 from mindspore_osum.systems.osum.config import ModelConfig
-
-IGNORE = -100  # label of a position without a target
 
 
 class ShardedEmbedding(nn.Cell):
@@ -106,8 +105,6 @@ class OsumModel(nn.Cell):
         ----------
         config : MindFormers' `recompute_config`: recompute, and what to do with communication in layers.
         """
-        if not config.recompute:
-            return
         for stack in (self.encoder.encoders, self.adapter.transformer.encoders, self.decoder.model.layers):
             for layer in stack:
                 layer.recompute(
@@ -155,11 +152,3 @@ class OsumModel(nn.Cell):
         )
         loss_BM, count_BM = token_losses(self.decoder.logits(hidden[:, :-1]), labels_BL[:, 1:])
         return ops.reduce_sum(loss_BM) / ops.maximum(ops.reduce_sum(count_BM), 1.0)
-
-
-def token_losses(logits_BMV, labels_BM):
-    """Cross-entropy of each label, 0 where it is IGNORE, and the float32 0/1 count of labels, both (B, M)."""
-    count_BM = ops.cast(labels_BM != IGNORE, ms.float32)
-    safe_BM1 = ops.maximum(labels_BM, 0).expand_dims(-1)
-    picked_BM = ops.gather_elements(logits_BMV, -1, safe_BM1).squeeze(-1)
-    return (log_sum_exp(logits_BMV) - picked_BM) * count_BM, count_BM

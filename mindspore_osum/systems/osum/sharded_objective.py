@@ -14,8 +14,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindspore_osum.models.losses import IGNORE
 from mindspore_osum.models.ops import SegmentCausalMask, whole
-from mindspore_osum.systems.osum.network import IGNORE
 from mindspore_osum.systems.osum.template import CONTENT, INTENT
 
 

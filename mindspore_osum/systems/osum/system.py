@@ -39,20 +39,10 @@ class OsumSystem(System):
 
         return OsumModel(cfg)
 
-    def init_weights(self, model, seed: int) -> None:
-        from mindspore_osum.systems.osum.init import init_weights
-
-        init_weights(model, seed)
-
     def template(self, cfg: ModelConfig):
         from mindspore_osum.systems.osum.template import load_template
 
         return load_template(cfg.prompts)
-
-    def prompt(self, sequence, mel_TF=None):
-        from mindspore_osum.systems.osum.prompt import Prompt
-
-        return Prompt(sequence, mel_TF)
 
     def answer(self, raw: str, task: str | None):
         from mindspore_osum.tasks import parse_answer

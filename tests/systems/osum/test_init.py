@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mindspore_osum.systems.osum.init import init_weights, initial_value
+from mindspore_osum.systems.osum.init import initial_value
 from mindspore_osum.systems.osum.network import OsumModel
+from mindspore_osum.systems.osum.system import SYSTEM
 from tests.models.common import SMALL
 
 
@@ -16,7 +17,7 @@ def values():
 
 def initialised(seed: int) -> dict[str, np.ndarray]:
     model = OsumModel(SMALL)
-    init_weights(model, seed)
+    SYSTEM.init_weights(model, seed)
     return {name: param.asnumpy() for name, param in model.parameters_and_names()}
 
 
