@@ -3,7 +3,6 @@
     forms:                       # a turn of a conversation, by name; its spans in order
       ask: [[user, request], audio, assistant, [answer, turn_end]]
     texts: {user: "<|user|>", assistant: "<|assistant|>", turn_end: "<|end|>"}
-    losses: [content]
 
 Each entry of a form is a span; a list joins texts to one span, which is tokenized as a whole. `audio` is the
 recording and `answer` what the model shall write. Names that are not among the texts are words that the
@@ -122,7 +121,7 @@ class Template:
         needs, where = self.needs(turn.form), f"output type {turn.form}"
         for name in sorted(needs - {AUDIO}):
             if turn.words.get(name) is None:
-                raise UserError(f"{where}: a {name} in words is needed")
+                raise UserError(f"{where}: the {name} is needed, in words")
         if AUDIO in needs and not turn.speech:
             raise UserError(f"{where}: speech is needed, but there are no speech tokens")
         if AUDIO not in needs and turn.speech is not None:

@@ -1,11 +1,18 @@
-"""A made-up system's sequences: several turns, no BOS, a loss on all text; texts joined to one span."""
+"""Sequences of other systems as data: a made-up one, and those whose golden data say what they look like.
 
+Several turns, no BOS, a loss on all text, texts joined to one span, the end as text or as a piece.
+"""
+
+import json
+
+import numpy as np
 import pytest
 import yaml
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.text.sequence import IGNORE, Audio, Target, Text, stack_sequences
 from mindspore_osum.text.template import AUDIO, Turn, read_template
+from mindspore_osum.text.tokenizer import Tokenizer
 
 CHAT = """
 forms:
@@ -73,6 +80,97 @@ def test_recordings_of_several_turns_read_slots_of_their_own(chat, tiny):
         stack_sequences([seq, seq], len(seq), 4, 3)
     with pytest.raises(UserError, match="3 speech tokens do not fit the 2 of an audio slot"):
         stack_sequences([seq], len(seq), 2, 2)
+
+
+class BytePieces:
+    """A byte-level BPE tokenizer.json, as Qwen2's."""
+
+    def __init__(self, folder, eos_id: int = -1):
+        from tokenizers import Tokenizer
+
+        self.pieces, self.eos_id = Tokenizer.from_file(str(folder / "tokenizer.json")), eos_id
+
+    def encode(self, words: str, bos: bool = False) -> list[int]:
+        assert not bos  # it has none
+        return self.pieces.encode(words, add_special_tokens=False).ids
+
+
+def test_touch_asu(shared):
+    """WEST's TouchASU: ChatML without end piece, marks of audio as text, a loss on all that is text."""
+    data = {
+        "forms": {
+            "turn": [["begin", "role", "newline", "content", "end"]],
+            "ask": [
+                ["user", "request", "begins"],
+                "audio",
+                ["ends", "assistant"],
+                ["answer", "end"],
+            ],
+        },
+        "texts": {
+            "begin": "<|im_start|>",
+            "newline": "\n",
+            "end": "<|im_end|>\n",
+            "user": "<|im_start|>user\n",
+            "begins": "<|audio_bos|>",
+            "ends": "<|audio_eos|><|im_end|>\n",
+            "assistant": "<|im_start|>assistant\n",
+        },
+        "text_loss": "text",
+        "end": False,
+        "marks": False,
+    }
+    template, folder = read_template("touch_asu", data, ["text"]), shared / "golden" / "touch_asu"
+    pieces, arrays = BytePieces(folder / "llm"), np.load(folder / "golden_asr1.npz")
+    ask = Turn("ask", {"request": "Transcribe the Speech"}, 12, [("text", "turn on the light")])
+    seq = template.sequence(pieces, ask)
+    assert np.maximum(seq.ids_L, 0).tolist() == arrays["in_input_ids"][0].tolist()
+    assert seq.labels_L[1:].tolist() == arrays["in_labels"][0, 1:].tolist()  # nothing predicts the first
+    assert seq.ids_L.tolist().index(-1) == arrays["in_audio_offsets"][0]
+    open_ = template.sequence(pieces, Turn("ask", ask.words, 12))
+    assert np.maximum(open_.ids_L, 0).tolist() == arrays["gen_input_ids"][0].tolist()
+    # earlier turns are encoded apart there as one text: at the border of a special piece that is the same
+    turns = [Turn("turn", {"role": role, "content": "how old"}) for role in ("user", "assistant")]
+    text = "".join(f"<|im_start|>{turn.words['role']}\nhow old<|im_end|>\n" for turn in turns)
+    before = pieces.encode(text + "<|im_start|>user\nTranscribe the Speech<|audio_bos|>")
+    assert template.sequence(pieces, *turns, ask).ids_L[: len(before)].tolist() == before
+
+
+def test_osum_with_qwen2(shared):
+    """No BOS and no system prompt: request, speech between its marks, answer and end."""
+    data = {"forms": {"text": ["request", "audio", "answer"]}, "texts": {}}
+    folder = shared / "golden" / "osum_qwen2"
+    sample = json.loads((folder / "config.json").read_text("utf-8"))["samples"]["wav1"]
+    answer = [("content", sample["target_text"].removesuffix("<|endoftext|>"))]
+    turn = Turn("text", {"request": sample["prompt_text"]}, sample["speech_tokens"], answer)
+    seq = read_template("qwen2", data, ["content"]).sequence(BytePieces(folder / "llm", 597), turn)
+    speech = [-2, *[-1] * sample["speech_tokens"], -3]
+    assert seq.ids_L.tolist() == [*sample["prompt_ids"], *speech, *sample["target"]]
+    assert seq.labels_L.tolist() == np.load(folder / "golden_wav1.npz")["train_labels"][0].tolist()
+
+
+def test_linear_aligner(shared):
+    """Tags of its own around the audio, the request behind it; the answer alone is learned."""
+    data = {
+        "forms": {"ask": [["human", "begin"], "audio", ["end", "task", "request", "assistant"], "answer"]},
+        "texts": {
+            "human": "<|Human|>",
+            "begin": "<|startofaudio|>",
+            "end": "<|endofaudio|>",
+            "task": "<|asr|>",
+            "assistant": "\n<|Assistant|>",
+        },
+        "marks": False,
+    }
+    folder = shared / "golden" / "linear_aligner"
+    arrays = np.load(folder / "golden_asr_wav4.npz")
+    answer = [("content", "please open the window and call my mother")]
+    turn = Turn("ask", {"request": "识别出音频内容"}, 1500, answer)
+    template = read_template("linear_aligner", data, ["content"])
+    seq = template.sequence(Tokenizer(folder / "tokenizer.model"), turn)
+    before, after, answer = (arrays[f"ids_{part}"].tolist() for part in ("before", "after", "answer"))
+    assert seq.ids_L.tolist() == [*before, *[-1] * 1500, *after, *answer]
+    assert seq.labels_L[seq.labels_L != IGNORE].tolist() == answer
 
 
 @pytest.mark.parametrize(

@@ -232,8 +232,8 @@ def test_missing_own_file(tmp_path):
     "turn, message",
     [
         (Turn("tex", {"request": "r"}, 1), "choose one of text"),
-        (Turn("text", {}, 1), "a request in words is needed"),
-        (Turn("text", {"request": None}, 1), "a request in words is needed"),
+        (Turn("text", {}, 1), "the request is needed"),
+        (Turn("text", {"request": None}, 1), "the request is needed"),
         (Turn("text", {"request": "r"}), "speech is needed"),
         (Turn("text", {"request": "r"}, 0), "speech is needed"),
         (Turn("text2text", {"request": "r"}, 1), "holds no speech"),
