@@ -29,7 +29,7 @@ class Turn:
     Attributes
     ----------
     form : name of the template's form.
-    words : the caller's words by name; those the form does not use are left aside.
+    words : the caller's words by name; the form takes what it needs of them.
     speech : speech tokens of its recording, for a form with audio.
     answer : (name of the loss, words) of each part of the answer, see `Target`; None where the model shall
         write it: the sequence ends there.

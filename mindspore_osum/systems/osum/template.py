@@ -18,7 +18,7 @@ def load_template(name: str = DEFAULT_SET) -> Template:
     """The template with a prompt set of ``prompts.yaml``, or of a YAML file if `name` ends in ``.yaml``.
 
     A user's file holds one set: ``left`` (a text per output type) and ``assistant``; ``bos`` and
-    ``bos_unanswered``, which say what begins with ``<s>``, may be left away.
+    ``bos_unanswered``, which say what begins with ``<s>``, may be left out.
 
     Raises
     ------
