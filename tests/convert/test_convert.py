@@ -320,7 +320,10 @@ def test_what_no_tensor_tells_is_asked_for_in_one_line(source, tmp_path):
     ):
         fewer = {name: dict(values) for name, values in OVERRIDES.items()}
         del fewer[part][key]
-        assert refused("not told", source, tmp_path / "m", settings=settings(overrides=fewer)) is not None
+        assert (
+            refused("tensors do not say", source, tmp_path / "m", settings=settings(overrides=fewer))
+            is not None
+        )
     refused("not osum_pangu_7b", source, tmp_path / "m", settings=Settings(overrides=OVERRIDES))
 
 

@@ -142,18 +142,19 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_utterances(world, tmp_pat
     assert all(np.isfinite(v).all() for v in arrays(path / "state.safetensors").values())
 
 
-def test_a_recording_that_vanishes_is_named(world, tmp_path):
+def test_a_recording_that_vanishes_is_named(tmp_path, monkeypatch):
+    from mindspore_osum.data.batches import batching
+
     broken = make_world(tmp_path / "world", ["abc", "de", "fgh", "ab"])
     job = small_job(broken, tmp_path / "run", steps=3, data={"strict": True})
-    from mindspore_osum.data.batches import loader
-
-    real = loader.features
-    try:
-        loader.features = lambda utt, *a: (os.path.exists(utt.wav) and os.remove(utt.wav), real(utt, *a))[1]
-        with pytest.raises(UserError, match=r"words.jsonl:\d+: .*\.wav: no such audio file"):
-            run(job)
-    finally:
-        loader.features = real
+    real = batching.features
+    monkeypatch.setattr(
+        batching,
+        "features",
+        lambda utt, *a: (os.path.exists(utt.wav) and os.remove(utt.wav), real(utt, *a))[1],
+    )
+    with pytest.raises(UserError, match=r"words.jsonl:\d+: .*\.wav: no such audio file"):
+        run(job)
 
 
 @pytest.fixture
