@@ -188,7 +188,7 @@ class OSUM:
         inputs : of `inputs`, changed as you like within the same names and types.
         """
         generator = self.engine.generator
-        return generator.compute(generator.parts.logits, inputs.values()).asnumpy()
+        return generator.compute(generator.logits, inputs.values()).asnumpy()
 
     def encode(self, audio) -> dict:
         """What the parts before the decoder make of recordings, by name, and how much of it is not padding.
@@ -199,9 +199,15 @@ class OSUM:
         Parameters
         ----------
         audio : as in `inputs`.
+
+        Raises
+        ------
+        UserError : as of `inputs`, or a model that shows nothing of this.
         """
         generator, inputs = self.engine.generator, self.inputs(audio)
         parts = generator.parts
+        if parts.encode is None:
+            raise UserError(f"{self.engine.cfg.model_type}: this system shows nothing before the decoder")
         outputs = generator.compute(parts.encode, [inputs[name] for name in parts.encode_columns])
         return {name: x.asnumpy() for name, x in zip(parts.encode_names, outputs, strict=True)}
 

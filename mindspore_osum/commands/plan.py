@@ -66,7 +66,7 @@ def run(args) -> int:
     if cap := cfg.context.get("max_device_memory"):
         limit = min(limit, parse_bytes(cap, "context.max_device_memory"))
     job, device = job_of(cfg, args), DEVICES[args.type]
-    batches = layouts.batches_of(cfg, job.model)
+    batches = layouts.batches_of(cfg, job)
     alone = layouts.Layout(args.devices)
     by_batch = [layouts.choose(cfg, job, batch, alone, device) for batch in batches]
     heaviest = batches[max(range(len(batches)), key=lambda i: by_batch[i].total)]
@@ -111,7 +111,5 @@ def job_of(cfg, args):
         replace(model, dtype=dtype),
         frozenset(cfg.learn),
         dtype != "float32",
-        ctc_at=cfg.ctc.at if cfg.ctc.weight else "",
-        ctc_only=cfg.ctc.only,
-        ctc_vocab=cost_of(model).vocabulary(model) if cfg.ctc.weight else 0,
+        **cost_of(model).ctc_head(cfg, model),
     )

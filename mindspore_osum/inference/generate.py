@@ -25,6 +25,7 @@ from mindspore_osum.inference.cache import DecodeState
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
+from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.systems.registry import system_of
 
 
@@ -71,6 +72,19 @@ class Step(nn.Cell):
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), next_B, scores_BV
 
 
+class Logits(nn.Cell):
+    """Scores (B, L, V) of the token after each position, without a cache."""
+
+    def __init__(self, embed: nn.Cell, decoder: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.embed, self.decoder = embed, decoder
+
+    def construct(self, *columns):
+        positions_BL, segments_BL = columns[-2], columns[-1]  # behind the inputs of `embed`
+        x_BLD = self.embed(*columns[:-2])
+        return self.decoder.logits(self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL)))
+
+
 class Graph:
     """A cell's construct as a graph, without what calling a cell costs."""
 
@@ -103,6 +117,7 @@ class Generator(Tokens):
         self.eos_ids = frozenset(self.parts.eos_ids if eos_ids is None else eos_ids)
         self.compile_seconds = 0.0
         self._shapes: set[tuple] = set()
+        self.logits = Logits(self.parts.embed, self.parts.decoder)
         self._cells: dict[nn.Cell, Graph] = {}
         self._idle: dict[tuple[int, int], list] = {}  # (B, S) -> graphs with a cache that nobody uses now
 
@@ -167,7 +182,7 @@ class Generator(Tokens):
         return Graph(prefill), Graph(step), batch
 
     def compute(self, cell: nn.Cell, inputs: Sequence[np.ndarray | None]):
-        """What a cell of `parts` makes of arrays; each static shape compiles once."""
+        """What `logits`, or a cell of `parts`, makes of arrays; each static shape compiles once."""
         graph = self._cells.setdefault(cell, Graph(cell))
         return self._run(graph, *(None if x is None else Tensor(x) for x in inputs))
 

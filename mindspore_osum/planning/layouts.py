@@ -10,7 +10,6 @@ from mindspore_osum.planning.memory import MARGIN, parameters, training_memory
 from mindspore_osum.planning.programs import cost_of
 from mindspore_osum.planning.roofline import model_flops, shared_layers, step_seconds
 from mindspore_osum.planning.tape import ACTIVATION, F32, GRADIENT, WORKSPACE
-from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.training.config import TrainConfig, shapes_of
 
@@ -53,9 +52,9 @@ class Choice:
         return int(self.total + MARGIN * step)
 
 
-def batches_of(cfg: TrainConfig, model: Config) -> list[Batch]:
+def batches_of(cfg: TrainConfig, job: Job) -> list[Batch]:
     """The static shapes of a job, as training/run.py makes them."""
-    speech, ctc, shapes = bool(cfg.batch.seconds), cfg.ctc.weight > 0, shapes_of(cfg.batch, model)
+    speech, ctc, shapes = bool(cfg.batch.seconds), bool(job.ctc_at), shapes_of(cfg.batch, job.model)
     if cfg.batch.pack:
         return [packed(cfg.batch.size, cfg.batch.pack, shapes[-1], ctc)]
     return [padded(shape, speech, ctc) for shape in shapes]

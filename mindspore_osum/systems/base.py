@@ -14,6 +14,7 @@ import numpy as np
 
 from mindspore_osum.data.batches.extractor import Hearing
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.buckets import SMALLEST_LENGTH, bucket
 from mindspore_osum.models.forms import Form
 from mindspore_osum.models.table import Shapes, Table, shapes
 from mindspore_osum.results import Answer
@@ -66,8 +67,8 @@ class Generation:
         `n_layers`, `vocab_size`, `dtype`).
     eos_ids : tokens that end an answer.
     positions : the most that a prompt and its answer may have together.
-    logits : a cell from the values of `columns` to float32 scores (B, L, V) of all positions.
-    encode : a cell from the columns of a recording to what the model makes of it, one output after the other.
+    encode : a cell from the columns of a recording to what the model makes of it before the decoder, one
+        output after the other; None for nothing.
     encode_columns, encode_names : names of its inputs and of its outputs.
     """
 
@@ -75,10 +76,9 @@ class Generation:
     decoder: Any
     eos_ids: Sequence[int]
     positions: int
-    logits: Any
-    encode: Any
-    encode_columns: tuple[str, ...]
-    encode_names: tuple[str, ...]
+    encode: Any = None
+    encode_columns: tuple[str, ...] = ()
+    encode_names: tuple[str, ...] = ()
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, Any]:
         """Named inputs of `embed`, in their order, arrays or None: `rows` >= len(prompts) rows of `length`
@@ -88,10 +88,15 @@ class Generation:
         """
         raise NotImplementedError
 
-    def columns(self, prompts: Sequence) -> dict[str, Any]:
-        """The same prompts as a batch of training has them: all that `logits` reads, by the names of the
-        system's columns."""
-        raise NotImplementedError
+    def columns(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        """`inputs` of a row each, and behind them, as a batch of training has them, `positions_BL` and
+        `segments_BL`, int32."""
+        length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
+        found = self.inputs(prompts, len(prompts), length)
+        place_L, lengths_B1 = np.arange(length, dtype=np.int32), np.array([[len(p)] for p in prompts])
+        inside_BL = place_L < lengths_B1
+        found["positions_BL"] = np.where(inside_BL, place_L, 0).astype(np.int32)
+        return found | {"segments_BL": inside_BL.astype(np.int32)}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
+import mindspore_osum
 from ckpt_convert.torch_reader import open_torch
 from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.cli import main
+from mindspore_osum.errors import UserError
 from mindspore_osum.systems import registry
 from mindspore_osum.text.tokenizer import Tokenizer
 from mindspore_osum.weights_io import TensorInfo
@@ -142,6 +144,24 @@ def test_infers(world, run, tmp_path):
     assert main([*asked, "--task", "sttc", "--output", str(tmp_path / "chat.jsonl")]) == 1
     said = json.loads((tmp_path / "chat.jsonl").read_text())
     assert "output type 's2t_chat': choose one of text" in said["error"]
+
+
+def test_is_looked_into(world, run):
+    osum = mindspore_osum.OSUM.load(str(run / "model"))
+    inputs = osum.inputs(str(world / "0.wav"))
+    assert osum.logits(inputs).shape == (*inputs["token_ids_BL"].shape, osum.model.cfg.decoder.vocab_size)
+    with pytest.raises(UserError, match="toy_ear: this system shows nothing before the decoder"):
+        osum.encode(str(world / "0.wav"))
+
+
+def test_what_it_has_not_is_refused(world, run, tmp_path, capsys):
+    """One line each: the toy knows no costs, no graphs to export and no reference."""
+    assert main(["plan", "--config", str(job(world, tmp_path / "run"))]) == 1
+    assert main(["export", "--model", str(run / "model"), "--output", str(tmp_path / "graphs")]) == 1
+    assert main(["convert", str(run / "model"), "-o", str(tmp_path / "x.pt"), "--verify"]) == 1
+    found = [line for line in capsys.readouterr().err.splitlines() if "toy_ear" in line]
+    for line, part in zip(found, ("cannot be planned", "cannot be exported", "to verify"), strict=True):
+        assert part in line
 
 
 def evaluated(world, folder, out) -> dict:

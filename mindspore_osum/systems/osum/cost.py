@@ -149,6 +149,8 @@ def longest(model: ModelConfig) -> int:
     return model.decoder.max_positions
 
 
-def vocabulary(model: ModelConfig) -> int:
-    """Text tokens: the classes of the CTC head beside its blank."""
-    return model.decoder.vocab_size
+def ctc_head(job, model: ModelConfig) -> dict:
+    """What planning/job.py `Job` says of the CTC head that a training job asks for."""
+    if not job.ctc.weight:
+        return {"ctc_only": job.ctc.only}
+    return {"ctc_at": job.ctc.at, "ctc_only": job.ctc.only, "ctc_vocab": model.decoder.vocab_size}

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import nn
 
-from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
-from mindspore_osum.models.ops import segment_causal_mask
+from mindspore_osum.models.buckets import SMALLEST_FRAMES, bucket
 from mindspore_osum.systems.base import Generation, Prompt
 from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.text.sequence import stack_sequences
@@ -28,18 +27,6 @@ class Embed(nn.Cell):
             return self.model.decoder.embed(token_ids_BL)
         z_BZD = self.model.encode_speech(mel_BTF, mel_len_B)[0]
         return self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
-
-
-class Logits(nn.Cell):
-    """Scores (B, L, V) of the token after each position, without a cache."""
-
-    def __init__(self, model: OsumModel):
-        super().__init__(auto_prefix=False)
-        self.embed, self.decoder = Embed(model), model.decoder
-
-    def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, positions_BL, segments_BL):
-        x_BLD = self.embed(mel_BTF, mel_len_B, token_ids_BL, speech_row_BL)
-        return self.decoder.logits(self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL)))
 
 
 class Encode(nn.Cell):
@@ -63,7 +50,7 @@ class OsumGeneration(Generation):
     def __init__(self, model: OsumModel):
         self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder
         self.eos_ids, self.positions = (model.cfg.decoder.eos_id,), model.cfg.decoder.max_positions
-        self.logits, self.encode = Logits(model), Encode(model)
+        self.encode = Encode(model)
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray | None]:
         mels = [p.mel_TF for p in prompts if p.mel_TF is not None]
@@ -82,11 +69,3 @@ class OsumGeneration(Generation):
             mel_BTF[slot, : len(mel_TF)] = mel_TF
             mel_len_B[slot] = len(mel_TF)
         return {"mel_BTF": mel_BTF, "mel_len_B": mel_len_B} | texts
-
-    def columns(self, prompts: Sequence[Prompt]) -> dict[str, np.ndarray | None]:
-        length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
-        found = self.inputs(prompts, len(prompts), length)
-        place_L, lengths_B1 = np.arange(length, dtype=np.int32), np.array([[len(p)] for p in prompts])
-        inside_BL = place_L < lengths_B1
-        found["positions_BL"] = np.where(inside_BL, place_L, 0).astype(np.int32)
-        return found | {"segments_BL": inside_BL.astype(np.int32)}
