@@ -1,11 +1,12 @@
-"""AdamW (Loshchilov & Hutter 2019): MindFormers' own, with one kernel a parameter on CPU, and with float32
-copies of weights that have 16 bits.
+"""AdamW (Loshchilov & Hutter 2019) of MindFormers, with one kernel per parameter on CPU and float32 master
+copies of 16-bit weights.
 
 Notable choices
-- State, names and results are MindFormers'. On CPU its twenty-five small operators a parameter are one: the
-  AdamWeightDecay operator, which knows no bias correction, is given it with rate, epsilon and decay (below).
-- A bfloat16 weight has 8 significant bits, so a step below 1/512 of the weight would be lost, and most are
-  (Micikevicius et al. 2018, section 3.1; DeepSpeed, which trained the published model, keeps copies too).
+- State, names and results are those of MindFormers. On CPU one AdamWeightDecay operator replaces its 25 small
+  operators per parameter; it lacks bias correction, which is folded into rate, epsilon and decay (below).
+- A bfloat16 weight has 8 significant bits, so an update below 1/512 of the weight is lost, and most are that
+  small (Micikevicius et al. 2018, section 3.1). DeepSpeed, which trained the published model, keeps float32
+  copies too.
 """
 
 import mindspore as ms
@@ -54,7 +55,7 @@ class OsumAdamW(AdamW):
 
 
 class MasterAdamW(OsumAdamW):
-    """The same on float32 copies of the parameters, named master.*; the network gets rounded ones."""
+    """AdamW on float32 copies of the parameters, named master.*; the network gets the rounded values."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -1,16 +1,16 @@
-"""Checkpoints: everything a run needs to go on exactly, in one folder that is either whole or not there.
+"""Checkpoints: the full state for an exact resume, in one folder that is written atomically.
 
-    checkpoints/step_000500/state.safetensors   what learns, Adam moments, counters
+    checkpoints/step_000500/state.safetensors   trainable parameters, Adam moments, counters
     checkpoints/step_000500/state.json          format, step, data position, fingerprint of the job
 
-Of a model that is sharded over devices every process writes its slices instead (training/shards.py).
+If the model is sharded over devices, every process writes its slices instead (training/shards.py).
 
 Notable choices
-- Written into a temporary folder (files synced, state.json last), then renamed. A folder without state.json
-  is no checkpoint; an old one is renamed before it is removed.
-- What does not learn is not stored: it comes from the job's start, which the fingerprint pins down by a
-  digest of its weights. With LoRA alone on the 7B model in bfloat16 that is 1.8 GB instead of 18.7.
-- Old checkpoints are removed only after a newer one is in place, never that one.
+- A checkpoint is written into a temporary folder (files synced, state.json last), then renamed. A folder
+  without state.json is no checkpoint. An old checkpoint is renamed before it is removed.
+- Frozen parameters are not stored: they come from the model the job starts from, which the fingerprint
+  identifies by a digest of its weights. For LoRA on the 7B model in bfloat16, 1.8 GB are stored, not 18.7.
+- Old checkpoints are removed only after a newer one is complete.
 """
 
 import json
@@ -34,7 +34,8 @@ STATE, MARKER = "state.safetensors", "state.json"
 def save(folder: Path, step: int, arrays: dict[str, np.ndarray], about: dict, keep_last: int) -> Path:
     """Write checkpoint `step` under `folder` and remove the oldest beyond `keep_last`.
 
-    One process writes into a folder at a time. Whenever it ends, by kill -9 too, what `found` gives is whole.
+    Only one process may write into a folder at a time. Even after kill -9, `found` lists complete checkpoints
+    only.
     """
     try:
         temp = begin(folder, step)
@@ -55,7 +56,7 @@ def begin(folder: Path, step: int) -> Path:
     if not folder.is_dir():
         folder.mkdir(parents=True)
         sync_folder(folder.parent)
-    for stale in folder.glob(".step_*.partial"):  # of a process that was killed
+    for stale in folder.glob(".step_*.partial"):  # left by a process that was killed
         shutil.rmtree(stale)
     temp = _names(folder, step)[1]
     temp.mkdir()
@@ -63,7 +64,7 @@ def begin(folder: Path, step: int) -> Path:
 
 
 def finish(folder: Path, step: int, about: dict, keep_last: int) -> Path:
-    """Give the temporary folder its name, remove the oldest checkpoints beyond `keep_last`."""
+    """Rename the temporary folder to its final name; remove the oldest checkpoints beyond `keep_last`."""
     target, temp = _names(folder, step)
     write_text(temp / MARKER, json.dumps({"format": FORMAT, "step": step, **about}, indent=1) + "\n")
     sync_folder(temp)
@@ -78,28 +79,28 @@ def finish(folder: Path, step: int, about: dict, keep_last: int) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what is no checkpoint."""
+    """Remove leftovers that are not checkpoints."""
     for left in folder.glob(".step_*.partial"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _names(folder: Path, step: int) -> tuple[Path, Path]:
-    """Checkpoint `step`, and the temporary folder it is made in."""
+    """Paths of checkpoint `step` and of the temporary folder it is written in."""
     return folder / f"step_{step:06d}", folder / temporary_name(step)
 
 
 def temporary_name(step: int) -> str:
-    """Of the folder that checkpoint `step` is made in."""
+    """Path of the temporary folder that checkpoint `step` is written in."""
     return f".step_{step:06d}.partial"
 
 
 def _set_aside(checkpoint: Path) -> None:
-    """Rename a checkpoint to what is swept away: removing file by file might be interrupted."""
+    """Rename a checkpoint before it is removed, since removing its files might be interrupted."""
     os.replace(checkpoint, checkpoint.with_name(f".{checkpoint.name}.old.partial"))
 
 
 def found(folder: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every whole checkpoint, oldest first."""
+    """(step, folder) of every complete checkpoint, oldest first."""
     if not folder.is_dir():
         return []
     whole = [p for p in folder.glob("step_*") if (p / MARKER).is_file() and p.name[5:].isdigit()]
@@ -122,7 +123,7 @@ def read_about(checkpoint: Path) -> dict:
 
 
 def open_state(checkpoint: Path) -> Weights:
-    """What a checkpoint holds, whole tensors by name, whether one process wrote it or many."""
+    """The full (unsharded) tensors of a checkpoint by name, whether one process wrote it or many."""
     return open_weights(checkpoint / STATE) if (checkpoint / STATE).is_file() else Shards(checkpoint)
 
 
@@ -140,7 +141,7 @@ def restore(checkpoint: Path, params: dict) -> None:
 
 
 def load_start(model, folder: str) -> None:
-    """Fill `model` from a model folder; LoRA parameters that the folder does not have stay as drawn."""
+    """Fill `model` from a model folder; LoRA parameters missing there keep their random start."""
     params = {p.name.removeprefix("model."): p for p in model.get_parameters()}
     with open_weights(folder) as weights:
         missing = sorted(name for name in params if name not in weights.infos and "lora_" not in name)
@@ -155,11 +156,11 @@ def load_start(model, folder: str) -> None:
 
 
 def load_heads(objective, start: str) -> None:
-    """Take an objective's heads from the run that wrote the model folder `start`, if it had the same.
+    """Load an objective's heads from the run that wrote the model folder `start`, if it had the same heads.
 
-    A run of text alone has none: then from the run it started from, and so on. They are no part of a model
-    folder; without them a next stage would spend its first hundreds of steps on learning them again, so what
-    is not found is told.
+    A text-only run has no heads; then they come from the run before it, and so on. A model folder does not
+    contain heads. Without them the next stage would spend its first hundreds of steps relearning them, so
+    missing heads are reported.
     """
     wanted = {n: p for n, p in objective.parameters_and_names() if not n.startswith("model.")}
     seen: set[Path] = set()

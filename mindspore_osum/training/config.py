@@ -1,9 +1,10 @@
 """A training job as dataclasses with a comment per field; `read_job` makes one from YAML and overrides.
 
 Notable choices
-- What is a system's own (losses, parts that learn) comes from its `JobRules`; it is one YAML all the same.
-- The keys of `parallel`, `parallel_config`, `recompute_config` and `context` are MindFormers' own and pass
-  through; they are checked by name, so that a misspelt one is refused here and not ignored there.
+- Sections that belong to a system (losses, parts that learn) come from its `JobRules`; a job is still one
+  YAML.
+- The keys of `parallel`, `parallel_config`, `recompute_config` and `context` are passed on to MindFormers.
+  Their names are checked, because MindFormers ignores a misspelt key.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ _KNOWN_KEYS = {
     "ascend_config",
 }
 
-NO_SPEECH_FRAMES = 2  # of an audio slot in a job of text alone: the shortest there is
+NO_SPEECH_FRAMES = 2  # of an audio slot in a text-only job: the shortest possible
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ModelSource:
     """What to start from."""
 
     start: str  # a preset name (random weights) or a model folder
-    overrides: dict = field(default_factory=dict)  # laid on its ModelConfig, for instance {lora: {rank: 0}}
+    overrides: dict = field(default_factory=dict)  # of its ModelConfig, for instance {lora: {rank: 0}}
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ class Data:
     train: list[Source]
     valid: list[Source] = field(default_factory=list)
     requests: str = "both"  # the user's words: "tag" (<asr>), "natural" (sentences), "both" (half and half)
-    # share of the spoken examples that get another task's request; only what follows the tags is learned of
-    # them, so that the answer comes to follow the tags and not the words they were asked for with
+    # share of the spoken examples that get another task's request; only the text after the tags is a target
+    # there, so that the answer depends on the tags and not on the wording of the request
     other_requests: float = 0.0
     cache: bool = False  # keep features in memory as float16: 16 kB a second of audio
-    max_errors: int = 100  # wrong lines and recordings that are skipped and told; one more ends the job
+    max_errors: int = 100  # wrong lines and recordings that are skipped and reported; one more ends the job
     strict: bool = False  # the first one ends it
     ahead: int = 4  # batches computed ahead of the network
 
@@ -84,8 +85,8 @@ class Batch:
     # audio lengths of the buckets, ascending; [] for text alone
     seconds: list[float] = field(default_factory=lambda: [40.0])
     text_tokens: int = 500  # sequence positions for request, answer and marks, beside the speech tokens
-    max_tokens: int = 0  # above 0, each bucket has as many rows as hold so many positions; `size` is not used
-    pack: int = 0  # above 0, rows of so many positions hold many utterances each: one shape (docs/PACKING.md)
+    max_tokens: int = 0  # above 0, positions per batch: sets the rows of each bucket; `size` is not used
+    pack: int = 0  # above 0, positions of a row that holds several utterances: one shape (docs/PACKING.md)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One job, as far as it is the same for all systems; `job_class` adds what is a system's own."""
+    """The part of a job that all systems share; `job_class` adds the sections of a system."""
 
     system: ClassVar[System]
 
@@ -118,7 +119,7 @@ class TrainConfig:
     tokenizer: str  # tokenizer.model
     data: Data
     seed: int = 777  # of weights, data order, augmentation and dropout
-    learn: list[str] = field(default_factory=list)  # parts that learn; the system's own, which has a default
+    learn: list[str] = field(default_factory=list)  # parts that learn; names and default come from the system
     batch: Batch = field(default_factory=Batch)
     spec_augment: SpecAugment = field(default_factory=SpecAugment)
     wave_augment: WaveAugment = field(default_factory=WaveAugment)
@@ -131,7 +132,7 @@ class TrainConfig:
     log_every: int = 10  # steps between two progress lines
     save_every: int = 2500  # steps between two checkpoints
     keep_last: int = 3  # checkpoints that are kept
-    max_bad_steps: int = 3  # so many in a row whose loss or gradient is not finite stop the run
+    max_bad_steps: int = 3  # the run stops after so many consecutive steps with a non-finite loss or gradient
     device: str = "Ascend"  # "Ascend" or "CPU"
     context: dict = field(default_factory=dict)  # MindFormers `context` keys
     parallel: dict = field(default_factory=dict)  # MindFormers `parallel` keys
@@ -156,18 +157,18 @@ def job_class(system: System) -> type[TrainConfig]:
 
 
 def job_from(values: dict, where: str, system: System | None = None) -> TrainConfig:
-    """The job of plain values, strict.
+    """Make a job from plain values; unknown keys are refused.
 
     Parameters
     ----------
     where : file, for errors.
-    system : of its model; None for that of `model.start`, and OSUM where this is not there yet.
+    system : of its model; None for that of `model.start`, or OSUM while that folder does not exist yet.
     """
     return from_dict(job_class(system or system_of_start(values)), values, where)
 
 
 def system_of_start(values: dict) -> System:
-    """The system of the preset or folder that a job's plain values start from."""
+    """The system of the preset or folder named by `model.start`."""
     source = values.get("model")
     start = source.get("start") if isinstance(source, dict) else None
     if not isinstance(start, str):
@@ -179,21 +180,21 @@ def system_of_start(values: dict) -> System:
 
 
 def read_job(path: str, overrides: dict | None = None) -> TrainConfig:
-    """The job in a YAML file with `overrides` (of config.parse_overrides) laid on it; strict."""
+    """Read a job from a YAML file and apply `overrides` (of config.parse_overrides); strict about keys."""
     return job_from(merge(read_yaml(path), overrides or {}), path)
 
 
 def read_stages(paths: list[str], overrides: dict | None = None) -> dict[str, TrainConfig]:
-    """Path -> job of several YAML files, each laid with `overrides`, in the order they are to be run.
+    """Path -> job of several YAML files with `overrides` applied, in the order they are to be run.
 
     Raises
     ------
-    UserError : a mistake in any of them, two with one output folder, or one that starts from a model that
-        neither is there nor comes out of an earlier one.
+    UserError : a mistake in any of them, two jobs with one output folder, or a job whose start model neither
+        exists nor is written by an earlier job.
     """
     stages: dict[str, TrainConfig] = {}
     made: dict[str, str] = {}  # folder -> the stage that writes it
-    models: dict[str, System] = {}  # the folder of its model -> of which system it is
+    models: dict[str, System] = {}  # model folder -> its system
     for path in paths:
         values = merge(read_yaml(path), overrides or {})
         source = values.get("model")
@@ -219,7 +220,7 @@ def to_dict(cfg: TrainConfig) -> dict:
 
 
 def own_sections(cfg: TrainConfig) -> dict:
-    """The sections that are the system's own, plain, without what all jobs have."""
+    """The sections that belong to the system, as plain values, without those that all jobs have."""
     shared = {f.name for f in dataclasses.fields(TrainConfig)}
     return {name: values for name, values in to_dict(cfg).items() if name not in shared}
 
@@ -298,7 +299,7 @@ def check_finite(values, path: str = "") -> None:
 
 
 def check_data(data: Data) -> None:
-    """Refuse data without manifests, or with weights that leave nothing of one."""
+    """Refuse data without manifests, or weights that leave no example of a manifest."""
     if not data.train:
         raise UserError("data.train: names no manifest")
     for split, sources in (("train", data.train), ("valid", data.valid)):
@@ -310,7 +311,7 @@ def check_data(data: Data) -> None:
 
 
 def check_passed_on(cfg: TrainConfig) -> None:
-    """Refuse MindFormers' own keys that it does not know, or whose values cannot work here."""
+    """Refuse MindFormers keys that do not exist there, or values that cannot work here."""
     for section, words in _KNOWN_KEYS.items():
         known = words.split()
         for key in getattr(cfg, section):
@@ -361,7 +362,7 @@ def check_sharded(cfg: TrainConfig) -> None:
 
 
 def check_batch(batch: Batch) -> None:
-    """Refuse forms of a batch that exclude each other."""
+    """Refuse batch settings that exclude each other."""
     if batch.max_tokens < 0 or batch.pack < 0:
         raise UserError("batch.max_tokens, batch.pack: must not be negative")
     if batch.pack and (batch.max_tokens or len(batch.seconds) > 1):
@@ -372,11 +373,11 @@ def check_batch(batch: Batch) -> None:
 
 
 def shapes_of(batch: Batch, model) -> list[Shape]:
-    """The static shapes of a job, one for each length, for the model of this Config.
+    """The static shapes of a job, one for each length, for a model with this Config.
 
     Raises
     ------
-    UserError : packs too short for what may be in them.
+    UserError : packs too short for the longest example.
     """
     frames = [model.features.frames_in(seconds) for seconds in batch.seconds]
     longest = bucket_shapes(model, 1, frames[-1:] or [0], batch.text_tokens)[0].length

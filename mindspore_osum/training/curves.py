@@ -1,7 +1,7 @@
-"""The curves of a run, drawn from its metrics.jsonl: whatever losses are in it, learning rate, gradient norm.
+"""Plots the curves of a run from its metrics.jsonl: all losses, learning rate, gradient norm.
 
 Notable choices
-- Any number in the file that is not one of `OTHERS` is a loss: new ones need no change here.
+- Any number in the file that is not one of `OTHERS` is plotted as a loss: new losses need no change here.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ OTHERS = {"step", "epoch", "utterances_per_s", "tokens_per_s", "seconds", SKIPPE
 
 
 def draw(metrics: Path) -> Path:
-    """Draw the curves of a metrics.jsonl beside it; the picture's path."""
+    """Plot the curves of a metrics.jsonl into the same folder; returns the picture's path."""
     series, skipped = read(metrics)
     losses = [name for name in series if name not in OTHERS]
     rows = [losses, *([name] for name in LOWER if name in series)]
@@ -38,7 +38,7 @@ def draw(metrics: Path) -> Path:
 
 
 def read(metrics: Path) -> tuple[dict[str, list[tuple[int, float]]], list[int]]:
-    """Name -> [(step, value), ...] of the numbers of a metrics.jsonl; the steps that were skipped."""
+    """Name -> [(step, value), ...] of the numbers in a metrics.jsonl, and the skipped steps."""
     series: dict[str, list[tuple[int, float]]] = {}
     skipped = []
     for record in records(metrics):
@@ -50,7 +50,7 @@ def read(metrics: Path) -> tuple[dict[str, list[tuple[int, float]]], list[int]]:
 
 
 def records(metrics: Path) -> Iterator[dict]:
-    """The records of a metrics.jsonl that are whole."""
+    """The complete records of a metrics.jsonl."""
     if not metrics.is_file():
         return
     with open(metrics, "rb") as file:
@@ -63,5 +63,5 @@ def records(metrics: Path) -> Iterator[dict]:
 
 
 def numbers(record: dict) -> dict[str, float]:
-    """The numbers of a record beside its step."""
+    """The numbers of a record other than its step."""
     return {k: v for k, v in record.items() if k != "step" and type(v) in (int, float)}

@@ -6,17 +6,17 @@ from pathlib import Path
 from mindspore_osum.errors import UserError
 from mindspore_osum.training.report import writing
 
-LOCK = "run.lock"  # it stays: were it removed, two runs could each lock a file of that name
+LOCK = "run.lock"  # never removed: otherwise two runs could each lock a file of that name
 
 
 def locked(folder: Path):
-    """The lock of a folder, which is made if it is missing: an open file.
+    """Lock a folder, which is created if missing; returns the open lock file.
 
-    It holds until every process that has it open has closed it or is gone.
+    The lock is held until every process that has the file open has closed it or ended.
 
     Raises
     ------
-    UserError : another run is at work there, or the folder cannot be written.
+    UserError : another run holds the lock, or the folder cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,12 @@
-"""A job in MindFormers' words: its config, our classes registered by name, its messages sent to files.
+"""A job as a MindFormers config; registers our classes by name and sends MindFormers' messages to files.
 
 Notable choices
 - MindFormers builds network, optimizer, schedule and step cell from its config, by the names registered here;
   the config it gets is saved as mindformers.yaml in the run's folder.
-- The whole run is one MindSpore "epoch"; epochs of the data are the loader's business, which makes resuming
-  exact.
+- The whole run is one MindSpore "epoch"; the loader counts epochs of the data, which makes resuming exact.
 - MindFormers' messages go to <run>/log, ours to stderr.
-- For a model that is sharded over devices MindFormers wraps the network (accumulation, pipeline) and replaces
-  our step cell by its own, by name; ours is registered under that name then.
+- For a model sharded over devices, MindFormers wraps the network (accumulation, pipeline) and selects its own
+  step cell by name; ours is then registered under that name.
 """
 
 import contextlib
@@ -31,9 +30,9 @@ def mindformers_config(
     Parameters
     ----------
     model : the model's description; `start` its folder, or "" for random weights.
-    vocab : of the tokenizer.
+    vocab : vocabulary size of the tokenizer.
     steps : optimizer steps of the whole job, for the schedule.
-    ranks : processes; more than one train data parallel unless `cfg.parallel` says otherwise.
+    ranks : number of processes; several train data parallel unless `cfg.parallel` says otherwise.
     speech : whether any example has a recording.
     """
     inside = Path(cfg.output_dir) / "mindformers"
@@ -83,7 +82,7 @@ def mindformers_config(
                 "speech": speech,
             },
         },
-        # a loader section is asked for even when a dataset is handed over
+        # MindFormers requires a loader section even when a dataset is passed
         "train_dataset": {
             "data_loader": {"type": "MindDataset", "dataset_dir": ""},
             "batch_size": cfg.batch.size,
@@ -94,12 +93,12 @@ def mindformers_config(
         "parallel": {
             "parallel_mode": 0,
             "full_batch": cfg.is_sharded,
-            # of a model that is sharded the loss is that of the whole batch already
+            # the loss of a sharded model is already that of the global batch
             "gradients_mean": not cfg.is_sharded,
             "strategy_ckpt_save_file": str(inside / "strategy.ckpt"),
             **cfg.parallel,
         },
-        # never empty: recompute_config would be lost with it
+        # never empty: MindFormers would then drop recompute_config too
         "parallel_config": {
             **cfg.parallel_config,
             "micro_batch_num": cfg.accumulation if cfg.is_sharded else 1,
@@ -109,7 +108,7 @@ def mindformers_config(
 
 
 def _step_cell(cfg: TrainConfig) -> dict:
-    """The step cell and what is its own."""
+    """The step cell and its own arguments."""
     if not cfg.is_sharded:
         return {"type": "TrainStep", "accumulation": cfg.accumulation}
     stages = cfg.parallel_config.get("pipeline_stage", 1)
@@ -117,7 +116,7 @@ def _step_cell(cfg: TrainConfig) -> dict:
 
 
 def register() -> None:
-    """Tell MindFormers our classes by name."""
+    """Register our classes in MindFormers by name."""
     from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
     from mindspore_osum.training.adamw import MasterAdamW, OsumAdamW
@@ -155,7 +154,7 @@ def import_mindformers(folder: Path):
 
 @contextlib.contextmanager
 def quiet(folder: Path, rank: int):
-    """What MindFormers prints goes to <folder>/log/stdout_<rank>.log."""
+    """Redirect MindFormers' stdout to <folder>/log/stdout_<rank>.log."""
     (folder / "log").mkdir(parents=True, exist_ok=True)
     with open(folder / "log" / f"stdout_{rank}.log", "a", encoding="utf-8") as file:
         with contextlib.redirect_stdout(file):
@@ -163,12 +162,12 @@ def quiet(folder: Path, rank: int):
 
 
 def yaml_text(values: dict) -> str:
-    """YAML in the order of the keys."""
+    """YAML text with the keys in their given order."""
     import yaml
 
     return yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)
 
 
 def plain(values: dict) -> dict:
-    """The same with lists for tuples, as YAML and JSON know them."""
+    """The same values with tuples as lists, for YAML and JSON."""
     return json.loads(json.dumps(values))

@@ -1,9 +1,9 @@
-"""The model folder a run starts from and the one it leaves.
+"""The model folder a run starts from and the one it writes.
 
 Notable choices
-- What a run starts from is known by a digest of samples of its weights, not by its path: a later stage is
-  neither resumed nor taken for finished on weights that have changed since.
-- The first process writes the model; the others wait, so that a next stage can start from it.
+- The start model is identified by a digest of samples of its weights, not by its path: if the weights have
+  changed, a later stage is neither resumed nor considered finished.
+- The first process writes the model and the others wait, so that the next stage can start from it.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from mindspore_osum.training.config import MODEL
 from mindspore_osum.training.report import say
 from mindspore_osum.weights_io import open_weights
 
-_BLOCKS, _BLOCK = 16, 4096  # read of each tensor: how many, bytes
-SCHEDULER_WAITS = 1800.0  # seconds for a model: nobody ends msrun's scheduler if the first process has failed
+_BLOCKS, _BLOCK = 16, 4096  # samples read of each tensor: number, bytes each
+SCHEDULER_WAITS = 1800.0  # seconds: nothing else ends msrun's scheduler if the first process has failed
 
 
 def weights_digest(folder: str) -> str:
-    """A text that is another one for other weights: names, types, shapes and samples of every tensor.
+    """Digest of a folder's weights: names, dtypes, shapes and samples of every tensor.
 
-    Small tensors count whole; of a larger one, blocks from all over it: any training changes those.
+    Small tensors are read in full, larger ones in blocks spread over the tensor; any training changes those.
     """
     total = hashlib.sha256()
     with open_weights(folder) as weights:
@@ -60,23 +60,23 @@ def write_model(run, network) -> None:
 
 
 def is_written(run) -> bool:
-    """Whether the model of the run's newest checkpoint is there; a run may stop between the two."""
+    """Whether the model of the run's newest checkpoint was written; a run may stop between the two."""
     return run.written > (run.resume / checkpoint.MARKER).stat().st_mtime_ns
 
 
 def restored(path: Path, model, start: str, seed: int, learn: list[str]):
-    """The model of a checkpoint; whole, however it was sharded over devices.
+    """The full model of a checkpoint, whatever layout it was sharded in.
 
     Parameters
     ----------
     path : the checkpoint.
     model : its description.
     start, seed : the model folder the run started from, or "" for random weights of that seed.
-    learn : parts that learned: the checkpoint must have all of them.
+    learn : parts that were trained: the checkpoint must have all of them.
 
     Raises
     ------
-    UserError : the checkpoint is gone or incomplete, or the start is not what it was.
+    UserError : the checkpoint is gone or incomplete, or the start model has changed.
     """
     system = system_of(model.model_type)
     known = checkpoint.read_about(path)["fingerprint"].get("start_weights", "")

@@ -1,12 +1,12 @@
-"""The callback that follows a run: resumes, reports, saves, stops.
+"""The training callback of a run: resumes, reports, saves, stops.
 
 Notable choices
 - Steps are optimizer steps; with accumulation MindSpore's own count is of micro-batches.
 - One line on stderr and one in metrics.jsonl every `log_every` steps, with means over these steps.
-- SIGTERM and SIGINT end the step, write a checkpoint and stop.
-- A step whose loss or gradient is not finite is skipped and counted, as optimizers with a loss scale do; some
-  in a row stop the run. While they last no checkpoint is written, so that the older ones stay.
-- The first process writes checkpoints while the others wait for it, so that all know whether it could.
+- On SIGTERM or SIGINT the run finishes the step, writes a checkpoint and stops.
+- A step with a non-finite loss or gradient is skipped and counted, as with loss scaling; several in a row
+  stop the run. No checkpoint is written during such a series, so that the last good ones are kept.
+- The first process writes checkpoints while the others wait, so that all processes know of a failure.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ from mindspore_osum.training.parallel_step import ShardedCheckpoint
 from mindspore_osum.training.report import Metrics, clock, say
 from mindspore_osum.training.tally import Tally, add_losses
 
-LOSS = "loss"  # that is learned, the weighted sum of the others
+LOSS = "loss"  # the training loss, the weighted sum of the others
 
 
 class RunMonitor(Callback):
-    """Follows one run.
+    """Callback of one run.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ class RunMonitor(Callback):
         self.rank, self.ranks = run.rank, run.ranks
         self.metrics, self.stop_file = None, run.folder / "stop_after_step"
         self.network, self.evaluation, self.signal = None, None, 0
-        # not in a cell: MindSpore would cut its graph over devices and stages
+        # not in a cell: MindSpore would shard its graph over devices and stages
         self.sum_over_ranks = ops.AllReduce() if run.ranks > 1 else None
-        self.micros, self.of_step = 0, Tally()  # of the step so far: its micro-batches, and their losses
+        self.micros, self.of_step = 0, Tally()  # of the current step: micro-batches so far, and their losses
         self.bad_in_a_row, self.save_is_due = 0, False
         self.rate, self.norm = 0.0, 0.0  # of the last step that was applied
         self._start_counting()
@@ -67,12 +67,12 @@ class RunMonitor(Callback):
         self.since = time.perf_counter()
 
     def on_train_begin(self, run_context):
-        """Restore the checkpoint, take over the signals."""
+        """Restore the checkpoint and install the signal handlers."""
         step_cell = run_context.original_args().train_network
         self.network = get_real_models(step_cell)
         if self.resume:
             checkpoint.restore(self.resume, state_params(step_cell))
-        short = self.first % 1000  # whose sum float32 holds exactly
+        short = self.first % 1000  # float32 holds the sum of these exactly
         if self._meet(short) != short * self.ranks:
             raise UserError(f"{self.folder}: processes resume at different steps; one folder must be shared")
         if self.main:
@@ -84,7 +84,7 @@ class RunMonitor(Callback):
         self._start_counting()
 
     def _on_signal(self, number, frame):
-        if self.signal:  # asked twice: at once
+        if self.signal:  # second signal: stop at once
             raise KeyboardInterrupt
         self.signal = number
         say(f"{signal.Signals(number).name}: a checkpoint is written after this step; again to stop at once")
@@ -118,7 +118,7 @@ class RunMonitor(Callback):
             run_context.request_stop()
 
     def _count(self, losses: Tally) -> None:
-        """Take a step that was applied into the interval."""
+        """Add an applied step to the report interval."""
         self.bad_in_a_row = 0
         self.losses.take(losses)
         self.steps += 1
@@ -127,7 +127,7 @@ class RunMonitor(Callback):
         self.tokens += counts[TARGETS]
 
     def _skip(self, what: str, value: float, skipped: bool) -> None:
-        """Tell of a step that was not applied; stop the run at the last one it may have in a row."""
+        """Report a skipped step; stop the run when too many follow each other."""
         self.bad_in_a_row += 1
         keys, reason = self.loader.keys(self.step), f"the {what} is {value}"
         if self.main:
@@ -143,7 +143,7 @@ class RunMonitor(Callback):
         raise UserError(f"{text}. Lower optimizer.lr or look at the utterances, then resume. {of}")
 
     def _asked_to_stop(self) -> bool:
-        """Whether a signal ends the run after this step, with the same answer in all processes."""
+        """Whether a signal ends the run after this step; all processes get the same answer."""
         if self.ranks > 1:
             # the first process names the next step; no other has passed it, as every step is reduced over all
             if self.main and self.signal and not self.stop_file.exists():
@@ -202,10 +202,10 @@ class RunMonitor(Callback):
             self._validate()
         if self.main:
             self.metrics.refresh()
-        self.since += time.perf_counter() - began  # saving is no part of the speed
+        self.since += time.perf_counter() - began  # time spent saving does not count for the speed
 
     def _save_alone(self, *args) -> Path | None:
-        """checkpoint.save in the first process; the others wait, so that all know whether it could."""
+        """checkpoint.save in the first process; the others wait, so that all know of a failure."""
         path, problem = None, None
         try:
             path = checkpoint.save(*args) if self.main else None
@@ -216,18 +216,18 @@ class RunMonitor(Callback):
         return path
 
     def _meet(self, number: int) -> int:
-        """Wait for all processes; the sum of their numbers."""
+        """Wait for all processes; returns the sum of their numbers."""
         if self.sum_over_ranks is None:
             return number
-        return int(self.sum_over_ranks(Tensor([number], ms.float32)).asnumpy()[0])  # CPU sums no integers
+        return int(self.sum_over_ranks(Tensor([number], ms.float32)).asnumpy()[0])  # CPU cannot sum integers
 
     def _validate(self) -> None:
-        """The losses over the validation data, each a mean over what it is for; no dropout."""
+        """The losses over the validation data, each averaged over its own targets; no dropout."""
         is_sharded, net, tally = (
             self.cfg.is_sharded,
             self.network,
             Tally(),
-        )  # a network that is sharded gives means
+        )  # a sharded network returns means
         self.evaluation = self.evaluation or (net if is_sharded else Evaluation(net))
         self.evaluation.set_train(False)
         for step in range(self.valid.steps_per_epoch):
@@ -247,14 +247,14 @@ class RunMonitor(Callback):
             say(f"step {self.step}  valid {self._told(tally)}")
 
     def _told(self, tally: Tally) -> str:
-        """The means over steps that the job has, for people; the first of all in any case."""
+        """The means over the interval as text: the total loss, and those that the job has."""
         first, means = self.network.shown[0], tally.means()
         names = [name for name, column in zip(self.network.shown, self.network.over) if column]
         return " ".join(f"{name} {means[name]:.4f}" for name in names if means[name] or name == first)
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:
-    """The same text for the same names and bits."""
+    """Digest of names and values: equal for equal bits."""
     total = hashlib.sha256()
     for name in sorted(arrays):
         total.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
@@ -262,9 +262,9 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 def state_params(step_cell) -> dict:
-    """Name -> Parameter of what a checkpoint holds: what learns, and all that is no weight of the network.
+    """Name -> Parameter of a checkpoint: trainable parameters and all state that is no weight of the network.
 
-    The sums of micro-batches are left out: between two steps they are zero.
+    The gradient sums of micro-batches are left out: they are zero between steps.
     """
     network = get_real_models(step_cell)
     left_out = {p.name for p in network.get_parameters() if not p.requires_grad}

@@ -1,11 +1,12 @@
 """The training network: a system's objective, in the form MindFormers builds from a config.
 
 Notable choices
-- It knows no column and no loss: their names are the system's. A graph's inputs have no names, so columns
-  come in the order in which the extractor declares them, with the loader's own behind, and go on by name.
-- Parameters have the names of the objective: "model." is the model, all others are heads.
+- It is independent of columns and losses, which the system defines. A graph's inputs have no names, so
+  columns arrive in the order in which the extractor declares them, then the loader's own; they are passed on
+  by name.
+- Parameters have the names of the objective: "model." for the model, all others are heads.
 
-Legend: K losses that are shown, J counts of those that are sums.
+Legend: K reported losses, J counts of those that are sums.
 """
 
 import os
@@ -23,7 +24,7 @@ from mindspore_osum.training.checkpoint import load_heads, load_start
 
 
 class NetworkConfig(PretrainedConfig):
-    """What MindFormers hands to the network: the model's description and the job's choices about it.
+    """Config that MindFormers passes to the network: the model's description and the job's settings for it.
 
     Parameters
     ----------
@@ -31,10 +32,10 @@ class NetworkConfig(PretrainedConfig):
     start : model folder, or "" for random weights.
     learn : parts that learn.
     sections : fields of the other sections of the job that are the system's own.
-    vocab : tokens of the job's tokenizer.
+    vocab : vocabulary size of the job's tokenizer.
     seed : of random weights.
     speech : whether any example of the job has a recording.
-    kwargs : what MindFormers adds.
+    kwargs : keys that MindFormers adds.
     """
 
     def __init__(self, model=None, start="", learn=(), sections=None, vocab=0, seed=0, speech=True, **kwargs):
@@ -50,9 +51,9 @@ class TrainingNetwork(PreTrainedModel):
     Attributes
     ----------
     columns : names of the inputs, in their order.
-    shown : names of the losses, K of them; `over` what each is a mean over.
-    counted : names of those that are sums, J of them.
-    objective : the system's, with the model.
+    shown : names of the K reported losses; `over` what each is a mean over.
+    counted : names of the J losses that are sums.
+    objective : of the system; contains the model.
     """
 
     config_class = NetworkConfig
@@ -79,9 +80,9 @@ class TrainingNetwork(PreTrainedModel):
         is_sharded = ms.get_auto_parallel_context("parallel_mode") == "semi_auto_parallel"
         rank = (
             0 if is_sharded else int(os.environ.get("RANK_ID", "0"))
-        )  # a sharded mask is that of one process
+        )  # a sharded mask is the same for all processes
         self.draws = count_dropout(model, config.seed, rank)
-        self.stage_draws = ParameterTuple([])  # the same number, for the later stages of a pipeline
+        self.stage_draws = ParameterTuple([])  # copies of that number for the later pipeline stages
         parallel = getattr(config, "parallel_config", None)  # MindFormers adds it
         self.sharded = self._shard(ParallelConfig.of(parallel)) if is_sharded else None
         if parallel is not None and parallel.recompute.recompute:
@@ -100,14 +101,14 @@ class TrainingNetwork(PreTrainedModel):
         return self.objective.sharded(p)
 
     def check_pipeline_stage(self):
-        """MindFormers asks for it; models/sharding.py `check_split` has looked at the stages."""
+        """Required by MindFormers; models/sharding.py `check_split` has checked the stages."""
 
     def named(self, batch):
-        """The columns by name; of `dict(zip(...))` a graph would know neither shapes nor types."""
+        """The columns by name; a graph loses shapes and types with `dict(zip(...))`."""
         return {name: column for name, column in zip(self.columns, batch)}  # noqa: C416
 
     def losses(self, *batch):
-        """(loss, values_K, counts_J), float32: what the objective gives, in the order of `shown`."""
+        """(loss, values_K, counts_J) of the objective, float32, in the order of `shown`."""
         columns = self.named(batch)
         if self.draws is not None and self.training:
             ops.assign(self.draws, columns[DRAWS][:1])
@@ -118,12 +119,12 @@ class TrainingNetwork(PreTrainedModel):
         return loss, values_K, ops.stack([counts[name] for name in self.counted])
 
     def construct(self, *batch):
-        """The loss alone; of a network that is sharded over devices one vector: loss, values_K, counts_J."""
+        """The loss; of a sharded network one vector of loss, values_K and counts_J."""
         return self.losses(*batch)[0] if self.sharded is None else self.sharded(self.named(batch))
 
 
 class Evaluation(nn.Cell):
-    """Sums over a batch, without learning: (values_K, counts_J), means times what they are over."""
+    """Evaluation: sums over a batch, (values_K, counts_J); means are multiplied by their counts."""
 
     def __init__(self, network: TrainingNetwork):
         super().__init__(auto_prefix=False)

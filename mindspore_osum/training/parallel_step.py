@@ -1,12 +1,13 @@
-"""One training step of a network that is sharded over devices, in semi-automatic parallel mode.
+"""One training step of a sharded network, in semi-automatic parallel mode.
 
 Notable choices
-- What step.py does by micro-batch is one graph here, since that is how MindSpore cuts and pipelines: a step
-  brings all its micro-batches, and PipelineCell or GradAccumulation takes them apart.
-- Sums over devices are not written here: MindSpore puts them where the strategies need them. The gradients'
-  norm is MindFormers' ClipGradNorm, whose form MindSpore knows and completes over slices and stages.
-- The micro-batches of a step draw the same dropout masks: an operator that changes a parameter within a
-  micro-batch has no place in MindSpore's order of them.
+- A whole step is one graph, as MindSpore's sharding and pipelining need it: a step takes all its
+  micro-batches at once, and PipelineCell or GradAccumulation splits them (step.py runs one micro-batch at a
+  time).
+- Sums over devices are not written here: MindSpore inserts them where the strategies need them. The gradient
+  norm is MindFormers' ClipGradNorm, which MindSpore recognises and completes over slices and stages.
+- The micro-batches of a step share their dropout masks: MindSpore's schedule of micro-batches does not order
+  an operator that changes a parameter within one of them.
 """
 
 from pathlib import Path
@@ -27,18 +28,18 @@ _clear = ops.MultitypeFuncGraph("clear")
 
 @_clear.register("Tensor", "Tensor")
 def _to_zero(total, grad):
-    # as in MindSpore's own steps: of a weight of another pipeline stage the gradient is the number 0
+    # as in MindSpore's own steps: the gradient of a weight of another pipeline stage is the number 0
     total = ops.depend(total, grad)
     return ops.assign(total, ops.zeros_like(total))
 
 
 class ParallelTrainStep(MFTrainOneStepCell):
-    """The outputs of TrainStep, of a whole step.
+    """A whole step, with the outputs of TrainStep.
 
     Parameters
     ----------
-    micro_batch_num : micro-batches of a step, each divided by the labels of all; they add up.
-    stages : of the pipeline.
+    micro_batch_num : micro-batches of a step, each divided by the labels of all; their losses are summed.
+    stages : pipeline stages.
     others : as in MFTrainOneStepCell.
     """
 
@@ -48,14 +49,14 @@ class ParallelTrainStep(MFTrainOneStepCell):
         self.value_and_grad = ops.value_and_grad(self.network, None, self.weights)
         losses = get_real_models(network)
         self.columns, self.values = losses.columns, len(losses.shown)
-        self.shown = 1 + self.values + max(1, len(losses.counted))  # of the loss, its parts and their counts
-        # not as parameters of this cell, too: they keep their names
+        self.shown = 1 + self.values + max(1, len(losses.counted))  # length: loss, its parts, their counts
+        # bypasses nn.Cell, which would rename the parameters
         draws = () if losses.draws is None else (losses.draws, *losses.stage_draws)
         object.__setattr__(self, "draws", draws)
         self.micros = micro_batch_num
-        self.sums = ()  # parameters that hold the micro-batches of a step so far
+        self.sums = ()  # gradient sums over the micro-batches of a step so far
         if micro_batch_num > 1:
-            # by this name MindSpore finds where to add up the gradients of micro-batches
+            # MindSpore looks for this name to accumulate the gradients of micro-batches
             self.accu_grads = self.weights.clone(prefix="accu_grads", init="zeros")
             self.sums = tuple(self.accu_grads)
         self.opt_shard = _get_enable_parallel_optimizer()
@@ -68,13 +69,13 @@ class ParallelTrainStep(MFTrainOneStepCell):
             self.sum_over_stages = ops.AllReduce(group=group)
 
     def start_overflow_check(self, pre_cond, compute_input):
-        """The parent's, where the device has it: lower the flag of overflows before they can happen."""
+        """Clear the overflow flag before the step, on devices that have one."""
         if self.on_cpu:
             return pre_cond, compute_input
         return super().start_overflow_check(pre_cond, compute_input)
 
     def __call__(self, *inputs):
-        """Set the number that dropout draws from, and run; in a stage's graph nothing would order them."""
+        """Set dropout's counter, then run; within a stage's graph the order would be undefined."""
         first = inputs[self.columns.index(DRAWS)].asnumpy()[:1]
         for number in self.draws:
             number.set_data(ms.Tensor(first))
@@ -106,13 +107,13 @@ class ParallelTrainStep(MFTrainOneStepCell):
 
 
 class ShardedCheckpoint:
-    """Saves a network that is sharded: every process its slices, into one checkpoint.
+    """Saves a sharded network: every process writes its slices into one checkpoint.
 
     Parameters
     ----------
-    step_cell : compiled; it knows how the parameters are cut.
+    step_cell : compiled; it has the layout of the parameters.
     rank : of this process.
-    meet : waits for all processes and gives the sum of their numbers.
+    meet : waits for all processes and returns the sum of their numbers.
     """
 
     def __init__(self, step_cell: ParallelTrainStep, rank: int, meet):
@@ -121,7 +122,7 @@ class ShardedCheckpoint:
 
     def save(self, folder: Path, step: int, arrays: dict, about: dict, keep_last: int) -> Path:
         """As checkpoint.save; all processes call it."""
-        # weights of other stages are in this process, too, as they were at the start
+        # weights of other stages exist in this process too, with their start values
         absent = {
             name
             for name, values in arrays.items()
@@ -137,7 +138,7 @@ class ShardedCheckpoint:
                 checkpoint.sweep(folder)
 
     def _together(self, folder: Path, do, first: bool = False):
-        """Do something in all processes, or in the first alone; a failure of one is that of all."""
+        """Run an action in all processes, or in the first alone; if one fails, all fail."""
         done, problem = None, None
         try:
             done = do() if self.rank == 0 or not first else None

@@ -1,4 +1,4 @@
-"""What a run tells: lines on stderr, and its metrics as JSON lines, TensorBoard events and curves."""
+"""Reports of a run: lines on stderr, and metrics as JSON lines, TensorBoard events and curves."""
 
 import contextlib
 import importlib.util
@@ -15,7 +15,7 @@ METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 
 
 def say(text: str) -> None:
-    """One line for the person at the terminal; of several processes only the first speaks."""
+    """Print one line to stderr, in the first process only."""
     if os.environ.get("RANK_ID", "0") == "0":
         print(text, file=sys.stderr, flush=True)
 
@@ -28,7 +28,7 @@ def clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def writing(path: Path):
-    """What cannot be written meanwhile ends as one line with the name of `path`."""
+    """Turn errors while writing into a one-line UserError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -37,16 +37,16 @@ def writing(path: Path):
 
 
 class Metrics:
-    """The metrics of a run, in its folder; one process writes them.
+    """The metrics of a run in its folder, written by one process.
 
     Parameters
     ----------
     folder : of the run.
-    step : the step it starts or resumes at; records after it, which it writes again, are dropped.
+    step : the step the run starts or resumes at; records after it are dropped, since they are written again.
 
     Attributes
     ----------
-    skipped : steps so far that were not applied.
+    skipped : number of skipped steps so far.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -64,19 +64,19 @@ class Metrics:
             say(f"no {curves.CURVES} is drawn: it needs matplotlib (pip install 'mindspore-osum[plots]')")
 
     def write(self, record: dict) -> None:
-        """Add one record; it has "step", its numbers keep all digits."""
+        """Add one record, which has "step"; numbers keep all digits."""
         with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         for name, value in curves.numbers(record).items():
             self.events.add_scalar(name, value, record["step"])
 
     def skip(self, step: int, reason: str, keys: list[str]) -> None:
-        """Add the record of a step that was not applied."""
+        """Add the record of a skipped step."""
         self.skipped += 1
         self.write({"step": step, curves.SKIPPED: self.skipped, "reason": reason, "utterances": keys})
 
     def refresh(self) -> None:
-        """Bring events and curves up to date with the records."""
+        """Update events and curves from the records."""
         self.events.flush()
         if self.draws and self.path.is_file():
             curves.draw(self.path)

@@ -1,10 +1,10 @@
 """One training run: from a job to a model folder, resuming where an earlier run of the job stopped.
 
 Notable choices
-- A run resumes by itself from the newest checkpoint in its folder; a job that would train something else is
-  refused.
-- Every process reads the same data description and takes its own share of each step (data parallel).
-- The first process holds a lock in the run's folder: two runs there would destroy each other's checkpoints.
+- A run resumes automatically from the newest checkpoint in its folder; a job with other settings is refused.
+- Every process reads the same manifests and takes its own share of each step (data parallel).
+- The first process holds a lock in the run's folder, so that two runs cannot overwrite each other's
+  checkpoints.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from mindspore_osum.training.lock import locked
 from mindspore_osum.training.model_files import is_written, restored, weights_digest, write_model, written_at
 from mindspore_osum.training.report import say, writing
 
-# settings that do not decide the numbers of a run: they may differ in its resumption
+# settings that do not affect the results: they may differ when a run is resumed
 FREE = {
     "output_dir",
     "steps",
@@ -52,17 +52,17 @@ FREE_DATA = {"valid", "ahead", "strict", "max_errors"}
 
 @dataclass(frozen=True)
 class Run:
-    """A job that is ready to go, as training/monitor.py follows it."""
+    """A prepared job, as training/monitor.py uses it."""
 
     cfg: TrainConfig
     folder: Path
     loader: Loader
-    valid: Loader | None  # of the validation data
+    valid: Loader | None  # validation data
     first: int  # steps [first, last) are run
     last: int
     resume: Path | None  # checkpoint to start from
-    fingerprint: dict  # what a resumption must have in common with this run
-    written: int  # when the model folder was, before the run; see model_files.py
+    fingerprint: dict  # settings that must be equal when the run is resumed
+    written: int  # time of the model folder before the run; see model_files.py
     rank: int = 0  # of this process
     ranks: int = 1
 
@@ -73,12 +73,12 @@ class Run:
 
 
 def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
-    """Train; resumes from the newest checkpoint of the run's folder unless `fresh`.
+    """Train a job; resumes from the newest checkpoint of the run's folder unless `fresh`.
 
     Returns
     -------
     0, or 128 + the signal that stopped the run (143 SIGTERM, 130 SIGINT) after its checkpoint was written.
-    While a graph runs MindSpore turns SIGINT into SIGTERM, so Ctrl-C mostly gives 143 too.
+    While a graph runs, MindSpore turns SIGINT into SIGTERM, so Ctrl-C usually gives 143 too.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
 
 
 def run_steps(run: Run, model: Config, start: str, vocab: int) -> int:
-    """Train what is left of a run and write its model; the status of `run_job`."""
+    """Train the remaining steps of a run and write its model; returns the status of `run_job`."""
     cfg = run.cfg
     config = job.mindformers_config(cfg, model, start, vocab, run.last, run.ranks, run.speech)
     with writing(run.folder):
@@ -119,13 +119,13 @@ def run_steps(run: Run, model: Config, start: str, vocab: int) -> int:
 
 
 def last_model(run: Run, model: Config, start: str):
-    """The whole model of the newest checkpoint: after a run whose processes have slices."""
+    """The full model of the newest checkpoint, for runs whose processes hold slices."""
     newest = checkpoint.found(run.folder / "checkpoints")[-1][1]
     return restored(newest, model, start, run.cfg.seed, run.cfg.learn)
 
 
 def prepare(cfg: TrainConfig, model: Config, start: str, tokenizer: Tokenizer, fresh: bool) -> Run:
-    """Scan the data, find the checkpoint to resume from, say both."""
+    """Scan the data, find the checkpoint to resume from, and report both."""
     folder, (rank, ranks) = Path(cfg.output_dir), process()
     newest = checkpoint.found(folder / "checkpoints")[-1:]
     if newest and fresh:
@@ -135,7 +135,7 @@ def prepare(cfg: TrainConfig, model: Config, start: str, tokenizer: Tokenizer, f
     for line in data.report + data.extractor.report() + (valid.report if valid else []):
         say(line)
     augment = Augment(cfg.spec_augment, cfg.wave_augment)
-    # a model that is sharded gets a whole step at once, in every process
+    # every process of a sharded model gets the whole step at once
     split = (1, 0, 1) if cfg.is_sharded else (cfg.accumulation, rank, ranks)
     other = cfg.data.other_requests
     loader = Loader(data, cfg.seed, *split, augment, cfg.data.cache, cfg.batch.pack, other)
@@ -156,7 +156,7 @@ def prepare(cfg: TrainConfig, model: Config, start: str, tokenizer: Tokenizer, f
 
 
 def train(run: Run):
-    """Run `mindformers.Trainer`; returns the RunMonitor that followed it."""
+    """Run `mindformers.Trainer`; returns its RunMonitor."""
     steps = Steps(run.loader, run.first, run.last)
     try:
         with job.quiet(run.folder, run.rank):
@@ -176,11 +176,11 @@ def train(run: Run):
 
 
 def process() -> tuple[int, int]:
-    """(rank, number of processes), as msrun says in the environment.
+    """(rank, number of processes), as msrun sets them in the environment.
 
-    msrun's scheduler runs the same script until MindSpore keeps it, and msrun calls it 0, too. Here its place
-    is behind the workers, and it writes no results. It scans the data as they do: only so it knows whether
-    there is anything to train, and does not wait for workers that never come.
+    msrun's scheduler runs the same script, also as rank 0, until MindSpore takes it over. Here it gets the
+    rank after the workers, and it writes no results. It scans the data as they do, to find out whether there
+    is anything to train; otherwise it would wait for workers that never start.
     """
     if "MS_ROLE" not in os.environ:
         return 0, 1
@@ -201,11 +201,11 @@ def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[Config, str]:
 
 
 def check_devices(cfg: TrainConfig, ranks: int) -> int:
-    """How many parts the batch of a model that is sharded has, over devices; 1 for one that is not.
+    """The number of devices that the batch of a sharded model is divided among; 1 without sharding.
 
     Raises
     ------
-    UserError : parallel_config does not use all processes, or there is but one.
+    UserError : parallel_config does not use all processes, or there is only one.
     """
     if not cfg.is_sharded:
         return 1
@@ -227,12 +227,12 @@ def check_devices(cfg: TrainConfig, ranks: int) -> int:
 def corpora(
     cfg: TrainConfig, model: Config, tokenizer: Tokenizer, parts: int = 1
 ) -> tuple[Corpus, Corpus | None]:
-    """Training and validation corpus; validation has sentences of its own and one shape, the largest.
+    """Training and validation corpus; validation has its own request sentences and only the largest shape.
 
     Parameters
     ----------
-    parts : of `check_devices`. A batch of a model that is sharded is that of all devices, in training of all
-        micro-batches.
+    parts : of `check_devices`. A batch of a sharded model is the global batch of all devices, in training
+        with all micro-batches.
     """
     room, shapes = cfg.batch.text_tokens, shapes_of(cfg.batch, model)
     shapes = [replace(shape, size=shape.size * parts) for shape in shapes]
@@ -252,8 +252,8 @@ def corpora(
 
 
 def job_fingerprint(cfg: TrainConfig, model: Config, start: str, loader: Loader, parts: int) -> dict:
-    """What decides the numbers of a run; how a model is cut does not, so it counts as one process with all
-    rows of a step."""
+    """The settings that determine the results of a run. The layout does not, so a sharded model counts as one
+    process with all rows of a step."""
     values = {key: value for key, value in to_dict(cfg).items() if key not in FREE}
     if cfg.is_sharded:
         rows = cfg.batch.size * parts * cfg.accumulation

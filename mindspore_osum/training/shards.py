@@ -1,14 +1,14 @@
 """Checkpoints of a sharded model: every process writes its slices, any layout reads them.
 
     checkpoints/step_000500/shard_00000.safetensors   slices of the first process
-    checkpoints/step_000500/shard_00000.json          where they lie: {name: {"shape": [...], "start": [...]}}
-    checkpoints/step_000500/state.json                last, as training/checkpoint.py has it
+    checkpoints/step_000500/shard_00000.json          their offsets: {name: {"shape": [...], "start": [...]}}
+    checkpoints/step_000500/state.json                written last; see training/checkpoint.py
 
 Notable choices
-- A slice is written by the first process that holds it; the others' copies are not on the disk.
-- Reading puts whole tensors together, so that a run can go on under another layout, or in one process:
-  MindSpore cuts a parameter when its graph is compiled, and until then it is whole.
-- That slices cover a tensor without holes is checked, not assumed.
+- A slice is written only by the first process that holds it; copies in other processes are not stored.
+- Reading assembles full tensors, so that a run can resume in another layout or in one process: MindSpore
+  shards a parameter only when its graph is compiled.
+- Reading checks that the slices cover every tensor without gaps.
 """
 
 import json
@@ -31,9 +31,9 @@ class Piece:
     Parameters
     ----------
     shape : of the slice.
-    layout : Cell.parameter_layout_dict's entry: 0 devices by axis of their matrix, 1 for each axis of the
-        tensor the matrix's axis that cuts it (counted from the right, -1 for none), 5 the group among which
-        optimizer parallel cuts the first axis once more ("" where it does not). None for a whole parameter.
+    layout : entry of Cell.parameter_layout_dict. Item 0 is the device matrix; item 1 gives for each axis of
+        the tensor the matrix axis that shards it (counted from the right, -1 for none); item 5 is the group
+        over which optimizer parallel shards the first axis again ("" for none). None if not sharded.
     rank : of the process.
     """
 
@@ -47,7 +47,7 @@ class Piece:
         self.start = [n * place for n, place in zip(shape, self.start, strict=True)]
 
     def _place(self, sizes: list[int], axes: list, rank: int) -> None:
-        """Find the place among the slices, from a device matrix whose fastest axis comes first."""
+        """Compute the slice's index from a device matrix whose fastest axis comes first."""
         left, place, used = rank % math.prod(sizes), [], set()
         for size in sizes:
             place.append(left % size)
@@ -67,18 +67,18 @@ class Piece:
             ranks = list(get_process_group_ranks(group))
             self.cuts[0] *= len(ranks)
             self.start[0] = self.start[0] * len(ranks) + ranks.index(rank)
-            self.is_first = True  # every process of the group has a slice of its own
+            self.is_first = True  # every process of the group has its own slice
 
 
 def write(folder: Path, rank: int, arrays: dict[str, np.ndarray], layouts: dict, absent: set[str]) -> None:
-    """Write what process `rank` is the first to hold.
+    """Write the slices that process `rank` is the first to hold.
 
     Parameters
     ----------
-    folder : the checkpoint that is being made.
+    folder : the checkpoint that is being written.
     arrays : slices by name of parameter.
     layouts : Cell.parameter_layout_dict.
-    absent : parameters that other processes (stages) hold; this one's values are of the start.
+    absent : parameters of other pipeline stages; this process has only their start values.
     """
     pieces = {
         name: Piece(values.shape, layouts.get(name), rank)
@@ -95,7 +95,7 @@ def write(folder: Path, rank: int, arrays: dict[str, np.ndarray], layouts: dict,
 
 
 class Shards(Weights):
-    """The whole tensors of the slices in a checkpoint."""
+    """The full tensors assembled from the slices of a checkpoint."""
 
     def __init__(self, folder: Path):
         self.files, self.pieces = [], {}
@@ -126,7 +126,7 @@ class Shards(Weights):
             raise UserError(f"{error}; the checkpoint is damaged") from None
 
     def read(self, name: str) -> np.ndarray:
-        """The whole tensor, float32 for bfloat16."""
+        """The full tensor, float32 for bfloat16."""
         parts = {start: weights.read(name) for start, weights in self.pieces[name].items()}
         whole = np.empty(self.infos[name].shape, next(iter(parts.values())).dtype)
         for start, values in parts.items():

@@ -1,16 +1,15 @@
 """One training step: loss and gradients, accumulation, reduction over ranks, clipping, AdamW.
 
 Notable choices
-- A subclass of MindFormers' MFTrainOneStepCell, so its overflow check, loss scale and clipping stay in charge
-  on Ascend. On CPU, which lacks the overflow operators, the gradients' norm tells: a step that is not finite
-  changes nothing.
-- Loss and gradients come from one value_and_grad: the parent's two calls ran the forward pass twice (1.5x
-  slower on CPU).
-- The losses it returns are those of all ranks, so that every rank decides and logs the same.
-- Micro-batches add up in parameters; the last of a step reduces and applies them. One graph serves all of
-  them.
+- A subclass of MindFormers' MFTrainOneStepCell, whose overflow check, loss scale and clipping are used on
+  Ascend. CPU lacks the overflow operators; there a step whose gradient norm is not finite is not applied.
+- Loss and gradients come from one value_and_grad: the two calls of the parent run the forward pass twice
+  (1.5x slower on CPU).
+- The returned losses are reduced over all ranks, so that every rank decides and logs the same.
+- Gradients of micro-batches are summed in parameters; the last one of a step reduces and applies them. One
+  graph serves all micro-batches.
 
-Legend: K losses that are shown, J counts (training/network.py).
+Legend: K reported losses, J counts (training/network.py).
 """
 
 import mindspore as ms
@@ -48,7 +47,7 @@ def _take(share, total, grad):
 class TrainStep(MFTrainOneStepCell):
     """(loss, not finite, loss scale, learning rate, gradient norm, values_K, counts_J) of one micro-batch.
 
-    values_K and counts_J are those of the network's `losses`: shown, and not learned from.
+    values_K and counts_J are those of the network's `losses`; they are reported only.
 
     Parameters
     ----------
@@ -63,7 +62,7 @@ class TrainStep(MFTrainOneStepCell):
         self.value_and_grad = ops.value_and_grad(self.network.losses, None, self.weights, has_aux=True)
         self.accumulation = accumulation
         self.share = Tensor(1.0 / accumulation, ms.float32)
-        self.sums = ()  # parameters that hold the micro-batches of a step so far
+        self.sums = ()  # gradient sums over the micro-batches of a step so far
         if accumulation > 1:
             self.micro = Parameter(Tensor(0, ms.int32), name="micro", requires_grad=False)
             self.totals = self.weights.clone(prefix="accumulated", init="zeros")
@@ -71,13 +70,13 @@ class TrainStep(MFTrainOneStepCell):
         self.sum_over_ranks = ops.AllReduce() if self.reducer_flag else None
 
     def start_overflow_check(self, pre_cond, compute_input):
-        """The parent's, where the device has it: lower the flag of overflows before they can happen."""
+        """Clear the overflow flag before the step, on devices that have one."""
         if self.on_cpu:
             return pre_cond, compute_input
         return super().start_overflow_check(pre_cond, compute_input)
 
     def clip(self, grads):
-        """What the parent's clip_grad_norm does, with two operators a gradient instead of ten."""
+        """As the parent's clip_grad_norm, with two operators per gradient instead of ten."""
         norm = ops.sqrt(2.0 * ops.reduce_sum(ops.concat(self.hyper_map(_square_sum, grads))))
         factor = self.max_norm / (ops.maximum(norm, self.max_norm) + 1e-6)
         return self.hyper_map(ops.partial(_scale, ops.minimum(factor, 1.0)), grads), norm
@@ -85,7 +84,7 @@ class TrainStep(MFTrainOneStepCell):
     def construct(self, *inputs):
         """Run one micro-batch; the optimizer steps with the last one of a step."""
         status = Tensor([0] * 8, ms.int32)
-        if self.accumulation == 1:  # else the device's flag stays up over micro-batches; reading it clears it
+        if self.accumulation == 1:  # else keep the flag over micro-batches; reading clears it
             status, inputs = self.start_overflow_check(self.scale_sense, inputs)
         (loss, values_K, counts_J), grads = self.value_and_grad(*inputs)
         if self.sum_over_ranks is not None:
