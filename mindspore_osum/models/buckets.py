@@ -1,14 +1,14 @@
-"""Lengths and batch sizes are rounded up, so that few static shapes serve everything.
+"""Lengths and batch sizes are rounded up, so that few static shapes are compiled.
 
-Lengths have buckets, four an octave, so that padding costs at most a quarter; batch sizes powers of two.
+Lengths have four buckets per octave, so that padding adds at most a quarter; batch sizes are powers of two.
 """
 
-SMALLEST_LENGTH = 64  # sequence positions, of prompts and of caches; a block of models/ops/fused.py
+SMALLEST_LENGTH = 64  # sequence positions of prompts and caches; one block of models/ops/fused.py
 SMALLEST_FRAMES = 128  # mel frames
 
 
 def bucket(n: int, smallest: int) -> int:
-    """The least bucket that holds `n`.
+    """The smallest bucket that holds `n`.
 
     Buckets are multiples of `smallest`; above 8 * `smallest`, of an eighth of the next power of two.
     """
@@ -17,5 +17,5 @@ def bucket(n: int, smallest: int) -> int:
 
 
 def batch_bucket(n: int) -> int:
-    """The least power of two that holds `n` rows."""
+    """The smallest power of two that holds `n` rows."""
     return 1 << max(n - 1, 0).bit_length()

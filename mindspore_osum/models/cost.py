@@ -1,6 +1,6 @@
-"""The cells of layers.py that several families share, on the planner's tape.
+"""Cells of layers.py shared by several model families, on the planner's tape.
 
-`ops` is everywhere a `planning.operators.Operators`, which is handed in: models know nothing of planning.
+`ops` is always a `planning.operators.Operators`, passed as an argument: models do not import planning.
 
 Legend: B rows, T frames, D width.
 """
@@ -14,7 +14,7 @@ def transformer_layers(
     Parameters
     ----------
     sizes : rows, frames, width, heads, inner width.
-    gelu : the activation, with keys that have no bias (Whisper's); else ReLU, and keys with one.
+    gelu : GELU, and keys without a bias (Whisper); otherwise ReLU, and keys with a bias.
     """
     n, frames, *_ = sizes
     mask = ops.data(n * frames * frames, 1) if ops.fused else ops.data(n * frames, ops.F32)
@@ -35,6 +35,6 @@ def _transformer_layer(ops, x, mask, sizes, learns: bool, gelu: bool, dropout: f
 
 
 def low_rank(ops, x, y, rank: int, d_in: int, d_out: int, learns: bool, dropout: float):
-    """y and what the LoRA of layers.Linear adds to it for the input x."""
+    """y plus the LoRA term of layers.Linear for the input x."""
     low = ops.matmul(ops.dropout(x, dropout), d_in, rank, learns)
     return ops.same("add", y, ops.matmul(ops.copy(low), rank, d_out, learns))

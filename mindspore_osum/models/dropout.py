@@ -1,11 +1,11 @@
-"""Dropout (Srivastava et al. 2014) with masks that are a pure function of a number: runs can be resumed.
+"""Dropout (Srivastava et al. 2014) whose masks are a pure function of a counter, so that runs resume exactly.
 
 Notable choices
-- The random state of MindSpore's own operator lives in its kernel, where no checkpoint reaches it. In a
-  training network every mask is drawn from (seed, process, cell, number). The number comes with the batch, as
-  that of its first row in the run, and a parameter takes it to the cells.
-- Where there is no fused operator that takes a seed (CPU), a mask is a hash of its element numbers; so too
-  where x is sharded over devices: the mask is that of the whole x then, however it is cut.
+- The random state of MindSpore's own operator is inside its kernel, so a checkpoint cannot store it. In a
+  training network every mask is drawn from (seed, process, cell, counter). The counter comes with the batch,
+  as the number of its first row in the run; a parameter carries it to the cells.
+- On CPU, which lacks a fused operator with a seed, a mask is a hash of its element indices. The same holds
+  where x is sharded over devices: the mask is that of the full x, whatever the layout.
 """
 
 import mindspore as ms
@@ -18,7 +18,7 @@ _ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))  # "lowbias32" (Wellons 2018), a 
 
 
 class Mix(nn.Cell):
-    """Scatter the bits of each uint32 of a tensor."""
+    """Hash each uint32 of a tensor."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ class Mix(nn.Cell):
         return self.xor(bits, self.right(bits, Tensor(16, ms.uint32)))
 
     def shard(self, parts: tuple):
-        """Cut the tensor into `parts`, one number an axis."""
+        """Shard the tensor into `parts`, one number per axis."""
         self.xor.shard((parts, parts))
         for op in (self.right, self.mul):
             op.shard((parts, ()))
@@ -41,7 +41,7 @@ mix = Mix()
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout; with masks from a number once `count_dropout` has tied it to one.
+    """nn.Dropout; its masks come from a counter once `count_dropout` has attached one.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Dropout(nn.Dropout):
         self.mask, self.enlarge = ops.Mul(), ops.Mul()
 
     def shard(self, parts: tuple):
-        """Cut x into `parts`, one number an axis."""
+        """Shard x into `parts`, one number per axis."""
         self.hashed = True
         self.dropout.shard((parts,))
         self.mix.shard(parts)
@@ -79,27 +79,27 @@ class Dropout(nn.Dropout):
 
 
 def count_dropout(model: nn.Cell, seed: int, rank: int) -> Parameter | None:
-    """Tie the dropout cells of `model` to one new number; None if it has none.
+    """Attach one new counter to the dropout cells of `model` and return it; None without such cells.
 
-    The caller assigns it before each forward pass. It is no parameter of `model`, whose weights stay those of
-    a model folder.
+    The caller assigns it before each forward pass. The counter is not a parameter of `model`, so that the
+    model's weights stay those of a model folder.
     """
     cells = [cell for _, cell in model.cells_and_names() if isinstance(cell, Dropout)]
     if not cells:
         return None
-    # with an axis: a parameter without one does not survive the way from stage to stage of a pipeline
+    # with an axis: a parameter without one is lost between the stages of a pipeline
     counter = Parameter(Tensor([0], ms.int32), name=COUNTER, requires_grad=False)
     salts = np.random.default_rng([seed, rank, *b"dropout"]).integers(0, 2**32, len(cells), np.uint32)
     for cell, salt in zip(cells, salts.tolist(), strict=True):
         cell.salt = salt
-        object.__setattr__(cell, "counter", counter)  # nn.Cell's own would register it here
+        object.__setattr__(cell, "counter", counter)  # nn.Cell's own would register it as a parameter
     return counter
 
 
 def count_by_stage(stages: list[list[nn.Cell]]) -> ParameterTuple:
-    """Tie the dropout cells of a pipeline's second stage and later ones to numbers of their own.
+    """Attach a separate counter to the dropout cells of each pipeline stage after the first.
 
-    A parameter of two stages would be sent from one to the other once a step, not once a micro-batch.
+    A parameter shared by two stages is sent between them once per step, not once per micro-batch.
 
     Parameters
     ----------

@@ -1,11 +1,12 @@
-"""Forms of checkpoints: which tensor of another checkpoint is which of ours, in both directions.
+"""Checkpoint formats ("forms"): maps tensor names of other checkpoints to ours and back.
 
 Notable choices
-- The names themselves stand in the rows of the families (models/table.py); a form says what its keys begin
-  with, what else its files hold and, of folders, how their description is read and written.
-- PEFT's decoration (`base_model.model.`, `.base_layer`, `.default`) and `module.` are taken off before the
-  lookup and put on after it: they are spelling, not names.
-- What a form has and we do not is listed too, with the reason. A key that no row knows is the caller's error.
+- Tensor names are in the rows of the model families (models/table.py). A form defines the prefixes of its
+  keys, the other contents of its files and, for folders, how their description is read and written.
+- PEFT's decoration (`base_model.model.`, `.base_layer`, `.default`) and `module.` are removed before the
+  lookup and added after it.
+- Tensors that a form has and our model does not are listed too, with the reason. A key that matches no row is
+  an error of the caller.
 """
 
 import re
@@ -20,16 +21,16 @@ PEFT_PREFIX = "base_model.model."
 
 @dataclass(frozen=True)
 class Computed:
-    """A buffer that files carry and our model computes.
+    """A buffer that checkpoints store and our model computes.
 
     Attributes
     ----------
-    part : the part of the model whose settings it follows from.
-    width : its last axis, as a size of a row.
+    part : the part of the model whose settings determine it.
+    width : its last axis, as a size in a table row.
     rows : (settings of the part, first row, number of rows) -> float32 values.
-    usual : rows that files have; 0 if it has one and no axis for it, and is not written.
+    usual : rows in published files; 0 if it is a vector, which is not written.
     batched : it has a leading axis of 1.
-    relative : its values are small, so a difference counts in proportion to them.
+    relative : compare by relative difference, since its values are small.
     """
 
     part: str
@@ -42,15 +43,15 @@ class Computed:
 
 @dataclass(frozen=True)
 class Other:
-    """Keys of a form that have no tensor of ours.
+    """Keys of a form without a corresponding tensor of ours.
 
     Attributes
     ----------
     pattern : `{i}` is a layer number, `*` anything.
-    kind : "derived" (`computed` from the configuration, and compared with that), "copy" (of `of`, and
-        compared with it), "aside" (unused by the model, kept in extras.safetensors) or "dropped".
+    kind : "derived" (compared with `computed`, which follows from the configuration), "copy" (compared with
+        `of`), "aside" (unused by the model, kept in extras.safetensors) or "dropped".
     why : reason for the report.
-    of : key of the form that a copy copies.
+    of : for a copy, key of the original.
     """
 
     pattern: str
@@ -68,10 +69,10 @@ class Folder:
     ----------
     config : name of the file of the description.
     stated : (its values, the file's name, our names of the tensors) -> values nested as in our configuration;
-        UserError for what our cells do not compute.
+        UserError for features that our cells do not implement.
     describe : (our configuration, name of a base model or None) -> its values.
     weights : name of the file of the weights; None for the writer's own.
-    model_types : the `model_type`s of descriptions that are this form's; empty where `config` tells.
+    model_types : the values of `model_type` that identify this form; empty where the file name `config` does.
     """
 
     config: str
@@ -83,21 +84,21 @@ class Folder:
 
 @dataclass(frozen=True)
 class Form:
-    """One form of checkpoint. Families list theirs without `rows` and `values`, which `of` adds.
+    """One checkpoint format. Families list their forms without `rows` and `values`, which `of` adds.
 
     Attributes
     ----------
-    title : its name for people.
-    prefixes : part of ours -> what the keys of its tensors begin with.
-    holds : what a file of the form is: "encoder", "decoder" or "adapters"; "model" for all of a model.
-    lora : LoRA in it: "" none can be, "without" (it must be merged), "with" (wrapped by PEFT) or "alone".
-    others : what else its files hold.
-    strip : leading parts of a key that some files have and some have not.
-    marks : patterns of keys that only files of this form have, where they have no description.
-    folder : how its folder looks; None for a form that is a file.
-    header : (what lies beside the tensors of a `.pt`, file) -> values as `Folder.stated`'s.
+    title : display name.
+    prefixes : our part -> prefix of its keys.
+    holds : contents of a file of the form: "encoder", "decoder" or "adapters"; "model" for a full model.
+    lora : "" (never has LoRA), "without" (LoRA must be merged), "with" (wrapped by PEFT) or "alone".
+    others : other contents of its files.
+    strip : optional prefixes of keys.
+    marks : patterns of keys that identify the form in files without a description.
+    folder : layout of its folder; None for a form that is a file.
+    header : (contents of a `.pt` other than tensors, file) -> values as for `Folder.stated`.
     rows : (our parameter, theirs) with `{i}` for a layer.
-    values : part -> settings, for what is computed.
+    values : part -> settings, for the computed buffers.
     """
 
     name: str
@@ -120,7 +121,7 @@ class Form:
         self._to_theirs.extend((_regex(ours), theirs) for ours, theirs in self.rows)
 
     def of(self, tables: Iterable[Table]) -> "Form":
-        """The form of a model with these tables."""
+        """The form with the rows of these tables."""
         tables = tuple(tables)
         rows = tuple(
             (f"{table.prefix}{row.ours}.{param.name}", f"{self.prefixes[table.part]}{theirs}.{param.name}")
@@ -142,7 +143,7 @@ class Form:
 
         Parameters
         ----------
-        adapted : the tensor's module has LoRA beside it.
+        adapted : the tensor's module has LoRA.
         peft : the model has LoRA, so a form "with" it has the decoder wrapped by PEFT.
         """
         key = _translate(self._to_theirs, name)

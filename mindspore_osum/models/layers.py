@@ -1,7 +1,7 @@
 """Cells with the parameter names of the published checkpoints: weight, bias, lora_A.weight, lora_B.weight.
 
 Legend: B batch, T time, D width, C channels, H heads, E head size.
-Parameters are made as zeros; `systems/osum/init.py` draws them for training, loading overwrites them.
+Parameters start as zeros; `systems/osum/init.py` initialises them for training, loading overwrites them.
 """
 
 import mindspore as ms
@@ -19,7 +19,7 @@ def zeros(shape, dtype) -> Parameter:
 
 
 class Linear(nn.Cell):
-    """x W^T + b, and B(scale * A(dropout(x))) beside it if `lora` is given (Hu et al. 2022, eq. 3).
+    """x W^T + b, plus B(scale * A(dropout(x))) if `lora` is given (Hu et al. 2022, eq. 3).
 
     Parameters: weight (d_out, d_in), bias (d_out), lora_A.weight (rank, d_in), lora_B.weight (d_out, rank).
     """
@@ -30,7 +30,7 @@ class Linear(nn.Cell):
         super().__init__()
         self.d_in, self.d_out = d_in, d_out
         self.matmul = ops.MatMul(transpose_b=True)
-        # on CPU the general Add keeps and reads a table of places for what it repeats
+        # on CPU the general Add keeps and reads a table of indices for the axes it broadcasts
         self.add_bias = ops.BiasAdd() if ms.get_context("device_target") == "CPU" else ops.Add()
         self.weight = zeros((d_out, d_in), dtype)
         self.bias = zeros((d_out,), dtype) if bias else None
@@ -51,10 +51,10 @@ class Linear(nn.Cell):
         return y
 
     def shard(self, p, d_in: int = 1, d_out: int = 1):
-        """Cut the rows of x, its width into `d_in` and the result's into `d_out` parts, one of them 1.
+        """Shard the rows of x, its width into `d_in` parts and the result's into `d_out`; one of them is 1.
 
-        With a cut d_in every device has a part of each sum, and they are added up. Where norms and residuals
-        are sharded over more rows, such a sum comes out cut like them.
+        With a sharded d_in every device computes a partial sum, and these are reduced. Where norms and
+        residuals are sharded over more rows, the result is reduce-scattered into the same layout.
         """
         rows = p.norm_rows if d_in > 1 else p.rows
         self.matmul.shard(((p.rows, d_in), (d_out, d_in)), ((rows, 1),) if rows != p.rows else None)
@@ -81,7 +81,7 @@ class LayerNorm(nn.Cell):
         return self.norm(x, self.weight, self.bias)
 
     def shard(self, rows: int):
-        """Cut the rows of x, which has two axes."""
+        """Shard the rows of x, which has two axes."""
         self.norm.shard(rows)
 
 
@@ -97,12 +97,12 @@ class RMSNorm(nn.Cell):
         return self.norm(x, self.weight)
 
     def shard(self, rows: int, rows_out: int = 0):
-        """Cut the rows of x, which has two axes, and of the result, into `rows_out` parts if given."""
+        """Shard the rows of x, which has two axes; those of the result into `rows_out` parts if given."""
         self.norm.shard(rows, rows_out)
 
 
 class Embedding(nn.Cell):
-    """Rows of weight (n, D)."""
+    """Looks up rows of weight (n, D)."""
 
     def __init__(self, n: int, d: int, dtype=ms.float32):
         super().__init__()
@@ -113,18 +113,18 @@ class Embedding(nn.Cell):
         return self.gather(self.weight, ids, 0)
 
     def shard(self, p, vocabulary: int = 1):
-        """Cut batch and positions of the ids, and the rows of the table into `vocabulary` parts."""
+        """Shard batch and positions of the ids, and the rows of the table into `vocabulary` parts."""
         self.gather.shard(((vocabulary, 1), (p.data_parallel, p.context_parallel)))
 
 
-# new axes of weights that are whole on every device; a Reshape would let MindSpore cut them
+# adds axes to weights replicated on every device; MindSpore might shard them at a Reshape
 _first_axis, _last_axis, _second_axis, _weight_axis = (
     device_ops.whole(ops.ExpandDims(), rank) for rank in (1, 2, 3, 3)
 )
 
 
 def convolve(conv, x, weight):
-    """A convolution in float32, the one type that every device has; the result in x's."""
+    """A convolution in float32, the only type that every device supports; the result has x's type."""
     return ops.cast(conv(ops.cast(x, ms.float32), ops.cast(weight, ms.float32)), x.dtype)
 
 
@@ -146,7 +146,7 @@ class Conv1d(nn.Cell):
         return self.add_bias(y.reshape((b, y.shape[1], -1)), _last_axis(_first_axis(self.bias, 0), -1))
 
     def shard(self, p):
-        """Cut the batch."""
+        """Shard the batch."""
         self.conv.shard(((p.data_parallel, 1, 1, 1), (1, 1, 1, 1)))
         self.add_bias.shard(((p.data_parallel, 1, 1), (1, 1, 1)))
 
@@ -166,14 +166,14 @@ class Conv2d(nn.Cell):
         return self.add_bias(convolve(self.conv, x_BCTD, self.weight), bias)
 
     def shard(self, p):
-        """Cut the batch."""
+        """Shard the batch."""
         parts = (p.data_parallel, 1, 1, 1)
         self.conv.shard((parts, (1, 1, 1, 1)))
         self.add_bias.shard((parts, (1, 1, 1, 1)))
 
 
 class SelfAttention(nn.Cell):
-    """Multi-head self-attention over all unmasked frames; Whisper's keys have no bias, the adapter's have."""
+    """Multi-head self-attention over all unmasked frames; Whisper's keys have no bias, the adapter's do."""
 
     def __init__(self, d: int, n_heads: int, key_bias: bool, dtype=ms.float32):
         super().__init__()
@@ -198,7 +198,7 @@ class SelfAttention(nn.Cell):
         return self.linear_out(self.attention(q, k, v, mask).reshape(x.shape))
 
     def shard(self, p):
-        """Cut batch and heads."""
+        """Shard batch and heads."""
         for linear in (self.linear_q, self.linear_k, self.linear_v):
             linear.shard(p, d_out=p.model_parallel)
         self.linear_out.shard(p, d_in=p.model_parallel)
@@ -219,7 +219,7 @@ class FeedForward(nn.Cell):
         return self.w_2(self.activation(self.w_1(x)))
 
     def shard(self, p):
-        """Cut the rows and the inner width."""
+        """Shard the rows and the inner width."""
         parts = (p.rows, p.model_parallel)
         self.w_1.shard(p, d_out=p.model_parallel)
         self.activation.shard((parts,) if isinstance(self.activation, ops.ReLU) else parts)
@@ -228,7 +228,7 @@ class FeedForward(nn.Cell):
 
 class TransformerLayer(nn.Cell):
     """Pre-norm Transformer encoder layer (attention, feed-forward, each with a residual) on (B, T, D), or on
-    rows (B*T, D) as a layer that is cut wants them."""
+    rows (B*T, D) if the layer is sharded."""
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ class TransformerLayer(nn.Cell):
         return self.add_feed_forward(x, self.dropout(self.feed_forward(self.norm2(x))))
 
     def shard(self, p):
-        """Cut rows, heads and inner width."""
+        """Shard rows, heads and inner width."""
         self.self_attn.shard(p)
         self.feed_forward.shard(p)
         for norm in (self.norm1, self.norm2):

@@ -1,10 +1,10 @@
-"""Positions of encoder, adapter and decoder, in numpy alone: conversion compares checkpoints with them.
+"""Positional tables of encoder, adapter and decoder, in numpy; conversion compares checkpoints with them.
 
 Legend: N positions, D width, E head size.
 
 Notable choices
-- float32 exponents as the published code has them, but exp without numpy's float32 error: an ulp of a rate is
-  1e-4 rad at 30 s.
+- Exponents are float32 as in the published code, but exp is computed without numpy's float32 error: one ulp
+  of a rate is 1e-4 rad at 30 s.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ def sinusoids(length: int, width: int, first: int = 0) -> np.ndarray:
 
     Returns
     -------
-    (length, width), of the positions from `first`.
+    (length, width), for the positions from `first`.
     """
     step = np.log(10000.0) / (width // 2 - 1)
     angle_ND = _angles(length, first, np.float32(-step) * np.arange(width // 2, dtype=np.float32))

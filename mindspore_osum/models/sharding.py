@@ -1,13 +1,13 @@
-"""How a model is sharded over devices: the numbers that every cell's `shard` takes its strategy from.
+"""How a model is sharded over devices: the numbers from which every cell's `shard` derives its strategy.
 
 Notable choices
-- Names are those of MindFormers' `parallel_config`, whose values they are.
-- Encoder and adapter are sharded over data and heads only; sequence and context parallel are the decoder's.
-  Where their heads (the published adapter has 4) do not divide by `model_parallel`, they are cut into fewer
-  parts, and the devices that are left compute the same.
-- In a layer that is cut everything has two axes, (rows, width), rows = batch x positions: a cut of rows is
-  the same for matmuls, norms and residuals. Otherwise batch and positions stay apart, which changes no value
-  but the order of the sums in a norm's gradient.
+- Names and values are those of MindFormers' `parallel_config`.
+- Encoder and adapter are sharded over data and heads only; sequence and context parallel apply to the
+  decoder. Where their heads (the published adapter has 4) are not divisible by `model_parallel`, they are
+  sharded into fewer parts, and the remaining devices repeat the same work.
+- In a sharded layer all tensors have two axes, (rows, width), rows = batch x positions, so that rows are
+  sharded alike for matmuls, norms and residuals. Without sharding batch and positions are separate axes,
+  which changes only the order of the sums in a norm's gradient.
 """
 
 import math
@@ -19,7 +19,7 @@ from mindspore_osum.models.llama.config import DecoderConfig
 
 @dataclass(frozen=True)
 class ParallelConfig:
-    """Parts that tensors and weights are cut into."""
+    """Numbers of parts that tensors and weights are sharded into."""
 
     data_parallel: int = 1  # of the batch
     model_parallel: int = 1  # of heads and of hidden widths
@@ -28,7 +28,7 @@ class ParallelConfig:
     use_seq_parallel: bool = (
         False  # norms and residuals are sharded over positions in the model parallel group
     )
-    vocab_emb_dp: bool = True  # whole embedding and head on every device; else cut over the vocabulary
+    vocab_emb_dp: bool = True  # full embedding and head on every device; else sharded over the vocabulary
 
     @classmethod
     def of(cls, config) -> "ParallelConfig":
@@ -51,17 +51,17 @@ class ParallelConfig:
         return 1 if self.vocab_emb_dp else self.model_parallel
 
     def of_frames(self, n_heads: int, d_ff: int) -> "ParallelConfig":
-        """For encoder or adapter: without any cut of positions, and with as many parts of these as divide."""
+        """For encoder or adapter: positions not sharded, and the most parts that these numbers allow."""
         parts = math.gcd(self.model_parallel, n_heads, d_ff)
         return replace(self, model_parallel=parts, context_parallel=1, use_seq_parallel=False)
 
 
 def check_split(dec: DecoderConfig, p: ParallelConfig) -> None:
-    """Refuse parts that the decoder's heads, width, vocabulary or layers cannot be cut into, naming both.
+    """Refuse numbers of parts that the decoder's heads, width, vocabulary or layers are not divisible by.
 
     Raises
     ------
-    UserError : see above.
+    UserError : names the setting and the size.
     """
     sizes = {
         "decoder.n_heads": dec.n_heads,

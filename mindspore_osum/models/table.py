@@ -1,13 +1,12 @@
-"""Parameters as data: every module once, with its names in each published form and its sizes.
+"""Parameters as data: a table of all modules, with their names in each published form and their sizes.
 
-Conversion, planner and documents are derived from such tables; a test holds them equal to the cells.
+Conversion, planner and documents are derived from these tables; a test compares them with the cells.
 
 Notable choices
-- A size is the name of a setting ("d_model") or a product of names ("n_heads*head_dim"), so that a row is
-  read in both directions: the shapes that a configuration needs, and what tensors say of a configuration.
-- Whether a bias, a norm or a head exists is a setting's business too (`Param.when`), never that of the
-  tensors found: one that an earlier conversion lost (openPangu's o_proj bias is a known victim) is missed,
-  not excused.
+- A size is the name of a setting ("d_model") or a product of names ("n_heads*head_dim"), so that a row works
+  in both directions: it gives the shapes for a configuration, and the configuration for given tensors.
+- A setting also decides whether a bias, a norm or a head exists (`Param.when`), never the tensors found. A
+  tensor lost in an earlier conversion (openPangu's o_proj bias is a known case) is thus reported as missing.
 """
 
 import math
@@ -19,12 +18,12 @@ from typing import Any
 from mindspore_osum.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
-Values = Mapping[str, Any]  # settings, and what follows from them, by name
+Values = Mapping[str, Any]  # settings and derived values, by name
 
 
 @dataclass(frozen=True)
 class Param:
-    """A parameter of a module: sizes of its axes, and the setting it exists with ("" always)."""
+    """A parameter of a module: sizes of its axes, and the setting it depends on ("" always exists)."""
 
     name: str
     sizes: tuple[int | str, ...]
@@ -38,10 +37,10 @@ class Row:
     Attributes
     ----------
     ours : its name in the part; `{i}` stands for the number of its layer.
-    names : form -> its name there, without what all keys of the part begin with.
+    names : form -> its name there, without the prefix of the part.
     params : its parameters, in the order of files.
-    layers : setting that says how many layers there are, where `ours` has `{i}`.
-    tied : the module whose weight it shares where it does not exist.
+    layers : setting with the number of layers, where `ours` has `{i}`.
+    tied : the module whose weight is shared where this one does not exist.
     """
 
     ours: str
@@ -57,8 +56,8 @@ class Table:
 
     Attributes
     ----------
-    part : what our names begin with, and the section of the configuration; "" for the model's own.
-    values : what the names in the rows stand for, of one configuration; empty for a table of names alone.
+    part : prefix of our names, and section of the configuration; "" for parameters of the model itself.
+    values : values of the names in the rows, for one configuration; empty for a table of names only.
     sections : the sections of the configuration that describe the part.
     """
 
@@ -69,18 +68,18 @@ class Table:
 
     @property
     def prefix(self) -> str:
-        """What our names of its parameters begin with."""
+        """Prefix of our names of its parameters."""
         return f"{self.part}." if self.part else ""
 
 
 def affine(*sizes: int | str, bias: bool | str = True) -> tuple[Param, ...]:
-    """weight and, for True or with the setting `bias`, bias as long as the first axis."""
+    """weight and, if `bias` is True or the name of a setting that is on, a bias as long as the first axis."""
     weight = Param("weight", sizes)
     return (weight, Param("bias", sizes[:1], "" if bias is True else bias)) if bias else (weight,)
 
 
 def shapes(tables: Iterable[Table]) -> Shapes:
-    """Every parameter of the model with the tables' values: name -> shape, in the order of the rows."""
+    """Every parameter of the model for the tables' values: name -> shape, in the order of the rows."""
     out: Shapes = {}
     for table in tables:
         for layers, rows in groupby(table.rows, key=lambda row: row.layers):
@@ -97,7 +96,7 @@ def shapes(tables: Iterable[Table]) -> Shapes:
 
 
 def size_of(size: int | str, values: Values) -> int:
-    """A size of a row as a number."""
+    """The value of a size in a row."""
     return size if isinstance(size, int) else math.prod(values[name] for name in size.split("*"))
 
 
@@ -111,17 +110,17 @@ def stand_in(tables: Iterable[Table], name: str) -> str | None:
 
 
 def read_sizes(rows: Iterable[Row], prefix: str, found: Shapes, wanted: Collection[str]) -> dict[str, int]:
-    """What shapes tell of settings: of each in `wanted` that is an axis, or a number of layers.
+    """Infer the settings in `wanted` from shapes: those that are an axis or a number of layers.
 
-    A size is read off the first parameter that exists in every model and has it as an axis, of layer 0.
+    A size is taken from the first parameter (of layer 0) that exists in every model and has it as an axis.
 
     Parameters
     ----------
-    prefix : what our names in `found` begin with.
+    prefix : prefix of our names in `found`.
 
     Raises
     ------
-    UserError : a tensor that a size is read off is missing or has another rank.
+    UserError : a tensor that is needed is missing or has another rank.
     """
     out: dict[str, int] = {}
     for row in rows:
@@ -146,6 +145,6 @@ def axis_of(found: Shapes, name: str, axis: int) -> int:
 
 
 def layer_count(found: Iterable[str], prefix: str) -> int:
-    """One more than the highest number behind `prefix` in the names found."""
+    """One more than the highest number after `prefix` in the names found."""
     numbers = (name[len(prefix) :].partition(".")[0] for name in found if name.startswith(prefix))
     return max(map(int, numbers), default=-1) + 1

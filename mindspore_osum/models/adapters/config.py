@@ -10,7 +10,7 @@ from mindspore_osum.models.adapters.kinds import module_of
 class AdapterConfig:
     """Convolutions (4x shorter in time), Transformer layers, a projection to the decoder's width."""
 
-    kind: str = "conv1d"  # the form of the convolutions: a folder of models/adapters/
+    kind: str = "conv1d"  # type of the convolutions: a folder of models/adapters/
     n_layers: int = 4  # Transformer layers
     n_heads: int = 4
     d_ff: int = 2560

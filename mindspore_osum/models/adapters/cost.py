@@ -1,4 +1,4 @@
-"""An adapter on the planner's tape: the convolutions of its kind, then what all kinds have."""
+"""An adapter on the planner's tape: the convolutions of its kind, then the layers of all kinds."""
 
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.adapters.kinds import module_of
@@ -16,7 +16,7 @@ def adapter(ops, x, cfg: AdapterConfig, d: int, d_out: int, rows: int, frames: i
     x = module_of(cfg.kind, "cost").convolutions(ops, x, cfg, d, rows, frames, learns)
     x = ops.norm(ops.linear(x, d, d, learns), d, learns, centred=True)
     ops.table(x.bytes)
-    x = ops.same("add", ops.copy(x))  # times the root of the width; positions
+    x = ops.same("add", ops.copy(x))  # scale by the root of the width; add positions
     sizes = (rows, tokens, d, cfg.n_heads, cfg.d_ff)
     x = transformer_layers(ops, x, sizes, cfg.n_layers, learns, gelu=False, dropout=cfg.dropout)
     return ops.linear(ops.norm(x, d, learns, centred=True), d, d_out, learns)

@@ -13,7 +13,7 @@ _D = "d_model"
 
 
 def _inner(name: str, params: tuple[Param, ...], published: str | None = None) -> Row:
-    """A module of the Transformer."""
+    """Row of a module of the Transformer."""
     names = {"published": f"speech_transformer.{published or name}"}
     return Row(f"transformer.{name}", names, params, "n_layers" if "{i}" in name else "")
 
@@ -49,13 +49,13 @@ def rows(*chosen: str) -> tuple[Row, ...]:
 
 
 def values(cfg: AdapterConfig, d_in: int, d_out: int) -> Values:
-    """What the names in `rows` stand for, between frames of width `d_in` and a decoder of `d_out`."""
+    """Values of the names in `rows`, for encoder frames of width `d_in` and a decoder of width `d_out`."""
     own = module_of(cfg.kind, "keys").values(d_in)
     return vars(cfg) | {_D: d_in, "d_out": d_out} | own
 
 
 def infer(found: Shapes, prefix: str, base: AdapterConfig, width: int, given: dict, needs: list[str]) -> dict:
-    """What tensors tell of `AdapterConfig`; `width` is that of `base`, the rest is as for the encoder."""
+    """Infer `AdapterConfig` values from tensors; `width` is that of `base`, the rest as for the encoder."""
     last = f"{prefix}proj.weight"
     if last not in found:
         return {}
@@ -67,7 +67,7 @@ def infer(found: Shapes, prefix: str, base: AdapterConfig, width: int, given: di
 
 
 def _nearest_kind(found: Shapes, prefix: str) -> str:
-    """The kind whose own parameters are there; the released one if none are."""
+    """The kind whose own parameters are found; the released kind if there are none."""
 
     def fitting(kind: str) -> int:
         names = ((f"{prefix}{r.ours}.{p.name}", p) for r in module_of(kind, "keys").ROWS for p in r.params)

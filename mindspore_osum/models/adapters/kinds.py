@@ -1,4 +1,4 @@
-"""The kinds of adapter: the folders here. A kind is added or removed with its folder; nothing else names it.
+"""The kinds of adapter, one folder each. Adding or removing a folder adds or removes the kind; no other list.
 
 Each has `config.py` (strides, presets that differ by the kind alone), `keys.py`, `network.py` (the cell
 `Adapter`), `cost.py` and `reference.py` (the same in PyTorch). Loads nothing heavy.
@@ -14,7 +14,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 @functools.cache
 def kinds() -> tuple[str, ...]:
-    """Names of the kinds there are, sorted."""
+    """Names of the available kinds, sorted."""
     folder = importlib.import_module(_PACKAGE).__path__
     return tuple(sorted(found.name for found in pkgutil.iter_modules(folder) if found.ispkg))
 

@@ -1,7 +1,7 @@
-"""The adapters in PyTorch: what our cells are compared with.
+"""The adapters in PyTorch, as a reference for our cells.
 
-It shares no code with them. A kind's `reference.py` has a subclass `Adapter` with its convolutions. Names of
-parameters are ours.
+It shares no code with the cells. A kind's `reference.py` has a subclass `Adapter` with its convolutions.
+Names of parameters are ours.
 
 Legend: B batch, U encoder frames, Z speech tokens, D width, H heads.
 """
@@ -53,7 +53,7 @@ class _Layer(nn.Module):
 
 
 class _Transformer(nn.Module):
-    """Linear, LayerNorm, times the root of the width, positions, pre-norm layers, LayerNorm."""
+    """Linear, LayerNorm, scaling by the root of the width, positions, pre-norm layers, LayerNorm."""
 
     def __init__(self, d: int, cfg: AdapterConfig, positions: int):
         super().__init__()
@@ -78,7 +78,7 @@ def interleaved_positions(length: int, width: int):
 
 
 class BaseAdapter(nn.Module):
-    """What all kinds have; a kind adds its convolutions, and `convolved`: (B, U, D) -> (B, Z, D)."""
+    """Base class; a kind adds its convolutions, and `convolved`: (B, U, D) -> (B, Z, D)."""
 
     def __init__(self, cfg: AdapterConfig, d: int, d_out: int, positions: int = 750):
         super().__init__()

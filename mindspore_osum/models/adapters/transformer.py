@@ -1,4 +1,4 @@
-"""What every kind of adapter has behind its convolutions: a Transformer over speech tokens.
+"""The Transformer over speech tokens that follows the convolutions in every kind of adapter.
 
 Legend: B batch, Z speech tokens, D encoder width.
 """
@@ -50,7 +50,7 @@ class AdapterTransformer(nn.Cell):
         return self.after_norm(x).reshape((b, z, d))
 
     def shard(self, p):
-        """As WhisperEncoder's."""
+        """As WhisperEncoder.shard."""
         self.is_sharded = True
         self.embed[0].shard(p)
         self.embed[1].shard(p.rows)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-# modules that may have LoRA beside them
+# modules that may have LoRA
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -28,14 +28,14 @@ class DecoderConfig:
     bos_id: int = 1
     eos_id: int = 45892  # [unused10]
 
-    RETIRED: ClassVar = ("pad_id",)  # in config.json files of before; it decided nothing
+    RETIRED: ClassVar = ("pad_id",)  # in older config.json files; it had no effect
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters (Hu et al. 2022) beside the decoder's projections: W x + alpha/rank * B (A x)."""
+    """Low-rank adapters (Hu et al. 2022) of the decoder's projections: W x + alpha/rank * B (A x)."""
 
-    rank: int = 64  # 0 = no adapters: they are merged, or the model never had any
+    rank: int = 64  # 0 = no adapters: merged, or never present
     alpha: float = 32.0
     dropout: float = 0.1  # on the adapter's input, in training only
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj")

@@ -11,11 +11,11 @@ CAUSAL_TRIANGLE = 2048**2  # bytes of its constant for prefill, in each layer
 
 
 class Decoder:
-    """What a decoder of these sizes writes.
+    """Writes the operators of a decoder of these sizes.
 
     Parameters
     ----------
-    learns, lora_learns : whether its own weights, and those of LoRA, get gradients.
+    learns, lora_learns : whether its base weights, and those of LoRA, get gradients.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Decoder:
         ops, scores = self.ops, rows * length**2
         mask = ops.data(scores, 1)
         if not ops.fused:
-            ops.table(2 * scores * ops.width)  # segments compared, and joined with the causal mask
+            ops.table(2 * scores * ops.width)  # segments compared, and combined with the causal mask
             mask = ops.copy(ops.linear_map("cast", mask, scores * ops.F32))
         for _ in range(count):
             x = ops.layer(lambda y: self._layer(y, mask, rows, length, length), x)
@@ -50,7 +50,7 @@ class Decoder:
         return self.norm(x)
 
     def norm(self, x):
-        """The norm behind the last layer."""
+        """The norm after the last layer."""
         return self.ops.norm(x, self.cfg.d_model, self.learns, centred=False)
 
     def logits(self, x, count: int):
@@ -73,7 +73,7 @@ class Decoder:
         if cfg.qk_norm:
             q, k = (ops.norm(z, e, self.learns, centred=False) for z in (q, k))
         q, k = ops.rotary(q, e), ops.rotary(k, e)
-        if cached:  # the cache lies in parameters
+        if cached:  # the cache is in parameters
             k, v = (ops.data(rows * keys * kv_heads * e, ops.width) for _ in "kv")
         y = ops.attention(q, k, v, mask, (rows * heads, length, keys, e), causal=not cached)
         x = ops.same("add", x, self._projection(y, "o_proj", heads * e, d, cfg.o_bias))
@@ -90,11 +90,11 @@ class Decoder:
 
 
 def cache_bytes(cfg: DecoderConfig, rows: int, slots: int, width: int, fused: bool) -> int:
-    """Bytes of the keys and values of all layers, `width` each element."""
+    """Bytes of the keys and values of all layers, `width` bytes per element."""
     head = cfg.head_dim + (-cfg.head_dim % HEAD_MULTIPLE if fused else 0)
     return 2 * cfg.n_layers * rows * slots * cfg.n_kv_heads * head * width
 
 
 def constant_bytes(cfg: DecoderConfig, fused: bool) -> int:
-    """Bytes of constants that answering keeps beside."""
+    """Bytes of additional constants for answering."""
     return cfg.n_layers * CAUSAL_TRIANGLE if fused else 0

@@ -1,6 +1,6 @@
 """A decoder's `config.json` of Hugging Face <-> `DecoderConfig`.
 
-What our cells do not compute (scaled rotary positions, other activations, MLP biases, sliding windows) is
+Features that our cells lack (scaled rotary positions, other activations, MLP biases, sliding windows) are
 refused by name, never ignored. Defaults are those of transformers for the model type.
 """
 
@@ -8,7 +8,7 @@ from mindspore_osum.config import Reader
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.llama.config import DecoderConfig
 
-# model_type -> (biases of q/k/v, bias of o, norms on q and k); None = the file's attention_bias or bias says
+# model_type -> (biases of q/k/v, bias of o, norms on q and k); None = as the file's attention_bias or bias
 ATTENTION = {
     "PanguEmbedded": (None, None, False),
     "llama": (None, None, False),
@@ -96,5 +96,5 @@ def decoder_hf_config(dec: DecoderConfig) -> dict:
         "max_position_embeddings": dec.max_positions,
         "bos_token_id": dec.bos_id,
         "eos_token_id": dec.eos_id,
-        "pad_token_id": 0,  # as openPangu: transformers fills finished rows with it
+        "pad_token_id": 0,  # as in openPangu: transformers pads finished rows with it
     }

@@ -1,6 +1,6 @@
 """Names, shapes and forms of the decoder's parameters and of its LoRA; loads nothing heavy.
 
-Modules of the decoder have one name on all sides, that of transformers' Llama. Sources: modules of the
+Modules of the decoder have the same names everywhere, those of transformers' Llama. Sources: modules of the
 published OSUM code, transformers' Llama, Qwen2, Qwen3, openPangu-Embedded's modeling file, peft 0.17.
 """
 
@@ -73,7 +73,7 @@ HUGGING_FACE = Form(
         model_types=tuple(ATTENTION),
     ),
 )
-# as the library saves them: behind its prefix, without `.default`
+# as the PEFT library saves them: with its prefix, without `.default`
 PEFT = Form(
     "peft",
     "PEFT adapters",
@@ -90,14 +90,14 @@ PEFT = Form(
 
 
 def values(cfg: DecoderConfig, lora: LoraConfig) -> Values:
-    """What the names in `ROWS` stand for."""
+    """Values of the names in `ROWS`."""
     adapted = {f"lora.{name}": lora.rank > 0 and name in lora.targets for name in PROJECTIONS}
     own = {"has_head": not cfg.tie_embeddings, "half_head": cfg.head_dim // 2, "rank": lora.rank}
     return vars(cfg) | own | adapted
 
 
 def infer(found: Shapes, prefix: str, base: DecoderConfig, given: dict, needs: list[str]) -> dict:
-    """What tensors tell of `DecoderConfig`; arguments and result as those of the encoder."""
+    """Infer `DecoderConfig` values from tensors; arguments and result as for the encoder."""
     if f"{prefix}model.embed_tokens.weight" not in found:
         return {}
     sizes = read_sizes(ROWS, prefix, found, vars(base).keys())
@@ -125,7 +125,7 @@ def _infer_heads(found: Shapes, prefix: str, base: DecoderConfig, given: dict, n
 
 
 def infer_lora(found: Shapes, base: LoraConfig, given: dict, needs: list[str]) -> dict:
-    """What tensors tell of `LoraConfig`; empty if there are no adapters in `found`."""
+    """Infer `LoraConfig` values from tensors; empty if there are no adapters in `found`."""
     names = [name for name in found if name.endswith(".lora_A.weight")]
     if not names:
         return {}

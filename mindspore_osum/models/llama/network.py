@@ -4,11 +4,11 @@ Legend: B batch, L positions, S cache slots a sequence, D width, H query heads, 
 V vocabulary.
 
 Notable choices
-- The cells hold no state: a static key/value cache is handed in. How it lies in memory, and whether it is
-  written in place or handed out again, is the operators' business: `Decoder.new_cache` describes it.
-- Prefill fills the cache and attends within the prompt; decode writes one slot a sequence and attends to the
-  cache.
-- Parameter names are those of the Hugging Face checkpoints, LoRA's lie beside them.
+- The cells have no state: a static KV cache is an argument. The operators define its memory layout, and
+  whether it is updated in place or returned: see `Decoder.new_cache`.
+- Prefill fills the cache and attends within the prompt; decode writes one slot per sequence and attends to
+  the cache.
+- Parameter names are those of the Hugging Face checkpoints; LoRA parameters are added to the same modules.
 """
 
 import mindspore as ms
@@ -47,7 +47,7 @@ class DecoderAttention(nn.Cell):
         return self.rotary(q, cos_B1LE, sin_B1LE), self.rotary(k, cos_B1LE, sin_B1LE), v
 
     def heads(self, x_BLHE):
-        """(B, H, L, E); of one position the same numbers in the same order."""
+        """(B, H, L, E); for one position a reshape suffices."""
         b, length, heads, e = x_BLHE.shape
         return self.to_heads(x_BLHE, (0, 2, 1, 3)) if length > 1 else x_BLHE.reshape((b, heads, 1, e))
 
@@ -56,17 +56,17 @@ class DecoderAttention(nn.Cell):
         return self.projected(self.attention(q, k, v, mask), x)
 
     def cached(self, x, cos, sin, mask, k_cache, v_cache, slots):
-        """The same with a cache, and what `cached` of models/ops returns of that."""
+        """Attention with a cache; also returns the caches as `cached` of models/ops does."""
         q, k, v = self.qkv(x, cos, sin)
         out_BLD, k_cache, v_cache = self.attention.cached(q, k, v, mask, k_cache, v_cache, slots)
         return self.projected(out_BLD, x), k_cache, v_cache
 
     def projected(self, out_BLD, x):
-        """The output in the shape of x."""
+        """Project the output back to the shape of x."""
         return self.o_proj(out_BLD.reshape(x.shape[:-1] + (-1,)))
 
     def shard(self, p):
-        """Cut batch, heads and positions."""
+        """Shard batch, heads and positions."""
         for linear in (self.q_proj, self.k_proj, self.v_proj):
             linear.shard(p, d_out=p.model_parallel)
         self.o_proj.shard(p, d_in=p.model_parallel)
@@ -89,7 +89,7 @@ class DecoderMLP(nn.Cell):
         return self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
 
     def shard(self, p):
-        """Cut the rows and the inner width."""
+        """Shard the rows and the inner width."""
         self.gate_proj.shard(p, d_out=p.model_parallel)
         self.up_proj.shard(p, d_out=p.model_parallel)
         self.down_proj.shard(p, d_in=p.model_parallel)
@@ -97,8 +97,8 @@ class DecoderMLP(nn.Cell):
 
 
 class DecoderLayer(nn.Cell):
-    """Pre-norm attention and MLP, each with a residual, on (B, L, D), or on rows (B*L, D) as a layer that is
-    cut wants them."""
+    """Pre-norm attention and MLP, each with a residual, on (B, L, D), or on rows (B*L, D) if the
+    layer is sharded."""
 
     def __init__(self, cfg: DecoderConfig, linear, dtype):
         super().__init__()
@@ -112,19 +112,19 @@ class DecoderLayer(nn.Cell):
         return self.continued(x, self.self_attn(self.input_layernorm(x), cos, sin, mask))
 
     def cached(self, x, cos, sin, mask, k_cache, v_cache, slots):
-        """The same with a cache, and what its attention returns of that."""
+        """The layer with a cache; also returns the caches of its attention."""
         attended, k_cache, v_cache = self.self_attn.cached(
             self.input_layernorm(x), cos, sin, mask, k_cache, v_cache, slots
         )
         return self.continued(x, attended), k_cache, v_cache
 
     def continued(self, x, attended):
-        """What follows attention."""
+        """The part of the layer after attention."""
         x = self.add_attention(x, attended)
         return self.add_mlp(x, self.mlp(self.post_attention_layernorm(x)))
 
     def shard(self, p):
-        """Cut rows, heads and inner width; norms and residuals over more rows with sequence parallel."""
+        """Shard rows, heads and inner width; with sequence parallel, norms and residuals over more rows."""
         self.self_attn.shard(p)
         self.mlp.shard(p)
         for norm in (self.input_layernorm, self.post_attention_layernorm):
@@ -134,7 +134,7 @@ class DecoderLayer(nn.Cell):
 
 
 class DecoderModel(nn.Cell):
-    """Token embedding, layers, last norm."""
+    """Token embedding, layers, final norm."""
 
     def __init__(self, cfg: DecoderConfig, lora: LoraConfig, dtype):
         super().__init__()
@@ -171,7 +171,7 @@ class DecoderModel(nn.Cell):
         return self.norm(x), after
 
     def shard(self, p):
-        """Cut everything; a mask has the whole batch's size and a row for every query."""
+        """Shard all cells; a mask has the full batch size and a row for every query."""
         self.is_sharded = True
         self.embed_tokens.shard(p, p.vocabulary)
         self.rotary_tables.shard(p)
@@ -198,11 +198,11 @@ class Decoder(nn.Cell):
         self.cache, self.kv_shape = device_ops.cells(dtype).Cache, (cfg.n_kv_heads, cfg.head_dim)
 
     def new_cache(self, batch: int, places: int) -> nn.Cell:
-        """How keys and values of `batch` sequences of `places` slots lie in a cache."""
+        """The cache layout for keys and values of `batch` sequences of `places` slots."""
         return self.cache(batch, places, *self.kv_shape)
 
     def embed(self, ids):
-        """Rows of the token embedding."""
+        """Look up token embeddings."""
         return self.model.embed_tokens(ids)
 
     def construct(self, x_BLD, positions_BL, mask):
@@ -212,7 +212,7 @@ class Decoder(nn.Cell):
         ----------
         x_BLD : input embeddings.
         positions_BL : int32 rotary positions.
-        mask : bool (B or 1, 1, L, L), True for what a query may not see, None for causal.
+        mask : bool (B or 1, 1, L, L), True for keys hidden from a query; None for causal.
 
         Returns
         -------
@@ -226,13 +226,13 @@ class Decoder(nn.Cell):
         Parameters
         ----------
         x_BLD : a prompt, which begins the sequence, or with L = 1 the next position.
-        mask : for a prompt as above, else what the cache's `seen` gives.
+        mask : for a prompt as above, else the result of the cache's `seen`.
         caches : (k_0, v_0, k_1, v_1, ...) in the cache's `shape`.
         slots : where the new keys go, the cache's `slots`.
 
         Returns
         -------
-        (B, L, D) after the last norm, and the caches as they are then; None each where the cells write in
+        (B, L, D) after the last norm, and the updated caches; None for each cache where the cells write in
         place (all of models/ops but "carried").
         """
         return self.model.cached(x_BLD, positions_BL, mask, caches, slots)
@@ -245,7 +245,7 @@ class Decoder(nn.Cell):
         return ops.cast(self.lm_head(hidden), ms.float32)
 
     def shard(self, p):
-        """Cut layers, embedding and head; the head's rows lie like those of the hidden states."""
+        """Shard layers, embedding and head; the head's rows have the layout of the hidden states."""
         self.model.shard(p)
         self.tied_head.shard(((p.rows, 1), (p.vocabulary, 1)))
         if self.lm_head is not None:

@@ -1,8 +1,8 @@
 """The `adapter_config.json` of the PEFT library <-> `LoraConfig`.
 
-Rank and targets are read off the tensors and compared with what the configuration says. What PEFT can do
-and our LoRA does not (DoRA, ranks of single modules, trained biases or whole modules, some layers only) is
-refused by name. Source: peft 0.17, tuners/lora/config.py.
+Rank and targets are inferred from the tensors and compared with the configuration. PEFT features that our
+LoRA lacks (DoRA, ranks of single modules, trained biases or full modules, some layers only) are refused by
+name. Source: peft 0.17, tuners/lora/config.py.
 """
 
 import math
@@ -13,7 +13,7 @@ from mindspore_osum.models.llama.config import LoraConfig
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # the files of its folder
 
-# key -> the values that change nothing, and why others are not supported
+# key -> the values without effect, and why others are not supported
 _NEUTRAL = {
     "bias": (("none",), "biases beside the adapters have no place"),
     "use_dora": ((False,), "DoRA is not LoRA"),
@@ -39,13 +39,13 @@ def lora_values(values: dict, where: str, names: list[str]) -> dict:
 
     Parameters
     ----------
-    values : what adapter_config.json, the file `where`, says.
+    values : contents of adapter_config.json, the file `where`.
     names : our names of the adapters' tensors.
 
     Raises
     ------
-    UserError : another method than LoRA, a setting that our LoRA does not have, or target_modules that are
-        not those of the tensors (a pattern is left to the tensors).
+    UserError : another method than LoRA, a setting that our LoRA does not have, or target_modules that differ
+        from the tensors (a pattern is not checked).
     """
     read = Reader(values, where)
     read.refuse("peft_type", ("LORA",), "only LoRA is")
@@ -68,7 +68,7 @@ def lora_values(values: dict, where: str, names: list[str]) -> dict:
 
 
 def in_order(found: set[str], known: tuple[str, ...]) -> list[str]:
-    """The modules found: those known in their order, then the others."""
+    """The modules found: known ones in our order, then the others."""
     first = [target for target in known if target in found]
     return [*first, *sorted(found - set(first))]
 

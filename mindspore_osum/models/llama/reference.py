@@ -1,6 +1,6 @@
-"""The decoder in PyTorch, by transformers' classes: what our cells are compared with.
+"""The decoder in PyTorch, by transformers' classes, as a reference for our cells.
 
-It shares no code with them. Names of parameters are ours, which are those of the Hugging Face checkpoints.
+It shares no code with the cells. Parameter names are ours, which are those of the Hugging Face checkpoints.
 """
 
 import torch
@@ -40,9 +40,9 @@ def language_model(cfg: DecoderConfig):
 
 
 def described(values: dict, layers: int | None = None):
-    """The model that the config.json of a Hugging Face folder describes, or its first layers.
+    """The model described by the config.json of a Hugging Face folder, or its first layers.
 
-    openPangu is built as the Llama that it is: no code of a checkpoint is run.
+    openPangu is built as a Llama, which it is: no code from a checkpoint is run.
     """
     own = values["num_hidden_layers"]
     values = values | {"num_hidden_layers": own if layers is None else min(layers, own)}
@@ -54,7 +54,7 @@ def described(values: dict, layers: int | None = None):
 
 
 class LoraLinear(nn.Module):
-    """W x + alpha/rank B (A x) around a linear layer, whose parameters it takes over; no dropout."""
+    """W x + alpha/rank B (A x) with the parameters of a linear layer; no dropout."""
 
     def __init__(self, inner: nn.Linear, rank: int, alpha: float):
         super().__init__()
@@ -67,7 +67,7 @@ class LoraLinear(nn.Module):
 
 
 def add_lora(model: nn.Module, lora: LoraConfig) -> nn.Module:
-    """`model` with LoRA beside every linear layer whose name is one of the targets."""
+    """`model` with LoRA on every linear layer whose name is one of the targets."""
     if lora.rank:
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):

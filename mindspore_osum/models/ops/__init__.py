@@ -1,17 +1,18 @@
-"""The operators whose best form depends on the device, in one place; everything above is the same code.
+"""Device-specific operators; the model code above them is the same for all devices.
 
-common.py and gelu.py are for every device. plain.py and fused.py hold the same cells, one set from elementary
-operators for CPU, one from Ascend's fused operators; both write the cache in place. carried.py is plain.py
-with a cache that goes in and out of a graph, for export:
+common.py and gelu.py are for every device. plain.py (elementary operators, for CPU) and fused.py (Ascend's
+fused operators) define the same cells; both write the cache in place. carried.py is plain.py with the cache
+as input and output of a graph, for export:
 
-    AttentionMask()   gives what Attention takes for a bool mask, True = hidden; None = causal
-    Attention(n_heads, n_kv_heads, head_dim, causal)    without cache, and `cached` with one
-    Cache(batch, places, n_kv_heads, head_dim)    how it lies in memory, and what a new token sees of it
+    AttentionMask()   converts a bool mask (True = hidden, None = causal) for Attention
+    Attention(n_heads, n_kv_heads, head_dim, causal)    without a cache; `cached` with one
+    Cache(batch, places, n_kv_heads, head_dim)    memory layout of the cache, and the mask of a new token
     RMSNorm(d, eps), LayerNorm(d, eps), Rotary(), SwiGLU()
 
-Each has `shard`, which cuts it over devices (models/sharding.py).
+Each has `shard`, which shards it over devices (models/sharding.py).
 
-A model takes its cells from `cells(dtype)` when it is built. `use` chooses for the models built after it.
+A model takes its cells from `cells(dtype)` when it is built. `use` selects the operators of models built
+later.
 """
 
 import os
@@ -64,17 +65,17 @@ _path = None  # None: $OSUM_OPS, or auto
 
 
 def use(path: str | None) -> None:
-    """Choose the operators of models built from now on.
+    """Select the operators of models built from now on.
 
     Parameters
     ----------
     path : "fused", "plain", or "auto" for fused on Ascend in the 16-bit types that its operators are
-        documented for, else plain; "carried" for models that are exported; None for what the environment
-        variable OSUM_OPS says, else auto.
+        documented for, else plain; "carried" for models that are exported; None for the value of the
+        environment variable OSUM_OPS, else auto.
 
     Raises
     ------
-    UserError : another word.
+    UserError : an unknown value.
     """
     global _path
     _path = _known(path, "ops.use", (*PATHS, "carried")) if path is not None else None

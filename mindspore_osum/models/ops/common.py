@@ -1,12 +1,13 @@
-"""Operators that are the same on every device, and the masks.
+"""Operators that are the same on every device, and attention masks.
 
 Legend: B batch, L positions, S keys, E head size, N rows, D width.
 
 Notable choices
-- A mask is bool, True for what may not be seen; each path makes of it what its attention takes.
+- A mask is bool, True for hidden keys; each path converts it to the form that its attention needs.
 - Rotary angles are computed in float32 whatever the weights' type.
 - Operators on lengths and positions are small: where a batch is sharded over devices, each device computes
-  them for all of it ("whole" below) without communication; the large ones are cells that can be sharded.
+  them for the full batch ("whole" below) without communication. Large operators are cells that can be
+  sharded.
 """
 
 import mindspore as ms
@@ -19,7 +20,7 @@ matmul_t = ops.MatMul(transpose_b=True)
 
 
 def whole(op, *ranks: int):
-    """An operator on tensors of these ranks that every device computes for all of them."""
+    """An operator on tensors of these ranks that every device computes in full (replicated)."""
     return op.shard(tuple((1,) * rank for rank in ranks))
 
 
@@ -43,7 +44,7 @@ class RotaryTables(nn.Cell):
         return self.cos(angle), self.sin(angle)
 
     def shard(self, p):
-        """Cut the batch and the positions."""
+        """Shard the batch and the positions."""
         parts = (p.data_parallel, p.context_parallel, 1)
         self.angle.shard((parts, (1,)))
         self.twice.shard((parts, parts))
@@ -57,11 +58,11 @@ def inverse_frequencies(head_dim: int, theta: float) -> Tensor:
 
 
 def frame_places(spans_N2, rows: int, length: int):
-    """Place of each frame in its recording, -1 between recordings; int32 (rows, length).
+    """Index of each frame in its recording, -1 between recordings; int32 (rows, length).
 
     Parameters
     ----------
-    spans_N2 : int32, first frame in the rows laid end to end, and number of frames, of each recording.
+    spans_N2 : int32, first frame (counted over the concatenated rows) and number of frames of each recording.
     """
     frame_1T = ops.arange(0, rows * length).expand_dims(0)
     first_N1, count_N1 = spans_N2[:, :1], spans_N2[:, 1:]
@@ -71,7 +72,7 @@ def frame_places(spans_N2, rows: int, length: int):
 
 
 def halved(frames):
-    """Lengths (B,), or `frame_places` (B, T), at half the frame rate, rounded up."""
+    """Convert lengths (B,), or `frame_places` (B, T), to half the frame rate, rounding up."""
     if frames.ndim == 1:
         return _half(_add_one(frames, 1), 2)
     even_BU = frames[:, ::2]
@@ -96,8 +97,8 @@ def length_mask(length: int, lengths_B):
 def key_mask(length: int, lengths_B):
     """(B, 1, 1, length) mask that hides keys at or beyond each item's length.
 
-    By `frame_places`, (B, 1, length, length): a frame sees those of its own recording; one between recordings
-    itself, since a row that sees nothing has no softmax.
+    With `frame_places`, (B, 1, length, length): a frame sees the frames of its own recording. A frame between
+    recordings sees itself, since softmax is undefined for a row that is fully masked.
     """
     if lengths_B.ndim == 2:
         place_L = ops.arange(0, length)
@@ -134,7 +135,7 @@ class SegmentCausalMask(nn.Cell):
         return self.either(other_BLL.reshape((b, 1, length, length)), causal_mask(length))
 
     def shard(self, p):
-        """Cut the batch and the queries."""
+        """Shard the batch and the queries."""
         dp, cp = p.data_parallel, p.context_parallel
         self.other.shard(((dp, cp, 1), (dp, 1, 1)))
         self.either.shard(((dp, 1, cp, 1), (1, 1, cp, 1)))
@@ -151,7 +152,7 @@ class _LogSumExp(nn.Cell):
         self.log_softmax, self.softmax = ops.LogSoftmax(axis=-1), ops.Softmax(axis=-1)
 
     def construct(self, x):
-        """(..., n) -> (...): x - log_softmax(x) is the same in every place."""
+        """(..., n) -> (...): x - log_softmax(x) is the same for every element."""
         return x[..., 0] - self.log_softmax(x)[..., 0]
 
     def bprop(self, x, out, dout):

@@ -1,18 +1,18 @@
-"""The cells of plain.py by the fused operators of Ascend, with the same arguments and results.
+"""The cells of plain.py with the fused operators of Ascend; same arguments and results.
 
-Legend: B batch, L queries, S keys or cache places, M blocks a sequence, H query heads, K key/value heads,
+Legend: B batch, L queries, S keys or cache slots, M blocks a sequence, H query heads, K key/value heads,
 E head size, D width.
 
 Notable choices
-- FlashAttentionScore takes the full mask for padded or packed rows. Its TND layout would skip what segments
-  hide from each other, but wants their ends as numbers known when the graph is compiled, and they change with
-  every batch. Where the mask is causal alone (prefill) it takes the compressed form and skips the upper half.
-- A new token attends by PagedAttention: the cache is in blocks of `BLOCK` places, those of a sequence in a
-  row, and a query names how many places it sees instead of a mask. The operators of that cache know no
-  float32: in that type decoding is plain, all else fused.
-- Head sizes are padded with zeros to a multiple of 16, as FlashAttentionScore wants.
-- The operators accumulate softmax and norms in float32 themselves; rotation is called in float32, so that its
-  angles are not rounded to the weights' type. LayerNorm is MindSpore's own on every device.
+- FlashAttentionScore takes the full mask for padded or packed rows. Its TND layout would skip pairs of
+  different segments, but needs their ends at compile time, and they change with every batch. For a purely
+  causal mask (prefill) it takes the compressed form and skips the upper half.
+- A new token attends by PagedAttention: the cache consists of blocks of `BLOCK` slots, contiguous for each
+  sequence, and a query passes the number of visible slots instead of a mask. These operators do not support
+  float32: in float32 decode is plain, all else fused.
+- Head sizes are padded with zeros to a multiple of 16, as FlashAttentionScore requires.
+- The operators accumulate softmax and norms in float32; rotation is called in float32, so that its angles are
+  not rounded to the weights' type. LayerNorm is MindSpore's own on every device.
 """
 
 from types import SimpleNamespace
@@ -38,11 +38,11 @@ _LATER = np.triu(np.ones((2048, 2048), np.uint8), 1)
 
 
 class AttentionMask(nn.Cell):
-    """What `Attention` takes for a mask of common.py: a row for every query; None stays None, causal."""
+    """Expand a mask of common.py to a row for every query, for `Attention`; None stays None (causal)."""
 
     def __init__(self):
         super().__init__()
-        self.either = ops.LogicalOr()  # of the mask and nothing: a broadcast that can be cut
+        self.either = ops.LogicalOr()  # with zeros: a broadcast that can be sharded
 
     def construct(self, hidden, length: int):
         if hidden is None or hidden.shape[2] == length:
@@ -50,7 +50,7 @@ class AttentionMask(nn.Cell):
         return self.either(hidden, Tensor(np.zeros((1, 1, length, 1), np.bool_)))
 
     def shard(self, p, queries: int = 1):
-        """Cut the batch; a mask with a row for every query comes cut."""
+        """Shard the batch; a mask with a row for every query is already sharded."""
         self.either.shard(((p.data_parallel, 1, 1, 1), (1, 1, queries, 1)))
 
 
@@ -68,7 +68,7 @@ class FlashAttention(plain.Attention):
         self.pad, self.cut = ops.Concat(-1), ops.StridedSlice()
 
     def padded(self, x_BHLE):
-        """Zeros behind each head: they add nothing to a score, and give columns that are cut off."""
+        """Pad each head with zeros: scores are unchanged, and the extra output columns are removed."""
         if self.padding == 0:
             return x_BHLE
         return self.pad((x_BHLE, ops.zeros(x_BHLE.shape[:-1] + (self.padding,), x_BHLE.dtype)))
@@ -109,7 +109,7 @@ class PagedFlashAttention(FlashAttention):
         self.paged = PagedAttention(n_heads, self.scale, n_kv_heads)
 
     def rows(self, x_BHLE):
-        """(B, L, H*E) with the padding, as the operators of the cache take it."""
+        """(B, L, H*E) with the padding, as the operators of the cache require."""
         b, _, length, _ = x_BHLE.shape
         return self.padded(x_BHLE).transpose((0, 2, 1, 3)).reshape((b, length, -1))
 
@@ -126,7 +126,7 @@ class PagedFlashAttention(FlashAttention):
 
 
 class PagedCache(nn.Cell):
-    """Where keys and values of B sequences of S places lie: (B*S/BLOCK, BLOCK, K, E), place s in b*S + s."""
+    """Layout of keys and values of B sequences of S slots: (B*S/BLOCK, BLOCK, K, E), slot s at b*S + s."""
 
     def __init__(self, batch: int, places: int, n_kv_heads: int, head_dim: int):
         super().__init__()
@@ -138,11 +138,11 @@ class PagedCache(nn.Cell):
         self.tables_BM = Tensor(np.arange(blocks, dtype=np.int32).reshape(batch, -1))
 
     def slots(self, place_BL):
-        """Places of the cache for new keys at these places of each sequence, in (batch, position) order."""
+        """Cache slots for new keys at these positions of each sequence, in (batch, position) order."""
         return (self.first_slot_B1 + place_BL).reshape((-1,))
 
     def seen(self, position_B):
-        """The blocks of each sequence, and how many of their places a query at `position_B` sees."""
+        """The blocks of each sequence, and the number of slots that a query at `position_B` sees."""
         return self.tables_BM, position_B + 1
 
 
@@ -157,7 +157,7 @@ class RMSNorm(nn.Cell):
         return self.norm(x, weight)[0]
 
     def shard(self, rows: int, rows_out: int = 0):
-        """As plain.RMSNorm's, of x with two axes; users gather the result by themselves."""
+        """As plain.RMSNorm's, for x with two axes; each consumer gathers the result."""
         self.norm.shard(((rows, 1), (1,)))
 
 
@@ -172,7 +172,7 @@ class LayerNorm(nn.Cell):
         return self.norm(x, weight, bias)[0]
 
     def shard(self, rows: int):
-        """As plain.RMSNorm's, of x with two axes."""
+        """As plain.RMSNorm's, for x with two axes."""
         self.norm.shard(((rows, 1), (1,), (1,)))
 
 
@@ -194,8 +194,8 @@ class Rotary(nn.Cell):
 
 
 class SwiGLU(plain.SwiGLU):
-    """As plain.SwiGLU; and the same once the width is cut, where both halves of the operator's input lie on
-    every device."""
+    """As plain.SwiGLU; also with a sharded width, where every device has its part of both halves of the
+    operator's input."""
 
     def __init__(self):
         super().__init__()

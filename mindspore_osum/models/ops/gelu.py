@@ -3,8 +3,8 @@
 Notable choices
 - Phi(x) = (1 + erf(x / sqrt(2))) / 2. MindSpore's CPU kernel of erf is not vectorised and takes longer than
   the twelve multiplications and additions of Phi(x) = sigmoid(x * Q(x^2)), so that form is used on CPU in
-  float32. The polynomial is exact to 7e-8 in x * Phi(x), less than float32 rounds; beyond |x| = 6, up to
-  where it was fitted, it grows and Phi(x) stays 0 or 1.
+  float32. The polynomial is accurate to 7e-8 in x * Phi(x), below float32 rounding. It was fitted up to
+  |x| = 6; beyond that it grows and Phi(x) stays 0 or 1.
 """
 
 import mindspore as ms
@@ -55,7 +55,7 @@ class Gelu(nn.Cell):
         return self.mul(self.halve(x, 0.5), self.add(self.erf(self.shrink(x, 0.7071067811865476)), 1.0))
 
     def shard(self, parts: tuple):
-        """Cut x into `parts`, one number an axis."""
+        """Shard x into `parts`, one number per axis."""
         self.by_polynomial = False
         for op in (self.halve, self.shrink, self.add):
             op.shard((parts, ()))

@@ -1,14 +1,14 @@
 """Attention, norms, rotation and gate from elementary operators: for CPU, and the reference of fused.py.
 
-Legend: B batch, L queries, S keys or cache places, H query heads, K key/value heads, G = H/K queries a key
+Legend: B batch, L queries, S keys or cache slots, H query heads, K key/value heads, G = H/K queries per key
 head, E head size, N rows, D width.
 
 Notable choices
-- Attention takes grouped keys as they are: the G queries of a key head are extra rows of one matmul.
-- Masks are added in float32, 0 where a key may be seen, `MASKED` elsewhere: a masked key weighs exactly 0.
+- Grouped keys are not repeated: the G queries of a key head are extra rows of one matmul.
+- Masks are added in float32, 0 for visible keys, `MASKED` for hidden ones, whose weight is then exactly 0.
 - Softmax and norms are computed in float32 whatever the weights' type.
-- Sums over the last axis that training waits for are products with a column: on CPU several times faster
-  than ReduceSum, in both directions.
+- Time-critical sums over the last axis are products with a column of ones: on CPU several times faster than
+  ReduceSum, forward and backward.
 """
 
 import mindspore as ms
@@ -22,7 +22,7 @@ BLOCK = 128  # queries whose causal attention is computed together
 
 
 class AttentionMask(nn.Cell):
-    """What `Attention` takes for a mask of common.py, additive float32; None stands for the causal one."""
+    """Convert a mask of common.py to additive float32, as `Attention` needs it; None means causal."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class AttentionMask(nn.Cell):
         return self.mul(ops.cast(causal_mask(length) if hidden is None else hidden, ms.float32), MASKED)
 
     def shard(self, p, queries: int = 1):
-        """Cut the batch and, into `queries` parts, the queries of (B, 1, L, S)."""
+        """Shard the batch of (B, 1, L, S) and, into `queries` parts, the queries."""
         self.mul.shard(((p.data_parallel, 1, queries, 1), ()))
 
 
@@ -40,7 +40,7 @@ attention_mask = AttentionMask()
 
 
 class _Softmax(nn.Cell):
-    """Softmax over the last axis, which is never cut; MindSpore's own, but for the gradient's sum."""
+    """Softmax over the last axis, which is never sharded; MindSpore's, except for the gradient's sum."""
 
     def __init__(self):
         super().__init__()
@@ -57,9 +57,9 @@ class _Softmax(nn.Cell):
 
 
 def _with_mask(q_BHLE, k_BHSE, mask):
-    """Queries and keys whose product has the mask of keys (B or 1, 1, 1, S) in it: one more place a head.
+    """Queries and keys whose product includes the mask of keys (B or 1, 1, 1, S): one more column per head.
 
-    To add it would write and read all L x S scores once more: a tenth of an encoder's time at 30 s.
+    Adding the mask would write and read all L x S scores again, a tenth of the encoder's time at 30 s.
     """
     b, h, length, _ = q_BHLE.shape
     keys = k_BHSE.shape[2]
@@ -95,10 +95,10 @@ class Attention(nn.Cell):
         if self.is_sharded or not self.is_causal or length <= BLOCK or mask.shape[2] == 1:
             return self.attend(q_BHLE, k_BKSE, v_BKSE, mask)
         parts = []
-        for first in range(0, length, BLOCK):  # the keys after a block are nothing to it
+        for first in range(0, length, BLOCK):  # a block does not see the keys after it
             end = min(first + BLOCK, length)
             rows, k, v = mask[:, :, first:end], k_BKSE, v_BKSE
-            if end < length:  # a slice of everything, or of two axes at once, is copied number by number
+            if end < length:  # slicing nothing, or two axes at once, copies element by element
                 rows, k, v = rows[..., :end], k[:, :, :end], v[:, :, :end]
             parts.append(self.attend(q_BHLE[:, :, first:end], k, v, rows))
         return ops.concat(parts, 1)
@@ -110,7 +110,7 @@ class Attention(nn.Cell):
         if self.groups > 1:
             q_BHLE = q_BHLE.reshape((b, k, self.groups * length, e))
         q_BHLE = self.shrink(q_BHLE, self.scale)
-        alike = mask.shape[2] == 1 and length > 1 and q_BHLE.dtype == ms.float32  # for all queries
+        alike = mask.shape[2] == 1 and length > 1 and q_BHLE.dtype == ms.float32  # same for all queries
         if alike and not self.is_sharded:
             score = self.scores(*_with_mask(q_BHLE, k_BKSE, mask))
             return self.weigh(score, v_BKSE, (b, h, length, e))
@@ -134,10 +134,10 @@ class Attention(nn.Cell):
         return out.reshape((b, length, h * e))
 
     def shard(self, p, queries: int = 1):
-        """Cut batch and heads, and the queries into `queries` parts; a mask has the whole batch's size."""
+        """Shard batch and heads, and the queries into `queries` parts; a mask has the full batch size."""
         self.is_sharded = True
         dp, mp = p.data_parallel, p.model_parallel
-        if self.groups > 1:  # their queries are rows of one matmul, which follow from the softmax's
+        if self.groups > 1:  # queries are rows of one matmul, whose layout follows the softmax's
             queries_of_group, score, mask = 1, (dp, mp, 1, queries, 1), (dp, 1, 1, queries, 1)
         else:
             queries_of_group, score, mask = queries, (dp, mp, queries, 1), (dp, 1, queries, 1)
@@ -151,11 +151,11 @@ class Attention(nn.Cell):
 
     def cached(self, q_BHLE, k_BKLE, v_BKLE, mask, k_cache, v_cache, slots):
         """Write the new keys and values; a prompt (L > 1) fills the first slots and attends to itself, a
-        single query attends to the cache. Beside the result None twice: the caches are where they were."""
+        single query attends to the cache. Returns (result, None, None), since the caches change in place."""
         b, _, length, e = q_BHLE.shape
         if length > 1:
             written = (_begin_with(k_BKLE, k_cache), _begin_with(v_BKLE, v_cache))
-            # nothing of the cache is used: order the write before what is
+            # this result does not use the cache: order the write before it
             out = self.construct(ops.depend(q_BHLE, written), k_BKLE, v_BKLE, mask)
             return out, None, None
         k_rows = self.write(k_cache, slots, k_BKLE.reshape((-1, e)))
@@ -166,7 +166,7 @@ class Attention(nn.Cell):
 
 
 def _begin_with(x_BKLE, cache):
-    """Put x in the first places of every head of the cache, in stretches: ScatterUpdate goes row by row."""
+    """Write x to the first slots of every head of the cache in one copy; ScatterUpdate goes row by row."""
     b, k, length, e = x_BKLE.shape
     rows, old = x_BKLE.reshape((b * k, length * e)), cache.reshape((b * k, -1))
     if old.shape[1] > length * e:
@@ -175,7 +175,7 @@ def _begin_with(x_BKLE, cache):
 
 
 class Cache(nn.Cell):
-    """Where keys and values of B sequences of S places lie: (B*K*S, E), row (b*K + k)*S + s."""
+    """Layout of keys and values of B sequences of S slots: (B*K*S, E), row (b*K + k)*S + s."""
 
     def __init__(self, batch: int, places: int, n_kv_heads: int, head_dim: int):
         super().__init__()
@@ -185,11 +185,11 @@ class Cache(nn.Cell):
         self.place_1S = Tensor(np.arange(places, dtype=np.int32)[None])
 
     def slots(self, place_BL):
-        """Rows of new keys at these places of each sequence, in (batch, head, position) order."""
+        """Rows of new keys at these positions of each sequence, in (batch, head, position) order."""
         return (self.first_slot_BK1 + place_BL.expand_dims(1)).reshape((-1,))
 
     def seen(self, position_B):
-        """The mask of a query at `position_B`, which sees the places up to its own: (B, 1, 1, S)."""
+        """The mask of a query at `position_B`, which sees the slots up to its own: (B, 1, 1, S)."""
         hidden_BS = ops.cast(self.place_1S > position_B.expand_dims(1), ms.float32)
         return (hidden_BS * MASKED).expand_dims(1).expand_dims(1)
 
@@ -213,14 +213,14 @@ class RMSNorm(nn.Cell):
         return self.weigh(ops.cast(x_ND, x.dtype).reshape(x.shape), weight)
 
     def shard(self, rows: int, rows_out: int = 0):
-        """Cut the rows of x, which has two axes, and of the result, into `rows_out` parts if given."""
+        """Shard the rows of x, which has two axes; those of the result into `rows_out` parts if given."""
         parts = (rows, 1)
         self.square.shard((parts, parts))
         self.mean.shard((parts, (1, 1)))
         self.add_eps.shard((parts, ()))
         self.rsqrt.shard((parts,))
         self.scale.shard((parts, parts))
-        self.weigh.shard(((rows_out or rows, 1), (1,)))  # what comes before it is gathered once for all users
+        self.weigh.shard(((rows_out or rows, 1), (1,)))  # the input is gathered once for all consumers
 
 
 class LayerNorm(RMSNorm):
@@ -269,7 +269,7 @@ class Rotary(nn.Cell):
         return ops.cast(self.add(by_cos, self.by_sin(ops.cast(rotated, ms.float32), sin_B1LE)), dtype)
 
     def shard(self, p):
-        """Cut batch, heads and positions."""
+        """Shard batch, heads and positions."""
         self.is_sharded = True
         heads = (p.data_parallel, p.model_parallel, p.context_parallel, 1)
         angles = (p.data_parallel, 1, p.context_parallel, 1)
@@ -282,7 +282,7 @@ class Rotary(nn.Cell):
 
 
 def _turn(e: int) -> np.ndarray:
-    """(E, E) float32: x times it is (-second half, first half)."""
+    """(E, E) float32 matrix M with x M = (-second half, first half)."""
     half = np.eye(e // 2, dtype=np.float32)
     return np.block([[np.zeros_like(half), half], [-half, np.zeros_like(half)]])
 
@@ -298,7 +298,7 @@ class SwiGLU(nn.Cell):
         return self.mul(self.silu(gate, self.sigmoid(gate)), up)
 
     def shard(self, p):
-        """Cut the rows and the width."""
+        """Shard the rows and the width."""
         parts = (p.rows, p.model_parallel)
         self.sigmoid.shard((parts,))
         for op in (self.silu, self.mul):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 STRIDE = 2  # mel frames of an encoder frame
-MAX_FRAMES = 3000  # encoder frames in the table of positions: 60 s
+MAX_FRAMES = 3000  # encoder frames in the positional table: 60 s
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class EncoderConfig:
     norm_eps: float = 1e-5
     dropout: float = 0.0  # on the residual branches, in training only
     pad_to_seconds: float = (
-        0.0  # audio is padded to this before the log-mel; 0 = as published for OSUM, 30 = stock Whisper
+        0.0  # seconds; audio is padded to this before the log-mel; 0 = published OSUM, 30 = stock Whisper
     )
 
     @property

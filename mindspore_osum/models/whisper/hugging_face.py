@@ -1,6 +1,6 @@
 """Descriptions of a Whisper encoder <-> `EncoderConfig`: Hugging Face's `config.json`, openai's `dims`.
 
-What our cells do not compute is refused by name, never ignored.
+Features that our cells lack are refused by name, never ignored.
 """
 
 from mindspore_osum.config import Reader
@@ -8,7 +8,7 @@ from mindspore_osum.models.whisper.config import EncoderConfig
 
 
 def encoder_values(values: dict, where: str) -> dict:
-    """`EncoderConfig` values of a Whisper config.json; a stock Whisper hears windows of 30 s."""
+    """`EncoderConfig` values of a Whisper config.json; a stock Whisper pads audio to 30 s."""
     read = Reader(values, where)
     read.refuse("activation_function", ("gelu",), "the encoder uses the exact GELU")
     read.refuse("scale_embedding", (False,), "the encoder does not scale its input")
@@ -23,7 +23,7 @@ def encoder_values(values: dict, where: str) -> dict:
 
 
 def encoder_hf_config(enc: EncoderConfig) -> dict:
-    """A config.json that makes transformers build this encoder (with a text decoder of no meaning)."""
+    """A config.json that makes transformers build this encoder (with an unused text decoder)."""
     return {
         "architectures": ["WhisperModel"],
         "model_type": "whisper",

@@ -39,7 +39,7 @@ ROWS = (
 
 
 def positions(key: str, usual: int, batched: bool = False) -> Other:
-    """A table of the encoder's positions in a file."""
+    """The encoder's positional table in a checkpoint."""
     computed = Computed(
         "encoder", _D, lambda values, first, n: sinusoids(n, values[_D], first), usual, batched
     )
@@ -84,20 +84,20 @@ OPENAI = Form(
 
 
 def values(cfg: EncoderConfig) -> Values:
-    """What the names in `ROWS` stand for."""
+    """Values of the names in `ROWS`."""
     return vars(cfg)
 
 
 def infer(found: Shapes, prefix: str, base: EncoderConfig, given: dict, needs: list[str]) -> dict:
-    """What tensors tell of `EncoderConfig`.
+    """Infer `EncoderConfig` values from tensors.
 
     Parameters
     ----------
     found : our names -> shapes.
-    prefix : what the names of this part begin with.
-    base : where head counts come from when `given` has none and the width is equal.
-    given : what the user or the source's own description states.
-    needs : gets a line for each value that nobody tells.
+    prefix : prefix of the names of this part.
+    base : source of head counts if `given` has none and the width is equal.
+    given : values from the user or the source's own description.
+    needs : gets a line for each value that cannot be determined.
 
     Returns
     -------

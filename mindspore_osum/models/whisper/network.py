@@ -1,12 +1,12 @@
-"""Whisper encoder (Radford et al. 2022), as OSUM runs it: on the audio as it is, not padded to 30 s.
+"""Whisper encoder (Radford et al. 2022) as used in OSUM: audio is not padded to 30 s.
 
 Legend: B batch, T mel frames (10 ms), U encoder frames (20 ms), F mel bins, D width.
 
 Notable choices
-- Padding never changes results: after each convolution the frames beyond an item's end are zeroed, and masked
-  as attention keys: a batch equals its members one by one, one item the published model on it alone. So a row
-  may hold several recordings (data/batches/packing.py); `frame_places` then stand where the lengths do.
-- Positions are Whisper's sinusoids, recomputed and never stored; parameter names are the published ones.
+- Padding never changes results: frames beyond an item's end are zeroed after each convolution and masked as
+  attention keys. A batch gives the same results as its items one by one, which equal the published model's.
+  So a row may hold several recordings (data/batches/packing.py); `frame_places` then replace the lengths.
+- Positions are Whisper's sinusoids, computed and never stored; parameter names are the published ones.
 """
 
 import mindspore as ms
@@ -37,7 +37,7 @@ class ConvStem(nn.Cell):
         return self.time_first(self.gelu(self.conv[2](x_BDT)), (0, 2, 1))
 
     def shard(self, p):
-        """Cut the batch."""
+        """Shard the batch."""
         parts = (p.data_parallel, 1, 1)
         for conv in (self.conv[0], self.conv[2]):
             conv.shard(p)
@@ -79,12 +79,12 @@ class WhisperEncoder(nn.Cell):
 
         Parameters
         ----------
-        mel_BTF : (B, T, n_mels), T <= `cfg.most`; what lies beyond an item's length does not matter.
+        mel_BTF : (B, T, n_mels), T <= `cfg.most`; values beyond an item's length are ignored.
         mel_len_B : (B,) int32, frames of each item; or `frame_places` (B, T) of packed rows.
 
         Returns
         -------
-        (B, ceil(T/2), d_model), zero beyond each item's end, and the lengths ceil(mel_len/2), or places.
+        (B, ceil(T/2), d_model), zero beyond each item's end, and lengths ceil(mel_len/2), or frame places.
         """
         x_BUD = self.embed(ops.cast(mel_BTF, self.dtype), mel_len_B)
         b, frames, d = x_BUD.shape
@@ -98,7 +98,7 @@ class WhisperEncoder(nn.Cell):
         return self.keep(self.after_norm(x).reshape((b, frames, d)), keep_BU1), len_B
 
     def shard(self, p):
-        """Cut the batch, heads and inner widths; lengths come whole, one a recording."""
+        """Shard the batch, heads and inner widths; lengths are not sharded, one per recording."""
         self.is_sharded = True
         parts = (p.data_parallel, 1, 1)
         self.embed.shard(p)

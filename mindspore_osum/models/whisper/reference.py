@@ -1,6 +1,6 @@
-"""The encoder in PyTorch, by transformers' class: what our cells are compared with.
+"""The encoder in PyTorch, by transformers' class, as a reference for our cells.
 
-It shares no code with them.
+It shares no code with the cells.
 
 Legend: B batch, T mel frames, U encoder frames, F mel bins, D width.
 """
@@ -29,7 +29,7 @@ _TO_TRANSFORMERS = (
     (r"\.mlp\.0\.", ".fc1."),
     (r"\.mlp\.2\.", ".fc2."),
 )
-POSITIONS = "embed_positions.weight"  # of the module; others carry it under other names, or not at all
+POSITIONS = "embed_positions.weight"  # of the module; other checkpoints name it differently or lack it
 _IS_POSITIONS = re.compile(r"pos_enc|position")
 
 
@@ -38,7 +38,7 @@ class Encoder(WhisperEncoder):
 
     Parameters
     ----------
-    positions : rows of its table of positions, which transformers computes.
+    positions : rows of its positional table, which transformers computes.
     """
 
     def __init__(self, cfg: EncoderConfig, positions: int = 1500):
@@ -66,7 +66,7 @@ class Encoder(WhisperEncoder):
 
 
 def name_of(key: str) -> str:
-    """The module's name of a key of ours, of transformers, openai or a published checkpoint, all without the
+    """The module's name for a key of ours, of transformers, openai or a published checkpoint, all without the
     encoder's own prefix."""
     if _IS_POSITIONS.search(key):
         return POSITIONS

@@ -1,4 +1,4 @@
-"""What this kind is beside its sizes; loads nothing heavy."""
+"""Fixed properties of this kind; imports neither MindSpore nor PyTorch."""
 
 STRIDES = (1, 2, 2)  # in time, of each convolution
-PRESETS: dict[str, str] = {}  # preset -> the preset that it is with this kind of adapter
+PRESETS: dict[str, str] = {}  # new preset -> base preset, which gets this kind of adapter

@@ -14,7 +14,7 @@ from mindspore_osum.models.ops import Gelu, halved, length_mask
 
 
 class Adapter(nn.Cell):
-    """The released form: three causal Conv1d with GELU, Transformer layers, projection."""
+    """The released adapter: three causal Conv1d with GELU, Transformer layers, projection."""
 
     def __init__(self, d_in: int, d_out: int, cfg: AdapterConfig, dtype=ms.float32):
         super().__init__()
@@ -26,20 +26,20 @@ class Adapter(nn.Cell):
     def construct(self, x_BUD, len_B):
         """(B, U, D) frames and lengths -> (B, Z, d_out) tokens and lengths, Z = ceil(ceil(U/2)/2).
 
-        With `frame_places` for lengths, those of the tokens; x is zero between recordings.
+        With `frame_places` instead of lengths, returns those of the tokens; x is zero between recordings.
         """
         x_BDU = self.time_last(x_BUD, (0, 2, 1))
         for conv, stride in zip(self.conv, STRIDES):
-            # left padding only: frames beyond the end never reach earlier ones, so they need no mask
+            # left padding only: frames beyond the end do not affect earlier ones, so no mask is needed
             x_BDU = self.gelu(conv(x_BDU))
             if stride == 2:
                 len_B = halved(len_B)
-            if len_B.ndim == 2:  # but another recording may follow in the row
+            if len_B.ndim == 2:  # packed: another recording may follow in the row
                 x_BDU = x_BDU * ops.cast(length_mask(x_BDU.shape[2], len_B), x_BDU.dtype).expand_dims(1)
         return self.proj(self.transformer(self.time_first(x_BDU, (0, 2, 1)), len_B)), len_B
 
     def shard(self, p):
-        """As WhisperEncoder's."""
+        """As WhisperEncoder.shard."""
         parts = (p.data_parallel, 1, 1)
         for conv in self.conv:
             conv.shard(p)

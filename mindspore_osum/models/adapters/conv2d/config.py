@@ -1,5 +1,5 @@
-"""What this kind is beside its sizes; loads nothing heavy."""
+"""Fixed properties of this kind; imports neither MindSpore nor PyTorch."""
 
 STRIDES = (2, 2)  # in time and width, of each convolution
-# preset -> the preset that it is with this kind of adapter
-PRESETS = {"osum_pangu_7b_conv2d": "osum_pangu_7b"}  # the paper's text instead of its code
+# new preset -> base preset, which gets this kind of adapter
+PRESETS = {"osum_pangu_7b_conv2d": "osum_pangu_7b"}  # as in the paper's text, not its code

@@ -11,7 +11,7 @@ ROWS = (
 
 
 def values(d: int) -> Values:
-    """What names in `ROWS` stand for that are no settings; `d` is the encoder's width."""
+    """Values of the names in `ROWS` that are not settings; `d` is the encoder's width."""
     for stride in STRIDES:
         d = -(-d // stride)
     return {"width_left": d}

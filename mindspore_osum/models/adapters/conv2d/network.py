@@ -14,7 +14,7 @@ from mindspore_osum.models.ops import Gelu, halved, length_mask
 
 
 class Adapter(nn.Cell):
-    """The form of the paper: two Conv2d with GELU, a linear layer, Transformer layers, projection."""
+    """The adapter of the paper: two Conv2d with GELU, a linear layer, Transformer layers, projection."""
 
     def __init__(self, d_in: int, d_out: int, cfg: AdapterConfig, dtype=ms.float32):
         super().__init__()
@@ -29,12 +29,12 @@ class Adapter(nn.Cell):
     def construct(self, x_BUD, len_B):
         """(B, U, D) frames and lengths -> (B, Z, d_out) tokens and lengths, Z = ceil(ceil(U/2)/2).
 
-        With `frame_places` for lengths, those of the tokens.
+        With `frame_places` instead of lengths, returns those of the tokens.
         """
         b, u, d = x_BUD.shape
         x_BCUD = x_BUD.reshape((b, 1, u, d))
         for conv in self.conv:
-            # right padding would let the frames beyond the end in: zero them before each convolution
+            # right padding lets frames beyond the end affect the last ones: zero them before each convolution
             u = x_BCUD.shape[2]
             keep_B1U1 = ops.cast(length_mask(u, len_B), x_BCUD.dtype).reshape((b, 1, u, 1))
             x_BCUD = self.gelu(conv(self.keep(x_BCUD, keep_B1U1)))
@@ -44,7 +44,7 @@ class Adapter(nn.Cell):
         return self.proj(self.transformer(x_BZD, len_B)), len_B
 
     def shard(self, p):
-        """As WhisperEncoder's."""
+        """As WhisperEncoder.shard."""
         parts = (p.data_parallel, 1, 1, 1)
         for conv in self.conv:
             conv.shard(p)
