@@ -47,7 +47,7 @@ def read_graphs_after_a_miss():
     from mindspore_osum.inference import graph_cache
 
     copied, keep = graph_cache._copied, graph_cache._keep
-    script = hashlib.sha256(Path(graph_cache.__file__).read_bytes()).hexdigest()
+    script = hashlib.sha256(graph_cache.SCRIPT.read_bytes()).hexdigest()
     nothing = {
         graph_cache.GRAPH: "no graph",
         graph_cache.SCRIPTS: hashlib.sha256(script.encode()).hexdigest(),

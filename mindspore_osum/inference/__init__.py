@@ -1,0 +1,1 @@
+"""The engine: recordings and requests in, answers out."""

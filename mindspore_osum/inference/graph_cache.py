@@ -38,7 +38,9 @@ from mindspore_osum.models import ops
 FOLDER = "OSUM_GRAPH_CACHE"  # environment variable: where, or "off"
 LARGEST = 256 << 20  # bytes of all graphs; those used longest ago are deleted
 GRAPH, SCRIPTS = "graph.mindir", "scripts.hash"
-SCRIPT = Path(__file__).resolve()  # what MindSpore compares as the script that was started: always the same
+# what MindSpore compares as the script that was started: always the same, and not empty. MindSpore creates
+# every module again that it imports, and a sys created again has other streams: so it imports nothing
+SCRIPT = Path(__file__).resolve().with_name("__init__.py")
 _PACKAGE = SCRIPT.parents[1]
 _number = 0  # of graphs that this process took through the cache
 
