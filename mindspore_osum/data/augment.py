@@ -1,10 +1,10 @@
 """Augmentation of training audio: speed, noise and volume of the waveform, SpecAugment of the features.
 
 Notable choices
-- All chance comes from the generator that is given, one for each (seed, step, row): a resumed run and any
-  other process draw the same. What is off draws nothing.
-- The order is that of the signal's way: the speaker (speed), the room (noise), the microphone (volume).
-- Recordings whose answer holds times of words keep their speed: their labels would have to change with it.
+- All randomness comes from the generator passed in, one for each (seed, step, row): a resumed run and any
+  other process draw the same numbers. An augmentation that is off draws none.
+- The order follows the signal path: the speaker (speed), the surroundings (noise), the microphone (volume).
+- Speed is not changed for tasks with word timestamps: the labels would have to change with it.
 
 Legend: N samples at 16 kHz, T mel frames, F mel bins.
 """
@@ -19,16 +19,19 @@ import numpy as np
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
 
-MAX_NOISE_SECONDS = 600.0  # of a recording of noise; all of it is decoded for a piece
+MAX_NOISE_SECONDS = 600.0  # longest noise recording; it is decoded whole even for a short piece
 
 
 class NoiseError(UserError):
-    """A recording of noise that cannot be decoded: no utterance is to blame for it."""
+    """A noise recording that cannot be decoded; not an error of any utterance."""
 
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Park et al. 2019, and substitution as in U2++ (Wu et al. 2021, 3.2.3); published defaults; 0 = off."""
+    """SpecAugment (Park et al. 2019) and substitution as in U2++ (Wu et al. 2021, 3.2.3); 0 turns one off.
+
+    The defaults are the published ones.
+    """
 
     time_masks: int = 2
     time_max: int = 50  # mel frames (10 ms)
@@ -44,7 +47,7 @@ class WaveAugment:
 
     speeds: list[float] = field(default_factory=lambda: [1.0])  # one is drawn; pitch changes with it
     noise: str = ""  # a file that lists recordings of noise, one path a line; "" = none
-    noise_share: float = 0.5  # of the utterances get noise
+    noise_share: float = 0.5  # share of the utterances that get noise
     snr_db: list[float] = field(default_factory=lambda: [5.0, 20.0])  # lowest and highest, uniform in between
     volume_db: list[float] = field(default_factory=lambda: [0.0, 0.0])  # gain, likewise
 
@@ -60,22 +63,22 @@ class WaveAugment:
 
     @property
     def active(self) -> bool:
-        """Whether it changes anything."""
+        """Whether any change is turned on."""
         return bool(self.noise) or set(self.speeds) != {1.0} or any(self.volume_db)
 
     def longest(self, frames: int, task: str) -> int:
-        """Mel frames of a recording of `frames` at the slowest speed, at most."""
+        """Most mel frames that a recording of `frames` can have after the slowest speed change."""
         slowest = min(self.speeds)
         return frames if slowest >= 1 or keeps_speed(task) else math.ceil((frames + 1) / slowest)
 
 
 def keeps_speed(task: str) -> bool:
-    """Whether the answers of a task hold times of words."""
+    """Whether the task has word timestamps, so that the speed must not change."""
     return "<ALIGN>" in task.upper() or task == "srwt"
 
 
 class Augment:
-    """What training does to a recording.
+    """Augmentation of training recordings.
 
     Parameters
     ----------
@@ -121,7 +124,7 @@ def spec_augment(mel_TF: np.ndarray, rng, spec: SpecAugment) -> None:
 
 
 def substitute(mel_TF: np.ndarray, rng, spec: SpecAugment) -> None:
-    """Put earlier stretches of the features, as they were before, in the place of later ones, in place."""
+    """Overwrite stretches of the features with earlier, unmodified ones, in place."""
     before_TF = mel_TF.copy() if spec.subs else mel_TF
     for _ in range(spec.subs):
         start = rng.integers(0, len(mel_TF))
@@ -144,7 +147,7 @@ def change_speed(wave_N: np.ndarray, speed: float) -> np.ndarray:
 def mix(wave_N: np.ndarray, noise_N: np.ndarray, snr_db: float, start: int) -> np.ndarray:
     """Add noise from its sample `start` on, repeated as needed, so that the mean powers differ by `snr_db`.
 
-    A silent waveform or a silent piece of noise leaves the waveform as it is: there is no ratio to meet.
+    If the waveform or the piece of noise is silent, the waveform is unchanged: the ratio is undefined.
     """
     piece_N = np.take(noise_N, np.arange(start, start + len(wave_N)), mode="wrap")
     signal, noise = (np.mean(np.square(x, dtype=np.float64)) for x in (wave_N, piece_N))
@@ -154,7 +157,7 @@ def mix(wave_N: np.ndarray, noise_N: np.ndarray, snr_db: float, start: int) -> n
 
 
 def read_noise_list(path: str) -> list[str]:
-    """Paths of the recordings of noise in a list, one a line, relative to it; all are opened once."""
+    """Paths of the noise recordings in a list (one per line, relative to the list); each is opened once."""
     try:
         lines = Path(path).read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:

@@ -1,8 +1,8 @@
-"""What is wrong with an utterance, as far as its text tells; and how much of that a job accepts.
+"""Errors in an utterance that show without its recording, and how many errors a job accepts.
 
 Notable choices
 - One list of checks for training and for `osum data validate`.
-- Labels are read as an answer of the model is (tasks.parse_answer): what that understands, training accepts.
+- Labels are read with the parser of the model's answers (tasks.parse_answer): training accepts what it reads.
 """
 
 from collections import Counter
@@ -12,16 +12,16 @@ from mindspore_osum.data.formats.manifest import TEXT_TASKS, Skipped, Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS, parse_answer, tags_of
 
-TIME_SLACK = 0.1  # seconds a word may end after its recording: aligners round
+TIME_SLACK = 0.1  # seconds that a word may end after its recording, since aligners round
 UNUSABLE = "unusable"
 
 
 def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
-    """What is wrong with task, labels and word times, "file:line: what" each.
+    """Errors in task, labels and word times, as "file:line: what".
 
     Parameters
     ----------
-    seconds : of the recording, or of the part of it that is meant; None if not known.
+    seconds : duration of the recording, or of the part that the utterance uses; None if unknown.
     """
     needed = {TEXT_TASKS[0]: "question", INTENT_KEY: "intent"}.get(utt.task)
     if needed:
@@ -36,7 +36,7 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
     except UserError as error:
         yield f"{utt.where}: {error}"
         return
-    if not tags:  # another spelling, which came this far only because it has a recording
+    if not tags:  # another spelling of a text task, with a recording
         yield f"{utt.where}: task {utt.task}: holds no speech; write it as {INTENT_KEY}, without a recording"
         return
     answer = parse_answer(utt.txt, utt.task)
@@ -53,7 +53,7 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
 
 
 def _times(answer, seconds: float | None) -> Iterator[str]:
-    """What is wrong with the times of words."""
+    """Errors in the word timestamps."""
     if not answer.words or answer.unknown:
         rest = f" at {answer.unknown[0]!r}" if answer.unknown else ""
         yield f"no times of words{rest}; expected <start>word<end> in seconds, for instance <0.21>one<0.47>"
@@ -69,7 +69,7 @@ def _times(answer, seconds: float | None) -> Iterator[str]:
 
 
 class LeftOut:
-    """What a source was read without: counted by reason, the first of each kept."""
+    """What was left out of a source: counted by reason, with the first of each kept as an example."""
 
     def __init__(self):
         self.counts: Counter[str] = Counter()
@@ -81,18 +81,18 @@ class LeftOut:
         self.first.setdefault(skipped.reason, skipped.text)
 
     def lines(self) -> list[str]:
-        """A text for each reason."""
+        """One line for each reason."""
         return [f"{n} left out, {reason} (first: {self.first[reason]})" for reason, n in self.counts.items()]
 
 
 class Errors:
-    """Counts what is wrong with the data of a job, and ends it when there is too much.
+    """Counts the errors in a job's data and ends the job when there are too many.
 
     Parameters
     ----------
-    most : errors that are skipped; one more ends the job.
-    strict : the first one ends it.
-    setting : what the limit is called, for the message.
+    most : number of errors that are skipped; one more ends the job.
+    strict : whether the first error ends the job.
+    setting : name of the setting with the limit, for the message.
     """
 
     def __init__(self, most: int = 100, strict: bool = False, setting: str = "data.max_errors"):
@@ -100,7 +100,7 @@ class Errors:
         self.count, self.first = 0, ""
 
     def take(self, skipped: Skipped) -> None:
-        """Count one; UserError if that was one too many."""
+        """Count one; UserError if there are now too many."""
         if not skipped.error:
             return
         if self.strict:

@@ -1,10 +1,10 @@
-"""How phrases and templates of one language combine to requests; the data is in ``request_templates/``.
+"""Combines phrases and templates of one language to requests; the data is in ``request_templates/``.
 
 Notable choices
-- A template has slots in braces: neutral words (``{audio}``), a form of what is asked for (``{q}``), a form
-  of one thing by its tag (``{asr_do}``), or the bare names of everything (``{all}``).
-- A neutral slot has the same words all through a request; a later phrase says "it", or leaves the words out.
-- Forms that are divided by split keep the splits apart in wording, not only in sentences.
+- A template has slots in braces: neutral words (``{audio}``), a form of the requested things (``{q}``), a
+  form of one thing by its tag (``{asr_do}``), or the bare names of everything (``{all}``).
+- A neutral slot keeps its words throughout a request; later phrases say "it" or omit them.
+- Forms that are divided by split make the splits differ in wording, not only in sentences.
 """
 
 import re
@@ -18,10 +18,10 @@ from mindspore_osum.tasks import LABEL_SETS, tags_of
 
 LANGUAGES = ("en", "zh")
 SPLITS = ("train", "valid", "test")
-LONGEST = {"en": 22, "zh": 34}  # words of English plus characters of Chinese; longer draws are thrown away
+LONGEST = {"en": 22, "zh": 34}  # English words plus Chinese characters; longer draws are discarded
 JOIN_OF_FORM = {"short": "name", "mix": "name", "np": "name", "q": "question"}  # other forms: clauses
 
-# shares of the requests that get each of these
+# share of the requests that get each of these
 OPENER, CLOSER, TYPO = 0.25, 0.12, 0.12
 LOWER_CASE, NO_END_MARK, NO_COMMAS = 0.3, 0.3, 0.1
 
@@ -40,7 +40,7 @@ def units(text: str) -> list[str]:
 
 
 def pick(rng: np.random.Generator, options):
-    """Return one of the options, each as likely as the others."""
+    """Return one of the options, all equally likely."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -95,7 +95,7 @@ class Grammar:
         return self._templates[key, split]
 
     def compose(self, rng: np.random.Generator, key: str, split: str) -> tuple[str, str]:
-        """Draw a request without mistakes in its typing; returns (template id, text)."""
+        """Draw a request without typing mistakes; returns (template id, text)."""
         templates = self.templates(key, split)
         for _ in range(1000):
             template_id, template = pick(rng, templates)
@@ -111,7 +111,7 @@ class Grammar:
         raise UserError(f"requests: every {split} template of {key} ({self.language}) is too long")
 
     def disturb(self, rng: np.random.Generator, text: str) -> str:
-        """Write a request as people do in a hurry: small letters, no full stop, a typing mistake."""
+        """Make a request look hastily typed: lower case, no full stop, a typing mistake."""
         small, bare, loose, wrong = rng.random(4)
         if self.language == "en" and small < LOWER_CASE:
             text = text.lower()
@@ -122,7 +122,7 @@ class Grammar:
         return self.mistype(rng, text) if wrong < TYPO else text
 
     def mistype(self, rng: np.random.Generator, text: str) -> str:
-        """Put one mistake into a text, if it has a word that is known to be mistyped."""
+        """Put one typing mistake into a text, if it has a word with known mistypings."""
         edge = r"\b" if self.language == "en" else ""
         spots = [m for right in self.typos for m in re.finditer(edge + right + edge, text)]
         if not spots:
@@ -131,12 +131,12 @@ class Grammar:
         return text[: spot.start()] + pick(rng, self.typos[spot[0]]) + text[spot.end() :]
 
     def vocabulary(self) -> set[str]:
-        """Words and characters of everything that can be in a request."""
+        """All words and characters that can occur in a request."""
         texts = {_SLOT.sub("\0", text) for text in self._all_texts()}
         found = {unit for text in texts for unit in units(text)}
         if self.language == "zh":
             return found
-        # any word after a slot or a mark may come to begin a sentence; labels do not
+        # any word after a slot or a mark may begin a sentence; labels do not
         texts -= {text for block in self.labels.values() for text in block}
         firsts = {word for text in texts for word in re.findall(r"(?:^|[\0.?!:,])\s*([a-z]+)", text)}
         return found | {word.lower() for word in found} | {word.capitalize() for word in firsts}
@@ -170,7 +170,7 @@ class Grammar:
 
 
 class _Filling:
-    """Fills the slots of one request: a slot that comes again gets the same words, or is left out."""
+    """Fills the slots of one request: a repeated slot gets the same words, or is omitted."""
 
     def __init__(self, grammar: Grammar, rng: np.random.Generator, key: str, split: str):
         self.grammar, self.rng, self.split = grammar, rng, split
@@ -208,7 +208,7 @@ class _Filling:
 
 
 def _frame_names(key: str) -> list[str]:
-    """The groups of frames that fit a task key; none for the transcript alone."""
+    """The groups of sentence frames that fit a task key; none for the transcript alone."""
     tags = tags_of(key)
     others = [tag for tag in tags if tag != "asr"]
     if not others:
@@ -218,7 +218,7 @@ def _frame_names(key: str) -> list[str]:
 
 
 def _texts(block: str) -> list[str]:
-    """The texts of a block: one a line or several between slashes; "-" stands for an empty one."""
+    """The texts of a block: one per line, or several separated by slashes; "-" stands for an empty one."""
     return [
         "" if text.strip() == "-" else text.strip()
         for line in block.splitlines()
@@ -228,7 +228,7 @@ def _texts(block: str) -> list[str]:
 
 
 def _by_split(block) -> dict[str, list[str]]:
-    """A block for each split; one block alone serves all, and a split that is not there is empty."""
+    """A block for each split; a single block serves all splits, and a missing split is empty."""
     if isinstance(block, str):
         return dict.fromkeys(SPLITS, _texts(block))
     return {split: _texts(block.get(split, "")) for split in SPLITS}

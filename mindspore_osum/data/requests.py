@@ -5,10 +5,10 @@
 Notable choices
 - The language is data (``request_templates/<language>/``); `request_grammar` combines it, this module
   counts, balances and writes. docs/REQUESTS.md shows how the parts fit together.
-- Sentences, and the phrases that carry their meaning, belong to one split each: neither a test request nor
-  its wording was trained on. Neutral words (the recording, the speaker, greetings) are in all splits.
-- Two requests are distinct when they differ in more than case, spaces and punctuation.
-- Everything is drawn from numpy generators: the same seed, the same requests.
+- Each sentence, and each phrase that carries its meaning, belongs to one split: neither a test request nor
+  its wording occurs in training. Neutral words (the recording, the speaker, greetings) are in all splits.
+- Requests that differ only in case, spaces and punctuation count as the same.
+- Everything is drawn from numpy generators: the same seed gives the same requests.
 
 Source: OSUM-Pangu section 4.1 (Intent-Instruction Set, unpublished: over 80k training, 4k test requests).
 """
@@ -32,13 +32,13 @@ PATIENCE = 2000  # draws in a row with nothing new before a task key counts as e
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request of a user, and what it asks for."""
+    """One request of a user, and the task it asks for."""
 
     text: str
     task_key: str  # published, for example "<TRANSCRIBE> <AGE>"
-    tags: tuple[str, ...]  # what a model answers with first, for example ("asr", "age")
-    language: str  # "en" or "zh": the sentence's; a word of the other one may be mixed in
-    template_id: str  # language, place in the data, split, number
+    tags: tuple[str, ...]  # tags at the beginning of the answer, for example ("asr", "age")
+    language: str  # of the sentence, "en" or "zh"; words of the other one may be mixed in
+    template_id: str  # language, path in the data, split, number
 
 
 def sample(rng: np.random.Generator, task: str, split: str, language: str | None = None) -> Request:
@@ -46,7 +46,7 @@ def sample(rng: np.random.Generator, task: str, split: str, language: str | None
 
     Parameters
     ----------
-    rng : the source of chance; its state moves on
+    rng : random generator; its state is advanced
     task : abbreviation (``"sap"``) or published key with tags
     split : train, valid or test
     language : en or zh; None draws one
@@ -73,14 +73,14 @@ def generate(split: str, n: int, seed: int, tasks=None, language: str | None = N
     ----------
     split : train, valid or test
     n : how many
-    seed : whole number, 0 or more; the same seed gives the same list
+    seed : integer, 0 or more; the same seed gives the same list
     tasks : abbreviations or published keys; None for all published keys
     language : en or zh; None for both
 
     Raises
     ------
     UserError
-        Unknown task, split or language, no task, a negative number, or more than the templates make.
+        Unknown task, split or language, no task, a negative number, or more requests than the templates give.
     """
     keys = list(dict.fromkeys(_asked_key(t) for t in (TASK_KEYS if tasks is None else tasks)))
     cells = [(key, lang) for key in keys for lang in (LANGUAGES if language is None else (language,))]
@@ -119,8 +119,9 @@ def fold(text: str) -> str:
 
 
 def vocabulary(language: str | None = None) -> list[str]:
-    """Return what requests are made of, sorted: English words as they are written, so some also with a
-    capital, and all characters beyond ASCII, typing mistakes included; for one language or both.
+    """Return the sorted vocabulary of requests in one language or both, typing mistakes included.
+
+    It has English words (capitalized forms are separate entries) and all characters beyond ASCII.
     """
     if language is not None:
         _check("language", language, LANGUAGES)
@@ -129,7 +130,7 @@ def vocabulary(language: str | None = None) -> list[str]:
 
 
 def write_manifest(path: Path, requests: list[Request], split: str) -> None:
-    """Write requests as published for intent classification: ``txt`` has the tags, ``extra`` the request.
+    """Write requests in the published form for intent classification: tags in ``txt``, request in ``extra``.
 
     Raises
     ------

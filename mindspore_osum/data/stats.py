@@ -1,8 +1,8 @@
-"""What training data holds: durations, tasks, labels, tokens; `osum data stats` shows it.
+"""Statistics of training data: durations, tasks, labels, tokens; shown by `osum data stats`.
 
 Notable choices
-- Only usable utterances are counted, the rest is a number with a hint to `osum data validate`.
-- Of durations and tokens eight bytes an utterance are kept.
+- Only usable utterances are included; the number of others is shown with a hint to `osum data validate`.
+- Durations and tokens take eight bytes of memory per utterance.
 """
 
 from array import array
@@ -25,16 +25,16 @@ QUANTILES = (0, 5, 25, 50, 75, 95, 99, 100)  # percent
 
 @dataclass
 class Stats:
-    """What some sources hold.
+    """Statistics of one or more sources.
 
     Attributes
     ----------
-    seconds : of each recording (of the part that is meant).
-    tokens : of each answer with its tags and its end; empty without a tokenizer.
+    seconds : duration of each recording (of the part that is used).
+    tokens : length of each answer with its tags and its end; empty without a tokenizer.
     tasks : published key -> utterances.
     task_seconds : published key -> seconds.
     labels : field -> value -> utterances.
-    not_usable : utterances and lines with an error, or left out by rule.
+    not_usable : number of utterances and lines that have an error or are left out by rule.
     """
 
     seconds: array = field(default_factory=lambda: array("f"))
@@ -45,7 +45,7 @@ class Stats:
     not_usable: int = 0
 
     def add(self, utt: Utterance, tokens: Callable[[Utterance], int] | None = None) -> None:
-        """Count an utterance, if it can be used, with the `tokens` of its answer."""
+        """Count an utterance if it is usable; `tokens` gives the length of its answer."""
         try:
             seconds = seconds_of(utt)
         except UserError:
@@ -67,7 +67,7 @@ class Stats:
 
 
 def describe(stats: Stats) -> list[str]:
-    """Lines about what was found."""
+    """The statistics as lines of text."""
     seconds = np.array(stats.seconds)
     lines = [
         f"utterances: {stats.tasks.total()}, with a recording: {len(seconds)}, "

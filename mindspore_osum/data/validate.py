@@ -1,4 +1,4 @@
-"""Everything that is wrong with training data, line by line."""
+"""Lists all errors in training data, line by line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,23 +13,23 @@ from mindspore_osum.speech.audio import SAMPLE_RATE
 
 @dataclass
 class Report:
-    """What one source holds."""
+    """Counts of one source."""
 
     path: str
-    utterances: int = 0  # without any error
+    utterances: int = 0  # without errors
     hours: float = 0.0  # of their recordings
     errors: int = 0
-    left_out: int = 0  # by rule: nothing is wrong with them, but they are not used
+    left_out: int = 0  # by rule: without errors, but not used
     problems: list[str] = field(default_factory=list)
 
 
 def validate_source(path: str, decode: bool = False, say: Callable[[str], None] = print) -> Report:
-    """Look at everything in a source.
+    """Check everything in a source.
 
     Parameters
     ----------
-    path : as `data.sources.open_source` takes it.
-    decode : whether recordings are decoded, and not only their headers read.
+    path : see `data.formats.sources.open_source`.
+    decode : whether recordings are decoded; otherwise only their headers are read.
     say : called with each problem when it is found.
 
     Raises
@@ -39,7 +39,7 @@ def validate_source(path: str, decode: bool = False, say: Callable[[str], None] 
     report, seen = Report(str(path)), set()
     for item in open_source(path):
         if isinstance(item, Utterance):
-            item = once(item, seen)  # a list of shards may hold a key in two of them
+            item = once(item, seen)  # two shards of a list may have the same key
         problems, seconds = _look(item, decode)
         for problem in problems:
             report.problems.append(problem)
@@ -54,7 +54,7 @@ def validate_source(path: str, decode: bool = False, say: Callable[[str], None] 
 
 
 def _look(item: Utterance | Skipped, decode: bool) -> tuple[list[str], float]:
-    """What is wrong with an utterance, and its seconds."""
+    """The errors in an utterance, and its seconds."""
     if isinstance(item, Skipped):
         return [item.text], 0.0
     try:

@@ -1,8 +1,8 @@
-"""Batches of static shape, padded or packed, of what a system's extractor says of utterances; and features.
+"""Batches of static shape, padded or packed, built from an extractor's examples; features of utterances.
 
 Notable choices
-- What does not fit a shape is refused by the caller before training (see loader.py), never shortened.
-- `speech` counts speech tokens, what the model makes of mel frames; a pack lays recordings out in these.
+- Utterances that do not fit a shape are left out before training (see corpus.py), never truncated.
+- `speech` counts speech tokens, which the model computes from mel frames; packs are laid out in these units.
 
 Legend: B rows, T mel frames, F mel bins.
 """
@@ -32,7 +32,7 @@ STEP_COLUMNS = (
 
 @dataclass(frozen=True)
 class Shape:
-    """The static shape of a batch, or what a packed one allows for one utterance."""
+    """The static shape of a batch; for packed batches, the limits of one utterance."""
 
     size: int  # rows: utterances, or packs
     frames: int  # mel frames an audio slot holds
@@ -52,42 +52,45 @@ def bucket_shapes(model, size: int, frames: list[int], text_tokens: int, max_tok
     ----------
     model : the model's Config, which says how many speech tokens a recording gives.
     size : rows of each.
-    max_tokens : above 0, as many rows as hold at most so many positions take the place of `size`.
+    max_tokens : if above 0, it replaces `size`: as many rows as hold at most this many positions.
     """
     shapes = [Shape(size, t, model.tokens(t), text_tokens) for t in frames]
     return [replace(s, size=max(1, max_tokens // s.length)) for s in shapes] if max_tokens else shapes
 
 
 def recording_of(utt: Utterance) -> tuple[str | None, float | None, float | None]:
-    """What features depend on: file, start and end."""
+    """What an utterance's features depend on: file, start and end."""
     return utt.wav, utt.start, utt.end
 
 
 def frames_of(utt: Utterance, cfg: FeatureConfig = FEATURES) -> int:
-    """Mel frames of an utterance by its recording's header (some MP3: an estimate); 0 for text-only ones."""
+    """Mel frames of an utterance, from the header of its recording; 0 if it is text-only.
+
+    For some MP3 files the header gives an estimate only.
+    """
     if utt.wav is None:
         return 0
     try:
         seconds = duration_seconds(utt.wav)
     except UserError as error:
         raise UserError(f"{utt.where}: {error}") from None
-    first, last = _cut(utt, math.ceil(seconds * SAMPLE_RATE - 1e-6))  # as many as resampling makes
+    first, last = _cut(utt, math.ceil(seconds * SAMPLE_RATE - 1e-6))  # samples after resampling
     return cfg.frames(last - first)
 
 
 def seconds_of(utt: Utterance) -> float:
-    """Seconds of an utterance in whole frames, as `frames_of`."""
+    """Seconds of an utterance, from the whole frames of `frames_of`."""
     return FEATURES.seconds(frames_of(utt))
 
 
 def features(utt: Utterance, cfg: FeatureConfig = FEATURES, change=None) -> np.ndarray:
-    """Log-mel (T, F) float32 of the utterance's recording; `change` is what happens to its samples first."""
+    """Log-mel (T, F) float32 of the utterance's recording; `change` is applied to its samples first."""
     wave_N = samples(utt)
     return log_mel(change(wave_N) if change else wave_N, cfg)
 
 
 def samples(utt: Utterance) -> np.ndarray:
-    """The utterance's recording, or the part of it that is meant: float32 (N,) at 16 kHz."""
+    """The utterance's recording, or its part `start`..`end`: float32 (N,) at 16 kHz."""
     try:
         wave_N = load_audio(utt.wav)
     except UserError as error:
@@ -111,7 +114,7 @@ def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
 def padded_batch(
     columns: Iterable[Column], sizes: dict[str, int], shape: Shape, rows: Sequence[Example | None]
 ) -> dict[str, np.ndarray]:
-    """The columns of a batch of one utterance a row.
+    """The columns of a batch with one utterance per row.
 
     Parameters
     ----------
@@ -137,12 +140,12 @@ def packed_batch(
     rows: Sequence[Sequence[Example]],
     starts: Sequence[Sequence[int]],
 ) -> dict[str, np.ndarray]:
-    """The columns of a batch of packs; each has `room.audio_rows` rows of audio and `room.items` places.
+    """The columns of a batch of packs; each has `room.audio_rows` rows of audio and `room.items` slots.
 
     Parameters
     ----------
-    text_tokens : most of an utterance.
-    starts : for each example the speech token its recording starts with, in the audio rows of its own pack.
+    text_tokens : most text tokens of an utterance.
+    starts : for each example, the index of its recording's first speech token in the audio rows of its pack.
     """
     columns, audio_rows = tuple(columns), len(rows) * room.audio_rows
     first_N = {name: np.zeros(len(rows) * room.items, np.int64) for name in ("tokens", "speech", "sequences")}
@@ -166,13 +169,13 @@ def packed_batch(
 
 
 def step_columns(rows: int, first_row: int, utterances: float, targets: float) -> dict[str, np.ndarray]:
-    """The numbers that belong to the batch, in every row, so that any part of it has them.
+    """Numbers of the whole batch, repeated in every row, so that each part of a sharded batch has them.
 
     Parameters
     ----------
-    first_row : number of the first row in the run; what dropout draws follows from it.
-    utterances, targets : what losses are divided by: those of the whole step, divided by its parts (see
-        loader.py).
+    first_row : number of the first row in the run; dropout is seeded by it.
+    utterances, targets : the divisors of losses: counts of the whole step divided by its number of parts
+        (see loader.py).
     """
     draws_B = (first_row + np.arange(rows)) % 2**31
     return {

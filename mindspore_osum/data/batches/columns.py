@@ -1,13 +1,13 @@
-"""Named columns of a batch: what an extractor says of each utterance, stacked to arrays of static shape.
+"""Named columns of a batch: the extractor's values of each utterance, stacked to arrays of static shape.
 
 Notable choices
-- A column is declared once, by the extractor, with the form in which utterances come together. Nothing here
-  knows a name: what a column means is between the extractor and the network.
+- A column is declared once, by the extractor, with the form in which utterances are combined. This module
+  knows no names: only the extractor and the network know what a column means.
 - A padded batch and a pack are stacked by the same code. They differ in where utterances begin (`Axis`).
-- The forms are those of WEST's extractors (batched, packed, offset), and `extent`, which is there a length of
-  the one kind beside an offset of the other.
+- The forms are those of WEST's extractors (batched, packed, offset) and `extent`, for which WEST uses a
+  length (padded) and an offset (packed).
 
-Legend: N places for an utterance in a batch.
+Legend: N slots for utterances in a batch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,10 +17,10 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 
-BATCHED = "batched"  # a row for each utterance
-PACKED = "packed"  # laid along an axis, in a pack end to end
-OFFSET = "offset"  # packed; and its values are positions, which are shifted by where the utterance begins
-EXTENT = "extent"  # where an utterance lies on an axis: its length, in a pack (first, length)
+BATCHED = "batched"  # one row per utterance
+PACKED = "packed"  # along an axis; in a pack, end to end
+OFFSET = "offset"  # packed; its values are positions and are shifted to where the utterance begins
+EXTENT = "extent"  # where an utterance lies on an axis: its length; in a pack (first, length)
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Column:
 
     Parameters
     ----------
-    name : ends in its axes.
+    name : with its axes as suffix.
     form : BATCHED, PACKED, OFFSET or EXTENT.
-    axis : that it is laid along, or tells the extent on; "" of a batched one.
-    shape : of a row (batched), or of one position (packed): numbers, or names of axes and sizes.
-    of : the axis whose positions the values of an offset column are.
-    base : the lowest of its values that is such a position.
-    fill : where there is no utterance; of an extent in padded batches alone, in packs it is (0, 0).
+    axis : the axis it lies along, or whose extent it holds; "" for a batched column.
+    shape : of a row (batched) or of one position (packed): numbers, or names of axes and sizes.
+    of : for an offset column, the axis that its values are positions of.
+    base : for an offset column, the lowest value that is a position.
+    fill : value where there is no utterance; extents in packs have (0, 0) instead.
     dtype : of the array.
     """
 
@@ -51,11 +51,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Axis:
-    """What utterances are laid along: `rows` of one `length`.
+    """An axis along which utterances lie: `rows` of equal `length`.
 
     Attributes
     ----------
-    starts : for each place, where its utterance begins in the rows laid end to end.
+    starts : for each slot, where its utterance begins in the rows laid end to end.
     """
 
     rows: int
@@ -70,17 +70,17 @@ def stack(
     sizes: dict[str, int],
     packed: bool,
 ) -> dict[str, np.ndarray]:
-    """Name -> array of a batch.
+    """Stack the values of utterances to the arrays of a batch, by name.
 
     Parameters
     ----------
-    places : name -> values of the utterance in each; None, or a name left out, for nothing.
-    axes, sizes : what the columns name.
-    packed : whether extents have a first position, too.
+    places : for each slot, name -> values of its utterance; None (or a missing name) for no value.
+    axes, sizes : those that the columns name.
+    packed : whether extents also hold the first position.
 
     Raises
     ------
-    UserError : an utterance has more values than there are positions for it.
+    UserError : an utterance has more values than positions.
     """
     lengths = {name: axis.length for name, axis in axes.items()} | sizes
     return {column.name: _array(column, places, axes, lengths, packed) for column in columns}

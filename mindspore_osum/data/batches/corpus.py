@@ -1,10 +1,10 @@
-"""Corpora, scanned before training: what can be used, and how long each utterance is.
+"""Corpora, scanned before training: which utterances are usable, and how long each is.
 
 Notable choices
-- Utterances that do not fit are found from headers and token counts, counted and listed; nothing is decoded.
-- An answer is tokenized once and each request once for the whole corpus, however many requests a task has: a
-  sequence is as long as its parts, which are tokenized one by one (text/sequence.py).
-- Several lines of a manifest may ask different things of one recording: its header is read once.
+- Utterances that do not fit are found from headers and token counts, counted and listed; no audio is decoded.
+- Each answer and each request is tokenized once for the whole corpus. The parts of a sequence are tokenized
+  one by one (text/sequence.py), so its length is the sum of theirs, whichever request is drawn.
+- Several lines of a manifest may refer to one recording: its header is read once.
 """
 
 from array import array
@@ -26,16 +26,16 @@ MIN_FRAMES = 20  # shorter recordings are noise (published filter)
 
 
 class Requests:
-    """The different sets of requests utterances choose from, each measured when it is met first.
+    """The distinct sets of requests that utterances draw from; each is measured on first use.
 
     Parameters
     ----------
-    measure : request -> what it adds to a sequence with an empty one.
+    measure : request -> how many tokens longer it makes a sequence than an empty request.
 
     Attributes
     ----------
     sets : requests of each set; None is no request (spoken chat).
-    tokens : int array for each set: the measure of each of its requests.
+    tokens : for each set an int array: the measure of each of its requests.
     """
 
     def __init__(self, measure: Callable[[str | None], int]):
@@ -55,22 +55,22 @@ class Requests:
 
 
 class Corpus:
-    """Weighted manifests, scanned: what fits the largest shape, its bucket and its label count.
+    """Weighted manifests, scanned: the utterances that fit the largest shape, their buckets and label counts.
 
     Parameters
     ----------
     sources : (name, path, weight) of each manifest.
-    extractor : what the system makes of an utterance.
-    errors : counts what is wrong, here and later, and ends a job with too much of it.
-    wave : changes of the waveform in training; its slowest speed decides how long an utterance is.
+    extractor : makes the system's examples of utterances.
+    errors : counts errors in the data, here and later, and ends the job when there are too many.
+    wave : augmentation of the waveform; its slowest speed decides how long an utterance may become.
 
     Attributes
     ----------
-    utterances, frames, buckets, labels : parallel lists over what can be used; frames are those of the
-        features, at the slowest speed and with the encoder's padding, 0 without a recording.
-    choices : number of each utterance's set in `requests`, parallel too.
-    others : sequence positions of each with an empty request, parallel too.
-    parts : (first, last, weight) of each manifest in them.
+    utterances, frames, buckets, labels : parallel lists over the usable utterances; frames are those of the
+        features, at the slowest speed and with the encoder's padding; 0 without a recording.
+    choices : number of each utterance's set in `requests`; parallel to these lists.
+    others : sequence positions of each utterance with an empty request; parallel to these lists.
+    parts : (first, last, weight) of each manifest in these lists.
     report : lines about what was left out.
     """
 
@@ -88,7 +88,7 @@ class Corpus:
         self.utterances = Utterances()
         self.frames, self.buckets, self.labels, self.choices, self.others = (array("i") for _ in range(5))
         self.parts, self.report = [], []
-        self._headers: dict[tuple, int] = {}  # mel frames of the recordings themselves
+        self._headers: dict[tuple, int] = {}  # mel frames of the recordings, before augmentation
         for name, path, weight in sources:
             first, self._heard = len(self.utterances), 0
             left_out = LeftOut()
@@ -104,7 +104,7 @@ class Corpus:
             raise UserError("; ".join(self.report) + ": nothing is left to train on")
 
     def _add(self, utt: Utterance) -> Skipped | None:
-        """Take the utterance, or say why not."""
+        """Add the utterance, or return why it is left out."""
         try:
             frames = self._frames(utt)
             flaw = next(self.extractor.flaws(utt, self.model.features.seconds(frames)), None)
@@ -116,7 +116,7 @@ class Corpus:
         return Skipped(reason, f"{utt.where}: {utt.key}", False) if reason else None
 
     def _take(self, utt: Utterance, frames: int) -> str | None:
-        """Take an utterance without flaws and its recording's frames, or say why it does not fit."""
+        """Add an utterance without flaws, or return why it does not fit."""
         if utt.wav is not None and frames < MIN_FRAMES:
             return f"shorter than {self.model.features.seconds(MIN_FRAMES)} s"
         heard, frames = frames, self._longest(utt, frames)
@@ -136,14 +136,14 @@ class Corpus:
         return None
 
     def _frames(self, utt: Utterance) -> int:
-        """`frames_of`, which opens a recording once."""
+        """`frames_of`, opening each recording only once."""
         recording = recording_of(utt)
         if recording not in self._headers:
             self._headers[recording] = frames_of(utt, self.model.features)
         return self._headers[recording]
 
     def _longest(self, utt: Utterance, frames: int) -> int:
-        """Mel frames of the features made of a recording of `frames`, at most."""
+        """Most mel frames that the features of a recording of `frames` can have."""
         if utt.wav is None:
             return 0
         return max(self.wave.longest(frames, utt.task), self.model.features.padding)
@@ -154,12 +154,12 @@ class Corpus:
         self.report.append(line + "".join(f"; {text}" for text in left_out.lines()))
 
     def choices_of(self, numbers_N: np.ndarray) -> np.ndarray:
-        """How many requests each utterance chooses from."""
+        """How many requests each utterance draws from."""
         sets = np.array([len(texts) for texts in self.requests.sets])
         return sets[np.asarray(self.choices)[numbers_N]]
 
     def sizes(self, numbers_N: np.ndarray, requests_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sequence positions and speech tokens of utterances asked by the given request of their set."""
+        """Sequence positions and speech tokens of utterances with the given requests of their sets."""
         sets_N = np.asarray(self.choices)[numbers_N]
         firsts = np.cumsum([0, *map(len, self.requests.tokens)])
         tokens = np.concatenate(self.requests.tokens)[firsts[sets_N] + requests_N]
@@ -167,7 +167,7 @@ class Corpus:
         return np.asarray(self.others)[numbers_N] + tokens, speech_N
 
     def weighted(self, rng) -> np.ndarray:
-        """Utterance numbers of one epoch: whole weights repeat a manifest, fractions take a random share."""
+        """Utterance numbers of an epoch: integer weights repeat a manifest, fractions draw a random share."""
         chosen = []
         for first, last, weight in self.parts:
             numbers = np.arange(first, last)

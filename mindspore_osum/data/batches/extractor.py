@@ -1,7 +1,7 @@
-"""What corpora and batches ask of a system's extractor; systems/osum/extractor.py is one.
+"""The interface of a system's extractor to corpora and batches; systems/osum/extractor.py implements it.
 
 Notable choices
-- An extractor knows its system alone: order, chance, augmentation, caching and shapes are the loader's.
+- An extractor knows only its system: order, randomness, augmentation, caching and shapes are the loader's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,17 +13,17 @@ from mindspore_osum.data.batches.columns import Column
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.speech.config import FeatureConfig
 
-Example = dict[str, np.ndarray]  # what the model sees of one utterance, by column
+Example = dict[str, np.ndarray]  # the model's inputs for one utterance, by column
 
 
 class Scanned(NamedTuple):
-    """What an extractor says of an utterance before training.
+    """What is known of an utterance before training.
 
     Attributes
     ----------
-    requests : those it is trained with, to draw from; None is no request.
-    labels : targets of its sequence.
-    text : positions of its sequence beside the request, the speech tokens and their two marks.
+    requests : the requests to draw from in training; None is no request.
+    labels : number of targets in its sequence.
+    text : positions of its sequence without the request, the speech tokens and their two marks.
     """
 
     requests: Sequence[str | None]
@@ -32,30 +32,30 @@ class Scanned(NamedTuple):
 
 
 class Hearing(Protocol):
-    """What a model's Config says of recordings.
+    """The part of a model's Config that concerns recordings.
 
     Attributes
     ----------
-    features : its front end.
-    frames_per_token : frames of features that a speech token spans.
+    features : configuration of the log-mel features.
+    frames_per_token : feature frames per speech token.
     """
 
     features: FeatureConfig
     frames_per_token: int
 
     def tokens(self, frames: Any) -> Any:
-        """Speech tokens of so many frames (int or array)."""
+        """Number of speech tokens for a number of frames (int or array)."""
         ...
 
 
 class Extractor(Protocol):
-    """Utterances as a system's models are trained on them.
+    """Makes the training examples of a system from utterances.
 
     Attributes
     ----------
     model : the Config of the model.
-    columns : of `example`, in the order of the network's inputs.
-    sizes : those that the columns name beside the axes of a batch (batching.py).
+    columns : the columns of `example`, in the order of the network's inputs.
+    sizes : the sizes that columns name, besides the axes of a batch (batching.py).
     """
 
     model: Hearing
@@ -63,38 +63,38 @@ class Extractor(Protocol):
     sizes: dict[str, int]
 
     def flaws(self, utt: Utterance, seconds: float) -> Iterator[str]:
-        """What is wrong with an utterance whose recording lasts `seconds`."""
+        """Errors in an utterance whose recording lasts `seconds`."""
         ...
 
     def scan(self, utt: Utterance) -> Scanned:
-        """What is known of an utterance without its recording; UserError for what cannot be used."""
+        """What is known of an utterance without its recording; UserError if it cannot be used."""
         ...
 
     def request_tokens(self, request: str | None) -> int:
-        """What a request adds to a sequence with an empty one."""
+        """How many tokens longer a request makes a sequence than an empty request."""
         ...
 
     def brings_request(self, utt: Utterance) -> bool:
-        """Whether an utterance is asked in words of its own, which its answer hangs on."""
+        """Whether an utterance has its own request, on which its answer depends."""
         ...
 
     def features(self, utt: Utterance, change: Callable | None = None) -> np.ndarray:
-        """(T, F) float32 of its recording; `change` is what happens to the samples first."""
+        """Features (T, F) float32 of its recording; `change` is applied to the samples first."""
         ...
 
     def example(
         self, utt: Utterance, request: str | None, mel_TF: np.ndarray | None, content_only: bool = False
     ) -> Example:
-        """What the model sees of an utterance, by column; what it does not have is left out.
+        """The model's inputs for an utterance, by column; columns without a value are left out.
 
         Parameters
         ----------
-        request : one of those `scan` gave, or one of another utterance.
+        request : one that `scan` returned for this or another utterance.
         mel_TF : its features; None without a recording.
-        content_only : whether only what follows the part that names the task is a target.
+        content_only : whether the targets exclude the part of the answer that names the task.
         """
         ...
 
     def report(self) -> list[str]:
-        """Lines about all that was scanned."""
+        """Lines about everything scanned so far."""
         ...

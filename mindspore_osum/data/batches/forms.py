@@ -1,7 +1,7 @@
-"""The forms a batch may have, and how much of each is padding.
+"""The forms of batches, and how much of each is padding.
 
-"sorted dynamic" is the published form, for comparison: nearly every batch has a shape of its own, and a graph
-would be compiled for each. See docs/PACKING.md.
+"sorted dynamic" is the published form, for comparison: nearly every batch has its own shape, and each shape
+would need a compiled graph. See docs/PACKING.md.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def forms(
 
 
 def padded(frames_N, tokens_N, batches) -> tuple[float, float, int]:
-    """Shares in use and shapes of batches given as (items, mel frames and positions of a row, rows)."""
+    """Shares in use and number of shapes, for batches (items, mel frames and positions of a row, rows)."""
     items = np.concatenate([items for items, *_ in batches])
     frames, positions = (sum(rows * shape[k] for _, shape, rows in batches) for k in (0, 1))
     shapes = {(shape, rows) for _, shape, rows in batches}
@@ -38,7 +38,7 @@ def padded(frames_N, tokens_N, batches) -> tuple[float, float, int]:
 
 
 def _buckets(model, frames_N, tokens_N, tokens: int, edges) -> list:
-    """Ours: batches of one bucket each, with as many rows as hold `tokens` (batch.max_tokens)."""
+    """This package's buckets: a batch has one bucket and as many rows as fit `tokens` (batch.max_tokens)."""
     text = int((tokens_N - 2 - model.tokens(frames_N)).max())
     shapes = bucket_shapes(model, 1, [int(edge) for edge in edges], text, tokens)
     steps = in_buckets(

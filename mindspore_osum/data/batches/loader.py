@@ -1,15 +1,15 @@
 """Corpora as an endless, seeded sequence of training steps: step number -> batch, a pure function.
 
 Notable choices
-- Position is one integer, the step: order and requests are drawn from (seed, epoch), augmentation from (seed,
-  epoch, item), so resuming is exact and needs no saved state, and any process can compute any other's share.
+- The position is one integer, the step. Order and requests are drawn from (seed, epoch), augmentation from
+  (seed, epoch, item): resuming is exact without saved state, and any process can compute any other's share.
 - A step is a group of size x accumulation x ranks rows of one shape (data/batches/plan.py); ranks and
-  micro-batches take their parts of it. Its label total is known beforehand, so that the parts add up to the
-  token mean of the whole group.
-- Features may be kept in memory as float16 (a corpus of 6 h takes about 340 MB), once for each recording:
-  several lines of a manifest may ask different things of it.
-- A recording that cannot be decoded (its header was read in the scan) is counted with the other errors of
-  the data, told, and its row stays empty. That follows from the file alone, so a resumed run has the same
+  micro-batches take their parts of it. Its label total is known beforehand, so the losses of the parts add up
+  to the token mean of the whole group.
+- Features may be cached in memory as float16 (6 h of audio take about 340 MB), once per recording, which
+  several lines of a manifest may share.
+- A recording that cannot be decoded (the scan reads only its header) is counted with the other errors of the
+  data and reported, and its row stays empty. This depends on the file alone, so a resumed run has the same
   rows; the label total of the step still counts it.
 """
 
@@ -52,18 +52,18 @@ class Loader:
     ----------
     corpus : what to train on.
     seed : of order, requests and augmentation.
-    accumulation : micro-batches a step.
+    accumulation : micro-batches per step.
     rank, ranks : this process and their number (data parallel).
     augment : None for validation.
     cache : keep features in memory as float16.
-    pack : sequence positions of a packed row; 0 for one utterance a row.
-    other_requests : share of the spoken examples with another task's request, of which only the content is
-        learned.
+    pack : sequence positions of a packed row; 0 for one utterance per row.
+    other_requests : share of the spoken examples that get another task's request; only the content of their
+        answers is a target.
 
     Attributes
     ----------
     columns : names of a batch's arrays, in the order of the network's inputs.
-    room : the shape of a pack, chosen for the corpus; None without packing.
+    room : the capacity of a pack, chosen for the corpus; None without packing.
     spoken : numbers of the utterances with a recording.
     """
 
@@ -91,13 +91,13 @@ class Loader:
             tokens_N, speech_N = corpus.sizes(numbers, self._draw(numbers, 0))
             self.room = room_for(corpus.model, tokens_N, speech_N, pack)
         self.plan = lru_cache(maxsize=2)(self._plan)  # two: the dataset's thread may be an epoch ahead
-        self._begins, self._lock = [(0, 0)], threading.Lock()  # (first step, epoch) that are known
+        self._begins, self._lock = [(0, 0)], threading.Lock()  # known (first step, epoch)
         self.steps_per_epoch = len(self.plan(0).steps)  # of the first; weights and packs may change it
         self.cache: dict[tuple, np.ndarray] | None = {} if cache else None  # by recording
         self.broken: set[int] = set()  # numbers of utterances whose recording cannot be decoded
 
     def _draw(self, numbers_N: np.ndarray, epoch: int) -> np.ndarray:
-        """A request for each item: its place in the set its utterance chooses from."""
+        """A request for each item: its index in the set that the utterance draws from."""
         chance_N = np.random.default_rng([self.seed, epoch, _REQUESTS]).random(len(numbers_N))
         return (chance_N * self.corpus.choices_of(numbers_N)).astype(np.int64)
 
@@ -114,7 +114,7 @@ class Loader:
         return Epoch(numbers_N, requests_N, steps)
 
     def report(self) -> str:
-        """A line about shapes, and how much of them the first epoch uses."""
+        """A line about the shapes and how much of them the first epoch fills."""
         plan, shapes = self.plan(0), self.corpus.shapes
         tokens_N, _ = self.corpus.sizes(plan.numbers_N, plan.requests_N)
         if self.room:
@@ -132,7 +132,7 @@ class Loader:
         )
 
     def position(self, step: int) -> tuple[int, int]:
-        """(epoch, place in it) of a step."""
+        """(epoch, index in the epoch) of a step."""
         with self._lock:
             first, epoch = self._begins[bisect_right(self._begins, (step, math.inf)) - 1]
             while step >= first + len(self.plan(epoch).steps):
@@ -141,7 +141,7 @@ class Loader:
         return epoch, step - first
 
     def resume_at(self, step: int, epoch: int, place: int) -> None:
-        """Remember a `position` of an earlier run, which saves planning the epochs before it."""
+        """Store a `position` of an earlier run, so that earlier epochs need not be planned again."""
         with self._lock:
             insort(self._begins, (step - place, epoch))
 
@@ -162,7 +162,7 @@ class Loader:
         return [self.corpus.utterances[n].key for n in self.numbers(step)]
 
     def counts(self, step: int) -> dict[str, int]:
-        """Utterances and labels of a step, by the columns that have their shares."""
+        """Utterances and labels of a step, by the names of the columns that hold their shares."""
         numbers = self.numbers(step)
         return {UTTERANCES: len(numbers), TARGETS: sum(self.corpus.labels[n] for n in numbers)}
 
@@ -186,7 +186,7 @@ class Loader:
         return batch | step_columns(shape.size, step * len(rows) + first, *shares)
 
     def example(self, epoch: int, item: int) -> Example | None:
-        """What the model sees of an item of an epoch; None if its recording cannot be decoded."""
+        """The model's inputs for an item of an epoch; None if its recording cannot be decoded."""
         corpus, plan = self.corpus, self.plan(epoch)
         number = int(plan.numbers_N[item])
         utt, rng = corpus.utterances[number], np.random.default_rng([self.seed, epoch, item])
@@ -195,7 +195,7 @@ class Loader:
         if utt.wav is not None:
             try:
                 mel_TF = self.mel(number, rng)
-            except NoiseError:  # it ends the job: another utterance would meet the same file
+            except NoiseError:  # ends the job: other utterances would need the same file
                 raise
             except UserError as error:
                 self._leave_out(number, error)
@@ -208,13 +208,13 @@ class Loader:
         return corpus.extractor.example(utt, other, mel_TF, content_only=True)
 
     def _other_request(self, plan: Epoch, epoch: int, item: int) -> str | None:
-        """The request of another spoken utterance, in the place of the item's own; None for most items.
+        """The request of another spoken utterance, to replace the item's own; None for most items.
 
-        One that needs more positions than the item has (in a pack, than its own request) is not taken.
+        A request longer than the item's capacity (in a pack: longer than its own request) is not used.
         """
         corpus, number, own = self.corpus, int(plan.numbers_N[item]), int(plan.requests_N[item])
         mine = corpus.choices[number]
-        # spoken chat by itself has none, and the answer to the example's own question hangs on its words
+        # spoken chat has no request; an utterance with its own question needs exactly that question
         fixed = not corpus.requests.sets[mine][own] or corpus.extractor.brings_request(
             corpus.utterances[number]
         )
@@ -231,7 +231,7 @@ class Loader:
         return corpus.requests.sets[theirs][place] if corpus.requests.tokens[theirs][place] <= room else None
 
     def _leave_out(self, number: int, error: UserError) -> None:
-        """Count and tell an utterance that cannot be used, once; UserError if that was one too many."""
+        """Count and report an unusable utterance once; UserError if there are now too many."""
         if number not in self.broken:
             self.corpus.errors.take(Skipped(UNUSABLE, str(error)))
             self.broken.add(number)
@@ -248,7 +248,7 @@ class Loader:
             return self.cache[recording].astype(np.float32)
         mel_TF = self.corpus.extractor.features(utt, change)
         room = self.corpus.shapes[self.corpus.buckets[number]].frames
-        if self.room:  # in a pack its neighbour begins where the scan said it ends
+        if self.room:  # in a pack the next recording begins at the scanned length
             model = self.corpus.model
             room = model.tokens(self.corpus.frames[number]) * model.frames_per_token
         if len(mel_TF) > room:
@@ -257,7 +257,7 @@ class Loader:
                 "the file changed or its header is wrong, export it again"
             )
         if self.cache is not None:
-            # the rounded features are used the first time too: a resumed run must see the same numbers
+            # use the rounded features on the first pass, too: a resumed run must see the same numbers
             self.cache[recording] = mel_TF.astype(np.float16)
             return self.cache[recording].astype(np.float32)
         return mel_TF
@@ -268,7 +268,7 @@ class Steps:
 
     def __init__(self, loader: Loader, first: int, last: int):
         self.loader, self.first, self.last = loader, first, last
-        self.error: UserError | None = None  # what stopped a worker; the dataset only passes text on
+        self.error: UserError | None = None  # the error of a worker; the dataset itself passes on only text
 
     def __len__(self) -> int:
         return (self.last - self.first) * self.loader.accumulation
@@ -287,7 +287,7 @@ def generator_dataset(steps: Steps, ahead: int = 4):
     import mindspore.dataset as ds
 
     ds.config.set_prefetch_size(ahead)
-    # one thread: batches stay in order, and numpy's share of a step is far below the network's
+    # one thread keeps the batches in order; numpy takes far less time per step than the network
     return ds.GeneratorDataset(
         steps,
         list(steps.loader.columns),

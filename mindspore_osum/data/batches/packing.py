@@ -1,16 +1,16 @@
-"""Packing: sequences laid end to end in rows of one length, recordings in rows of their own beside them.
+"""Packing: sequences laid end to end in rows of one length, and their recordings in separate audio rows.
 
-A pack is one row of `Room.tokens` sequence positions and the `Room.audio_rows` rows of audio its sequences
-read. All packs have the same static shape, so one graph serves every batch.
+A pack is one row of `Room.tokens` sequence positions and `Room.audio_rows` audio rows for its recordings. All
+packs have the same static shape, so one graph serves every batch.
 
 Notable choices
-- Audio is packed too: one slot of the longest length for each recording would leave two thirds of the
-  encoder's frames empty on AISHELL (docs/PACKING.md). A recording starts where a speech token does, so that
-  all of the model's strides start there, and an empty token keeps its convolutions from its neighbour.
-- Sizes here are in speech tokens: a recording takes its speech tokens and one for the gap.
-- Recordings wait in a queue of bounded length. A pack takes the oldest first, then the pair that fills it
-  best: nobody waits for long, and a pack is a random sample of the data but for its last members.
-- Deterministic: the plan depends on sizes and order alone. O(n log q) time for n items and a queue of q.
+- Audio is packed, too: with one slot of the longest length per recording, two thirds of the encoder's frames
+  would be padding on AISHELL (docs/PACKING.md). A recording starts on a speech token boundary, so that all
+  strides of the model start there; an empty token after it separates its convolutions from the next one.
+- Sizes here are in speech tokens: a recording needs its speech tokens and one for the gap.
+- Items wait in a queue of bounded length. A pack takes the oldest first, then the pair that fills it best: no
+  item waits long, and except for its last items a pack is a random sample of the data.
+- Deterministic: the plan depends only on sizes and order. O(n log q) time for n items and a queue of q.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 import numpy as np
 
 QUEUE = 1024  # items a pack chooses from
-_RESERVE = 1.5  # mean sizes kept free for the pair that fills a pack
-_TRIES = 8  # pairs tried for room in the audio rows
-_MARGIN = 1.06  # audio room above the mean need
+_RESERVE = 1.5  # capacity kept free for the last pair of a pack, in mean sizes
+_TRIES = 8  # pairs tried until the audio rows can hold one
+_MARGIN = 1.06  # audio capacity / mean need
 
 
 @dataclass(frozen=True)
 class Room:
-    """The static shape of a pack."""
+    """The capacity of a pack: its static shape."""
 
     tokens: int  # sequence positions
     audio_rows: int  # rows of audio
-    speech: int  # speech tokens of each
+    speech: int  # speech tokens per audio row
     items: int  # most utterances
-    frames_per_token: int  # mel frames of a speech token
+    frames_per_token: int  # mel frames per speech token
 
     @property
     def frames(self) -> int:
@@ -41,10 +41,10 @@ class Room:
 
 @dataclass(frozen=True)
 class Pack:
-    """What is in one pack."""
+    """The contents of one pack."""
 
-    items: tuple[int, ...]  # places in the order given
-    # where the speech tokens of each begin in the audio rows laid end to end; -1 for items without audio
+    items: tuple[int, ...]  # indices in the given order
+    # first speech token of each item in the audio rows laid end to end; -1 for items without audio
     starts: tuple[int, ...]
 
 
@@ -52,31 +52,31 @@ EMPTY_PACK = Pack((), ())
 
 
 def room_for(model, tokens_N: np.ndarray, speech_N: np.ndarray, tokens: int) -> Room:
-    """The room of a pack of `tokens` positions for items of these sizes, for the model of this Config.
+    """The capacity of packs of `tokens` positions, chosen for items of these sizes and the model's Config.
 
-    Audio rows hold the mean need of a full pack and 6 %, in as many rows as the longest recording allows.
+    The audio rows hold the mean need of a full pack and 6 %, in as many rows as the longest recording allows.
     """
     per_token = np.where(speech_N > 0, speech_N + 1, 0).sum() / tokens_N.sum()
     need, longest = tokens * per_token * _MARGIN, int(speech_N.max()) + 1
     rows = max(1, int(need // longest))
-    speech = max(longest, int(np.ceil(need / rows)), 2) - 1  # 2: an array of text alone is not empty either
+    speech = max(longest, int(np.ceil(need / rows)), 2) - 1  # 2: not empty, even for text alone
     items = max(2, int(np.ceil(1.5 * tokens / tokens_N.mean())))
     return Room(tokens, rows, speech, items, model.frames_per_token)
 
 
 def pack_items(tokens_N: np.ndarray, speech_N: np.ndarray, room: Room, queue: int = QUEUE) -> list[Pack]:
-    """Packs that hold every item once.
+    """Assign every item to one pack.
 
     Parameters
     ----------
     tokens_N : int, sequence positions of each item, speech included; 1 <= tokens_N <= room.tokens.
-    speech_N : int, speech tokens of each; 0 without audio; at most room.speech.
-    room : what a pack holds.
-    queue : items a pack chooses from.
+    speech_N : int, speech tokens of each item; 0 without audio; at most room.speech.
+    room : the capacity of a pack.
+    queue : number of items a pack chooses from.
 
     Returns
     -------
-    Packs, which take the items roughly in their order.
+    The packs; items keep roughly their order.
     """
     packs, arrived = [], min(queue, len(tokens_N))
     waiting = np.arange(arrived)
@@ -92,7 +92,7 @@ def pack_items(tokens_N: np.ndarray, speech_N: np.ndarray, room: Room, queue: in
 
 
 class _Filling:
-    """One pack while it is filled from the queue."""
+    """One pack that is being filled from the queue."""
 
     def __init__(self, tokens_Q: np.ndarray, speech_Q: np.ndarray, room: Room):
         self.tokens_Q, self.speech_Q, self.room = tokens_Q, speech_Q, room
@@ -103,7 +103,7 @@ class _Filling:
         self.waits_Q = tokens_Q > 0
 
     def take_oldest(self) -> None:
-        """The first item, and those after it that leave room for a last pair; the longest find rows first."""
+        """Take the first item and those after it that leave capacity for a last pair; longest audio first."""
         sums_Q = self.tokens_Q.cumsum()
         room = self.room.tokens - _RESERVE * sums_Q[-1] / len(sums_Q)
         count = min(int(sums_Q.searchsorted(room, side="right")), self.room.items - 2)
@@ -112,7 +112,7 @@ class _Filling:
             self.place(i + 1)
 
     def fill_up(self) -> None:
-        """Pairs and single items from the queue, as long as any fits."""
+        """Take pairs and single items from the queue as long as any fits."""
         while len(self.items) < self.room.items:
             fits_Q = self.waits_Q & (self.tokens_Q <= self.left) & (self.speech_Q < max(self.free))
             candidates = fits_Q.nonzero()[0]
@@ -120,11 +120,11 @@ class _Filling:
                 return
 
     def _take_pair(self, candidates: np.ndarray) -> bool:
-        """Take the two candidates that leave least, or one; False if none can be taken."""
+        """Take the pair (or single candidate) that leaves the fewest positions; False if none fits."""
         order = candidates[np.argsort(self.tokens_Q[candidates], kind="stable")]
         sizes = np.concatenate([[0], self.tokens_Q[order]])  # 0: no partner
         partner = np.searchsorted(sizes, self.left - sizes, side="right") - 1
-        partner = np.minimum(partner, np.arange(len(sizes)) - 1)  # the smaller of the two, so each pair once
+        partner = np.minimum(partner, np.arange(len(sizes)) - 1)  # smaller ones: each pair occurs once
         if len(self.items) + 2 > self.room.items:
             partner[:] = 0
         total = sizes + sizes[partner]
@@ -148,7 +148,7 @@ class _Filling:
         return False
 
     def place(self, i: int) -> bool:
-        """Add an item of the queue, its recording to the fullest audio row that has room."""
+        """Add an item of the queue; its recording goes to the fullest audio row that can hold it."""
         speech = int(self.speech_Q[i])
         start = -1
         if speech:
@@ -169,16 +169,16 @@ class _Filling:
 
 
 def aishell_like(model, count: int, seed: int = 0, around: int = 100) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes like those of AISHELL-1 asked for ASR: (mel frames, sequence positions), int arrays.
+    """Sizes like those of AISHELL-1 for ASR: (mel frames, sequence positions), int arrays.
 
-    Seconds: log-normal around 4.3 with sigma 0.33, cut at 1.2 and 14.5, mean 4.5: 178 h in 141,600 utterances
-    (Bu et al. 2017, AISHELL-1, table 1; openslr.org/33). Characters: 3.2 a second, 14 in the mean, one token
-    each. Requests: 4 to 24 tokens.
+    Seconds: log-normal around 4.3 with sigma 0.33, clipped to 1.2 .. 14.5, mean 4.5: 178 h in 141,600
+    utterances (Bu et al. 2017, AISHELL-1, table 1; openslr.org/33). Characters: 3.2 per second, on average
+    14, one token each. Requests: 4 to 24 tokens.
 
     Parameters
     ----------
-    model : the Config of the model that makes speech tokens of the frames.
-    around : tokens of system prompt, marks, tags and end; about 100 for OSUM-Pangu's, 10 for `compact`.
+    model : Config of the model, which gives the number of speech tokens of a recording.
+    around : tokens of system prompt, marks, tags and end; about 100 for OSUM-Pangu, 10 for `compact`.
     """
     rng = np.random.default_rng(seed)
     seconds = np.zeros(0)

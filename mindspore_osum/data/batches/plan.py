@@ -1,4 +1,4 @@
-"""What the steps of an epoch are made of: rows of utterances, in buckets of like length or in packs.
+"""The plan of an epoch: which utterances make up each step, in buckets of similar length or in packs.
 
 An item is one use of an utterance in an epoch; items are numbered in the epoch's random order.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 from mindspore_osum.data.batches.packing import EMPTY_PACK, Pack, Room, pack_items
 
-NOBODY = -1  # in the place of an item: an empty row
+NOBODY = -1  # instead of an item number: an empty row
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Epoch:
     Attributes
     ----------
     numbers_N : number of each item's utterance.
-    requests_N : place of its request in its set.
-    steps : number of the shape, and the rows of all ranks and micro-batches, of each step.
+    requests_N : index of each item's request in its set.
+    steps : for each step, the number of its shape and the rows of all ranks and micro-batches.
     """
 
     numbers_N: np.ndarray
@@ -28,7 +28,7 @@ class Epoch:
     steps: list[tuple[int, np.ndarray | list[Pack]]]
 
     def rows(self, place: int) -> tuple[int, list[Pack]]:
-        """Shape and rows of a step; without packing each holds one item or none."""
+        """Shape and rows of a step; without packing, each row holds one item or none."""
         shape, rows = self.steps[place]
         if isinstance(rows, np.ndarray):
             rows = [EMPTY_PACK if i == NOBODY else Pack((int(i),), (0,)) for i in rows]
@@ -36,10 +36,9 @@ class Epoch:
 
 
 def in_buckets(buckets_N: np.ndarray, groups: list[int], rng: np.random.Generator) -> list:
-    """Steps of `groups[k]` items of bucket k each, in random order.
+    """Steps in random order, each of `groups[k]` items of one bucket k.
 
-    What does not fill a group of its bucket moves up to the next longer one; the last group of all is filled
-    up with NOBODY.
+    Items left over in a bucket move to the next longer one; the very last group is filled up with NOBODY.
     """
     steps, rest = [], np.zeros(0, np.int64)
     for bucket, group in enumerate(groups):

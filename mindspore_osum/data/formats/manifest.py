@@ -2,10 +2,10 @@
 
 Notable choices
 - `wav` is relative to the manifest's folder; null or absent for text-only tasks.
-- A malformed line is counted and listed with file:line, or refused when `strict`; nothing is dropped in
-  silence.
-- Other keys of published lists (lang, speaker, ...) are allowed and not used; `start` and `end` cut the
-  recording. Of `extra`, lists of speech tokens are not kept: they are for speech output, and large.
+- A malformed line is counted and listed with file:line, or refused when `strict`; no line is dropped
+  silently.
+- `start` and `end` select a part of the recording. Other keys of published lists (lang, speaker, ...) are
+  ignored. Lists of speech tokens in `extra` are dropped: they are large and only needed for speech output.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from mindspore_osum.files import json_object
 from mindspore_osum.speech.audio import FilePart
 from mindspore_osum.tasks import INTENT_KEY, TEXT2TEXT, task_key
 
-TEXT_TASKS = (TEXT2TEXT, INTENT_KEY)  # published task keys whose examples hold no speech
+TEXT_TASKS = (TEXT2TEXT, INTENT_KEY)  # published task keys whose examples have no recording
 MALFORMED = "malformed"
 _UNUSED_EXTRA = ("speech_token", "speech_tokens")
 
@@ -32,13 +32,13 @@ class Utterance:
     txt: str  # transcript and labels, without the tags in front (OSUM Table 1)
     task: str  # published task key, for example "<TRANSCRIBE> <AGE>"
     extra: dict = field(default_factory=dict)  # published: age, gender, question, intent, ...
-    start: float | None = None  # seconds; the part of the recording that is meant
+    start: float | None = None  # seconds; the part of the recording that is used
     end: float | None = None
     where: str = ""  # file:line (file:key in a shard), for errors
 
 
 def key_of(utt: Utterance) -> str:
-    """The published key of the utterance's task, which may be given by abbreviation or with other spaces."""
+    """The published key of the utterance's task, which may be an abbreviation or have other spaces."""
     try:
         return TEXT2TEXT if utt.task == TEXT2TEXT else task_key(utt.task)
     except UserError as error:
@@ -46,11 +46,11 @@ def key_of(utt: Utterance) -> str:
 
 
 class Skipped(NamedTuple):
-    """Something a source holds and no utterance was made of."""
+    """An item of a source from which no utterance was made."""
 
-    reason: str  # counted by it
+    reason: str  # items are counted by reason
     text: str  # "file:line: what is wrong"
-    error: bool = True  # whether something is wrong with the data; False: it is left out by rule
+    error: bool = True  # whether it is an error in the data; False: left out by rule
 
 
 def parse_object(values: dict, folder: Path, where: str) -> Utterance:
@@ -80,7 +80,7 @@ def parse_object(values: dict, folder: Path, where: str) -> Utterance:
 
 
 def _extra(value, where: str) -> dict:
-    """`extra` without what is never used; published lists also have it as JSON in a text."""
+    """`extra` without unused keys; in published lists it may also be a string of JSON."""
     if isinstance(value, str):
         value = json_object(value.encode("utf-8", "replace"), f"{where}: 'extra'") if value.strip() else None
     if value is None:

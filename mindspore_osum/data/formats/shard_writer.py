@@ -1,11 +1,11 @@
-"""A manifest and its recordings as published shards.
+"""Writes a manifest and its recordings as published shards.
 
 Notable choices
-- OUT gets `shard_00000.tar`, ... and `shards.list`; it appears when all of it is written, and never half.
-- The same manifest gives the same bytes: members have no times and owners of their own.
-- Recordings go in as they are. Parts of recordings (`start`, `end`), which shards do not know, and formats
-  without a published suffix become wav files of 16 kHz and 16 bit.
-- Other keys of a line (lang, speaker, ...) become members of their own, key.lang and so on, as published.
+- OUT gets `shard_00000.tar`, ... and `shards.list`; the folder appears only when all files are complete.
+- The same manifest gives the same bytes: members have fixed times and owners.
+- Recordings are stored unchanged. Only parts of recordings (`start`, `end`), which shards do not support, and
+  formats without a published suffix are converted to wav files of 16 kHz and 16 bit.
+- Other keys of a line (lang, speaker, ...) become separate members, key.lang and so on, as published.
 """
 
 import io
@@ -28,18 +28,18 @@ from mindspore_osum.files import write_text
 from mindspore_osum.speech.audio import SAMPLE_RATE
 
 LIST = "shards.list"
-_AUDIO = ("wav", "flac", "mp3", "ogg", "opus")  # kept as they are
+_AUDIO = ("wav", "flac", "mp3", "ogg", "opus")  # stored unchanged
 _OWN = {"key", "wav", "start", "end", "messages", *FIELDS}
 _PART = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+")  # a part of a key: any tool may unpack the tar
 _FIELD = re.compile(r"[A-Za-z_]\w{0,31}")
 
 
 class Sample(NamedTuple):
-    """What goes into a shard for one utterance."""
+    """The content of a shard for one utterance."""
 
     utt: Utterance
     others: dict  # the other keys of its line
-    wav: io.BytesIO | None  # what its recording became; None if the file goes in as it is, or there is none
+    wav: io.BytesIO | None  # converted recording; None if it is stored unchanged or absent
 
 
 def pack(manifest: Path, out: Path, per_shard: int, errors: Errors) -> tuple[int, int]:
@@ -51,7 +51,7 @@ def pack(manifest: Path, out: Path, per_shard: int, errors: Errors) -> tuple[int
 
     Raises
     ------
-    UserError : more errors in the data than `errors` bears, nothing to pack, or OUT is there already.
+    UserError : more errors in the data than `errors` accepts, nothing to pack, or OUT exists already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there already and not an empty folder; remove it or give another one")
@@ -77,7 +77,7 @@ def _name(index: int) -> str:
 
 
 def _write(packable: Iterator[Sample], folder: Path, per_shard: int) -> list[int]:
-    """Utterances of each shard."""
+    """Write the shards; returns the number of utterances of each."""
     counts, tar = [], None
     try:
         for sample in packable:
@@ -109,7 +109,7 @@ def _packable(manifest: Path, errors: Errors) -> Iterator[Sample]:
 
 
 def _sample(utt: Utterance, values: dict) -> Sample | Skipped:
-    """What is packed of a line, or why it cannot be."""
+    """The content for a line, or why it cannot be packed."""
     try:
         flaw = _flaw(utt, values)
         wav = None if flaw or not utt.wav or _is_kept(utt) else _wav(utt)
@@ -121,7 +121,7 @@ def _sample(utt: Utterance, values: dict) -> Sample | Skipped:
 
 
 def _is_kept(utt: Utterance) -> bool:
-    """Whether its recording goes in as it is."""
+    """Whether the utterance's recording is stored unchanged."""
     return _suffix(utt) in _AUDIO and utt.start is None and utt.end is None
 
 
@@ -130,7 +130,7 @@ def _suffix(utt: Utterance) -> str:
 
 
 def _flaw(utt: Utterance, values: dict) -> str | None:
-    """What is wrong with an utterance or the keys of its line."""
+    """An error in an utterance or in the keys of its line; None if there is none."""
     seconds = seconds_of(utt)
     flaw = next(flaws(utt, seconds if utt.wav else None), None)
     if not flaw and not all(_PART.fullmatch(part) for part in utt.key.split("/")):
@@ -166,7 +166,7 @@ def _member(tar: tarfile.TarFile, name: str, file, size: int) -> None:
 
 
 def _wav(utt: Utterance) -> io.BytesIO:
-    """The meant part of a recording as a wav file."""
+    """The utterance's part of a recording as a wav file."""
     import soundfile
 
     stream = io.BytesIO()

@@ -1,11 +1,11 @@
-"""Published shards: a tar of key.wav (or .flac, ...), key.txt, key.task, key.extra; WEST's hold wav and txt.
+"""Published shards: a tar of key.wav (or .flac, ...), key.txt, key.task, key.extra; WEST's have wav and txt.
 
 Notable choices
-- Members with one name but for what follows its last dot, one after the other, are a sample (published rule).
-- Without a task a sample is plain transcription, as in the published code. Without a recording the published
-  code takes 10 s of noise for one; here that is an error, unless the task has no speech.
-- Recordings stay where they are: an utterance knows file, offset and size (`FilePart`).
-- A sample that the damage of a shard may have touched, the last before it, is not used.
+- Consecutive members whose names differ only after the last dot form a sample (published rule).
+- A sample without a task is plain transcription, as in the published code. Without a recording, the published
+  code substitutes 10 s of noise; here this is an error, unless the task has no speech.
+- Recordings are not unpacked: an utterance stores file, offset and size (`FilePart`).
+- The last sample before damage in a shard is not used, since it may be incomplete.
 """
 
 import os
@@ -26,15 +26,15 @@ NOT_COMBINED = "not in both halves of a combination"
 def read_shard(
     path: str | os.PathLike, combined: dict[str, dict] | None = None
 ) -> Iterator[Utterance | Skipped]:
-    """The utterances of a shard in their order, and what was not used.
+    """The utterances of a shard in order, and the items that were not used.
 
     Parameters
     ----------
     path : a .tar.
-    combined : key -> object with txt, task and extra, which replace the shard's own; samples whose key is not
-        there are left out (published: "json_path|tar_path").
+    combined : key -> object with txt, task and extra, which replace those of the shard; samples with other
+        keys are left out (published: "json_path|tar_path").
     """
-    seen: set[str] = set()  # keys; a shard has some thousand
+    seen: set[str] = set()  # keys; a shard has a few thousand
     try:
         with TarReader(path) as tar:
             for key, sample in _samples(tar):
@@ -47,7 +47,7 @@ def read_shard(
 
 
 def _samples(tar: TarReader) -> Iterator[tuple[str | None, dict[str, Member] | Skipped]]:
-    """(key, field -> member) of neighbours; (None, Skipped) for what belongs to none."""
+    """(key, field -> member) of each sample; (None, Skipped) for members that belong to none."""
     key, sample = None, {}
     for member in tar.members():
         if isinstance(member, Skipped):

@@ -1,4 +1,4 @@
-"""One door to all formats of training data: `open_source`.
+"""`open_source` reads all formats of training data.
 
     published manifest (.jsonl)   {"key", "wav", "txt", "task", "extra"} a line
     WEST manifest (.jsonl)        {"wav", "txt"} or {"messages"} a line
@@ -6,9 +6,9 @@
     list of shards                a path, "-|path" or "combined.jsonl|path" a line
 
 Notable choices
-- The suffix decides, and where it says nothing (.list, .txt) the content: both manifests and lists of shards
-  have such names. Lines of a manifest are told apart one by one.
-- Everything is read as a stream, with limits of length; a key counts as 8 bytes while its file is read.
+- The format follows from the suffix; for .list and .txt, which manifests and lists of shards both use, from
+  the content. In a manifest the format of each line is detected separately.
+- Everything is read as a stream, with limits on lengths; a key takes 8 bytes while its file is read.
 - Paths are relative to the file that names them.
 """
 
@@ -28,7 +28,7 @@ _MAX_COMBINED = 2**30  # bytes of the list that is combined with one shard
 
 
 def open_source(path: str | os.PathLike) -> Iterator[Utterance | Skipped]:
-    """The utterances of a source in their order, and what no utterance was made of.
+    """The utterances of a source in order, and the items from which none was made.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[U
     Parameters
     ----------
     path : a .jsonl manifest, a shard or a list of shards; recordings are looked up relative to its folder.
-    strict : refuse the first malformed line instead of listing it.
+    strict : raise at the first malformed line instead of listing it.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def _is_manifest(path: Path) -> bool:
 
 
 def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """("file:line", line) of the lines that are not blank; one over the limit is cut to one byte more.
+    """("file:line", line) of the lines that are not blank; too long ones are truncated to the limit + 1 byte.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict | Skipped]]:
-    """("file:line", JSON object) of each line, or what is wrong with it."""
+    """("file:line", JSON object, or the error in it) of each line."""
     for where, raw in text_lines(path):
         try:
             if len(raw) > MAX_LINE:
@@ -132,7 +132,7 @@ def _manifest(path: Path) -> Iterator[Utterance | Skipped]:
 
 
 def once(utt: Utterance, seen: set[bytes]) -> Utterance | Skipped:
-    """The utterance, unless its key is one of those seen, to which it is added."""
+    """The utterance, or Skipped if its key is in `seen`; its key is added there."""
     key = blake2b(utt.key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     if key in seen:
         return Skipped(MALFORMED, f"{utt.where}: key {utt.key!r} is there twice; keys name an utterance")
@@ -141,7 +141,7 @@ def once(utt: Utterance, seen: set[bytes]) -> Utterance | Skipped:
 
 
 def line_items(values: dict | Skipped, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
-    """What a line of a manifest comes to."""
+    """The utterances of a manifest line, and what was not used."""
     if isinstance(values, Skipped):
         yield values
     elif is_west(values):

@@ -1,10 +1,10 @@
 """Many utterances in little memory.
 
 Notable choices
-- An utterance is a line of JSON in a growing buffer, about a quarter of what Python objects take, and is made
-  when asked for: a corpus of ten million fits beside the model.
-- What repeats is in a table: folders and tars of recordings, manifests, tasks.
-- A digest grows with them, of what they say and not of where they lie: a corpus may move.
+- Utterances are stored as lines of JSON in one buffer and decoded on access. This takes about a quarter of
+  the memory of Python objects: a corpus of ten million fits beside the model.
+- Repeated strings are stored once: folders and tars of recordings, manifests, tasks.
+- A digest of the contents is kept up to date. It excludes paths, so that a corpus may be moved.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.speech.audio import FilePart
 
-_line = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a line
+_line = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes one per line
 
 
 class Utterances(Sequence):
-    """A list of utterances that can grow; what it gives equals what was appended."""
+    """A growing list of utterances; items equal the utterances that were appended."""
 
     def __init__(self):
         self._data, self._ends = bytearray(), array("Q")
-        self._texts: list[str] = []  # what repeats
+        self._texts: list[str] = []  # repeated strings
         self._numbers: dict[str, int] = {}  # their indices
         self._said = hashlib.sha256()
 
@@ -40,7 +40,7 @@ class Utterances(Sequence):
 
     @property
     def digest(self) -> str:
-        """A text that is another one for other utterances, or another order of them."""
+        """A hash of the utterances and their order."""
         return self._said.hexdigest()[:16]
 
     def __len__(self) -> int:

@@ -1,11 +1,11 @@
-"""Where the members of a tar lie: one pass over its headers, nothing is unpacked.
+"""Offsets and sizes of the members of a tar, from one pass over its headers; nothing is unpacked.
 
 Notable choices
-- The index is made anew by each process and kept in memory. A file of it beside the tar would have to be
-  written into data folders that may be read-only or shared by many processes, and could outlive the tar.
-- Read here and not by the `tarfile` module: that takes memory by what a header claims, and of the versions in
-  use some do not end on a negative offset. Here the offset only moves forward, and nothing large is read.
-- Names are never used as paths, so that "../x" and absolute names are names like others.
+- Each process builds the index and keeps it in memory. An index file beside the tar would have to be written
+  into data folders that may be read-only or shared by many processes, and could become outdated.
+- The `tarfile` module is not used: it allocates memory as a header claims, and some versions loop forever on
+  a negative offset. Here the offset only moves forward, and nothing large is read.
+- Names are never used as paths, so "../x" and absolute names are harmless.
 - Compressed tars are refused: their members cannot be read by offset.
 """
 
@@ -19,9 +19,9 @@ from mindspore_osum.errors import UserError
 BLOCK = 512
 _MAX_NAME = 2**16  # bytes of a long name or a pax header
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-# types of headers
-_REGULAR, _FOLDER, _IGNORED = b"0\x007", b"5", b"gK"  # g: comments on the whole tar, K: the end of a link
-_WITHOUT_DATA = b"123456"  # links, devices and folders, whose size says nothing
+# header types
+_REGULAR, _FOLDER, _IGNORED = b"0\x007", b"5", b"gK"  # g: global comments, K: long link target
+_WITHOUT_DATA = b"123456"  # links, devices and folders, whose size is meaningless
 
 
 class Member(NamedTuple):
@@ -33,7 +33,7 @@ class Member(NamedTuple):
 
 
 class TarReader:
-    """A tar that is open for reading.
+    """A tar opened for reading.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ class TarReader:
         return self._bytes(member.offset, member.size)
 
     def members(self) -> Iterator[Member | Skipped]:
-        """All files in their order, and what is no plain file.
+        """All plain files in order, and Skipped for other members.
 
         Raises
         ------
-        UserError : damage, after the members before it.
+        UserError : the tar is damaged; raised after the members before the damage.
         """
-        at, stated = 0, {}  # name and size of the next member, if an extra header states them
+        at, stated = 0, {}  # name and size of the next member, from an extra header
         while block := self._header(at):
             name, size, kind = self._fields(block, at)
             start = at + BLOCK
@@ -94,7 +94,7 @@ class TarReader:
                 yield Skipped(MALFORMED, f"{self.path}:{name}: is {what}; pack plain files")
 
     def _header(self, at: int) -> bytes | None:
-        """The header at an offset; None at the end mark, a block of zeros."""
+        """The header at an offset; None at the end of the archive, a block of zeros."""
         block = self._bytes(at, BLOCK)
         if at == 0:
             for magic, what in _COMPRESSED.items():
@@ -111,7 +111,7 @@ class TarReader:
         """Name, size and type of a header."""
         plain = block[:148] + b" " * 8 + block[156:]
         excess = sum(plain) - (_number(block[148:156]) or 0)
-        # old tars add signed bytes
+        # the checksum of old tars is a sum of signed bytes
         if excess and excess != 256 * sum(byte > 127 for byte in plain):
             raise UserError(f"{self.path}: not a tar, or damaged, at byte {at} (wrong checksum)")
         name, size = _text(block[:100]), _number(block[124:136])
@@ -122,7 +122,7 @@ class TarReader:
         return name, size, block[156:157]
 
     def _end(self, start: int, size: int, name: str, most: int | None = None) -> int:
-        """The offset after a content."""
+        """The offset after a member's content."""
         if most is not None and size > most:
             raise UserError(f"{self.path}: damaged at byte {start}: {size} bytes of header; at most {most}")
         if start + size > self._size:
@@ -133,7 +133,7 @@ class TarReader:
         return start + -(-size // BLOCK) * BLOCK
 
     def _pax(self, content: bytes, at: int) -> dict:
-        """What a pax header, lines "length key=value", states of name and size."""
+        """Name and size from a pax header, whose lines are "length key=value"."""
         stated = {}
         while content:
             length, _, _ = content.partition(b" ")

@@ -1,14 +1,13 @@
 """WEST's manifest lines: {"wav", "txt"} and {"messages": [{"role", "content"}, ...]}.
 
 Notable choices
-- {"wav", "txt"} is transcription. WEST has no keys: a line is named by its file and number.
-- Of a conversation the first turn is used: request, recording and answer are one sequence of this model.
-  Later turns lean on those before them, which a sequence does not hold; they are left out and counted, not
-  trained without what they refer to. WEST's own reader takes one turn too.
-- A request beside a recording must say which task it is for, since answers begin with its tags: by a "task"
-  in the line, or by being one of the published requests or WEST's own. A recording alone is spoken chat, a
-  text alone a question to the text model.
-- A system message is put in front of the request, as WEST does.
+- {"wav", "txt"} is transcription. WEST has no keys: a line's key is its file and number.
+- Only the first turn of a conversation is used, because a sequence holds one request, recording and answer.
+  Later turns depend on earlier ones; they are left out and counted. WEST's own reader also uses one turn.
+- The task of a request with a recording must be known, since answers begin with its tags: from a "task" in
+  the line, or because it is a published request or WEST's own. A recording alone is spoken chat, a text alone
+  a question to the text model.
+- A system message is put before the request, as in WEST.
 """
 
 from collections.abc import Iterator
@@ -26,12 +25,12 @@ LATER_TURNS, NOT_ONE_RECORDING = "later turns of a conversation", "several recor
 
 
 def is_west(values: dict) -> bool:
-    """Whether an object is a line of WEST and not a published one, which has a key and a task."""
+    """Whether an object is a WEST line; published lines have a key and a task."""
     return "messages" in values or not {"key", "task"} & values.keys()
 
 
 def parse_west(values: dict, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
-    """What a line of WEST comes to: at most one utterance, and what was not used."""
+    """At most one utterance of a WEST line, and what was not used."""
     file, _, line = where.rpartition(":")
     values = {"key": f"{Path(file).stem}-{line}", **values}
     try:
@@ -62,7 +61,7 @@ def _asked(values: dict, request: str, where: str) -> dict:
         return {"task": task or TASKS["sttc"].key, "extra": extra}
     if values["wav"] is None:
         return {"task": task or "<TEXT2TEXT>", "extra": {**extra, "question": request}}
-    task = TASKS["sttc"].key if task == "sttc" else task  # which takes no request in any spelling
+    task = TASKS["sttc"].key if task == "sttc" else task  # a chat has no request, whatever its spelling
     known = _known_requests().get(request.strip().casefold())
     if task in (None, "", known):
         if known is None:
@@ -78,7 +77,7 @@ def _asked(values: dict, request: str, where: str) -> dict:
 
 @lru_cache(maxsize=1)
 def _known_requests() -> dict[str, str]:
-    """Request -> task key. Such a request may be replaced by any other for the task."""
+    """Request -> task key. Training may replace these requests by any other for the task."""
     known = {DEFAULT_REQUEST.casefold(): TASKS["asr"].key}
     for abbr, task in TASKS.items():
         known |= dict.fromkeys([task.tag_string, *(r.casefold() for r in task_requests(abbr))], task.key)
@@ -106,7 +105,7 @@ def _turns(messages, where: str) -> tuple[list[str], list[tuple[tuple[list[str],
 
 
 def _parts(content, where: str) -> tuple[list[str], list[str]]:
-    """Texts and recordings of a content: a text, {"type": "audio", "audio": path}, or a list of such."""
+    """Texts and recordings of a content: a text, {"type": "audio", "audio": path}, or a list of these."""
     texts, wavs = [], []
     for part in content if isinstance(content, list) else [content]:
         kind = "text" if isinstance(part, str) else part.get("type") if isinstance(part, dict) else None

@@ -1,9 +1,9 @@
-"""What an importer is: a row that describes a corpus, read as records and problems.
+"""The interface of importers: a row of a table describes a corpus, which is read as records and problems.
 
 Notable choices
-- A reader never decides what to leave out: it yields what it finds, and a `Problem` for what it cannot use.
-  Missing recordings, labels outside the sets and doubled keys are found in one place, `write.py`.
-- Only files that the wanted fields need are opened, so that `--task asr` does without a list of speakers.
+- A reader does not decide what to leave out: it yields every record, and a `Problem` for what it cannot read.
+  Missing recordings, labels outside the sets and duplicate keys are all found in `write.py`.
+- Only files that the wanted fields need are opened: `--task asr` works without a list of speakers.
 """
 
 import csv
@@ -23,9 +23,9 @@ FIELD_OF_TAG |= {tag: labels.field for tag, labels in LABEL_SETS.items()}
 
 
 class Problem(NamedTuple):
-    """Something that is left out of the manifest."""
+    """Something that cannot go into the manifest."""
 
-    kind: str  # problems are counted by it
+    kind: str  # problems are counted by kind
     text: str  # file:line and what is wrong there
     count: int = 1  # utterances
 
@@ -35,18 +35,18 @@ class Record:
     """One utterance as the corpus has it."""
 
     key: str
-    wavs: tuple[Path, ...]  # where the recording may lie; the first that exists counts
+    wavs: tuple[Path, ...]  # possible paths of the recording; the first that exists is used
     where: str  # file:line of its transcript or label
     text: str = ""
     labels: dict[str, str] = field(default_factory=dict)  # field -> the corpus's spelling, "" if it has none
     answers: tuple[str, ...] = ()  # of a spoken question; the first is the model answer
     speaker: str = ""
-    start: float | None = None  # seconds; the part of the recording that is meant
+    start: float | None = None  # seconds; the part of the recording that is used
     end: float | None = None
 
 
 class Place(NamedTuple):
-    """A split of a corpus on disk, and what is wanted of it."""
+    """A split of a corpus on disk, and the fields that are wanted from it."""
 
     root: Path
     split: str
@@ -59,21 +59,21 @@ class Corpus(ABC):
     """A published corpus: one row of a family's table."""
 
     name: str
-    tasks: tuple[str, ...]  # what OSUM (Tables 2, 5) and OSUM-Pangu (Tables 1, 4) use it for; the default
+    tasks: tuple[str, ...]  # default: tasks for which OSUM (Tables 2, 5) and OSUM-Pangu (Tables 1, 4) use it
     offers: tuple[str, ...]  # of text, answers, gender, age, emotion, event, style
-    needs: str  # what must be under ROOT, for people
-    source: str  # where the layout was read
-    splits: dict[str, tuple[str, ...]]  # split -> its places under ROOT; the first that exists counts
-    wordless: bool = False  # its recordings hold no speech: an empty transcript is complete
+    needs: str  # description of what must be under ROOT
+    source: str  # source of the layout
+    splits: dict[str, tuple[str, ...]]  # split -> possible paths under ROOT; the first that exists is used
+    wordless: bool = False  # recordings without speech: an empty transcript is complete
     segments: bool = False  # utterances are parts of longer recordings
-    video: tuple[str, ...] = ()  # suffixes of films from which the sound must be taken first
+    video: tuple[str, ...] = ()  # suffixes of videos whose audio must be extracted first
 
     @abstractmethod
     def read(self, place: Place) -> Iterator[Record | Problem]:
-        """Everything the split holds, in a fixed order; UserError for a file that is missing altogether."""
+        """All records and problems of a split, in a fixed order; UserError if a whole file is missing."""
 
     def place(self, root: Path, split: str, wanted: frozenset[str]) -> Place | None:
-        """The split under `root`, None if it is not there."""
+        """The split under `root`; None if it does not exist."""
         paths = (root / p for p in self.splits[split])
         found = next((p for p in paths if p.exists()), None)
         return found and Place(root, split, found, wanted)
@@ -101,7 +101,7 @@ def text_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
 
 
 def table_rows(path: str | os.PathLike, columns: set[str]) -> Iterator[tuple[str, dict[str, str]] | Problem]:
-    """(file:line, row) of a table with a header; .tsv has tabs and no quotes, all else commas and quotes.
+    """(file:line, row) of a table with a header: .tsv has tabs and no quotes, others have commas and quotes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A published corpus, by its name, as manifests, which appear when all of them are complete."""
+"""Import of a published corpus by its name; the manifests appear only when all of them are complete."""
 
 import os
 import re
@@ -29,13 +29,13 @@ def import_corpus(
 
     Parameters
     ----------
-    name : of the corpus, as `find_corpus` takes it.
-    root : its folder.
+    name : name of the corpus, see `find_corpus`.
+    root : folder of the corpus.
     out : folder of the manifests; nothing in it changes unless all of them are complete.
-    splits : only these; None for all that are there.
-    tasks : abbreviations or published keys; None for what the papers use the corpus for.
-    limit : utterances a manifest, None for all.
-    cut : write segments of recordings as files of their own.
+    splits : the splits to import; None for all that exist.
+    tasks : abbreviations or published keys; None for the tasks that the papers use the corpus for.
+    limit : most utterances per manifest; None for all.
+    cut : whether segments of recordings are written as separate files.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def import_corpus(
 
 
 def find_corpus(name: str) -> Corpus:
-    """The corpus of a name; case, spaces, `-` and `_` do not matter. UserError if there is none."""
+    """The corpus with this name; case, spaces, `-` and `_` are ignored. UserError if there is none."""
     folded = {re.sub(r"[\s_-]", "", known): known for known in CORPORA}
     known = folded.get(re.sub(r"[\s_-]", "", name.lower()))
     if known is None:
@@ -76,7 +76,7 @@ def find_corpus(name: str) -> Corpus:
 
 
 def find_places(corpus: Corpus, root: Path, splits: list[str] | None, wanted: frozenset[str]) -> list[Place]:
-    """The given splits, or all that are there; UserError if one that was given, or every one, is missing."""
+    """The given splits, or all that exist; UserError if a given one is missing, or all are."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
     for split in splits or ():
@@ -93,7 +93,7 @@ def find_places(corpus: Corpus, root: Path, splits: list[str] | None, wanted: fr
 
 
 def _check(done: list[Manifest], by_split: bool, by_task: bool) -> None:
-    """Refuse an import that gives nothing: of a split or a task that was asked for, or as a whole."""
+    """UserError if nothing was imported, as a whole or for a requested split or task."""
     groups = [[m] for m in done] if by_split else [done]
     if by_task:
         groups += [[m for m in done if m.task == task] for task in dict.fromkeys(m.task for m in done)]
@@ -112,4 +112,4 @@ def _move(done: list[Manifest], temporary: Path, out: Path) -> None:
             if (temporary / name).exists():
                 os.replace(temporary / name, out / name)
             else:
-                (out / name).unlink(missing_ok=True)  # of an earlier import: no longer true
+                (out / name).unlink(missing_ok=True)  # left by an earlier import, now outdated

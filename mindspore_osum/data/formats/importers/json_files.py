@@ -1,6 +1,6 @@
 """Corpora described by a JSON file with one long array: WenetSpeech (segments of recordings) and VocalSound.
 
-WenetSpeech.json has gigabytes, so the array is read element by element.
+WenetSpeech.json is several gigabytes large, so the array is read element by element.
 """
 
 import json
@@ -24,7 +24,7 @@ from mindspore_osum.errors import UserError
 
 CHUNK = 2**20  # characters read at once
 MAX_ELEMENT = 2**28  # characters; no recording has a list of segments that long
-OVERLAP = 100  # characters; the array's opening may lie across two chunks
+OVERLAP = 100  # characters; the array's start may extend over two chunks
 _BETWEEN = re.compile(r"[\s,]*")
 
 
@@ -32,7 +32,7 @@ class WenetSpeech(Corpus):
     """{"audios": [{"aid", "path", "segments": [{"sid", "begin_time", "end_time", "text", "subsets"}]}]}."""
 
     def read(self, place: Place) -> Iterator[Record | Problem]:
-        """See `Corpus.read`; a missing recording is one problem that counts for its segments."""
+        """See `Corpus.read`; a missing recording is one problem, counted once per segment."""
         for where, audio in array_elements(place.path, "audios"):
             try:
                 segments = [s for s in audio["segments"] if place.split in s["subsets"]]
@@ -60,7 +60,7 @@ class VocalSound(Corpus):
     """{"data": [{"wav": ".../f0003_0_cough.wav", "labels": ...}]}; the event is the last part of the name."""
 
     def read(self, place: Place) -> Iterator[Record | Problem]:
-        """See `Corpus.read`; the folders in "wav" are those of its authors, only the name counts."""
+        """See `Corpus.read`; of "wav" only the file name is used: its folders are those of the authors."""
         top = place.path.parent.parent
         for where, item in array_elements(place.path, "data"):
             wav = str(item.get("wav")) if isinstance(item, dict) else ""
@@ -73,15 +73,15 @@ class VocalSound(Corpus):
 
 @dataclass
 class _Window:
-    """A part of a text file that moves forward."""
+    """A window that moves forward over a text file."""
 
     file: object
     text: str = ""
-    at: int = 0  # where in `text` the reader is
-    line: int = 1  # the line that is
+    at: int = 0  # the reader's position in `text`
+    line: int = 1  # the line of this position
 
     def grow(self, size: int) -> bool:
-        """Read on; whether there was more."""
+        """Read more of the file; whether there was any."""
         more = self.file.read(size)
         self.text, self.at = self.text[self.at :] + more, 0
         return bool(more)
@@ -115,13 +115,13 @@ def array_elements(path: str | os.PathLike, name: str) -> Iterator[tuple[str, ob
 
 
 def _at_end(window: _Window) -> bool:
-    """Move to the next element; whether there is none."""
+    """Move to the next element; True at the end of the array."""
     while True:
         window.move(_BETWEEN.match(window.text, window.at).end())
         if window.at < len(window.text):
             return window.text[window.at] == "]"
         if not window.grow(CHUNK):
-            return False  # the decoder tells of the missing end
+            return False  # the decoder reports the missing end
 
 
 def _decode(window: _Window, where: str) -> tuple[object, int]:

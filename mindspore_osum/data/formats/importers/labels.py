@@ -1,11 +1,11 @@
 """Labels as the corpora spell them -> the published label sets (`mindspore_osum.tasks.LABEL_SETS`).
 
 Notable choices
-- Only what `LabelSet.read` does not know is in the table; what neither knows is outside the set.
+- The table has only labels that `LabelSet.read` does not know; labels in neither are outside the set.
 - Age: teens are ADULT, as OSUM (section 3.2, SAP) found them too close to adults to tell apart. Where OLD
   begins is not published; it is 60 here, and CHILD ends at 12.
-- ESC-50: categories that are none of the vocal events are OTHER, as in OSUM (section 3.2, VED).
-- IEMOCAP: `exc` (excited) is HAPPY, as in EmoBox (data/iemocap/label_map.json); frustration is outside.
+- ESC-50: categories other than the vocal events are OTHER, as in OSUM (section 3.2, VED).
+- IEMOCAP: `exc` (excited) is HAPPY, as in EmoBox (data/iemocap/label_map.json); frustration has no label.
 """
 
 from mindspore_osum.tasks import LABEL_SETS
@@ -55,7 +55,7 @@ _FIRST_ADULT, _FIRST_OLD = 13, 60  # years
 
 
 def published_label(field: str, spelling: str) -> str | None:
-    """The published value of a label as a corpus spells it (an age also in years), None if it is none.
+    """The published value for a corpus's spelling of a label (an age also in years); None if there is none.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Corpora described by lists: a line names an utterance, its recording is found by that name.
+"""Corpora described by lists: each line names an utterance, and its recording is found by that name.
 
 LibriSpeech, AISHELL-1, AISHELL-2, KeSpeech, ESD and IEMOCAP differ in the pattern of a line, in how their
-recordings are found (by search, or in a list "key path") and in where speakers are labelled; the rows say so.
+recordings are found (by search, or in a list "key path") and in where speakers are labelled; see the rows.
 """
 
 import glob
@@ -28,12 +28,12 @@ KEY_TEXT = r"(?P<key>\S+)(?:\s+(?P<text>\S.*))?"
 
 @dataclass(frozen=True)
 class SpeakerFile:
-    """A file with a label of each speaker; the speaker is its first column."""
+    """A file with a label for each speaker; its first column is the speaker."""
 
     path: str  # relative to the split
     column: int
     separator: str | None = None  # None: white space
-    prefix: str = ""  # of the speaker's name in the file, to make it the one in keys
+    prefix: str = ""  # put before the file's speaker names to get those in keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +41,17 @@ class ListCorpus(Corpus):
     """A corpus of lists. Paths and search patterns are relative to the split's folder."""
 
     lists: str  # search pattern of the lists of utterances
-    line: str = KEY_TEXT  # pattern of a line; its groups: key, text, labels by field
+    line: str = KEY_TEXT  # pattern of a line, with groups: key, text, and labels by field
     other_lines: str = r"(?!)"  # pattern of lines that name no utterance
-    texts: tuple[str, str] | None = None  # search and line pattern of transcripts that stand elsewhere
+    texts: tuple[str, str] | None = None  # search and line pattern of separate transcripts
     recordings: str = ""  # search pattern of the recordings; their names are the keys
-    scp: str = ""  # instead: a list "key path"
-    scp_from_root: bool = False  # its paths are relative to ROOT, not to the split
+    scp: str = ""  # alternative to `recordings`: a list "key path"
+    scp_from_root: bool = False  # whether its paths are relative to ROOT instead of the split
     speaker: str = r"(?!)"  # pattern whose group is the speaker in a key
-    speakers: dict[str, SpeakerFile] = field(default_factory=dict)  # field -> where its label stands
-    shared: bool = False  # the list is that of all splits; a split has the speakers that have a folder in it
-    drop: str = ""  # what is no word of the transcript
-    lower: bool = False  # transcripts are in capitals throughout
+    speakers: dict[str, SpeakerFile] = field(default_factory=dict)  # field -> file with its labels
+    shared: bool = False  # one list for all splits; a split has the speakers that have a folder in it
+    drop: str = ""  # text that is removed from transcripts
+    lower: bool = False  # transcripts are all upper case and are lowered
 
     def read(self, place: Place) -> Iterator[Record | Problem]:
         """See `Corpus.read`."""

@@ -1,10 +1,10 @@
-"""Corpora described by a table with a header (csv or tsv): a row names a recording and has text and labels.
+"""Corpora described by a table with a header (csv or tsv): each row has a recording, its text and its labels.
 
-SpeechIO, Common Voice (as published and as on Kaggle), MELD, MER2023, ESC-50, and the spoken questions of
-OpenAudioBench (LLaMA Questions, TriviaQA, Web Questions); and "own", a table of one's own recordings.
+SpeechIO, Common Voice (as published and as on Kaggle), MELD, MER2023, ESC-50, the spoken questions of
+OpenAudioBench (LLaMA Questions, TriviaQA, Web Questions), and "own" for a table of your own recordings.
 
-A template is filled from the row's columns and {split}, {folder} (of the split), {here} (folder of the table,
-relative to ROOT) and, in keys, {stem} (name of the recording without suffix).
+A template may use the row's columns, {split}, {folder} (of the split), {here} (the table's folder, relative
+to ROOT) and, in keys, {stem} (name of the recording without suffix).
 """
 
 import os
@@ -23,12 +23,12 @@ OWN_NAMES = {"split", "folder", "here", "stem"}
 class TableCorpus(Corpus):
     """A corpus of tables."""
 
-    wavs: tuple[str, ...]  # templates of the places where a recording may lie, relative to ROOT
+    wavs: tuple[str, ...]  # templates of possible paths of the recording, relative to ROOT
     key: str = "{stem}"  # template
     text: str = ""  # column
-    texts: tuple[str, str, str] | None = None  # instead: table under ROOT, its key column, its text column
+    texts: tuple[str, str, str] | None = None  # or: table under ROOT, its key column, its text column
     labels: dict[str, str] = field(default_factory=dict)  # field -> column
-    answers: dict[str, str] = field(default_factory=dict)  # column -> separator, "" if it holds one
+    answers: dict[str, str] = field(default_factory=dict)  # column -> separator; "" for one answer
     folders: dict[str, str] = field(default_factory=dict)  # split -> {folder}
 
     def read(self, place: Place) -> Iterator[Record | Problem]:
@@ -85,7 +85,7 @@ class TableCorpus(Corpus):
 
 
 def _questions(name: str, folder: str, text: str, answers: dict[str, str]) -> TableCorpus:
-    """A set of OpenAudioBench; they differ in their columns."""
+    """A set of OpenAudioBench; the sets differ in their columns."""
     table = f"{folder}/{folder}.csv"
     return TableCorpus(
         name=name,

@@ -1,10 +1,10 @@
-"""Records of a corpus -> manifests, with what was left out counted and listed.
+"""Writes the records of a corpus as manifests; everything left out is counted and listed.
 
 Notable choices
-- Everything is written to a folder inside OUT and moved into place when all of it is complete.
-- Recordings are named relative to OUT, so that OUT and the corpus can move together.
-- Segments of long recordings get `start` and `end` (published keys of the raw list); `cut` writes them as
-  files instead, which training needs: a reader of times decodes the whole recording for each of them.
+- All files are first written to a folder inside OUT and moved when everything is complete.
+- Paths of recordings are relative to OUT, so that OUT and the corpus can be moved together.
+- Segments of long recordings get `start` and `end` (published keys of the raw list). For training, `cut`
+  writes them as separate files: otherwise the whole recording is decoded for every segment.
 """
 
 import json
@@ -30,13 +30,13 @@ from mindspore_osum.files import write_text
 from mindspore_osum.speech.config import SAMPLE_RATE
 from mindspore_osum.tasks import format_answer, tags_of, task_of_tags, write_tags
 
-MAX_LISTED = 10_000  # problems written out for each manifest; all of them are counted
+MAX_LISTED = 10_000  # problems listed for each manifest; all of them are counted
 VIDEO = "only the film: take its sound out with `ffmpeg -i FILM -ac 1 -ar 16000 RECORDING.wav`"
 
 
 @dataclass
 class Manifest:
-    """One manifest while it is written, and what it became."""
+    """One manifest while it is written, with its counts and problems."""
 
     corpus: Corpus
     split: str
@@ -44,17 +44,17 @@ class Manifest:
     keys: set[str] = field(default_factory=set)
     labels: Counter = field(default_factory=Counter)
     problems: Counter = field(default_factory=Counter)  # kind -> utterances
-    first: dict[str, str] = field(default_factory=dict)  # kind -> the first of them
+    first: dict[str, str] = field(default_factory=dict)  # kind -> its first problem
     listed: list[str] = field(default_factory=list)
 
     @property
     def stem(self) -> str:
-        """Name of its files without suffix."""
+        """Name of the manifest's files, without suffix."""
         tags = tags_of(self.task)
         return f"{self.corpus.name}-{self.split}-{task_of_tags(tags) or '+'.join(tags)}"
 
     def leave_out(self, problem: Problem) -> None:
-        """Count a problem, and list it unless there are too many."""
+        """Count a problem, and list it if fewer than MAX_LISTED are listed."""
         self.problems[problem.kind] += problem.count
         text = _printable(problem.text)
         self.first.setdefault(problem.kind, text)
@@ -64,7 +64,7 @@ class Manifest:
             self.listed.append(f"... and more; only the first {MAX_LISTED} are listed")
 
     def example(self, record: Record) -> dict | Problem:
-        """The line of a record without its recording, or why there is none."""
+        """The manifest line of a record without its recording, or the problem with it."""
         if record.key in self.keys:
             return Problem("key there twice", f"{record.where}: {record.key}")
         if not _is_text(record.key + record.text + "".join(record.answers)):
@@ -89,7 +89,7 @@ class Manifest:
         return {"key": record.key, "txt": txt, "task": self.task, "extra": extra}
 
     def count(self, example: dict) -> None:
-        """Take note of an example that was written."""
+        """Count an example that was written."""
         self.keys.add(example["key"])
         self.labels.update(value for name, value in example["extra"].items() if name in FIELDS)
 
@@ -119,15 +119,15 @@ def _labels(record: Record, wanted: set[str]) -> dict[str, str] | Problem:
 def write_split(
     corpus: Corpus, place: Place, tasks: list[str], folder: Path, out: Path, limit: int | None, cut: bool
 ) -> list[Manifest]:
-    """Write the manifests of one split to `folder`, one for each task; an empty one leaves no file.
+    """Write the manifests of one split to `folder`, one for each task; empty ones are removed.
 
     Parameters
     ----------
     tasks : published keys.
-    folder : where the files are written for now, inside `out`.
-    out : where they will be; recordings are named relative to it.
-    limit : utterances a manifest, None for all.
-    cut : write segments as wav files under ``wav/``.
+    folder : temporary folder of the files, inside `out`.
+    out : final folder; paths of recordings are relative to it.
+    limit : most utterances per manifest; None for all.
+    cut : whether segments are written as wav files under ``wav/``.
     """
     manifests = [Manifest(corpus, place.split, task) for task in tasks]
     files = {m.stem: open(folder / f"{m.stem}.jsonl", "w", encoding="utf-8") for m in manifests}
@@ -182,7 +182,7 @@ def _write_one(manifest: Manifest, file, record: Record, wav: Path, out: Path, s
 
 
 def _name(wav: Path, record: Record, out: Path) -> str | Problem:
-    """What a manifest in `out` calls a recording, or why it has no name that can be written."""
+    """The path of a recording in a manifest in `out`, or a problem if it cannot be written as text."""
     name = relative(wav, out)
     if _printable(name) != name:
         return Problem("path that is not UTF-8", f"{record.where}: {wav}")
@@ -190,7 +190,7 @@ def _name(wav: Path, record: Record, out: Path) -> str | Problem:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """`path` as seen from `folder`; absolute where there is no way (another drive)."""
+    """`path` relative to `folder`; absolute if that is not possible (another drive)."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
@@ -200,7 +200,7 @@ def relative(path: Path, folder: Path) -> str:
 class Segments:
     """Writes parts of long recordings as 16 kHz mono wav files, ``OUT/wav/<recording>/<key>.wav``.
 
-    A file that is there with the right length is kept, so that a stopped import goes on where it was.
+    An existing file of the right length is kept, so that an interrupted import can be continued.
     """
 
     def __init__(self, temporary: Path, out: Path):
@@ -208,7 +208,7 @@ class Segments:
         self.path, self.file = None, None
 
     def write(self, wav: Path, record: Record) -> Path | Problem:
-        """The file with the part of `wav` that `record` means, or why there is none."""
+        """Write the part of `wav` that belongs to `record`; the file, or the problem with it."""
         import soundfile
 
         from mindspore_osum.speech.audio import load_audio
@@ -247,7 +247,7 @@ class Segments:
             self.file, self.path = soundfile.SoundFile(wav), wav
 
     def close(self) -> None:
-        """Close the recording that is open."""
+        """Close the open recording."""
         if self.file:
             self.file.close()
         self.file = self.path = None
