@@ -2,8 +2,8 @@
 
 Notable choices
 - Nearly every headline metric here is a ratio of two sums over utterances (errors per token, hits per item,
-  shift per time stamp): one resampling serves all. The central percentiles of the results are the interval.
-- Utterances are sorted by value before the seeded draws: an interval depends on neither order nor batches.
+  shift per timestamp), so one resampling serves all. The interval spans the central percentiles.
+- Utterances are sorted by value before the seeded draws: the interval depends on neither order nor batches.
 
 Legend: N utterances, K columns, R resamples.
 """
@@ -23,7 +23,7 @@ def resampled_sums(columns_NK: np.ndarray) -> np.ndarray:
 
 
 def percentiles(values_R: np.ndarray) -> list[float] | None:
-    """Return the central 95% of the resampled values; None if they are not all numbers."""
+    """Return the bounds of the central 95% of the resampled values; None if any value is not a number."""
     if not np.isfinite(values_R).all():
         return None
     tail = 50 * (1 - LEVEL)
@@ -33,7 +33,7 @@ def percentiles(values_R: np.ndarray) -> list[float] | None:
 def ratio_interval(ratio_N2: np.ndarray) -> list[float] | None:
     """Return the 95% interval of sum(first column) / sum(second column).
 
-    None without utterances, or where resamples have a denominator of 0 (too few utterances count).
+    None without utterances, or if a resample has a denominator of 0 (too few utterances count).
     """
     if not len(ratio_N2):
         return None
@@ -41,7 +41,7 @@ def ratio_interval(ratio_N2: np.ndarray) -> list[float] | None:
 
 
 def difference_interval(first_N2: np.ndarray, second_N2: np.ndarray) -> list[float] | None:
-    """Return the 95% interval of ratio(second) - ratio(first), paired: both see the same drawn utterances.
+    """Return the 95% interval of ratio(second) - ratio(first), paired: both use the same resamples.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Scores of the classification tasks: vocal events, emotion, style, gender, age.
 
 Notable choices
-- An item without a label in the answer, or with one outside the set, is wrong; it is counted under "none".
+- An answer without a label, or with a label outside the set, is wrong; it is counted under "none".
 - An item whose reference has no label of the set cannot be scored; it is left out and counted.
 - Class means are over the classes that occur in the references: a test set need not cover the label set.
 
@@ -22,14 +22,14 @@ def class_scores(references: Sequence[str | None], predictions: Sequence[str | N
 
     Parameters
     ----------
-    references, predictions : a value of the set each, or None (see `tasks.parse_answer`, which reads aliases)
+    references, predictions : values of the set, or None (`tasks.parse_answer` resolves aliases)
     values : the label set
 
     Returns
     -------
     dict with, as fractions,
 
-    - ``accuracy``: right / items (ACC of OSUM-Pangu, Table 1, and OSUM, Table 5).
+    - ``accuracy``: correct / items (ACC of OSUM-Pangu, Table 1, and OSUM, Table 5).
     - ``accuracy_interval``: 95% bootstrap interval over items, as every ``interval`` here.
     - ``unweighted_accuracy``: mean recall of the classes (the OSUM report averages VocalSound this way).
     - ``macro_f1``: mean F1 of the classes, 2 TP / (items + predictions); ``macro_f1_interval``.

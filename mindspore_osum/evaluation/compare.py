@@ -1,4 +1,4 @@
-"""Fixed instructions against natural language, paired (OSUM-Pangu, Table 3).
+"""Paired comparison of fixed instructions and natural language (OSUM-Pangu, Table 3).
 
 Legend: N utterances.
 """

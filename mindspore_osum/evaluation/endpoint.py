@@ -1,9 +1,9 @@
-"""A client for chat completions of any OpenAI-compatible server, with the standard library alone.
+"""A client for chat completions of any OpenAI-compatible server; uses only the standard library.
 
 Notable choices
-- Passing troubles (rate limits, server errors, broken connections, empty answers) are tried again with
-  growing pauses; a refusal (wrong key, unknown model) ends the run at once with the server's words.
-- Redirects are refused: they would carry the key to another host. The key is never written or printed.
+- After temporary failures (rate limits, server errors, broken connections, empty answers) it retries with
+  growing pauses; a refusal (wrong key, unknown model) ends the run at once with the server's message.
+- Redirects are refused: they would send the key to another host. The key is never written or printed.
 """
 
 import json
@@ -18,17 +18,17 @@ from mindspore_osum.errors import UserError
 
 PATH = "/chat/completions"
 MAX_ANSWER_BYTES = 1 << 20
-PASSING = {408, 409, 425, 429, *range(500, 600)}  # HTTP status worth another try
+PASSING = {408, 409, 425, 429, *range(500, 600)}  # HTTP status codes that are retried
 MAX_PAUSE_S = 60.0
 
 
 class Unavailable(Exception):
-    """The server gave no answer, however often it was asked."""
+    """The server gave no answer after all retries."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a judge lives."""
+    """The server and model of a judge."""
 
     url: str  # base address, for example https://api.deepseek.com/v1
     model: str
@@ -52,8 +52,8 @@ class Endpoint:
 
         Raises
         ------
-        Unavailable : no answer after all tries.
-        UserError : the server refuses the request for good.
+        Unavailable : no answer after all retries.
+        UserError : the server refuses the request permanently.
         """
         trouble = ""
         for attempt in range(self.tries):
@@ -64,7 +64,7 @@ class Endpoint:
                 if error.code not in PASSING:
                     raise UserError(f"judge {self.url}: {trouble}; check address, model and key") from None
                 wait = _seconds(error.headers.get("Retry-After"))
-            except (OSError, HTTPException, ValueError) as error:  # broken connections, strange answers
+            except (OSError, HTTPException, ValueError) as error:  # broken connections, malformed answers
                 trouble, wait = str(error) or type(error).__name__, None
             if attempt + 1 < self.tries:
                 time.sleep(min(MAX_PAUSE_S, wait if wait is not None else self.pause_s * 2**attempt))
@@ -99,7 +99,7 @@ _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def _words_of(error: urllib.error.HTTPError) -> str:
-    """The server's own explanation on one line, shortened."""
+    """The server's own explanation on one line, truncated."""
     try:
         text = error.read(4096).decode("utf-8", "replace")
     except OSError:

@@ -2,7 +2,8 @@
 
     rate = (substitutions + deletions + insertions) / tokens of the reference
 
-over all utterances together, the "Overall" line of `compute-wer.py`. Rates are fractions and may exceed 1.
+over all utterances together, as in the "Overall" line of `compute-wer.py`. Rates are fractions and may
+exceed 1.
 
 Legend: N utterances.
 """
@@ -15,12 +16,12 @@ import numpy as np
 from mindspore_osum.evaluation.bootstrap import ratio_interval
 from mindspore_osum.evaluation.tokens import language_of, score_tokens
 
-Step = tuple[int | None, int | None]  # place in reference and hypothesis; None: inserted, deleted
+Step = tuple[int | None, int | None]  # index in reference and hypothesis; None: inserted, deleted
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Counts of one utterance or of many."""
+    """Error counts of one or more utterances."""
 
     hits: int = 0
     substitutions: int = 0
@@ -47,7 +48,7 @@ class Errors:
 
     @property
     def rate(self) -> float | None:
-        """Errors per token of the reference; None without one."""
+        """Errors per token of the reference; None if the reference is empty."""
         return self.wrong / self.tokens if self.tokens else None
 
 
@@ -90,16 +91,16 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict:
     -------
     dict with, as fractions,
 
-    - ``wer``: over words and Chinese characters: the WER of an English set, the CER of a Chinese one, the
-      mixed error rate of a mixed one; OSUM-Pangu (Table 1) and OSUM (Table 4) call it "WER/CER".
+    - ``wer``: over words and Chinese characters. It is the WER of an English set, the CER of a Chinese set
+      and the mixed error rate of a mixed set; OSUM-Pangu (Table 1) and OSUM (Table 4) call it "WER/CER".
     - ``wer_interval``: 95% bootstrap interval over utterances.
     - ``cer``: over the characters of all tokens, without spaces.
-    - ``mer``: as ``wer``; only where the references hold both languages.
-    - ``languages``: tokens and rate of each of en, zh, other that occurs. A substitution or deletion belongs
-      to the language of the reference token, an insertion to that of the inserted one (compute-wer's
+    - ``mer``: equal to ``wer``; only if the references have both languages.
+    - ``languages``: tokens and rate of each of en, zh, other that occurs. A substitution or deletion counts
+      for the language of the reference token, an insertion for that of the inserted token (compute-wer's
       clusters; the OSUM report, section 3.3: MER/CER/WER of code-switching).
     - counts: ``utterances``, ``tokens``, ``substitutions``, ``deletions``, ``insertions``, and
-      ``empty_references`` (nothing but marks in them; what was answered there counts as inserted).
+      ``empty_references`` (no tokens except punctuation; all tokens of their answers are insertions).
     """
     ref, hyp = [score_tokens(t) for t in references], [score_tokens(t) for t in hypotheses]
     steps = align(ref, hyp)

@@ -1,4 +1,4 @@
-"""The test set of an evaluation: what is asked about which utterance, and what cannot be asked or scored."""
+"""The test set of an evaluation: utterances, their questions, and what cannot be asked or scored."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ class EvalSet:
 
     Attributes
     ----------
-    utterances : those asked about, in the order of the manifest.
-    questions : one for each utterance and way of asking.
-    modes : ways of asking, "fixed" and "natural".
-    keys : of all usable utterances, also of those beyond the limit.
-    digest : of all recordings a model could be shown; references may be mended without changing it.
-    problems : malformed_lines, duplicate_keys, unusable_lines, without_request (none known in words),
+    utterances : the utterances with questions, in the order of the manifest.
+    questions : one for each utterance and prompt mode.
+    modes : prompt modes, "fixed" and "natural".
+    keys : keys of all usable utterances, including those beyond the limit.
+    digest : hash of all recordings that may be given to a model; correcting references does not change it.
+    problems : malformed_lines, duplicate_keys, unusable_lines, without_request (no natural request known),
         empty_references, labels_outside_set (neither can be scored).
     """
 
@@ -51,13 +51,13 @@ class EvalSet:
 
         Parameters
         ----------
-        failed : why there is no answer.
-        read : takes apart what the model wrote (`Case.read`).
+        failed : reasons for missing answers.
+        read : parser of the model's answers (`Case.read`).
 
         Returns
         -------
-        The cases of each way of asking, and the problems: missing_predictions, duplicate_predictions (the
-        first counts), unknown_predictions (of no utterance of the set), cut_answers (no end in the limit).
+        The cases of each prompt mode, and the problems: missing_predictions, duplicate_predictions (the first
+        is used), unknown_predictions (key not in the set), cut_answers (truncated at the token limit).
         """
         asked = {q.place: q for q in self.questions}
         cases: dict[str, list[Case]] = {mode: [] for mode in self.modes}
@@ -68,7 +68,7 @@ class EvalSet:
                 unknown.append(name)
             elif prediction.place in seen:
                 twice.append(name)
-            elif question := asked.get(prediction.place):  # else: beyond the limit, or asked in another way
+            elif question := asked.get(prediction.place):  # else: beyond the limit, or of another prompt mode
                 seen.add(prediction.place)
                 words = question.request.words or ""
                 cases[prediction.prompts].append(Case(question.utterance, prediction, words, read))
@@ -94,13 +94,13 @@ def read_eval_set(
     Parameters
     ----------
     manifest : published jsonl; see `data.manifest`
-    modes : ways of asking; lines without recording are asked in the first of them only
+    modes : prompt modes; lines without recording are asked in the first one only
     requests : natural requests (see `requests.read_pools`); by default those of the Intent-Instruction Set
-    limit : use only so many utterances, from the beginning
+    limit : use only the first `limit` utterances
 
     Raises
     ------
-    UserError : no usable line, or an impossible requests file.
+    UserError : no usable line, or an invalid requests file.
     """
     pools = read_pools(requests) if requests else None
     read, broken = read_manifest(manifest)
@@ -124,7 +124,7 @@ def read_eval_set(
 
 
 def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Pools | None):
-    """The questions, and a line for each utterance nobody knows how to ask about."""
+    """The questions, and a line for each utterance without a known request."""
     questions, unasked = [], []
     for utterance in utterances:
         for mode in modes[:1] if key_of(utterance) in TEXT_KEYS else modes:
@@ -154,7 +154,7 @@ def _unusable(utterance: Utterance) -> str | None:
 
 def _empty(utterance: Utterance) -> bool:
     case = _case(utterance)
-    if case.tags in (("asr",), ("asr", "align")):  # beside a label it may be empty: a vocal event alone
+    if case.tags in (("asr",), ("asr", "align")):  # with a label it may be empty: a vocal event alone
         return not case.spoken
     return case.replies and not any(score_tokens(a) for a in case.accepted)
 
@@ -179,7 +179,7 @@ def _case(utterance: Utterance) -> Case:
 
 
 def _digest(utterances: Iterable[Utterance]) -> str:
-    names = ("request", "question", "intent")  # what a manifest can say about how it is asked
+    names = ("request", "question", "intent")  # keys of `extra` that hold a request
     shown = sorted(
         json.dumps([u.key, u.wav, u.start, u.end, u.task, *map(u.extra.get, names)], default=str)
         for u in utterances

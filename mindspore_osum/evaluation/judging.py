@@ -1,4 +1,4 @@
-"""Putting the cases of an evaluation before a language model, and the verdicts into its numbers."""
+"""Lets a language model judge the cases of an evaluation and adds the verdicts to its metrics."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from mindspore_osum.evaluation.scoring import REPLY_TASKS, Case
 def add_judgements(
     endpoint: Endpoint, cases: Mapping[str, Sequence[Case]], result: dict, folder: Path
 ) -> list[str]:
-    """Judge and write into `result`: "ifr" of natural prompts, and the score of every task with replies.
+    """Judge the cases; adds to `result` the "ifr" of natural prompts and the scores of tasks with replies.
 
-    Returns one line for each verdict that is missing. Verdicts are kept in `folder`.
+    Returns one line for each missing verdict. Verdicts are cached in `folder`.
     """
     instructions = instructed(cases.get(NATURAL, ()))
     chats = [c for mine in cases.values() for c in mine if c.replies]
@@ -41,6 +41,6 @@ def add_judgements(
 
 
 def _question(case: Case) -> str:
-    """What was asked: extra.transcript (of a recording, as importers write it) or extra.question."""
+    """The user's question: extra.transcript (of a spoken question, see importers) or extra.question."""
     found = (case.utterance.extra.get(name) for name in ("transcript", "question"))
     return next((q for q in found if isinstance(q, str) and q), "")

@@ -5,9 +5,9 @@ STTC (AirBench's protocol: question, real answer and given answer, both scored f
 in judge_prompts.yaml.
 
 Notable choices
-- A verdict is kept as soon as it is given (verdicts.jsonl): a repeated run asks only for what is missing.
-- It is kept under a hash of the judge's model and the whole prompt: another answer or judge is asked anew.
-- A reply without a verdict is asked for again. What is missing then stays missing: no rate is made then.
+- Each verdict is saved at once (verdicts.jsonl): a repeated run asks only for the missing ones.
+- The cache key is a hash of the judge's model and the whole prompt: another answer or judge is asked again.
+- If a reply has no verdict, the question is repeated. If a verdict is still missing, no rate is computed.
 """
 
 import hashlib
@@ -24,20 +24,20 @@ from mindspore_osum.evaluation.endpoint import Endpoint, Unavailable
 from mindspore_osum.files import json_object, whole_lines
 
 CACHE = "verdicts.jsonl"
-JOBS = 4  # requests under way at once
-ASKS = 3  # times a question is put until its reply holds a verdict
-GIVE_UP = 8  # questions in a row without a verdict: the judge is taken for gone
+JOBS = 4  # concurrent requests
+ASKS = 3  # attempts per question to get a reply with a verdict
+GIVE_UP = 8  # consecutive questions without a verdict after which the judge counts as unavailable
 
 
 @dataclass(frozen=True)
 class Matter:
-    """One thing to be judged: the prompt, and how its reply is read (ValueError if it holds no verdict)."""
+    """One item to judge: the prompt, and the parser of its reply (ValueError if there is no verdict)."""
 
     prompt: str
     read: Callable[[str], dict]
 
     def id(self, model: str) -> str:
-        """Name of the verdict in the cache."""
+        """Key of the verdict in the cache."""
         return hashlib.sha256(f"{model}\n{self.prompt}".encode()).hexdigest()
 
 
@@ -47,17 +47,17 @@ def instruction_matter(request: str, answer: str) -> Matter:
 
 
 def chat_matter(question: str, reference: str, answer: str) -> Matter:
-    """How good a real and a given answer are; the verdict holds their scores as "answer_1" and "answer_2"."""
+    """Scores of the reference and the given answer; the verdict has them as "answer_1" and "answer_2"."""
     filled = _prompts()["chat"].format(question=question, reference=reference, answer=answer or "(nothing)")
     return Matter(filled, _scores)
 
 
 def judge(endpoint: Endpoint, matters: Sequence[Matter], folder: Path, note: Callable[[str], None]):
-    """Return the verdict on each matter, None where there is none; `note` is told of troubles.
+    """Return the verdict on each matter, None where there is none; `note` is called with problems.
 
     Raises
     ------
-    UserError : the server refuses to serve, or the cache is damaged.
+    UserError : the server refuses requests, or the cache is damaged.
     """
     path = folder / CACHE
     known = _read_cache(path)
@@ -103,7 +103,7 @@ def _ask_all(pool, endpoint: Endpoint, todo: Mapping[str, Matter]) -> Iterator[t
     for name, future in futures:
         try:
             verdict, trouble = future.result()
-        except BaseException:  # refused, or interrupted: what has not begun is not asked
+        except BaseException:  # refused or interrupted: cancel requests that have not begun
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         yield name, verdict, trouble

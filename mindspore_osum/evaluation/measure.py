@@ -1,4 +1,4 @@
-"""All numbers of an evaluation, as metrics.json holds them.
+"""All metrics of an evaluation, in the form of metrics.json.
 
     {"fixed": {"asr": {"wer": ...}, "sgc": {"accuracy": ...}}, "natural": {...}, "ifr": {"rule": ...},
      "difference": {...}, "sets": {...}, "speed": {...}, "counts": {...}, "run": {...}}
@@ -19,11 +19,11 @@ from mindspore_osum.evaluation.requests import FIXED, NATURAL
 from mindspore_osum.evaluation.scoring import Case, score_task, tasks_of
 from mindspore_osum.tasks import task_of_tags
 
-Verdicts = Mapping[Place, dict | None]  # of a judge, by prompts and key
+Verdicts = Mapping[Place, dict | None]  # verdicts of a judge, by prompts and key
 
 
 def group(cases: Iterable[Case]) -> dict[str, list[Case]]:
-    """Sort cases by the tasks they count for, which may be several."""
+    """Group cases by task; a case may count for several tasks."""
     out: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda c: c.utterance.key):
         for task in tasks_of(case.key):
@@ -32,16 +32,16 @@ def group(cases: Iterable[Case]) -> dict[str, list[Case]]:
 
 
 def instructed(cases: Iterable[Case]) -> list[Case]:
-    """The cases with an instruction that can be followed or not: those with a recording, by their keys."""
+    """The cases that have an instruction to follow (those with a recording), sorted by key."""
     return sorted((c for c in cases if c.tags), key=lambda c: c.utterance.key)
 
 
 def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
-    """Score everything that needs no judge.
+    """Compute all metrics that need no judge.
 
     Parameters
     ----------
-    cases : prompts ("fixed", "natural") -> the answered utterances
+    cases : prompts ("fixed", "natural") -> cases
     """
     out: dict = {mode: _score(mine) for mode, mine in cases.items()}
     if mine := instructed(cases.get(NATURAL, ())):
@@ -56,10 +56,10 @@ def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
 
 
 def rule_ifr(cases: Sequence[Case]) -> dict:
-    """Instruction following by rule: ``rule``, its 95% interval, and why answers did not follow.
+    """Instruction following by rule: ``rule``, its 95% interval, and the reasons for failures.
 
-    ``by_task`` has the same by task, which is the published key for combined ones: a request is followed as
-    a whole or not.
+    ``by_task`` has the same for each task. Combined tasks are listed under their published key, since a
+    request counts as followed only as a whole.
     """
     faults = [case.fault for case in cases]
     by_task: dict[str, list[bool]] = {}
@@ -80,7 +80,7 @@ def _followed(judge: str, verdicts: Sequence[bool]) -> dict:
 
 
 def llm_ifr(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
-    """Instruction following by a language model, agreement with the rule; None while verdicts are missing."""
+    """Instruction following by a language model and agreement with the rule; None if verdicts are missing."""
     given = [(c, verdicts.get(c.prediction.place)) for c in cases]
     judged = [(c, bool(v["followed"])) for c, v in given if v]
     missing = len(cases) - len(judged)
@@ -92,7 +92,7 @@ def llm_ifr(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
 
 
 def chat_judgement(cases: Sequence[Case], verdicts: Verdicts, model: str) -> dict:
-    """Replies from 1 to 10: ``judge_score`` beside the real answers'; None while a verdict is missing."""
+    """Scores of replies from 1 to 10: ``judge_score``, and the references'; None if a verdict is missing."""
     given = [verdicts.get(c.prediction.place) for c in sorted(cases, key=lambda c: c.utterance.key)]
     judged = [v for v in given if v]
     out = {
@@ -129,7 +129,7 @@ def _score(cases: Iterable[Case]) -> dict:
 
 
 def _speed(predictions: Sequence[Prediction]) -> dict:
-    """Real-time factor: seconds of computing per second of audio, over answers whose time is known."""
+    """Real-time factor: seconds of computing per second of audio, over answers with known times."""
     timed = [p for p in predictions if p.seconds and p.compute_seconds is not None]
     audio, spent = sum(p.seconds for p in timed), sum(p.compute_seconds for p in timed)
     return {

@@ -15,7 +15,7 @@ from mindspore_osum.evaluation.timing import shifts
 from mindspore_osum.figures import new_figure, save_png
 from mindspore_osum.tasks import TASKS
 
-# The styles in the words of the OSUM report (section 3.3): a plot's font need not have Chinese.
+# English names of the styles from the OSUM report (section 3.3), since a plot's font may lack Chinese.
 STYLE_NAMES = {
     "新闻科普": "news, science",
     "恐怖故事": "horror",
@@ -30,7 +30,7 @@ DURATION_BINS = 8
 
 
 def draw_all(cases: Mapping[str, Sequence[Case]], metrics: Mapping, folder: Path) -> list[str]:
-    """Draw what the tasks have to show into `folder`; returns the names of the PNG files."""
+    """Draw the plots of all tasks into `folder`; returns the names of the PNG files."""
     names = []
     for mode, mine in cases.items():
         for task, some in group(mine).items():

@@ -1,12 +1,12 @@
-"""The answers of a model to a manifest: predictions.jsonl, and the run that fills it.
+"""The answers of a model to a manifest: predictions.jsonl, and runs that write it.
 
-One JSON object a line: {"key", "prompts", "raw", "task", "request", "seconds", "compute_seconds", "cut"}.
+One JSON object per line: {"key", "prompts", "raw", "task", "request", "seconds", "compute_seconds", "cut"}.
 
 Notable choices
-- Lines are appended batch by batch. A run that was killed is taken up where it stopped (a torn last line is
-  truncated). settings.json beside the file says what the answers were made with; other settings are refused.
-- Only the raw answer is kept: reading and scoring it can be repeated without the model.
-- A recording that cannot be answered has no line: it is reported, and tried again by the next run.
+- Lines are appended batch by batch. An interrupted run is resumed where it stopped (an incomplete last line
+  is removed). settings.json in the same folder has the settings of the answers; other settings are refused.
+- Only the raw answer is stored: parsing and scoring can be repeated without the model.
+- A recording that cannot be answered has no line: it is reported, and retried by the next run.
 """
 
 import json
@@ -24,7 +24,7 @@ Place = tuple[str, str]  # prompts, key
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer: `seconds` of audio, `compute_seconds` its share of its batch's time (None: not known)."""
+    """One answer: `seconds` of audio, `compute_seconds` its share of its batch's time (None: unknown)."""
 
     key: str
     prompts: str
@@ -33,22 +33,22 @@ class Prediction:
     request: str | None = None
     seconds: float | None = None
     compute_seconds: float | None = None
-    cut: bool = False  # it has no end within the limit of tokens
+    cut: bool = False  # truncated at the token limit
 
     @property
     def place(self) -> Place:
-        """What the prediction is of."""
+        """Prompts and key that the prediction belongs to."""
         return self.prompts, self.key
 
 
 def read_predictions(path: str | os.PathLike) -> list[Prediction]:
     """Read a predictions file; unknown fields are ignored, `prompts` is "fixed" when absent.
 
-    A line of `osum infer` about a recording that failed is no prediction; that one counts as missing.
+    Lines of `osum infer` about failed recordings are skipped; these predictions count as missing.
 
     Raises
     ------
-    UserError : the file cannot be read, or a line is no object with the texts "key" and "raw".
+    UserError : the file cannot be read, or a line is not an object with the strings "key" and "raw".
     """
     try:
         lines = Path(path).read_bytes().splitlines()
@@ -63,7 +63,7 @@ def _predictions(lines: Sequence[bytes], path: str | os.PathLike) -> list[Predic
 
 
 def append_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
-    """Add answers to the folder's file; they are on disk when this returns."""
+    """Append answers to the folder's file; they are on disk when this returns."""
     lines = (json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in predictions)
     with open(folder / FILE, "ab") as file:
         file.write("".join(lines).encode())
@@ -72,7 +72,7 @@ def append_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
 
 
 def open_run(folder: Path, settings: dict) -> list[Prediction]:
-    """Begin or take up a run in `folder`; returns what is answered already.
+    """Begin or resume a run in `folder`; returns the existing answers.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The published figures (published.yaml), and which of them a result may be held against."""
+"""The published figures (published.yaml), and which of them a result is comparable to."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is printed. `unit`: "%" for fractions."""
+    """Format of a metric. `unit`: "%" for fractions."""
 
     title: str
     unit: str
     better: str  # "lower" or "higher"
 
     def show(self, value: float | None) -> str:
-        """Print one of our values in the unit of the papers."""
+        """Format a value in the unit of the papers."""
         if value is None:
             return "-"
         return f"{100 * value:.2f}" if self.unit == "%" else f"{value:.2f}"
@@ -24,7 +24,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A published test set; `utterances` None where its size is not known."""
+    """A published test set; `utterances` is None if its size is unknown."""
 
     title: str
     names: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ def _data() -> dict:
 
 @lru_cache(maxsize=1)
 def metrics() -> Mapping[str, Metric]:
-    """Return all metrics that have a published figure or stand in the report's first table."""
+    """Return all metrics that have a published figure or are in the report's first table."""
     return {name: Metric(**values) for name, values in _data()["metrics"].items()}
 
 
@@ -75,7 +75,7 @@ def figures() -> tuple[Figure, ...]:
 
 
 def find_set(dataset: str) -> str | None:
-    """Return the id of the published set of this name, None if it is none of them."""
+    """Return the id of the published set with this name, None if there is none."""
     wanted = _fold(dataset)
     for name, known in published_sets().items():
         if wanted in {_fold(name), *map(_fold, known.names)}:
@@ -84,7 +84,7 @@ def find_set(dataset: str) -> str | None:
 
 
 def by_table() -> Iterator[tuple[Figure, str]]:
-    """Yield the figures of each table on one test set: the first of them, and all of them in words."""
+    """Yield, for each table and test set, its first figure and a text with all its figures."""
     same: dict[tuple, list[Figure]] = {}
     for f in figures():
         same.setdefault((f.task, f.set, f.metric, f.source, f.prompts), []).append(f)
@@ -93,13 +93,13 @@ def by_table() -> Iterator[tuple[Figure, str]]:
 
 
 def obstacle(figure: Figure, same_set: bool, utterances: int, limited: bool) -> str:
-    """Say whether a result of ours may be held against a figure: "yes", or why not.
+    """Return whether our result is comparable to a figure: "yes", or the reason why not.
 
     Parameters
     ----------
-    same_set : ours is of the same test set, by its name
-    utterances : how many of it were scored
-    limited : only a part of the set was asked for
+    same_set : whether our test set has the same name
+    utterances : how many of its utterances were scored
+    limited : whether only a part of the set was evaluated
     """
     theirs = published_sets()[figure.set]
     if not same_set:

@@ -1,7 +1,7 @@
 """Scores of free text: spoken question answering by containment, translation by ROUGE-L and BLEU.
 
-All compare scoring tokens (see tokens.py): case, width and punctuation do not count, Chinese is compared
-character by character. Values are fractions. BLEU by other tokenizations (sacreBLEU's 13a) is close to it.
+All metrics compare scoring tokens (see tokens.py): case, width and punctuation are ignored, and Chinese is
+compared by character. Values are fractions. BLEU with other tokenizations (sacreBLEU's 13a) differs slightly.
 """
 
 import math
@@ -42,11 +42,11 @@ MAX_NGRAM = 4
 
 
 def contains_answer(reply: str, answers: Sequence[str]) -> bool:
-    """Whether one of the accepted answers stands in the reply, as whole words in a row.
+    """Whether the reply contains one of the accepted answers as consecutive whole words.
 
-    English articles are ignored; number words up to twenty equal their digits. An answer without any token is
-    contained in nothing. Source: accuracy on LLaMA Questions, TriviaQA and Web Questions (OSUM-Pangu, Table
-    4), whose scorer is not published.
+    English articles are ignored; number words up to twenty equal their digits. An answer without tokens is
+    never contained. Source: accuracy on LLaMA Questions, TriviaQA and Web Questions (OSUM-Pangu, Table 4),
+    whose scorer is not published.
     """
     said = _answer_tokens(reply)
     for answer in answers:
@@ -57,7 +57,7 @@ def contains_answer(reply: str, answers: Sequence[str]) -> bool:
 
 
 def answer_columns(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
-    """Return rightness (1 or 0) and 1 for each reply, (N, 2); the accuracy is the ratio of their sums."""
+    """Return correctness (1 or 0) and 1 for each reply, (N, 2); the accuracy is the ratio of their sums."""
     pairs = zip(replies, answers, strict=True)
     return np.array([(contains_answer(reply, accepted), 1) for reply, accepted in pairs]).reshape(-1, 2)
 
@@ -73,7 +73,7 @@ def answer_scores(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> d
 
 
 def rouge_l(hypothesis: str, references: Sequence[str]) -> float:
-    """ROUGE-L F1 (Lin 2004): harmonic mean of LCS/hypothesis and LCS/reference; of the best reference."""
+    """ROUGE-L F1 (Lin 2004) for the best reference: harmonic mean of LCS/hypothesis and LCS/reference."""
     hyp = score_tokens(hypothesis)
     return max(_rouge_l(hyp, score_tokens(r)) for r in references)
 

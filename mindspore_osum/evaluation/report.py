@@ -1,4 +1,4 @@
-"""report.md: the numbers of an evaluation for people, beside the published ones."""
+"""report.md: the metrics of an evaluation in readable form, compared with the published ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from mindspore_osum.evaluation.requests import FIXED, NATURAL
 from mindspore_osum.tasks import TASKS
 
 SHOWN_PROBLEMS = 20
-# name in metrics.json -> title; what stands in the first table, in this order
+# name in metrics.json -> title: the metrics of the first table, in this order
 MEASURES = {
     "wer": "WER/CER",
     "cer": "character error rate",
@@ -21,7 +21,7 @@ MEASURES = {
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
 }
-INTERVALS = {"aas_ms": "aas_interval_ms"}  # where it is not <name>_interval
+INTERVALS = {"aas_ms": "aas_interval_ms"}  # interval names that are not <name>_interval
 Row = Sequence[object]
 
 
@@ -31,8 +31,8 @@ def write_report(result: Mapping, problems: Mapping[str, Sequence[str]], plots: 
     Parameters
     ----------
     result : the content of metrics.json
-    problems : kind of trouble -> one line for each
-    plots : names of pictures beside the report
+    problems : kind of problem -> one line for each
+    plots : names of image files in the report's folder
     """
     tables = (line for title, head, rows in TABLES for line in _table(title, head, list(rows(result))))
     lines = [*_head(result), *tables]
@@ -75,7 +75,7 @@ def _results(result: Mapping) -> Iterator[Row]:
 
 
 def _sets(result: Mapping) -> Iterator[Row]:
-    """The first measure of each task on each test set, where there are several."""
+    """The first metric of each task on each test set, if there are several sets."""
     for name, modes in result["sets"].items():
         first: dict[tuple, Row] = {}
         for row in _results(modes):
@@ -84,7 +84,7 @@ def _sets(result: Mapping) -> Iterator[Row]:
 
 
 def _keys(result: Mapping) -> Iterator[Row]:
-    """What each task key contributed to a task, where it is not the task's own key alone."""
+    """The contribution of each task key to a task, unless the task's own key is the only one."""
     for mode, task, _, scores in _parts(result):
         keys = scores.get("keys", {})
         for key, some in keys.items():
@@ -139,7 +139,7 @@ def _paired(result: Mapping) -> Iterator[Row]:
 
 
 def _published(result: Mapping) -> Iterator[Row]:
-    """Every published figure of a measured task, beside ours on that set, or on all where that is another."""
+    """The published figures of measured tasks, with our value on that set or, without it, on all sets."""
     limited = bool(result["run"]["limit"])
     for figure, systems in by_table():
         metric = metrics()[figure.metric]
@@ -166,11 +166,11 @@ def _published(result: Mapping) -> Iterator[Row]:
 
 
 def _ours(result: Mapping, tasks: Mapping, figure: Figure, mode: str) -> tuple[float, int] | None:
-    """Our value of a figure's metric and over how many utterances, None if it was not measured."""
+    """Our value of a figure's metric and its number of utterances; None if it was not measured."""
     scores, metric = tasks.get(figure.task), figure.metric
     if figure.task == "ifr" and mode == NATURAL:
         scores = result.get("ifr", {})
-        if scores.get("llm") is None:  # theirs is a language model's verdict; the rule's stands in for it
+        if scores.get("llm") is None:  # published: judged by a language model; without one, use the rule
             metric = "rule"
     if not scores or scores.get(metric) is None:
         return None
@@ -178,7 +178,7 @@ def _ours(result: Mapping, tasks: Mapping, figure: Figure, mode: str) -> tuple[f
 
 
 def _parts(result: Mapping) -> Iterator[tuple[str, str, str, Mapping]]:
-    """Prompts, task, part and scores: a task's own, then those of its transcripts."""
+    """(prompts, task, part, scores) of the task itself, then of its transcripts."""
     for mode in (FIXED, NATURAL):
         for task, scores in result.get(mode, {}).items():
             yield mode, task, "", scores
@@ -195,7 +195,7 @@ def _table(title: str, head: Row, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Tags as text: Markdown would take them for HTML."""
+    """Escape tags, which Markdown would read as HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -1,7 +1,8 @@
-"""What a model is asked in an evaluation: the task's tags ("fixed") or a sentence ("natural").
+"""The requests of an evaluation: the task's tags ("fixed") or a sentence ("natural").
 
-OSUM-Pangu, section 4.4: the same recordings under fixed instructions (FI) and natural language (NL). The
-sentences are of the Intent-Instruction Set's test split (`data.requests`), whose wording no training shows.
+OSUM-Pangu, section 4.4: the same recordings with fixed instructions (FI) and natural language (NL). The
+sentences are from the test split of the Intent-Instruction Set (`data.requests`), whose wording does not
+occur in training.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from mindspore_osum.tasks import CHAT, INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, 
 from mindspore_osum.text.requests import intent_request, task_requests
 
 FIXED, NATURAL = "fixed", "natural"
-PUBLISHED = "published"  # instead of a file: the requests of the released inference scripts
+PUBLISHED = "published"  # use the requests of the released inference scripts instead of a file
 Pools = Mapping[tuple[str, ...], Sequence[str]]  # tags of a task -> requests
 
 
@@ -33,13 +34,13 @@ def read_pools(path: str) -> Pools:
 
     Parameters
     ----------
-    path : "published"; or YAML with a list of requests per task (abbreviation or published key), or a .jsonl
-        manifest of <INTENT_CLASSIFICATION> examples, whose extra.intent is the request and whose txt the tags
-        it asks for
+    path : "published"; or a YAML file with a list of requests per task (abbreviation or published key); or a
+        .jsonl manifest of <INTENT_CLASSIFICATION> examples with the request in extra.intent and its tags in
+        txt
 
     Raises
     ------
-    UserError : not readable, not of that form, or an unknown task.
+    UserError : not readable, of another form, or an unknown task.
     """
     if path == PUBLISHED:
         return published_pools()
@@ -64,11 +65,11 @@ def read_pools(path: str) -> Pools:
 
 
 def request_of(utterance: Utterance, prompts: str, pools: Pools | None) -> Request | None:
-    """Return what to ask about an utterance; None if no natural request of its task is known.
+    """Return the request for an utterance; None if no natural request of its task is known.
 
-    Where there is no recording, its words are the request, in any way of asking. In natural language, the
-    request of the manifest (extra.request; as in training also extra.question) comes first. Otherwise a hash
-    of the key chooses, from `pools` or, without them, from all that the test split can say: the choice
+    Without a recording, the utterance's words are the request in both prompt modes. In natural language, the
+    request of the manifest (extra.request or, as in training, extra.question) comes first. Otherwise a hash
+    of the key selects one from `pools` or, without them, from all requests of the test split: the choice
     depends on neither order nor limit.
     """
     key = key_of(utterance)
@@ -76,7 +77,7 @@ def request_of(utterance: Utterance, prompts: str, pools: Pools | None) -> Reque
         return _text_request(utterance, key)
     if prompts == FIXED:
         return make_request(task=key)
-    for name in ("request",) if key == CHAT else ("request", "question"):  # a chat's question is spoken
+    for name in ("request",) if key == CHAT else ("request", "question"):  # the question of a chat is spoken
         if _is_text(own := utterance.extra.get(name)):
             return Request(own, "text", key)
     seed = int.from_bytes(hashlib.sha256(utterance.key.encode()).digest()[:8], "big")
@@ -87,7 +88,7 @@ def request_of(utterance: Utterance, prompts: str, pools: Pools | None) -> Reque
 
 
 def _text_request(utterance: Utterance, key: str) -> Request | None:
-    """What training makes of a line without recording (systems): its question, or words to classify."""
+    """The request of a line without recording, as in training: its question, or the words to classify."""
     kind = "text2text" if key == TEXT2TEXT else "intent_classification"
     question, intent = (utterance.extra.get(name) for name in ("question", "intent"))
     if _is_text(question):

@@ -1,10 +1,10 @@
-"""Instruction following by rule: does the answer do what was asked, in the notation the model was taught?
+"""Instruction following by rule: does the answer perform the requested task, in the trained notation?
 
     IFR = answers that match the requested task / answers          (OSUM-Pangu, equation 6)
 
-An answer follows its request if it begins with exactly the tags of the task and brings what each tag
-announces and nothing else: a transcript for <asr>, word times for <align>, a label of the set for <gender>
-and its like, a reply for <chat>. Whether the transcript or the label is right is measured elsewhere.
+An answer follows its request if it begins with exactly the tags of the task and contains what each tag
+announces and nothing else: a transcript for <asr>, word timestamps for <align>, a label of the set for
+<gender> and other label tags, a reply for <chat>. Whether it is correct is measured by other metrics.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from mindspore_osum.tasks import LABEL_SETS
 def fault(answer: Answer, tags: Sequence[str], spoken: bool = True) -> str | None:
     """Return why an answer does not follow a request for `tags`, None if it does.
 
-    Where nothing is `spoken` (a vocal event alone), no transcript is asked for.
+    If nothing is `spoken` (a vocal event alone), no transcript is required.
     """
     if tuple(answer.tags) != tuple(tags):
         return "other tags"

@@ -1,4 +1,4 @@
-"""Putting the questions of an evaluation to a model, batch by batch."""
+"""Runs a model on the questions of an evaluation, batch by batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mindspore_osum.inference.request import Request
 
 @dataclass(frozen=True)
 class Question:
-    """One answer to get."""
+    """One question to answer."""
 
     utterance: Utterance
     prompts: str
@@ -21,7 +21,7 @@ class Question:
 
     @property
     def place(self) -> Place:
-        """What the question is of."""
+        """Prompts and key of the question."""
         return self.prompts, self.utterance.key
 
 
@@ -33,15 +33,15 @@ def answer_all(
     sampling,
     progress: Callable[[int], None],
 ) -> tuple[list[Prediction], dict[Place, str]]:
-    """Ask all the questions; each batch's answers are in the folder's predictions before the next one begins.
+    """Answer all questions; the answers of each batch are saved in `folder` before the next batch begins.
 
     Parameters
     ----------
-    progress : called with the number of questions that are done, batch by batch.
+    progress : called after each batch with the number of questions done.
 
     Returns
     -------
-    The answers, and why those that are missing could not be given.
+    The answers, and the reasons for missing ones.
     """
     done, failed = [], {}
     ordered = sorted(questions, key=lambda q: (_frames(q.utterance), q.utterance.key, q.prompts))
@@ -63,7 +63,7 @@ def _frames(utterance: Utterance) -> int:
     try:
         return frames_of(utterance)
     except UserError:
-        return 0  # the engine says what is wrong with it
+        return 0  # the engine reports the error
 
 
 def _prediction(question: Question, result) -> Prediction:

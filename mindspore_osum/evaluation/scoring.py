@@ -1,12 +1,12 @@
-"""From references and answers to the numbers of one task.
+"""The metrics of one task, from references and answers.
 
 Notable choices
-- What a task key announces decides what is measured: each label counts for the task of its kind, a reply for
-  spoken chat, times for srwt, whatever else the key announces. So combined and label-only keys score in the
-  tasks they are made of, and `keys` says which contributed what.
-- Error rates of asr are of plain transcription; other tasks have that of their transcripts beside them.
-- `headline` is the one number of a task that papers report, as sums over utterances, for paired comparisons.
-- Cases are scored in the order of their keys: neither batches nor the order of the manifest change a number.
+- A task key determines what is measured: each of its labels counts for the label's task, a reply for spoken
+  chat, word timestamps for srwt. So combined and label-only keys count for all tasks they consist of; `keys`
+  lists the contribution of each key.
+- The error rates of asr are of plain transcription; other tasks report the error rates of their transcripts.
+- `headline` is the metric of a task that papers report, as sums over utterances, for paired comparisons.
+- Cases are scored in the order of their keys: no metric depends on batches or the order of the manifest.
 
 Legend: N cases.
 """
@@ -29,10 +29,10 @@ from mindspore_osum.results import Answer
 from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, parse_answer, tags_of, write_tags
 
 TEXT_KEYS = (TEXT2TEXT, INTENT_KEY)  # lines without recording
-TEXT_QA, INTENT = "text2text", "intent"  # their names among the tasks that are measured
+TEXT_QA, INTENT = "text2text", "intent"  # their names as tasks in the metrics
 REPLY_TASKS = ("sttc", TEXT_QA)
-INTENTS = tuple(write_tags(tags_of(key)) for key in TASK_KEYS)  # what a user may want, as it is answered
-# extra.scoring of a spoken chat's line; "judge": only a judge can tell
+INTENTS = tuple(write_tags(tags_of(key)) for key in TASK_KEYS)  # the possible answers
+# extra.scoring of a spoken chat's line; "judge": scored only by a judge
 SCORINGS = CONTAINS, TRANSLATION, JUDGE = "contains", "translation", "judge"
 
 
@@ -42,8 +42,8 @@ class Case:
 
     Attributes
     ----------
-    request : what the model was asked.
-    read : takes apart what it wrote, for the key of the task; that of the model's system.
+    request : the request to the model.
+    read : the system's parser of answers, called with the task key.
     """
 
     utterance: Utterance
@@ -58,27 +58,27 @@ class Case:
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
-        """Tags the task announces; none without recording."""
+        """Tags of the task; none without recording."""
         return () if self.key in TEXT_KEYS else tags_of(self.key)
 
     @property
     def replies(self) -> bool:
-        """Whether a reply is asked for."""
+        """Whether the task asks for a reply."""
         return self.key == TEXT2TEXT or "chat" in self.tags
 
     @cached_property
     def reference(self) -> Answer:
-        """What the manifest says."""
+        """The parsed reference of the manifest."""
         return parse_answer(self.utterance.txt, self.key)
 
     @cached_property
     def answer(self) -> Answer:
-        """What the model said."""
+        """The parsed answer of the model."""
         return self.read(self.prediction.raw, self.key)
 
     @staticmethod
     def intent(text: str) -> str | None:
-        """The tags of a task, when the text is these and nothing else; case and spaces do not matter."""
+        """The tags of a task if the text consists of them (case and spaces are ignored), else None."""
         written = "".join(text.split()).lower()
         return written if written in INTENTS else None
 
@@ -89,12 +89,12 @@ class Case:
 
     @property
     def spoken(self) -> bool:
-        """Whether there are words in the recording; vocal events may stand alone."""
+        """Whether there are words in the recording; it may have only a vocal event."""
         return bool(score_tokens(self.reference.text))
 
     @property
     def set_name(self) -> str:
-        """The test set: extra.dataset, and extra.split where there is one; "" if it is not named."""
+        """Name of the test set: extra.dataset and, if given, extra.split; "" without a name."""
         names = (self.utterance.extra.get(name) for name in ("dataset", "split"))
         return " ".join(name for name in names if isinstance(name, str) and name)
 
@@ -113,7 +113,7 @@ class Case:
 
 
 def tasks_of(key: str) -> list[str]:
-    """Return the tasks whose scores answers to a published key count for."""
+    """Return the tasks for which answers to a published key count."""
     if key in TEXT_KEYS:
         return [TEXT_QA if key == TEXT2TEXT else INTENT]
     tags = tags_of(key)
@@ -126,7 +126,7 @@ def score_task(task: str, cases: Sequence[Case]) -> dict:
 
     Returns
     -------
-    dict: for asr the fields of `error_rates`; otherwise those of the task's own scores (`timing_scores`,
+    dict: for asr the fields of `error_rates`; otherwise those of the task's metrics (`timing_scores`,
     `class_scores`, `answer_scores`, `translation_scores`), and the transcripts' under ``transcript``.
     ``keys``: published key -> ``utterances`` and the headline metric of its part.
     """
@@ -145,9 +145,9 @@ def score_task(task: str, cases: Sequence[Case]) -> dict:
 
 
 def headline(task: str, cases: Sequence[Case]) -> tuple[str, np.ndarray] | None:
-    """Return the metric papers report for a task, and its numerators and denominators (N, 2), as `cases` go.
+    """Return the metric that papers report for a task, and its numerators and denominators (N, 2) per case.
 
-    None where there is none: replies that are not scored by containment.
+    None if there is none: replies that are not scored by containment.
     """
     if task == "asr":
         return "wer", error_columns([c.reference.text for c in cases], [c.answer.text for c in cases])
@@ -180,7 +180,7 @@ def _transcript(cases: Sequence[Case]) -> dict:
 
 
 def _labels(task: str, cases: Sequence[Case]) -> tuple[list[str | None], list[str | None]]:
-    """Label of each reference and of each answer; None where there is none of the set."""
+    """Label of each reference and of each answer; None if it has no label of the set."""
     if task == INTENT:
         return [c.intent(c.utterance.txt) for c in cases], [c.intent(c.prediction.raw) for c in cases]
     field = TASKS[task].label_set.field

@@ -1,11 +1,11 @@
-"""Accumulated averaging shift (AAS) of word times, in milliseconds.
+"""Accumulated averaging shift (AAS) of word timestamps, in milliseconds.
 
     AAS = sum over matched words of (|start - start'| + |end - end'|) / 2, divided by the matched words
 
 Source: Shi et al. 2022, "Achieving timestamp prediction while recognizing with non-autoregressive end-to-end
 ASR model" (arXiv 2301.12343), used by OSUM-Pangu (Table 3, SRWT) and OSUM (Table 5). Words are matched by the
-alignment with the fewest errors; a word that was not recognised has no shift, so the share of matched words
-stands beside it.
+alignment with the fewest errors. A word that was not recognised has no shift, so the share of matched words
+is reported with the AAS.
 
 Legend: N utterances, M matched words.
 """
@@ -22,9 +22,9 @@ Word = tuple[str, float, float]  # word, start in s, end in s
 
 
 def shifts(references: Sequence[Sequence[Word]], hypotheses: Sequence[Sequence[Word]]) -> list[np.ndarray]:
-    """Return how far start and end of each utterance's matched words are off, (M, 2) float64, signed ms.
+    """Return the shifts of start and end of each utterance's matched words, (M, 2) float64, signed ms.
 
-    Words are compared as they are scored: case, width and punctuation do not matter.
+    Words are compared as scoring tokens: case, width and punctuation are ignored.
     """
     ref, hyp = [_words(u) for u in references], [_words(u) for u in hypotheses]
     steps = align([[w[0] for w in u] for u in ref], [[w[0] for w in u] for u in hyp])
@@ -41,13 +41,13 @@ def shift_columns(shifts_NM2: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def timing_scores(references: Sequence[Sequence[Word]], hypotheses: Sequence[Sequence[Word]]) -> dict:
-    """Score word times.
+    """Score word timestamps.
 
     Returns
     -------
     dict with ``aas_ms`` (None when no word matched) and ``aas_interval_ms`` (95% bootstrap over utterances),
     ``start_ms`` and ``end_ms`` (mean absolute shift of each alone), ``match_rate`` (matched / words of the
-    references, a fraction), ``matched``, ``words``, ``reversed_words`` (answers that end before they start).
+    references, a fraction), ``matched``, ``words``, ``reversed_words`` (in answers: end before start).
     """
     moved = shifts(references, hypotheses)
     all_M2 = np.abs(np.concatenate(moved)) if moved else np.zeros((0, 2))
@@ -66,6 +66,6 @@ def timing_scores(references: Sequence[Sequence[Word]], hypotheses: Sequence[Seq
 
 
 def _words(utterance: Sequence[Word]) -> list[Word]:
-    """The words as they are scored; pure punctuation is no word."""
+    """The words as scoring tokens; punctuation alone is not a word."""
     named = [("".join(score_tokens(word)), start, end) for word, start, end in utterance]
     return [word for word in named if word[0]]

@@ -1,11 +1,11 @@
-"""What is counted as a token when transcripts are scored.
+"""Tokens for scoring transcripts.
 
 Notable choices
-- As the published scorer does it (`tools/compute-wer.py --char=1` in OSUM's decoding scripts): upper case,
-  tags dropped, one token per Chinese character (any "other letter" of Unicode), or else per word.
-- Beyond it, so that typography is no error: full-width forms are folded (NFKC), and punctuation is dropped
-  wherever it stands; the published scorer drops some marks, only in front of a token ("hello," stays).
-- No number is rewritten: "八" and "8" differ, as they do there.
+- As in the published scorer (`tools/compute-wer.py --char=1` in OSUM's decoding scripts): upper case, tags
+  removed, one token per Chinese character (any "other letter" of Unicode) or per other word.
+- Unlike it, typography is ignored: full-width forms are folded (NFKC), and punctuation is removed everywhere.
+  The published scorer removes only some marks, and only before a token ("hello," is unchanged).
+- Numbers are not rewritten: "八" and "8" differ, as in the published scorer.
 """
 
 import re
@@ -15,7 +15,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _QUOTES = str.maketrans("‘’ʼ＇", "''''")
 _SPOKEN = "%&@#"  # signs of category P that are spoken
 _EDGES = "".join(c for c in map(chr, range(128)) if unicodedata.category(c)[0] == "P" and c not in _SPOKEN)
-_INNER = "'.-"  # marks that spell a word or a number
+_INNER = "'.-"  # marks that belong to a word or a number
 _BREAKS = re.compile(r"""[()\[\]{}"<>*`~|\\]+|(?<!\d)[,:;!?]+|[,:;!?]+(?!\d)""")
 _IDEOGRAPH = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN = re.compile(r"[A-Z][A-Z'&.\-]*")
@@ -45,7 +45,7 @@ def language_of(token: str) -> str:
 
 
 def _is_wide_mark(char: str) -> bool:
-    """Punctuation outside ASCII that does not fold into a sign that may belong to a word."""
+    """Whether it is non-ASCII punctuation that does not fold to a sign that may belong to a word."""
     if ord(char) < 128 or unicodedata.category(char)[0] != "P":
         return False
     return unicodedata.normalize("NFKC", char) not in (*_SPOKEN, *_INNER)
