@@ -1,9 +1,9 @@
-"""What every published system says of itself: the one way for the rest of the package to reach it.
+"""The interface of a published system, through which the rest of the package uses it.
 
 Notable choices
-- A system is a folder of `systems/` (or a package elsewhere, see `registry`) whose `system.py` has an
-  instance of a subclass of `System`, named `SYSTEM`. Importing that file loads no MindSpore: methods import
-  what they need.
+- A system is a folder of `systems/` (or another package, see `registry`) whose `system.py` defines `SYSTEM`,
+  an instance of a subclass of `System`. Importing that file does not load MindSpore: methods import what they
+  need.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,13 +22,13 @@ from mindspore_osum.text.sequence import HybridSequence
 
 
 class Config(Hearing, Protocol):
-    """A model as config.json describes it: a frozen dataclass that checks itself.
+    """A model as described in config.json: a frozen dataclass that validates itself.
 
     Attributes
     ----------
-    seconds_per_token : how long a speech token lasts.
-    most_frames : mel frames of the longest recording it takes at once.
-    decoder : the sizes of what writes, `vocab_size`, `max_positions` and `eos_id` among them.
+    seconds_per_token : duration of a speech token.
+    most_frames : mel frames of the longest recording that the model takes at once.
+    decoder : sizes of the decoder, including `vocab_size`, `max_positions` and `eos_id`.
     dtype : of the weights and activations: float32, bfloat16 or float16.
     """
 
@@ -45,7 +45,7 @@ class Config(Hearing, Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What an answer starts from: the hybrid sequence, and the log-mel of its speech, float32, if any."""
+    """Input of generation: the hybrid sequence, and the log-mel of its speech (float32), if any."""
 
     sequence: HybridSequence
     mel_TF: np.ndarray | None = None
@@ -58,17 +58,17 @@ class Prompt:
 
 
 class Generation:
-    """What inference/generate.py needs of a system to generate with one of its models, and to look inside.
+    """Interface for inference/generate.py: generation with a model, and its intermediate results.
 
     Attributes
     ----------
     embed : a cell from the values of `inputs` to input embeddings (B, L, D) of the decoder.
-    decoder : a cell as models/llama/network.py's: `embed`, `logits`, and the cache it needs (`new_cache`,
-        `n_layers`, `vocab_size`, `dtype`).
+    decoder : a cell like that of models/llama/network.py: `embed`, `logits`, and the properties of its cache
+        (`new_cache`, `n_layers`, `vocab_size`, `dtype`).
     eos_ids : tokens that end an answer.
-    positions : the most that a prompt and its answer may have together.
-    encode : a cell from the columns of a recording to what the model makes of it before the decoder, one
-        output after the other; None for nothing.
+    positions : maximum length of prompt and answer together.
+    encode : a cell from the columns of a recording to the model's outputs before the decoder; None if there
+        are none.
     encode_columns, encode_names : names of its inputs and of its outputs.
     """
 
@@ -81,7 +81,7 @@ class Generation:
     encode_names: tuple[str, ...] = ()
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, Any]:
-        """Named inputs of `embed`, in their order, arrays or None: `rows` >= len(prompts) rows of `length`
+        """Named inputs of `embed` in their order, arrays or None, for `rows` >= len(prompts) rows of `length`
         positions.
 
         Prompts are padded on the right; static shapes come from models/buckets.py.
@@ -89,8 +89,8 @@ class Generation:
         raise NotImplementedError
 
     def columns(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
-        """`inputs` of a row each, and behind them, as a batch of training has them, `positions_BL` and
-        `segments_BL`, int32."""
+        """`inputs` with one prompt per row, followed by `positions_BL` and `segments_BL` (int32) as in a
+        training batch."""
         length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
         found = self.inputs(prompts, len(prompts), length)
         place_L, lengths_B1 = np.arange(length, dtype=np.int32), np.array([[len(p)] for p in prompts])
@@ -101,12 +101,12 @@ class Generation:
 
 @dataclass(frozen=True)
 class NamedLoss:
-    """A loss that a run shows, by its name in metrics.jsonl.
+    """A loss that a run reports, by its name in metrics.jsonl.
 
     Parameters
     ----------
-    over : the step's number that it is a mean over, "targets_B" or "utterances_B"; "" where the objective
-        gives a sum and its count.
+    over : the count that the loss is averaged over, "targets_B" or "utterances_B"; "" where the objective
+        returns a sum and its count.
     """
 
     name: str
@@ -114,13 +114,13 @@ class NamedLoss:
 
 
 class JobRules:
-    """What a training job can say of a system's models, and what it must not; loads no MindSpore.
+    """Rules for training jobs of a system's models; does not load MindSpore.
 
     Attributes
     ----------
-    Sections : dataclass of the parts of a job's YAML that are the system's own, `learn` among them.
-    parts : names that `learn` may have.
-    speech_parts : of them those that a job without recordings does not use, as attributes of the model.
+    Sections : dataclass of the sections of a job's YAML that belong to the system, including `learn`.
+    parts : names allowed in `learn`.
+    speech_parts : the parts unused by a job without recordings, as attributes of the model.
     """
 
     Sections: type
@@ -128,21 +128,21 @@ class JobRules:
     speech_parts: tuple[str, ...] = ()
 
     def part_of(self, parameter: str) -> str:
-        """The part a parameter of the objective belongs to: of "model.", which may be left out, or a head."""
+        """The part that a parameter of the objective belongs to; the prefix "model." is optional."""
         raise NotImplementedError
 
     def check(self, job: Any) -> None:
         """Refuse sections that cannot work, naming the key."""
 
     def check_model(self, job: Any, model: Config, tokenizer: Any = None) -> None:
-        """Refuse a model that the job, or the tokenizer, does not go with."""
+        """Refuse a model that does not fit the job or the tokenizer."""
 
     def unsharded(self, job: Any) -> list[str]:
-        """Keys of what the job asks for and a model that is sharded over devices does not have."""
+        """Keys of requested features that a sharded model does not support."""
         return []
 
     def needs_speech(self, job: Any) -> list[str]:
-        """Sections of what the job asks for that reads recordings."""
+        """Requested sections that need recordings."""
         return []
 
 
@@ -152,9 +152,9 @@ class System:
     Attributes
     ----------
     model_type : its name in config.json.
-    Config : dataclass of what config.json says besides.
-    presets : name -> Config of its published sizes; conversion starts from the first unless told otherwise.
-    job : what a training job can say of its models.
+    Config : dataclass of the other values in config.json.
+    presets : name -> Config of its published sizes; the first is the default for conversion.
+    job : rules for training jobs of its models.
     """
 
     model_type: str
@@ -163,14 +163,14 @@ class System:
     job: JobRules
 
     def build(self, cfg: Config) -> Any:
-        """The network, a `mindspore.nn.Cell` with `cfg`; its weights are those of no training yet.
+        """The network, a `mindspore.nn.Cell` with attribute `cfg` and uninitialised weights.
 
-        It has `shard(p)`, `stages(count)` and `recompute_layers(config)` where jobs may ask for them (`job`).
+        It has `shard(p)`, `stages(count)` and `recompute_layers(config)` where `job` allows these features.
         """
         raise NotImplementedError
 
     def init_weights(self, model: Any, seed: int) -> None:
-        """Fill the parameters of a network with what training from scratch starts from."""
+        """Initialise the parameters of a network for training from scratch."""
         from mindspore import Tensor
 
         for name, param in model.parameters_and_names():
@@ -178,86 +178,86 @@ class System:
             param.set_data(Tensor(value, param.dtype))
 
     def template(self, cfg: Config) -> Any:
-        """How its sequences are laid out, a `text.template.Template`."""
+        """The layout of its sequences, a `text.template.Template`."""
         raise NotImplementedError
 
     def answer(self, raw: str, task: str | None) -> Answer:
-        """What a model wrote, taken apart; `task` is the key that was asked for, where it is known."""
+        """Parse the text that a model generated; `task` is the requested key, where it is known."""
         raise NotImplementedError
 
     def generation(self, model: Any) -> Generation:
-        """What generation takes of a network."""
+        """The generation interface of a network."""
         raise NotImplementedError
 
     def label_scorer(self, model: Any, tokenizer: Any) -> Any:
-        """What gives `probabilities(prompt, raw, labels)` of the labels in an answer; None for nothing."""
+        """An object with `probabilities(prompt, raw, labels)` for the labels in an answer, or None."""
         return None
 
     def export(self) -> Any:
-        """What `osum export` makes of a network, and how its graphs are run: a module that imports MindSpore.
+        """The module for `osum export`: builds the graphs of a network and runs them; imports MindSpore.
 
-        Its names are those of systems/osum/export.py.
+        It has the functions and classes of systems/osum/export.py.
 
         Raises
         ------
-        UserError : the system has none.
+        UserError : not supported by the system.
         """
         raise UserError(f"{self.model_type}: models of this system cannot be exported")
 
     def cost(self) -> Any:
-        """What `osum plan` asks, without MindSpore: a module with the names that `planning` uses of it.
+        """The module for `osum plan`, which does not import MindSpore.
 
-        `loss`, `prefill` and `step` write the network on a tape; the others say what a model holds and what
-        can be divided among devices. systems/osum/cost.py has them all.
+        `loss`, `prefill` and `step` write the network on a tape; the other functions give the model's memory
+        and the sizes that can be divided among devices. systems/osum/cost.py has all of them.
 
         Raises
         ------
-        UserError : the system has none.
+        UserError : not supported by the system.
         """
         raise UserError(f"{self.model_type}: what this system costs is not known, so it cannot be planned")
 
     @property
     def columns(self) -> tuple:
-        """What its extractor says of an utterance: data/batches/columns.py `Column`s."""
+        """The columns that its extractor makes of an utterance: data/batches/columns.py `Column`s."""
         raise NotImplementedError
 
     def extractor(self, cfg: Config, tokenizer: Any, job: Any = None, **asked: Any) -> Any:
-        """What makes `columns` of utterances: data/batches/extractor.py `Extractor`.
+        """The object that computes `columns` of utterances: data/batches/extractor.py `Extractor`.
 
         Parameters
         ----------
-        job : the training job; None for what no job decides.
+        job : the training job; None for defaults.
         asked : requests (tag, natural or both), room (tokens beside the speech), seed, split (train, valid).
         """
         raise NotImplementedError
 
     def objective(self, model: Any, sections: Any, vocab: int, seed: int, speech: bool) -> Any:
-        """A cell that owns `model` (as its attribute of this name) and the heads of its losses.
+        """A cell that owns the model (attribute `model`) and the heads of its losses.
 
-        It has `losses`, the `NamedLoss`es that are shown, and computes (loss, values, counts) of a dict of
-        columns: values by the losses' names, counts of those without `over`. Where the model can be sharded,
-        `sharded(p)` gives a cell that computes the same as one vector.
+        It has `losses`, the reported `NamedLoss`es, and computes (loss, values, counts) from a dict of
+        columns: values by the losses' names, counts of those without `over`. If the model can be sharded,
+        `sharded(p)` returns a cell that computes the same as one vector.
 
         Parameters
         ----------
         sections : the job's `JobRules.Sections`.
-        vocab : of the tokenizer.
+        vocab : vocabulary size of the tokenizer.
         seed : of random weights.
         speech : whether any example of the job has a recording.
         """
         raise NotImplementedError
 
-    # checkpoints: what the converter asks for
+    # checkpoints: used by the converter
 
     def tables(self, cfg: Config | None = None) -> tuple[Table, ...]:
-        """The network's parameters part by part, in the order of files.
+        """The network's parameters by part, in the order of files.
 
-        Without `cfg` names alone, of every network that the system can have.
+        Without `cfg` only names, for all networks of the system.
         """
         raise NotImplementedError
 
     def published_forms(self) -> Iterable[Form]:
-        """The forms of checkpoints that hold the network or parts of it, without their rows."""
+        """The checkpoint forms of the network or its parts, without their rows."""
         raise NotImplementedError
 
     def forms(self, cfg: Config | None = None) -> dict[str, Form]:
@@ -270,48 +270,49 @@ class System:
         return shapes(self.tables(cfg))
 
     def infer(self, found: Shapes, base: Config, given: dict, assumed: str) -> tuple[dict, list[str]]:
-        """What tensors tell of a configuration.
+        """Infer a configuration from tensors.
 
         Parameters
         ----------
-        found : our names -> shapes, of a whole model or of some parts.
-        base : where values come from that no tensor has, if the sizes they go with are equal.
-        given : nested values that the user or a source's own description states; they are not questioned.
-        assumed : name of the preset that `base` is, if nobody chose it.
+        found : our names -> shapes, of a full model or of some parts.
+        base : source of values that no tensor shows, if the related sizes are equal.
+        given : nested values from the user or a source's own description; they take precedence.
+        assumed : name of the preset `base`, if the user did not choose it.
 
         Returns
         -------
-        The values the tensors settle, nested as in `Config`, and a line for each value that nobody tells.
+        The inferred values, nested as in `Config`, and a line for each value that cannot be determined.
 
         Raises
         ------
-        UserError : a tensor that sizes are read off is missing or has a wrong rank.
+        UserError : a tensor that is needed is missing or has a wrong rank.
         """
         raise NotImplementedError
 
     def verification(self) -> Any:
         """Our side of `osum convert --verify`: a module that imports MindSpore only where it computes.
 
-        `first_layers(cfg, layers)` is a smaller model, `inputs(cfg, frames, tokens, rng)` random arrays by
-        name, `stages(model, inputs, wanted)` what the network computes of them: the stages of the reference.
+        `first_layers(cfg, layers)` is the config of a smaller model, `inputs(cfg, frames, tokens, rng)` gives
+        random arrays by name, `stages(model, inputs, wanted)` the network's outputs for them, with the stages
+        of the reference.
 
         Raises
         ------
-        UserError : the system has none.
+        UserError : not supported by the system.
         """
         raise UserError(f"{self.model_type}: this system has nothing to verify a conversion with")
 
     def initial_value(self, cfg: Config, name: str, shape: tuple[int, ...], seed: int) -> Any:
-        """What training from scratch starts a parameter from: a float32 array, the same on every machine."""
+        """Initial value of a parameter for training from scratch: float32, the same on every machine."""
         raise NotImplementedError
 
     def reference(self) -> Any:
-        """The network in PyTorch, which shares no code with ours: a module that imports torch.
+        """The module with the network in PyTorch, which shares no code with ours; imports torch.
 
         `stages` is for `osum convert --verify`, `from_folder` for the benchmark.
 
         Raises
         ------
-        UserError : the system has none.
+        UserError : not supported by the system.
         """
         raise UserError(f"{self.model_type}: this system has no reference in PyTorch to compare with")

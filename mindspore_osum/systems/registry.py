@@ -1,15 +1,15 @@
-"""The systems there are: the folders of `systems/`, and those of other packages.
+"""The available systems: the folders of `systems/`, and those of other packages.
 
     system = system_of("osum")
     cfg = preset("osum_pangu_7b")  # cfg.model_type == "osum"
 
-Another package adds its own by an entry point of the group `mindspore_osum.systems`:
+Another package can add a system with an entry point of the group `mindspore_osum.systems`:
 
     [project.entry-points."mindspore_osum.systems"]
     my_system = "my_package.system:SYSTEM"
 
 Notable choices
-- A description without `model_type` is OSUM's: model folders had none before there were other systems.
+- A description without `model_type` is of OSUM: older model folders do not have it.
 """
 
 import functools
@@ -75,11 +75,11 @@ def preset(name: str) -> Config:
 
 
 def from_values(values: Any, where: str) -> Config:
-    """What `to_values` gave, or a config.json says, as the `Config` of its system.
+    """Convert the values of `to_values` or of a config.json to the `Config` of their system.
 
     Raises
     ------
-    UserError : an unknown `model_type`, or what `config.from_dict` refuses; starts with `where`.
+    UserError : an unknown `model_type`, or values that `config.from_dict` refuses; starts with `where`.
     """
     if not isinstance(values, dict):
         return from_dict(all_systems()[DEFAULT].Config, values, where)
@@ -89,5 +89,5 @@ def from_values(values: Any, where: str) -> Config:
 
 
 def to_values(cfg: Config) -> dict:
-    """Plain values that say which system's they are: `model_type` first."""
+    """Plain values of a config, with `model_type` first."""
     return {MODEL_TYPE: cfg.model_type} | cfg.to_dict()

@@ -1,10 +1,10 @@
-"""Which word is spoken at each speech token, where word times are known.
+"""Frame-wise targets for the CTC head from known word times.
 
 Notable choices
-- A frame-wise target teaches an untrained encoder far sooner than CTC, which first has to find the alignment
-  (Sak et al. 2015 start CTC models from frame-wise ones for the same reason). Classes are those of the CTC
-  head, so both losses train one head and agree: silence is the blank, a word its token.
-- Where the same token follows itself without a pause, the frame before it is blank, as CTC needs it.
+- An untrained encoder learns much faster from frame-wise targets than from CTC, which first has to find the
+  alignment (Sak et al. 2015 start CTC models from frame-wise ones for the same reason). Both losses train one
+  head with the same classes: silence is the blank, a word its tokens.
+- If a token follows itself without a pause, the frame between them is blank, as in CTC.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,14 +24,14 @@ def frame_classes(
 
     Parameters
     ----------
-    words : (word, start, end) in seconds; without any, nothing is known.
+    words : (word, start, end) in seconds; empty if unknown.
     n_speech : speech tokens of the recording.
-    seconds_per_token : how long each lasts.
-    ids_of : token ids of a word; each has an equal share of the word's time.
+    seconds_per_token : duration of each.
+    ids_of : token ids of a word; each gets an equal share of the word's time.
 
     Returns
     -------
-    n_speech classes: the token spoken at the middle of the speech token, or BLANK; all IGNORE without words.
+    n_speech classes: the token at the middle of the speech token, or BLANK; all IGNORE without words.
     """
     words = list(words)
     classes = [BLANK if words else IGNORE] * n_speech

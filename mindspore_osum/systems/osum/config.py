@@ -1,4 +1,4 @@
-"""What an OSUM model is: config.json as a dataclass; loads nothing heavy."""
+"""Config of an OSUM model (config.json) as a dataclass; imports neither MindSpore nor PyTorch."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class ModelConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     speech_token_num: int = 4097  # rows of the speech-token embedding before the speech begin and end rows
-    prompts: str = "osum_pangu"  # prompt set the model was trained with (prompts.yaml beside)
+    prompts: str = "osum_pangu"  # prompt set the model was trained with (see prompts.yaml)
     dtype: str = "float32"  # of the weights and activations: float32, bfloat16 or float16
 
     def __post_init__(self):
@@ -31,30 +31,30 @@ class ModelConfig:
 
     @property
     def features(self) -> FeatureConfig:
-        """What it hears."""
+        """Settings of the log-mel front end."""
         return FeatureConfig(self.encoder.n_mels, self.encoder.pad_to_seconds)
 
     def tokens(self, frames):
-        """Speech tokens of so many mel frames (int or array)."""
+        """Number of speech tokens for a number of mel frames (int or array)."""
         return self.adapter.tokens(self.encoder.frames(frames))
 
     @property
     def frames_per_token(self) -> int:
-        """Mel frames that a speech token spans."""
+        """Mel frames per speech token."""
         return STRIDE * self.adapter.frames_per_token
 
     @property
     def seconds_per_token(self) -> float:
-        """How long a speech token lasts."""
+        """Duration of a speech token."""
         return self.features.seconds(self.frames_per_token)
 
     @property
     def most_frames(self) -> int:
-        """Mel frames of the longest recording it takes at once."""
+        """Mel frames of the longest recording that the model takes at once."""
         return self.encoder.most
 
     def to_dict(self) -> dict:
-        """Plain dictionaries and lists, as saved in config.json beside `model_type`."""
+        """Plain dictionaries and lists, as saved in config.json together with `model_type`."""
         return dataclasses.asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""What OSUM computes and holds, for the planner; loads nothing heavy. `ops` as in models/cost.py.
+"""Operators and memory of OSUM, for the planner; no heavy imports. `ops` as in models/cost.py.
 
 Legend: B rows, T mel frames, U encoder frames, Z speech tokens, L positions, D width.
 """
@@ -12,7 +12,7 @@ from mindspore_osum.systems.osum.config import ModelConfig
 
 
 def loss(ops, job, batch, stage):
-    """The forward pass of a micro-batch on the devices of `stage`: the loss, or what the next stage gets."""
+    """Forward pass of a micro-batch on the devices of `stage`: the loss, or the input of the next stage."""
     losses, speech = [], None
     if batch.audio_rows and stage.first:
         frames, speech = _encode(ops, job.model, batch, job.learn)
@@ -26,14 +26,14 @@ def loss(ops, job, batch, stage):
 
 
 def prefill(ops, model: ModelConfig, batch, stage) -> None:
-    """The prompts of a batch, and the scores of their last position."""
+    """Prefill of a batch of prompts, with the scores of their last position."""
     speech = _encode(ops, model, batch)[1] if batch.audio_rows else None
     hidden = _decode(ops, model, batch, speech, frozenset(), stage)
     ops.token_losses(_decoder(ops, model).logits(hidden, batch.rows), batch.rows)
 
 
 def step(ops, model: ModelConfig, rows: int, slots: int) -> None:
-    """One new token of each row with a cache of so many slots."""
+    """Decode step: one new token per row, with a cache of so many slots."""
     decoder = _decoder(ops, model)
     ops.token_losses(decoder.logits(decoder.step(rows, slots), rows), rows)
 
@@ -51,7 +51,7 @@ def _decoder(ops, model: ModelConfig, learn: frozenset[str] = frozenset()) -> ll
 
 
 def _decode(ops, model: ModelConfig, batch, speech, learn: frozenset[str], stage):
-    """Embeddings and the stage's layers: hidden states (B, L, D), with the norm in the last stage."""
+    """Embeddings and the stage's layers: hidden states (B, L, D), normalised in the last stage."""
     decoder, positions = _decoder(ops, model, learn), batch.rows * batch.length
     if stage.first:
         x = _embed(ops, model, decoder.embed(positions), speech, "adapter" in learn)
@@ -62,7 +62,7 @@ def _decode(ops, model: ModelConfig, batch, speech, learn: frozenset[str], stage
 
 
 def _embed(ops, model: ModelConfig, text, speech, learns: bool):
-    """Rows of the token embedding, and of the speech table where speech is."""
+    """Lookup of token embeddings, and of rows of the speech table for speech positions."""
     if speech is None:
         return text
     marks = ops.rows_of(model.speech_token_num + 2, model.decoder.d_model, 2, learns)
@@ -86,11 +86,11 @@ def _ctc(ops, x, job, batch):
     return ops.ctc(x, d, job.ctc_vocab, sizes, "encoder" in job.learn)
 
 
-# what is held, and what is divided among devices
+# memory, and sizes that are divided among devices
 
 
 def extra_shapes(job) -> dict[str, tuple[int, ...]]:
-    """Parameters that a job has beside the model's: the CTC head."""
+    """Parameters of a job that are not the model's: the CTC head."""
     if not job.ctc_at:
         return {}
     width = (job.model.decoder if job.ctc_at == "adapter" else job.model.encoder).d_model
@@ -98,7 +98,7 @@ def extra_shapes(job) -> dict[str, tuple[int, ...]]:
 
 
 def layer_of(name: str, model: ModelConfig) -> int:
-    """The decoder layer in whose stage a parameter is: its own, else the first or the last."""
+    """The decoder layer that decides a parameter's stage: its own, else the first or the last."""
     if number := re.match(r"decoder\.model\.layers\.(\d+)\.", name):
         return int(number[1])
     last = name.startswith(("decoder.lm_head", "decoder.model.norm"))
@@ -106,13 +106,13 @@ def layer_of(name: str, model: ModelConfig) -> int:
 
 
 def input_numbers(model: ModelConfig, batch) -> int:
-    """Numbers of a batch as the loader gives it, 4 bytes each."""
+    """Number of values in a batch from the loader, 4 bytes each."""
     mel = batch.audio_rows * batch.frames * model.encoder.n_mels
     return mel + batch.rows * (6 * batch.length + batch.ctc_labels + 4)
 
 
 def state_bytes(model: ModelConfig, rows: int, slots: int, width: int, fused: bool) -> dict[str, int]:
-    """Part -> bytes that answering `rows` together keeps between steps."""
+    """Part -> bytes kept between steps while `rows` are answered together."""
     return {
         "KV cache": llama.cache_bytes(model.decoder, rows, slots, width, fused),
         "penalties": rows * model.decoder.vocab_size * 4,  # float32
@@ -120,7 +120,7 @@ def state_bytes(model: ModelConfig, rows: int, slots: int, width: int, fused: bo
 
 
 def constant_bytes(model: ModelConfig, fused: bool) -> int:
-    """Bytes of the constants of answering."""
+    """Bytes of the constants for answering."""
     return llama.constant_bytes(model.decoder, fused)
 
 
@@ -135,12 +135,12 @@ def layer_outputs(model: ModelConfig, batch, stage) -> int:
 
 
 def head_counts(model: ModelConfig) -> list[int]:
-    """Numbers that model parallelism must divide."""
+    """Sizes that must be divisible by model_parallel."""
     return [model.decoder.n_heads, model.decoder.n_kv_heads, model.encoder.n_heads, model.adapter.n_heads]
 
 
 def depth(model: ModelConfig) -> int:
-    """Layers that a pipeline can have stages of."""
+    """Layers that a pipeline divides into stages."""
     return model.decoder.n_layers
 
 
@@ -150,7 +150,7 @@ def longest(model: ModelConfig) -> int:
 
 
 def ctc_head(job, model: ModelConfig) -> dict:
-    """What planning/job.py `Job` says of the CTC head that a training job asks for."""
+    """Values of `Job` (planning/job.py) for the CTC head of a training job."""
     if not job.ctc.weight:
         return {"ctc_only": job.ctc.only}
     return {"ctc_at": job.ctc.at, "ctc_only": job.ctc.only, "ctc_vocab": model.decoder.vocab_size}

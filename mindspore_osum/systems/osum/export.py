@@ -1,4 +1,4 @@
-"""OSUM as an exported model: three graphs, pure functions of their inputs, with the cache going in and out.
+"""OSUM as an exported model: three graphs, pure functions with the KV cache as inputs and outputs.
 
     speech   (mel_BTF, mel_len_B)                               -> z_BZD
     prefill  (token_ids_BL, speech_row_BL, z_BZD, length_B)     -> scores_BV, keys_NBKSE, values_NBKSE
@@ -8,9 +8,9 @@ Legend: B batch, T mel frames, F mel bins, Z speech tokens, L prompt positions, 
 V vocabulary, N layers, K key heads, E head size; in comparisons S steps.
 
 Notable choices
-- The model is built from models/ops/carried.py: elementary operators only, which every converter knows and
-  fuses as its device likes, and nothing written in place, unlike in inference/generate.py.
-- The repetition penalty and the choice of the token are the caller's: the graphs give scores.
+- The model is built from models/ops/carried.py: elementary operators only, which every converter supports and
+  can fuse for its device. Nothing is written in place, unlike in inference/generate.py.
+- The graphs return scores; the caller applies the repetition penalty and chooses the token.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from mindspore_osum.text.sequence import stack_sequences
 from mindspore_osum.text.template import AUDIO, Turn
 
 GRAPHS = ("speech", "prefill", "decode")
-STEPS = 4  # steps of decoding that are compared
+STEPS = 4  # decode steps that are compared
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Sizes:
 def sizes_for(
     cfg, tokenizer, template, seconds: float, request_tokens: int, new_tokens: int, batch: int
 ) -> Sizes:
-    """The shapes that hold recordings of so many seconds, requests and answers of so many tokens.
+    """The shapes for recordings of so many seconds, requests and answers of so many tokens.
 
     Raises
     ------
-    UserError : an impossible size, or more than the model's positions.
+    UserError : an invalid size, or more positions than the model has.
     """
     hears = cfg.features
     longest = hears.seconds(cfg.most_frames)
-    if not 1 <= seconds <= longest:  # no recording is cut into parts below a second
+    if not 1 <= seconds <= longest:  # recordings are not split into parts below a second
         raise UserError(f"--seconds {seconds:g}: recordings are 1 to {longest:g} seconds at most")
     counts = {"request-tokens": request_tokens, "max-new-tokens": new_tokens, "batch-size": batch}
     for name, value in counts.items():
@@ -98,7 +98,7 @@ class Speech(_Graph):
 
 
 class Prefill(_Graph):
-    """Prompts to the scores of their first new token."""
+    """Prefill: from prompts to the scores of the first new token."""
 
     def __init__(self, model: OsumModel, sizes: Sizes):
         super().__init__(model)
@@ -110,7 +110,7 @@ class Prefill(_Graph):
         decoder, (batch, length) = self.model.decoder, token_ids_BL.shape
         x_BLD = self.model.embed(token_ids_BL, speech_row_BL, z_BZD)
         position_BL = self.position_1L.broadcast_to((batch, length))
-        # padding lies after the prompt, so the causal mask hides it
+        # padding follows the prompt, so the causal mask hides it
         caches = (ops.zeros(self.shape, decoder.dtype),) * (2 * decoder.n_layers)
         h_BLD, caches = decoder.cached(x_BLD, position_BL, None, caches, None)
         last_BD = ops.gather(h_BLD.reshape((batch * length, -1)), self.first_B + length_B - 1, 0)
@@ -118,7 +118,7 @@ class Prefill(_Graph):
 
 
 class Decode(_Graph):
-    """The tokens chosen last, at these positions, to the scores of the next ones."""
+    """Decode: from the tokens chosen last and their positions to the scores of the next ones."""
 
     def __init__(self, model: OsumModel, sizes: Sizes):
         super().__init__(model)
@@ -135,11 +135,11 @@ class Decode(_Graph):
 
 
 def graphs_of(model: OsumModel, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[Tensor, ...]]]:
-    """Name -> the graph, and inputs of its shapes and types.
+    """Name -> the graph, and example inputs of its shapes and types.
 
     Parameters
     ----------
-    model : built while `models.ops.use("carried")` held.
+    model : built under `models.ops.use("carried")`.
     """
     cfg, b = model.cfg, sizes.batch
     dec, dtype = cfg.decoder, getattr(ms, cfg.dtype)
@@ -160,10 +160,10 @@ def graphs_of(model: OsumModel, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[
 
 
 def compare(model: OsumModel, sizes: Sizes, graphs: dict) -> dict[str, float]:
-    """Graph -> largest difference from the model over the largest value, on random input of odd lengths.
+    """Graph -> largest difference from the model, relative to the largest value, on random odd-length input.
 
-    What the loaded graphs are compared with is not the code that was exported but the model's own pass over
-    the whole sequence, without a cache: prefill, steps and the cache between them are all in it.
+    The reference is not the exported code but the model's forward pass over the full sequence without a
+    cache, so that the comparison covers prefill, decode and the cache between them.
     """
     steps, rng = min(STEPS, sizes.new_tokens), np.random.default_rng(0)
     length_B = np.array([sizes.prompt - b % 3 for b in range(sizes.batch)], np.int32)
@@ -189,7 +189,7 @@ def compare(model: OsumModel, sizes: Sizes, graphs: dict) -> dict[str, float]:
 
 
 def _random_sequences(model: OsumModel, sizes: Sizes, length: int, rng):
-    """token_ids_BL and speech_row_BL: random words, behind the first all speech tokens of the row's slot."""
+    """token_ids_BL and speech_row_BL: random words; all speech tokens of the row's slot follow the first."""
     token_ids_BL = rng.integers(1, model.cfg.decoder.vocab_size, (sizes.batch, length)).astype(np.int32)
     speech_row_BL, z = np.full((sizes.batch, length), -1, np.int32), model.cfg.tokens(sizes.frames)
     speech_row_BL[:, 1], speech_row_BL[:, 2 + z] = 0, 1
@@ -210,7 +210,7 @@ def _whole_pass(model, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B
 
 
 def _difference(got: Tensor, expected: Tensor) -> float:
-    """Largest difference over the largest value, in float32."""
+    """Largest difference, relative to the largest value, in float32."""
     got, expected = (x.astype(ms.float32).asnumpy() for x in (got, expected))
     return float(np.abs(got - expected).max() / np.abs(expected).max())
 
@@ -220,7 +220,7 @@ def inputs(run, cfg: ModelConfig, sizes: Sizes, prompts: Sequence[Prompt]) -> li
 
     Parameters
     ----------
-    run : (name, *inputs) -> what that graph gives.
+    run : (name, *inputs) -> outputs of that graph.
     """
     mel_BTF = np.zeros((sizes.batch, sizes.frames, cfg.features.n_mels), np.float32)
     for mel_TF, prompt in zip(mel_BTF, prompts, strict=True):

@@ -1,4 +1,4 @@
-"""What an OSUM model is trained on: the columns of a batch, and what each says of an utterance.
+"""The training data of an OSUM model: the columns of a batch, and their values for an utterance.
 
 Legend: B rows, N utterances, T mel frames, F mel bins, L sequence positions, S CTC labels, Z speech tokens,
 C label sets.
@@ -20,7 +20,7 @@ from mindspore_osum.text.sequence import IGNORE, NOT_LEARNED
 
 COLUMNS = (
     Column("mel_BTF", PACKED, "frames", ("mels",), dtype=np.float32),
-    Column("mel_len_B", EXTENT, "frames", fill=2),  # of a row without recording: two frames nothing reads
+    Column("mel_len_B", EXTENT, "frames", fill=2),  # for a row without recording: two unused frames
     Column("token_ids_BL", PACKED, "tokens"),
     Column("speech_row_BL", OFFSET, "tokens", of="speech", base=2, fill=-1),
     Column("labels_BL", PACKED, "tokens", fill=IGNORE),
@@ -29,20 +29,20 @@ COLUMNS = (
     Column("spans_BL", PACKED, "tokens", fill=NOT_LEARNED),
     Column("ctc_labels_BS", BATCHED, shape=("text_tokens",)),
     Column("ctc_len_B", BATCHED),
-    # class of the CTC head at each speech token; place of the label in each label set
+    # class of the CTC head at each speech token; index of the label in each label set
     Column("frames_BZ", BATCHED, shape=("speech",), fill=IGNORE),
     Column("classes_BC", BATCHED, shape=(len(LABEL_SETS),), fill=IGNORE),
 )
 
 
 class OsumExtractor:
-    """Utterances as an OSUM model is trained on them.
+    """Computes the columns of utterances for an OSUM model.
 
     Parameters
     ----------
     model : its description.
-    texts : what utterances say to it.
-    ctc : what the CTC loss reads, "encoder" or "adapter"; "" without one.
+    texts : requests, labels and sequences of utterances.
+    ctc : input of the CTC loss, "encoder" or "adapter"; "" without one.
     """
 
     columns = COLUMNS
@@ -52,41 +52,41 @@ class OsumExtractor:
         self.sizes = {"mels": model.features.n_mels}
         template = texts.template
         self._around = {form: template.around(texts.tokenizer, form) for form in template.forms}
-        # a sequence without request has another left part
+        # a sequence without a request has a different left part
         self._none = self._around["s2t_chat"] - self._around["text"]
 
     def flaws(self, utt: Utterance, seconds: float) -> Iterator[str]:
-        """What is wrong with an utterance whose recording lasts `seconds`."""
+        """Problems of an utterance whose recording lasts `seconds`."""
         return flaws(utt, seconds)
 
     def scan(self, utt: Utterance) -> Scanned:
-        """What is known of an utterance without its recording; UserError for wrong times of words."""
+        """The properties of an utterance that do not need its audio; UserError for wrong word times."""
         if self.ctc:
-            self.texts.times(utt)  # a mistake in them is found here, with the other flaws
+            self.texts.times(utt)  # reports wrong times here, with the other errors
         requests = self.texts.requests(utt)
         labels = len(self.texts.tokenizer.encode(label_of(utt))) + 1  # the end
         return Scanned(requests, labels, self._around[output_type(utt, "")] + labels)
 
     def request_tokens(self, request: str | None) -> int:
-        """What a request adds to a sequence with an empty one."""
+        """Tokens that a request adds to a sequence with an empty request."""
         return self._none if request is None else len(self.texts.tokenizer.encode(request))
 
     def brings_request(self, utt: Utterance) -> bool:
-        """Whether an utterance is asked in words of its own, which its answer hangs on."""
+        """Whether an utterance has its own request, on which its answer depends."""
         return self.texts.brings_request(utt)
 
     def features(self, utt: Utterance, change: Callable | None = None) -> np.ndarray:
-        """Log-mel (T, F) float32 of its recording; `change` is what happens to the samples first."""
+        """Log-mel (T, F) float32 of its recording; `change` is applied to the samples first."""
         return batching.features(utt, self.model.features, change)
 
     def example(
         self, utt: Utterance, request: str | None, mel_TF: np.ndarray | None, content_only: bool = False
     ) -> Example:
-        """What the model sees of an utterance, by column; what it does not have is left out.
+        """The values of an utterance by column; columns that it does not have are left out.
 
         Parameters
         ----------
-        request : one of those `scan` gave, or one of another utterance.
+        request : one of those returned by `scan`, or one of another utterance.
         mel_TF : its features; None without a recording.
         content_only : whether only what follows the tags is a target.
         """
@@ -98,20 +98,20 @@ class OsumExtractor:
         if self.ctc and mel_TF is not None:
             found["frames_BZ"] = np.array(self.texts.frames(utt, n_speech, self.model.seconds_per_token))
             ids = self.texts.ctc_ids(utt)
-            # else spoken too fast to be aligned: no path exists, the loss would be infinite
+            # else there are too few frames for a CTC path, and the loss would be infinite
             if needed_frames(ids) <= self._ctc_frames(len(mel_TF)):
                 found |= {"ctc_labels_BS": np.array(ids, np.int32), "ctc_len_B": np.array(len(ids))}
         return found
 
     def _ctc_frames(self, frames: int) -> int:
-        """Steps the CTC loss has for an utterance of so many mel frames."""
+        """Input length of the CTC loss for an utterance of so many mel frames."""
         return self.model.tokens(frames) if self.ctc == "adapter" else self.model.encoder.frames(frames)
 
     def report(self) -> list[str]:
-        """What there is to say of the requests, once a corpus has asked for them."""
+        """Report on the requests, after the scan of a corpus."""
         return self.texts.report()
 
 
 def needed_frames(ids: list[int]) -> int:
-    """Frames the shortest CTC path of a label takes: one each, and a blank between equal neighbours."""
+    """Length of a label's shortest CTC path: one frame per token, and a blank between equal neighbours."""
     return len(ids) + sum(a == b for a, b in zip(ids, ids[1:], strict=False))

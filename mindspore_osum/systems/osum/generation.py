@@ -1,4 +1,4 @@
-"""What generation takes of OSUM: hybrid prompts as the model's inputs, and their embeddings in the graph.
+"""OSUM's generation interface: hybrid prompts as model inputs, and the cell that embeds them.
 
 Legend: B batch, T mel frames, U encoder frames, E encoder width, Z speech tokens, L prompt positions,
 D decoder width, V vocabulary.
@@ -19,7 +19,7 @@ class Embed(nn.Cell):
     """Input embeddings (B, L, D) of prompts."""
 
     def __init__(self, model: OsumModel):
-        super().__init__(auto_prefix=False)  # parameters keep their names
+        super().__init__(auto_prefix=False)  # keeps parameter names
         self.model = model
 
     def construct(self, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL):
@@ -30,7 +30,7 @@ class Embed(nn.Cell):
 
 
 class Encode(nn.Cell):
-    """Encoder frames (B, U, E) and speech tokens (B, Z, D), each with their numbers (B,)."""
+    """Encoder frames (B, U, E) and speech tokens (B, Z, D), each with its lengths (B,)."""
 
     def __init__(self, model: OsumModel):
         super().__init__(auto_prefix=False)
@@ -42,7 +42,7 @@ class Encode(nn.Cell):
 
 
 class OsumGeneration(Generation):
-    """Of one model."""
+    """The generation interface of one model."""
 
     encode_columns = ("mel_BTF", "mel_len_B")
     encode_names = ("encoder_BUE", "encoder_len_B", "adapter_BZD", "adapter_len_B")

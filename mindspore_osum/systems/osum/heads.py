@@ -1,4 +1,4 @@
-"""Heads that only training has: CTC, and classifiers of labels; the exported model is without them.
+"""Heads used in training only: CTC and label classifiers. Saved and exported models do not contain them.
 
 Notable choices
 - The CTC head's class 0 is the blank, class i+1 token i.
@@ -29,7 +29,7 @@ class CtcHead(nn.Cell):
     def construct(self, h_BUD, len_B, labels_BS, label_len_B, frames_BU):
         """Two means over the batch.
 
-        CTC : -log p(labels) / length; 0 where there are no labels or no path for them.
+        CTC : -log p(labels) / length; 0 where there are no labels or no path exists.
         aligned : -log p(class) averaged over the frames whose class is known; 0 without any. None where
             frames_BU is None.
         """
@@ -37,8 +37,8 @@ class CtcHead(nn.Cell):
         flat = matmul_t(ops.cast(h_BUD, ms.float32).reshape((-1, d)), self.weight) + self.bias
         log_p_BUV = self.log_softmax(flat.reshape((b, u, -1)))
         log_p_UBV = log_p_BUV.transpose((1, 0, 2))
-        # the operator fails on more labels than frames, and gives infinity, whatever its flag, where they are
-        # too few for the blanks between equal neighbours: such ones are computed with one label and left out
+        # the operator fails on more labels than frames, and gives infinity, whatever its flag, with too few
+        # frames for the blanks between equal labels: such items are computed with one label and left out
         inside_BS = ops.arange(1, labels_BS.shape[1]).expand_dims(0) < label_len_B.expand_dims(-1)
         repeats_BS = ops.logical_and(labels_BS[:, 1:] == labels_BS[:, :-1], inside_BS)
         needed_B = label_len_B + ops.reduce_sum(ops.cast(repeats_BS, ms.int32), 1)

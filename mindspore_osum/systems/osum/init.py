@@ -6,9 +6,10 @@ Linear and convolution weights are normal with std 1/sqrt(fan_in) (LeCun 1998), 
 training starts from the base model.
 
 Notable choices
-- What is heard should not be drowned by the sinusoids that are added to it (0.7 rms): log-mel frames have 0.4
-  rms and a GELU more than halves that, so convolutions have a gain. The adapter scales its input by the root
-  of its width, which its norm starts with the inverse of; else its layers would add next to nothing to it.
+- Scale up the convolutions; otherwise positions (rms 0.7) dominate features: log-mel frames have rms 0.4, and
+  a GELU more than halves it.
+- The adapter scales its input by the root of its width, so its norm starts with the inverse of that;
+  otherwise the residual branches of its layers would be negligible.
 """
 
 import numpy as np
@@ -21,7 +22,7 @@ _WRITES_RESIDUAL = ("linear_out.weight", "w_2.weight", "o_proj.weight", "down_pr
 
 
 def depth_of(cfg: ModelConfig, name: str) -> int:
-    """The number of layers of the stack that a parameter belongs to; 1 where there is none."""
+    """Number of layers of the stack that a parameter belongs to; 1 outside of stacks."""
     return getattr(getattr(cfg, name.partition(".")[0], None), "n_layers", 1)
 
 

@@ -1,6 +1,6 @@
-"""What a training job says of an OSUM model: sections of its YAML, parts that learn, what goes together.
+"""Training jobs of OSUM models: sections of the YAML, parts that learn, checks of combinations.
 
-Loads nothing heavy.
+Imports neither MindSpore nor PyTorch.
 """
 
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ class Loss:
 class Ctc:
     """Auxiliary CTC loss (Graves et al. 2006), which teaches an untrained encoder to align."""
 
-    weight: float = 0.0  # of the CTC loss beside the cross-entropy; 0 = off
+    weight: float = 0.0  # of the CTC loss added to the cross-entropy; 0 = off
     at: str = "encoder"  # its input: "encoder" frames (20 ms) or "adapter" speech tokens (80 ms)
-    # weight of the frame-wise cross-entropy beside it, where word times are known (extra.words, or an answer
-    # with times): an untrained encoder learns to align far sooner; at the adapter only, and
-    # not beside wave_augment.speeds
+    # weight of an additional frame-wise cross-entropy, where word times are known (extra.words, or an answer
+    # with times): an untrained encoder learns to align much faster; at the adapter only, and
+    # not together with wave_augment.speeds
     aligned: float = 0.0
     only: bool = False  # no cross-entropy and no decoder: warms encoder (and adapter) up
 
@@ -37,12 +37,12 @@ class Classify:
     """Auxiliary classifiers of event, emotion, style, gender and age on the mean speech token: with CTC the
     multi-task warm-up of OSUM's encoder (OSUM 3.2). Labels are those of `extra`, or of the answer."""
 
-    weight: float = 0.0  # of their summed cross-entropies beside the other losses; 0 = off
+    weight: float = 0.0  # of their summed cross-entropies; 0 = off
 
 
 @dataclass(frozen=True)
 class Sections:
-    """The part of a job that is OSUM's own."""
+    """The sections of a job that belong to OSUM."""
 
     # parts that learn: encoder, adapter (with the speech embeddings), lora, decoder (without lora)
     learn: list[str] = field(default_factory=lambda: ["encoder", "adapter", "lora"])
@@ -95,7 +95,7 @@ class OsumJob(JobRules):
         need(learned > 0, "loss, ctc, classify: all weights are 0")
 
     def check_model(self, job, model: ModelConfig, tokenizer=None) -> None:
-        """Refuse a model that the job, or its tokenizer, does not go with."""
+        """Refuse a model that does not fit the job or its tokenizer."""
         if tokenizer is not None:
             check_tokenizer(model, tokenizer)
         if "lora" in job.learn and not model.lora.rank:
@@ -104,17 +104,17 @@ class OsumJob(JobRules):
             )
 
     def unsharded(self, job) -> list[str]:
-        """Keys of what the job asks for and a model that is sharded over devices does not have."""
+        """Keys of requested features that a sharded model does not support."""
         weights = {"ctc.weight": job.ctc.weight, "classify.weight": job.classify.weight}
         return [key for key, weight in weights.items() if weight > 0]
 
     def needs_speech(self, job) -> list[str]:
-        """Sections of what the job asks for that reads recordings."""
+        """Requested sections that need recordings."""
         return [name for name in ("ctc", "classify") if getattr(job, name).weight]
 
 
 def check_tokenizer(model: ModelConfig, tokenizer) -> None:
-    """Refuse a tokenizer with more pieces than the model has embeddings, or with other marks."""
+    """Refuse a tokenizer with more pieces than the model has embeddings, or with other special tokens."""
     if tokenizer.vocab_size > model.decoder.vocab_size:
         raise UserError(
             f"{tokenizer.path}: {tokenizer.vocab_size} pieces, but the model's decoder.vocab_size is "

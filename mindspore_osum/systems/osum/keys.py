@@ -1,4 +1,4 @@
-"""Parameters of the composite: tables of its parts, its own, the published form; loads nothing heavy."""
+"""Parameter tables of the full model: its parts, its own parameters, the published form; no heavy imports."""
 
 from mindspore_osum.models.adapters import keys as adapters
 from mindspore_osum.models.adapters.kinds import kinds
@@ -8,7 +8,7 @@ from mindspore_osum.models.table import Row, Shapes, Table, affine
 from mindspore_osum.models.whisper import keys as whisper
 from mindspore_osum.systems.osum.config import ModelConfig
 
-MARKS = 2  # rows of the speech-token embedding behind those of the speech tokens: begin and end
+MARKS = 2  # last rows of the speech-token embedding, after those of the speech tokens: begin and end
 # published with this spelling
 _OWN = (
     Row("speech_token_embed", {"published": "speech_token_emded"}, affine("rows", "d_model", bias=False)),
@@ -37,7 +37,7 @@ FORMS = (PUBLISHED, llama.HUGGING_FACE, whisper.HUGGING_FACE, whisper.OPENAI, ll
 
 
 def tables(cfg: ModelConfig | None = None) -> tuple[Table, ...]:
-    """The model's parameters in the order of files: of `cfg`, or names alone, of every kind of adapter."""
+    """The model's parameters in the order of files, for `cfg`; without it only names, for all adapters."""
     if cfg is None:
         values: dict = {"encoder": {}, "adapter": {}, "": {}, "decoder": {}}
     else:
@@ -72,7 +72,7 @@ def infer(found: Shapes, base: ModelConfig, given: dict, assumed: str) -> tuple[
     out["decoder"] = llama.infer(found, "decoder.", base.decoder, of("decoder"), needs)
     out["lora"] = llama.infer_lora(found, base.lora, of("lora"), needs)
     if out["adapter"] and not out["lora"]:
-        # a whole model without adapters has them merged; a part says nothing about them
+        # a full model without adapters has them merged; a part gives no information
         out["lora"] = {"rank": 0}
     if assumed:
         needs += _misfit(out["decoder"], base, assumed)
@@ -80,7 +80,7 @@ def infer(found: Shapes, base: ModelConfig, given: dict, assumed: str) -> tuple[
 
 
 def _misfit(decoder: dict, base: ModelConfig, assumed: str) -> list[str]:
-    """What to ask for when the decoder of a preset that nobody chose is of other sizes."""
+    """A line on what is undetermined if the decoder's sizes differ from those of the default preset."""
     expected = vars(base.decoder)
     keys = [k for k in ("d_model", "n_layers", "vocab_size") if k in decoder and decoder[k] != expected[k]]
     if not keys:

@@ -1,13 +1,13 @@
-"""How sure the model is of a label: the probability of each label of its set, given the answer before it.
+"""Label confidence: the probability of each label of its set, given the answer before it.
 
 Legend: C labels of a set, L sequence positions, P tokens of a label, T mel frames, F mel bins, D width,
 V vocabulary.
 
 Notable choices
-- A label may be many tokens, so each one is scored as a whole, by the sum of its tokens' log-probabilities.
-  A softmax over these sums restricts the model's distribution to the set.
-- All labels of a set are rows of one batch that reads one audio slot: the recording is encoded once.
-- The repetition penalty is a matter of generation; it has no part in these probabilities.
+- A label may have several tokens, so its score is the sum of its tokens' log-probabilities. A softmax over
+  these sums restricts the model's distribution to the set.
+- All labels of a set are rows of one batch that shares one audio slot: the recording is encoded once.
+- The repetition penalty of generation does not affect these probabilities.
 """
 
 import os.path
@@ -40,14 +40,14 @@ class LabelScorer:
 
         Parameters
         ----------
-        prompt : what was answered.
-        raw : the answer as the model wrote it.
-        labels : field -> value, as they were read from it.
+        prompt : the prompt.
+        raw : the answer as the model generated it.
+        labels : field -> value, as parsed from the answer.
 
         Returns
         -------
-        dict field -> {value: probability}, over all values of the field's set; they sum to 1. The value that
-        was written need not be the likeliest, when it was drawn or penalized.
+        dict field -> {value: probability}, over all values of the field's set; they sum to 1. The value in
+        the answer need not be the most likely one, with sampling or a repetition penalty.
         """
         sets = [s for s in LABEL_SETS.values() if s.field in labels]
         return {s.field: self._of_set(prompt, raw, labels[s.field], s) for s in sets}
@@ -62,7 +62,7 @@ class LabelScorer:
         return dict(zip(labels.values, (p_C / p_C.sum()).tolist(), strict=True))
 
     def _score(self, prompt: Prompt, ids: list[list[int]], shared: int) -> np.ndarray:
-        """Log-probability of each answer's tokens beyond the first `shared` ones, which all begin with."""
+        """Log-probability of each answer's tokens after the first `shared` ones, which all have in common."""
         start = len(prompt.sequence)
         rows, longest = batch_bucket(len(ids)), max(map(len, ids))
         length, tokens = bucket(start + longest, SMALLEST_LENGTH), bucket(longest - shared, SMALLEST_LABEL)

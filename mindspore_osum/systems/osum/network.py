@@ -5,8 +5,8 @@ L sequence positions, D decoder width, V vocabulary.
 
 Notable choices
 - A position of the sequence is either a text token or a row of the speech table
-  [begin; end; Z of slot 0; Z of slot 1; ...] (`speech_row_BL` < 0 means text): batches and packs are one
-  path.
+  [begin; end; Z of slot 0; Z of slot 1; ...] (`speech_row_BL` < 0 means text), so that batches and packs use
+  the same code.
 - `segments_BL` (0 = padding) masks the attention; positions come from the data.
 """
 
@@ -24,9 +24,9 @@ from mindspore_osum.systems.osum.config import ModelConfig
 
 
 class ShardedEmbedding(nn.Cell):
-    """`OsumModel.embed` where the batch is cut: the speech of sequence n is that of audio slot n.
+    """`OsumModel.embed` for a sharded batch: the speech of sequence n is in audio slot n.
 
-    Every device then finds what its sequences need without the others' speech tokens.
+    Every device then has the speech tokens of its sequences without communication.
     """
 
     def __init__(self, begin_row: int, p):
@@ -47,7 +47,7 @@ class ShardedEmbedding(nn.Cell):
     def construct(self, text_BLD, speech_row_BL, table_RD, z_BZD):
         marks_BL = self.add_begin(self.below(self.at_least(speech_row_BL, 0), 1), self.begin_row)
         marks_BLD = self.mark_of(table_RD, marks_BL, 0)
-        # row 2 + n*Z + z; what lies at other places is masked
+        # row 2 + n*Z + z; values at other positions are masked
         place_BL = self.modulo(self.at_least(self.add_begin(speech_row_BL, -2), 0), z_BZD.shape[1])
         token_BLD = self.token_of(z_BZD, place_BL, 1)
         text_BL, token_BL = self.is_text(speech_row_BL, 0), self.is_token(speech_row_BL, 1)
@@ -75,9 +75,9 @@ class OsumModel(nn.Cell):
         self.sharded_embedding = None
 
     def shard(self, p):
-        """Cut the model over devices; see models/sharding.py.
+        """Shard the model over devices; see models/sharding.py.
 
-        A batch comes whole to every device. Its sequences must not share audio slots (no packing).
+        Every device gets the full batch. Its sequences must not share audio slots (no packing).
 
         Raises
         ------
@@ -94,16 +94,16 @@ class OsumModel(nn.Cell):
                     cell.pipeline_stage = number
 
     def stages(self, count: int) -> list[list[nn.Cell]]:
-        """The cells of each of `count` stages of a pipeline, once the model is cut; speech in the first."""
+        """The cells of each of `count` pipeline stages, after `shard`; the first has encoder and adapter."""
         first, *others = self.decoder.stages(count)
         return [[self.encoder, self.adapter, self.sharded_embedding, *first], *others]
 
     def recompute_layers(self, config):
-        """Compute the layers once more in the backward pass instead of keeping what they computed.
+        """Recompute the layers in the backward pass instead of storing their activations.
 
         Parameters
         ----------
-        config : MindFormers' `recompute_config`: recompute, and what to do with communication in layers.
+        config : MindFormers' `recompute_config`: recompute, and the handling of communication in layers.
         """
         for stack in (self.encoder.encoders, self.adapter.transformer.encoders, self.decoder.model.layers):
             for layer in stack:
@@ -123,7 +123,7 @@ class OsumModel(nn.Cell):
 
         Parameters
         ----------
-        token_ids_BL : int32, text token ids (anything valid at speech places).
+        token_ids_BL : int32, text token ids (any valid id at speech positions).
         speech_row_BL : int32, -1 for text, 0 speech begin, 1 speech end, 2 + n*Z + z for token z of slot n.
         z_NZD : speech tokens.
         """

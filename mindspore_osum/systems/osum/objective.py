@@ -1,13 +1,13 @@
 """The losses of an OSUM model on a batch, by name.
 
 Notable choices
-- Cross-entropy is divided by the label count the loader gives for the whole step, so that micro-batches and
-  ranks add up to the token mean of the step (the published loss), whatever their shares. Weights of the
-  intent and the content span (OSUM-Pangu eq. 5) multiply the loss of each of their labels.
+- Cross-entropy is divided by the loader's label count for the whole step, so that the sum over micro-batches
+  and ranks is the token mean of the step (the published loss), however the labels are distributed. Weights of
+  the intent and the content span (OSUM-Pangu eq. 5) multiply the loss of each of their labels.
 - CTC is likewise divided by the utterances of the whole step.
 - A job without speech has a graph without encoder and adapter.
-- CTC head and label heads belong to the objective and not to the model; the next stage finds them in the
-  checkpoints of the run its model comes from.
+- CTC head and label heads belong to the objective, not to the model; the next stage loads them from the
+  checkpoints of the run that wrote its start model.
 
 Legend: B utterances, T mel frames, U encoder frames, Z speech tokens, F mel bins, D width, L sequence
 positions, M positions with a next one, S CTC labels, C label sets.
@@ -36,12 +36,12 @@ LOSSES = (
 
 
 def unpacked(h_BUD, spans_N2, frames: int):
-    """Frames (N, U, D) and lengths, at least 1, of each recording in packed rows; U is the length of a row.
+    """Frames (N, U, D) and lengths (at least 1) of each recording in packed rows; U is the length of a row.
 
     Parameters
     ----------
     h_BUD : packed frames, of any rate.
-    spans_N2 : first mel frame in the rows laid end to end, and mel frames, of each recording.
+    spans_N2 : first mel frame (counted over the concatenated rows) and number of frames of each recording.
     frames : mel frames of a row.
     """
     b, u, d = h_BUD.shape
@@ -54,7 +54,7 @@ def unpacked(h_BUD, spans_N2, frames: int):
 def last_places(labels_BM, room: int):
     """The `room` positions of each row that end with its last label, int32 (B, room).
 
-    Logits over the vocabulary are the dearest part of a small model's step: nobody needs them beside labels.
+    Logits are the most expensive part of a small model's step, so they are computed only near labels.
     """
     place_1M = ops.arange(0, labels_BM.shape[1]).expand_dims(0)
     last_B1 = ops.max(place_1M * ops.cast(labels_BM != IGNORE, ms.int32), 1, True)[0]
@@ -69,12 +69,12 @@ def take(values_BMx, places_BN):
 
 
 class OsumObjective(nn.Cell):
-    """What is learned: the model, the heads, and the losses of a batch.
+    """The training objective: the model, the heads, and the losses of a batch.
 
     Parameters
     ----------
     model : of the job.
-    sections : the job's.
+    sections : of the job.
     vocab : tokens of the CTC head.
     seed : of the heads' random weights.
     speech : whether any example of the job has a recording.
@@ -97,13 +97,13 @@ class OsumObjective(nn.Cell):
     def construct(self, batch):
         """(loss, values, counts) of the columns of a batch, float32.
 
-        values : by the names of `losses`: a mean over the step's number the loss names, or a sum.
-        counts : of those that are sums.
+        values : by the names of `losses`: a mean over the count `over` of the loss, or a sum.
+        counts : of the losses that are sums.
         """
         ce = weighted = ctc = aligned = heads = ops.zeros((), ms.float32)
         sums = counts = (ce, ce)  # of the intent span, of the content
         mel_BTF, mel_len_B, utterances_B = batch["mel_BTF"], batch["mel_len_B"], batch["utterances_B"]
-        packed = mel_len_B.ndim == 2  # several recordings a row: a pack
+        packed = mel_len_B.ndim == 2  # several recordings per row: a pack
         z_BZD = None
         if self.speech:
             b, t, _ = mel_BTF.shape
@@ -147,7 +147,7 @@ class OsumObjective(nn.Cell):
         return loss, values, {"intent_loss": counts[0], "content_loss": counts[1]}
 
     def label_losses(self, batch, z_BZD, packed: bool):
-        """Cross-entropy of each label and its span, of all positions that can have one."""
+        """Cross-entropy and span of each label, for all positions that can have one."""
         token_ids_BL, labels_BL = batch["token_ids_BL"], batch["labels_BL"]
         if self.speech:
             x_BLD = self.model.embed(token_ids_BL, batch["speech_row_BL"], z_BZD)
@@ -156,7 +156,7 @@ class OsumObjective(nn.Cell):
         mask = segment_causal_mask(batch["segments_BL"])
         hidden_BLD = self.model.decoder(x_BLD, batch["positions_BL"], mask)
         hidden_BMD, labels_BM, spans_BM = hidden_BLD[:, :-1], labels_BL[:, 1:], batch["spans_BL"][:, 1:]
-        if self.speech and not packed:  # one sequence a row: its labels are within the text's positions
+        if self.speech and not packed:  # one sequence per row: its labels are within the text positions
             room = labels_BL.shape[1] - z_BZD.shape[1] - 2
             places_BM = last_places(labels_BM, room)
             hidden_BMD, labels_BM, spans_BM = (
@@ -167,7 +167,7 @@ class OsumObjective(nn.Cell):
         return token_losses(self.model.decoder.logits(hidden_BMD), labels_BM)[0], spans_BM
 
     def sharded(self, p) -> nn.Cell:
-        """The same losses of a model that is sharded, one vector: loss, values, counts."""
+        """The same losses for a sharded model, as one vector: loss, values, counts."""
         from mindspore_osum.systems.osum.sharded_objective import ShardedLosses
 
         return ShardedLosses(self, p)

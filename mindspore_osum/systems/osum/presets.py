@@ -1,7 +1,7 @@
 """Named model descriptions.
 
 Sizes of openPangu-Embedded-7B-V1.1 are those of its config.json. `tiny` is the model trained in this
-repository. A kind of adapter brings presets that differ by it alone.
+repository. A kind of adapter can add presets that differ only in the adapter.
 """
 
 from dataclasses import replace

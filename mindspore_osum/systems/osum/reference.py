@@ -1,7 +1,7 @@
-"""OSUM in PyTorch: the one reference that verification, tests and the benchmark compare with.
+"""OSUM in PyTorch: the reference for verification, tests and the benchmark.
 
 Its parts are classes of transformers, or written by hand in models/adapters/*/reference.py. It shares no code
-with our cells and key tables: of this package it imports configurations alone.
+with our cells and key tables: it imports only configurations of this package.
 
 Legend: B rows, T mel frames, F mel bins, U encoder frames, Z speech tokens, L positions, D width,
 V vocabulary.
@@ -19,7 +19,7 @@ from mindspore_osum.models.llama.config import LoraConfig
 from mindspore_osum.models.whisper.reference import POSITIONS, Encoder, name_of
 from mindspore_osum.systems.osum.config import ModelConfig
 
-# pieces of a key of a checkpoint, ours or published, whole or a part -> the module's piece
+# substrings of checkpoint keys, ours or published, of a full model or a part -> substring in the module
 _PUBLISHED = (
     (r"^module\.", ""),
     (r"^(model\.)?encoder\.", "encoder."),
@@ -65,7 +65,7 @@ class Osum(nn.Module):
         return torch.where((speech_row_BL >= 0)[..., None], table_RD[speech_row_BL.clamp(min=0)], text_BLD)
 
     def hidden_states(self, x_BLD):
-        """(B, L, D) behind the decoder's last norm."""
+        """(B, L, D) after the decoder's last norm."""
         return self.decoder.model(inputs_embeds=x_BLD, use_cache=False).last_hidden_state
 
     def forward(self, mel_BTF, token_ids_BL, speech_row_BL):
@@ -97,13 +97,13 @@ class _Checkpoint:
         return torch.from_numpy(np.array(self.weights.read(self.keys[name]).astype(np.float32)))
 
     def exact(self, name: str, width: int):
-        """A table of positions, if there is one in float32 (16 bits would have rounded it), else None."""
+        """A positional table, if there is one in float32 (16 bits would have rounded it), else None."""
         if name not in self.keys or self.weights.infos[self.keys[name]].dtype != "F32":
             return None
         return self.tensor(name).reshape(-1, width)
 
     def load(self, module: nn.Module, prefix: str, layers: int | None = None, **more) -> nn.Module:
-        """Give `module` all tensors whose names begin with `prefix`, but those of layers beyond `layers`."""
+        """Load all tensors whose names begin with `prefix` into `module`, except layers beyond `layers`."""
         state = dict(more)
         for name in self.keys:
             tail, number = name.removeprefix(prefix), re.search(r"(?:^|\.)layers\.(\d+)\.", name)
@@ -114,14 +114,14 @@ class _Checkpoint:
         return module.eval()
 
     def encoder(self, cfg: ModelConfig, layers: int | None) -> nn.Module:
-        """With the checkpoint's positions, else transformers'."""
+        """The encoder, with the checkpoint's positions, else those of transformers."""
         table = self.exact(f"encoder.{POSITIONS}", cfg.encoder.d_model)
         module = Encoder(cfg.encoder, *(() if table is None else (len(table),)))
         own = module.embed_positions.weight.data if table is None else table
         return self.load(module, "encoder.", layers, **{POSITIONS: own})
 
     def adapter(self, cfg: ModelConfig) -> nn.Module:
-        """With the checkpoint's positions, else those of Vaswani et al. 2017."""
+        """The adapter, with the checkpoint's positions, else those of Vaswani et al. 2017."""
         module = self.load(adapter(cfg.adapter, cfg.encoder.d_model, cfg.decoder.d_model), "adapter.")
         table = self.exact(_ADAPTER_POSITIONS, cfg.encoder.d_model)
         if table is not None:
@@ -129,12 +129,12 @@ class _Checkpoint:
         return module
 
     def decoder(self, cfg: ModelConfig, description: dict | None, layers: int | None) -> nn.Module:
-        """By the checkpoint's own description if it has one; with the LoRA that it has."""
+        """The decoder, built from the checkpoint's own description if it has one; with its LoRA, if any."""
         model = llama.described(description, layers) if description else llama.language_model(cfg.decoder)
         if low := [name for name in self.keys if name.endswith(".lora_A.weight")]:
             rank = self.weights.infos[self.keys[low[0]]].shape[0]
             targets = tuple({name.split(".")[-3] for name in low})
-            # a folder whose LoRA was merged has kept alpha, but its rank is 0
+            # a folder with merged LoRA keeps alpha, but its rank is 0
             llama.add_lora(model, LoraConfig(rank, cfg.lora.alpha, targets=targets))
         tied = {}
         if model.config.tie_word_embeddings:
@@ -146,8 +146,8 @@ class _Checkpoint:
 def stages(
     weights, cfg: ModelConfig, description: dict | None, inputs: dict, part: str, layers: int | None = None
 ) -> dict:
-    """What a checkpoint computes, in float32, as arrays by name: `encoder` (U, D), `speech` (Z, D), `logits`
-    (L, V), those that it has.
+    """Outputs of a checkpoint, float32 arrays by name: `encoder` (U, D), `speech` (Z, D), `logits` (L, V), as
+    far as it has them.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def stages(
     cfg : of our folder made from it, with at most `layers` layers in encoder and decoder.
     description : the config.json of a Hugging Face decoder.
     inputs : mel_TF and ids_L; the text stands around the speech.
-    part : what was taken from the checkpoint: "model", or its "encoder" or "decoder" only.
+    part : part of the checkpoint to use: "model", or only its "encoder" or "decoder".
     """
     checkpoint, out = _Checkpoint(weights), {}
     mel_BTF, ids_BL = (torch.from_numpy(inputs[name])[None] for name in ("mel_TF", "ids_L"))

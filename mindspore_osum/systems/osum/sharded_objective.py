@@ -1,10 +1,10 @@
 """The losses of a batch that is sharded over devices.
 
 Notable choices
-- A batch comes whole to every device (`full_batch`); the cells cut it (models/sharding.py).
-- The loss is written with operators that can be sharded over rows and vocabulary: with a vocabulary over
-  devices no device ever has a whole row of logits. All sums of a batch are one small product, so that they
-  cost one exchange.
+- Every device gets the full batch (`full_batch`); the cells shard it (models/sharding.py).
+- The loss is written with operators that can be sharded over rows and vocabulary: with a sharded vocabulary
+  no device ever holds a full row of logits. All sums of a batch are one small product, so that they take a
+  single all-reduce.
 
 Legend: B utterances, L sequence positions, D width, R positions of a sequence with logits, N = B*R rows,
 V vocabulary.
@@ -59,7 +59,7 @@ class LastPlaces(nn.Cell):
 
 
 class ShardedLosses(nn.Cell):
-    """What the objective gives, of a model that is sharded, as one vector; its gradient is the loss's.
+    """The result of the objective for a sharded model as one vector; its gradient is that of the loss.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class ShardedLosses(nn.Cell):
 
     def __init__(self, objective, p):
         super().__init__()
-        # not as cells and parameters of this one: they keep their names
+        # bypasses nn.Cell, which would rename the parameters
         object.__setattr__(self, "model", objective.model)
         self.speech = objective.speech
         self.weights = (float(objective.intent_weight), float(objective.content_weight))
@@ -102,7 +102,7 @@ class ShardedLosses(nn.Cell):
         if self.speech:
             z_BZD, _ = self.model.encode_speech(batch["mel_BTF"], batch["mel_len_B"])
             x_BLD = self.model.embed(batch["token_ids_BL"], batch["speech_row_BL"], z_BZD)
-            room = length - z_BZD.shape[1] - 2  # labels are within the text's positions
+            room = length - z_BZD.shape[1] - 2  # labels are within the text positions
         else:
             x_BLD = self.model.decoder.embed(batch["token_ids_BL"])
         hidden_BLD = self.model.decoder(x_BLD, batch["positions_BL"], self.mask(batch["segments_BL"]))
@@ -129,7 +129,7 @@ class ShardedLosses(nn.Cell):
         return self.sums(left_N2, self.join_4((one_N1, weight_N1, intent_N1, content_N1))).reshape((8,))
 
     def in_order(self, sums_8, targets):
-        """(loss, ce, 0, 0, 0, cross-entropy of intent, of content, labels of both), the first two a label."""
+        """(loss, ce, 0, 0, 0, intent loss, content loss, labels of both); loss and ce are per label."""
         scale_9 = self.rest(self.first(self.mean_9, self.divide(1.0, targets)), self.sum_9)
         out_9 = self.order(self.pick(sums_8, self.place_9, 0), scale_9)
         shown_9 = self.shown(ops.stop_gradient(out_9), self.other_9)

@@ -1,4 +1,4 @@
-"""OSUM as a system: what the registry finds; loads nothing heavy."""
+"""OSUM as a system, found by the registry; imports neither MindSpore nor PyTorch."""
 
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.osum import keys

@@ -1,4 +1,4 @@
-"""The sequences of OSUM, by prompt set: those of ``prompts.yaml`` beside this module, or a user's own."""
+"""The sequence layouts of OSUM by prompt set: from ``prompts.yaml`` in this folder, or a user's file."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ DEFAULT_SET = "osum_pangu"
 LOSSES = ("intent", "content")
 """Parts of an answer: the tags that name the task, and all after them."""
 
-INTENT, CONTENT = 1, 2  # their numbers
+INTENT, CONTENT = 1, 2  # numbers of the spans
 
 
 def load_template(name: str = DEFAULT_SET) -> Template:

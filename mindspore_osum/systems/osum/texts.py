@@ -1,12 +1,12 @@
-"""What an utterance says to the model: request, label, CTC target, hybrid sequence.
+"""The texts of an utterance: request, label, CTC target, hybrid sequence.
 
 Notable choices
-- Labels follow the published data pipeline: the task's tags in front of the text.
+- Labels follow the published data pipeline: the task's tags, then the text.
 - A request is the task's tag string or a sentence: one of the Intent-Instruction Set, drawn once for each
   task key from the job's seed, or a published one. `extra.question` and `extra.intent` replace it.
-- Each kind of request has the same share, so that many sentences do not swamp one tag string.
-- Spoken chat is trained without a request (published) and with one, so that it can also be asked for.
-- The intent span of a label is its tags; of intent classification all of it (OSUM-Pangu eq. 5).
+- Each kind of request has the same share, so that the single tag string is not outnumbered by the sentences.
+- Spoken chat is trained without a request (published) and with one, so that users can request it too.
+- The intent span of a label is its tags; for intent classification the whole label (OSUM-Pangu eq. 5).
 """
 
 import re
@@ -41,24 +41,24 @@ _ANGLES = re.compile(r"<[^<>]*>")
 
 @dataclass
 class Pool:
-    """Sentences that ask for one task key, the shortest first."""
+    """Request sentences of one task key, the shortest first."""
 
     sentences: list[str]
     tokens: list[int]  # of each
-    fewest: int  # of them that had room beside an answer so far
+    fewest: int  # smallest number that fitted beside an answer so far
     most: int = 0
 
 
 class Texts:
-    """What an utterance says to the model: request, label, CTC target.
+    """Request, label and CTC target of utterances.
 
     Parameters
     ----------
     tokenizer, template : the model's.
     requests : the user's words: "tag" (<asr>), "natural" (sentences), or "both".
-    room : tokens of a sequence beside speech and its two marks; sentences that need more are not drawn.
+    room : token budget of a sequence without speech and its two marks; longer sentences are not drawn.
     seed : of the sentences.
-    split : "train", or "valid" for sentences that training does not show.
+    split : "train", or "valid" for sentences that are held out from training.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Texts:
         self._lists: dict[tuple[str, int], list[str | None]] = {}  # by task key and sentences
 
     def requests(self, utt: Utterance) -> list[str | None]:
-        """The requests this utterance is trained with, to pick from; None is no request (spoken chat)."""
+        """The requests to choose from for this utterance; None means no request (spoken chat)."""
         key = key_of(utt)
         if key in TEXT_TASKS or self.brings_request(utt):
             return self._given(utt, key)
@@ -88,7 +88,7 @@ class Texts:
         return self._lists[key, fit]
 
     def brings_request(self, utt: Utterance) -> bool:
-        """Whether a spoken utterance is asked in words of its own, `extra.question`; chat is not."""
+        """Whether a spoken utterance has its own request, `extra.question`; chat has none."""
         return key_of(utt) != CHAT and bool(_words_of(utt, "question"))
 
     def _list(self, key: str, fit: int) -> list[str | None]:
@@ -101,7 +101,7 @@ class Texts:
         return [request for kind in kinds for request in kind * (max(fit, 1) // len(kind))]
 
     def _given(self, utt: Utterance, key: str) -> list[str]:
-        """The requests that the utterance brings along."""
+        """The requests given by the utterance itself."""
         name = "intent" if key == INTENT_KEY else "question"
         words = _words_of(utt, name)
         if not words:
@@ -109,7 +109,7 @@ class Texts:
         return [intent_request(words, i) for i in intent_instructions()] if name == "intent" else [words]
 
     def _fit(self, utt: Utterance, key: str) -> int:
-        """How many sentences have room beside the utterance's answer; at least 1 if it must be one."""
+        """How many sentences fit beside the utterance's answer; at least 1 if a sentence is required."""
         if key not in self.pools:
             self.pools[key] = self._draw(key)
         pool = self.pools[key]
@@ -127,7 +127,7 @@ class Texts:
         return Pool(sentences, [tokens[text] for text in sentences], len(sentences))
 
     def report(self) -> list[str]:
-        """A line about the sentences that were drawn, once a corpus has asked for them."""
+        """A line about the drawn sentences, after the scan of a corpus."""
         pools = self.pools.values()
         if not pools:
             return []
@@ -139,7 +139,7 @@ class Texts:
         return [line]
 
     def ctc_ids(self, utt: Utterance) -> list[int]:
-        """Token ids of what is heard: no tags, labels, times, replies, end; [] if nothing is left of it."""
+        """Token ids of the spoken words: no tags, labels, times, replies or end; [] if none are left."""
         key = key_of(utt)
         if utt.wav is None or "chat" in (tags := tags_of(key)) and "asr" not in tags:
             return []
@@ -148,9 +148,9 @@ class Texts:
         return self.tokenizer.encode(heard) if heard else []
 
     def classes(self, utt: Utterance) -> list[int]:
-        """Place of the utterance's label in each of tasks.LABEL_SETS; IGNORE where it is not known.
+        """Index of the utterance's label in each of tasks.LABEL_SETS; IGNORE where it is not known.
 
-        A label in `extra` (event, emotion, style, gender, age) counts, whatever the task; else the answer's.
+        A label in `extra` (event, emotion, style, gender, age) is used for any task; else that of the answer.
         """
         if utt.wav is None:
             return [IGNORE] * len(LABEL_SETS)
@@ -169,7 +169,7 @@ class Texts:
         return frame_classes(self.times(utt), n_speech, seconds_per_token, self._word_ids)
 
     def times(self, utt: Utterance) -> list[tuple[str, float, float]]:
-        """(word, start, end) in seconds of `extra.words`, or of the answer; [] where neither tells them."""
+        """(word, start, end) in seconds of `extra.words`, or of the answer; [] if neither has times."""
         if utt.wav is None:
             return []
         if "words" not in utt.extra:
@@ -184,7 +184,7 @@ class Texts:
             raise UserError(f"{utt.where}: extra.words is no list of [word, start, end] in seconds") from None
 
     def _word_ids(self, word: str) -> list[int]:
-        """Token ids of a word as they are within a transcript; a piece that is only a space is none of it."""
+        """Token ids of a word within a transcript, without pieces that are only a space."""
         if word not in self._words:
             ids = self.tokenizer.encode(process_text2(word, ""))
             self._words[word] = [i for i in ids if self.tokenizer.decode([i]).strip()]
@@ -193,7 +193,7 @@ class Texts:
     def sequence(
         self, utt: Utterance, request: str | None, n_speech: int | None, learn_intent: bool = True
     ) -> HybridSequence:
-        """The sequence with its answer, of which `learn_intent` learns the tags too."""
+        """The sequence with its answer; with `learn_intent` the tags are targets too."""
         answer = answer_of(utt, "intent" if learn_intent else "")
         turn = Turn(output_type(utt, request), {"request": request}, n_speech, answer)
         return self.template.sequence(self.tokenizer, turn)
@@ -212,7 +212,7 @@ def label_of(utt: Utterance) -> str:
 
 
 def answer_of(utt: Utterance, intent_loss: str = "intent") -> Parts:
-    """The full answer in the parts that are learned apart: its tags, and what follows them."""
+    """The full answer in the two parts that are weighted separately: its tags, and the text after them."""
     label = label_of(utt)
     tags = label if key_of(utt) == INTENT_KEY else intent_of(utt)
     parts = ((intent_loss, label[: len(tags)]), ("content", label[len(tags) :]))
@@ -226,7 +226,7 @@ def intent_of(utt: Utterance) -> str:
 
 
 def output_type(utt: Utterance, request: str | None) -> str:
-    """The sequence form: chat without a request and the tasks without speech have their own."""
+    """The sequence form; chat without a request and the tasks without speech have their own forms."""
     key = key_of(utt)
     forms = {TEXT2TEXT: "text2text", INTENT_KEY: "intent_classification"}
     return forms.get(key, "s2t_chat" if key == CHAT and request is None else "text")

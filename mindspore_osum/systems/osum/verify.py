@@ -1,4 +1,4 @@
-"""OSUM's side of a verification: random input, and what our cells compute of it, stage by stage.
+"""OSUM's side of a verification: random inputs, and the outputs of our cells stage by stage.
 
 Legend: T mel frames, F mel bins, U encoder frames, Z speech tokens, D width, L positions, V vocabulary.
 """
@@ -19,13 +19,13 @@ def first_layers(cfg: ModelConfig, layers: int | None) -> ModelConfig:
 
 
 def inputs(cfg: ModelConfig, frames: int, tokens: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """`mel_TF` of so many frames, even, and `ids_L` of so many text tokens, which stand around the speech."""
+    """`mel_TF` of so many frames (even), and `ids_L` of so many text tokens, placed around the speech."""
     mel_TF = rng.uniform(-1, 1, (frames, cfg.encoder.n_mels)).astype(np.float32)
     return {"mel_TF": mel_TF, "ids_L": rng.integers(0, cfg.decoder.vocab_size, tokens)}
 
 
 def stages(model, inputs: dict[str, np.ndarray], wanted) -> dict[str, np.ndarray]:
-    """What an OsumModel computes: those wanted of `encoder` (U, D), `speech` (Z, D) and `logits` (L, V)."""
+    """The wanted outputs of an OsumModel: `encoder` (U, D), `speech` (Z, D), `logits` (L, V)."""
     import mindspore as ms
     from mindspore import Tensor, ops
 
