@@ -1,1 +1,1 @@
-"""From a recording to what the encoder reads: decoding and resampling (`audio`), log-mel (`features`)."""
+"""From a recording to the encoder's input: decoding and resampling (`audio`), log-mel (`features`)."""

@@ -21,24 +21,24 @@ from mindspore_osum.speech.config import SAMPLE_RATE
 MAX_SECONDS = 3 * 3600.0
 """Longest recording taken by default, in seconds (0.7 GB as float32 at 16 kHz)."""
 
-_RATES = (1_000, 384_000)  # Hz; a header outside of this is damaged or not about speech
+_RATES = (1_000, 384_000)  # Hz; a rate outside this range means a damaged header or no speech
 _MAX_SAMPLES = 2**29  # before resampling: 2 GiB as float32, 3.1 h at 48 kHz
-_BLOCK_VALUES = 2**18  # samples times channels decoded at once, so that channels cost no memory
+_BLOCK_VALUES = 2**18  # samples x channels decoded at once: memory does not depend on channels
 _INTEGER_SCALES = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (128, 2**7)}  # zero level, full scale
 
-# libsndfile shortens what the header declares to what the file holds and only logs it. Writers to a pipe
-# cannot know the length and declare about 2 or 4 GiB; others count the header itself in: both are complete.
+# If a file is shorter than its header declares, libsndfile shortens the length and only logs it. Writers to a
+# pipe do not know the length and declare about 2 or 4 GiB; others include the header: both are complete.
 _DECLARED_BYTES = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.M)
 _UNKNOWN_LENGTH = 0x7FFFFFFF - 4096
 _HEADER_SLACK = 64
-_UNKNOWN_FRAMES = 2**62  # libsndfile says 2**63 - 1 where a FLAC stream leaves its length out
+_UNKNOWN_FRAMES = 2**62  # libsndfile reports 2**63 - 1 if a FLAC stream has no length
 _OGG_PAGE = 2**16  # bytes; no page is longer
-_MP3_PADDING = 4096  # bytes; an encoder fills up its last two or three frames, 1 kB each at most
+_MP3_PADDING = 4096  # bytes; an encoder pads its last two or three frames, at most 1 kB each
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A recording that lies inside another file, for instance a member of a tar: read in place."""
+    """A recording inside another file, for example a member of a tar; it is read without unpacking."""
 
     path: str
     offset: int  # bytes
@@ -50,7 +50,7 @@ class FilePart:
 
 
 class _PartReader(io.RawIOBase):
-    """The bytes of a `FilePart` as a stream of their own."""
+    """The bytes of a `FilePart` as a stream."""
 
     def __init__(self, file, part: FilePart):
         self._file, self._part, self._at = file, part, 0
@@ -88,7 +88,7 @@ def load_audio(source, *, max_seconds: float = MAX_SECONDS) -> np.ndarray:
         its start, must be able to seek, is not closed, and its ``name`` appears in errors.
         An array is (S,) or (S, C), float of any scale, or int16, int32, uint8 at full scale; rate in Hz.
     max_seconds : float
-        Longer recordings are refused from the header alone, before memory is taken.
+        Longer recordings are refused from the header alone, before memory is allocated.
 
     Returns
     -------
@@ -99,8 +99,8 @@ def load_audio(source, *, max_seconds: float = MAX_SECONDS) -> np.ndarray:
     Raises
     ------
     UserError
-        Missing, unreadable, not audio, empty, too long, not finite, an impossible rate, or incomplete:
-        what libsndfile would shorten silently is refused (but a truncated NIST SPHERE file is not noticed).
+        Missing, unreadable, not audio, empty, too long, not finite, an impossible rate, or incomplete.
+        Files that libsndfile would silently truncate are refused (except NIST SPHERE: not detected).
     """
     if isinstance(source, tuple):
         wave_S, rate = _from_array(source, max_seconds)
@@ -117,7 +117,7 @@ def load_audio(source, *, max_seconds: float = MAX_SECONDS) -> np.ndarray:
 
 
 def audio_blocks(source) -> Iterator[np.ndarray]:
-    """A recording of any length, piece by piece, so that memory does not grow with it.
+    """A recording of any length, in pieces, so that memory is bounded.
 
     Parameters
     ----------
@@ -127,13 +127,13 @@ def audio_blocks(source) -> Iterator[np.ndarray]:
     Yields
     ------
     np.ndarray
-        wave_N, float32 mono at 16 kHz, some seconds each. Joined they are what `load_audio` gives, where the
-        recording has 16 kHz; from other rates the resampler (soxr HQ) is fed piece by piece.
+        wave_N, float32 mono at 16 kHz, some seconds each. For recordings at 16 kHz their concatenation equals
+        the result of `load_audio`; other rates are resampled (soxr HQ) in pieces.
 
     Raises
     ------
     UserError
-        As `load_audio`, but for the limits of length; for damage only when it is reached.
+        As `load_audio`, but without a limit of length; damage raises only when it is reached.
     """
     if isinstance(source, tuple):
         name, x_SC, rate = _checked_array(source, float("inf"))
@@ -148,7 +148,7 @@ def audio_blocks(source) -> Iterator[np.ndarray]:
 
 
 def resampled(blocks: Iterable[np.ndarray], rate) -> Iterator[np.ndarray]:
-    """A waveform (S,) at `rate` that comes in pieces, float32, at 16 kHz."""
+    """Resample a waveform (S,), given in pieces, from `rate` to 16 kHz float32."""
     if rate == SAMPLE_RATE:
         yield from blocks
         return
@@ -173,12 +173,12 @@ def duration_seconds(source) -> float:
     Returns
     -------
     float
-        Seconds, > 0. What the header declares: an estimate for an MP3 without a length header.
+        Seconds, > 0, as declared by the header: an estimate for an MP3 without a length header.
 
     Raises
     ------
     UserError
-        As `load_audio` does for what a header shows (it has no limit of length).
+        As `load_audio`, for errors that the header shows; there is no limit of length.
     """
     if isinstance(source, tuple):
         _, x_SC, rate = _checked_array(source, float("inf"))
@@ -282,7 +282,7 @@ def _check_size(name: str, samples: int, rate, max_seconds: float) -> None:
 
 
 def _decode(name: str, stream, file) -> np.ndarray:
-    """wave_S of an open file: peak memory is the result and one block."""
+    """wave_S of an open file; peak memory is the result plus one block."""
     wave_S = np.empty(file.frames, np.float32)
     done = 0
     for block_S in _blocks(name, stream, file):
@@ -292,7 +292,7 @@ def _decode(name: str, stream, file) -> np.ndarray:
 
 
 def _blocks(name: str, stream, file) -> Iterator[np.ndarray]:
-    """wave_S of an open file, piece by piece; what is incomplete is refused at its end."""
+    """wave_S of an open file, in pieces; an incomplete file is refused at its end."""
     import soundfile
 
     block = max(1, _BLOCK_VALUES // file.channels)
@@ -313,7 +313,7 @@ def _blocks(name: str, stream, file) -> Iterator[np.ndarray]:
 
 
 def _check_complete(name: str, stream, file, done: int) -> None:
-    """Refuse a file that holds less, or more, than its header says: a transcript would not match."""
+    """Refuse a file that is shorter or longer than its header declares: its transcript would not match."""
     seconds = done / file.samplerate
     if (
         done < file.frames
@@ -334,7 +334,7 @@ def _check_complete(name: str, stream, file, done: int) -> None:
 
 
 def _is_cut(log: str) -> bool:
-    """Whether libsndfile's log tells of a chunk shorter than declared (wav, rf64, w64, aiff, au)."""
+    """Whether libsndfile's log reports a chunk shorter than declared (wav, rf64, w64, aiff, au)."""
     declared = _DECLARED_BYTES.search(log)
     return bool(declared) and int(declared[2]) + _HEADER_SLACK < int(declared[1]) < _UNKNOWN_LENGTH
 
@@ -357,7 +357,7 @@ def _from_array(source: tuple, max_seconds: float):
 
 
 def _checked_array(source: tuple, max_seconds: float):
-    """(name for errors, x_SC as it was given, rate) of a tuple (array, rate); nothing is copied."""
+    """(name for errors, x_SC as given, rate) of a tuple (array, rate); nothing is copied."""
     if len(source) != 2:
         raise UserError(f"audio given as a tuple of {len(source)}: it must be (array, rate)")
     x_SC, rate = np.asarray(source[0]), source[1]
@@ -375,7 +375,7 @@ def _checked_array(source: tuple, max_seconds: float):
 
 
 def array_part(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:
-    """wave_S of samples that begin at `start` seconds: floats, scaled, one channel."""
+    """wave_S of samples that begin at `start` seconds: as scaled floats, averaged to one channel."""
     zero, scale = _INTEGER_SCALES.get(x_SC.dtype.name, (0, 1))
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes Inf and is refused by name
         x_SC = x_SC.astype(np.float32)

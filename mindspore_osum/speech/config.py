@@ -1,4 +1,4 @@
-"""What a model hears: the sizes of its log-mel front end; loads nothing heavy."""
+"""Configuration of a model's log-mel features; imports no heavy library."""
 
 from dataclasses import dataclass
 
@@ -8,29 +8,29 @@ SAMPLE_RATE = 16_000
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """The log-mel front end of a model; defaults are OSUM's and Whisper's."""
+    """The log-mel features of a model; the defaults are those of OSUM and Whisper."""
 
     n_mels: int = 80  # bands: 80, or 128 as in Whisper large-v3
-    pad_to_seconds: float = 0.0  # shorter recordings get zeros up to it: 30 for stock Whisper, 0 for OSUM
+    pad_to_seconds: float = 0.0  # shorter recordings are padded with zeros: 30 for stock Whisper, 0 for OSUM
     sample_rate: int = SAMPLE_RATE  # Hz
     hop: int = 160  # samples from one frame to the next (10 ms)
     n_fft: int = 400  # samples of the periodic Hann window and points of the DFT (25 ms)
 
     def frames(self, samples: int) -> int:
-        """Frames of a waveform; 1, centred on sample 0, for one that is shorter than a hop."""
+        """Number of frames of a waveform; 1, centred on sample 0, if it is shorter than a hop."""
         return max(1, samples // self.hop)
 
     def seconds(self, frames):
-        """How long so many frames last, rounded once."""
+        """Duration of a number of frames, rounded once."""
         return frames * self.hop / self.sample_rate
 
     def frames_in(self, seconds: float) -> int:
-        """The nearest number of frames to a time."""
+        """The number of frames nearest to a duration."""
         return round(seconds * (self.sample_rate / self.hop))
 
     @property
     def padding(self) -> int:
-        """Frames of the shortest features: those of `pad_to_seconds`."""
+        """Number of frames of `pad_to_seconds`, the shortest features."""
         return self.frames(round(self.pad_to_seconds * self.sample_rate))
 
 

@@ -1,4 +1,4 @@
-"""What may tell speech from other sounds: by its energy (vad.py), or by a network (silero.py)."""
+"""The available voice activity detectors: by energy (vad.py) or by a network (silero.py)."""
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech import silero
@@ -8,7 +8,7 @@ DETECTORS = {"energy": VoiceActivity, "silero": silero.SileroActivity}
 
 
 def check_detector(detector: str) -> None:
-    """Refuse one that does not exist, or is not installed."""
+    """UserError if the detector does not exist or is not installed."""
     if detector not in DETECTORS:
         raise UserError(f"vad {detector!r}: must be {' or '.join(DETECTORS)}")
     if detector == "silero":
@@ -16,6 +16,6 @@ def check_detector(detector: str) -> None:
 
 
 def voice_activity(detector: str, settings: VadSettings) -> VoiceActivity:
-    """The voice activity of one recording, by one of `DETECTORS`."""
+    """A detector for one recording; `detector` is one of `DETECTORS`."""
     check_detector(detector)
     return DETECTORS[detector](settings)

@@ -13,8 +13,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.config import FEATURES, FeatureConfig
 
-_CHUNK = 512  # frames computed at once: 1.6 MB of windows, which stays in the cache
-_FLOOR = 1e-10  # mel power below which nothing is heard; its logarithm is -10
+_CHUNK = 512  # frames computed at once: 1.6 MB of windows, which fits the CPU cache
+_FLOOR = 1e-10  # lowest mel power; its logarithm is -10
 _RANGE = 8.0  # decades kept below the loudest cell of the utterance
 
 
@@ -31,13 +31,13 @@ def log_mel(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     wave_N : np.ndarray
         (N,) float at `cfg.sample_rate`, finite, N >= 1.
     cfg : FeatureConfig
-        The model's front end. Zeros are appended up to `pad_to_seconds` first, none to a longer waveform.
+        The model's feature configuration. A shorter waveform is first padded with zeros to `pad_to_seconds`.
 
     Returns
     -------
     np.ndarray
         mel_TF, float32, T = `cfg.frames` (N after padding). Values span at most 2.0; silence is -1.5.
-        Up to half a window, where torch refuses to reflect, the reflection goes back and forth
+        A waveform up to half a window, which torch refuses to reflect, is reflected repeatedly
         (0 1 2 1 0 1 ...); a single sample is repeated.
 
     Raises
@@ -59,7 +59,7 @@ def log_mel(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     mel_TF = np.empty((cfg.frames(len(wave_N)), cfg.n_mels), np.float32)
     for start in range(0, len(mel_TF), _CHUNK):
         stop = min(start + _CHUNK, len(mel_TF))
-        with np.errstate(invalid="ignore"):  # of Inf samples, refused below
+        with np.errstate(invalid="ignore"):  # from Inf samples, which are refused below
             spectrum_TQ = np.fft.rfft(_frames(wave_N, start, stop, cfg) * window_W)
             power_TQ = spectrum_TQ.real**2 + spectrum_TQ.imag**2
             mel_TF[start:stop] = np.log10(np.maximum(power_TQ @ filters_QF, _FLOOR))
@@ -82,9 +82,9 @@ def mel_filters(n_mels: int, sample_rate: int, n_fft: int) -> np.ndarray:
     Parameters
     ----------
     n_mels : int
-        F. So many that a filter falls between two bins of the DFT are refused.
+        F. Refused if so large that a filter falls between two bins of the DFT.
     sample_rate, n_fft : int
-        Of the features.
+        As in the feature configuration.
 
     Returns
     -------
@@ -116,12 +116,12 @@ def mel_filters(n_mels: int, sample_rate: int, n_fft: int) -> np.ndarray:
 
 
 def _frames(wave_N: np.ndarray, start: int, stop: int, cfg: FeatureConfig) -> np.ndarray:
-    """Frames [start, stop), (T, W), of the waveform reflected at both ends; only this part is made."""
+    """Frames [start, stop), (T, W), of the waveform reflected at both ends; only these are computed."""
     first = start * cfg.hop - cfg.n_fft // 2
     last = (stop - 1) * cfg.hop + cfg.n_fft // 2
     if 0 <= first and last <= len(wave_N):
         part = wave_N[first:last]
-    else:  # spelled out, since releases of np.pad differ where a short waveform is reflected more than once
+    else:  # not np.pad, whose releases differ if a short waveform is reflected more than once
         end = len(wave_N) - 1
         part = wave_N[end - np.abs(end - np.arange(first, last) % max(1, 2 * end))]
     return sliding_window_view(part, cfg.n_fft)[:: cfg.hop]

@@ -1,10 +1,10 @@
-"""Long recordings: cut at pauses into chunks that a model takes at once, in bounded memory.
+"""Long recordings: split at pauses into chunks that fit the model, in bounded memory.
 
 Notable choices
-- A recording no longer than the limit is one chunk, all of it: its answer is that of the recording itself.
-- A longer one is read once, piece by piece. Speech with short pauses stays together up to the limit; what is
-  too long is cut at its longest pause, preferably in the second half, where most context is kept.
-- What holds no speech is in no chunk. Chunks never overlap.
+- A recording within the limit is a single chunk that is the whole recording, so its answer is unchanged.
+- A longer one is read once, in pieces. Speech with short pauses stays together up to the limit; beyond it, it
+  is split at its longest pause, preferably in the second half, which keeps more context.
+- Parts without speech are in no chunk. Chunks never overlap.
 
 Legend: N samples at 16 kHz.
 """
@@ -31,35 +31,35 @@ TOGETHER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a recording: wave_N, float32 mono at 16 kHz, and the second with which it begins."""
+    """A part of a recording: wave_N, float32 mono at 16 kHz, and its start in seconds."""
 
     start: float
     wave_N: np.ndarray
 
     @property
     def end(self) -> float:
-        """Seconds."""
+        """End in seconds."""
         return self.start + len(self.wave_N) / SAMPLE_RATE
 
 
 def check_max_seconds(max_seconds: float) -> None:
-    """Refuse a limit that no chunk can have."""
+    """UserError if the limit is out of range."""
     if not 1 <= max_seconds <= LONGEST_CHUNK:
         raise UserError(f"max_seconds {max_seconds:g}: chunks are 1 to {LONGEST_CHUNK:g} seconds at most")
 
 
 def chunks(source, max_seconds: float = MAX_SECONDS, vad: str = "energy") -> Iterator[Chunk]:
-    """The speech of a recording, in order.
+    """The chunks of a recording, in order.
 
     Parameters
     ----------
-    source : what `load_audio` takes, of any length.
-    max_seconds : no chunk is longer; 1 to 60.
-    vad : what finds the speech, one of `detectors.DETECTORS`.
+    source : as in `load_audio`, of any length.
+    max_seconds : longest chunk; 1 to 60.
+    vad : voice activity detector, one of `detectors.DETECTORS`.
 
     Raises
     ------
-    UserError : as `load_audio`; for a damaged recording after the chunks before the damage.
+    UserError : as `load_audio`; for a damaged recording, after the chunks before the damage.
     """
     check_max_seconds(max_seconds)
     if duration_seconds(source) <= max_seconds:
@@ -71,7 +71,7 @@ def chunks(source, max_seconds: float = MAX_SECONDS, vad: str = "energy") -> Ite
 def chunks_of(
     blocks: Iterable[np.ndarray], max_seconds: float = MAX_SECONDS, vad: str = "energy"
 ) -> Iterator[Chunk]:
-    """As `chunks`, of a waveform (N,) that comes in pieces, as a stream does."""
+    """As `chunks`, for a waveform (N,) that arrives in pieces, such as a stream."""
     check_max_seconds(max_seconds)
     chunker = Chunker(max_seconds, vad)
     for wave_N in blocks:
@@ -80,21 +80,21 @@ def chunks_of(
 
 
 class Chunker:
-    """Chunks of one waveform that comes in pieces."""
+    """Splits one waveform, given in pieces, into chunks."""
 
     def __init__(self, max_seconds: float = MAX_SECONDS, vad: str = "energy"):
         self._most = round(max_seconds * SAMPLE_RATE)
         self._vad = voice_activity(vad, VadSettings(max_speech=max_seconds))
-        self._wave_N = np.empty(0, np.float32)  # what may still be needed,
+        self._wave_N = np.empty(0, np.float32)  # samples that may still be needed,
         self._offset = 0  # from this sample on
-        self._spans: list[Span] = []  # of the chunk that is being gathered; together no longer than a chunk
+        self._spans: list[Span] = []  # of the current chunk; together no longer than a chunk
 
     def push(self, wave_N: np.ndarray) -> list[Chunk]:
-        """Take the next samples, float32 (N,) at 16 kHz; returns the chunks that are certain now."""
+        """Add samples, float32 (N,) at 16 kHz; returns the chunks that are now complete."""
         self._wave_N = np.concatenate([self._wave_N, wave_N])
         found = [chunk for span in self._vad.push(wave_N) for chunk in self._add(span)]
         pause = self._vad.settled - self._spans[-1].end if self._spans else 0
-        if pause > TOGETHER_SECONDS * SAMPLE_RATE:  # whatever comes next is another chunk
+        if pause > TOGETHER_SECONDS * SAMPLE_RATE:  # the next speech begins a new chunk
             found.append(self._cut(len(self._spans)))
         needed = self._spans[0].start if self._spans else self._vad.settled
         self._wave_N = self._wave_N[needed - self._offset :]
@@ -102,12 +102,12 @@ class Chunker:
         return found
 
     def flush(self) -> list[Chunk]:
-        """The recording has ended; returns the last chunks."""
+        """End the recording; returns the last chunks."""
         found = [chunk for span in self._vad.flush() for chunk in self._add(span)]
         return found + ([self._cut(len(self._spans))] if self._spans else [])
 
     def _add(self, span: Span) -> Iterator[Chunk]:
-        """Take one more span; yields what cannot stay with it."""
+        """Add a span; yields the chunks that this completes."""
         if self._spans and span.start - self._spans[-1].end > TOGETHER_SECONDS * SAMPLE_RATE:
             yield self._cut(len(self._spans))
         self._spans.append(span)
@@ -115,7 +115,7 @@ class Chunker:
             yield self._cut(self._best_cut())
 
     def _best_cut(self) -> int:
-        """Before which span to cut: after the longest pause, in the second half of what a chunk may be."""
+        """The span before which to split: after the longest pause, in the second half of a full chunk."""
         half = self._spans[0].start + self._most / 2
 
         def worth(i: int) -> tuple[bool, int]:
@@ -124,7 +124,7 @@ class Chunker:
         return max(range(1, len(self._spans)), key=worth)
 
     def _cut(self, count: int) -> Chunk:
-        """The chunk of the first `count` spans, which are forgotten."""
+        """The chunk of the first `count` spans, which are then removed."""
         start, end = self._spans[0].start, self._spans[count - 1].end
         del self._spans[:count]
         return Chunk(start / SAMPLE_RATE, self._wave_N[start - self._offset : end - self._offset].copy())

@@ -1,8 +1,8 @@
-"""Silero's voice activity (github.com/snakers4/silero-vad): a small network that hears voices.
+"""Voice activity by Silero VAD (github.com/snakers4/silero-vad), a small network.
 
-    pip install "mindspore_osum[silero]"        # which brings PyTorch; speech/vad.py needs neither
+    pip install "mindspore_osum[silero]"        # installs PyTorch, too; speech/vad.py needs neither
 
-Its probabilities take the place of the energy thresholds of speech/vad.py; spans are made of them there.
+Its probabilities replace the energy thresholds of speech/vad.py, which makes spans from them.
 """
 
 import importlib.util
@@ -13,35 +13,35 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE
 from mindspore_osum.speech.vad import FRAME, Span, VadSettings, VoiceActivity
 
-WINDOW = 512  # samples that the network takes at once
-SURE, STILL = 0.5, 0.35  # probabilities that begin and keep speech: the package's own
+WINDOW = 512  # samples per call of the network
+SURE, STILL = 0.5, 0.35  # probabilities at which speech begins and continues: the package's defaults
 
 
 def check_installed() -> None:
-    """Say how to get what is missing."""
+    """UserError with the command to install the package if it is missing."""
     if importlib.util.find_spec("silero_vad") is None:
         raise UserError('vad silero: silero-vad is not installed: pip install "mindspore_osum[silero]"')
 
 
 class SileroActivity(VoiceActivity):
-    """As `VoiceActivity`, by a network; levels and floors in `settings` do not count."""
+    """`VoiceActivity` by a network; levels and floors in `settings` are ignored."""
 
     def __init__(self, settings: VadSettings | None = None):
         super().__init__(settings)
         from silero_vad import load_silero_vad
 
-        self._network = load_silero_vad()  # it has a state, so each recording has its own
+        self._network = load_silero_vad()  # stateful, so each recording needs its own
         self._unheard_N = np.empty(0, np.float32)  # samples that do not fill a window yet
         self._forgotten = 0  # windows before the first of
         self._voice_W = np.empty(0)  # probabilities
 
     def push(self, wave_N: np.ndarray) -> list[Span]:
-        """As the parent's."""
+        """See `VoiceActivity.push`."""
         self._hear(wave_N)
         return super().push(wave_N)
 
     def flush(self) -> list[Span]:
-        """As the parent's."""
+        """See `VoiceActivity.flush`."""
         self._hear(np.zeros(-len(self._unheard_N) % WINDOW, np.float32))
         return super().flush()
 
@@ -57,10 +57,10 @@ class SileroActivity(VoiceActivity):
         self._voice_W = np.concatenate([self._voice_W, new])
 
     def _decide(self, final: bool) -> None:
-        """A frame is what the window around its middle is."""
+        """Give each frame the probability of the window around its centre."""
         start, known = self._first + len(self._speech_T), self._first + len(self._level_T)
         if not final:
-            known = min(known, self._measured)  # the parent forgets no frame of an open block
+            known = min(known, self._measured)  # the parent keeps the frames of incomplete blocks
         window_T = (np.arange(start, known) * FRAME + FRAME // 2) // WINDOW - self._forgotten
         if final:
             window_T = np.minimum(window_T, len(self._voice_W) - 1)

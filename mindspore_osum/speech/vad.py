@@ -1,14 +1,14 @@
-"""Voice activity: where in a recording somebody speaks.
+"""Voice activity detection: the spans of speech in a recording.
 
     spans = speech_spans(wave_N)                             # a whole waveform
-    vad = VoiceActivity(); vad.push(piece_N); vad.flush()    # one that grows: pieces of any size, same spans
+    vad = VoiceActivity(); vad.push(piece_N); vad.flush()    # a stream: pieces of any size, same spans
 
 Notable choices
-- Energy of the band of speech against a noise floor that follows the recording: the quietest moment of some
-  seconds (minimum statistics, Martin 2001). A stretch above the lower of two thresholds counts if enough of
-  it is above the higher one and not as flat as noise (spectral flatness).
-- A doubtful sound counts as speech: what is cut away here is lost, what is kept too much only costs time.
-- Nothing is learnt and nothing but numpy is needed; a sound that never changes is taken for noise.
+- Compares the energy in the speech band with an adaptive noise floor, the minimum over some seconds (minimum
+  statistics, Martin 2001). A stretch above the lower of two thresholds is speech if enough of it is above the
+  higher one and less flat than noise (spectral flatness).
+- When in doubt, a sound counts as speech: missed speech is lost, a false alarm only costs time.
+- Nothing is trained and only numpy is needed; a constant sound counts as noise.
 
 Legend: N samples at 16 kHz, T frames (20 ms), W samples of a frame, Q frequency bins of the band.
 """
@@ -32,7 +32,7 @@ BLOCK = 25
 """Frames (0.5 s) of which the noise floor knows the quietest."""
 
 _AT_ONCE = 4096  # frames analysed together: 10 MB of spectra
-_SILENCE = 1e-12  # mean square below which nothing is told apart (-120 dB)
+_SILENCE = 1e-12  # lowest mean square that is distinguished (-120 dB)
 
 
 class Span(NamedTuple):
@@ -46,17 +46,17 @@ class Span(NamedTuple):
 class VadSettings:
     """Thresholds and durations; levels in dB, times in seconds."""
 
-    on_db: float = 9.0  # above the noise floor: certainly a sound
-    off_db: float = 5.0  # above the noise floor: still the same sound
+    on_db: float = 9.0  # above the noise floor: a sound begins
+    off_db: float = 5.0  # above the noise floor: the sound continues
     flatness: float = 0.4  # spectral flatness below which a sound may be a voice; white noise has 0.56
-    floor_seconds: float = 6.0  # the noise floor is the quietest moment of so many seconds back
-    ahead_seconds: float = 1.0  # ... and so many ahead: a decision comes that much later
-    floor_lowest: float = -75.0  # of full scale; nothing below is heard
-    floor_highest: float = -38.0  # in the first floor_seconds: loud speech may have had no quiet moment yet
+    floor_seconds: float = 6.0  # the noise floor is the minimum over the last floor_seconds
+    ahead_seconds: float = 1.0  # and the next ahead_seconds, by which decisions are delayed
+    floor_lowest: float = -75.0  # re full scale; lowest noise floor
+    floor_highest: float = -38.0  # in the first floor_seconds, when loud speech may not have paused yet
     min_speech: float = 0.1  # shorter sounds are clicks
     min_silence: float = 0.3  # shorter pauses belong to the speech
-    pad: float = 0.15  # kept before and after, for soft beginnings and ends; at most half of min_silence
-    max_speech: float = 30.0  # longer speech is cut at the quietest moment of its second half
+    pad: float = 0.15  # added before and after, for soft onsets and ends; at most half of min_silence
+    max_speech: float = 30.0  # longer speech is split at the quietest moment of its second half
 
     def __post_init__(self):
         if not 0 <= self.pad <= self.min_silence / 2:
@@ -72,9 +72,9 @@ def speech_spans(wave_N: np.ndarray, settings: VadSettings | None = None) -> lis
 
 
 class VoiceActivity:
-    """Voice activity of one recording that comes in pieces.
+    """Voice activity of one recording that arrives in pieces.
 
-    What it keeps is bounded: the frames since the beginning of the speech that goes on, at most
+    Memory is bounded: it keeps the frames since the beginning of the current speech, at most
     `settings.max_speech` and some seconds.
     """
 
@@ -82,8 +82,8 @@ class VoiceActivity:
         self.settings = settings or VadSettings()
         self._rest_N = np.empty(0, np.float32)  # samples that do not fill a frame yet
         self._seen = 0  # samples so far
-        self._last_end = 0  # sample with which the last span ended
-        self._first = 0  # the frame that the arrays below begin with
+        self._last_end = 0  # sample at which the last span ended
+        self._first = 0  # first frame of the arrays below
         self._tail_T = np.empty(0)  # levels of the last frames, for the next smooth ones
         self._level_T = self._smooth_T = self._flat_T = np.empty(0)
         self._speech_T = self._sure_T = np.empty(0, bool)  # above the lower threshold; and surely a voice
@@ -92,20 +92,20 @@ class VoiceActivity:
 
     @property
     def settled(self) -> int:
-        """No span that is still to come begins before this sample."""
+        """No future span begins before this sample."""
         return max(self._last_end, self._first * FRAME - _samples(self.settings.pad))
 
     @property
     def begun(self) -> int | None:
-        """The sample with which the speech that goes on begins, padding included; None while nobody speaks.
+        """The sample at which the current speech begins, padding included; None outside speech.
 
-        Known as late as everything else, see `VadSettings.ahead_seconds`.
+        It is delayed like all decisions, see `VadSettings.ahead_seconds`.
         """
         surely = self._sure_T.sum() >= _frames(self.settings.min_speech)
         return self.settled if surely else None
 
     def push(self, wave_N: np.ndarray) -> list[Span]:
-        """Take the next samples, float32 (N,); returns the spans that are certain now."""
+        """Add samples, float32 (N,); returns the spans that are now complete."""
         self._seen += len(wave_N)
         wave_N = np.concatenate([self._rest_N, wave_N])
         whole = len(wave_N) // FRAME * FRAME
@@ -115,13 +115,13 @@ class VoiceActivity:
         return self._advance(final=False)
 
     def flush(self) -> list[Span]:
-        """The recording has ended; returns the last spans."""
+        """End the recording; returns the last spans."""
         if len(self._rest_N):
             self._measure(np.pad(self._rest_N, (0, FRAME - len(self._rest_N)))[None])
         return self._advance(final=True)
 
     def _measure(self, wave_TW: np.ndarray) -> None:
-        """Append what is known of each frame alone, and the minima of the blocks that are complete."""
+        """Append the measurements of each frame and the minima of complete blocks."""
         power_T, flat_T = _spectral(wave_TW)
         level_T = 10 * np.log10(power_T)
         before_T = self._tail_T if len(self._tail_T) else np.repeat(level_T[0], _SMOOTH - 1)
@@ -145,14 +145,14 @@ class VoiceActivity:
         self._decide(final)
         spans = list(self._spans(final))
         decided = (self._first + len(self._speech_T)) // BLOCK
-        # no floor that is still to come looks back at these
+        # no future noise floor depends on these
         past = max(0, decided - _blocks(self.settings.floor_seconds) - self._past_blocks)
         del self._minima[:past]
         self._past_blocks += past
         return spans
 
     def _decide(self, final: bool) -> None:
-        """Compare all frames whose surroundings are known with the noise floor."""
+        """Compare all frames whose context is known with the noise floor."""
         s, past = self.settings, self._past_blocks
         ahead, back = _blocks(s.ahead_seconds), _blocks(s.floor_seconds)
         start, known = self._first + len(self._speech_T), self._first + len(self._level_T)
@@ -176,7 +176,7 @@ class VoiceActivity:
         self._sure_T = np.concatenate([self._sure_T, sure_T])
 
     def _spans(self, final: bool) -> Iterator[Span]:
-        """Spans that have ended, or are cut for their length; frames that are done with are forgotten."""
+        """Spans that have ended or are split for their length; frames no longer needed are removed."""
         s = self.settings
         pause, enough, most = (_frames(x) for x in (s.min_silence, s.min_speech, s.max_speech - 2 * s.pad))
         done = decided = len(self._speech_T)
@@ -187,7 +187,7 @@ class VoiceActivity:
                 if self._sure_T[start:cut].sum() >= enough:
                     yield self._span(start, cut, pad_end=False)
                 start = cut + int(self._speech_T[cut:end].argmax())
-            if decided - end < pause and not final:  # it may go on
+            if decided - end < pause and not final:  # it may continue
                 done = start
                 break
             if self._sure_T[start:end].sum() >= enough:
@@ -207,7 +207,7 @@ class VoiceActivity:
 
 
 def _spectral(wave_TW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean square in the band of speech and its flatness (geometric over arithmetic mean), each (T,)."""
+    """Mean square in the speech band and its flatness (geometric / arithmetic mean), each (T,)."""
     window_W = np.hanning(FRAME + 1)[:-1].astype(np.float32)
     spectrum_TQ = np.fft.rfft(wave_TW * window_W)[:, _BAND]
     power_TQ = (spectrum_TQ.real**2 + spectrum_TQ.imag**2) * (2 / FRAME / np.sum(window_W**2))
@@ -217,7 +217,7 @@ def _spectral(wave_TW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _runs(mask_T: np.ndarray, gap: int) -> list[tuple[int, int]]:
-    """Stretches (start, end) of true frames, joined where less than `gap` frames lie between them."""
+    """Runs (start, end) of true frames, joined if fewer than `gap` frames lie between them."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask_T, [False]]).astype(np.int8)))
     runs: list[tuple[int, int]] = []
     for start, end in edges.reshape(-1, 2).tolist():

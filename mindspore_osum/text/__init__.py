@@ -1,1 +1,1 @@
-"""Text side: the tokenizer, the prompt sets and the one builder of hybrid text/speech sequences."""
+"""Text: the tokenizer, the published requests and the layout of hybrid text/speech sequences."""

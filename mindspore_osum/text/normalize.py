@@ -8,7 +8,7 @@ Notable choices
 
 import re
 
-# Speaker age: the raw corpora know more classes than the model (OSUM-Pangu data pipeline).
+# Speaker age: the raw corpora have more classes than the model (OSUM-Pangu data pipeline).
 AGE_REMAP = {"YOUTH": "ADULT", "MIDDLE_AGE": "ADULT", "MIDDLE": "ADULT"}
 
 # Speaking style: the 15 raw labels of the corpora -> the 8 classes of OSUM Table 1.
@@ -30,7 +30,7 @@ STYLE_REMAP = {
     "其他": "其他",
 }
 
-# Which part of a task key switches which remap on.
+# Part of a task key -> the remap that it turns on.
 REMAP_OF_KEY_PART = {"<AGE>": AGE_REMAP, "<STYLE>": STYLE_REMAP}
 
 # Runs of spaces beside a CJK character or a bracket; the look-behind keeps the cost linear in a long run.
@@ -58,10 +58,10 @@ def process_text2(text: str, task_key: str) -> str:
 
 
 def remap_labels(text: str, task_key: str) -> str:
-    """Replace raw ``<YOUTH>``- or ``<小说>``-like labels by the classes the model knows.
+    """Replace raw labels such as ``<YOUTH>`` or ``<小说>`` by the model's classes.
 
-    Applies the age table when the key has ``<AGE>`` and the style table when it has ``<STYLE>``;
-    labels in neither table stay as they are.
+    Applies the age table if the key has ``<AGE>`` and the style table if it has ``<STYLE>``; other labels are
+    unchanged.
     """
     for part, table in REMAP_OF_KEY_PART.items():
         if part in task_key:
@@ -70,5 +70,5 @@ def remap_labels(text: str, task_key: str) -> str:
 
 
 def normalize_label(text: str, task_key: str) -> str:
-    """Return a training label as the published pipeline makes it: `remap_labels`, then `process_text2`."""
+    """Return the training label of the published pipeline: `remap_labels`, then `process_text2`."""
     return process_text2(remap_labels(text, task_key), task_key)

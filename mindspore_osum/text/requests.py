@@ -1,4 +1,4 @@
-"""The published requests in words, from the data file ``requests.yaml`` beside this module."""
+"""The published natural-language requests, from the data file ``requests.yaml`` in this folder."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -12,12 +12,12 @@ def task_requests(abbr: str) -> tuple[str, ...]:
 
 
 def intent_instructions() -> tuple[str, ...]:
-    """Return the published instructions for intent classification that are known."""
+    """Return the known published instructions for intent classification."""
     return tuple(_data()["intent_instructions"])
 
 
 def intent_request(words: str, instruction: str | None = None) -> str:
-    """Return the request that asks for the tags of a user's words: ``instruction:words``."""
+    """Return the request for intent classification of a user's words: ``instruction:words``."""
     return f"{intent_instructions()[0] if instruction is None else instruction}:{words}"
 
 

@@ -1,15 +1,16 @@
-"""The one place that lays out the hybrid text/speech sequence, for training and inference alike.
+"""Layout of hybrid text/speech sequences, shared by training and inference.
 
-A sequence is a list of spans, which a system's template puts in order (text/template.py):
+A sequence is a list of spans, whose order is given by a system's template (text/template.py):
 
     Text [Audio: begin, speech tokens, end] Text Target
 
 Notable choices
-- A sequence is made of ids with placeholders for speech (-2, -1...-1, -3); the model fills in the embeddings.
-- Each span is tokenized on its own, so each starts with SentencePiece's dummy prefix, as in OSUM-Pangu.
-- What is learned is said span by span, by the name of a loss; a system's losses are numbered from 1.
-- No padding inside a sequence (the published batches have it): `stack_sequences` pads on the right only,
-  so a row of a batch equals the sequence alone.
+- A sequence has token ids and placeholders for speech (-2, -1...-1, -3), which the model replaces by
+  embeddings.
+- Each span is tokenized separately, so each starts with SentencePiece's dummy prefix, as in OSUM-Pangu.
+- The targets are given per span, by the name of a loss; a system's losses are numbered from 1.
+- Unlike in the published batches, there is no padding inside a sequence: `stack_sequences` pads on the right
+  only, so a row of a batch equals the single sequence.
 
 Legend: B rows, L sequence positions, Z speech tokens.
 """
@@ -31,13 +32,13 @@ Parts = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Text:
-    """Words, or ids, of the prompt.
+    """A text span of the prompt.
 
     Attributes
     ----------
-    words : text, tokenized on its own; or token ids.
-    bos : whether ``<s>`` stands in front.
-    loss : name of the loss that learns it; "" for none.
+    words : text, tokenized separately; or token ids.
+    bos : whether it begins with ``<s>``.
+    loss : name of the loss it is a target of; "" for none.
     """
 
     words: str | Sequence[int]
@@ -47,7 +48,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Audio:
-    """A recording: its number of speech tokens Z, with the model's begin and end around them if `marks`."""
+    """A recording of Z speech tokens; if `marks`, between the model's speech BOS and EOS."""
 
     tokens: int
     marks: bool = True
@@ -59,9 +60,9 @@ class Target:
 
     Attributes
     ----------
-    parts : (name of the loss, words) in order; "" for a part that is not learned. A piece across the end of
-        a part belongs to that part.
-    end : whether the end piece follows, which belongs to the last part.
+    parts : (name of the loss, words) in order; the name is "" for a part that is no target. A piece across
+        the end of a part belongs to that part.
+    end : whether the end piece follows; it belongs to the last part.
     """
 
     parts: Parts
@@ -79,8 +80,8 @@ class HybridSequence:
     ----------
     ids_L : token ids; -2 speech BOS, -1 speech frame, -3 speech EOS.
     labels_L : target at its own position (not shifted), -100 where there is none.
-    spans_L : number of the loss each label belongs to, 0 where there is no label.
-    recordings : speech tokens of each recording, in order.
+    spans_L : number of the loss of each label, 0 where there is no label.
+    recordings : number of speech tokens of each recording, in order.
     """
 
     ids_L: np.ndarray
@@ -98,7 +99,7 @@ class HybridSequence:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """What training reads of it, by name, as the first of its row and with the first speech tokens."""
+        """The arrays for training, by name, for a sequence at the start of its row and speech tokens."""
         return {
             "token_ids_BL": np.maximum(self.ids_L, 0),
             "speech_row_BL": self.speech_rows(np.cumsum([0, *self.recordings])[:-1]),
@@ -109,8 +110,11 @@ class HybridSequence:
         }
 
     def speech_rows(self, firsts: Sequence[int]) -> np.ndarray:
-        """Row of the model's speech table at each position, int32 (L,): -1 text, 0 and 1 speech BOS and EOS,
-        2 + first + z for speech token z of a recording whose tokens begin at `first`."""
+        """Row of the model's speech table at each position, int32 (L,).
+
+        -1 for text, 0 and 1 for speech BOS and EOS, 2 + first + z for speech token z of a recording whose
+        tokens begin at `first`.
+        """
         row_L = np.full(len(self), -1, np.int32)
         row_L[self.ids_L == SPEECH_BOS] = 0
         row_L[self.ids_L == SPEECH_EOS] = 1
@@ -124,13 +128,13 @@ def lay_out(tokenizer: Tokenizer | None, spans: Sequence[Span], losses: Sequence
 
     Parameters
     ----------
-    tokenizer : not needed where all spans are ids and audio.
-    losses : names of the system's losses; their numbers are 1, 2, ...
+    tokenizer : may be None if all spans are ids and audio.
+    losses : names of the system's losses, numbered 1, 2, ...
 
     Raises
     ------
     UserError
-        The tokenizer lacks pieces for the beginning of an answer.
+        The tokenizer has no pieces for the beginning of an answer.
     """
     number = {"": NOT_LEARNED} | {name: i for i, name in enumerate(losses, start=NOT_LEARNED + 1)}
     ids, learned, recordings = [], [], []
@@ -148,7 +152,7 @@ def lay_out(tokenizer: Tokenizer | None, spans: Sequence[Span], losses: Sequence
             for (loss, _), count in zip(span.parts, counts, strict=True):
                 learned += [number[loss]] * count
         ids += new
-    learned[:1] = [NOT_LEARNED] * len(learned[:1])  # nothing stands before the first that could predict it
+    learned[:1] = [NOT_LEARNED] * len(learned[:1])  # the first position has no predecessor to predict it
     ids_L, spans_L = np.array(ids, np.int32), np.array(learned, np.int32)
     labels_L = np.where(spans_L == NOT_LEARNED, IGNORE, ids_L).astype(np.int32)
     return HybridSequence(ids_L, labels_L, spans_L, tuple(recordings))
@@ -160,7 +164,7 @@ def text_ids(tokenizer: Tokenizer | None, span: Text) -> list[int]:
 
 
 def _target_ids(tokenizer: Tokenizer, span: Target) -> tuple[list[int], list[int]]:
-    """Ids of an answer, and how many of them belong to each of its parts."""
+    """Ids of an answer, and the number of ids of each part."""
     text, ends, counts = "", [], []
     for _, words in span.parts:
         text += words
@@ -172,14 +176,14 @@ def _target_ids(tokenizer: Tokenizer, span: Target) -> tuple[list[int], list[int
 
 
 def pieces_of_start(tokenizer: Tokenizer, ids: Sequence[int], start: str) -> int:
-    """How many of ``ids`` it takes to spell ``start``, the beginning of their text; 0 if ``start`` is empty.
+    """How many of ``ids`` cover ``start``, the beginning of their text; 0 if ``start`` is empty.
 
-    A piece that holds the end of ``start`` and more is counted.
+    A piece that extends beyond the end of ``start`` is counted.
 
     Raises
     ------
     UserError
-        The tokenizer lacks pieces for ``start``.
+        The tokenizer has no pieces for ``start``.
     """
     for n in range(len(ids)):
         if tokenizer.decode(ids[:n]).startswith(start):
@@ -192,16 +196,16 @@ def pieces_of_start(tokenizer: Tokenizer, ids: Sequence[int], start: str) -> int
 def stack_sequences(
     sequences: Sequence[HybridSequence], length: int, zmax: int, n_slots: int
 ) -> dict[str, np.ndarray]:
-    """What a model reads of sequences, one a row, padded on the right.
+    """The model's inputs for sequences, one per row, padded on the right.
 
     Parameters
     ----------
     length : int
-        Static number of positions L of each row.
+        Static number of positions L per row.
     zmax : int
         Speech tokens per audio slot in the model's ``z_BZD``.
     n_slots : int
-        Number of audio slots. The i-th recording, counted over all sequences, reads slot i.
+        Number of audio slots. The i-th recording, counted over all sequences, uses slot i.
 
     Returns
     -------

@@ -1,12 +1,12 @@
-"""How a system lays out its sequences, as data: order of the spans, what begins with <s>, what is learned.
+"""The layout of a system's sequences as data: order of the spans, which begin with <s>, which are targets.
 
     forms:                       # a turn of a conversation, by name; its spans in order
       ask: [[user, request], audio, assistant, [answer, turn_end]]
     texts: {user: "<|user|>", assistant: "<|assistant|>", turn_end: "<|end|>"}
 
 Each entry of a form is a span; a list joins texts to one span, which is tokenized as a whole. `audio` is the
-recording and `answer` what the model shall write. Names that are not among the texts are words that the
-caller gives, such as the user's request.
+recording and `answer` the text the model should write. Names that are not in `texts` are words given by the
+caller, such as the user's request.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,9 +29,9 @@ class Turn:
     Attributes
     ----------
     form : name of the template's form.
-    words : the caller's words by name; the form takes what it needs of them.
-    speech : speech tokens of its recording, for a form with audio.
-    answer : (name of the loss, words) of each part of the answer, see `Target`; None where the model shall
+    words : the caller's words by name; the form uses those it needs.
+    speech : number of speech tokens of its recording, for a form with audio.
+    answer : (name of the loss, words) of each part of the answer, see `Target`; None if the model should
         write it: the sequence ends there.
     """
 
@@ -51,10 +51,10 @@ class Template:
     texts : name -> fixed text, or form -> fixed text.
     losses : names of the losses in the order of their numbers, see `text.sequence.lay_out`.
     bos : names of the texts that begin with ``<s>``.
-    bos_unanswered : form -> the same, where the last turn has no answer; other forms are as in `bos`.
-    text_loss : name of the loss that learns the texts beside the answer too; "" for none.
+    bos_unanswered : form -> as `bos`, for a last turn without answer; other forms use `bos`.
+    text_loss : name of the loss that texts outside the answer are targets of; "" for none.
     end : whether the end piece follows an answer.
-    marks : whether the model's begin and end stand around a recording.
+    marks : whether a recording is between the model's speech BOS and EOS.
     """
 
     forms: dict[str, tuple[Names, ...]]
@@ -67,7 +67,7 @@ class Template:
     marks: bool = True
 
     def needs(self, form: str) -> set[str]:
-        """What a turn of this form takes from the caller: names of words, and AUDIO for a recording.
+        """What a turn of this form needs from the caller: names of words, and AUDIO for a recording.
 
         Raises
         ------
@@ -79,12 +79,12 @@ class Template:
         return {name for span in self.forms[form] for name in span} - self.texts.keys() - {ANSWER}
 
     def sequence(self, tokenizer: Tokenizer, *turns: Turn) -> HybridSequence:
-        """The arrays of a conversation: with an answer in the last turn for training, without for inference.
+        """The arrays of a conversation; its last turn has an answer in training and none in inference.
 
         Raises
         ------
         UserError
-            An unknown form; words or speech missing, or speech given to a form without.
+            An unknown form, missing words or speech, or speech for a form without audio.
         """
         return lay_out(tokenizer, self.spans(*turns), self.losses)
 
@@ -108,7 +108,7 @@ class Template:
         return spans
 
     def around(self, tokenizer: Tokenizer, form: str) -> int:
-        """Number of tokens that an answered turn of this form has before the answer, with empty words."""
+        """Number of tokens before the answer in a turn of this form with empty words."""
         words = dict.fromkeys(self.needs(form), "")
         turn = Turn(form, words, speech=1 if AUDIO in words else None, answer=[("", "")])
         return sum(len(text_ids(tokenizer, span)) for span in self.spans(turn) if isinstance(span, Text))
@@ -129,7 +129,7 @@ class Template:
 
 
 def _extended(parts: Parts, words: str) -> Parts:
-    """The parts of an answer, with fixed words at its end."""
+    """The parts of an answer, followed by fixed words."""
     *before, (loss, last) = parts
     return (*before, (loss, last + words))
 
@@ -141,12 +141,12 @@ def read_template(where: str, data: Mapping, losses: Sequence[str]) -> Template:
     ----------
     where : the file, for errors.
     data : see the attributes of `Template`.
-    losses : names of the system's losses, which belong to its code.
+    losses : names of the system's losses, which are defined in its code.
 
     Raises
     ------
     UserError
-        Missing or unknown keys, or a value that is none of a template.
+        Missing or unknown keys, or an invalid value.
     """
     options = ("bos", "bos_unanswered", "text_loss", "end", "marks")
     check_keys(where, data, ("forms", "texts"), options)
@@ -172,7 +172,7 @@ def read_template(where: str, data: Mapping, losses: Sequence[str]) -> Template:
 
 
 def check_keys(where: str, data, keys: Sequence[str], options: Sequence[str] = ()) -> None:
-    """UserError where `data` is no mapping that has all of `keys` and nothing but them and `options`."""
+    """UserError if `data` is not a mapping with all of `keys` and no others except `options`."""
     known = (*keys, *options)
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected the keys {', '.join(known)}")
@@ -206,7 +206,7 @@ def _spans(where: str, spans) -> tuple[Names, ...]:
 
 
 def _names(where: str, names, known: Iterable[str] | None = None) -> Names:
-    """The names of a list, or the one name; of `known` ones, if they are given."""
+    """The names of a list, or a single name; if `known` is given, only those are allowed."""
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{where}: expected a list of names, found {names!r}")

@@ -1,12 +1,12 @@
 """SentencePiece tokenizer with the behaviour of the published openPangu (slow Hugging Face) tokenizer.
 
 Notable choices
-- Special pieces written in a text (``[unused10]``) become one id each; the stretches between them are encoded
-  on their own, so each gets SentencePiece's dummy prefix again, as in the published tokenizer.
-- The published decode "drops the first character" of a string that always got a space put in front, so it
-  never drops a real one; here that is simply the plain SentencePiece decode of each stretch.
-- ``[PAD]`` is the id just past the pieces. It has no embedding row, so a text that spells ``[PAD]`` is plain
-  text here (the published tokenizer would emit the id and the embedding lookup would fail).
+- Special pieces in a text (``[unused10]``) become one id each; the stretches between them are encoded
+  separately, so each gets SentencePiece's dummy prefix, as in the published tokenizer.
+- The published decode puts a space before a string and then drops its first character, so it never drops a
+  real one; this equals the plain SentencePiece decode of each stretch, which is used here.
+- ``[PAD]`` is the id just past the pieces. It has no embedding row, so ``[PAD]`` in a text is plain text here
+  (the published tokenizer would emit the id, and the embedding lookup would fail).
 """
 
 import re
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mindspore_osum.errors import UserError
 
-MAX_MODEL_BYTES = 64 * 2**20  # the openPangu file is about 2 MB; anything far above is no tokenizer
+MAX_MODEL_BYTES = 64 * 2**20  # the openPangu file is about 2 MB; a much larger file is not a tokenizer
 
-# Added tokens of openPangu-Embedded-7B (tokenizer_config.json); those a model lacks are ordinary text for it.
+# Added tokens of openPangu-Embedded-7B (tokenizer_config.json); those missing in a model are ordinary text.
 SPECIAL_PIECES = ("<unk>", "<s>", "</s>", "<|User|>:", "<|Bot|>:", *(f"[unused{i}]" for i in range(34)))
 END_OF_ANSWER = "[unused10]"  # eos of openPangu
 PAD = "[PAD]"
@@ -35,9 +35,9 @@ class Tokenizer:
     vocab_size : int
         Number of pieces (without ``[PAD]``).
     bos_id, eos_id, unk_id : int
-        ``<s>``; ``[unused10]`` where the model has it, else ``</s>``; ``<unk>``.
+        ``<s>``; ``[unused10]`` if the model has it, else ``</s>``; ``<unk>``.
     pad_id : int
-        ``vocab_size``: outside the embedding table, to be replaced before an embedding lookup.
+        ``vocab_size``: outside the embedding table; replace it before an embedding lookup.
 
     Raises
     ------
@@ -64,12 +64,12 @@ class Tokenizer:
         self._skipped = {self.unk_id, self.bos_id, self.eos_id, self.pad_id}
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
-        """Return the ids of ``text``, with ``<s>`` in front if ``bos``.
+        """Return the ids of ``text``, preceded by ``<s>`` if ``bos``.
 
         Raises
         ------
         UserError
-            The text holds lone surrogates, so it is not valid Unicode.
+            The text has lone surrogates, so it is not valid Unicode.
         """
         try:
             text.encode("utf-8")
@@ -92,7 +92,7 @@ class Tokenizer:
         Raises
         ------
         UserError
-            An id is no piece of this tokenizer.
+            An id is not a piece of this tokenizer.
         """
         out, run = [], []
         for i in map(int, ids):
@@ -116,7 +116,7 @@ def _load(path: Path):
 
     try:
         size = path.stat().st_size
-        if not path.is_file():  # checked before opening: reading a pipe or a device would not end
+        if not path.is_file():  # checked before opening: reading a pipe or a device might never end
             raise UserError(f"{path}: not an ordinary file; give the tokenizer.model file")
         if size > MAX_MODEL_BYTES:
             raise UserError(
