@@ -1,11 +1,11 @@
 """Conversion between PyTorch checkpoints and model folders, both ways, one tensor in memory at a time.
 
 Notable choices
-- Every way is one pipeline: sources -> `Plan` (our names) -> names of the target -> writer.
-- The output appears whole or not at all: it is written beside its place and renamed; nothing is overwritten.
+- All conversions use one pipeline: sources -> `Plan` (our names) -> names of the target -> writer.
+- The output is written atomically, to a temporary name that is renamed at the end; nothing is overwritten.
 - Bytes are copied, never re-rounded; only `merge_lora` computes.
-- What the published form has and our model does not use stays in `extras.safetensors`, so that the way back
-  gives every tensor; positional buffers are computed, and written back only when asked for.
+- Tensors of the published form that our model does not use are kept in `extras.safetensors`, so that
+  converting back gives every tensor. Positional buffers are computed, and written back only on request.
 """
 
 import json
@@ -32,7 +32,7 @@ from mindspore_osum.systems.registry import all_systems
 from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode
 
 REPORT = "conversion_report.json"
-_FROM_TORCH = {"format": "pt"}  # transformers wants to read this in a file's header
+_FROM_TORCH = {"format": "pt"}  # transformers requires this in a file's header
 _FILES = (".pt", ".safetensors")
 
 
@@ -54,26 +54,26 @@ def convert(
 
     Parameters
     ----------
-    source : a whole model: a folder of ours, or a file of the published form; None when parts are given.
+    source : a full model: a folder of ours, or a file of the published form; None when parts are given.
     output : a new folder, or a new ``.pt`` or ``.safetensors`` file.
-    encoder, decoder : parts to join (Hugging Face folder, openai-whisper ``.pt``, or any whole model);
+    encoder, decoder : parts to join (Hugging Face folder, openai-whisper ``.pt``, or any full model);
         adapter and LoRA are initialised.
-    adapters : folder of PEFT adapters for the decoder; they take the place of any LoRA that it has.
+    adapters : folder of PEFT adapters for the decoder; they replace any LoRA that it has.
     form : "folder" (ours; default for a folder) or a form of the system (`System.forms`; the first is the
         default for a file).
-    settings : configuration values, what is allowed to be wrong, LoRA merging, seed.
+    settings : configuration values, allowed mismatches, LoRA merging, seed.
     tokenizer : tokenizer.model to put into the folder; default: that of the sources.
-    buffers : write the published form's positional buffers too, computed.
-    shard_bytes : largest file of a folder.
-    base_name : name or path of the Hugging Face model that adapters written as "peft" belong to.
+    buffers : also write the positional buffers of the published form, which are computed.
+    shard_bytes : maximum size of a weight file in a folder.
+    base_name : for the form "peft", name or path of the adapters' Hugging Face base model.
 
     Returns
     -------
-    Report : what became of every tensor.
+    Report : what was done with every tensor.
 
     Raises
     ------
-    UserError : anything wrong with the sources or the settings; nothing is left behind then.
+    UserError : any error in the sources or the settings; no output is left then.
     """
     started = time.monotonic()
     settings = settings or Settings()
@@ -140,7 +140,7 @@ def _write_folder(
 
 
 def _make_folder(output: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a folder beside `output`, then give it its name."""
+    """Write a temporary folder next to `output`, then rename it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     temp = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
     try:
@@ -200,7 +200,7 @@ def _write_form(
 def _form_items(
     plan: Plan, form: Form, expected: Shapes, buffers: bool, report: Report
 ) -> tuple[dict[str, Item], dict[str, str]]:
-    """What the form's file holds: key -> item, and key -> key of the tensor it is a copy of."""
+    """Contents of the form's file: key -> item, and key -> key of the tensor that it is a copy of."""
     has_lora = any(adapted(name, expected) for name in expected)
     if has_lora and form.lora == "without":
         raise UserError(f"{form.title} has no LoRA; add --merge-lora")
@@ -223,7 +223,7 @@ def _form_items(
     if form.holds == "model":
         items |= plan.aside
     for other in form.others:
-        # Whisper's classes hold their positions as a weight, those of the whole model compute them
+        # Whisper's classes store positions as a weight; those of the full model compute them
         if other.computed and other.computed.usual and (buffers or form.holds != "model"):
             rows = plan.buffers.get(other.pattern, other.computed.usual)
             items[other.pattern] = _buffer(form, other.computed, rows, CODES[plan.config.dtype])

@@ -1,6 +1,6 @@
-"""Compares buffers that a checkpoint carries and our model computes: positions and rotary frequencies.
+"""Compares buffers of a checkpoint with those that our model computes: positions and rotary frequencies.
 
-A checkpoint made with other positions must not become a model that computes the usual ones.
+A checkpoint trained with other positions must not be converted to a model that computes the standard ones.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _TOLERANCE = 1e-2
 
 
 def differs(weights: Weights, key: str, form: Form, computed: Computed) -> bool:
-    """Whether the buffer `key` of a checkpoint is not what the model computes whose settings `form` has."""
+    """Whether the buffer `key` of a checkpoint differs from the one computed from the settings in `form`."""
     shape = weights.infos[key].shape
     axes = 1 + (computed.usual > 0)
     if len(shape) < axes or shape[-1] != form.width(computed) or np.prod(shape[:-axes]) != 1:

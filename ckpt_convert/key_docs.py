@@ -27,7 +27,7 @@ def tables(system: System) -> str:
 
 
 def _names(table: Table, forms: list[Form]) -> list[str]:
-    """Modules that have a name elsewhere, a form a column; LoRA alone has the decoder's names."""
+    """Table of the modules with names in other forms, one column per form; LoRA has the decoder's names."""
     forms = [form for form in forms if form.lora != "alone"]
     rows = []
     for row in table.rows:
@@ -51,7 +51,7 @@ def _table(head, rows) -> list[str]:
 
 
 def with_tables(text: str) -> str:
-    """`text` with what lies between the markers replaced by `tables`; UserError if there are no markers."""
+    """`text` with the part between the markers replaced by `tables`; UserError if there are no markers."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -60,7 +60,7 @@ def with_tables(text: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Rewrite the document named on the command line."""
+    """Rewrite the document given on the command line."""
     path = Path(argv[0])
     write_text(path, with_tables(path.read_text("utf-8")))
     return 0

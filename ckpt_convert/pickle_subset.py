@@ -1,12 +1,12 @@
-"""An interpreter of the pickle opcodes that a PyTorch state_dict needs; nothing is ever imported or called.
+"""An interpreter for the pickle opcodes of a PyTorch state_dict; it never imports or calls what a file names.
 
 Notable choices
-- A name in the stream (GLOBAL) becomes a `Global` record. REDUCE looks that record up in the table of
-  callables passed in, all of them functions of ours; a name outside the table is refused by name.
-- Stack, memo and dictionaries hold only None, bool, int, float, str, bytes, tuple, list, dict and what those
-  functions return, so no attribute of a Python object can be reached from the stream.
-- Each opcode adds at most one object of a size bounded by the bytes it consumed: work and memory are linear
-  in the stream.
+- A name in the stream (GLOBAL) becomes a `Global` record. REDUCE looks that record up in the given table of
+  callables, which are all our own functions; other names are refused.
+- Stack, memo and dictionaries contain only None, bool, int, float, str, bytes, tuple, list, dict and results
+  of those functions, so that the stream cannot access attributes of Python objects.
+- Each opcode adds at most one object of a size bounded by the bytes it consumed, so that time and memory are
+  linear in the size of the stream.
 """
 
 import struct
@@ -52,8 +52,8 @@ class StateDictPickle:
     ----------
     data : the pickle stream.
     callables : name in the stream -> our function for it, called with the stream's argument tuple.
-    globals_ : further names allowed as values, not to be called (storage and dtype classes).
-    persistent : what a persistent id (a tuple in the stream) stands for.
+    globals_ : other names that are allowed as values only (storage and dtype classes).
+    persistent : function from a persistent id (a tuple in the stream) to its value.
     where : file, for messages.
     """
 
@@ -181,7 +181,7 @@ class StateDictPickle:
         self._stack.append(self._callables[function.name](*args))
 
     def _build(self) -> None:
-        # OrderedDict attributes (a module's _metadata): of no use here
+        # OrderedDict attributes (a module's _metadata): not used
         state = self._pop()
         if not isinstance(state, dict) or not isinstance(self._stack[-1], dict):
             kind = type(self._stack[-1]).__name__

@@ -1,8 +1,8 @@
-"""Decides, before a byte is written, where every tensor of the new model comes from.
+"""Determines the source of every tensor of the new model before anything is written.
 
 Notable choices
-- Nothing is dropped or filled in silently: each key of each source, and each tensor of the model, ends up in
-  one list of the `Report`, and what does not fit stops the conversion unless it is allowed.
+- Nothing is dropped or initialised silently: each key of each source, and each tensor of the model, is in one
+  list of the `Report`. Mismatches stop the conversion unless they are allowed.
 """
 
 import re
@@ -23,12 +23,12 @@ from mindspore_osum.weights_io import CODES, TensorInfo, Weights, chunks, decode
 
 _LORA = ".lora_"
 _FLOATS = ("F32", "BF16", "F16")
-_BLOCK = 1 << 21  # elements of a weight that take up their LoRA at a time: 16 MB in float64
+_BLOCK = 1 << 21  # elements of a weight per block when LoRA is merged: 16 MB in float64
 
 
 @dataclass(frozen=True)
 class Item:
-    """One tensor to write: what it is, and how to get its bytes (uint8) when its turn comes."""
+    """One tensor to write: dtype and shape, and a function that reads its bytes (uint8) on demand."""
 
     info: TensorInfo
     load: Callable[[], np.ndarray]
@@ -42,7 +42,7 @@ class Plan:
     ----------
     items : our name -> `Item`, for every tensor of `config`.
     aside : published key -> `Item`, of tensors that our model does not use.
-    buffers : table of positions of the source -> rows it had.
+    buffers : positional table in the source -> its number of rows.
     """
 
     config: Config
@@ -52,17 +52,17 @@ class Plan:
 
 
 def make_plan(system: System, parts: dict[str, Source], settings: Settings, report: Report) -> Plan:
-    """Plan the model of `system` that `parts` make.
+    """Plan the conversion of `parts` to a model of `system`.
 
     Parameters
     ----------
-    parts : {"model": source} or any of {"encoder": source, "decoder": source}; what no form of a part holds
-        (the adapter) and LoRA are then initialised, LoRA's B with zeros. "adapters" beside them gives LoRA.
-    report : filled in.
+    parts : {"model": source} or any of {"encoder": source, "decoder": source}; the adapter and LoRA, which
+        parts do not contain, are then initialised (LoRA's B with zeros). "adapters" gives LoRA in addition.
+    report : is filled in.
 
     Raises
     ------
-    UserError, ConversionError : sizes that cannot be settled, tensors that do not fit.
+    UserError, ConversionError : sizes that cannot be determined, tensors that do not fit.
     """
     found: dict[str, tuple[Source, str]] = {}
     for part, source in parts.items():
@@ -93,7 +93,7 @@ def make_plan(system: System, parts: dict[str, Source], settings: Settings, repo
 
 
 def _map_keys(part: str, source: Source, has_adapters: bool, found: dict, report: Report) -> None:
-    """Our name -> (source, key) for every key that a row of the source's table knows."""
+    """Our name -> (source, key) for every key that is in the source's table."""
     for key in source.weights.infos:
         name = source.ours(key)
         if name is None:
@@ -110,7 +110,7 @@ def _map_keys(part: str, source: Source, has_adapters: bool, found: dict, report
 
 
 def _check_others(source: Source, form: Form, report: Report) -> None:
-    """Report keys without a tensor of ours; copies and derived buffers must be what they claim."""
+    """Report keys without a tensor of ours, and check the values of copies and derived buffers."""
     infos = source.weights.infos
     plain = {form.plain(key): key for key in infos}
     for key in infos:
@@ -137,14 +137,14 @@ def _same(weights: Weights, a: str, b: str) -> bool:
 
 
 def _started(system: System, cfg: Config, has_adapters: bool) -> set[str]:
-    """What parts that are joined leave to be initialised: what no form of a part holds."""
+    """Tensors to initialise when parts are joined: those that no form of a part contains."""
     held = {form.holds for form in system.forms().values()}
     names = set(shapes(table for table in system.tables(cfg) if table.part not in held))
     return names if has_adapters else names | {name for name in system.shapes(cfg) if _LORA in name}
 
 
 def _choose(found: dict, system: System, expected: Shapes, started: set[str], report: Report) -> dict:
-    """The found tensors that the model takes: our name -> (source, key); those `started` may be missing."""
+    """The found tensors that the model uses: our name -> (source, key); those in `started` may be missing."""
     chosen = {}
     for name, (source, key) in found.items():
         shape = source.weights.infos[key].shape
@@ -182,7 +182,7 @@ def _drop_tied(found: dict, name: str, other: str, report: Report) -> None:
 
 
 def adapted(name: str, expected: Shapes) -> bool:
-    """Whether our parameter `name` belongs to a module that has LoRA beside it in a model of these shapes."""
+    """Whether our parameter `name` belongs to a module with LoRA in a model of these shapes."""
     module = re.sub(r"(\.lora_[AB])?\.(weight|bias)$", "", name)
     return f"{module}.lora_A.weight" in expected
 
@@ -228,7 +228,7 @@ def merged(
 
 
 def _keep_aside(source: Source, forms: dict[str, Form], plan: Plan) -> None:
-    """Remember what only a form of whole models has, for the way back."""
+    """Record what only a form of full models has, for converting back."""
     extras = source.extras
     whole = [form for form in forms.values() if form.holds == "model"]
     if extras is not None:

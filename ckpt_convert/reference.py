@@ -1,9 +1,9 @@
-"""The other side of a verification: a checkpoint run by PyTorch and transformers, in a process of its own.
+"""The reference side of a verification: runs a checkpoint by PyTorch and transformers, in a separate process.
 
 ``python -m ckpt_convert.reference SOURCE PART CONFIG LAYERS INPUT.npz OUTPUT.npz REFERENCE`` saves what the
-reference of the model's system (`System.reference`) computes, which shares nothing with our cells and key
-tables. LAYERS is a number of first layers, or "all". Where PyTorch is absent, MindNLP's stand-in for it runs
-the same code on MindSpore; it replaces `torch` in the process that imports it, hence a process of its own.
+reference of the model's system (`System.reference`) computes, which shares no code with our cells and key
+tables. LAYERS is a number of first layers, or "all". Without PyTorch, MindNLP's replacement runs the same
+code on MindSpore; it replaces `torch` in the whole process, hence the separate process.
 """
 
 import importlib.util
@@ -20,18 +20,18 @@ REFERENCES = ("auto", "torch", "mindnlp")  # auto: torch where it is installed
 
 
 def import_torch(by: str) -> str:
-    """Make `import torch` find the torch to compute with; what to call it. `by` is one of `REFERENCES`."""
+    """Make `import torch` find the backend `by`, one of `REFERENCES`; returns its display name."""
     if by == "auto":
         by = "torch" if importlib.util.find_spec("torch") else "mindnlp"
     if by == "mindnlp":
-        import mindnlp  # from here on, `import torch` finds its stand-in
+        import mindnlp  # from here on, `import torch` finds its replacement
     import torch
 
     return f"mindnlp {mindnlp.__version__}" if by == "mindnlp" else f"torch {torch.__version__}"
 
 
 def main(argv: list[str]) -> int:
-    """SOURCE PART CONFIG LAYERS INPUT OUTPUT BY; see the module's text."""
+    """SOURCE PART CONFIG LAYERS INPUT OUTPUT BY; see the module's docstring."""
     path, part, config, layers, given, output, by = argv
     layers = None if layers == "all" else int(layers)
     cfg = from_values(read_json(config, "a model description"), config)

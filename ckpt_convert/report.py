@@ -1,12 +1,12 @@
-"""What a conversion did with every tensor."""
+"""The report of a conversion: what was done with every tensor."""
 
 import dataclasses
 from dataclasses import dataclass, field
 
 from mindspore_osum.errors import UserError
 
-TROUBLES = ("missing", "unexpected", "wrong-shape")  # what `allow` may name
-_SHOWN = 8  # names listed for each kind of trouble
+TROUBLES = ("missing", "unexpected", "wrong-shape")  # allowed values of `allow`
+_SHOWN = 8  # names listed for each kind
 
 
 @dataclass
@@ -16,12 +16,12 @@ class Report:
     Attributes
     ----------
     mapped : key in the source -> name in the target.
-    ignored : key in the source -> why nothing corresponds to it.
-    merged : decoder weights that took up their LoRA (keys are in `mapped`).
-    initialised : target names that no source has, drawn at random from the seed.
-    missing, unexpected, wrong_shape : what stops a conversion unless it is allowed; `unexpected` maps a key
-        to the reason, `wrong_shape` a target name to what was found and what was expected.
-    notes : configuration values that were read off the tensors and differ from the preset, and similar.
+    ignored : key in the source -> why the model has no such tensor.
+    merged : decoder weights with merged LoRA (keys are in `mapped`).
+    initialised : target names that no source has, initialised at random from the seed.
+    missing, unexpected, wrong_shape : mismatches that stop a conversion unless allowed; `unexpected` maps a
+        key to the reason, `wrong_shape` a target name to the shape found and the shape expected.
+    notes : configuration values inferred from the tensors that differ from the preset, and similar.
     size_bytes : bytes of the tensors written. seconds : time taken.
     """
 
@@ -78,7 +78,7 @@ class Report:
 
 
 class ConversionError(UserError):
-    """A source that does not fit its model; `report` has every tensor."""
+    """A source does not fit its model; `report` has every tensor."""
 
     def __init__(self, line: str, report: Report):
         super().__init__(line)

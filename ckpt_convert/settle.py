@@ -1,7 +1,7 @@
-"""Settles the configuration of a converted model.
+"""Determines the configuration of a converted model.
 
-Values come in the order: preset < what the tensors tell < what the source's config.json states < overrides.
-A configuration given as a file, or that of a folder of ours, is taken whole instead: the tensors must fit.
+Precedence of values: preset < inferred from tensors < stated in the source's config.json < overrides.
+A configuration given as a file, or that of a folder of ours, is used unchanged: the tensors must fit it.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from mindspore_osum.weights_io import CODES
 
 @dataclass(frozen=True)
 class Settings:
-    """Where configuration values come from, and what may be wrong with a source."""
+    """Sources of configuration values, and allowed mismatches."""
 
     preset: str | None = None
     config: str | None = None  # path of a config.json of ours
@@ -33,18 +33,18 @@ class Settings:
 def settle_config(
     system: System, parts: dict[str, Source], found: dict, settings: Settings, report: Report
 ) -> Config:
-    """The configuration of the model that `parts` make.
+    """The configuration of the model made of `parts`.
 
     Parameters
     ----------
-    system : what the model is one of; its first preset is the base where none is chosen.
+    system : of the model; its first preset is the base if none is chosen.
     parts : as in `plan.make_plan`.
     found : our name -> (source, key) of every tensor that has a name of ours.
-    report : gets a note of what differs from the preset.
+    report : gets a note of differences from the preset.
 
     Raises
     ------
-    UserError : values that nobody tells, all named in one line; values that contradict each other.
+    UserError : values that cannot be determined, all named in one line; values that contradict each other.
     """
     if settings.config:
         return from_values(
@@ -83,7 +83,7 @@ def settle_config(
 
 
 def _stated(system: System, part: str, source: Source) -> dict:
-    """Configuration values of one part that its own config.json states."""
+    """Configuration values of one part from its own config.json."""
     if source.config is None:
         return source.stated
     values = source.config.to_dict()
@@ -91,7 +91,7 @@ def _stated(system: System, part: str, source: Source) -> dict:
 
 
 def _main_dtype(found: dict) -> str:
-    """The dtype most of the bytes have, as the model's own."""
+    """The model's dtype: the one that most of the bytes have."""
     sizes: dict[str, int] = {}
     for source, key in found.values():
         info = source.weights.infos[key]

@@ -1,7 +1,7 @@
-"""Opens a checkpoint of any form that a system knows and says which form it is.
+"""Opens a checkpoint of any supported form and detects the form.
 
-A source is a model folder of ours, the folder of a form with a description beside its weights (Hugging Face,
-PEFT), or a file of a form (`.pt` or `.safetensors`).
+A source is a model folder of ours, a folder with weights and their description (Hugging Face, PEFT), or a
+file of a form (`.pt` or `.safetensors`).
 """
 
 from dataclasses import dataclass, field
@@ -28,9 +28,9 @@ class Source:
     Attributes
     ----------
     form : its key table; None for a folder of ours.
-    stated : configuration values that its own description states, nested as in our configuration.
-    config, extras : the whole configuration, and the tensors kept aside if any, for a folder of ours.
-    label : put before its keys in a report, where several sources are joined.
+    stated : configuration values from its own description, nested as in our configuration.
+    config, extras : for a folder of ours, the full configuration, and the extra tensors, if any.
+    label : prefix of its keys in a report, where several sources are joined.
     """
 
     path: Path
@@ -60,17 +60,17 @@ def is_ours(path: Path) -> bool:
 def open_sources(
     paths: dict[str, Path], preset: str | None = None, config: str | None = None
 ) -> tuple[System, dict[str, Source]]:
-    """The system that the model is one of, and its opened parts.
+    """Open the parts of a model; returns its system and the parts.
 
     Parameters
     ----------
     paths : "model", or parts of a model ("encoder", "decoder", "adapters") -> checkpoint.
-    preset, config : name and file of a configuration that tells the system; else a folder of ours among the
-        paths tells it, else it is the first system that knows all the checkpoints.
+    preset, config : name or file of a configuration, which determines the system; without them a folder of
+        ours among the paths does, else the first system that supports all the checkpoints.
 
     Raises
     ------
-    UserError : a checkpoint that cannot be opened, or is another part than it is given as.
+    UserError : a checkpoint that cannot be opened, or that is not the given part.
     """
     if config:
         systems = [system_of(read_json(config, "a model description").get(MODEL_TYPE, DEFAULT), config)]
@@ -104,7 +104,7 @@ def _open_as(system: System, paths: dict[str, Path]) -> dict[str, Source]:
 
 
 def _check_part(part: str, source: Source, system: System) -> None:
-    """Refuse a checkpoint given as what it is not."""
+    """Refuse a checkpoint that is not the given part."""
     holds = "model" if source.form is None else source.form.holds
     if part == "adapters" and holds != part:
         files = [form.folder.config for form in system.forms().values() if form.holds == part]
@@ -118,7 +118,7 @@ def _check_part(part: str, source: Source, system: System) -> None:
 
 
 def open_source(path: str | Path, system: System) -> Source:
-    """Open a checkpoint; UserError when it is of none of the forms that the system knows."""
+    """Open a checkpoint; UserError if it has none of the forms of the system."""
     path, forms = Path(path), system.forms()
     if path.is_dir():
         return _open_folder(path, forms)
@@ -175,7 +175,7 @@ def _hf_weights(path: Path) -> Weights:
 
 
 def _marked(path: Path, weights: Weights, forms: dict[str, Form]) -> Form:
-    """The form of a file that has no description beside it, by its keys."""
+    """The form of a file without a description, detected from its keys."""
     for form in forms.values():
         if form.is_marked(weights.infos):
             return form

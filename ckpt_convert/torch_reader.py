@@ -1,15 +1,15 @@
-"""PyTorch `.pt` checkpoints, read without PyTorch and without unpickling.
+"""Reads PyTorch `.pt` checkpoints without PyTorch and without unpickling.
 
-A `.pt` is a zip of stored (never compressed) entries: `data.pkl` describes the dictionary, `data/<key>` holds
-the bytes of storage <key>. The description goes through `pickle_subset`; a tensor's bytes are mapped when
-asked for.
+A `.pt` is a zip of stored (never compressed) entries: `data.pkl` describes the dictionary, `data/<key>` has
+the bytes of storage <key>. The description is read by `pickle_subset`; a tensor's bytes are memory-mapped on
+demand.
 
 Notable choices
-- Every entry must be stored, inside the file and apart from all others: a zip cannot be a bomb then.
+- Every entry must be stored, lie inside the file and not overlap others, which excludes zip bombs.
 - A tensor is (storage, offset, size, stride) and is checked against its storage before use; tensors may
   share a storage and may be non-contiguous. Repeated elements (stride 0) are refused beyond 64 MiB.
-- The dictionary may be wrapped: `{"state_dict" | "model_state_dict" | "model" | "module": {...}}`. What is
-  beside the tensors is kept in `extra` (openai-whisper's `dims`).
+- The dictionary may be wrapped: `{"state_dict" | "model_state_dict" | "model" | "module": {...}}`. Other
+  values are kept in `extra` (openai-whisper's `dims`).
 """
 
 import os
@@ -37,7 +37,7 @@ STORAGES = {
     "torch.ByteStorage": "U8",
     "torch.BoolStorage": "BOOL",
 }
-# values a state_dict may mention but that say nothing about its tensors
+# values that a state_dict may contain but that do not affect its tensors
 _OTHER_NAMES = {
     f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "bool")
 }
@@ -68,7 +68,7 @@ class TorchWeights(Weights):
 
     Attributes
     ----------
-    extra : what the file's top level holds beside tensors and other dictionaries of tensors.
+    extra : top-level values of the file that are neither tensors nor dictionaries of tensors.
     """
 
     def __init__(self, path: Path):
@@ -180,8 +180,8 @@ class TorchWeights(Weights):
             "torch._utils._rebuild_parameter": _rebuild_parameter,
             "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
             "torch.Size": lambda size=(): tuple(size),
-            # torch_npu up to 2.1 saved tensors of an Ascend device so; the bytes are plain, the last argument
-            # is the device layout to cast to after loading
+            # torch_npu up to 2.1 saved tensors of an Ascend device this way; the bytes are plain, the last
+            # argument is the device layout to cast to after loading
             "torch_npu.utils.storage._rebuild_npu_tensor": self._rebuild_tensor,
             "torch_npu.npu._format.Format": lambda number: number,
         }

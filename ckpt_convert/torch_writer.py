@@ -1,9 +1,9 @@
 """Writes `.pt` state_dicts that ``torch.load(weights_only=True)`` accepts, without PyTorch, tensor by tensor.
 
 Notable choices
-- The description (`data.pkl`) is written first, opcode by opcode: every name and shape is known beforehand.
-- Names that share one tensor (tied or duplicated embeddings) share one storage, as torch.save does it.
-- Storages start at multiples of 64 bytes, as torch.save places them, so that ``torch.load(mmap=True)`` works.
+- The description (`data.pkl`) is written first, opcode by opcode: all names and shapes are known in advance.
+- Names that share one tensor (tied or duplicated embeddings) share one storage, as with torch.save.
+- Storages start at multiples of 64 bytes, as with torch.save, so that ``torch.load(mmap=True)`` works.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ _EXTRA_ID = 0x4246  # "FB": the padding field of torch.save
 
 
 class TorchWriter:
-    """Write a `.pt`; it appears under its name only when all is written.
+    """Write a `.pt`; the file gets its final name only when it is complete.
 
     Parameters
     ----------
     path : the file.
     infos : name -> `TensorInfo` of every tensor.
-    aliases : further name -> name of the tensor it shares.
+    aliases : additional name -> name of the tensor that it shares.
 
     Raises
     ------
@@ -84,7 +84,7 @@ class TorchWriter:
         self._left.discard(name)
 
     def close(self) -> None:
-        """Give the finished file its name; needs every announced tensor to be written."""
+        """Rename the finished file; all tensors in `infos` must have been written."""
         if self._left:
             raise ValueError(f"{len(self._left)} announced tensors were not written, e.g. {min(self._left)}")
         self._write_text("version", b"3\n")

@@ -17,13 +17,13 @@ from mindspore_osum.systems.base import Config, System
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.weights_io import open_weights
 
-TOLERANCE = 1e-4  # of the largest value, both sides in float32
+TOLERANCE = 1e-4  # relative to the largest value, both sides in float32
 MERGED_TOLERANCE = 5e-2  # where LoRA was merged into 16-bit weights, which rounds them
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One compared tensor: `largest` value of the reference, `difference` at most, both absolute."""
+    """One compared tensor: `largest` value of the reference and largest `difference`, both absolute."""
 
     name: str
     largest: float
@@ -44,7 +44,7 @@ class Verification:
         return all(s.difference <= self.tolerance * s.largest for s in self.stages)
 
     def table(self) -> str:
-        """For the terminal."""
+        """Text for the terminal."""
         lines = [f"compared with {self.reference}, tolerance {self.tolerance:g} of the largest value"]
         lines += [
             f"  {s.name:<8} largest {s.largest:.4g}  difference {s.difference:.2e}" for s in self.stages
@@ -67,22 +67,22 @@ def verify(
     seed: int = 0,
     layers: int | None = None,
 ) -> Verification:
-    """Compare what a checkpoint and its converted folder compute, in float32.
+    """Compare the outputs of a checkpoint and of its converted folder, in float32.
 
     Parameters
     ----------
     source : the checkpoint: published file, Hugging Face folder or openai-whisper `.pt`.
     folder : the model folder converted from it.
-    part : what the folder took from the source: "model", "encoder" or "decoder".
-    by : what runs the checkpoint: "torch", "mindnlp", or "auto" for torch where it is installed.
+    part : the part of the source that was converted: "model", "encoder" or "decoder".
+    by : backend for the checkpoint: "torch", "mindnlp", or "auto" for torch where it is installed.
     frames : mel frames of the random input, even.
     tokens : text tokens around the speech.
     seed : of the input.
-    layers : run only so many first layers of encoder and decoder, on both sides; None for all.
+    layers : run only this number of first layers of encoder and decoder, on both sides; None for all.
 
     Raises
     ------
-    UserError : a source that is a folder of ours; neither PyTorch nor MindNLP with transformers is installed;
+    UserError : the source is a folder of ours; neither PyTorch nor MindNLP with transformers is installed;
         the reference could not run.
     """
     if is_ours(Path(source)):
@@ -106,7 +106,7 @@ def verify(
 
 
 def _run_reference(what: list[str], given: dict, by: str) -> dict[str, np.ndarray]:
-    """Stages by name, and `by`, from the process of `reference.py`; `what` is its first arguments."""
+    """Run `reference.py` with the arguments `what`; returns the stages by name, and the backend's name."""
     with tempfile.TemporaryDirectory(prefix="osum_verify_") as temp:
         inputs, output = Path(temp) / "input.npz", Path(temp) / "output.npz"
         np.savez(inputs, **given)
@@ -125,7 +125,7 @@ def _run_reference(what: list[str], given: dict, by: str) -> dict[str, np.ndarra
 def _run_ours(
     folder: str | Path, system: System, cfg: Config, given: dict, wanted: dict
 ) -> dict[str, np.ndarray]:
-    """The same stages by our cells, of which `cfg` may have only the first layers."""
+    """The same stages computed by our cells; `cfg` may have only the first layers."""
     model = system.build(replace(cfg, dtype="float32")).set_train(False)
     with open_weights(folder) as weights:
         check_tensors(weights, system.shapes(read_config(folder)))

@@ -5,12 +5,12 @@ Legend: B utterances, L positions, S keys, H heads, E head size.
 
 from mindspore_osum.planning.tape import F32, Block, Value
 
-CAUSAL_BLOCK = 128  # models/ops/plain.py's
-STATISTICS = 2 * 8 * F32  # FlashAttentionScore's maximum and sum of a query: 8 float32 each
+CAUSAL_BLOCK = 128  # as in models/ops/plain.py
+STATISTICS = 2 * 8 * F32  # bytes per query of FlashAttentionScore's maximum and sum: 8 float32 each
 
 
 class Attention:
-    """A part of `Operators`."""
+    """Attention part of `Operators`."""
 
     def attention(
         self,
@@ -21,10 +21,10 @@ class Attention:
         sizes: tuple[int, int, int, int],
         causal: bool = False,
     ) -> Value:
-        """softmax(q k^T) v for (queries B*H, positions L, keys S, head size E); heads side by side again.
+        """softmax(q k^T) v for (queries B*H, positions L, keys S, head size E), with the heads concatenated.
 
-        Key heads may be fewer than query heads; all operations are those of the query heads. A mask that is
-        not causal is of keys alone, or of the whole cache.
+        Key heads may be fewer than query heads; all operations count for the query heads. A mask that is not
+        causal has one row of keys, or covers the cache.
         """
         heads, length, keys, e = sizes
         if self.fused:
@@ -33,7 +33,7 @@ class Attention:
         if not causal or length <= CAUSAL_BLOCK:
             return self._scores(q, k, v, mask, sizes, causal)
         parts = []
-        for first in range(0, length, CAUSAL_BLOCK):  # the keys after a block are nothing to it
+        for first in range(0, length, CAUSAL_BLOCK):  # a block does not see the keys after it
             end = min(first + CAUSAL_BLOCK, length)
             rows = end - first
             cut = [self._part(x, end, length) for x in (k, v)]
@@ -42,17 +42,17 @@ class Attention:
         return self.concat(*parts)
 
     def _part(self, x: Value, some: int, whole: int) -> Value:
-        """`some` of the `whole` positions."""
+        """A slice of `some` of `whole` positions."""
         return self.linear_map("slice", x, x.bytes * some // whole) if some < whole else x
 
     def _scores(self, q: Value, k: Value, v: Value, mask: Value, sizes, causal: bool) -> Value:
         heads, length, keys, e = sizes
         scores, size = heads * length * keys, q.bytes
-        q = self.copy(q)  # times the scale
+        q = self.copy(q)  # scaling
         if causal or length == 1:
             score = self.same("mask", self._product(q, k, scores * F32, 2.0 * scores * e), mask)
             self.table(scores * self.width)
-        else:  # the mask is one more place of each query and key
+        else:  # the mask is one more column of each query and key
             q, k = (self.linear_map("concat", x, x.bytes // e * (e + 1)) for x in (q, k))
             score = self._product(q, k, scores * F32, 2.0 * scores * (e + 1))
         mixed = self._product(self._softmax(score), v, size, 2.0 * scores * e)
@@ -83,7 +83,7 @@ class Attention:
 
         def gradient(dout: Block):
             reads = [dout, out.block, *(x.block for x in inputs)]
-            # the scores once more, and the two gradients of each product
+            # the recomputed scores, and the two gradients of each product
             first = self.tape.step("attention", reads, q.bytes, 5 * flops)
             return [(q, first), *((x, self.tape.step("attention", [first], x.bytes)) for x in (k, v))]
 

@@ -1,4 +1,4 @@
-"""Devices by their published numbers, and sizes of memory as people write them."""
+"""Devices with their published peak numbers, and parsing of memory sizes."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ NODE = 8  # devices of a server (Atlas 800T A2)
 
 @dataclass(frozen=True)
 class Device:
-    """Peak numbers; nothing reaches them."""
+    """Peak numbers, an upper bound for real programs."""
 
     name: str
     bf16: float  # FLOP/s of dense bfloat16 and float16 matrix products
@@ -21,12 +21,12 @@ class Device:
     network: float  # bytes/s between servers, for each device
 
 
-# bf16: Huawei's torchtitan-npu, from which it computes MFU: the cube units alone, 373.88, 353.8944, 294.912
+# bf16: peaks used by Huawei's torchtitan-npu to compute MFU, cube units only: 373.88, 353.8944, 294.912
 #   and 245.76 TFLOP/s, cores x clock x 16^3 x 2 (CANN's platform_config/Ascend910B2C.ini: 24 cores, 1.8 GHz).
 #   The larger figures in circulation (400, 376, 313, 280) are Huawei's totals, vector units included.
 # fp32: an assumption, a quarter of it (a public benchmark measured 87 against 328 TFLOP/s).
-# hbm: 1.6 TB/s with 64 GB and half of it in the 910B4 with 32 GB, from public simulators of Ascend; no data
-#   sheet of the vendor that gives it was found.
+# hbm: 1.6 TB/s with 64 GB, half of it in the 910B4 with 32 GB, from public simulators of Ascend; no vendor
+#   data sheet with this number was found.
 # link: HCCS, 392 GB/s a device in both directions over 7 links (Atlas 800T A2, technical specifications).
 # network: one 200 Gbit/s RoCE port a device.
 _LINKS = {"link": 196e9, "network": 25e9}

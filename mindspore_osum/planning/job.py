@@ -1,4 +1,4 @@
-"""What is planned: a job's model and what it computes, the batches it computes it on, a device's share.
+"""Inputs of the planner: a job's model and computation, its batches, and a device's share.
 
 Legend: B rows, T mel frames, L positions, M positions with logits, S CTC labels.
 """
@@ -12,10 +12,10 @@ from mindspore_osum.systems.base import Config
 
 @dataclass(frozen=True)
 class Batch:
-    """What one micro-batch on a device holds."""
+    """Sizes of one micro-batch on a device."""
 
     rows: int  # B
-    audio_rows: int  # rows of mel frames; 0 for text alone
+    audio_rows: int  # rows of mel frames; 0 for text only
     frames: int  # T of each
     length: int  # L
     logits: int  # M of each row
@@ -23,7 +23,7 @@ class Batch:
 
 
 def padded(shape: Shape, speech: bool, ctc: bool = False) -> Batch:
-    """The batch of a static shape: as training/network.py takes it."""
+    """The batch of a static shape, as the input of training/network.py."""
     logits = shape.text_tokens if speech else shape.length - 1
     return Batch(
         shape.size,
@@ -36,19 +36,19 @@ def padded(shape: Shape, speech: bool, ctc: bool = False) -> Batch:
 
 
 def packed(rows: int, tokens: int, longest: Shape, ctc: bool = False) -> Batch:
-    """Packs full of the longest recordings: what a pack may hold at most."""
+    """Packs filled with the longest recordings: the maximum content of a pack."""
     audio = rows * max(1, tokens // longest.length) if longest.frames > 2 else 0
     return Batch(rows, audio, longest.frames, tokens, tokens - 1, longest.text_tokens if ctc and audio else 0)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is computed on a batch."""
+    """The computation on a batch."""
 
     model: Config
     learn: frozenset[str]
-    fused: bool  # Ascend's fused operators, else the plain ones of CPU
-    recompute: bool = False  # each Transformer layer again in the backward pass
+    fused: bool  # Ascend's fused operators, else the plain ones for CPU
+    recompute: bool = False  # each Transformer layer is recomputed in the backward pass
     ctc_at: str = ""  # "encoder" or "adapter"
     ctc_only: bool = False
     ctc_vocab: int = 0
@@ -56,13 +56,13 @@ class Job:
 
     @property
     def width(self) -> int:
-        """Bytes of an element."""
+        """Bytes per element."""
         return F32 if self.model.dtype == "float32" else 2
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A device's stage of a pipeline, and its share of each layer."""
+    """A device's pipeline stage, and its share of each layer."""
 
     model_parallel: int = 1  # heads, inner widths and vocabulary are divided by it
     stages: int = 1
@@ -70,16 +70,16 @@ class Stage:
 
     @property
     def first(self) -> bool:
-        """What makes the input of the layers is here."""
+        """Whether this is the first stage, which computes the input of the layers."""
         return self.index == 0
 
     @property
     def last(self) -> bool:
-        """What comes after the layers is here, the loss too."""
+        """Whether this is the last stage, which computes the loss."""
         return self.index == self.stages - 1
 
     def layers(self, count: int) -> range:
-        """Those of `count` layers that are in this stage; the first stages take the fewer ones."""
+        """The layers (of `count`) in this stage; if uneven, the first stages have fewer."""
         return range(self.index * count // self.stages, (self.index + 1) * count // self.stages)
 
 

@@ -1,4 +1,4 @@
-"""Ways to divide a job among devices: what each takes, and which `osum train` can run."""
+"""Layouts of a job over devices: memory and time of each, and whether `osum train` can run it."""
 
 import math
 from dataclasses import dataclass, replace
@@ -32,13 +32,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Choice:
-    """A layout and what it takes; memory is that of the fullest device."""
+    """A layout with its memory and time; memory is that of the device that needs most."""
 
     layout: Layout
     memory: dict[str, int]  # bytes by part
-    seconds: float  # of a step, at least
-    utterances: float  # a second, at most
-    mfu: float  # at most: model FLOPs over the peak of all devices
+    seconds: float  # of a step, lower bound
+    utterances: float  # per second, upper bound
+    mfu: float  # upper bound: model FLOP/s over the peak of all devices
     obstacle: str  # why `osum train` cannot run it; "" if it can
 
     @property
@@ -47,7 +47,7 @@ class Choice:
 
     @property
     def needed(self) -> int:
-        """Bytes with the margin for what measured peaks may lie above the model."""
+        """Bytes including the margin for measured peaks above the model."""
         step = sum(self.memory[kind] for kind in (ACTIVATION, GRADIENT, WORKSPACE))
         return int(self.total + MARGIN * step)
 
@@ -61,9 +61,9 @@ def batches_of(cfg: TrainConfig, job: Job) -> list[Batch]:
 
 
 def obstacle(cfg: TrainConfig, layout: Layout) -> str:
-    """Why the job cannot run so, by what training/config.py accepts; "" if it can."""
+    """Why training/config.py refuses the job in this layout; "" if it does not."""
     if layout.model * layout.stages > 1:
-        mode = {**cfg.parallel, "parallel_mode": 1}  # semi-automatic: the one that cuts and has stages
+        mode = {**cfg.parallel, "parallel_mode": 1}  # semi-automatic: shards, and has stages
         ways = {"data_parallel": layout.data, "model_parallel": layout.model, "pipeline_stage": layout.stages}
         try:
             replace(cfg, parallel=mode, parallel_config={**cfg.parallel_config, **ways})
@@ -73,7 +73,7 @@ def obstacle(cfg: TrainConfig, layout: Layout) -> str:
 
 
 def layouts(job: Job, devices: int, micro: int) -> list[Layout]:
-    """All divisions the model's sizes and the micro-batches of a step allow."""
+    """All layouts that the model's sizes and the micro-batches of a step allow."""
     cost, found = cost_of(job.model), []
     heads, depth = cost.head_counts(job.model), cost.depth(job.model)
     for mp in (n for n in range(1, NODE + 1) if devices % n == 0 and not any(h % n for h in heads)):
@@ -84,7 +84,7 @@ def layouts(job: Job, devices: int, micro: int) -> list[Layout]:
 
 
 def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Device) -> Choice:
-    """What a layout takes on one shape of batch."""
+    """Memory and time of a layout for one batch shape."""
     job, stages = replace(job, recompute=layout.recompute), layout.stages
     groups = sum(n > 1 for n in (layout.data, layout.model, stages))
     worst, slowest = {}, 0.0
@@ -117,7 +117,7 @@ def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Dev
 
 
 def remedy(cfg: TrainConfig, job: Job, batch: Batch, devices: int, limit: int, device: Device) -> str:
-    """What would fit where nothing does: fewer rows, else a layout to come, else so much memory."""
+    """Advice if no layout fits: fewer rows, a layout that is not supported yet, or the memory needed."""
     now, rows = choose(cfg, job, batch, Layout(devices), device), batch.rows
     fits = []
     while rows > 1 and not fits:

@@ -9,10 +9,10 @@ CTC_BLANK = 1
 
 
 class Losses:
-    """A part of `Operators`."""
+    """Loss part of `Operators`."""
 
     def token_losses(self, scores: Value, rows: int) -> Value:
-        """Cross-entropy of float32 scores of so many positions, one loss each."""
+        """Cross-entropy of float32 scores at so many positions, one loss each."""
 
         def gradient(dout: Block):
             picked = self.tape.step("scatter", [dout], scores.bytes)

@@ -1,9 +1,9 @@
 """Memory of a device by part, for training and for answering.
 
 Notable choices
-- What parameters take is counted from their shapes, exactly; what a step holds beside comes from the tape.
+- Memory of parameters is exact, from their shapes; other memory of a step comes from the tape.
 - Moments are float32, and so are AdamW's copies of 16-bit weights (training/adamw.py).
-- A micro-batch that waits in a pipeline holds its activations: stage s of p waits for p - s of them.
+- Each micro-batch in flight in a pipeline keeps its activations: stage s of p has p - s of them.
 """
 
 import math
@@ -14,13 +14,13 @@ from mindspore_osum.planning.programs import cost_of, decoding, prefill, trainin
 from mindspore_osum.planning.tape import ACTIVATION, F32, Tape
 from mindspore_osum.systems.registry import system_of
 
-MARGIN = 0.15  # of what is not parameters: what measured peaks may lie above the model
-# HCCL_BUFFSIZE, 200 MB by default, to send and to receive, of each group of devices (CANN, HCCL guide)
+MARGIN = 0.15  # of the memory that is not parameters: measured peaks may exceed the model by this
+# HCCL_BUFFSIZE, 200 MB by default, for sending and for receiving, per group of devices (CANN, HCCL guide)
 GROUP_BUFFERS = 2 * 200 * 10**6
 
 
 def parameters(job: Job, stage: Stage = WHOLE) -> Shapes:
-    """Name -> shape of the parameters of a device, those of losses included; shared matrices are divided."""
+    """Name -> shape of the parameters on a device, with those of losses; sharded matrices are divided."""
     cost, mp = cost_of(job.model), stage.model_parallel
     shapes = system_of(job.model.model_type).shapes(job.model) | cost.extra_shapes(job)
     layers = stage.layers(cost.depth(job.model))
@@ -34,12 +34,12 @@ def parameters(job: Job, stage: Stage = WHOLE) -> Shapes:
 def training_memory(
     job: Job, batch: Batch, accumulation: int = 1, stage: Stage = WHOLE, groups: int = 0
 ) -> tuple[dict[str, int], Tape]:
-    """Bytes of a device by part, and the tape of its last micro-batch.
+    """Training memory of a device in bytes by part, and the tape of its last micro-batch.
 
     Parameters
     ----------
     accumulation : micro-batches of a step; above 1 their gradients are summed in parameters.
-    groups : groups of devices it communicates in.
+    groups : communication groups of the device.
     """
     part_of = system_of(job.model.model_type).job.part_of
     shapes = parameters(job, stage)
@@ -65,12 +65,12 @@ def training_memory(
 
 
 def inference_memory(job: Job, batch: Batch, slots: int) -> tuple[dict[str, int], Tape, Tape]:
-    """Bytes of a device by part, and the tapes of prefill and of a decoding step.
+    """Memory of a device for answering in bytes by part, and the tapes of prefill and of a decode step.
 
     Parameters
     ----------
     batch : the prompts.
-    slots : of the key/value cache of each row.
+    slots : KV cache slots of each row.
     """
     cost, model = cost_of(job.model), job.model
     system = system_of(model.model_type)

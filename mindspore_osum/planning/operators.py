@@ -1,14 +1,14 @@
-"""Operators by their sizes: what each writes forward, and what its gradient reads and writes.
+"""Operators by their sizes: memory and work of each in the forward pass and of its gradient.
 
-A family's `cost.py` writes its cells down by calls of these, as its `network.py` computes by those of
+A family's `cost.py` describes its cells by calling these operators, as its `network.py` calls those of
 models/ops.
 
 Legend: N rows (utterances times positions), B utterances, D width, H heads, E head size, L positions.
 
 Notable choices
-- The plain forms follow models/ops/plain.py and common.py operator by operator, the fused ones fused.py:
-  these keep their inputs and small statistics, the plain ones the factors of each product.
-- Where a part does not learn, nothing is kept for its weights: MindSpore prunes gradients nobody asked for.
+- The plain forms follow models/ops/plain.py and common.py operator by operator, the fused ones fused.py.
+  Fused operators keep their inputs and small statistics, plain ones the factors of each product.
+- Nothing is kept for the weights of frozen parts: MindSpore prunes gradients that are not requested.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from mindspore_osum.planning.attention import Attention
 from mindspore_osum.planning.losses import Losses
 from mindspore_osum.planning.tape import F32, Block, Tape, Value
 
-# MindSpore's CPU kernels keep tables of indices: two of 8 bytes an element of a broadcast sum or product, and
-# one an element of a transpose. Measured there; not assumed of Ascend.
+# MindSpore's CPU kernels keep index tables with entries of 8 bytes: two per element of a broadcast sum or
+# product, one per element of a transpose. Measured on CPU; not assumed for Ascend.
 BROADCAST_TABLE, TRANSPOSE_TABLE = 16, 8
 
 
@@ -27,9 +27,9 @@ class Operators(Attention, Losses):
 
     Parameters
     ----------
-    width : bytes of an element of weights and activations.
+    width : bytes per element of weights and activations.
     fused : the operators of models/ops/fused.py, else those of plain.py.
-    recompute : layers run again in the backward pass instead of keeping what they computed.
+    recompute : layers are recomputed in the backward pass instead of keeping their activations.
     dropping : dropout is on, as in training.
     model_parallel : devices that share heads, inner widths and vocabulary.
     """
@@ -50,34 +50,34 @@ class Operators(Attention, Losses):
         self.recompute, self.dropping, self.model_parallel = recompute, dropping, model_parallel
 
     def layer(self, part: Callable[[Value], Value], x: Value) -> Value:
-        """part(x), a layer; with `recompute` nothing but x is kept of it."""
+        """part(x), a layer; with `recompute` only x is kept."""
         return self.tape.recomputed(part, x) if self.recompute else part(x)
 
     def table(self, size: int, each: int = BROADCAST_TABLE) -> None:
-        """The CPU kernel of a broadcast or transpose with `size` bytes of output keeps a table."""
+        """Index table of the CPU kernel of a broadcast or transpose with `size` bytes of output."""
         if not self.fused:
             self.tape.tables += size // self.width * each
 
     def data(self, elements: int, width: int) -> Value:
-        """A tensor made from the batch, without gradient: masks, indices."""
+        """A tensor derived from the batch, without gradient: masks, indices."""
         return self.tape.op("data", [], elements * width)
 
     def same(self, name: str, *inputs: Value, params: int = 0) -> Value:
-        """A sum, or what hands its gradient on as it is; as large as the first input."""
+        """A sum, or another operator that passes its gradient on unchanged; as large as the first input."""
         return self.tape.op(
             name, inputs, inputs[0].bytes, lambda dout: [(v, dout) for v in inputs], params=params
         )
 
     def linear_map(self, name: str, x: Value, size: int) -> Value:
-        """A copy, transpose, slice, cast or product with a constant: its gradient is one more of these."""
+        """A copy, transpose, slice, cast or product with a constant; its gradient is one of these too."""
         return self.tape.op(name, [x], size, lambda dout: [(x, self.tape.step(name, [dout], x.bytes))])
 
     def copy(self, x: Value) -> Value:
-        """The same size, moved."""
+        """A linear map to the same size."""
         return self.linear_map("copy", x, x.bytes)
 
     def transposed(self, x: Value) -> Value:
-        """The same elements in another order."""
+        """A transpose."""
         self.table(2 * x.bytes if x.grad else x.bytes, TRANSPOSE_TABLE)
         return self.copy(x)
 
@@ -87,7 +87,7 @@ class Operators(Attention, Losses):
         return self.copy(x)
 
     def concat(self, *parts: Value) -> Value:
-        """Parts one behind the other."""
+        """Concatenation of parts."""
         return self.tape.op(
             "concat",
             parts,
@@ -96,7 +96,7 @@ class Operators(Attention, Losses):
         )
 
     def select(self, a: Value, b: Value) -> Value:
-        """Elements of a or of b, which are alike, by a condition made from the batch."""
+        """Elements of a or b (same shape), selected by a condition derived from the batch."""
         where, size = self.data(a.bytes // self.width, 1), a.bytes
         return self.tape.op(
             "select",
@@ -106,7 +106,7 @@ class Operators(Attention, Losses):
         )
 
     def rows_of(self, rows: int, d: int, count: int, learns: bool) -> Value:
-        """`count` rows of a parameter (rows, d)."""
+        """Lookup of `count` rows of a parameter (rows, d)."""
         size = count * d * self.width
 
         def gradient(dout: Block):
@@ -116,7 +116,7 @@ class Operators(Attention, Losses):
         return self.tape.op("gather", [], size, gradient, learns, params=size)
 
     def arriving(self, elements: int) -> Value:
-        """A tensor from the pipeline's stage before, which waits for its gradient."""
+        """A tensor from the previous pipeline stage, which receives its gradient."""
         return Value(self.data(elements, self.width).block, True)
 
     def mul(self, a: Value, b: Value) -> Value:
@@ -137,7 +137,7 @@ class Operators(Attention, Losses):
         return self.tape.op("mul", [a, b], max(a.bytes, b.bytes), gradient)
 
     def unary(self, name: str, x: Value, steps: int, keeps_output: bool) -> Value:
-        """An elementwise function whose gradient takes `steps` operators from its input or its output."""
+        """An elementwise function whose gradient takes `steps` operators on its input or output."""
 
         def gradient(dout: Block):
             grad = (out if keeps_output else x).block
@@ -209,7 +209,7 @@ class Operators(Attention, Losses):
         return self.tape.op("bias", [x], x.bytes, gradient, learns)
 
     def convolution(self, x: Value, d_in: int, d_out: int, kernel: int, outputs: int, learns: bool) -> Value:
-        """A convolution with `outputs` places of d_out channels, `kernel` inputs of d_in channels each."""
+        """A convolution with `outputs` positions of d_out channels, from `kernel` inputs of d_in channels."""
         flops, weight = 2.0 * outputs * kernel * d_in * d_out, kernel * d_in * d_out * self.width
 
         def gradient(dout: Block):
@@ -244,7 +244,7 @@ class Operators(Attention, Losses):
         return self.tape.op("norm", [x, statistics], x.bytes, gradient, learns)
 
     def dropout(self, x: Value, p: float) -> Value:
-        """Zeroes elements; keeps a mask of a bit an element on Ascend, of an element each on CPU."""
+        """Dropout; keeps a mask of one bit per element on Ascend, of one full element each on CPU."""
         if p <= 0 or not self.dropping:
             return x
         elements = x.bytes // self.width
@@ -269,7 +269,7 @@ class Operators(Attention, Losses):
         )
 
     def rotary(self, x: Value, e: int) -> Value:
-        """Rotation of heads of size e in float32; angles need no gradient, so nothing of x is kept."""
+        """Rotation of heads of size e in float32; angles need no gradient, so x is not kept."""
         full = x.bytes // self.width * F32
         if self.fused:
             turned = self.linear_map("rotate", self.linear_map("cast", x, full), full)
@@ -282,6 +282,6 @@ class Operators(Attention, Losses):
             lambda dout: [(x, self.tape.step("matmul", [dout], x.bytes, flops))],
             flops=flops,
         )
-        for _ in range(4 if x.grad else 2):  # times cos and sin, and so their gradients
+        for _ in range(4 if x.grad else 2):  # products with cos and sin, and their gradients
             self.table(x.bytes)
         return self.same("add", self.copy(x), self.copy(turned))

@@ -1,6 +1,6 @@
-"""What a device runs, as tapes: a training step, the prefill of prompts, a decoding step.
+"""Programs of a device as tapes: a training step, the prefill of prompts, a decode step.
 
-What the network is comes from the `cost` of the model's system; the optimizer (training/adamw.py) is here.
+The network comes from the `cost` module of the model's system; the optimizer (training/adamw.py) is here.
 """
 
 from mindspore_osum.planning.job import WHOLE, Batch, Job, Stage
@@ -10,12 +10,12 @@ from mindspore_osum.systems.registry import system_of
 
 
 def cost_of(model):
-    """The `cost` of the system that a model is one of; UserError if it has none."""
+    """The `cost` module of the model's system; UserError if it has none."""
     return system_of(model.model_type).cost()
 
 
 def training(job: Job, batch: Batch, stage: Stage = WHOLE) -> Tape:
-    """Forward, backward, clipping and AdamW of one micro-batch that ends a step."""
+    """Forward, backward, clipping and AdamW for the last micro-batch of a step."""
     tape = Tape()
     ops = Operators(
         tape,
@@ -33,7 +33,7 @@ def training(job: Job, batch: Batch, stage: Stage = WHOLE) -> Tape:
 
 
 def _update(tape: Tape, job: Job) -> None:
-    """Clipping by the norm of all gradients, then AdamW parameter by parameter."""
+    """Clipping by the global gradient norm, then AdamW parameter by parameter."""
     full, grads, tape.update_steps = F32 / job.width, tape.weight_grads, len(tape.steps)
     tape.step("norm", grads, F32, kind=WORKSPACE)
     clipped = [tape.step("scale", [g], g.bytes, kind=WORKSPACE) for g in grads]
@@ -45,14 +45,14 @@ def _update(tape: Tape, job: Job) -> None:
 
 
 def prefill(job: Job, batch: Batch) -> Tape:
-    """The prompts of a batch, and the scores of their last position."""
+    """Prefill of a batch of prompts, with the scores of their last position."""
     tape = Tape()
     cost_of(job.model).prefill(Operators(tape, job.width, job.fused), job.model, batch, WHOLE)
     return tape
 
 
 def decoding(job: Job, rows: int, slots: int) -> Tape:
-    """One new token of each row with a cache of so many slots."""
+    """Decode step: one new token per row, with a cache of so many slots."""
     tape = Tape()
     cost_of(job.model).step(Operators(tape, job.width, job.fused), job.model, rows, slots)
     return tape

@@ -1,4 +1,4 @@
-"""A plan as plain values: what a job takes in each layout, and what answering takes."""
+"""A plan as plain values: memory and time of a job in each layout, and of answering."""
 
 import math
 from dataclasses import asdict, replace
@@ -16,10 +16,10 @@ def report(cfg, job, batch, choices, limit: int) -> dict:
 
     Parameters
     ----------
-    cfg : the job as it is written, job: what it computes.
-    batch : its heaviest.
-    choices : layouts with what they take, the best first.
-    limit : bytes of a device.
+    cfg : the job as configured. job : its computation.
+    batch : the most expensive batch.
+    choices : layouts with memory and time, the best first.
+    limit : bytes of memory of a device.
     """
     part_of = system_of(job.model.model_type).job.part_of
     sizes: dict[str, int] = {}
@@ -58,7 +58,7 @@ def report(cfg, job, batch, choices, limit: int) -> dict:
 
 
 def reason(choices, limit: int) -> str:
-    """Why the first choice is the first."""
+    """The reason why the first choice is the best."""
     best, *others = choices
     spare = gigabytes(limit - best.needed)
     words = [f"{best.layout}: the model fits a device as it is with {spare} to spare"]
@@ -74,7 +74,7 @@ def reason(choices, limit: int) -> str:
 
 
 def inference(job, batch, rows: int, new: int, device, limit: int) -> dict:
-    """Memory and least times of answering `rows` recordings of the batch together with `new` tokens each."""
+    """Memory and minimum times for answering `rows` recordings of the batch together, `new` tokens each."""
     rows = batch_bucket(rows)
     frames = bucket(batch.frames, SMALLEST_FRAMES) if batch.audio_rows else 0
     length = bucket(min(batch.length, cost_of(job.model).longest(job.model)), SMALLEST_LENGTH)

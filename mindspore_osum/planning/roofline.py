@@ -1,7 +1,7 @@
 """Time of a step by a roofline: each operator is bound by arithmetic or by device memory.
 
-What it gives is the least time: no launch, no wait, no input, perfect kernels. What a real system reaches of
-it is measured, not planned (docs/PLAN.md has the published anchor).
+The result is a lower bound: no launch overhead, no waiting, no input pipeline, perfect kernels. The fraction
+that a real system reaches must be measured (docs/PLAN.md gives a published value).
 """
 
 from collections.abc import Iterable
@@ -14,15 +14,15 @@ from mindspore_osum.planning.tape import F32, Step, Tape
 
 
 def roofline(steps: Iterable[Step], device: Device, width: int) -> float:
-    """Seconds of the steps, one after the other; `width` is the bytes of an element."""
+    """Seconds of the steps in sequence; `width` is the bytes per element."""
     peak = device.fp32 if width == F32 else device.bf16
     return sum(max(step.flops / peak, step.moved / device.hbm) for step in steps)
 
 
 def model_flops(job: Job, batch: Batch) -> float:
-    """Operations a micro-batch needs in matrix products and convolutions, forward and backward.
+    """FLOP of a micro-batch in matrix products and convolutions, forward and backward.
 
-    What recomputation and the fused attention's second look at the scores add is not counted.
+    Recomputation, including that of the scores in fused attention, is not counted.
     """
     tape = training(replace(job, recompute=False, fused=False), batch)
     return sum(step.flops for step in tape.steps)
@@ -36,7 +36,7 @@ def all_reduce(size: float, members: int, within_server: bool, device: Device) -
 
 
 def shared_layers(job: Job, batch: Batch, stage: Stage) -> float:
-    """Bytes that model parallelism sums over devices in a micro-batch: two tensors a layer, both ways."""
+    """Bytes all-reduced for model parallelism per micro-batch: two tensors per layer in each direction."""
     both = 2 + job.recompute
     return 2 * both * cost_of(job.model).layer_outputs(job.model, batch, stage) * job.width
 
@@ -53,14 +53,14 @@ def step_seconds(
     model_parallel: int,
     stages: int,
 ) -> float:
-    """Least seconds of an optimizer step of the devices of a pipeline's slowest stage.
+    """Minimum seconds of an optimizer step on the devices of the slowest pipeline stage.
 
     Parameters
     ----------
     tape : of a micro-batch of that stage, with the update at its end.
     micro : micro-batches of a step.
-    shared : bytes `shared_layers` gives.
-    learned : bytes of gradients a device has.
+    shared : bytes from `shared_layers`.
+    learned : bytes of gradients on a device.
     """
     end = tape.update_steps
     work = roofline(tape.steps[:end], device, job.width)

@@ -1,13 +1,16 @@
-"""A program of operators known by their sizes alone: who holds memory when, and what is computed.
+"""A program as a list of operators with their sizes: memory over time, and work.
 
-A network is written down by calls of `Operators`, which add its forward steps to a `Tape`; `backward` adds
-those of its gradients. From the steps follow the peak of memory, by the life of every block, and the work.
+A network is described by calls of `Operators`, which append its forward steps to a `Tape`; `backward` appends
+the steps of its gradients. The steps determine the peak of memory, by the lifetime of every block, and the
+work.
 
 Notable choices
-- A block lives from the step that writes it to the last that reads it: what MindSpore's reference counts do.
-- What the backward pass reads is not written by hand as a list of "activations": each operator here has the
-  gradient that MindSpore builds for it, and what that reads stays alive by itself.
-- Parameters, optimizer state and inputs are no blocks: they are always there. Steps count their traffic.
+- A block lives from the step that writes it to the last step that reads it, as with MindSpore's reference
+  counts.
+- There is no hand-written list of activations to keep: each operator has the gradient that MindSpore builds
+  for it, and blocks that the gradient reads stay alive.
+- Parameters, optimizer state and inputs are not blocks, since they are always allocated. Steps count their
+  traffic.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +22,7 @@ ACTIVATION, GRADIENT, WORKSPACE = "activations", "gradients", "workspace"
 
 @dataclass(eq=False)
 class Block:
-    """Memory that a step writes."""
+    """Memory written by a step."""
 
     bytes: int
     kind: str
@@ -38,7 +41,7 @@ class Step:
 
 @dataclass(eq=False)
 class Value:
-    """A tensor of the network: its block, and whether a gradient flows to it."""
+    """A tensor of the network: its block, and whether it gets a gradient."""
 
     block: Block
     grad: bool
@@ -53,7 +56,7 @@ Gradient = Callable[[Block], Sequence[tuple[Value, Block | None]]]
 
 
 class Tape:
-    """Writes steps down."""
+    """Records steps."""
 
     def __init__(self):
         self.steps: list[Step] = []
@@ -61,8 +64,8 @@ class Tape:
         self.weight_grads: list[Block] = []
         self._records: list[tuple[Value, Gradient]] = []
         self._recording, self._kind = True, ACTIVATION
-        self.forward_steps = self.update_steps = 0  # where the backward pass, and the optimizer, begin
-        self.tables = 0  # bytes that kernels keep for themselves between steps
+        self.forward_steps = self.update_steps = 0  # first steps of backward and optimizer
+        self.tables = 0  # bytes that kernels keep between steps
 
     def step(
         self, name: str, reads: Sequence[Block], size: int, flops: float = 0, params: int = 0, kind: str = ""
@@ -73,7 +76,7 @@ class Tape:
         ----------
         reads : blocks it reads.
         size : bytes of the new block.
-        params : bytes of parameters or inputs it reads or writes beside.
+        params : bytes of parameters or inputs that it also reads or writes.
         kind : of the new block; default an activation in the forward pass, else workspace.
         """
         now = len(self.steps)
@@ -103,11 +106,11 @@ class Tape:
         return out
 
     def weight_grad(self, name: str, reads: Sequence[Block], size: int, flops: float = 0) -> None:
-        """The gradient of a parameter; it stays until the optimizer takes it."""
+        """The gradient of a parameter, kept until the optimizer uses it."""
         self.weight_grads.append(self.step(name, reads, size, flops, kind=GRADIENT))
 
     def recomputed(self, part: Callable[[Value], Value], x: Value) -> Value:
-        """part(x), of which nothing but x is kept: the backward pass runs it again."""
+        """part(x), of which only x is kept: the backward pass recomputes it."""
         recording, self._recording = self._recording, False
         out = part(x)
         self._recording = recording
@@ -125,7 +128,7 @@ class Tape:
         return out
 
     def backward(self, loss: Value) -> None:
-        """The steps of all gradients, from the loss back."""
+        """Append the steps of all gradients, from the loss back."""
         self._kind, self.forward_steps = WORKSPACE, len(self.steps)
         loss.grads.append(self.step("loss", [loss.block], loss.bytes))
         self._backward()
@@ -148,12 +151,12 @@ class Tape:
 
     @property
     def kept(self) -> int:
-        """Bytes that the forward pass leaves to the backward pass."""
+        """Bytes that the forward pass keeps for the backward pass."""
         end = self.forward_steps
         return sum(block.bytes for block in self.blocks if block.first < end <= block.last)
 
     def held(self) -> list[int]:
-        """Bytes of living blocks during each step."""
+        """Bytes of live blocks during each step."""
         change = [0] * (len(self.steps) + 1)
         for block in self.blocks:
             change[block.first] += block.bytes
@@ -164,7 +167,7 @@ class Tape:
         return held
 
     def peak(self) -> dict[str, int]:
-        """Bytes of each kind of block at the step that holds most."""
+        """Bytes of each kind of block at the memory peak."""
         held = self.held()
         parts = dict.fromkeys((ACTIVATION, GRADIENT, WORKSPACE), 0)
         if held:

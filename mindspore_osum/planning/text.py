@@ -1,4 +1,4 @@
-"""A plan for people; see report.py for its keys."""
+"""A plan as text; see report.py for its keys."""
 
 from mindspore_osum.planning.layouts import gigabytes
 
