@@ -182,7 +182,7 @@ class Form:
         return size_of(computed.width, self.values[computed.part])
 
     def blocks(self, computed: Computed, rows: int, at_a_time: int = 4096):
-        """The float32 values of a buffer of so many rows, in blocks of rows, flat."""
+        """The float32 values of a buffer with the given number of rows, flattened, in blocks of rows."""
         for start in range(0, rows, at_a_time):
             values = computed.rows(self.values[computed.part], start, min(at_a_time, rows - start))
             yield values.reshape(-1)

@@ -12,7 +12,7 @@ class Losses:
     """Loss part of `Operators`."""
 
     def token_losses(self, scores: Value, rows: int) -> Value:
-        """Cross-entropy of float32 scores at so many positions, one loss each."""
+        """Cross-entropy of float32 scores, one loss per position."""
 
         def gradient(dout: Block):
             picked = self.tape.step("scatter", [dout], scores.bytes)

@@ -52,7 +52,7 @@ def prefill(job: Job, batch: Batch) -> Tape:
 
 
 def decoding(job: Job, rows: int, slots: int) -> Tape:
-    """Decode step: one new token per row, with a cache of so many slots."""
+    """Decode step: one new token per row, with a cache of `slots` slots."""
     tape = Tape()
     cost_of(job.model).step(Operators(tape, job.width, job.fused), job.model, rows, slots)
     return tape

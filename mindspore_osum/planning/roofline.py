@@ -29,7 +29,7 @@ def model_flops(job: Job, batch: Batch) -> float:
 
 
 def all_reduce(size: float, members: int, within_server: bool, device: Device) -> float:
-    """Seconds of a ring all-reduce of so many bytes (Patarasuk & Yuan 2009)."""
+    """Seconds of a ring all-reduce (Patarasuk & Yuan 2009)."""
     if members < 2:
         return 0.0
     return 2 * (members - 1) / members * size / (device.link if within_server else device.network)

@@ -163,7 +163,7 @@ class System:
     job: JobRules
 
     def build(self, cfg: Config) -> Any:
-        """The network, a `mindspore.nn.Cell` with attribute `cfg` and uninitialised weights.
+        """The network, a `mindspore.nn.Cell` with attribute `cfg`; its weights are not initialised yet.
 
         It has `shard(p)`, `stages(count)` and `recompute_layers(config)` where `job` allows these features.
         """
@@ -227,7 +227,8 @@ class System:
         Parameters
         ----------
         job : the training job; None for defaults.
-        asked : requests (tag, natural or both), room (tokens beside the speech), seed, split (train, valid).
+        asked : requests (tag, natural or both), room (token budget without speech), seed, split (train,
+            valid).
         """
         raise NotImplementedError
 

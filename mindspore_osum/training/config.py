@@ -84,7 +84,7 @@ class Batch:
     size: int = 1  # rows a process and micro-batch: utterances, or packs
     # audio lengths of the buckets, ascending; [] for text alone
     seconds: list[float] = field(default_factory=lambda: [40.0])
-    text_tokens: int = 500  # sequence positions for request, answer and marks, beside the speech tokens
+    text_tokens: int = 500  # sequence positions for request, answer and marks, without the speech tokens
     max_tokens: int = 0  # above 0, positions per batch: sets the rows of each bucket; `size` is not used
     pack: int = 0  # above 0, positions of a row that holds several utterances: one shape (docs/PACKING.md)
 
@@ -132,7 +132,7 @@ class TrainConfig:
     log_every: int = 10  # steps between two progress lines
     save_every: int = 2500  # steps between two checkpoints
     keep_last: int = 3  # checkpoints that are kept
-    max_bad_steps: int = 3  # the run stops after so many consecutive steps with a non-finite loss or gradient
+    max_bad_steps: int = 3  # consecutive steps with a non-finite loss or gradient that stop the run
     device: str = "Ascend"  # "Ascend" or "CPU"
     context: dict = field(default_factory=dict)  # MindFormers `context` keys
     parallel: dict = field(default_factory=dict)  # MindFormers `parallel` keys

@@ -19,7 +19,7 @@ from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import to_values
 from mindspore_osum.training.config import TrainConfig, own_sections
 
-STEP_OF_MICRO_BATCHES = "MFPipelineWithLossScaleCell"  # MindFormers names no other beside micro-batches
+STEP_OF_MICRO_BATCHES = "MFPipelineWithLossScaleCell"  # the only one MindFormers names for micro-batches
 
 
 def mindformers_config(

@@ -290,7 +290,7 @@ def check_fingerprint(resume: Path, now: dict) -> None:
 
 
 def _first_difference(before: dict, now: dict) -> str:
-    """'key was x, is y' for the first setting that both know and that differs; "" if there is none."""
+    """'key was x, is y' for the first setting that both have and that differs; "" if there is none."""
     for key in [key for key in now if key in before]:
         old, new = before[key], now[key]
         if isinstance(old, dict) and isinstance(new, dict):

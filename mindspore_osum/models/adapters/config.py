@@ -1,4 +1,4 @@
-"""Sizes of the adapter; loads nothing heavy."""
+"""Sizes of the adapter; does not import MindSpore."""
 
 import math
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class AdapterConfig:
     dropout: float = 0.0  # in training only
 
     def tokens(self, frames):
-        """Speech tokens of so many encoder frames (int or array): each stride divides, rounding up."""
+        """Number of speech tokens for a number of encoder frames (int or array)."""
         for stride in self._strides:
             frames = -(-frames // stride)
         return frames
 
     @property
     def frames_per_token(self) -> int:
-        """Encoder frames that a speech token spans."""
+        """Encoder frames per speech token."""
         return math.prod(self._strides)
 
     @property

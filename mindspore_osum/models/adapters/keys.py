@@ -1,6 +1,6 @@
 """Names and shapes of the parameters that every kind of adapter has; those of a kind are in its folder.
 
-Names are those of the published OSUM code. Loads nothing heavy.
+Names are those of the published OSUM code. Does not import MindSpore.
 """
 
 from mindspore_osum.models.adapters.config import AdapterConfig

@@ -1,7 +1,7 @@
 """The kinds of adapter, one folder each. Adding or removing a folder adds or removes the kind; no other list.
 
 Each has `config.py` (strides, presets that differ by the kind alone), `keys.py`, `network.py` (the cell
-`Adapter`), `cost.py` and `reference.py` (the same in PyTorch). Loads nothing heavy.
+`Adapter`), `cost.py` and `reference.py` (the same in PyTorch). Does not import MindSpore.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Sizes of the decoder and of its LoRA; loads nothing heavy."""
+"""Sizes of the decoder and of its LoRA; does not import MindSpore."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -41,7 +41,7 @@ class Decoder:
         return x
 
     def step(self, rows: int, slots: int):
-        """One new token of each row, with caches of so many slots: hidden states (B, D)."""
+        """Decode step: one new token per row, with caches of `slots` slots: hidden states (B, D)."""
         cfg, ops = self.cfg, self.ops
         x = ops.data(rows * cfg.d_model, ops.width)
         mask = ops.data(rows * slots, ops.F32)

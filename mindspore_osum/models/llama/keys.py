@@ -1,4 +1,4 @@
-"""Names, shapes and forms of the decoder's parameters and of its LoRA; loads nothing heavy.
+"""Names, shapes and forms of the decoder's parameters and of its LoRA; does not import MindSpore.
 
 Modules of the decoder have the same names everywhere, those of transformers' Llama. Sources: modules of the
 published OSUM code, transformers' Llama, Qwen2, Qwen3, openPangu-Embedded's modeling file, peft 0.17.

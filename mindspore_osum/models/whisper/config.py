@@ -1,4 +1,4 @@
-"""Sizes of the Whisper encoder; loads nothing heavy. Named ones: Radford et al. 2022, Table 1."""
+"""Sizes of the Whisper encoder; does not import MindSpore. Named ones: Radford et al. 2022, Table 1."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class EncoderConfig:
         return STRIDE * MAX_FRAMES
 
     def frames(self, mel_frames):
-        """Encoder frames of so many mel frames (int or array): the second convolution halves, rounding up."""
+        """Number of encoder frames for a number of mel frames (int or array): half of it, rounded up."""
         return -(-mel_frames // STRIDE)
 
 

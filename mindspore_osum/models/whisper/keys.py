@@ -1,4 +1,4 @@
-"""Names, shapes and forms of the Whisper encoder's parameters; loads nothing heavy.
+"""Names, shapes and forms of the Whisper encoder's parameters; does not import MindSpore.
 
 Sources: modules of the published OSUM code (WeNet's), transformers' Whisper, openai-whisper's model.py.
 """

@@ -1,4 +1,4 @@
-"""Operators and memory of OSUM, for the planner; no heavy imports. `ops` as in models/cost.py.
+"""Operators and memory of OSUM, for the planner; does not import MindSpore. `ops` as in models/cost.py.
 
 Legend: B rows, T mel frames, U encoder frames, Z speech tokens, L positions, D width.
 """
@@ -33,7 +33,7 @@ def prefill(ops, model: ModelConfig, batch, stage) -> None:
 
 
 def step(ops, model: ModelConfig, rows: int, slots: int) -> None:
-    """Decode step: one new token per row, with a cache of so many slots."""
+    """Decode step: one new token per row, with a cache of `slots` slots."""
     decoder = _decoder(ops, model)
     ops.token_losses(decoder.logits(decoder.step(rows, slots), rows), rows)
 

@@ -51,7 +51,7 @@ class Sizes:
 def sizes_for(
     cfg, tokenizer, template, seconds: float, request_tokens: int, new_tokens: int, batch: int
 ) -> Sizes:
-    """The shapes for recordings of so many seconds, requests and answers of so many tokens.
+    """The shapes for recordings, requests and answers of these maximum lengths (seconds, tokens).
 
     Raises
     ------

@@ -104,7 +104,7 @@ class OsumExtractor:
         return found
 
     def _ctc_frames(self, frames: int) -> int:
-        """Input length of the CTC loss for an utterance of so many mel frames."""
+        """Input length of the CTC loss for an utterance with this number of mel frames."""
         return self.model.tokens(frames) if self.ctc == "adapter" else self.model.encoder.frames(frames)
 
     def report(self) -> list[str]:

@@ -1,4 +1,7 @@
-"""Parameter tables of the full model: its parts, its own parameters, the published form; no heavy imports."""
+"""Parameter tables of the full model: its parts, its own parameters, the published form.
+
+Does not import MindSpore.
+"""
 
 from mindspore_osum.models.adapters import keys as adapters
 from mindspore_osum.models.adapters.kinds import kinds

@@ -11,7 +11,7 @@ from mindspore_osum.systems.osum.config import ModelConfig
 
 
 def first_layers(cfg: ModelConfig, layers: int | None) -> ModelConfig:
-    """`cfg` with at most so many layers in encoder and decoder; all of them for None."""
+    """`cfg` with at most `layers` layers in encoder and decoder; all layers for None."""
     if layers is None:
         return cfg
     encoder, decoder = (replace(p, n_layers=min(layers, p.n_layers)) for p in (cfg.encoder, cfg.decoder))
@@ -19,7 +19,7 @@ def first_layers(cfg: ModelConfig, layers: int | None) -> ModelConfig:
 
 
 def inputs(cfg: ModelConfig, frames: int, tokens: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """`mel_TF` of so many frames (even), and `ids_L` of so many text tokens, placed around the speech."""
+    """`mel_TF` with `frames` frames (even), and `ids_L` with `tokens` text tokens around the speech."""
     mel_TF = rng.uniform(-1, 1, (frames, cfg.encoder.n_mels)).astype(np.float32)
     return {"mel_TF": mel_TF, "ids_L": rng.integers(0, cfg.decoder.vocab_size, tokens)}
 

@@ -1,4 +1,4 @@
-"""Names and shapes of this kind's own parameters; loads nothing heavy."""
+"""Names and shapes of this kind's own parameters; does not import MindSpore."""
 
 from mindspore_osum.models.table import Row, Values, affine
 

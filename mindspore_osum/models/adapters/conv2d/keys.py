@@ -1,4 +1,7 @@
-"""Names and shapes of this kind's own parameters, which no published checkpoint has; loads nothing heavy."""
+"""Names and shapes of this kind's own parameters, which no published checkpoint has.
+
+Does not import MindSpore.
+"""
 
 from mindspore_osum.models.adapters.conv2d.config import STRIDES
 from mindspore_osum.models.table import Row, Values, affine
