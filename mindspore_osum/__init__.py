@@ -1,6 +1,6 @@
 """OSUM speech understanding models, native in MindSpore.
 
-Importing the package loads none of the heavy libraries; its modules do, when they are asked to.
+Importing the package loads no heavy library; its modules import them when needed.
 """
 
 __version__ = "0.1.0"

@@ -10,12 +10,12 @@ KEPT = 1 << 30  # bytes
 def keep_freed_memory() -> bool:
     """Let glibc keep up to 1 GiB of freed memory for the next allocation; call before the first graph runs.
 
-    A step on CPU allocates and frees the same large blocks again and again. By default each comes from the
-    kernel anew and is cleared page by page, which took a quarter of a small model's training step.
+    A step on CPU allocates and frees the same large blocks repeatedly. By default each block is requested
+    from the kernel and cleared page by page, which took a quarter of a small model's training step.
 
     Returns
     -------
-    False where the C library has no such settings (nothing is changed, nothing else is slower).
+    False if the C library has no such settings; then nothing is changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -7,8 +7,8 @@
     print(r.text, r.labels, r.words)
 
 Notable choices
-- Long recordings are nothing special: they are cut at pauses, and their response has several segments.
-- One recording that cannot be read raises; among many it is an `error` in its own response.
+- Long recordings need no special call: they are split at pauses, and their response has several segments.
+- A single recording that cannot be read raises; among several, its response has an `error`.
 """
 
 import numbers
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 class OSUM:
-    """A model that listens. Make one with `OSUM.load`; not to be used by two threads at once.
+    """A speech understanding model. Create it with `OSUM.load`; use it in one thread at a time.
 
     Attributes
     ----------
-    engine : what computes, with the model's config, tokenizer and prompts.
+    engine : the inference engine, with the model's config, tokenizer and prompts.
     """
 
     def __init__(self, engine):
@@ -43,11 +43,11 @@ class OSUM:
 
     @classmethod
     def load(cls, folder: str | os.PathLike = "tiny", device: str = "CPU") -> "OSUM":
-        """A model folder, or "tiny" for the bundled model; on "CPU" or "Ascend".
+        """Load a model folder, or "tiny" for the bundled model, on "CPU" or "Ascend".
 
         Raises
         ------
-        UserError : no such folder, not a model folder, or a device that is not there.
+        UserError : no such folder, not a model folder, or an unavailable device.
         """
         quiet_libraries()
         from mindspore_osum.inference.engine import Engine
@@ -63,20 +63,21 @@ class OSUM:
         tasks: Sequence[str] | None = None,
         **settings,
     ) -> Response | list[Response]:
-        """Listen and do what is asked; without a request, transcribe.
+        """Answer a request about recordings; without a request, transcribe.
 
         Parameters
         ----------
         audio : a recording of any length: path, bytes, binary file object or tuple (array, rate); or several
-            of them, which give a list.
-        request : in plain words, in any language the model knows.
-        task : instead: an abbreviation ("sap") or a published key.
-        tasks : instead: several, asked in as few passes as the published keys allow (see `passes.plan`).
+            of them, for a list of responses.
+        request : in plain words, in any language of the model.
+        task : instead of `request`: an abbreviation ("sap") or a published key.
+        tasks : instead of `request`: several tasks, in as few passes as the published keys allow (see
+            `passes.plan`).
         settings : see `each`.
 
         Raises
         ------
-        UserError : an impossible request or setting; what is wrong with the recording, if it is only one.
+        UserError : an invalid request or setting, or a single recording that cannot be used.
         """
         requests = _requests(request, task, tasks)
         if not _is_one(audio):
@@ -106,17 +107,17 @@ class OSUM:
         probabilities: bool = False,
         progress=None,
     ) -> Iterator[Response]:
-        """One response after the other, in order, for more recordings than fit in memory.
+        """Yield one response after the other, in order, for more recordings than fit in memory.
 
         Parameters
         ----------
-        requests : of `make_request` or `plan`.
+        requests : from `make_request` or `plan`.
         sampling : settings of generation; by default greedy.
         batch_size : recordings, or chunks of them, computed together.
-        max_seconds : longer recordings are cut at pauses into chunks up to this length (1 to 60 seconds).
-        vad : what finds the speech of longer ones: "energy", or "silero" if its package is installed.
-        probabilities : also the probability of each label among those of its set.
-        progress : called with seconds of recordings that are done.
+        max_seconds : longer recordings are split at pauses into chunks up to this length (1 to 60 seconds).
+        vad : voice activity detector for longer ones: "energy", or "silero" if its package is installed.
+        probabilities : also compute the probability of each label among those of its set.
+        progress : called with the seconds of finished recordings.
         """
         from mindspore_osum.inference.respond import respond
 
@@ -142,7 +143,7 @@ class OSUM:
         max_seconds: float = MAX_SECONDS,
         vad: str = "energy",
     ) -> Iterator[str]:
-        """The answer to one recording while it is written; the pieces joined are ``response.raw``."""
+        """Yield the answer to one recording as it is generated; the joined pieces equal ``response.raw``."""
         inquiry = Inquiry(audio, _requests(request, task, None), max_seconds, vad)
         for n, question in enumerate(inquiry.questions()):
             if n:
@@ -153,7 +154,7 @@ class OSUM:
                 raise UserError(f"{name_of(audio)}: {error}") from None
 
     def inputs(self, audio, request: str | None = None, *, task: str | None = None) -> dict:
-        """The named inputs of the model for recordings and what is asked about them: what `logits` takes.
+        """The named inputs of the model for recordings and a request, as `logits` takes them.
 
         Names, types and meanings are those of the columns of a training batch (for OSUM see
         systems/osum/extractor.py). Rows are padded on the right: `segments_BL` is 0 there. Lengths are
@@ -161,17 +162,17 @@ class OSUM:
 
         Parameters
         ----------
-        audio : a recording as in a call, or its log-mel, a float32 array (T, F) alone; or several of them,
-            which give a row each.
-        request, task : what is asked, as in a call; by default for the transcript.
+        audio : a recording as in a call, or its log-mel as a float32 array (T, F); or several of them, one
+            per row.
+        request, task : the request, as in a call; by default for the transcript.
 
         Returns
         -------
-        dict of arrays; None for what there is not, where words alone are asked about.
+        dict of arrays; those of the audio are None for a request without recording.
 
         Raises
         ------
-        UserError : an impossible request, or a recording that cannot be read or is too long for the model.
+        UserError : an invalid request, or a recording that cannot be read or is too long for the model.
         """
         (asked,) = _requests(request, task, None)
         one = hasattr(audio, "__array__") or _is_one(audio)
@@ -179,19 +180,19 @@ class OSUM:
         return self.engine.generator.parts.columns(prompts)
 
     def logits(self, inputs: dict):
-        """Scores of the next token at every position, float32 (B, L, V), without a cache.
+        """Logits of the next token at every position, float32 (B, L, V), without a KV cache.
 
-        The last position of a prompt scores the first token of the answer, before any penalty.
+        The last position of a prompt has the logits of the answer's first token, before any penalty.
 
         Parameters
         ----------
-        inputs : of `inputs`, changed as you like within the same names and types.
+        inputs : from `inputs`; values may be changed, names and types may not.
         """
         generator = self.engine.generator
         return generator.compute(generator.logits, inputs.values()).asnumpy()
 
     def encode(self, audio) -> dict:
-        """What the parts before the decoder make of recordings, by name, and how much of it is not padding.
+        """Outputs of the parts before the decoder for recordings, by name, and their lengths without padding.
 
         For OSUM "encoder_BUE" and "encoder_len_B" (frames of the encoder), "adapter_BZD" and "adapter_len_B"
         (speech tokens in the decoder's width).
@@ -202,7 +203,7 @@ class OSUM:
 
         Raises
         ------
-        UserError : as of `inputs`, or a model that shows nothing of this.
+        UserError : as in `inputs`, or a model that does not give these outputs.
         """
         generator, inputs = self.engine.generator, self.inputs(audio)
         parts = generator.parts
@@ -213,7 +214,7 @@ class OSUM:
 
     @property
     def model(self):
-        """The network itself, a `mindspore.nn.Cell` in evaluation mode: for what these methods do not do."""
+        """The network, a `mindspore.nn.Cell` in evaluation mode, for uses beyond these methods."""
         return self.engine.generator.model
 
     def live(
@@ -228,24 +229,24 @@ class OSUM:
         idle: float = 5.0,
         **settings,
     ) -> Iterator["Heard"]:
-        """What is heard while somebody speaks: so far, and finally at each pause.
+        """Yield results while somebody speaks: preliminary ones, and a final one at each pause.
 
         Parameters
         ----------
         source : "mic"; a file that is being written, or a named pipe; a binary file object such as
             ``sys.stdin.buffer``; or an iterable of waveforms, float32 (N,) at 16 kHz.
-        request, task, tasks : what each utterance is asked; by default its transcript.
-        raw_rate : the source is bare 16-bit samples at this rate.
-        idle : a file that has not grown for so many seconds is complete; 0: never.
+        request, task, tasks : the request for each utterance; by default its transcript.
+        raw_rate : the source is raw 16-bit samples at this rate.
+        idle : seconds without growth after which a file is complete; 0: never.
         settings : `every`, `pause`, `max_seconds` and `vad` of `streaming.live.LiveSettings`.
 
         Yields
         ------
-        Heard, with `final` and `segment`; times are those of the stream.
+        Heard, with `final` and `segment`; times count from the start of the stream.
 
         Raises
         ------
-        UserError : an impossible setting, no such source, or a stream that is not PCM.
+        UserError : an invalid setting, no such source, or a stream that is not PCM.
         """
         from mindspore_osum.streaming.live import Live, LiveSettings, listen
         from mindspore_osum.streaming.sources import stream_of
@@ -263,7 +264,7 @@ def _requests(request: str | None, task: str | None, tasks: Sequence[str] | None
 
 
 def _is_one(audio) -> bool:
-    """Whether this is a recording, and not several."""
+    """Whether this is a single recording."""
     if isinstance(audio, tuple):
         return len(audio) == 2 and isinstance(audio[1], numbers.Real)  # (array, rate)
     if hasattr(audio, "__array__"):

@@ -1,10 +1,10 @@
-"""The `osum` command: finds a verb's module, runs it, and turns what ends it into an exit status.
+"""The `osum` command: finds a verb's module, runs it, and converts exceptions to an exit status.
 
 Notable choices
-- `commands/verbs.py` is the whole command line. A verb's module offers `add_arguments(parser)` and
-  `run(args) -> int`, and EXAMPLES for its help; only the module of the chosen verb is imported, so that help
-  stays instant.
-- A user's mistake is one line on stderr: exit 1 for `UserError`, 2 for a wrong command line.
+- `commands/verbs.py` lists the whole command line. A verb's module has `add_arguments(parser)`,
+  `run(args) -> int` and EXAMPLES for its help; only the module of the chosen verb is imported, so that help
+  is fast.
+- User errors are one line on stderr: exit status 1 for `UserError`, 2 for a wrong command line.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from mindspore_osum.commands.verbs import VERBS, parser_of
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 
-# what a shell reports for a process ended by the signal: 128 + its number
+# exit status of a process ended by a signal, as in shells: 128 + its number
 EXIT_INTERRUPTED = 130  # SIGINT
 EXIT_BROKEN_PIPE = 141  # SIGPIPE
 
@@ -26,22 +26,22 @@ def main(argv: list[str] | None = None) -> int:
     """Run `osum` with `argv` (default: the process's arguments); returns the exit status."""
     try:
         status = _dispatch(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()  # a closed pipe shows here, not in a traceback while Python shuts down
+        sys.stdout.flush()  # a closed pipe raises here, not while Python shuts down
         return status
     except UserError as error:
         print(f"osum: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as stop:  # with how to go on, where the verb can (`console.resumable`)
+    except KeyboardInterrupt as stop:  # its text says how to resume, if the verb can (`console.resumable`)
         print("; ".join(["osum: interrupted", *map(str, stop.args)]), file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         if not _stdout_closed():
-            raise  # another pipe, a worker's for instance: not to be hidden
-        # `osum ... | head`: nobody reads on. What is still buffered goes nowhere instead of failing again.
+            raise  # another pipe, for example a worker's
+        # `osum ... | head` closed the pipe: discard buffered output, which would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        if error.filename is None:  # not about a path that the user named
+        if error.filename is None:  # not about a path given by the user
             raise
         print(f"osum: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
@@ -64,14 +64,14 @@ def _dispatch(argv: list[str]) -> int:
     parser = parser_of(word)
     try:
         args = parser.parse_args(rest)
-    except SystemExit as end:  # argparse has printed: help (0) or what is wrong with the arguments (2)
+    except SystemExit as end:  # argparse has printed help (0) or the error in the arguments (2)
         return end.code
     return importlib.import_module(VERBS[word].module).run(args)
 
 
 def _stdout_closed() -> bool:
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are reported without asking
+    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always reported
     return bool(poll.poll(0))
 
 

@@ -1,9 +1,9 @@
-"""Plain values to dataclasses, strictly: what config.json, a job's YAML and `--set` are read with.
+"""Strict conversion of plain values to dataclasses, for config.json, a job's YAML and `--set`.
 
 Notable choices
-- `from_dict` refuses an unknown key with the nearest known one, and a wrong type with its path.
-- A dataclass may name keys of before in `RETIRED`: they decided nothing and are left out, so that files that
-  have them are read as ever.
+- `from_dict` refuses an unknown key, suggesting the nearest known one, and a wrong type with its path.
+- A dataclass may list former keys in `RETIRED`: they had no effect and are ignored, so that old files can
+  still be read.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ def from_dict(cls: type[T], values: Any, where: str) -> T:
 
     Parameters
     ----------
-    cls : a dataclass; nested dataclasses, lists of them, tuples, optionals and plain types are understood.
-    values : what YAML or JSON gave.
+    cls : a dataclass; nested dataclasses, lists of them, tuples, optionals and plain types are supported.
+    values : parsed YAML or JSON.
     where : file (and key path so far), for the error.
 
     Raises
@@ -54,7 +54,7 @@ def from_dict(cls: type[T], values: Any, where: str) -> T:
 
 
 def did_you_mean(word: str, known) -> str:
-    """'; did you mean X?' for the nearest known word, else the list of what is known."""
+    """'; did you mean X?' for the nearest known word, else the list of known words."""
     known = sorted(str(k) for k in known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
@@ -77,7 +77,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise UserError(f"{where}: expected a mapping, found {value!r}")
         return dict(value)
     if hint is float and isinstance(value, str):
-        # YAML 1.1 reads 1e-6 (no dot) as a string
+        # YAML 1.1 parses 1e-6 (no dot) as a string
         try:
             return float(value)
         except ValueError:
@@ -90,7 +90,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def parse_overrides(pairs: list[str]) -> dict:
-    """``["a.b=1", "c=x"]`` -> ``{"a": {"b": 1}, "c": "x"}``; values are read as YAML."""
+    """``["a.b=1", "c=x"]`` -> ``{"a": {"b": 1}, "c": "x"}``; values are parsed as YAML."""
     import yaml
 
     out: dict = {}
@@ -112,7 +112,7 @@ def parse_overrides(pairs: list[str]) -> dict:
 
 
 def merge(base: dict, over: dict) -> dict:
-    """`over` laid on `base`, mappings merged key by key; neither is changed."""
+    """`base` with the values of `over`, mappings merged key by key; neither is changed."""
     out = dict(base)
     for key, value in over.items():
         out[key] = (
@@ -122,7 +122,7 @@ def merge(base: dict, over: dict) -> dict:
 
 
 def read_yaml(path: str) -> dict:
-    """A YAML file's mapping, by safe_load; UserError with file:line for what cannot be read."""
+    """A YAML file's mapping, by safe_load; UserError with file:line if it cannot be read."""
     import yaml
 
     try:
@@ -142,7 +142,7 @@ def read_yaml(path: str) -> dict:
 
 
 class Reader:
-    """Typed look-ups in a description that others wrote, such as a config.json of Hugging Face.
+    """Typed look-ups in a description from elsewhere, such as a config.json of Hugging Face.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class Reader:
         self.values, self.where = values, where
 
     def get(self, key: str, kind: type, default=None):
-        """The value of `key` or `default`; UserError for another type, or a missing key without default."""
+        """The value of `key` or `default`; UserError for a wrong type, or a missing key without default."""
         value = self.values.get(key)
         if value is None:
             if default is None:
@@ -166,7 +166,7 @@ class Reader:
         return value
 
     def refuse(self, key: str, ok: tuple, why: str) -> None:
-        """UserError if `key` has another value than None and those in `ok`."""
+        """UserError if the value of `key` is neither None nor in `ok`."""
         value = self.values.get(key)
         if value is not None and value not in ok:
             raise UserError(f"{self.where}: {key} = {str(value)[:60]!r} is not supported: {why}")

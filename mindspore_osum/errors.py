@@ -1,10 +1,9 @@
-"""The one error type that is meant for the person at the keyboard."""
+"""The error type whose message is shown to the user."""
 
 
 class UserError(Exception):
     """Bad input from the user: a file, a key, a checkpoint.
 
-    ``str(error)`` is a single line that says what is wrong, where (file:line, config key,
-    tensor name) and how to mend it. The command line prints that line and exits non-zero;
-    a traceback is never shown for it.
+    ``str(error)`` is a single line that says what is wrong, where (file:line, config key, tensor name) and
+    how to fix it. The command line prints this line, without a traceback, and exits with a non-zero status.
     """

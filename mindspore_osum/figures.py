@@ -1,4 +1,4 @@
-"""Plots as PNG files, without a display; matplotlib is imported when the first is drawn."""
+"""Plots as PNG files, without a display; matplotlib is imported when the first one is drawn."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from mindspore_osum.files import replacing
 
 
 def require_matplotlib(instead: str) -> None:
-    """Refuse to begin without the plotting library; `instead` is the option that does without."""
+    """UserError if matplotlib is missing; `instead` is the option that avoids it."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -25,7 +25,7 @@ def new_figure(width: float = 6.0, height: float = 4.0, rows: int = 1):
 
 
 def save_png(figure, path: Path) -> str:
-    """Write the figure whole or not at all; its file name."""
+    """Write the figure atomically; returns its file name."""
     try:
         with replacing(path) as file:
             figure.savefig(file, format="png", dpi=120, metadata={"Software": None})

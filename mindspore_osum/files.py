@@ -1,8 +1,8 @@
-"""Small files: text written whole or not at all, JSON objects read with bounds, mistakes in one line.
+"""Small files: atomic writes of text, bounded reads of JSON objects, one-line errors.
 
 Notable choices
-- A file gets its name when all of it is on the disk (temporary file, fsync, rename).
-- JSON from outside is bounded in bytes and in depth, and what it holds can be shown and written again.
+- A file gets its name only when all of it is on the disk (temporary file, fsync, rename).
+- JSON is limited in bytes and in depth, and its text must be valid Unicode, so that it can be written again.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from mindspore_osum.errors import UserError
 MAX_BYTES = 1 << 20
 """Of a JSON file that describes something."""
 
-_MAX_DEPTH = 50  # of objects and lists in one another
+_MAX_DEPTH = 50  # of nested objects and lists
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file, UTF-8, whole or not at all; UserError if it cannot be written."""
+    """Write a UTF-8 text file atomically; UserError if it cannot be written."""
     try:
         with replacing(path) as file:
             file.write(text.encode("utf-8"))
@@ -32,7 +32,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file to write to, which gets the name `path` when the block ends; after an error nothing has changed.
+    """A file to write to, which gets the name `path` when the block ends; an error changes nothing.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file that others are appended to; an incomplete last one (a kill) is removed."""
+    """The lines of an append-only file; an incomplete last line (after a kill) is removed."""
     with open(path, "rb+") as file:
         data = file.read()
         end = data.rfind(b"\n") + 1
@@ -88,12 +88,12 @@ def read_json(path: str | os.PathLike, what: str = "a description", most: int = 
 
     Parameters
     ----------
-    what : the file should be, for the error about one that is too large.
-    most : bytes it may have.
+    what : description of the file, for the error about a too large one.
+    most : largest size in bytes.
 
     Raises
     ------
-    UserError : it cannot be read, is larger, or is no JSON object.
+    UserError : it cannot be read, is larger, or is not a JSON object.
     """
     try:
         with open(path, "rb") as file:
@@ -110,16 +110,16 @@ def json_object(raw: bytes, where: str) -> dict:
 
     Parameters
     ----------
-    raw : its bytes, of which the caller has bounded the number.
+    raw : its bytes; the caller limits their number.
     where : file, or file:line, for the error.
 
     Raises
     ------
-    UserError : no JSON in UTF-8, no object, nested too deeply, or with half of a character in a text.
+    UserError : not JSON in UTF-8, not an object, nested too deeply, or with a lone surrogate in a text.
     """
     try:
         values = json.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also a number too long
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also too long numbers
         raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected an object {{...}}, found {type(values).__name__}")
@@ -131,7 +131,7 @@ def json_object(raw: bytes, where: str) -> dict:
             for v in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(v, dict | list)
         ]
-    if level:  # it could not be shown or written again
+    if level:  # deeper values could not be shown or written again
         raise UserError(f"{where}: more than {_MAX_DEPTH} objects or lists in one another")
     if b"\\ud" in raw.lower() and not _can_be_written(values):
         raise UserError(
@@ -141,7 +141,7 @@ def json_object(raw: bytes, where: str) -> dict:
 
 
 def _can_be_written(values: dict) -> bool:
-    """Whether all text in an object has a form in UTF-8."""
+    """Whether all text in an object can be encoded in UTF-8."""
     try:
         json.dumps(values, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:

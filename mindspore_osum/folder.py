@@ -1,11 +1,11 @@
-"""A model folder: config.json + safetensors + tokenizer.model, whichever side wrote it.
+"""Model folders: config.json + safetensors + tokenizer.model.
 
 Notable choices
-- The type on disk may differ from the model's: weights are converted one by one as they are read. Where it
-  does not, they are mapped and not copied.
-- Loading is strict: every tensor of the model is there, in its shape, and no other.
-- Which system a folder is one of says `model_type` in config.json; see systems/registry.py.
-- config.json is written last: a folder whose writing was interrupted is no model folder.
+- The dtype on disk may differ from the model's: weights are converted one by one as they are read. If it is
+  the same, they are memory-mapped instead of copied.
+- Loading is strict: the file must have exactly the model's tensors, with their shapes.
+- `model_type` in config.json names the system of a folder; see systems/registry.py.
+- config.json is written last: a folder whose writing was interrupted is not a model folder.
 """
 
 import json
@@ -35,12 +35,12 @@ BUNDLED = Path(__file__).resolve().parent / "assets" / "tiny"  # the model that 
 
 
 def find_model(name: str | os.PathLike) -> Path:
-    """The folder itself, or the bundled model where no folder has its name ("tiny")."""
+    """The folder itself, or the bundled model ("tiny") if there is no folder with this name."""
     return BUNDLED if os.fspath(name) == BUNDLED.name and not Path(name).is_dir() else Path(name)
 
 
 def read_config(folder: str | os.PathLike) -> Config:
-    """The folder's model description; UserError when the folder is missing or not ours."""
+    """The folder's model description; UserError if the folder is missing or not a model folder."""
     path = Path(folder) / CONFIG
     if not Path(folder).is_dir():
         hint = did_you_mean(str(folder), near) if (near := _models_beside(Path(folder))) else ""
@@ -64,12 +64,12 @@ def read_config(folder: str | os.PathLike) -> Config:
 
 
 def is_own_config(values: dict) -> bool:
-    """Whether a config.json is that of a model folder of ours, and not of a Hugging Face folder."""
+    """Whether a config.json belongs to a model folder of this package, not of Hugging Face."""
     return "architectures" not in values and str(values.get(MODEL_TYPE, DEFAULT)) in all_systems()
 
 
 def _models_beside(folder: Path) -> list[str]:
-    """The model folders in the same place, and the bundled model."""
+    """The model folders with the same parent, and the bundled model."""
     try:
         beside = [str(path.parent) for path in folder.parent.glob(f"*/{CONFIG}")]
     except OSError:
@@ -83,14 +83,14 @@ def write_config(folder: str | os.PathLike, cfg: Config) -> None:
 
 
 def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: bool = False):
-    """The folder's model with its weights.
+    """Load the folder's model with its weights.
 
     Parameters
     ----------
     folder : a model folder.
-    dtype : of the weights and activations. By default that of config.json, on CPU float32, since MindSpore's
-        CPU kernels do not compute in the others.
-    train : in training mode instead of evaluation mode.
+    dtype : dtype of weights and activations. By default that of config.json; on CPU float32, since
+        MindSpore's CPU kernels do not support the others.
+    train : training mode instead of evaluation mode.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
 
     Raises
     ------
-    UserError : no model folder, damaged weights, or tensors that are missing, unknown or of another shape.
+    UserError : not a model folder, damaged weights, or tensors that are missing, unknown or of another shape.
     """
     from mindspore import get_context
     from mindspore.nn.utils import no_init_parameters
@@ -115,9 +115,9 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
 
 
 def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) -> None:
-    """Write `model`, a cell with `cfg`, as a model folder in its own type, with a copy of the tokenizer file.
+    """Write `model`, a cell with `cfg`, as a model folder in its own dtype, and copy the tokenizer file.
 
-    Weights and config appear under their names only when they are complete; an existing model is replaced.
+    Weights and config appear only when they are complete; an existing model is replaced.
     """
     from mindspore import float32
 

@@ -1,4 +1,4 @@
-"""Tensors from files into the parameters of cells: the one place where that is done."""
+"""Loads tensors from files into the parameters of cells."""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,17 @@ from mindspore_osum.weights_io import Weights
 
 
 def fill(params: Mapping, weights: Weights, mapped: bool = False) -> None:
-    """Read the tensor of each name into its parameter, in the parameter's type.
+    """Read the tensor of each name into its parameter, in the parameter's dtype.
 
     Parameters
     ----------
-    params : name in the file -> Parameter. Which names there must be is the caller's business.
-    mapped : where the type is that of the file, take the file's mapping itself, which the first graph copies
-        to its device; for parameters that are only read.
+    params : name in the file -> Parameter. The caller checks which names there must be.
+    mapped : if the dtype equals that of the file, use the memory-mapped file, which the first graph copies to
+        its device; only for parameters that are not written.
 
     Raises
     ------
-    UserError : a tensor of another shape than its parameter, or one that cannot be read.
+    UserError : a tensor has another shape than its parameter, or cannot be read.
     """
     from mindspore import Tensor
 

@@ -1,10 +1,9 @@
-"""What comes back from a recording, whatever its length and whatever was asked: one type for all.
+"""The result for a recording: one type for recordings of any length and all tasks.
 
 Notable choices
-- A recording is answered at once, or, where it was too long for the model, in several segments; times are
-  those of the whole recording. What a `Response` says as a whole is derived from its segments, so the two
-  cannot disagree.
-- The label of a long recording is that of most of its segments; `label_counts` shows the others.
+- A recording has one segment, or several if it is too long for the model; times count from its beginning. The
+  fields of a whole `Response` are derived from its segments, so that they always agree.
+- The label of a long recording is that of most of its segments; `label_counts` shows all.
 """
 
 import re
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 
 class Word(NamedTuple):
-    """A word and when it is said, in seconds."""
+    """A word with its start and end in seconds."""
 
     text: str
     start: float
@@ -29,42 +28,42 @@ _CJK = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 
 @dataclass
 class Answer:
-    """What a model wrote about a recording, or a stretch of it, taken apart; times in seconds."""
+    """The parsed answer of a model for a recording or a segment of it; times in seconds."""
 
     start: float = 0.0
     end: float = 0.0
-    text: str = ""  # transcript, including everything that was not understood
-    tags: list[str] = field(default_factory=list)  # what the model says it did, as written: ["asr", "age"]
+    text: str = ""  # transcript, including everything that was not recognised
+    tags: list[str] = field(default_factory=list)  # task tags as the model wrote them: ["asr", "age"]
     labels: dict[str, str] = field(default_factory=dict)  # field -> value: {"age": "ADULT"}
     words: list[Word] = field(default_factory=list)  # of a transcript with times
     answer: str | None = None  # reply of a spoken chat
-    raw: str = ""  # all the model wrote; what was asked in several passes is divided by line breaks
-    cut: bool = False  # an answer was cut before its end, at max_new_tokens or the model's last position
-    # field -> value -> probability among the values of its set; None unless it was asked for
+    raw: str = ""  # the whole text of the model; several passes are separated by line breaks
+    cut: bool = False  # an answer was truncated, at max_new_tokens or the model's last position
+    # field -> value -> probability among the values of its set; None unless requested
     probabilities: dict[str, dict[str, float]] | None = None
     error: str | None = None  # one line
 
     @property
     def seconds(self) -> float:
-        """Length."""
+        """Duration."""
         return self.end - self.start
 
     @property
     def unknown(self) -> list[str]:
-        """Tags and fragments that were not understood; each is still in `text`."""
+        """Tags and fragments that were not recognised; they are also in `text`."""
         return [match[0] for kind in (_BRACKET, _UNCLOSED) for match in kind.finditer(self.text)]
 
 
 @dataclass
 class Response:
-    """Everything heard in one recording. ``print(response)`` shows it as a person wants to read it.
+    """The result for one recording. ``print(response)`` shows it in readable form.
 
     Attributes
     ----------
-    audio : its path, or what it was given as.
-    seconds : its length; what lies between segments holds no speech.
+    audio : path of the recording, or a description of the input.
+    seconds : duration of the recording; between segments there is no speech.
     rtf : real-time factor: computing time (its share of batches, without compiling) / seconds.
-    error : one line if something went wrong; segments that were answered are there nevertheless.
+    error : one line if there was an error; segments answered before it are kept.
     """
 
     audio: str
@@ -80,17 +79,17 @@ class Response:
 
     @property
     def words(self) -> list[Word]:
-        """Words with times, where a task gave them (srwt)."""
+        """Words with timestamps, if a task gives them (srwt)."""
         return [word for segment in self.segments for word in segment.words]
 
     @property
     def tags(self) -> list[str]:
-        """Task tags that the model wrote, each once."""
+        """Task tags in the answers, each once."""
         return list(dict.fromkeys(tag for segment in self.segments for tag in segment.tags))
 
     @property
     def raw(self) -> str:
-        """All the model wrote, segments (and passes) divided by line breaks."""
+        """The whole text of the model; segments (and passes) are separated by line breaks."""
         return "\n".join(segment.raw for segment in self.segments)
 
     @property
@@ -101,12 +100,12 @@ class Response:
 
     @property
     def cut(self) -> bool:
-        """Whether any answer was cut before its end."""
+        """Whether any answer was truncated."""
         return any(segment.cut for segment in self.segments)
 
     @property
     def label_counts(self) -> dict[str, dict[str, int]]:
-        """Field -> value -> number of segments, the most frequent first; of equal ones the longer."""
+        """Field -> value -> number of segments, the most frequent first, then the longest."""
         seconds: dict[str, Counter] = {}
         counts: dict[str, Counter] = {}
         for segment in self.segments:
@@ -120,12 +119,12 @@ class Response:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Field -> value; of several segments the value most of them have."""
+        """Field -> value; for several segments the most frequent value."""
         return {name: next(iter(counts)) for name, counts in self.label_counts.items()}
 
     @property
     def probabilities(self) -> dict[str, dict[str, float]] | None:
-        """Field -> value -> probability, the mean over the seconds of the segments that have it."""
+        """Field -> value -> probability, the mean over segments weighted by duration."""
         sums: dict[str, Counter] = {}
         for segment in self.segments:
             for name, values in (segment.probabilities or {}).items():
@@ -136,7 +135,7 @@ class Response:
         return {name: {v: x / s.total() for v, x in s.items()} for name, s in sums.items()}
 
     def to_dict(self) -> dict:
-        """Plain values, as written in JSON: the whole first, then its segments."""
+        """Plain values for JSON: those of the whole recording, then its segments."""
         whole = {"audio": self.audio, "seconds": round(self.seconds, 3)}
         if self.error:
             whole["error"] = self.error
@@ -168,7 +167,7 @@ class Response:
 
 
 def join_text(pieces: Iterable[str]) -> str:
-    """Join stripped pieces of a transcript: with a space, but with none beside Chinese or before a label."""
+    """Join stripped pieces of a transcript with spaces, but without one beside Chinese or before a label."""
     text = ""
     for piece in filter(None, pieces):
         glued = not text or _CJK.match(text[-1]) or _CJK.match(piece[0]) or piece[0] == "<"
@@ -177,7 +176,7 @@ def join_text(pieces: Iterable[str]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as a person reads them: 4.2 s, 3:07.5, 1:00:00.0."""
+    """Seconds in readable form: 4.2 s, 3:07.5, 1:00:00.0."""
     tenths = round(seconds * 10)
     minutes, tenths = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

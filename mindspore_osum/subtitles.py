@@ -1,9 +1,9 @@
-"""A response as a file that other programs read: one small writer for each format.
+"""Writes a response in file formats of other programs: one small writer per format.
 
 Notable choices
-- Lines of subtitles come from words where the model gave the times of all of them, else a segment is one
-  line: what has no time is not lost.
-- ctm consists of words: a transcript without the times of all is refused, they are not invented.
+- Subtitle lines are made from words if the model gave timestamps for all of them; otherwise a segment is one
+  line, so that no text is lost.
+- ctm consists of words: a transcript without timestamps for all words is refused; none are invented.
 
 Formats: SubRip; WebVTT (W3C); tsv of openai-whisper (milliseconds); Praat TextGrid (long form); CTM and RTTM
 (NIST RT-09 evaluation plan).
@@ -35,7 +35,7 @@ _SENTENCE_END = re.compile(r"[.!?。！？…]$")
 
 
 def write(response: Response, format: str) -> str:
-    """The whole file as text, with a line break at its end; "" where there is nothing to write.
+    """The whole file as text, with a line break at its end; "" if there is nothing to write.
 
     Parameters
     ----------
@@ -43,21 +43,21 @@ def write(response: Response, format: str) -> str:
 
     Raises
     ------
-    UserError : no such format, or one that the response has not the times for.
+    UserError : no such format, or the response lacks the timestamps for it.
     """
     text = FORMATS[check_format(format)](response)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name need not be Unicode
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a file name may not be valid Unicode
 
 
 def check_format(format: str) -> str:
-    """The format, or a UserError with the nearest one."""
+    """The format; UserError with the nearest one if it is unknown."""
     if format not in FORMATS:
         raise UserError(f"format {format!r}: there is none of that name{did_you_mean(format, FORMATS)}")
     return format
 
 
 def lines(response: Response) -> Iterator[tuple[float, float, str]]:
-    """(start, end, text) of the subtitles' lines: one after the other, none shorter than a moment."""
+    """(start, end, text) of the subtitle lines, without overlap and with a minimum duration."""
     done = 0.0
     for segment in response.segments:
         found = [
@@ -72,13 +72,13 @@ def lines(response: Response) -> Iterator[tuple[float, float, str]]:
 
 
 def _timed(segment: Answer) -> list[Word]:
-    """The words of a segment if they are all of its text, else none."""
+    """The words of a segment if they cover all of its text, else none."""
     text, words = ("".join(part.split()) for part in (segment.text, "".join(w.text for w in segment.words)))
     return segment.words if words == text else []
 
 
 def _groups(words: list[Word]) -> Iterator[list[Word]]:
-    """Words that share a line."""
+    """Groups of words, one per line."""
     group: list[Word] = []
     for word in words:
         if group and (
@@ -95,7 +95,7 @@ def _groups(words: list[Word]) -> Iterator[list[Word]]:
 
 
 def places(text: str) -> int:
-    """Width of a text in Latin letters; Chinese ones take two."""
+    """Width of a text in Latin letters; a Chinese character counts as two."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
@@ -129,12 +129,12 @@ def _tsv(response: Response) -> str:
 
 
 def _textgrid(response: Response) -> str:
-    """Interval tiers `segments` and, with times of words, `words`; pauses are empty intervals."""
+    """Interval tiers `segments` and, if there are word timestamps, `words`; pauses are empty intervals."""
     spans = [(segment.start, segment.end, segment.text) for segment in response.segments]
     tiers = {"segments": spans}
     if response.words:
         tiers["words"] = [(word.start, word.end, word.text) for word in response.words]
-    seconds = max(round(response.seconds, 3), 0.001)  # no tier is without an interval
+    seconds = max(round(response.seconds, 3), 0.001)  # a tier needs at least one interval
     out = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
     out += ["xmin = 0", f"xmax = {seconds:.3f}"]
     out += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
@@ -151,7 +151,7 @@ def _textgrid(response: Response) -> str:
 
 
 def _without_holes(spans, seconds: float) -> list[tuple[float, float, str]]:
-    """Intervals from 0 to `seconds` without holes; a text whose time has no length goes to its neighbour."""
+    """Intervals from 0 to `seconds` without gaps; text of an empty interval is added to its neighbour."""
     intervals: list[tuple[float, float, str]] = []
     done, waiting = 0.0, []
     for start, end, text in spans:
@@ -187,7 +187,7 @@ def _ctm(response: Response) -> str:
 
 
 def _rttm(response: Response) -> str:
-    """Who speaks when, as far as a label tells: the name of a speaker is gender and age, else `speech`."""
+    """Who speaks when: speakers are named by the labels gender and age, or `speech` without labels."""
     out = []
     for segment in response.segments:
         out.append(

@@ -1,9 +1,9 @@
-"""The eight tasks: published keys and tags, label sets, and how an answer is written and read back.
+"""The eight tasks: published keys and tags, label sets, and the format of answers.
 
 Notable choices
-- Everything about a task is a row of `TASKS`; everything about a label set a row of `LABEL_SETS`.
-- Writing is strict (a label outside its set is refused), reading is tolerant: case and spaces in tags do not
-  matter, and whatever is not understood stays in the text and is listed in ``Answer.unknown``.
+- A task is a row of `TASKS`, and a label set is a row of `LABEL_SETS`.
+- Writing is strict (a label outside its set is refused); reading is tolerant: case and spaces in tags are
+  ignored, and whatever is not recognised stays in the text and is listed in ``Answer.unknown``.
 - Tags and labels are ordinary text for the tokenizer, as in OSUM-Pangu.
 """
 
@@ -53,8 +53,8 @@ TASK_KEYS = (
     "<TRANSCRIBE> <AGE> <GENDER> <STYLE> <EMOTION>",
     "<TRANSCRIBE> <CAPTION> <AGE> <GENDER> <EMOTION> <STYLE>",
 )
-TEXT2TEXT = "<TEXT2TEXT>"  # of questions in writing, whose answers have no tags
-INTENT_KEY = "<INTENT_CLASSIFICATION>"  # its answer is the tag string alone, with no tags in front
+TEXT2TEXT = "<TEXT2TEXT>"  # written questions; their answers have no tags
+INTENT_KEY = "<INTENT_CLASSIFICATION>"  # its answer is only the tag string of a task
 ANSWER_MARK = "<开始回答>"  # OSUM (v1) writes transcript<开始回答>reply
 
 
@@ -62,7 +62,7 @@ ANSWER_MARK = "<开始回答>"  # OSUM (v1) writes transcript<开始回答>reply
 class LabelSet:
     """One kind of label: its key in ``Answer.labels``, the tag that announces it, and its values.
 
-    ``values`` are spelled as they are written; ``aliases`` are other spellings that are read as one of them.
+    ``values`` are the spellings that are written; ``aliases`` are other spellings that are accepted.
     """
 
     field: str
@@ -71,7 +71,7 @@ class LabelSet:
     aliases: dict[str, str]
 
     def read(self, spelling: str) -> str | None:
-        """Return the value a spelling stands for (case, spaces, ``_`` and ``-`` ignored), None if none."""
+        """Return the value of a spelling (case, spaces, ``_`` and ``-`` are ignored), None if unknown."""
         return self._spellings.get(_fold(spelling))
 
     @cached_property
@@ -79,7 +79,7 @@ class LabelSet:
         return {_fold(name): value for name, value in [*zip(self.values, self.values), *self.aliases.items()]}
 
 
-# Values: OSUM Table 1 and 2. The written form of multi-word events is not published; it is read in any form.
+# Values: OSUM Tables 1 and 2. The spelling of multi-word events is not published; any is accepted.
 LABEL_SETS = {
     s.tag: s
     for s in (
@@ -187,13 +187,13 @@ def task_of_tags(tags) -> str | None:
 def format_answer(task: str, *, text: str = "", labels=None, words=(), answer: str | None = None) -> str:
     """Write the training label of a task: tags, then the body (OSUM Table 1), normalised as published.
 
-    One record may serve several tasks: what a task does not announce is left out.
+    One record may be used for several tasks: values that the task does not need are ignored.
 
     Parameters
     ----------
     task : abbreviation or published key; for ``<INTENT_CLASSIFICATION>`` the text is the whole answer
     text : transcript, for tasks with ``<asr>`` but without ``<align>``
-    labels : dict field -> value or alias, for the fields the task announces
+    labels : dict field -> value or alias, for the fields of the task
     words : (word, start in s, end in s), for ``<align>``
     answer : reply of a spoken chat, for ``<chat>``
 
@@ -240,16 +240,16 @@ _WORD = re.compile(_TIME + r"(?!\s*<)([^<>]+)" + _TIME)
 
 
 def parse_answer(raw: str, task: str | None = None) -> Answer:
-    """Take an answer apart; no text makes it fail, and what it does not understand stays in the text.
+    """Parse an answer; it never fails, and whatever it does not recognise stays in the text.
 
     Reads ``<asr><age>text<ADULT>``, timed words ``<0.21>父<0.47> <0.46>母<0.60>``, chat replies
     (``<chat>reply`` and OSUM's ``text<开始回答>reply``), and untagged OSUM answers (``text<anger>``).
-    A label counts even if no tag announced it, unless its spelling belongs to several sets.
+    A label counts even without its tag, unless its spelling belongs to several sets.
 
     Parameters
     ----------
     raw : decoded answer
-    task : abbreviation or key of the task that was asked for; guides the reading of an answer without tags
+    task : abbreviation or key of the requested task; used to parse an answer without tags
     """
     if task == TEXT2TEXT:
         return Answer(answer=raw.strip(), raw=raw)
@@ -273,7 +273,7 @@ def _split_answer(body: str, chat: bool) -> tuple[str, str | None]:
 
 
 def _read_words(body: str) -> tuple[str, list[Word]]:
-    """Return the text without the times of well-formed words, and these words; the rest stays in place."""
+    """Return the text without the timestamps of well-formed words, and these words; the rest is unchanged."""
     words, pieces, end = [], [], 0
     for m in _WORD.finditer(body):
         words.append(Word(m[2].strip(), float(m[1]), float(m[3])))
@@ -285,10 +285,10 @@ def _read_words(body: str) -> tuple[str, list[Word]]:
 
 
 def _read_labels(body: str, tags: list[str]) -> tuple[str, dict[str, str]]:
-    """Take the labels out of the body.
+    """Remove the labels from the body and return both.
 
-    The last label of a kind counts, since labels close an answer. ``<OTHER>``, which several sets know,
-    goes to the first announced set that has no label of its own.
+    The last label of a kind counts, since labels are at the end of an answer. ``<OTHER>``, which is in
+    several sets, counts for the first set among the tags that has no other label.
     """
     announced = [LABEL_SETS[t] for t in dict.fromkeys(tags) if t in LABEL_SETS]
     found = [(m, _candidates(m[1], announced)) for m in _BRACKET.finditer(body)]

@@ -2,12 +2,12 @@
 
 Notable choices
 - A tensor is its raw little-endian bytes plus `TensorInfo` (dtype code, shape): copying never rounds.
-  `read` turns it into numbers; bfloat16, which numpy lacks, is widened to float32 exactly.
-- Each tensor is memory-mapped by itself and unmapped with its array, so peak memory is one tensor.
-- The reader trusts nothing: header size, names, shapes and offsets are checked before a byte is mapped,
-  and the data must be covered without holes or overlaps, as the format promises.
-- The writer knows every shape beforehand: the header goes first, tensors follow in any order, and files
-  get their final names (temp + fsync + rename) only when every tensor is there.
+  `read` converts it to numbers; bfloat16, which numpy lacks, is widened to float32 exactly.
+- Each tensor is memory-mapped separately and unmapped with its array, so peak memory is one tensor.
+- The reader validates its input: header size, names, shapes and offsets are checked before any byte is
+  mapped, and the tensors must cover the data without gaps or overlaps, as the format requires.
+- The writer needs all shapes beforehand: it writes the header first and then tensors in any order; files get
+  their final names (temporary file, fsync, rename) only when all tensors are written.
 """
 
 import json
@@ -69,7 +69,7 @@ _MAX_ELEMENTS = 1 << 48
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a tensor is: dtype code ("F32", "BF16", ...) and shape."""
+    """Description of a tensor: dtype code ("F32", "BF16", ...) and shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -81,7 +81,7 @@ class TensorInfo:
 
 
 def valid_shape(shape) -> bool:
-    """Whether numbers from a file can be a tensor's shape: few, whole, not negative, their product sane."""
+    """Whether numbers from a file are a valid shape: few integers >= 0 with a plausible product."""
     whole = len(shape) <= _MAX_DIMS and all(type(n) is int and n >= 0 for n in shape)
     return whole and math.prod(max(n, 1) for n in shape) < _MAX_ELEMENTS
 
@@ -95,7 +95,7 @@ def info_of(values: np.ndarray) -> TensorInfo:
 
 
 def decode(raw: np.ndarray, info: TensorInfo) -> np.ndarray:
-    """Bytes -> numbers of `info.shape`: numpy's own type, or float32 for bfloat16 (exact)."""
+    """Bytes -> numbers of `info.shape`: the same numpy dtype, or float32 for bfloat16 (exact)."""
     bits = raw.view(DTYPES[info.dtype]).reshape(info.shape)
     if info.dtype == "BF16":
         return (bits.astype(np.uint32) << 16).view(np.float32)
@@ -117,9 +117,9 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def map_bytes(file, start: int, size: int) -> np.ndarray:
-    """`size` bytes of an open file from `start`, as a 1-D uint8 array over a mapping of its own.
+    """`size` bytes of an open file from `start`, as a 1-D uint8 array over a separate memory mapping.
 
-    Who writes to it writes to a copy of the page, never to the file.
+    Writing to it changes a private copy of the page, never the file.
     """
     if size == 0:
         return np.empty(0, np.uint8)
@@ -128,13 +128,13 @@ def map_bytes(file, start: int, size: int) -> np.ndarray:
         mapped = mmap.mmap(file.fileno(), size + shift, access=mmap.ACCESS_COPY, offset=start - shift)
     except ValueError:
         raise UserError(f"{file.name}: became shorter while it was read") from None
-    if hasattr(mmap, "MADV_WILLNEED"):  # reads ahead: from a disk up to twice as fast as page by page
+    if hasattr(mmap, "MADV_WILLNEED"):  # read ahead: up to twice as fast from a disk
         mapped.madvise(mmap.MADV_WILLNEED)
     return np.frombuffer(mapped, np.uint8, count=size, offset=shift)
 
 
 class Weights:
-    """Named tensors of one model, read one at a time; subclasses say where the bytes are.
+    """Named tensors of one model, read one at a time; subclasses define where the bytes are.
 
     Attributes
     ----------
@@ -155,11 +155,11 @@ class Weights:
         return decode(self.raw(name), self.infos[name])
 
     def shared(self) -> list[list[str]]:
-        """Groups of names that are known to be the same bytes (aliases such as tied embeddings)."""
+        """Groups of names that share the same bytes (aliases such as tied embeddings)."""
         return []
 
     def close(self) -> None:
-        """Close the files; arrays handed out stay valid."""
+        """Close the files; returned arrays stay valid."""
 
     def __enter__(self):
         return self
@@ -187,7 +187,7 @@ class _SafetensorsWeights(Weights):
 
 
 class _SafetensorsFile:
-    """Checked header of one file: infos, spans (name -> start, size in the file) and metadata."""
+    """Validated header of one file: infos, spans (name -> start, size in the file) and metadata."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -263,7 +263,7 @@ def open_weights(path: str | Path) -> Weights:
 
     Raises
     ------
-    UserError : nothing there, a hostile or damaged file, an index that does not match its files.
+    UserError : no such file, a malformed or damaged file, or an index that does not match its files.
     """
     path = Path(path)
     if path.is_dir():
@@ -304,14 +304,14 @@ def _open_index(index: Path) -> Weights:
 
 
 class WeightsWriter:
-    """Write safetensors tensor by tensor; the files appear under their names only when all is written.
+    """Write safetensors tensor by tensor; the files get their names only when all tensors are written.
 
     Parameters
     ----------
     target : a ``.safetensors`` file, or a folder (``model.safetensors``, or shards and an index).
     infos : every tensor's `TensorInfo`.
-    metadata : text kept in the header of a single file.
-    shard_bytes : a folder's files hold at most this much, one larger tensor excepted.
+    metadata : text stored in the header of a single file.
+    shard_bytes : maximum size of a folder's files, except for a single larger tensor.
 
     Examples
     --------
@@ -347,7 +347,7 @@ class WeightsWriter:
             raise
 
     def _start(self, file_name: str, group: list[str], metadata: Mapping[str, str]) -> None:
-        # widest types first: every tensor then lies at a multiple of its item size
+        # widest dtypes first: then every tensor is aligned to its item size
         group = sorted(group, key=lambda n: -DTYPES[self._infos[n].dtype].itemsize)
         header: dict = {"__metadata__": dict(metadata)} if metadata else {}
         end = 0
@@ -367,14 +367,14 @@ class WeightsWriter:
             self._places[name] = (file_name, 8 + len(text) + header[name]["data_offsets"][0])
 
     def write(self, name: str, values: np.ndarray) -> None:
-        """Write a tensor's numbers, rounded once to the dtype announced for it."""
+        """Write a tensor's numbers, rounded once to its dtype in `infos`."""
         info = self._infos[name]
         if tuple(values.shape) != info.shape:
             raise ValueError(f"{name}: shape {values.shape}, announced {info.shape}")
         self.write_raw(name, encode(values, info.dtype))
 
     def write_raw(self, name: str, raw: np.ndarray) -> None:
-        """Write a tensor's bytes as they are: uint8 (nbytes,)."""
+        """Write a tensor's bytes unchanged: uint8 (nbytes,)."""
         info = self._infos[name]
         if raw.nbytes != info.nbytes or name not in self._left:
             raise ValueError(f"{name}: {raw.nbytes} bytes, announced {info.nbytes}, or written twice")
@@ -386,7 +386,7 @@ class WeightsWriter:
         self._left.discard(name)
 
     def close(self) -> None:
-        """Give the finished files their names; needs every announced tensor to be written."""
+        """Give the finished files their names; all tensors must have been written."""
         if self._left:
             raise ValueError(f"{len(self._left)} announced tensors were not written, e.g. {min(self._left)}")
         for file in self._files.values():
@@ -399,7 +399,7 @@ class WeightsWriter:
         self._temps = {}
 
     def _finish_folder(self) -> None:
-        """Write the index, and remove weights that an earlier model left here in another split."""
+        """Write the index, and remove shards of an earlier model that was split differently."""
         keep = set(self._files)
         if len(keep) > 1:
             total = sum(info.nbytes for info in self._infos.values())
@@ -412,7 +412,7 @@ class WeightsWriter:
                 path.unlink()
 
     def abort(self) -> None:
-        """Remove what was written so far."""
+        """Remove everything written so far."""
         for file in self._files.values():
             file.close()
         for temp in self._temps.values():
