@@ -14,7 +14,7 @@ from mindspore_osum.inference.request import make_request
 
 
 def main() -> int:
-    """One JSON object a line; 0, or 1 if a recording failed."""
+    """Print one JSON object per line; returns 0, or 1 if a recording failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""Fine-tuning from Python: tables of recordings in, a model and its answers before and after out.
+"""Fine-tuning from Python: from tables of recordings to a model and its answers before and after.
 
     python examples/fine_tune/fine_tune.py my_data [--steps 60] [--output output/fine_tune]
 
-my_data holds train.tsv and valid.tsv (docs/TUTORIAL.md does the same step by step with `osum`). The job is
-job.yaml beside this file; start, steps and paths are laid on it.
+my_data has train.tsv and valid.tsv (docs/TUTORIAL.md does the same step by step with `osum`). The job is
+job.yaml in this folder; start, steps and paths override its values.
 """
 
 import argparse
@@ -25,10 +25,10 @@ LONGEST = 64  # tokens of an answer
 
 
 def import_data(root: Path, manifests: Path) -> dict[str, list[dict]]:
-    """Manifests of the tables, as a job's `data.train` and `data.valid`."""
+    """Import the tables; returns the manifests as a job's `data.train` and `data.valid`."""
     tasks = [word for task in TASKS for word in ("--task", task)]
     if osum(["data", "import", "own", str(root), str(manifests), *tasks]):
-        sys.exit(1)  # it has said why
+        sys.exit(1)  # the command has printed the reason
     return {
         split: [{"name": task, "path": str(manifests / f"own-{split}-{task}.jsonl")} for task in TASKS]
         for split in ("train", "valid")
@@ -36,7 +36,7 @@ def import_data(root: Path, manifests: Path) -> dict[str, list[dict]]:
 
 
 def train(data: dict, output: Path, start: Path, steps: int) -> Path:
-    """Train, or go on where an earlier run stopped; the folder of the model."""
+    """Train, or resume an earlier run; returns the folder of the model."""
     job = {
         "output_dir": str(output),
         "steps": steps,
@@ -50,7 +50,7 @@ def train(data: dict, output: Path, start: Path, steps: int) -> Path:
 
 
 def answers(model: Path, manifest: str) -> list[str]:
-    """What a model says about each recording of a manifest."""
+    """The model's answer to each recording of a manifest."""
     recordings = [line.wav for line in read_manifest(manifest)[0]]
     responses = OSUM.load(model)(recordings, task=TASKS[-1], sampling=Sampling(max_new_tokens=LONGEST))
     return [response.error or response.raw for response in responses]

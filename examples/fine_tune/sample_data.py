@@ -1,4 +1,4 @@
-"""Lays out the bundled recordings as if they were one's own: the input of docs/TUTORIAL.md.
+"""Writes the bundled recordings and their tables as an example of your own data, for docs/TUTORIAL.md.
 
     python examples/fine_tune/sample_data.py my_data
 
@@ -21,7 +21,7 @@ COLUMNS = ("audio", "text", "gender")
 
 
 def rows() -> dict[Path, tuple[str, str]]:
-    """Recording -> (what is said, gender of the speaker), each recording once."""
+    """Recording -> (transcript, gender of the speaker), each recording once."""
     found = {}
     for line in read_manifest(RECORDINGS)[0]:
         if "asr" in tags_of(key_of(line)):
@@ -30,7 +30,7 @@ def rows() -> dict[Path, tuple[str, str]]:
 
 
 def lay_out(folder: Path) -> None:
-    """Write the tables and copy the recordings; `folder` must not be there yet."""
+    """Write the tables and copy the recordings; `folder` must not exist yet."""
     try:
         (folder / "wav").mkdir(parents=True)
     except FileExistsError:

@@ -1,14 +1,15 @@
-"""What stage 2 and ASR+X are worth: short trainings with and without them, after run.py, in its folder.
+"""Ablation of stage 2 and ASR+X: short training runs with and without them, after run.py, in its folder.
 
     python examples/speech_world/ablation.py --output output/speech_world [--steps 600] [--limit N]
 
 Notable choices
-- Stage 2: stage 3 for `--steps` steps from the model of stage 2, and from that of stage 1. Both are asked by
-  tags and in words.
-- ASR+X (OSUM 2.2): from the model of the warm-up, stage 1 for `--steps` steps on the same recordings and
-  labels, once with the transcript before the label and once with the label alone; each is asked for what it
-  was trained on.
-- Everything else is configs/tiny. Restartable as run.py; a folder of other settings is refused.
+- Stage 2: stage 3 is trained for `--steps` steps from the model of stage 2 and from that of stage 1. Both are
+  evaluated with tags and with natural requests.
+- ASR+X (OSUM 2.2): from the model of the warm-up, stage 1 is trained for `--steps` steps on the same
+  recordings and labels, once with the transcript before the label and once with the label alone; each model
+  is evaluated on its own task.
+- Everything else is as in configs/tiny. It can be restarted like run.py; a folder with other settings is
+  refused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SHORT = ("data.valid=[]", "schedule.warmup_steps=50", "save_every=200")
 
 
 def label_lines(manifest: Path, transcript: bool) -> list[dict]:
-    """A line for each recording and label that its manifest asks for, with or without the transcript."""
+    """A line for each recording and label in the manifest, with or without the transcript."""
     alone = {TASKS[task].key: TASKS[task].key.replace("<TRANSCRIBE> ", "") for task in LABELLED}
     found = []
     for text in manifest.read_text(encoding="utf-8").splitlines():
@@ -46,7 +47,7 @@ def label_lines(manifest: Path, transcript: bool) -> list[dict]:
 
 
 def write_variants(output: Path) -> None:
-    """The manifests of ASR+X and of labels alone, to train on and to test with."""
+    """Write the manifests of ASR+X and of labels alone, for training and test."""
     (output / "ablation").mkdir(exist_ok=True)
     for name in ("asr_x", "x_alone"):
         for split in ("train", "test"):
@@ -82,7 +83,7 @@ def steps(output: Path, count: int, limit: int | None = None) -> list[road.Step]
 
 
 def table(output: Path) -> str:
-    """The comparison as Markdown: a row for each task, the paper's measure of it."""
+    """The comparison as Markdown: a row for each task, with the paper's metric."""
     measures = {"asr": "wer", "srwt": "match_rate"} | dict.fromkeys((*LABELLED, "sttc"), "accuracy")
 
     def metrics(name: str) -> dict:

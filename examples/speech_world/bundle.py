@@ -1,10 +1,10 @@
-"""Makes what the package bundles: a trained model in half precision, and recordings it was not trained on.
+"""Creates the package's assets: a trained model in half precision, and recordings outside its training data.
 
     python examples/speech_world/bundle.py --model output/tiny_stage3/model --corpus speech_world \
         --assets mindspore_osum/assets
 
-Nobody chose the recordings: for each language and task it is the first of the test split, in the order of its
-keys, in which a speaker of the group whose turn it is speaks who was not heard yet.
+The recordings are selected by rule: for each language and task, the first one of the test split (in the order
+of keys) with a new speaker of the next gender and age group.
 """
 
 import argparse
@@ -28,7 +28,7 @@ GROUPS = tuple(product(GENDERS, AGES))
 
 
 def bundle_model(source: Path, target: Path) -> None:
-    """Copy a model folder with its weights rounded to float16; config.json still says how it computes."""
+    """Copy a model folder with its weights rounded to float16; config.json keeps the dtype for computing."""
     target.mkdir(parents=True, exist_ok=True)
     with open_weights(source) as weights:
         infos = {name: TensorInfo("F16", info.shape) for name, info in weights.infos.items()}
@@ -43,17 +43,17 @@ def bundle_model(source: Path, target: Path) -> None:
 
 
 def choose(lines: list[dict]) -> list[dict]:
-    """The lines of 16 recordings, one for each language and task; gender and age go round.
+    """The lines of 16 recordings, one for each language and task; gender and age groups alternate.
 
     Raises
     ------
     UserError
-        If the test split is too small to have them all.
+        The test split is too small.
     """
     found: dict[str, list[dict]] = {}  # recording -> its lines
     heard: set[str] = set()
     for number, (language, task) in enumerate(product(LANGUAGES, TASKS.values())):
-        turn = number + number // len(TASKS) * len(GROUPS) // 2  # the second language begins half-way round
+        turn = number + number // len(TASKS) * len(GROUPS) // 2  # the second language starts half-way
         gender, age = GROUPS[turn % len(GROUPS)]
         for line in lines:
             extra, speaker = line["extra"], line["extra"]["voice"].partition("+")[2]
@@ -70,7 +70,7 @@ def choose(lines: list[dict]) -> list[dict]:
 
 
 def bundle_recordings(corpus: Path, target: Path) -> None:
-    """Put the chosen test recordings and their manifest into `target`, in place of what is there."""
+    """Copy the chosen test recordings and their manifest to `target`, replacing its contents."""
     lines = [json.loads(line) for line in (corpus / "test.jsonl").read_text(encoding="utf-8").splitlines()]
     chosen = choose(lines)
     target.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""What is said in the speech world beside commands: sentences of feeling or style (questions: questions.py).
+"""Sentences of the speech world that express an emotion or a style (commands: grammar.py).
 
-Built as in grammar.py, of templates and slots with a closed vocabulary. The wording carries the label, and
-no sentence belongs to two labels.
+They are built as in grammar.py, from templates and slots with a closed vocabulary. The wording determines the
+label, and no sentence belongs to two labels.
 """
 
 from __future__ import annotations
@@ -311,7 +311,7 @@ STYLES = {
     },
 }
 
-# Readings beside grammar.READINGS, of sentences and questions.
+# Readings for sentences and questions, in addition to grammar.READINGS.
 READINGS = {
     "了": "le5",
     "着": "zhe5",
@@ -362,13 +362,13 @@ READINGS = {
 
 
 def fill(template: str, lang: str, rng) -> str:
-    """Fill the slots at random; a slot that stands twice is filled alike."""
+    """Fill the slots at random; a repeated slot gets the same words."""
     names = sorted(set(re.findall(r"\{(\w+)\}", template)))
     return template.format(**{name: rng.choice(ALL_SLOTS[lang][name]) for name in names})
 
 
 def feeling(lang: str, label: str, rng) -> str:
-    """A sentence whose words carry a feeling; every template is as likely as any other.
+    """A sentence whose words express an emotion; all templates are equally likely.
 
     Parameters
     ----------
@@ -380,7 +380,7 @@ def feeling(lang: str, label: str, rng) -> str:
 
 
 def styled(lang: str, label: str, rng) -> str:
-    """A sentence in a style, one of tasks.LABEL_SETS["style"].values; the rest as in `feeling`."""
+    """A sentence in a style, one of tasks.LABEL_SETS["style"].values; otherwise as `feeling`."""
     return fill(rng.choice(STYLES[lang][label]), lang, rng)
 
 

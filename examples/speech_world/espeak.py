@@ -1,12 +1,12 @@
-"""espeak-ng as a function: text, voice, rate and pitch in; samples and the start of every word out.
+"""espeak-ng as a function: from text, voice, rate and pitch to samples and the start of every word.
 
 Notable choices
-- The library is called (the program tells no word times), each time in a forked process.  Inside one process
-  espeak-ng carries state from an utterance to the next (after a change of variant, lengths and even the set
-  of loadable voices differ), so only a fresh one makes a sample that depends on its own settings alone.
-- Most of a start is a scan of some 200 voice files (of at most 349).  A private data folder, with links to
-  the few that are used and the one speaker as a variant, avoids it.
-- espeak-ng says pairs such as "on the" as one word; the second starts where its share of the letters begins.
+- The library is called, since the program gives no word timestamps. Each call runs in a forked process:
+  within one process espeak-ng keeps state between utterances (after a change of variant, lengths and even the
+  set of loadable voices differ), so only a fresh one makes samples that depend on their own settings alone.
+- Most of the start-up time is a scan of about 200 voice files (at most 349). A private data folder, with
+  links to the few that are used and the speaker as a variant, avoids it.
+- espeak-ng speaks pairs such as "on the" as one word; the second start is interpolated by number of letters.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def installation() -> tuple[str, Path]:
     Raises
     ------
     UserError
-        If it is not installed.
+        It is not installed.
     """
     if shutil.which("espeak-ng") is None:
         raise UserError(f"espeak-ng is not installed; run `{INSTALL}`")
@@ -70,7 +70,7 @@ def installation() -> tuple[str, Path]:
 
 
 def link_data(source: Path, folder: Path) -> None:
-    """Fill `folder` so that `speak` finds the speech world's languages and speakers in it."""
+    """Fill `folder` with the data that `speak` needs for the speech world's languages and speakers."""
     root = folder / "espeak-ng-data"
     (root / "lang").mkdir(parents=True)
     (root / "voices" / "!v").mkdir(parents=True)
@@ -85,14 +85,14 @@ def link_data(source: Path, folder: Path) -> None:
 def speak(
     text: str, accent: str, speaker: Speaker, rate: int, pitch: int, tones: int, data: Path
 ) -> tuple[np.ndarray, int, list[int]]:
-    """Say `text` (for Chinese: pinyin).
+    """Synthesise `text` (for Chinese: pinyin).
 
     Parameters
     ----------
     accent : name of an espeak-ng voice
     rate : words per minute
-    pitch : 0..99, 50 is the voice's own
-    tones : pitch range, 0..99, 50 is the voice's own
+    pitch : 0..99, 50 is the voice's default
+    tones : pitch range, 0..99, 50 is the voice's default
     data : folder made by `link_data`
 
     Returns
@@ -102,7 +102,7 @@ def speak(
     Raises
     ------
     UserError
-        If espeak-ng fails or says nothing.
+        espeak-ng fails or returns no samples.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -117,7 +117,7 @@ def speak(
             variant.unlink()
             code = 0
         finally:
-            os._exit(code)  # no clean-up of the parent's files and locks
+            os._exit(code)  # without cleaning up the parent's files and locks
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read()
@@ -134,7 +134,7 @@ def speak(
 def _synthesise(text: str, voice: str, rate: int, pitch: int, tones: int, data: Path) -> bytes:
     """int32 rate and event count; int32 (character, sample) of each event; int16 samples."""
     library = ctypes.CDLL(LIBRARY)
-    ctypes.CDLL(None).srand(1)  # of breath and roughness; the parent may have drawn numbers already
+    ctypes.CDLL(None).srand(1)  # for breath and roughness; the parent may have drawn numbers already
     chunks, events = [], []
 
     def receive(wave, count, found):
@@ -162,11 +162,11 @@ def _synthesise(text: str, voice: str, rate: int, pitch: int, tones: int, data: 
 
 
 def word_starts(text: str, events: np.ndarray, samples: int) -> list[int]:
-    """Start sample of each word; words without an event share the stretch of the one before by letters.
+    """Start sample of each word; words without an event are interpolated by number of letters.
 
     Parameters
     ----------
-    events : (E, 2), character and sample of each word espeak-ng told of; the first word is always told.
+    events : (E, 2), character and sample of each word that espeak-ng reported; the first always is.
     """
     places = [match.start() for match in re.finditer(r"\S+", text)]
     told = {int(place): int(sample) for place, sample in events}

@@ -1,7 +1,7 @@
-"""Vocal events of the speech world, made of harmonics and shaped noise, and everyday sounds as OTHER.
+"""Vocal events of the speech world, synthesised from harmonics and shaped noise; everyday sounds are OTHER.
 
-Every draw of an event differs in pitch, tempo and formants. The recipes follow what sets these sounds apart
-to the ear: laughter is a series of voiced puffs, a cough one or two bursts, a scream a high harmonic tone ...
+Each instance of an event differs in pitch, tempo and formants. The recipes follow how these sounds differ to
+the ear: laughter is a series of voiced puffs, a cough one or two bursts, a scream a high harmonic tone ...
 
 Legend: N samples.
 """
@@ -13,7 +13,7 @@ from scipy.signal import istft, stft
 
 from mindspore_osum.errors import UserError
 
-SILENT = 0.01  # of the peak; what is below at the ends is cut off
+SILENT = 0.01  # share of the peak; lower samples at both ends are removed
 FADE_SECONDS = 0.002
 TOP_HERTZ = 7500  # highest harmonic
 WINDOW = 256  # samples of the noise filter
@@ -21,7 +21,7 @@ KNOT = 50  # samples from one value of a harmonic's gain to the next
 
 
 def tone(pitch_N: np.ndarray, formants, rate: int, width: float = 0.25, tilt: float = 1.0) -> np.ndarray:
-    """Harmonics of a pitch (Hz) under formants (Hz) that are `width` octaves wide, times number^-tilt."""
+    """Harmonics of a pitch (Hz) with formants (Hz) `width` octaves wide, scaled by number^-tilt."""
     phase_N = 2 * np.pi * np.cumsum(pitch_N) / rate
     out_N = np.zeros_like(pitch_N)
     place_N, knots = np.arange(len(pitch_N)), np.arange(0, len(pitch_N), KNOT)
@@ -33,7 +33,7 @@ def tone(pitch_N: np.ndarray, formants, rate: int, width: float = 0.25, tilt: fl
 
 
 def noise(centre_N: np.ndarray, width: float, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise of unit power around a centre (Hz) that moves; `width` in octaves."""
+    """Noise of unit power around a varying centre frequency (Hz); `width` in octaves."""
     hertz, seconds, spectrum = stft(rng.standard_normal(len(centre_N)), rate, nperseg=WINDOW)
     centre = np.interp(seconds, np.arange(len(centre_N)) / rate, centre_N)
     spectrum *= np.exp(-0.5 * (np.log2(np.maximum(hertz, 20)[:, None] / centre) / width) ** 2)
@@ -42,7 +42,7 @@ def noise(centre_N: np.ndarray, width: float, rate: int, rng: np.random.Generato
 
 
 def decay(time_N: np.ndarray, start: float, fall: float) -> np.ndarray:
-    """A blow at `start` s: rises in 2 ms, falls by e in `fall` s."""
+    """Envelope of a blow at `start` s: rises in 2 ms, falls by a factor e in `fall` s."""
     since_N = time_N - start
     return np.where(since_N < 0, 0, np.exp(-np.maximum(since_N, 0) / fall) * np.minimum(1, since_N / 0.002))
 
@@ -140,7 +140,7 @@ def everyday(rate: int, rng: np.random.Generator) -> np.ndarray:
     kind = rng.choice(["knocks", "claps", "beeps", "bell"])
     if kind == "bell":
         low = rng.uniform(700, 1300)
-        partials = (1, 2.76, 5.4)  # of a struck bar
+        partials = (1, 2.76, 5.4)  # partials of a struck bar
         return sum(decay(time_N, 0, 0.25 / p) * np.sin(2 * np.pi * low * p * time_N) for p in partials)
     count = rng.integers(2, 5)
     starts = time_N[-1] * np.arange(count) / count
@@ -183,7 +183,7 @@ def event(name: str, rng: np.random.Generator, rate: int = 16000) -> np.ndarray:
     Raises
     ------
     UserError
-        No such event, or a rate too low for the sounds.
+        No such event, or a too low rate.
     """
     if name not in MAKERS:
         raise UserError(f"event {name!r}: choose one of {', '.join(EVENTS)}")

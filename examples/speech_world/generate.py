@@ -1,12 +1,12 @@
-"""Make the speech world: synthetic speech for eight tasks by espeak-ng, with manifests.
+"""Generate the speech world: synthetic speech for eight tasks by espeak-ng, with manifests.
 
     python examples/speech_world/generate.py --output DIR --train 18000 --valid 200 --test 900 --seed 1
 
 Notable choices
-- Every utterance depends on (seed, split, index) alone: jobs and restarts do not change a sample, and a
+- Every utterance depends only on (seed, split, index): jobs and restarts do not change a sample, and a
   smaller part is the beginning of a larger one.
-- A part is finished when its settings file exists, which is written last; an unfinished part is made anew.
-  So are the manifests of text; complete ones from before they had settings are taken as they are.
+- A part is complete when its settings file exists, which is written last; an incomplete part is generated
+  again. The same holds for the text manifests; complete ones of versions without settings are accepted.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from mindspore_osum.files import write_text
 from mindspore_osum.tasks import tags_of
 
 READINGS = grammar.READINGS | contents.READINGS
-VERSION = 7  # of the corpus definition; a finished part of another one is not taken as done
-RATE = 16000  # Hz, of what is written
+VERSION = 7  # of the corpus definition; a part of another version does not count as complete
+RATE = 16000  # Hz, of the written files
 MARGIN = RATE * 80 // 1000  # samples kept before and after the speech
-SHORTEST, LONGEST = RATE, RATE * 32 // 10  # samples; the longest without the sound beside the words
+SHORTEST, LONGEST = RATE, RATE * 32 // 10  # samples; the longest without the added sound
 FASTEST = 400  # words per minute; espeak-ng changes its method of speeding up at 450
 NOISE_DB = {"train": (20.0, 45.0), "valid": (30.0, 50.0), "test": (30.0, 50.0)}  # signal to noise ratio
 PEAK_DB = {"train": (-18.0, -1.0), "valid": (-10.0, -3.0), "test": (-10.0, -3.0)}  # full scale = 0
 TEXTS = ("text_qa", "intent_train", "intent_valid", "intent_test")  # manifests without speech
-CHUNK = 100  # utterances handed to a process at a time
+CHUNK = 100  # utterances per job of a process
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Recording:
 
 
 def say(line: Line, rate: int, data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The line spoken, float32 (N,) at 16 kHz with 80 ms before and after it; start sample of each word."""
+    """Speech of a line, float32 (N,) at 16 kHz with margins of 80 ms, and the start sample of each word."""
     import soxr
 
     text = grammar.pinyin(line.text, READINGS) if line.lang == "zh" else line.text
@@ -74,10 +74,10 @@ def say(line: Line, rate: int, data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def render(line: Line, seed: int, data: Path) -> Recording:
-    """1.0-4.1 s: the words, perhaps a sound before or after them, at a random level over coloured noise."""
+    """1.0-4.1 s of speech, with a sound before or after it or none, at a random level over coloured noise."""
     rate = line.rate
     wave, starts = say(line, rate, data)
-    while len(wave) > LONGEST:  # read faster; 1.08 makes up for the margins, which do not shrink
+    while len(wave) > LONGEST:  # speak faster; 1.08 compensates for the margins, which do not shrink
         rate = int(rate * 1.08 * len(wave) / LONGEST)
         if rate > FASTEST:
             raise UserError(f"{line.text!r} ({line.key}) is longer than {LONGEST / RATE} s; shorten it")
@@ -99,7 +99,7 @@ def render(line: Line, seed: int, data: Path) -> Recording:
 
 
 def _record_over_noise(wave: np.ndarray, split: str, rng) -> np.ndarray:
-    """int16 (N,) of float32 (N,): noise from white to a low rumble is added, and a level chosen."""
+    """Add noise, from white to a low rumble, and set a random level: float32 (N,) -> int16 (N,)."""
     noise = rng.standard_normal(len(wave) + 16).astype(np.float32)
     noise = np.convolve(noise, rng.uniform(0, 0.95) ** np.arange(17), "valid")
     ratio = 10 ** (rng.uniform(*NOISE_DB[split]) / 20)
@@ -113,7 +113,7 @@ def make(lines: list[Line], folder: Path, seed: int, source: Path) -> list[tuple
     import soundfile
 
     made = []
-    with tempfile.TemporaryDirectory() as data:  # of this process alone: speakers come and go in it
+    with tempfile.TemporaryDirectory() as data:  # private to this process, since its speakers change
         link_data(source, Path(data))
         recordings = [render(line, seed, Path(data)) for line in lines]
     for line, recording in zip(lines, recordings, strict=True):
@@ -142,7 +142,7 @@ def records(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
 
 
 def everything(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
-    """Manifest lines with every recording once, with all labels: what an untrained encoder learns first."""
+    """Manifest lines with every recording once, with all labels: for the first training of the encoder."""
     found = []
     for line, (samples, times) in zip(lines, made, strict=True):
         key = manifests.ALL_WITH_EVENT if line.event else manifests.ALL
@@ -151,13 +151,13 @@ def everything(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
 
 
 def write_manifest(path: Path, lines: list[dict]) -> None:
-    """Write JSON lines; those without a key of their own are numbered."""
+    """Write JSON lines; lines without a key get a number as key."""
     keyed = ({"key": f"{path.stem}_{i:06d}"} | line for i, line in enumerate(lines))
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in keyed))
 
 
 def write_texts(output: Path, seed: int, requests: int) -> None:
-    """The manifests without speech: questions and answers, requests and the tags they ask for."""
+    """Write the manifests without speech: questions and answers, requests and their tags."""
     settings = {"requests": requests, "seed": seed, "version": VERSION}
     if texts_done(output, settings):
         print("manifests of text: complete, kept")
@@ -170,7 +170,7 @@ def write_texts(output: Path, seed: int, requests: int) -> None:
 
 
 def texts_done(output: Path, settings: dict) -> bool:
-    """Whether all manifests of text are there; errors as `is_done`."""
+    """Whether all text manifests are complete; errors as in `is_done`."""
     note = output / "texts.settings.json"
     noted = is_noted(note, settings, f"delete {output} or choose another --output")
     complete = all((output / f"{name}.jsonl").exists() for name in TEXTS)
@@ -180,12 +180,12 @@ def texts_done(output: Path, settings: dict) -> bool:
 
 
 def is_done(output: Path, settings: dict) -> bool:
-    """Whether a finished part made by the same settings is there.
+    """Whether a complete part with the same settings exists.
 
     Raises
     ------
     UserError
-        If one made by other settings is there, or one that has lost files.
+        A part with other settings exists, or files of it are missing.
     """
     split, note = settings["split"], output / f"{settings['split']}.settings.json"
     if not is_noted(note, settings, f"delete {output} or choose another --output"):
@@ -197,7 +197,7 @@ def is_done(output: Path, settings: dict) -> bool:
 
 
 def generate(settings: dict, output: Path, jobs: int, source: Path) -> None:
-    """Make one part: wav files, then the manifest, then the settings file that marks it complete."""
+    """Generate one part: wav files, then the manifest, then the settings file that marks it complete."""
     split, count, seed = settings["split"], settings["count"], settings["seed"]
     if is_done(output, settings):
         print(f"{split}: complete and made by the same settings, kept")
@@ -211,7 +211,7 @@ def generate(settings: dict, output: Path, jobs: int, source: Path) -> None:
     unfinished.mkdir(parents=True)
     start, made = time.perf_counter(), []
     chunks = [lines[i : i + CHUNK] for i in range(0, count, CHUNK)]
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent alone answers it
+    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; only the parent handles it
     with ProcessPoolExecutor(jobs, initializer=signal.signal, initargs=ignore) as pool:
         for part in pool.map(partial(make, folder=unfinished, seed=seed, source=source), chunks):
             made += part
@@ -229,7 +229,7 @@ def generate(settings: dict, output: Path, jobs: int, source: Path) -> None:
 
 
 def report(lines: list[Line], lengths: list[int], took: float) -> None:
-    """Print what a part holds and how long it took (s)."""
+    """Print statistics of a part and how long it took (s)."""
     seconds = np.array(lengths) / RATE
     shortest, median, most, longest = np.quantile(seconds, (0, 0.5, 0.95, 1))
     print(
@@ -247,14 +247,14 @@ def report(lines: list[Line], lengths: list[int], took: float) -> None:
 
 
 def whole(text: str) -> int:
-    """A count on the command line."""
+    """Parse a count on the command line."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 
 def check_modules() -> None:
-    """Fail before any work when a Python module is missing."""
+    """Fail early if a Python module is missing."""
     for module in ("soxr", "soundfile", "pypinyin"):
         try:
             __import__(module)

@@ -1,8 +1,8 @@
-"""What is said in the speech world: a small grammar of spoken commands and of digit strings.
+"""A small grammar of spoken commands and digit strings for the speech world.
 
-A template is a sentence with `{slot}` places; a sentence is a template with every slot filled. All words
-come from the tables below, so the vocabulary is closed, and splitting the sentences by a hash gives test
-sentences that were never trained on but are made of trained words.
+A template is a sentence with `{slot}` fields; a sentence is a template with every slot filled. All words are
+from the tables below, so the vocabulary is closed. Sentences are assigned to splits by a hash: test sentences
+are new, but consist of words that occur in training.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mindspore_osum.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 VALID_PERCENT, TEST_PERCENT = 5, 10  # of the sentences; the rest is for training
-DIGIT_SHARE = 0.2  # of the utterances are digit strings
+DIGIT_SHARE = 0.2  # share of digit strings among the utterances
 DIGITS = {
     "en": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "zh": ("零", "一", "二", "三", "四", "五", "六", "七", "八", "九"),
@@ -133,7 +133,7 @@ ZH_SLOTS["place2"] = ZH_SLOTS["place"]
 
 GRAMMAR = {"en": (EN_SLOTS, EN_TEMPLATES), "zh": (ZH_SLOTS, ZH_TEMPLATES)}
 LANGUAGES = tuple(GRAMMAR)
-# Readings that pypinyin could get wrong: polyphones, neutral tones, and numerals, which keep their tone.
+# Readings that pypinyin may get wrong: polyphones, neutral tones, and numerals, which keep their tone.
 READINGS = {
     "银行": "yin2 hang2",
     "音乐": "yin1 yue4",
@@ -173,7 +173,7 @@ def vocabulary(lang: str) -> list[str]:
 
 
 def split_of(text: str, seed: int) -> str:
-    """Split that sentence `text` belongs to, by a hash of the text and the seed alone."""
+    """The split of a sentence, determined by a hash of its text and the seed."""
     percent = int.from_bytes(hashlib.sha256(f"{seed}:{text}".encode()).digest()[:8], "big") % 100
     if percent < VALID_PERCENT:
         return "valid"
@@ -181,7 +181,7 @@ def split_of(text: str, seed: int) -> str:
 
 
 def sentence(lang: str, rng) -> str:
-    """One sentence drawn from the grammar; every template is as likely as any other.
+    """Draw a sentence from the grammar; all templates are equally likely.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def sentence(lang: str, rng) -> str:
 
 
 def pinyin(text: str, readings: dict[str, str] = READINGS) -> str:
-    """Pinyin of Chinese `text` with tone numbers (5 = neutral), a syllable per character, spaces between."""
+    """Pinyin of Chinese `text` with tone numbers (5 = neutral), one syllable per character, with spaces."""
     from pypinyin import Style, lazy_pinyin
 
     parts = re.split("(" + "|".join(sorted(readings, key=len, reverse=True)) + ")", text)

@@ -1,10 +1,10 @@
-"""Build the speech world's SentencePiece model, of the openPangu kind, from the words it must know.
+"""Build the speech world's SentencePiece model, in the style of openPangu's, from its vocabulary.
 
     python examples/speech_world/make_tokenizer.py --manifest train.jsonl --output tokenizer.model
 
 SentencePiece's own training does not give one piece per word on such a small text, so the model is written
-piece by piece: reserved pieces and bytes as openPangu has them, tags and labels, printable ASCII, and a piece
-per word and per Chinese character.  Scores are such that the segmentation with the fewest pieces wins.
+piece by piece: reserved pieces and bytes as in openPangu, tags and labels, printable ASCII, and one piece per
+word and per Chinese character. The scores favour the segmentation with the fewest pieces.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ LABELS = (
     ("LAUGH", "COUGH", "CRY", "SCREAMING", "SIGH", "THROAT CLEARING", "SNEEZE"),
     ("新闻科普", "恐怖故事", "童话故事", "客服", "诗歌散文", "有声书", "日常口语", "其他"),
 )
-TIMES = [f"<{i * STEP:.2f}>" for i in range(round(LONGEST_TIME / STEP) + 1)]  # of words in training
-# Words of the chat frame, the system prompts and the plain requests: they keep the prompts short in pieces.
-FRAME = ("system", "user", "assistant", "You", "First", "chat")  # of the prompts, with no space before
+TIMES = [f"<{i * STEP:.2f}>" for i in range(round(LONGEST_TIME / STEP) + 1)]  # word timestamps in training
+# Words of the chat template, the system prompts and the plain requests, so that prompts have few pieces.
+FRAME = ("system", "user", "assistant", "You", "First", "chat")  # of the prompts, without space before
 PROMPT_EN = """
 You are OSUM chat an audio understanding assistant by ASLP Lab You can transcribe speech accurately and
 analyze paralinguistic cues to provide precise text responses First perform intent recognition on the user
@@ -50,16 +50,16 @@ PROMPT_ZH = """
 还有说话的人大概多大年纪 然后把答案告诉我 请对以下文本进行意图分类。判断输入文本属于哪种 写下来
 """
 ASCII = [chr(code) for code in range(0x21, 0x7F)]
-SPACE = "\u2581"  # SentencePiece's mark of a space; a dummy one is put before every text
+SPACE = "\u2581"  # SentencePiece's space symbol; a dummy one is put before every text
 
 
 def manifest_words(manifest: Path) -> set[str]:
-    """English words and Chinese characters in the texts of a manifest; what stands in < > is no word.
+    """English words and Chinese characters in the texts of a manifest, without tags in < >.
 
     Raises
     ------
     UserError
-        If the manifest cannot be read, or a line has no text.
+        The manifest cannot be read, or a line has no text.
     """
     found: set[str] = set()
     try:
@@ -82,7 +82,7 @@ def units(text: str) -> set[str]:
 def pieces(spoken: set[str], prompted: set[str]) -> list[tuple[str, float, str]]:
     """(text, score, type name) of the pieces after the reserved ones and bytes, each once, in a fixed order.
 
-    `spoken` words have two forms: with a space before them, and without, as after a tag such as <asr>.
+    `spoken` words have two pieces: with a space before them, and without, as after a tag such as <asr>.
     """
     tags = [f"<{tag}>" for tag in TAGS] + [f"<{label}>" for labels in LABELS for label in labels] + TIMES
     table = [(text.replace(" ", SPACE), 0.0, "USER_DEFINED") for text in (*CHAT, *tags)]
@@ -91,7 +91,7 @@ def pieces(spoken: set[str], prompted: set[str]) -> list[tuple[str, float, str]]
     latin = sorted(word for word in words if word.isascii())
     bare = sorted(word for word in spoken | set(FRAME) if word.isascii() and len(word) > 1)
     table += [(SPACE + word, -1.0, "NORMAL") for word in latin] + [(word, -1.0, "NORMAL") for word in bare]
-    # The largest score is 0, so SentencePiece prefers a tag to its letters; a lone character has no rival.
+    # The largest score is 0, so SentencePiece prefers a tag to its letters; a single character has no rival.
     table += [(char, 0.0, "NORMAL") for char in sorted(words) if not char.isascii()]
     return table
 

@@ -1,9 +1,9 @@
-"""Manifest lines of the speech world: which tasks a recording is an example of, and what they answer.
+"""Manifest lines of the speech world: the tasks of each recording and their answers.
 
 Notable choices
-- A recording is in the training manifest several times, each time with another published task key.
-- Word times are true to 10 ms in test; in train and valid they are rounded to `STEP`, so that a tokenizer can
-  have a piece for each.
+- A recording occurs several times in the training manifest, each time with another published task key.
+- Word timestamps are exact to 10 ms in test; in train and valid they are rounded to `STEP`, so that a
+  tokenizer can have one piece for each.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from plan import Line
 from mindspore_osum.data.requests import generate
 from mindspore_osum.tasks import INTENT_KEY, TASKS, format_answer, tags_of, write_tags
 
-STEP = 0.04  # seconds between two word times of train and valid
+STEP = 0.04  # seconds; resolution of the word timestamps of train and valid
 LONGEST_TIME = 4.2  # seconds; no recording is longer
-LINES_EACH = 3  # training lines of a recording
+LINES_EACH = 3  # training lines per recording
 A, G, E, S, C, T = "<AGE>", "<GENDER>", "<EMOTION>", "<STYLE>", "<CAPTION>", "<TRANSCRIBE>"
-# task key -> weight, for any recording, and for those of a kind or with a sound
+# task key -> weight: for any recording, and for recordings of a kind or with a sound
 ANY = {T: 5, f"{T} <ALIGN>": 4, G: 1, f"{T} {G}": 2, A: 1, f"{T} {A}": 2, f"{T} {A} {G}": 1, f"{A} {G}": 1}
 COMBINED = (f"{T} {S} {A} {G}", f"{S} {A} {G}", f"{T} {E} {A} {G}", f"{T} {A} {G} {S} {E}")
-ALL, ALL_WITH_EVENT = f"{T} {A} {G} {S} {E}", f"{T} {C} {A} {G} {E} {S}"  # every label that there is
+ALL, ALL_WITH_EVENT = f"{T} {A} {G} {S} {E}", f"{T} {C} {A} {G} {E} {S}"  # all labels
 LABELLED = dict.fromkeys(COMBINED, 0.5)
 SPECIAL = {
     "feeling": {f"{T} {E}": 6, E: 3} | LABELLED,
@@ -34,13 +34,13 @@ SPECIAL = {
     "command": {f"{T} {E}": 0.3, f"{T} {S}": 0.3} | LABELLED,
     "event": {f"{T} {C}": 6, C: 3, f"{T} {C} {A} {G}": 0.5, f"{T} {C} {A} {G} {E} {S}": 0.5},
 }
-# what a valid or test recording is asked because of what is special in it
+# the tasks of a valid or test recording by its kind
 CHECKED = {"feeling": "ser", "style": "ssr", "question": "sttc", "event": "ved"}
 Times = list[tuple[str, float, float]]
 
 
 def body(line: Line, key: str, times: Times, step: float) -> str:
-    """What stands after the tags in the answer to a task."""
+    """The answer to a task, without its tags."""
     words = [(word, _round(start, step), _round(end, step)) for word, start, end in times]
     labels = {"gender": line.speaker.gender, "age": line.speaker.age, "emotion": line.emotion}
     labels |= {"style": line.style, "event": line.event}
@@ -53,7 +53,7 @@ def _round(seconds: float, step: float) -> float:
 
 
 def record(line: Line, key: str, number: int, times: Times, seconds: float, step: float) -> dict:
-    """One manifest line in the published form; the wav path starts at the manifest's folder."""
+    """One manifest line in the published form; the wav path is relative to the manifest's folder."""
     extra = {"dataset": "speech_world", "kind": line.kind, "lang": line.lang, "voice": line.voice}
     extra |= {"gender": line.speaker.gender, "age": line.speaker.age, "emotion": line.emotion}
     extra |= {"style": line.style, "event": line.event, "seconds": round(seconds, 3)}
@@ -64,7 +64,7 @@ def record(line: Line, key: str, number: int, times: Times, seconds: float, step
 
 
 def training_keys(line: Line) -> list[str]:
-    """Task keys of a recording's training lines; all different, at least one that is special to it."""
+    """Distinct task keys of a recording's training lines, at least one of them specific to its kind."""
     rng = random.Random(f"tasks/{line.key}")
     special = dict(SPECIAL[line.kind]) | (SPECIAL["event"] if line.event else {})
     keys = [_draw(rng, special)]
@@ -80,21 +80,21 @@ def _draw(rng: random.Random, weights: dict[str, float]) -> str:
 
 
 def checked_keys(line: Line) -> list[str]:
-    """Task keys of a valid or test recording: what is special in it, and one or two that any one has."""
+    """Task keys of a valid or test recording: those specific to its kind, and a common one."""
     special = [CHECKED[kind] for kind in (line.kind, line.event and "event") if kind in CHECKED]
     common = ("asr", "srwt", "sgc", "sap")[line.index // 2 % 4]  # // 2: languages alternate
     return [TASKS[task].key for task in [*special, common]]
 
 
 def text_lines(lang: str, seed: int) -> Iterator[dict]:
-    """Text question answering; questions of valid and test are left out, in writing too."""
+    """Lines for text question answering, without the (spoken) questions of valid and test."""
     for question, answer in questions.facts(lang):
         if grammar.split_of(question, seed) == "train":
             yield {"txt": answer, "task": "<TEXT2TEXT>", "extra": {"question": question, "lang": lang}}
 
 
 def intent_lines(split: str, count: int, seed: int) -> Iterator[dict]:
-    """Requests in plain words and the tags they ask for."""
+    """Lines with natural requests and their tags."""
     for request in generate(split, count, seed):
         extra = {"intent": request.text, "task_key": request.task_key, "lang": request.language}
         yield {"txt": write_tags(request.tags), "task": INTENT_KEY, "extra": extra}

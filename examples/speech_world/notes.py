@@ -1,4 +1,4 @@
-"""Notes of the settings that something was made with, kept beside it."""
+"""Files that record the settings of a result, to detect results with other settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mindspore_osum.files import write_text
 
 
 def is_noted(note: Path, settings: dict, mend: str) -> bool:
-    """Whether there is a note, of these settings.
+    """Whether there is a note with these settings.
 
     Raises
     ------
     UserError
-        If it is of other settings; `mend` says what to do then.
+        It has other settings; `mend` says how to fix this.
     """
     if not note.exists():
         return False
@@ -25,7 +25,7 @@ def is_noted(note: Path, settings: dict, mend: str) -> bool:
 
 
 def write_note(note: Path, settings: dict) -> None:
-    """Note the settings; the file is there whole or not at all."""
+    """Write the settings atomically."""
     write_text(note, _text(settings))
 
 

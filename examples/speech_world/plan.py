@@ -1,11 +1,11 @@
-"""What every utterance of the speech world is: who says what, how, with which sound beside it.
+"""The plan of every utterance of the speech world: speaker, words, manner and an added sound.
 
 Notable choices
-- Every utterance depends on (seed, split, index) alone; a smaller part is the beginning of a larger one.
-- Kinds: commands and digit strings, sentences of feeling, of style, and questions. Every utterance has all
-  labels, so that every published combination of tasks has examples; what a plain command carries is the
-  neutral value (NEUTRAL, 日常口语), and only recordings with a sound have an event.
-- Feeling and style are in the words and in the prosody (rate, pitch, range of pitch).
+- Every utterance depends only on (seed, split, index); a smaller part is the beginning of a larger one.
+- Kinds: commands and digit strings, sentences with an emotion, sentences with a style, and questions. Every
+  utterance has all labels, so that every published combination of tasks has examples: plain commands have
+  the neutral values (NEUTRAL, 日常口语), and only recordings with a sound have an event.
+- Emotion and style are expressed by the words and the prosody (rate, pitch, range of pitch).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import LABEL_SETS
 
 KINDS = {"command": 0.32, "feeling": 0.25, "style": 0.25, "question": 0.18}  # shares
-EVENT_SHARE = 0.35  # of the utterances that are no question have a sound before or after the words
+EVENT_SHARE = 0.35  # share of utterances, except questions, with a sound before or after the words
 EMOTIONS, STYLES, EVENTS = (LABEL_SETS[tag].values for tag in ("emotion", "style", "caption"))
 NEUTRAL, EVERYDAY, OTHER_STYLE = "NEUTRAL", "日常口语", "其他"
-# factor on pitch, on the range of pitch, on the rate of speech
+# factors of pitch, range of pitch, and rate of speech
 PROSODY = {
     "SAD": (0.94, 0.5, 0.85),
     "ANGER": (1.05, 1.4, 1.12),
@@ -46,7 +46,7 @@ PROSODY = {
 
 @dataclass(frozen=True)
 class Line:
-    """Plan of one utterance; `rate` in words per minute, `pitch` and `tones` 0..99 (50 = the voice's own)."""
+    """Plan of one utterance; `rate` in words per minute, `pitch` and `tones` 0..99 (50: voice's default)."""
 
     split: str
     index: int
@@ -75,12 +75,12 @@ class Line:
 
 
 def plan(split: str, count: int, seed: int) -> list[Line]:
-    """`count` utterances of a split, languages in turn.
+    """`count` utterances of a split, with alternating languages.
 
     Raises
     ------
     UserError
-        If a sentence of the split is not found in many draws.
+        No sentence of the split is found in many draws.
     """
     return [_line(split, index, random.Random(f"{seed}/{split}/{index}"), seed) for index in range(count)]
 
@@ -100,7 +100,7 @@ def _line(split: str, index: int, rng: random.Random, seed: int) -> Line:
     speaker = rng.choice(speakers(split, gender, age))
     pitch, tones, rate = PROSODY.get(style if kind == "style" else emotion, (1.0, 1.0, 1.0))
     words = len(grammar.words(text, lang))
-    slow = 140 + 10 * max(0, words - 4)  # long sentences are not read slowly
+    slow = 140 + 10 * max(0, words - 4)  # long sentences are not spoken slowly
     rate *= rng.randint(slow, max(slow, 205)) * RATE[age]
     event = rng.choice(EVENTS) if kind != "question" and rng.random() < EVENT_SHARE else ""
     return Line(
@@ -123,12 +123,12 @@ def _line(split: str, index: int, rng: random.Random, seed: int) -> Line:
 
 
 def _octaves(factor: float) -> int:
-    """espeak-ng's scale of pitch and range: 50 steps double."""
+    """Steps of espeak-ng's scale for pitch and range, where 50 steps are a factor of 2."""
     return min(99, max(0, round(50 + 50 * math.log2(factor))))
 
 
 def _sentence(split: str, kind: str, lang: str, emotion: str, style: str, rng, seed: int) -> tuple[str, str]:
-    """(text, answer) of a kind, of this split."""
+    """Draw (text, answer) of a kind from this split."""
     for _ in range(2000):
         answer = ""
         if kind == "question":

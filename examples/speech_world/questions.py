@@ -1,6 +1,6 @@
-"""The questions of the speech world: facts, each asked in one of several phrasings.
+"""The questions of the speech world: facts, each with several phrasings.
 
-A question that was never heard can be answered from the same fact heard in other words.
+A model can answer an unseen question if it was trained on the same fact in another phrasing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from grammar import DIGITS, ZH_SLOTS
 
 
 def chain(*items: str) -> dict[str, str]:
-    """Each item with the next one, round and round."""
+    """Each item -> the next one, cyclically."""
     return dict(zip(items, (*items[1:], items[0])))
 
 
@@ -44,7 +44,7 @@ ZH_DAYS = chain(*("星期" + day for day in "一二三四五六天"))
 ZH_MONTHS = chain(*(number + "月" for number in ZH_NUMBERS[1:]))
 ZH_CAPITALS = {"中国": "北京", "日本": "东京", "英国": "伦敦", "法国": "巴黎", "德国": "柏林"}
 
-# relation -> (phrasings with {x}, facts: what is asked about -> answer)
+# relation -> (phrasings with {x}, facts: x -> answer)
 RELATIONS = {
     "en": {
         "sum": (
@@ -212,7 +212,7 @@ RELATIONS = {
 
 
 def question(lang: str, rng) -> tuple[str, str]:
-    """A question and its answer; first the relation is drawn, then fact and phrasing."""
+    """Draw a question and its answer: first the relation, then fact and phrasing."""
     phrasings, known = rng.choice(list(RELATIONS[lang].values()))
     about = rng.choice(list(known))
     return rng.choice(phrasings).replace("{x}", about), known[about]
@@ -220,7 +220,7 @@ def question(lang: str, rng) -> tuple[str, str]:
 
 @lru_cache
 def facts(lang: str) -> tuple[tuple[str, str], ...]:
-    """Every question with its answer: all facts in all phrasings."""
+    """All questions with their answers: every fact in every phrasing."""
     return tuple(
         (phrasing.replace("{x}", about), answer)
         for phrasings, known in RELATIONS[lang].values()

@@ -1,14 +1,14 @@
-"""The whole road in one command: corpus, tokenizer, warm-up, three stages, evaluation. Restartable anywhere.
+"""The whole training in one command: corpus, tokenizer, warm-up, three stages, evaluation. Restartable.
 
     python examples/speech_world/run.py --output output/speech_world [--small] [--workers 2]
 
 Notable choices
-- A step is a command that could be typed in the output folder, where the relative paths in configs/tiny lead:
-  the corpus is speech_world/ there, and the stages are output/tiny_*.
-- A step whose result is there is skipped. Every command completes its result last and goes on where it was
-  stopped (training from its newest checkpoint), so a kill costs little and leaves nothing half-done.
-- The commands inherit a lock: while one of them runs, though its parent was killed, a second run is refused.
-  msrun's workers do not inherit it; those that train hold another, in their stage's folder.
+- A step is a command that could be typed in the output folder, to which the paths in configs/tiny are
+  relative: the corpus is speech_world/ there, and the stages are output/tiny_*.
+- A step whose result exists is skipped. Every command completes its result last and can be resumed (training
+  from its newest checkpoint), so an interrupted run loses little and leaves no incomplete result.
+- The commands inherit a lock: while one of them runs, a second run is refused, even if the parent was killed.
+  msrun's workers do not inherit it; training workers hold another lock, in their stage's folder.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from mindspore_osum.training.lock import locked
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("warm_up", "stage1", "stage2", "stage3")
 CORPUS, MODEL, REPORT = "speech_world", "output/tiny_stage3/model", "output/eval/report.md"
-# --small: minutes instead of hours; the model learns next to nothing, but every command runs
+# --small: minutes instead of hours; the model learns almost nothing, but every command runs
 SMALL_CORPUS = "--train 240 --valid 12 --test 24 --requests 600".split()
 SMALL_JOBS = (
     "steps=40",
     "batch.size=8",
-    "batch.seconds=[4.2]",  # one length, so that each stage compiles one graph, of few layers
+    "batch.seconds=[4.2]",  # one length, so that each stage compiles one small graph
     "schedule.warmup_steps=10",
     "log_every=10",
     "save_every=20",
@@ -47,7 +47,7 @@ SMALL_EVAL = "--max-new-tokens 48".split()
 
 @dataclass(frozen=True)
 class Step:
-    """One command; `result` is the file it completes last, relative to the output folder like its paths."""
+    """One command; `result` is the file it completes last. Paths are relative to the output folder."""
 
     title: str
     command: list[str]
@@ -60,7 +60,7 @@ def steps(output: Path, small: bool, workers: int) -> list[Step]:
     Raises
     ------
     UserError
-        If a path holds what the launcher of several processes cannot take.
+        A path has characters that the launcher of several processes does not support.
     """
 
     def here(path: str) -> str:
@@ -90,7 +90,7 @@ def steps(output: Path, small: bool, workers: int) -> list[Step]:
 
 
 def run(plan: list[Step], output: Path, lock) -> int:
-    """Run what has no result yet; 0, or the status of the command that failed."""
+    """Run the steps without a result; returns 0, or the status of the command that failed."""
     print(f"cd {shlex.quote(str(output))}")
     for number, step in enumerate(plan, 1):
         done = (output / step.result).exists()
@@ -101,7 +101,7 @@ def run(plan: list[Step], output: Path, lock) -> int:
         print(f"\n{number}. {step.title}\n{shlex.join(step.command)}", flush=True)
         status = call(step.command, output, lock)
         if status == 0 and not (output / step.result).exists():
-            status = 1  # a command that was stopped may end with 0
+            status = 1  # an interrupted command may end with 0
         if status:
             said = f"run.py: {step.title} ended with status {status}; the same command goes on from there"
             print(said, file=sys.stderr)
@@ -110,7 +110,7 @@ def run(plan: list[Step], output: Path, lock) -> int:
 
 
 def call(command: list[str], folder: Path, lock) -> int:
-    """Run a command in a folder; its status, 128 + the number of a signal that killed it."""
+    """Run a command in a folder; returns its status, or 128 + the number of the signal that killed it."""
     program = sys.executable if command[0] == "python" else command[0]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for msrun
     process = subprocess.Popen(
@@ -122,14 +122,14 @@ def call(command: list[str], folder: Path, lock) -> int:
             try:
                 status = process.wait()
                 return status if status >= 0 else 128 - status
-            except KeyboardInterrupt:  # the command had the same Ctrl-C and ends in its own way
+            except KeyboardInterrupt:  # the command received the same Ctrl-C and handles it
                 continue
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def take(output: Path, settings: dict):
-    """The output folder's lock; refuses a folder whose run had other settings, too."""
+    """Lock the output folder; also refuses a folder whose run had other settings."""
     lock = locked(output)
     note = output / "run.json"
     if not is_noted(note, settings, "choose another --output or delete the old one"):
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
-    """The status of `work()`; its mistakes are one line on stderr."""
+    """The status of `work()`; errors are printed as one line on stderr."""
     try:
         return work()
     except (UserError, OSError) as error:

@@ -1,12 +1,12 @@
-"""Who speaks in the speech world: speakers drawn at random, written as espeak-ng voice variants.
+"""The speakers of the speech world: drawn at random and written as espeak-ng voice variants.
 
 Notable choices
-- A speaker is a point in a small space: vocal tract length (a factor on all formants, a little on each),
+- A speaker has few parameters: vocal tract length (a factor of all formants, with a small variation of each),
   pitch, breath, roughness, flutter. Children have short tracts and high voices, old people slow, rough and
   wavering ones, women shorter tracts and higher voices than men (directions: Fitch & Giedd 1999, Linville
-  2001; the numbers are ours, chosen so that the groups do not overlap).
-- A speaker belongs to one split only, in every accent and both languages, so test speakers are never heard in
-  training. A speaker depends on (split, group, number) alone.
+  2001; the values are ours, chosen so that the groups do not overlap).
+- A speaker belongs to one split only, in every accent and both languages, so test speakers never occur in
+  training. A speaker depends only on (split, group, number).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ ACCENTS = {
     "en": ("en-us", "en", "en-gb-x-rp"),  # "en" is the name of British English's file
     "zh": ("cmn-latn-pinyin",),
 }
-LANGUAGE_FAMILIES = ("gmw", "sit")  # folders of espeak-ng's data that hold the accents
+LANGUAGE_FAMILIES = ("gmw", "sit")  # folders of espeak-ng's data with the accents
 GENDERS, AGES = ("MALE", "FEMALE"), ("CHILD", "ADULT", "OLD")
 SPEAKERS = {"train": 60, "valid": 5, "test": 8}  # of each gender and age
-# formant factor and pitch (Hz) of each group; old people differ from adults in the manner of voice
+# formant factor and pitch (Hz) of each group; old people differ from adults in voice quality
 TRACT = {
     ("MALE", "CHILD"): (1.27, 1.36),
     ("FEMALE", "CHILD"): (1.30, 1.40),
@@ -35,12 +35,12 @@ PITCH = {
     ("MALE", "ADULT"): (75, 115),
     ("FEMALE", "ADULT"): (165, 220),
 }
-RATE = {"CHILD": 1.0, "ADULT": 1.0, "OLD": 0.8}  # factor on the rate of speech
+RATE = {"CHILD": 1.0, "ADULT": 1.0, "OLD": 0.8}  # factor of the rate of speech
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """One speaker; `name` is that of the variant file."""
+    """One speaker; `name` is the name of the variant file."""
 
     name: str
     gender: str
@@ -49,7 +49,7 @@ class Speaker:
 
 
 def speaker(split: str, gender: str, age: str, number: int) -> Speaker:
-    """The speaker of that number in a group; always the same one."""
+    """The speaker with this number in a group; deterministic."""
     rng = random.Random(f"{split}/{gender}/{age}/{number}")
     group = (gender, "ADULT" if age == "OLD" else age)
     factor, pitch = rng.uniform(*TRACT[group]), rng.uniform(*PITCH[group])
