@@ -71,7 +71,7 @@ class Data:
     # share of the spoken examples that get another task's request; only the text after the tags is a target
     # there, so that the answer depends on the tags and not on the wording of the request
     other_requests: float = 0.0
-    cache: bool = False  # keep features in memory as float16: 16 kB a second of audio
+    cache: bool = False  # keep features in memory as float16: 16 kB per second of audio
     max_errors: int = 100  # wrong lines and recordings that are skipped and reported; one more ends the job
     strict: bool = False  # the first one ends it
     ahead: int = 4  # batches computed ahead of the network
@@ -81,7 +81,7 @@ class Data:
 class Batch:
     """Static shapes: each length bucket compiles one graph."""
 
-    size: int = 1  # rows a process and micro-batch: utterances, or packs
+    size: int = 1  # rows per process and micro-batch: utterances, or packs
     # audio lengths of the buckets, ascending; [] for text alone
     seconds: list[float] = field(default_factory=lambda: [40.0])
     text_tokens: int = 500  # sequence positions for request, answer and marks, without the speech tokens
@@ -126,7 +126,7 @@ class TrainConfig:
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     clip_norm: float = 5.0  # gradients are scaled to at most this global norm
-    accumulation: int = 1  # micro-batches an optimizer step
+    accumulation: int = 1  # micro-batches per optimizer step
     steps: int = 0  # optimizer steps of the whole job; give this or epochs
     epochs: float = 0.0  # passes over the weighted data
     log_every: int = 10  # steps between two progress lines

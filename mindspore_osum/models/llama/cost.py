@@ -1,6 +1,6 @@
 """The decoder on the planner's tape; `ops` as in models/cost.py.
 
-Legend: B rows, L positions, S cache slots a row, D width, E head size, V vocabulary.
+Legend: B rows, L positions, S cache slots per row, D width, E head size, V vocabulary.
 """
 
 from mindspore_osum.models.cost import low_rank

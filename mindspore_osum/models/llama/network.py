@@ -1,6 +1,6 @@
 """openPangu-Embedded and its Llama-shaped relatives (Qwen2, Qwen3, Yi, Llama), one class by config.
 
-Legend: B batch, L positions, S cache slots a sequence, D width, H query heads, K key heads, E head size,
+Legend: B batch, L positions, S cache slots per sequence, D width, H query heads, K key heads, E head size,
 V vocabulary.
 
 Notable choices

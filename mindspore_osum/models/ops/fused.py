@@ -1,6 +1,6 @@
 """The cells of plain.py with the fused operators of Ascend; same arguments and results.
 
-Legend: B batch, L queries, S keys or cache slots, M blocks a sequence, H query heads, K key/value heads,
+Legend: B batch, L queries, S keys or cache slots, M blocks per sequence, H query heads, K key/value heads,
 E head size, D width.
 
 Notable choices
@@ -157,7 +157,7 @@ class RMSNorm(nn.Cell):
         return self.norm(x, weight)[0]
 
     def shard(self, rows: int, rows_out: int = 0):
-        """As plain.RMSNorm's, for x with two axes; each consumer gathers the result."""
+        """As plain.RMSNorm.shard, for x with two axes; each consumer gathers the result."""
         self.norm.shard(((rows, 1), (1,)))
 
 
@@ -172,7 +172,7 @@ class LayerNorm(nn.Cell):
         return self.norm(x, weight, bias)[0]
 
     def shard(self, rows: int):
-        """As plain.RMSNorm's, for x with two axes."""
+        """As plain.RMSNorm.shard, for x with two axes."""
         self.norm.shard(((rows, 1), (1,), (1,)))
 
 
@@ -187,7 +187,7 @@ class Rotary(nn.Cell):
         return ops.cast(self.rotate(ops.cast(x_BHLE, ms.float32), cos_B1LE, sin_B1LE, 0), x_BHLE.dtype)
 
     def shard(self, p):
-        """As plain.Rotary's."""
+        """As plain.Rotary.shard."""
         dp, cp = p.data_parallel, p.context_parallel
         angles = (dp, 1, cp, 1)
         self.rotate.shard(((dp, p.model_parallel, cp, 1), angles, angles))
@@ -207,7 +207,7 @@ class SwiGLU(plain.SwiGLU):
         return self.swiglu(ops.concat((gate, up), -1), -1)
 
     def shard(self, p):
-        """As plain.SwiGLU's."""
+        """As plain.SwiGLU.shard."""
         super().shard(p)
         self.is_sharded = True
 

@@ -10,8 +10,8 @@ Notable choices
 import mindspore as ms
 from mindspore import nn, ops
 
-# Q by powers of x^2, the highest first: log(Phi(x) / Phi(-x)) / x for 0 < x <= 6, by least squares whose
-# weights were moved until the largest error of x * Phi(x) was smallest
+# coefficients of Q in x^2, highest power first: least-squares fit of log(Phi(x) / Phi(-x)) / x on 0 < x <= 6,
+# with weights adjusted to minimise the largest error of x * Phi(x)
 _Q = (
     3.6112343006019975e-09,
     -2.668928847734973e-07,

@@ -236,7 +236,7 @@ class LayerNorm(RMSNorm):
         return self.add_bias(self.weigh(ops.cast(x_ND, x.dtype).reshape(x.shape), weight), bias)
 
     def shard(self, rows: int):
-        """As RMSNorm's."""
+        """As RMSNorm.shard."""
         super().shard(rows)
         parts = (rows, 1)
         self.first_mean.shard((parts, (1, 1)))

@@ -1,6 +1,6 @@
 """OSUM: encoder, adapter and decoder joined over one hybrid sequence [left ; speech ; right].
 
-Legend: B sequences, N audio slots (N = B unless packed), T mel frames, F mel bins, Z speech tokens a slot,
+Legend: B sequences, N audio slots (N = B unless packed), T mel frames, F mel bins, Z speech tokens per slot,
 L sequence positions, D decoder width, V vocabulary.
 
 Notable choices
