@@ -90,7 +90,7 @@ def _names(folder: Path, step: int) -> tuple[Path, Path]:
 
 
 def temporary_name(step: int) -> str:
-    """Path of the temporary folder that checkpoint `step` is written in."""
+    """Name of the temporary folder that checkpoint `step` is written in."""
     return f".step_{step:06d}.partial"
 
 

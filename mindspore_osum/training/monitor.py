@@ -247,7 +247,7 @@ class RunMonitor(Callback):
             say(f"step {self.step}  valid {self._told(tally)}")
 
     def _told(self, tally: Tally) -> str:
-        """The means over the interval as text: the total loss, and those that the job has."""
+        """The means of a tally as text: the training loss, and the other losses that the job has."""
         first, means = self.network.shown[0], tally.means()
         names = [name for name, column in zip(self.network.shown, self.network.over) if column]
         return " ".join(f"{name} {means[name]:.4f}" for name in names if means[name] or name == first)
