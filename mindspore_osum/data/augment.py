@@ -49,7 +49,7 @@ class WaveAugment:
     noise: str = ""  # a file that lists recordings of noise, one path a line; "" = none
     noise_share: float = 0.5  # share of the utterances that get noise
     snr_db: list[float] = field(default_factory=lambda: [5.0, 20.0])  # lowest and highest, uniform in between
-    volume_db: list[float] = field(default_factory=lambda: [0.0, 0.0])  # gain, likewise
+    volume_db: list[float] = field(default_factory=lambda: [0.0, 0.0])  # gain, also lowest and highest
 
     def __post_init__(self):
         if not self.speeds or not all(0.5 <= s <= 2 for s in self.speeds):

@@ -224,7 +224,7 @@ def _opened(source):
 
 def _open_path(name: str):
     try:
-        if os.path.exists(name) and not os.path.isfile(name):  # opening a named pipe would wait for ever
+        if os.path.exists(name) and not os.path.isfile(name):  # opening a named pipe could block forever
             kind = "a directory" if os.path.isdir(name) else "a device or a pipe"
             raise UserError(f"{name}: is {kind}, not an audio file")
         return open(name, "rb")

@@ -24,7 +24,7 @@ def log_mel(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     Periodic Hann window and DFT of `n_fft`, frames centred on samples 0, `hop`, ... with reflect padding, the
     last frame dropped; power; Slaney mel filters up to half the sample rate; log10 of at least 1e-10; at most
     8 below the utterance's largest value; (x + 4) / 4. Computed in float64: float32 is off by more than
-    1e-5 in quiet bands beside a loud tone.
+    1e-5 in quiet bands next to a loud tone.
 
     Parameters
     ----------

@@ -33,14 +33,14 @@ STYLE_REMAP = {
 # Part of a task key -> the remap that it turns on.
 REMAP_OF_KEY_PART = {"<AGE>": AGE_REMAP, "<STYLE>": STYLE_REMAP}
 
-# Runs of spaces beside a CJK character or a bracket; the look-behind keeps the cost linear in a long run.
+# Runs of spaces next to a CJK character or a bracket; the look-behind keeps the cost linear in a long run.
 _BESIDE_CJK = re.compile(r"(?<!\s)\s+(?=[\u4e00-\u9fff])|(?<=[\u4e00-\u9fff])\s+")
 _BESIDE_BRACKET = re.compile(r"(?<!\s)\s+(?=[<>])|(?<=[<>])\s+")
 _LABEL = re.compile(r"<([^<>]*)>")
 
 
 def process_text2(text: str, task_key: str) -> str:
-    """Strip spaces beside CJK characters and angle brackets; lower-case plain transcription only.
+    """Strip spaces next to CJK characters and angle brackets; lower-case plain transcription only.
 
     Parameters
     ----------

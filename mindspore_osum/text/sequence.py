@@ -99,7 +99,7 @@ class HybridSequence:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """The arrays for training, by name, for a sequence at the start of its row and speech tokens."""
+        """The arrays for training, by name; positions and speech tokens are numbered from 0."""
         return {
             "token_ids_BL": np.maximum(self.ids_L, 0),
             "speech_row_BL": self.speech_rows(np.cumsum([0, *self.recordings])[:-1]),

@@ -37,7 +37,7 @@ class Shape:
     size: int  # rows: utterances, or packs
     frames: int  # mel frames an audio slot holds
     speech: int  # speech tokens the model makes of them
-    text_tokens: int  # sequence positions beside the speech tokens and their two marks
+    text_tokens: int  # sequence positions other than the speech tokens and their two marks
 
     @property
     def length(self) -> int:
@@ -50,7 +50,7 @@ def bucket_shapes(model, size: int, frames: list[int], text_tokens: int, max_tok
 
     Parameters
     ----------
-    model : the model's Config, which says how many speech tokens a recording gives.
+    model : the model's Config, which gives the number of speech tokens of a recording.
     size : rows of each.
     max_tokens : if above 0, it replaces `size`: as many rows as hold at most this many positions.
     """

@@ -1,4 +1,4 @@
-"""The forms of batches, and how much of each is padding.
+"""Compares forms of batches by their share of padding.
 
 "sorted dynamic" is the published form, for comparison: nearly every batch has its own shape, and each shape
 would need a compiled graph. See docs/PACKING.md.

@@ -54,7 +54,7 @@ EMPTY_PACK = Pack((), ())
 def room_for(model, tokens_N: np.ndarray, speech_N: np.ndarray, tokens: int) -> Room:
     """The capacity of packs of `tokens` positions, chosen for items of these sizes and the model's Config.
 
-    The audio rows hold the mean need of a full pack and 6 %, in as many rows as the longest recording allows.
+    Audio capacity is the mean need of a full pack plus 6 %, in as many rows as the longest recording allows.
     """
     per_token = np.where(speech_N > 0, speech_N + 1, 0).sum() / tokens_N.sum()
     need, longest = tokens * per_token * _MARGIN, int(speech_N.max()) + 1
