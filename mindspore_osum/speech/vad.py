@@ -52,7 +52,7 @@ class VadSettings:
     floor_seconds: float = 6.0  # the noise floor is the minimum over the last floor_seconds
     ahead_seconds: float = 1.0  # and the next ahead_seconds, by which decisions are delayed
     floor_lowest: float = -75.0  # re full scale; lowest noise floor
-    floor_highest: float = -38.0  # highest floor in the first floor_seconds, when speech may not have paused yet
+    floor_highest: float = -38.0  # highest floor at the beginning, when speech may not have paused yet
     min_speech: float = 0.1  # shorter sounds are clicks
     min_silence: float = 0.3  # shorter pauses belong to the speech
     pad: float = 0.15  # added before and after, for soft onsets and ends; at most half of min_silence
