@@ -1,10 +1,10 @@
-"""Questions about recordings in, responses out, whatever generates the tokens between them.
+"""Responses to questions about recordings, whatever generates the tokens.
 
 Notable choices
 - A recording that cannot be answered gives a response with a one-line `error`; the others are answered.
-- A response has one segment, all of the recording: who asks about longer ones merges several (`inquiry`).
-- Recordings are taken a window at a time, sorted by shape inside it for even batches, and come back in input
-  order. A batch may hold any mixture of requests: they are part of the sequences.
+- A response has one segment, the whole recording; `inquiry` splits longer ones and merges the responses.
+- Recordings are read in windows and sorted by shape within each for even batches; responses are in input
+  order. A batch may mix requests, since they are part of the sequences.
 - An answer depends on nothing but its own recording, the request and the settings.
 
 Legend: T mel frames.
@@ -45,7 +45,7 @@ class _Job:
     response: Response
     where: str  # for errors: the recording, or its manifest's file:line
     request: Request
-    prompt: Prompt | None = None  # None where it cannot be answered
+    prompt: Prompt | None = None  # None if it cannot be answered
     spent: float = 0.0  # seconds of reading and features
 
     def fail(self, error: UserError) -> None:
@@ -55,13 +55,13 @@ class _Job:
 
 
 class Answerer:
-    """Answers from what generates tokens, with all that stands around it.
+    """Answers by a token generator: reading, features, prompts and parsing around it.
 
     Parameters
     ----------
     cfg : description of the model.
-    generator : what generates from its prompts.
-    labels : gives probabilities of labels; None where there are none, and who asks for them is refused.
+    generator : generates tokens from the model's prompts.
+    labels : gives probabilities of labels; without it (None) a request for them is refused.
     """
 
     def __init__(self, cfg: Config, tokenizer: Tokenizer, generator: Tokens, labels=None):
@@ -155,20 +155,20 @@ class Answerer:
             jobs = sorted((job for job in window if job.prompt), key=_shape)
             for start in range(0, len(jobs), batch_size):
                 batch = jobs[start : start + batch_size]
-                rows = max(rows, len(batch))  # a smaller rest takes the graphs that are there
+                rows = max(rows, len(batch))  # a smaller batch reuses the graphs of the largest so far
                 self._run(batch, sampling, rows, probabilities)
                 for job in batch:
-                    job.prompt = None  # features are large, responses small
+                    job.prompt = None  # features are large, responses are small
                 yield {job.number: job.response for job in batch}
 
     def stream(self, source, request: Request, sampling: Sampling | None = None) -> Iterator[str]:
         """The answer to one recording while it is written; the pieces joined are its ``response.raw``.
 
-        The generator's own value, which ``yield from`` gives, is the `Response`.
+        The generator's return value (the value of ``yield from``) is the `Response`.
 
         Raises
         ------
-        UserError : what would be the `error` of its response.
+        UserError : what `answer` would give as the response's `error`.
         """
         job, written, sent = self._prepare(0, source, request), Generated(), ""
         ids = written.tokens
@@ -222,7 +222,7 @@ class Answerer:
         return prompt, seconds
 
     def _features(self, source) -> tuple[np.ndarray, float]:
-        """Log-mel (T, F) and the seconds of a recording; too long ones are refused before the work."""
+        """Log-mel (T, F) and the seconds of a recording; one that is too long is refused first."""
         cfg = self.cfg.features
         if isinstance(source, np.ndarray):
             if source.ndim != 2 or source.shape[1] != cfg.n_mels or not len(source):
@@ -267,7 +267,7 @@ class Answerer:
                 answer.probabilities = self.labels.probabilities(job.prompt, answer.raw, answer.labels)
 
     def _read(self, job: _Job, written: Generated) -> Answer:
-        """Take apart what was generated; it is the answer of the job's response."""
+        """Parse the generated text into the answer of the job's response."""
         answer = self.system.answer(self.tokenizer.decode(written.tokens), job.request.task)
         answer.end, answer.cut = job.response.seconds, written.cut
         job.response.segments = [answer]
@@ -286,6 +286,6 @@ def _pairs(sources: Iterable, requests: Iterable[Request]) -> Iterator[tuple[obj
 
 
 def _shape(job: _Job) -> tuple[int, int, int]:
-    """Order in which neighbours share their static shapes; what holds no speech comes first."""
+    """Sort key: neighbours share static shapes; requests without speech come first."""
     frames = -1 if job.prompt.mel_TF is None else len(job.prompt.mel_TF)
     return bucket(frames, SMALLEST_FRAMES), bucket(len(job.prompt), SMALLEST_LENGTH), frames

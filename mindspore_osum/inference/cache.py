@@ -1,4 +1,4 @@
-"""What a batch keeps between the steps of its decoder.
+"""State that a batch keeps between decoder steps.
 
 Legend: B batch, S cache slots a sequence, V vocabulary.
 
@@ -18,13 +18,13 @@ class DecodeState(nn.Cell):
 
     Parameters
     ----------
-    decoder : says the cache's form (`new_cache`, `n_layers`, `dtype`) and its `vocab_size`.
+    decoder : defines the cache's form (`new_cache`, `n_layers`, `dtype`) and `vocab_size`.
     batch, slots : sequences, and cache slots of each.
 
     Attributes
     ----------
     keys_values : parameters (k_0, v_0, k_1, v_1, ...), as `cache` says.
-    cache : where keys and values lie in them, and what a query sees of them (models/ops).
+    cache : the layout of keys and values in them, and which a query sees (models/ops).
     factor_BV : parameter (B*V,) float32, the repetition penalty of each token; 1 for those not generated yet.
     """
 

@@ -29,7 +29,7 @@ class Engine(Answerer):
 
     Raises
     ------
-    UserError : a folder that is none of ours or incomplete, or a device that is not there.
+    UserError : not a model folder or an incomplete one, or an unavailable device.
     """
 
     def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
@@ -53,7 +53,7 @@ def tokenizer_for(cfg, folder: str | os.PathLike) -> Tokenizer:
 
 
 def use_device(device: str) -> None:
-    """Compute on "CPU" or "Ascend" from now on; UserError if it is not there."""
+    """Compute on "CPU" or "Ascend" from now on; UserError if it is unavailable."""
     import mindspore as ms
 
     if device not in DEVICES:

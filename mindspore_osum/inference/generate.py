@@ -3,13 +3,13 @@
 Legend: B batch, N prompts, L prompt positions, D width, V vocabulary.
 
 Notable choices
-- Two graphs for each static shape and nothing else: prefill reads the whole prompt and scores its last place;
-  a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, only ids leave.
-- What a prompt is, and how it becomes embeddings, is the system's (`systems.base.Generation`); its decoder
-  says what cache it needs.
-- Prompts are padded on the right. Cache slots beyond their end hold rubbish until a step overwrites it, and
-  no mask shows a slot before that; so neither padding nor neighbours change an answer.
-- Shapes come from buckets (models/buckets.py). A new one is compiled, and run once, before it counts.
+- Two graphs for each static shape and nothing else: prefill reads the whole prompt and scores its last
+  position; a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, only ids leave.
+- The system defines prompts and how they become embeddings (`systems.base.Generation`); its decoder defines
+  the cache.
+- Prompts are padded on the right. Cache slots beyond their end hold undefined values until a step
+  overwrites them, and are masked until then; so neither padding nor neighbours change an answer.
+- Shapes come from buckets (models/buckets.py). A new one is compiled and run once before it is timed.
 """
 
 import time
@@ -30,7 +30,7 @@ from mindspore_osum.systems.registry import system_of
 
 
 class Prefill(nn.Cell):
-    """Prompts to the scores of their first new token; fills the cache."""
+    """Prompts -> scores of their first new token; fills the cache."""
 
     def __init__(self, embed: nn.Cell, decoder: nn.Cell, state: DecodeState):
         super().__init__(auto_prefix=False)  # parameters keep their names
@@ -51,7 +51,7 @@ class Prefill(nn.Cell):
 
 
 class Step(nn.Cell):
-    """The tokens chosen last to the scores of the next ones."""
+    """The tokens chosen last -> scores of the next ones."""
 
     def __init__(self, decoder: nn.Cell, state: DecodeState):
         super().__init__(auto_prefix=False)
@@ -80,13 +80,13 @@ class Logits(nn.Cell):
         self.embed, self.decoder = embed, decoder
 
     def construct(self, *columns):
-        positions_BL, segments_BL = columns[-2], columns[-1]  # behind the inputs of `embed`
+        positions_BL, segments_BL = columns[-2], columns[-1]  # after the inputs of `embed`
         x_BLD = self.embed(*columns[:-2])
         return self.decoder.logits(self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL)))
 
 
 class Graph:
-    """A cell's construct as a graph, without what calling a cell costs."""
+    """A cell's construct as a graph, without the overhead of calling a cell."""
 
     def __init__(self, cell: nn.Cell):
         # a method of one object is compiled for that object alone; a decorated class would go by addresses
@@ -106,7 +106,7 @@ class Generator(Tokens):
 
     Attributes
     ----------
-    parts : what the model's system brings for it.
+    parts : the system's `Generation` for this model.
     compiles : number of graphs compiled so far: one for each graph and static shape.
     """
 
@@ -119,7 +119,7 @@ class Generator(Tokens):
         self._shapes: set[tuple] = set()
         self.logits = Logits(self.parts.embed, self.parts.decoder)
         self._cells: dict[nn.Cell, Graph] = {}
-        self._idle: dict[tuple[int, int], list] = {}  # (B, S) -> graphs with a cache that nobody uses now
+        self._idle: dict[tuple[int, int], list] = {}  # (B, S) -> graphs with a cache that is not in use
 
     @property
     def compiles(self) -> int:
@@ -160,7 +160,7 @@ class Generator(Tokens):
             token_B, position_B, scores_BV = self._run(step, token_B, position_B, penalty_B)
 
     def room(self, prompt) -> int:
-        """Tokens that an answer to `prompt` may have in the model's positions; UserError if there is none."""
+        """The positions left for an answer to `prompt`; UserError if there are none."""
         length, positions = len(prompt), self.parts.positions
         if length >= positions:
             raise UserError(
@@ -170,7 +170,7 @@ class Generator(Tokens):
         return positions - length
 
     def _inputs(self, prompts, batch: int, length: int) -> list[Tensor | None]:
-        """The prefill's inputs; rows beyond the prompts are one token long, their results are not read."""
+        """The prefill's inputs; rows beyond the prompts have one token, and their results are ignored."""
         length_B = np.array([*map(len, prompts), *[1] * (batch - len(prompts))], np.int32)
         inputs = self.parts.inputs(prompts, batch, length).values()
         return [Tensor(length_B), *(None if x is None else Tensor(x) for x in inputs)]
@@ -182,7 +182,7 @@ class Generator(Tokens):
         return Graph(prefill), Graph(step), batch
 
     def compute(self, cell: nn.Cell, inputs: Sequence[np.ndarray | None]):
-        """What `logits`, or a cell of `parts`, makes of arrays; each static shape compiles once."""
+        """The outputs of `logits`, or of a cell of `parts`, for arrays; each static shape compiles once."""
         graph = self._cells.setdefault(cell, Graph(cell))
         return self._run(graph, *(None if x is None else Tensor(x) for x in inputs))
 

@@ -4,12 +4,12 @@
     ask(engine, list(inquiry.questions()))
     response = inquiry.response()
 
-Whatever answers recordings does it here, whether many at once (`respond`), a server's (serving/batcher.py),
-piece by piece (`stream`), or stretches of a stream (streaming/live.py). Loads nothing heavy.
+Everything that answers recordings uses it: many at once (`respond`), the server (serving/batcher.py), piece
+by piece (`stream`), and utterances of a stream (streaming/live.py). Loads nothing heavy.
 
 Notable choices
-- A part of an inquiry holds no sound, so that memory does not grow with a recording's length: its questions
-  do, and they are made when they are taken.
+- A part of an inquiry holds no sound, so that memory does not grow with a recording's length. Its questions
+  hold the sound and are created one by one as they are needed.
 """
 
 import os
@@ -42,7 +42,7 @@ def name_of(source) -> str:
 
 
 class Part:
-    """A stretch of a recording, answered when there is a response to each of its `passes` requests."""
+    """A section of a recording; it is answered when each of its `passes` requests has a response."""
 
     def __init__(self, start: float, end: float, passes: int):
         self.start, self.end, self.passes = start, end, passes
@@ -77,7 +77,7 @@ class Part:
 
 
 class Question(NamedTuple):
-    """One pass over a part: what the engine is given."""
+    """One pass over a part, as the engine gets it."""
 
     part: Part
     number: int
@@ -100,7 +100,7 @@ def ask(engine, questions: Sequence[Question], sampling: Sampling | None = None,
 
 
 def stream(engine, question: Question, sampling: Sampling | None = None) -> Iterator[str]:
-    """Have it answered while the answer is written.
+    """Yield the answer while it is generated.
 
     Raises
     ------
@@ -125,8 +125,8 @@ class Inquiry:
 
     Attributes
     ----------
-    parts : what was asked about so far.
-    error : why reading it ended early, None if it did not.
+    parts : the sections asked about so far.
+    error : why reading it ended early; None if it did not.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Inquiry:
 
         Raises
         ------
-        UserError : it cannot be read, or not to its end; it is `error`, too.
+        UserError : it cannot be read, or not to its end; also in `error`.
         """
         try:
             for chunk in self._chunks():
@@ -166,7 +166,7 @@ class Inquiry:
         return self._read and all(part.complete for part in self.parts)
 
     def response(self) -> Response:
-        """What was answered; what went wrong is in it, with the stretch of the recording."""
+        """The merged response; errors are in it, each with its section of the recording."""
         response = Response(name_of(self.source), self.seconds, error=self.error)
         for part in self.parts:
             answer = part.answer()

@@ -14,8 +14,9 @@ PART_OF_TAG = {tag: part for part, tag in TAG_OF_KEY_PART.items()}
 def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
     """The fewest requests for all tasks.
 
-    A published key that combines exactly these tasks is one pass; else several keys share them, each time
-    the one that adds most. All eight tasks are three: transcript with five labels, words with times, reply.
+    A published key that combines exactly these tasks gives one pass. Otherwise keys are chosen greedily,
+    each time the one that adds most tasks. All eight tasks take three: transcript with five labels, words with
+    times, reply.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
     if not combine:
         return [make_request(key) for key in dict.fromkeys(keys)]
     for key in keys:
-        make_request(key)  # refuses what asks nothing of a recording
+        make_request(key)  # refuses a key that needs no recording
     missing = set().union(*(key.split() for key in keys))
     wanted, chosen = frozenset(missing), []
     while missing:
@@ -54,9 +55,9 @@ def _key(task: str) -> str:
 
 
 def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
-    """The answers of all passes over a stretch of a recording as one; of what several say, the first counts.
+    """Merge the answers of all passes over a section of a recording; of several values the first counts.
 
-    `words` are shifted to the time of the recording and kept inside the stretch, in order.
+    `words` are shifted to the time of the recording, and kept in order and inside the section.
     """
     one = Answer(start, end, raw="\n".join(a.raw for a in answers), cut=any(a.cut for a in answers))
     one.text = next((a.text for a in answers if a.text), "")
@@ -72,7 +73,7 @@ def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
 
 
 def _placed(words, start: float, end: float) -> list[Word]:
-    """Times of the recording; what a model wrote may go backwards or beyond it (`raw` keeps that)."""
+    """Times in the recording; those the model wrote may go backwards or beyond it (`raw` keeps them)."""
     placed, earliest = [], start
     for text, first, last in words:
         first = min(max(start + first, earliest), end)

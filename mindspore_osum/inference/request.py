@@ -8,18 +8,18 @@ from mindspore_osum.tasks import INTENT_KEY, TASKS, tags_of, task_key, write_tag
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a recording, or, by the two output types without speech, of words alone."""
+    """What is asked of a recording, or of words alone (the two output types without speech)."""
 
-    words: str | None  # what the user says; the form `s2t_chat` of spoken chat leaves it out
+    words: str | None  # the user's words; not used by the form `s2t_chat` of spoken chat
     output_type: str  # a form of the system's template
-    task: str | None  # published key, where it is known; it guides the reading of the answer
+    task: str | None  # published key, where it is known; it guides the parsing of the answer
 
 
 def make_request(task: str | None = None, instruction: str | None = None) -> Request:
-    """What to ask for: the tags of a task (by default asr), or free words.
+    """Make a request from a task (its tags; by default asr) or from free words.
 
     The task sttc takes the published form of spoken chat, which has no request; the words "<chat>", or any
-    others, ask for the same in the form of all other tasks.
+    others, ask for a reply in the form of all other tasks.
     """
     if instruction is not None:
         if task is not None:

@@ -26,17 +26,17 @@ def respond(
     probabilities: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Response]:
-    """What all recordings answer to all requests, in order; memory does not grow with their length or number.
+    """Responses to all requests about all recordings, in order; memory does not grow with length or number.
 
     Parameters
     ----------
-    engine : an `Engine`, or what answers as it does.
+    engine : an `Engine`, or an object with the same methods.
     sources : what `load_audio` takes, of any length.
-    requests : what each of them is asked; see `passes.plan`.
+    requests : asked about each recording; see `passes.plan`.
     batch_size : chunks computed together.
     max_seconds, vad : see `Inquiry`.
     probabilities : also label probabilities.
-    progress : called with seconds of recordings that are done.
+    progress : called with the seconds of recordings that are done.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def respond(
                 progress(part.seconds)
         while waiting and waiting[0].complete:
             yield _finished(waiting.popleft(), progress)
-    for inquiry in waiting:  # behind the last answer: recordings in which there was nothing to ask about
+    for inquiry in waiting:  # after the last answer: recordings in which there was nothing to ask about
         yield _finished(inquiry, progress)
 
 

@@ -20,7 +20,7 @@ class Sampling:
     temperature: float = 0.0  # 0 = greedy: always the best token
     top_k: int = 0  # draw among the k best only; 0 = all
     top_p: float = 1.0  # draw among the fewest best tokens that hold this probability (Holtzman et al. 2020)
-    seed: int = 0  # of the draws; every sequence draws from its own stream, whatever batch it is in
+    seed: int = 0  # of the draws; every sequence draws from its own random stream, whatever batch it is in
 
     def __post_init__(self):
         def need(ok: bool, name: str, what: str):

@@ -10,7 +10,7 @@ import numpy as np
 
 from mindspore_osum.inference.sampling import Sampling, draw
 
-ENDED = -1  # in the arrays of `Tokens.stream`: the sequence has no token here, it has ended
+ENDED = -1  # in the arrays of `Tokens.stream`: this sequence has ended and has no token
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Tokens:
     Attributes
     ----------
     eos_ids : tokens that end an answer.
-    compile_seconds : time that went into compiling graphs, one first run of each included.
+    compile_seconds : time spent on compiling graphs, the first run of each included.
     """
 
     eos_ids: frozenset[int]
@@ -70,11 +70,11 @@ class Tokens:
 
 
 class Limits:
-    """Which of the sequences that are generated together have ended.
+    """Tracks which sequences of a batch have ended.
 
     Parameters
     ----------
-    limits_N : the most tokens of each.
+    limits_N : the maximum number of tokens of each.
     """
 
     def __init__(self, limits_N: Sequence[int], eos_ids: frozenset[int]):
@@ -82,7 +82,7 @@ class Limits:
         self.ended_N, self.done = np.zeros(len(limits_N), bool), 0
 
     def take(self, tokens_N: np.ndarray) -> bool:
-        """Count the tokens of a step, `ENDED` where a sequence has; whether all sequences have ended now."""
+        """Count the tokens of a step (`ENDED` for a finished sequence); True when all have ended."""
         self.done += 1
         self.ended_N |= np.isin(tokens_N, self.eos_ids) | (self.limits_N <= self.done)
         return bool(self.ended_N.all())
