@@ -32,7 +32,7 @@ def bind(host: str, port: int, token: str | None) -> socket.socket:
 
 @contextlib.contextmanager
 def binding(host: str, port: int) -> Iterator[None]:
-    """Whatever the system does not allow there is the user's to fix."""
+    """Errors of the system in this block become a UserError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The addresses of `osum serve` and what each of them answers; see `gate` for what stands before them."""
+"""The addresses of `osum serve` and what each of them answers; see `gate` for the checks before them."""
 
 import asyncio
 import contextlib
@@ -51,25 +51,25 @@ class Api:
         return {"object": "list", "data": [await self.model(self.name)]}
 
     async def model(self, name: str) -> dict:
-        """It by its name."""
+        """The model by its name."""
         self._check_model(name)
         return {"id": name, "object": "model", "created": self.created, "owned_by": "osum"}
 
     async def transcriptions(self, request: Request) -> Response:
-        """A recording to text, words with times, or subtitles."""
+        """A recording -> text, words with times, or subtitles."""
         fields, audio = await read_upload(request, self.limits)
         form = read_form(fields)
         self._check_model(form.model)
         job = form.job(audio, self.limits.max_new_tokens)
         response = await self._answered(request, job)
         content, media_type = form.body(response)
-        headers = {"X-Finish-Reason": finish_reason(response)}  # text and subtitles have no place for it
+        headers = {"X-Finish-Reason": finish_reason(response)}  # text and subtitles have no field for it
         if isinstance(content, dict):
             return JSONResponse(content, headers=headers)
         return Response(content, headers=headers, media_type=media_type)
 
     async def chat(self, request: Request) -> Response:
-        """A recording and words about it to what the model writes, at once or piece by piece."""
+        """A recording and words about it -> what the model writes, at once or piece by piece."""
         # base64 of minutes takes a while; neither body nor base64 is kept while the recording waits
         chat = await run_in_threadpool(
             _read_chat, b"".join([part async for part in read_body(request, self.limits)])
@@ -95,9 +95,9 @@ class Api:
         try:
             first = await _unless_gone(request, asyncio.ensure_future(pieces.get()))
         finally:
-            if first is None:  # the client has gone, the server stops, or all is done anyway
+            if first is None:  # the client has disconnected, the server stops, or the answer is complete
                 job.future.cancel()
-        if first is None and job.future.exception():  # as long as nothing was sent, an error is a status
+        if first is None and job.future.exception():  # nothing sent: an error can be a status
             raise job.future.exception()
         return StreamingResponse(
             self._events(chat, job, first, pieces),
@@ -121,10 +121,10 @@ class Api:
                 yield event(answer.usage(self._usage(job, response)))
             yield event("[DONE]")
         finally:
-            job.future.cancel()  # nobody reads on
+            job.future.cancel()  # the client has disconnected
 
     async def _answered(self, request: Request, job: Job):
-        """The job's response; it is given up when the client has gone."""
+        """The job's response; the job is cancelled when the client disconnects."""
         self.batcher.submit(job)
         return await _unless_gone(request, asyncio.wrap_future(job.future))
 
@@ -155,7 +155,7 @@ def create_app(batcher: Batcher, metrics: Metrics, name: str, limits: Limits, to
 
     Parameters
     ----------
-    name : the model's, which every request has to give.
+    name : of the model; every request must give it.
     token : see `Gate`.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
@@ -179,7 +179,7 @@ def _read_chat(body: bytes) -> ChatRequest:
 
 
 async def _unless_gone(request: Request, waiting: asyncio.Future):
-    """What is waited for; it is cancelled when the client has gone."""
+    """Await it; it is cancelled when the client disconnects."""
     try:
         while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
             if await request.is_disconnected():

@@ -1,8 +1,8 @@
-"""One thread owns the model; what many clients ask at once is answered in batches over its static graphs.
+"""One thread owns the model; concurrent requests are answered in batches over its static graphs.
 
 Notable choices
-- The unit of work is a chunk, not a recording: every turn takes one chunk of each recording that waits, then
-  more while the batch has room. So a recording of an hour holds nobody up for longer than one batch.
+- The unit of work is a chunk, not a recording: every turn takes one chunk of each waiting recording, then
+  more until the batch is full. So a recording of an hour delays others by at most one batch.
 - When nothing is being answered, the first job waits a few milliseconds for others to share its batch.
 - A streamed answer is computed alone, chunk by chunk, in turn with the batches.
 - A recording is decoded chunk by chunk too; only the next one is held in memory.
@@ -38,7 +38,7 @@ class Job:
     audio : the bytes of a recording in any format `load_audio` reads; None where `request` is of words alone.
     on_piece : called by the model's thread with pieces of the answer while it is written; joined they are
         ``response.raw``. Without it the answer comes as a whole.
-    future : the `Response`, or the UserError that says what is wrong. Cancelling it gives the job up.
+    future : the `Response`, or a UserError. Cancelling it drops the job.
     """
 
     audio: bytes | None
@@ -49,7 +49,7 @@ class Job:
 
 
 class _Case:
-    """A job on its way; `question` is its next one, None behind the last."""
+    """A job in progress; `question` is its next one, None after the last."""
 
     def __init__(self, job: Job, chunk_seconds: float, audio_seconds: float):
         if job.audio is not None and (seconds := duration_seconds(job.audio)) > audio_seconds:
@@ -73,7 +73,7 @@ class Batcher:
     load : makes the `Engine`, in the thread that will own it; what it raises is raised here.
     batch_size : chunks computed together.
     wait_s : how long the first of several jobs waits for others, in seconds.
-    chunk_seconds : longer recordings are cut at pauses into chunks up to this length (1 to 60 s).
+    chunk_seconds : longer recordings are split at pauses into chunks up to this length (1 to 60 s).
     audio_seconds : longer recordings are refused.
     """
 
@@ -102,11 +102,11 @@ class Batcher:
         return self._thread.is_alive()
 
     def submit(self, job: Job) -> None:
-        """Have a job answered; see `Job.future`."""
+        """Queue a job; see `Job.future`."""
         self._inbox.put(job)
 
     def stop(self) -> None:
-        """Finish the batch that is computed now, give up all other jobs, and end the thread."""
+        """Finish the batch that is computed now, drop all other jobs, and end the thread."""
         self._inbox.put(None)
         self._thread.join()
 
@@ -124,7 +124,7 @@ class Batcher:
             case.job.future.cancel()
 
     def _admit(self) -> bool:
-        """Take in what has come, so that there is something to do; False: to stop."""
+        """Take new jobs, waiting for one if there is nothing to do; False means stop."""
         wait, until = (0.0 if self._cases else None), None
         while True:
             try:
@@ -170,7 +170,7 @@ class Batcher:
                 self._stream(engine, taken)
             else:
                 self._batch(engine, taken)
-        except Exception as error:  # a fault of ours must end neither the thread nor other jobs
+        except Exception as error:  # a bug must end neither the thread nor other jobs
             for case, _ in taken:
                 self._give_up(case, error)
         for case, _ in taken:
@@ -178,7 +178,7 @@ class Batcher:
         self._count(engine, [question for _, question in taken], time.perf_counter() - start)
 
     def _gather(self, lead: _Case) -> list[tuple[_Case, Question]]:
-        """The chunks of a batch: one of each case that may share it, then more while there is room."""
+        """The chunks of a batch: one of each case that may share it, then more until it is full."""
         cases, most, taken = [lead], 1, []
         if not lead.job.on_piece:
             others = (c for c in self._cases if not c.job.on_piece and c.job.sampling == lead.job.sampling)
@@ -187,7 +187,7 @@ class Batcher:
             for case in ready[: most - len(taken)]:
                 try:
                     taken.append((case, case.take()))
-                except Exception as error:  # reading on shows the recording to be damaged, or a fault of ours
+                except Exception as error:  # reading on fails: a damaged recording, or a bug
                     self._give_up(case, error)
         return [(case, question) for case, question in taken if case in self._cases]
 

@@ -1,4 +1,4 @@
-"""What a request brings: its body within limits, a form in memory; and refusals in OpenAI's form."""
+"""Request bodies: read within limits, forms in memory; and errors in OpenAI's form."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 FORM_FIELDS, FORM_FIELD_BYTES = 32, 1 << 16
 GONE = 499  # as nginx calls it: the client did not wait for its answer
-SLOW = 408  # its body did not come in time
+SLOW = 408  # its body did not arrive in time
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Limits:
     ----------
     body_bytes : longest body.
     body_seconds : time for a client to send it.
-    places : requests at once.
+    places : maximum number of requests at once.
     max_new_tokens : longest answer to a recording, or a chunk of it.
     """
 
@@ -54,7 +54,7 @@ class ApiError(Exception):
 
 
 async def read_body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """The body piece by piece, never more than its cap and never for longer than its time."""
+    """Read the body piece by piece, within its limits of size and time."""
     seen, until = 0, time.monotonic() + limits.body_seconds
     too_large = ApiError(413, f"the body is longer than the {limits.body_bytes} bytes this server takes")
     if int(request.headers.get("Content-Length", 0)) > limits.body_bytes:

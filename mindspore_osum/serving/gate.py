@@ -1,13 +1,13 @@
-"""Around the application: token, places, counts, and the end of bodies that were refused.
+"""Wraps the application: token, slots, counters, and draining of refused bodies.
 
 Notable choices
-- A request gets its place before its body is read, so that memory is bounded by places times the longest
-  body; where all slots are taken the response says when to try again.
-- Every POST needs a place, whatever its path: the routes compare paths in their own way (theirs may end with
-  a line break), and nothing gets past the places by a path that only they know.
-- A refused body is read to its end, unkept: many clients never see an answer that comes before. One that was
-  too slow has had its time.
-- All but /health asks for the token, if there is one.
+- A request gets a slot before its body is read, so that memory is bounded by slots times the longest
+  body; when all slots are taken the response says when to try again.
+- Every POST needs a slot, whatever its path: the routes compare paths in their own way (theirs may end with
+  a line break), so a check by path could be bypassed.
+- A refused body is read to its end and discarded: many clients miss an answer that is sent before. A body
+  that was too slow is not.
+- All addresses but /health require the token, if there is one.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from mindspore_osum.serving.metrics import Metrics
 TRANSCRIPTIONS, CHAT = "/v1/audio/transcriptions", "/v1/chat/completions"
 OPEN = ("/health",)
 PATHS = (TRANSCRIPTIONS, CHAT, "/v1/models", "/metrics", *OPEN)
-DRAINED = 4  # a refused body is read up to so many times the cap
+DRAINED = 4  # a refused body is read up to this multiple of the limit
 
 
 class Gate:
@@ -29,7 +29,7 @@ class Gate:
 
     Parameters
     ----------
-    token : what clients send as their API key; None: nothing is asked for.
+    token : what clients send as their API key; None: no key is required.
     """
 
     def __init__(self, app, metrics: Metrics, limits: Limits, token: str | None):
@@ -65,7 +65,7 @@ class Gate:
             else:
                 self.metrics.add("osum_requests_in_progress", working)
                 await self.app(scope, take, answer)
-        except asyncio.CancelledError:  # the server's time to finish is over; what has begun stays incomplete
+        except asyncio.CancelledError:  # the grace period is over; an answer that has begun stays incomplete
             left = False
             if status is None:
                 await ApiError(503, "the server is stopping").response()(scope, take, answer)
@@ -99,7 +99,7 @@ class Gate:
         return None
 
     async def _drain(self, take, left) -> None:
-        """Read what is left of a body and forget it; an endless one only so far and so long."""
+        """Read the rest of a body and discard it, within limits of size and time."""
         seen, until = 0, time.monotonic() + self.limits.body_seconds
         while left() and seen < DRAINED * self.limits.body_bytes and time.monotonic() < until:
             try:

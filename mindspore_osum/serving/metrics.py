@@ -1,4 +1,4 @@
-"""What the server counts, in Prometheus' text format 0.0.4; its summaries have no quantiles."""
+"""The server's counters, in Prometheus' text format 0.0.4; its summaries have no quantiles."""
 
 import threading
 
@@ -25,7 +25,7 @@ class Metrics:
         self._values: dict[str, dict[str, float]] = {name: {} for name in KINDS}
         for name, (kind, _) in KINDS.items():
             if kind != "summary" and not name.startswith("osum_http"):
-                self._values[name][name] = 0.0  # without labels: there from the beginning
+                self._values[name][name] = 0.0  # without labels: present from the start
 
     def add(self, name: str, value: float = 1, **labels: str) -> None:
         """Add to a counter or a gauge; to a summary as one observation."""
@@ -44,7 +44,7 @@ class Metrics:
             self._values[name][name] = float(value)
 
     def value(self, name: str) -> float:
-        """The present value of a number without labels."""
+        """The current value of a number without labels."""
         with self._lock:
             return self._values[name][name]
 

@@ -1,9 +1,9 @@
-"""What clients send and get: the parts of OpenAI's API that the model can do, and nothing silently ignored.
+"""Requests and answers: the parts of OpenAI's API that the model supports; nothing is silently ignored.
 
 Notable choices
-- An unknown or unsupported field is refused by its name. Fields that ask for nothing (user, metadata, store)
-  are taken, and so is `language`: it is only echoed, as the model hears it by itself.
-- `content` of a chat is what the model wrote, tags included, whether streamed or not; the answer taken apart
+- An unknown or unsupported field is refused by its name. Fields without effect (user, metadata, store)
+  are accepted, and so is `language`: it is only echoed, as the model detects the language by itself.
+- `content` of a chat is what the model wrote, tags included, whether streamed or not; the parsed answer
   is beside it as `osum`.
 """
 
@@ -27,7 +27,7 @@ from mindspore_osum.serving.bodies import ApiError
 from mindspore_osum.subtitles import write
 from mindspore_osum.tasks import TEXT2TEXT
 
-MAX_WORDS = 20_000  # characters of a text part; no prompt has room for more
+MAX_WORDS = 20_000  # characters of a text part; no prompt holds more
 MAX_VALUES = 100_000  # of a JSON body; parsed they take far more memory than as text
 
 
@@ -36,7 +36,7 @@ class _Strict(BaseModel):
 
 
 class TranscriptionForm(_Strict):
-    """The fields of a transcription beside its file."""
+    """The fields of a transcription request besides its file."""
 
     model: str
     response_format: Literal["json", "verbose_json", "text", "srt", "vtt"] = "json"
@@ -45,7 +45,7 @@ class TranscriptionForm(_Strict):
     timestamp_granularities: list[Literal["word", "segment"]] = ["segment"]
 
     def job(self, audio: bytes, max_new_tokens: int) -> Job:
-        """Words with times where the format has a place for them, else the transcript alone."""
+        """Words with times where the format can hold them, else the transcript alone."""
         task = "asr" if self.response_format in ("json", "text") else "srwt"
         return Job(audio, make_request(task), _sampling(max_new_tokens, temperature=self.temperature))
 
@@ -70,7 +70,7 @@ class TranscriptionForm(_Strict):
 
 
 class InputAudio(_Strict):
-    """A recording in base64; its format is seen from its bytes."""
+    """A recording in base64; its format is detected from its bytes."""
 
     data: str
     format: Literal["wav", "mp3", "flac", "ogg", "opus"]
@@ -91,7 +91,7 @@ class TextPart(_Strict):
 
 
 class Message(_Strict):
-    """What the user says."""
+    """A message of the user."""
 
     role: Literal["user"]  # the model's system text is fixed, and it takes one turn
     content: (
@@ -169,7 +169,7 @@ class ChatAnswer:
         return self._chunk(delta, None)
 
     def end(self, response: Response) -> dict:
-        """The piece that says why it ended, and the whole answer taken apart."""
+        """The last piece: why the answer ended, and the whole answer parsed."""
         return self._chunk({}, finish_reason(response)) | {"osum": parts(response)}
 
     def usage(self, usage: dict) -> dict:
@@ -187,7 +187,7 @@ class ChatAnswer:
 
 
 def parts(response: Response) -> dict:
-    """The answer taken apart: text, labels, words, segments (see `results.Response`)."""
+    """The parsed answer: text, labels, words, segments (see `results.Response`)."""
     return {name: x for name, x in response.to_dict().items() if name not in ("audio", "raw", "rtf")}
 
 

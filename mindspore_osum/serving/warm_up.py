@@ -1,4 +1,4 @@
-"""Graphs compiled before the first client comes."""
+"""Graphs compiled before the first client connects."""
 
 from collections.abc import Iterable
 
