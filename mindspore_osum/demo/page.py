@@ -19,7 +19,7 @@ from mindspore_osum.tasks import TASKS
 
 ALL, WORDS = "all", "words"  # choices beside the eight tasks
 REQUEST_CHARS = 500
-WAITING = 8  # requests that may wait; more are told so
+WAITING = 8  # requests that may wait; further ones are refused with a message
 KEPT_SECONDS = 3600  # recordings are deleted after that, and when the page's process ends
 FONTS = ("system-ui", "sans-serif")  # no font is fetched from anywhere
 
@@ -29,12 +29,12 @@ class Limits:
     """What one request may be."""
 
     seconds: float  # of the recording
-    max_seconds: float  # longer recordings are cut at pauses
+    max_seconds: float  # longer recordings are split at pauses
     new_tokens: int
 
 
 class Listener:
-    """A model that one thread owns, and what the page asks of it."""
+    """A model owned by one thread, with the page's queries."""
 
     def __init__(self, load: Callable, limits: Limits):
         self.limits, self.owner = limits, ThreadPoolExecutor(1)
@@ -119,7 +119,7 @@ def build(listener: Listener, name: str) -> gr.Blocks:
                 )
                 with gr.Accordion("everything", open=False):
                     values = gr.JSON(elem_id="osum-json")
-        # whoever writes a request means it
+        # writing a request selects it
         words.input(lambda: WORDS, None, choice, queue=False, api_visibility="private")
         results = [text, played, labels, picture, values]
         gr.on(

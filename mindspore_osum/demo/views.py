@@ -1,4 +1,4 @@
-"""What the page shows of a response: HTML of words and labels, and the log-mel picture.
+"""A response as the page shows it: HTML of words and labels, and the log-mel picture.
 
 Legend: T mel frames, F mel bins, H and W rows and columns of a picture.
 

@@ -1,13 +1,13 @@
-"""Answers while somebody speaks: what is heard so far, and the final answer at each pause.
+"""Answers while somebody speaks: interim text, and the final answer at each pause.
 
     for heard in model.live("growing.wav"):
         print(heard.segment.text, "" if heard.final else "...")
 
 Notable choices
-- A pause found by speech/vad.py ends an utterance; its final answer is that of its samples alone, as if they
-  had been a recording.
-- What is heard so far is asked anew from the beginning of the utterance, only when enough is new and nothing
-  waits to be read: who falls behind skips it and catches up, and no sound is lost.
+- A pause found by speech/vad.py ends an utterance; its final answer is the one that a recording of its
+  samples would get.
+- Interim text is computed anew from the beginning of the utterance, only when enough is new and no input is
+  waiting: a model that falls behind skips it until it has caught up, and no sound is lost.
 
 Legend: N samples at 16 kHz.
 """
@@ -36,13 +36,13 @@ _END = object()
 
 
 class Heard(NamedTuple):
-    """What was understood: so far, or, `final`, of an utterance that has ended."""
+    """An interim answer, or the `final` one of an utterance that has ended."""
 
     final: bool
     segment: Answer
 
     def to_dict(self) -> dict:
-        """Plain values, as a line of JSON; what is not final has a text and times only."""
+        """Plain values, as a line of JSON; an interim answer has text and times only."""
         s = self.segment
         values = {"final": self.final, "start": round(s.start, 3), "end": round(s.end, 3), "text": s.text}
         if self.final:
@@ -53,11 +53,11 @@ class Heard(NamedTuple):
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """When something is said about what was heard; seconds."""
+    """When answers are given; all times in seconds."""
 
-    every: float = 1.0  # of new speech, between two answers so far; 0: none, finals only
+    every: float = 1.0  # of new speech between two interim answers; 0: final answers only
     pause: float = 0.5  # ends an utterance
-    max_seconds: float = MAX_SECONDS  # longest utterance; a longer one is cut at its quietest moment
+    max_seconds: float = MAX_SECONDS  # longest utterance; a longer one is split at its quietest moment
     vad: str = "energy"  # what finds the speech, one of speech.detectors.DETECTORS
 
     def __post_init__(self):
@@ -70,7 +70,7 @@ class LiveSettings:
 
     @property
     def thresholds(self) -> VadSettings:
-        """Decides half a second sooner than for recordings."""
+        """Thresholds that decide half a second sooner than those for recordings."""
         return VadSettings(
             min_silence=self.pause,
             pad=min(0.15, self.pause / 2),
@@ -84,7 +84,7 @@ class Live:
 
     Parameters
     ----------
-    requests : what each utterance is asked (see `passes.plan`); so far it is asked for its transcript only.
+    requests : asked about each utterance (see `passes.plan`); interim answers are transcripts only.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Live:
         self._so_far = make_request("asr")
         self._wave_N = np.empty(0, np.float32)  # what may still be needed,
         self._offset = 0  # from this sample on
-        self._asked = 0  # sample up to which was asked so far
+        self._asked = 0  # sample up to which interim answers were asked for
 
     def push(self, wave_N: np.ndarray) -> Iterator[Heard]:
         """Take the next samples, float32 (N,); the utterances that have ended with them."""
@@ -113,11 +113,11 @@ class Live:
         self._offset = max(self._offset, settled)
 
     def so_far(self) -> Heard | None:
-        """The utterance that goes on, if there is one with enough new speech since the last time."""
+        """The utterance in progress, if it has enough new speech since the last time."""
         start, most = self._vad.begun, round(self.settings.max_seconds * SAMPLE_RATE)
         if start is None or not self.settings.every:
             return None
-        # speech that is too long is cut only when what lies ahead is known: until then it is beyond the limit
+        # speech that is too long is split only once what follows is known: until then it exceeds the limit
         now = min(self._offset + len(self._wave_N), start + most)
         if now - max(self._asked, start) < self.settings.every * SAMPLE_RATE:
             return None
@@ -174,7 +174,7 @@ def listen(live: Live, waves: Iterable[np.ndarray], stop: threading.Event | None
 
 
 def _read(waves: Iterable[np.ndarray], read: queue.Queue, stop: threading.Event, problem: list) -> None:
-    """Into the queue until the end, or until nobody wants more."""
+    """Fill the queue until the stream ends or the listener stops."""
 
     def put(item) -> None:
         while not stop.is_set():

@@ -1,8 +1,8 @@
 """The default microphone: bytes of 16-bit samples, one channel, as they are heard.
 
 Notable choices
-- PortAudio's thread must not wait, so what it hears waits in a queue, which has an end: who falls behind for
-  longer is told that sound was lost, and never gets a recording with a hole in it.
+- PortAudio's thread must not wait, so its samples go into a queue of limited length. If the reader
+  falls further behind, the stream ends with an error: a recording never has a gap.
 """
 
 import queue
@@ -12,7 +12,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE
 
 _PIECE = SAMPLE_RATE // 10  # samples that are heard at once
-_WAITING = 3000  # pieces that wait at most: five minutes, in which the first graphs compile
+_WAITING = 3000  # maximum queued pieces: five minutes, in which the first graphs compile
 _SILENT_SECONDS = 1.0  # without a piece, after which the device is asked whether it is still there
 
 
@@ -21,7 +21,7 @@ def microphone() -> Iterator[bytes]:
 
     Raises
     ------
-    UserError : no library, no microphone, one that goes away, or sound that was lost.
+    UserError : no library, no microphone, a disconnected one, or lost sound.
     """
     try:
         import sounddevice
@@ -50,14 +50,14 @@ def _recorded(sounddevice) -> Iterator[bytes]:
 
 
 class Waiting:
-    """What was heard and not yet taken: put by the thread of PortAudio, taken by the one that listens."""
+    """The queue between PortAudio's thread, which fills it, and the reader."""
 
     def __init__(self):
         self._heard: queue.Queue[bytes] = queue.Queue(_WAITING)
         self._lost = False
 
     def take(self, data, frames: int, time, status) -> None:
-        """PortAudio's callback. After a loss nothing more is taken: it would follow a hole."""
+        """PortAudio's callback. After a loss nothing more is taken: it would follow a gap."""
         self._lost = self._lost or status.input_overflow or self._heard.full()
         if not self._lost:
             self._heard.put_nowait(bytes(data))

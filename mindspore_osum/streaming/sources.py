@@ -1,10 +1,10 @@
-"""Where sound comes from while it comes: waveforms (N,), float32 mono at 16 kHz, piece by piece.
+"""Sources of live sound: waveforms (N,), float32 mono at 16 kHz, piece by piece.
 
 Legend: N samples at 16 kHz, S samples at the source's rate, C channels.
 
 Notable choices
-- A stream is PCM: raw, or behind a wav header, whose length counts for nothing since nobody knew it yet.
-- Bytes are taken as they are there; no reader waits for a block to be full.
+- A stream is PCM: raw, or after a wav header, whose length is ignored since it was not known yet.
+- Bytes are taken as they arrive, without waiting for a full block.
 """
 
 import io
@@ -37,7 +37,7 @@ _SOURCES = "'mic', a path, a binary file object or an iterable of waveforms, flo
 
 
 class Pcm(NamedTuple):
-    """How samples lie in bytes."""
+    """The layout of samples in bytes."""
 
     rate: int
     channels: int
@@ -52,11 +52,11 @@ def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -
     source : "mic" for the microphone; the path of a file that is being written, or of a named pipe; a binary
         file object that need not seek, like ``sys.stdin.buffer``; or an iterable of waveforms already.
     raw_rate : the bytes are 16-bit little-endian samples of one channel at this rate, without a header.
-    idle : a file that has not grown for so many seconds is complete; 0: never.
+    idle : a file that has not grown for this many seconds is complete; 0: never.
 
     Yields
     ------
-    wave_N : float32 mono at 16 kHz, as much as is there.
+    wave_N : float32 mono at 16 kHz, as much as has arrived.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -
 
 
 def _waveforms(source) -> Iterator[np.ndarray]:
-    """An iterable's waveforms, looked at when they come; what is a recording is refused at once."""
+    """An iterable's waveforms, checked as they arrive; a recording is refused at once."""
     has_rate = isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], numbers.Real)
     held = isinstance(source, (bytes, bytearray, memoryview, np.ndarray))
     if has_rate or held or not isinstance(source, Iterable):
@@ -118,7 +118,7 @@ def waves_of(pieces: Iterable[bytes], name: str, raw_rate: int | None = None) ->
 
 
 def _after_header(pieces: Iterator[bytes], name: str) -> tuple[Pcm, bytes]:
-    """What a wav header says, and the bytes behind it."""
+    """The contents of a wav header, and the bytes after it."""
     data = b""
     for piece in pieces:
         data += piece
@@ -185,7 +185,7 @@ def _growing(path: str, idle: float) -> Iterator[bytes]:
             while not idle or time.monotonic() - grown < idle:
                 if data := file.read(_READ):
                     yield data
-                    grown = time.monotonic()  # not before: who is slow to listen does not end the file
+                    grown = time.monotonic()  # not before: a slow reader must not end the file
                 else:
                     time.sleep(_POLL)
     except OSError as error:
