@@ -1,7 +1,7 @@
-"""What a subject found: a card for people, and one JSON line for programs.
+"""A subject's results: a card for people, and one JSON line for programs.
 
 Notable choices
-- `RATIOS` is the list of what is promised: a key, the bound, and on which side of it a value should be. A
+- `RATIOS` is the list of promises: a key, the bound, and on which side of it a value should be. A
   subject cannot add to it; everything else that it measured is in `figures`.
 - A ratio that could not be measured is missing, never guessed; its reason is a note.
 """
@@ -71,7 +71,7 @@ class Outcome:
     curves: dict[str, Curve] = field(default_factory=dict)
 
     def ratio(self, key: str, value: float) -> None:
-        """Record one of `RATIOS`, and tell it at once."""
+        """Record one of `RATIOS`, and show it at once."""
         if key not in RATIOS:
             raise KeyError(key)
         self.ratios[key] = float(value)
@@ -89,7 +89,7 @@ class Outcome:
         self.rows.append((f"{curve.y_name} by {curve.x_name}", f"{points} (exponent {curve.slope():.2f})"))
 
     def take(self, other: "Outcome") -> None:
-        """Add what another found."""
+        """Add the results of another."""
         self.ratios |= other.ratios
         self.figures |= other.figures
         self.rows += other.rows
@@ -107,7 +107,7 @@ class Outcome:
 
 
 def outcome_of(values: dict) -> Outcome:
-    """An `Outcome` from its `to_dict`; what it showed has been shown."""
+    """An `Outcome` from its `to_dict`; its lines have been shown already."""
     curves = {
         key: Curve(c["x_name"], c["y_name"], [tuple(p) for p in c["points"]])
         for key, c in values["curves"].items()

@@ -1,4 +1,4 @@
-"""Conversion of a published checkpoint: bytes a second against the disk, and memory at its fullest."""
+"""Conversion of a published checkpoint: bytes a second against the disk, and peak memory."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ shutil.rmtree(sys.argv[2])
 
 
 def run(setup: Setup) -> Outcome:
-    """Measure; the conversion is a process of its own, so that its memory can be told."""
+    """Measure; the conversion is a process of its own, so that its memory can be measured."""
     out = Outcome()
     model = models.build(models.DECODER_QUICK if setup.quick else models.CONVERTED)
     ours, published = setup.folder / "ours", setup.folder / "published.pt"

@@ -1,11 +1,11 @@
 """Decoding: tokens a second against PyTorch's generate, the memory's bandwidth, batches, context, the cache.
 
-Legend: B batch, L positions, S cache places, V vocabulary.
+Legend: B batch, L positions, S cache slots, V vocabulary.
 
 Notable choices
 - A token's time is the median of the times between two tokens of an answer.
-- Memory bandwidth is what numpy reads at best with the same threads.
-- What a step costs beside reading weights is measured on a model as deep with next to nothing in its layers.
+- Memory bandwidth is numpy's best read rate with the same threads.
+- The cost of a step without reading weights is measured on a model of the same depth with minimal layers.
 """
 
 import time
@@ -24,10 +24,10 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.text.sequence import HybridSequence, Text, lay_out
 
-PROMPT, ROOM = 64, 64  # tokens of the prompt, and most new ones: a cache of 128 places
+PROMPT, ROOM = 64, 64  # tokens of the prompt, and most new ones: a cache of 128 slots
 ROWS = 8  # of the larger batch
-CACHE_AT = 256  # places at which the cache is compared with none
-# places of the cache, which a step reads all of -> prompt that with ROOM fills it
+CACHE_AT = 256  # positions at which the cache is compared with recomputing
+# slots of the cache, all of which a step reads -> prompt that with ROOM fills it
 CONTEXTS = {128: PROMPT, 256: 192, 1024: 896}
 
 
@@ -92,7 +92,7 @@ def _against_torch(setup: Setup, out: Outcome, ours: Decoding, count: int, round
     with setup.torch() as torch:
         torch.ask("load_decoder", folder=models.for_torch(ours.generator.model, "hf_decoder", setup.folder))
         theirs = torch.ask("generate", ids=ids, count=count)["tokens"]
-        same = int(np.cumprod(np.equal(theirs, ours.answers(count)[0])).sum())  # rounding decides some time
+        same = int(np.cumprod(np.equal(theirs, ours.answers(count)[0])).sum())  # rounding: they diverge
         out.figure("decode_same_tokens", same, "first tokens equal to PyTorch's", f"{same} of {count}")
         mine, other = race(ours.run(count), torch.run("generate", ids=ids, count=count), rounds=rounds)
     for key, what, timing in (("", "ours", mine), ("_torch", "transformers' generate", other)):
@@ -102,7 +102,7 @@ def _against_torch(setup: Setup, out: Outcome, ours: Decoding, count: int, round
 
 
 def _bandwidth(setup: Setup, out: Outcome, model, ours: Decoding, count: int, rounds: int) -> float:
-    """Seconds of a token; what it reads of the memory's bandwidth."""
+    """Seconds of a token, and the share of the memory's bandwidth that it uses."""
     token = ours.token_seconds(count, rounds)
     weights = sum(
         param.size * param.itemsize
@@ -121,9 +121,9 @@ def _bandwidth(setup: Setup, out: Outcome, model, ours: Decoding, count: int, ro
 
 
 def _host(out: Outcome, count: int, rounds: int) -> None:
-    """What is left of a token when there are no weights to read; the call of a graph alone.
+    """The time of a token without weights to read, and of the call of a graph alone.
 
-    The latter is all that several tokens a call could save.
+    The latter is all that several tokens per call could save.
     """
     import mindspore as ms
     from mindspore import Tensor

@@ -1,4 +1,4 @@
-"""The front end: log-mel against real time, and recordings out of a tar against reading it.
+"""The front end: log-mel against real time, and recordings read from a tar against reading the file.
 
 Legend: N samples.
 """

@@ -27,7 +27,7 @@ def run(setup: Setup) -> Outcome:
 
 
 def _against_reading(setup: Setup, out: Outcome, name: str, cfg) -> None:
-    """Loading a folder with such a model against reading its file, in memory already and from the disk."""
+    """Loading a folder with such a model against reading its file, both from memory and from the disk."""
     folder = setup.folder / f"{name}model"
     save_folder(folder, models.build(cfg), BUNDLED / TOKENIZER)
     path = folder / WEIGHTS

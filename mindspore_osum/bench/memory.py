@@ -1,4 +1,4 @@
-"""Bandwidths of the machine: memory that is read, a disk that is written."""
+"""Bandwidths of the machine: reading memory, writing to the disk."""
 
 import os
 import time
@@ -24,7 +24,7 @@ def read_bandwidth(threads: int, rounds: int = 5) -> float:
 
 
 def write_bandwidth(path: Path, size: int) -> float:
-    """Bytes a second at which `size` bytes become a file that is safe on the disk."""
+    """Bytes a second at which `size` bytes are written to a file and synced to the disk."""
     block = np.random.default_rng(0).integers(0, 256, 1 << 24, np.uint8).tobytes()
     start = time.perf_counter()
     with open(path, "wb") as file:

@@ -1,6 +1,6 @@
 """The models that are measured, with random weights, and their copies for PyTorch.
 
-Speed does not depend on the weights' values; that both sides have the same lets their results be compared.
+Speed does not depend on the weights' values; both sides have the same, so that their results can be compared.
 """
 
 from dataclasses import replace
@@ -32,13 +32,13 @@ _STUB_ENCODER = EncoderConfig(d_model=32, n_layers=1, n_heads=2, d_ff=32)
 DECODER_90M = ModelConfig(
     encoder=_STUB_ENCODER, decoder=DecoderConfig(4096, 768, 12, 12, 12, 64, 2048, **_LLAMA), **_STUB
 )
-# as deep, with next to nothing in the layers: what a step costs beside reading weights
+# the same depth with minimal layers: the cost of a step without reading weights
 DECODER_HOLLOW = replace(DECODER_90M, decoder=DecoderConfig(64, 32, 12, 12, 12, 4, 32, **_LLAMA))
 DECODER_QUICK = replace(DECODER_90M, decoder=DecoderConfig(512, 128, 2, 4, 4, 32, 256, **_LLAMA))
 
 # 110 M parameters in tensors of many sizes: what is converted and loaded
 CONVERTED = replace(DECODER_90M, encoder=ENCODERS["base"])
-# 670 M parameters, 2.7 GB: what loading takes beside making the cells
+# 670 M parameters, 2.7 GB: the time of loading apart from building the cells
 LARGE = replace(CONVERTED, decoder=DecoderConfig(8192, 2048, 12, 16, 16, 128, 5504, **_LLAMA))
 
 _LORA_8 = LoraConfig(rank=8, alpha=16.0, dropout=0.0)

@@ -1,12 +1,12 @@
 """Training in packs against padded batches, on lengths like AISHELL's: useful tokens a second.
 
 Notable choices
-- A useful token is a sequence position that holds something; all forms train the same network on the same
+- A useful token is a sequence position that is not padding; all forms train the same network on the same
   distribution of utterances.
-- Sorted dynamic batches are the published form. Nearly each has a shape of its own, which a graph is compiled
-  for: over 200 steps that would take hours, so compiling and a step are measured on some of the shapes, and
-  the sum over all is computed from them.
-- Each form has a process of its own: a compiled graph keeps its memory, and that of all is over 20 GB.
+- Sorted dynamic batches are the published form. Nearly each has a shape of its own, for which a graph is
+  compiled: over 200 steps that would take hours, so compiling and a step are measured on some of the shapes,
+  and the sum over all is computed from them.
+- Each form has a process of its own: a compiled graph keeps its memory, and all together need over 20 GB.
 
 Legend: N utterances.
 """
@@ -75,7 +75,7 @@ class Utterances:
         return self.batch(range(rows), rows, frames or int(self.frames_N.max()))
 
     def packs(self, size: int):
-        """All in packs of so many positions: the room in a pack, and the packs."""
+        """All in packs of this many positions: the capacity of a pack, and the packs."""
         room = room_for(self.cfg, self.tokens_N, self.speech_N, size)
         return room, pack_items(self.tokens_N, self.speech_N, room)
 

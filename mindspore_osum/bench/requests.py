@@ -1,7 +1,7 @@
 """A thousand mixed requests to the bundled model: what is compiled after warm-up, and how many it answers.
 
 Notable choices
-- Graphs are counted in MindSpore's own table of compiled ones, not by what the generator believes.
+- Graphs are counted in MindSpore's own table of compiled ones, not by the generator's own count.
 - The warm-up is each recording alone and a batch of all, for every request asked later.
 """
 

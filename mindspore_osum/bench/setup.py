@@ -1,4 +1,4 @@
-"""What every subject is given."""
+"""The settings that every subject gets."""
 
 import os
 import platform
@@ -35,7 +35,7 @@ class Setup:
 
 
 def default_threads() -> int:
-    """All cores: MindSpore's operators take them whatever is set, so PyTorch is given them too."""
+    """All cores: MindSpore's operators use them whatever is set, so PyTorch gets them too."""
     return len(os.sched_getaffinity(0))
 
 

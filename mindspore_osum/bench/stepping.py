@@ -19,7 +19,7 @@ LEARNING_RATE, BETAS, EPS, DECAY, CLIP = 1e-4, [0.9, 0.99], 1e-6, 0.01, 5.0
 
 
 def example(rng: np.random.Generator, cfg: Config, frames: int, text: int, label: int) -> Example:
-    """Noise of so many mel frames between `text` random tokens, the last `label` of which are learned."""
+    """Noise of this many mel frames between `text` random tokens, the last `label` of which are learned."""
     ids = rng.integers(5, cfg.decoder.vocab_size, text)
     before, after, learned = np.split(ids, [(text - label) // 2, text - label])
     spans = [Text(before), Audio(cfg.tokens(frames)), Text(after), Text(learned, loss="content")]

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# MindSpore tries on the first launches of an elementwise kernel how many threads it is fastest with, five
-# launches each for 1, 2, 4, ...; at first most of them have one
+# during the first launches of an elementwise kernel MindSpore searches for the fastest number of threads,
+# five launches each for 1, 2, 4, ...; at first most kernels run on one
 SETTLED = 16
 
 Run = Callable[[], float]  # does the work once and returns the seconds it took
@@ -21,7 +21,7 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Seconds of the middle run: what ratios are made of."""
+        """Seconds of the median run, from which ratios are computed."""
         return statistics.median(self.seconds)
 
     @property
@@ -68,7 +68,7 @@ def cores_used(work: Callable[[], object]) -> float:
 
 
 def show_seconds(seconds: float) -> str:
-    """With three digits, in the unit people say: 1.23 s, 45.6 ms, 789 us."""
+    """With three digits, in a readable unit: 1.23 s, 45.6 ms, 789 us."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size or unit == "us":
             break
@@ -76,6 +76,6 @@ def show_seconds(seconds: float) -> str:
 
 
 def set_threads(threads: int) -> None:
-    """Let libraries that are imported from now on compute with so many threads."""
+    """Make libraries that are imported from now on use this many threads."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)

@@ -16,8 +16,8 @@ class TorchSide:
 
     Parameters
     ----------
-    threads : it computes with.
-    log : file for what its libraries write.
+    threads : number of threads it computes with.
+    log : file for the output of its libraries.
 
     Raises
     ------
@@ -52,7 +52,7 @@ class TorchSide:
         return json.loads(line)
 
     def run(self, what: str, **values) -> Run:
-        """A `Run` that takes the seconds measured over there."""
+        """A `Run` that takes the seconds measured in that process."""
         return lambda: self.ask(what, **values)["seconds"]
 
     def __enter__(self):

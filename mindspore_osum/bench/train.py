@@ -13,7 +13,7 @@ from mindspore_osum.data.batches.batching import bucket_shapes, padded_batch, st
 from mindspore_osum.folder import BUNDLED, TOKENIZER, save_folder
 from mindspore_osum.systems.registry import system_of
 
-# rows, seconds: what both sides step on. All rows are full, so that PyTorch needs no masks for padding
+# rows, seconds: the batches of both sides. All rows are full, so that PyTorch needs no masks for padding
 BATCHES = {"tiny": (16, 3.0), "30m": (8, 4.5)}
 TEXT, LABEL = 40, 16  # tokens of a row, and how many of them are learned
 

@@ -1,4 +1,4 @@
-"""Answers from an exported folder: what a deployment does around the three graphs.
+"""Answers from an exported folder: the code a deployment needs around the three graphs.
 
     model = Exported("deploy")
     response = model.answer("a.wav", make_request("asr"))
@@ -7,8 +7,8 @@ Legend: B batch, N prompts, V vocabulary.
 
 Notable choices
 - None of the model's cells are used: the graphs are all there is.
-- What stands around them is what stands around a model folder: a recording longer than the export takes is
-  split at pauses, its parts are answered as one batch.
+- The code around them is that of a model folder: a recording longer than the export takes is split at
+  pauses, and its parts are answered as one batch.
 """
 
 import os
@@ -45,7 +45,7 @@ class Exported:
 
     Raises
     ------
-    UserError : not such a folder, an incomplete one, or a device that is not there.
+    UserError : not such a folder, an incomplete one, or an unavailable device.
     """
 
     def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
@@ -63,7 +63,7 @@ class Exported:
         self.answerer = Answerer(self.cfg, tokenizer, generator)
 
     def answer(self, source, request: Request, sampling: Sampling | None = None) -> Response:
-        """What a recording of any length answers.
+        """The response to a request about a recording of any length.
 
         Parameters
         ----------
@@ -145,14 +145,14 @@ class ExportedTokens(Tokens):
     def _run(self, name: str, *inputs):
         if name not in self._ran:
             start = time.perf_counter()
-            self.graphs[name](*inputs)  # compiles; nothing is written in place
+            self.graphs[name](*inputs)  # compiles; nothing is modified in place
             self.compile_seconds += time.perf_counter() - start
             self._ran.add(name)
         return self.graphs[name](*inputs)
 
 
 def read_description(folder: Path) -> dict:
-    """export.json of a folder, with all its files there; UserError if they are not."""
+    """export.json of a folder; UserError if any of the files it lists is missing."""
     path = folder / DESCRIPTION
     try:
         if not path.is_file():

@@ -1,9 +1,9 @@
 """A model folder as MindIR graphs on disk.
 
-Which graphs there are, and what they are compared with, the model's system says (systems/osum/export.py).
+The model's system defines the graphs and what they are compared with (systems/osum/export.py).
 
 Notable choices
-- The folder appears when everything in it is written and has been compared.
+- The folder appears once everything in it is written and compared.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def export(
     new_tokens: int = 400,
     batch: int = 1,
 ) -> dict:
-    """Write the folder `target`; what is in its export.json.
+    """Write the folder `target`; returns the contents of its export.json.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _place(target: Path) -> Path:
 
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its place in the end."""
+    """A folder beside `target` that replaces it in the end."""
     target = _place(target)
     try:
         temp = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
@@ -127,7 +127,7 @@ def _appearing(target: Path) -> Iterator[Path]:
 
 
 def _replace(temp: Path, target: Path) -> None:
-    """Give a finished folder its name. What has it is moved aside first: one of the two is always whole."""
+    """Give a finished folder its name. The old one is moved aside first: one of them is always complete."""
     old = temp.with_suffix(".old")
     if target.exists():
         os.replace(target, old)
