@@ -1,4 +1,4 @@
-"""`osum annotate`: all that the model hears in a recording, one JSON object a line."""
+"""`osum annotate`: all eight tasks for each recording, one JSON object a line."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ def run(args) -> int:
 
 @contextlib.contextmanager
 def _lines(args, kept: dict[object, str], stdout) -> Iterator[Callable[[Response], None]]:
-    """What writes a response: to the file, behind what is kept; else to standard output as a reader wants."""
+    """What writes a response: appended to --output, else to standard output, as card or JSON."""
     if not args.output:
         person = stdout.isatty()
         yield lambda response: print(response if person else _line(response), file=stdout, flush=True)

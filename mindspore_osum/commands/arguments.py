@@ -12,7 +12,7 @@ _CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 
 
 class Parser(argparse.ArgumentParser):
-    """With examples below the options, as they are written."""
+    """A parser that keeps the line breaks of the examples below its options."""
 
     def __init__(self, **how):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **how)
@@ -36,13 +36,13 @@ class Parser(argparse.ArgumentParser):
         return [flag for parser in parsers for flag in parser._option_string_actions if flag.startswith("--")]
 
     def sub_parsers(self) -> list["Parser"]:
-        """The parsers of its sub-verbs."""
+        """The parsers of the sub-verbs."""
         groups = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
         return [parser for group in groups for parser in group]
 
 
 def add_model_arguments(parser, batch_size: int | None = 8) -> None:
-    """The arguments of every verb that lets a model answer; without a batch size, one recording at a time."""
+    """The arguments of every verb that runs a model; without a batch size, one recording at a time."""
     from mindspore_osum.folder import BUNDLED
 
     parser.add_argument(
@@ -75,7 +75,7 @@ def add_resume(parser, what: str) -> None:
 
 
 def add_sources(parser) -> None:
-    """The manifests and shards that a sub-verb of `osum data` looks at."""
+    """The manifests and shards that a sub-verb of `osum data` reads."""
     parser.add_argument(
         "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
     )

@@ -2,7 +2,7 @@
 
 Notable choices
 - `all` runs each subject in a process of its own, with a time limit: memory, threads and graphs of one do not
-  reach the next, and one that fails costs its own ratios only.
+  affect the next, and if one fails only its own ratios are missing.
 - Both sides have the same weights, threads and rounds, take turns, and ratios are of medians.
 """
 
@@ -101,7 +101,7 @@ def _one(args) -> Outcome:
 
 
 def _all(args) -> tuple[Outcome, dict[str, str]]:
-    """All subjects; what they found, and a line for each that failed."""
+    """Run all subjects; returns their results and a line for each that failed."""
     outcome, failed = Outcome(), {}
     for name, limit in SUBJECTS.items():
         say(f"measuring {name}")

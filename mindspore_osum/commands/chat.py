@@ -1,9 +1,9 @@
 """`osum chat`: turns with a model, spoken or typed, over plain standard input and output.
 
 Notable choices
-- A turn is a line: words alone are a chat in words; a recording's path is a spoken turn, and words behind it
-  are what is asked about it.
-- The model takes one turn: no turn knows of those before it.
+- A turn is a line: words alone are a chat in words; a recording's path is a spoken turn, and words after it
+  are the request about it.
+- The model takes one turn: it does not see earlier turns.
 """
 
 import os
@@ -55,7 +55,7 @@ def run(args) -> int:
 
 
 def _lines(person: bool) -> Iterator[str]:
-    """What is typed, until the end or /quit; empty lines are no turns."""
+    """The typed lines, until the end or /quit; empty lines are skipped."""
     while True:
         try:
             line = (input("> ") if person else _next_line()).strip()
@@ -74,7 +74,7 @@ def _next_line() -> str:
 
 
 def _turn(model, line: str, sampling) -> Iterator[str]:
-    """What is shown of a turn; a truncated reply is reported on standard error, below it."""
+    """Show a turn; a truncated reply is reported on standard error, below it."""
     cut = yield from reply(model, line, sampling)
     yield "\n"
     if cut:
@@ -82,9 +82,9 @@ def _turn(model, line: str, sampling) -> Iterator[str]:
 
 
 def reply(model, line: str, sampling) -> Iterator[str]:
-    """The reply to a line, piece by piece where it is words all through.
+    """The reply to a line, piece by piece where it is words only.
 
-    The generator's own value, which ``yield from`` gives, is whether the reply was truncated at its limit.
+    The generator's return value (the value of ``yield from``) is whether the reply was truncated.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _recording(line: str) -> tuple[str, str | None] | None:
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
         first = lexer.get_token()
-    except ValueError:  # an apostrophe that is no quote: words
+    except ValueError:  # an apostrophe, not a quote: the line is words
         return None
     words = lexer.instream.read().strip()
     if first and (os.path.isfile(first) or os.path.splitext(first)[1].lower() in SUFFIXES):
@@ -116,14 +116,14 @@ def _recording(line: str) -> tuple[str, str | None] | None:
 
 
 def _spoken(model, audio, words: str | None, sampling) -> Iterator[str]:
-    """The answer about a recording; without words the reply to what is said."""
+    """The answer about a recording; without a request, the reply to the speech."""
     response = model(audio, words, task=None if words else "sttc", sampling=sampling)
     yield shown(response)
     return response.cut
 
 
 def shown(response) -> str:
-    """A response as a person reads it in a talk: words, labels, reply."""
+    """A response as shown in a conversation: words, labels, reply."""
     labels = " ".join(f"<{value}>" for value in response.labels.values())
     times = " ".join(f"{w.text} ({w.start:.2f}-{w.end:.2f})" for w in response.words)
     return "\n".join(filter(None, [times or response.text, labels, response.answer]))

@@ -1,8 +1,8 @@
-"""`osum completion bash|zsh`: a script for the shell, made by shtab of the arguments that verbs declare.
+"""`osum completion bash|zsh`: a shell script that shtab makes from the arguments of all verbs.
 
 Notable choices
-- The script is static: completing starts no Python, so it is instant; make it again after an update.
-- What an option takes is seen from its declaration: choices, else a file or a folder by its metavar.
+- The script is static: completion starts no Python, so it is instant; it must be made again after an update.
+- The values of an option follow from its declaration: choices, else a file or a folder by its metavar.
 """
 
 import argparse
@@ -17,7 +17,7 @@ examples:
   source <(osum completion bash)                 # this shell; put the line into ~/.bashrc for all
   osum completion zsh > ~/.zfunc/_osum           # in a folder of zsh's fpath
 """
-# what cannot be seen from a declaration: option -> words
+# values that do not follow from a declaration: option -> words
 WORDS = {"--task": tuple(TASKS), "--tasks": tuple(TASKS), "--format": tuple(FORMATS)}
 _SHELLS_OWN = re.compile(r"[`$\\\"]")  # which a script would read in the text of a help
 
@@ -34,7 +34,7 @@ def run(args) -> int:
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
-    """The script that completes a parser's words; the parser is of no other use afterwards.
+    """The script that completes a parser's words; the parser cannot be used for anything else afterwards.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _describe(parser: argparse.ArgumentParser, shtab) -> None:
-    """Say of every argument what completes it, in shtab's way."""
+    """Mark every argument with what completes it, as shtab expects."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for sub in action.choices.values():

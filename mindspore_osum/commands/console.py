@@ -1,8 +1,8 @@
-"""What all verbs do alike at the terminal: lines, progress, tables, and how they end.
+"""Terminal output shared by all verbs: lines, progress, tables, and how they end.
 
 Notable choices
-- Standard output holds results and nothing else: while a model runs, file descriptor 1 leads to standard
-  error, so that no library can write between them (`clean_stdout`).
+- Standard output holds results and nothing else: while a model runs, file descriptor 1 is redirected to
+  standard error, so that no library can write between them (`clean_stdout`).
 - Everything else is a line "osum: ..." on standard error.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from mindspore_osum.quiet import quiet_libraries
 
 UNITS = {"rec": "recordings", "s": "s of sound"}  # what progress is counted in, and how it is shown
-EVERY = 10.0  # seconds between lines of progress where no person looks
+EVERY = 10.0  # seconds between lines of progress when the output is no terminal
 GAP = "  "  # between the columns of a table
 
 
@@ -26,7 +26,7 @@ def say(text: str) -> None:
 
 
 def loading(folder: str) -> None:
-    """What precedes the loading of a model: libraries that keep quiet, and a line, as it may take minutes."""
+    """Before a model is loaded: silence the libraries and print a line, as loading may take minutes."""
     quiet_libraries()
     say(f"loading {folder}")
 
@@ -43,7 +43,7 @@ def load_model(args):
 def clean_stdout() -> Iterator:
     """Yields a stream to the real standard output; whatever else is written there goes to standard error.
 
-    The stream is UTF-8; what is no Unicode in a file's name becomes a JSON escape.
+    The stream is UTF-8; bytes of a file name that are not Unicode become JSON escapes.
     """
     sys.stdout.flush()
     real = os.dup(1)
@@ -60,7 +60,7 @@ def clean_stdout() -> Iterator:
 
 @contextlib.contextmanager
 def resumable(how: str = "run it again with --resume and it goes on from there") -> Iterator[None]:
-    """Ctrl-C in this block ends with a line that says how to go on (`cli.main` shows it)."""
+    """Ctrl-C in this block ends with a line that tells how to resume (`cli.main` shows it)."""
     try:
         yield
     except KeyboardInterrupt:
@@ -68,18 +68,18 @@ def resumable(how: str = "run it again with --resume and it goes on from there")
 
 
 def failures(lines: Sequence[str]) -> int:
-    """Say what failed, a line each; returns the exit status."""
+    """Print what failed, a line each; returns the exit status."""
     if lines:
         say("\n  ".join([f"{len(lines)} failed:", *lines]))
     return 1 if lines else 0
 
 
 class Progress:
-    """How far a run is: a bar with its rate on a terminal, a line every `EVERY` seconds elsewhere.
+    """Progress of a run: a bar with its rate on a terminal, a line every `EVERY` seconds elsewhere.
 
     Parameters
     ----------
-    total : what there is to do.
+    total : the amount of work.
     unit : of `total`, a key of `UNITS`.
     """
 
@@ -106,7 +106,7 @@ class Progress:
             self._bar.close()
 
     def __call__(self, amount: float = 1) -> None:
-        """So much more is done."""
+        """Advance by this amount."""
         self.done += amount
         now = time.monotonic()
         if self._bar is not None:
@@ -119,7 +119,7 @@ class Progress:
             self._said = now
 
     def clear(self) -> None:
-        """Make way for a line on the terminal; the bar comes again below it."""
+        """Remove the bar so that a line can be printed; the bar is drawn again below it."""
         if self._bar is not None:
             self._bar.clear()
 

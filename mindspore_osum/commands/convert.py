@@ -130,7 +130,7 @@ def _verify(args: argparse.Namespace) -> int:
     agree = True
     forward = is_ours(
         Path(args.output)
-    )  # on the way back the folder is the source, the checkpoint the output
+    )  # when converting to PyTorch the folder is the source and the checkpoint the output
     for part, path in given.items():
         pair = (path, args.output) if forward else (args.output, path)
         result = verify(*pair, part=part, by=args.reference, layers=args.verify_layers)

@@ -10,7 +10,7 @@ from mindspore_osum.commands.arguments import Parser
 
 
 class SubVerb(NamedTuple):
-    """Where a sub-verb lives, its line of help, and examples behind `osum data`."""
+    """The module of a sub-verb, its line of help, and examples (without the leading `osum data`)."""
 
     module: str
     help: str
@@ -54,12 +54,12 @@ examples:
 
 
 class _SubParser(Parser):
-    """The parser of a sub-verb, which takes its arguments from its module when it is chosen."""
+    """The parser of a sub-verb; its arguments come from its module, imported when the sub-verb is chosen."""
 
     module = name = ""
 
     def declare(self) -> None:
-        """Add the arguments, for which the module is imported."""
+        """Import the module and add its arguments."""
         part = importlib.import_module(self.module)
         part.add_arguments(self)
         lines = [f"  osum data {line}" for line in SUBVERBS[self.name].examples]

@@ -59,14 +59,14 @@ def _positive(text: str) -> int:
 
 
 def run(args) -> int:
-    """Import as the arguments say and say what came of it; 0."""
+    """Import as the arguments say and print a summary; 0."""
     done = import_corpus(args.name, args.root, args.out, args.split, args.task, args.limit, args.cut)
     print("\n".join(line for manifest in done for line in describe(manifest, args.out)))
     return 0
 
 
 def describe(manifest: Manifest, out: Path) -> list[str]:
-    """Lines about a manifest: what is in it, and what was left out; none for a split that is not there."""
+    """Lines about a manifest: what is in it, and what was left out; none for a missing split."""
     if not manifest.keys and not manifest.problems:
         return []
     labels = ", ".join(f"{value} {n}" for value, n in sorted(manifest.labels.items()))

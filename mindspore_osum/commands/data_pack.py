@@ -30,7 +30,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    """Pack and say how much it was; 0."""
+    """Pack and print how much it was; 0."""
     if args.per_shard < 1:
         raise UserError(f"--per-shard {args.per_shard}: must be 1 or more")
     errors = Errors(args.max_errors, args.max_errors < 1, "--max-errors")

@@ -19,7 +19,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    """Print what the sources hold; 1 if nothing of it can be used."""
+    """Print what the sources hold; 1 if none of it can be used."""
     if args.plot:
         require_matplotlib("leave out --plot")
     tokens, stats = None, Stats()

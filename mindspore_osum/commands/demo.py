@@ -40,8 +40,8 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Show the page until SIGTERM or Ctrl-C; 0."""
     _check(args)
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}  # nothing calls home
-    os.environ |= _without_proxy(os.environ)  # gradio looks whether its page is there
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}  # no usage statistics are sent
+    os.environ |= _without_proxy(os.environ)  # gradio checks that its page is reachable
     quiet_libraries()
     warnings.filterwarnings("ignore", module="gradio")  # of one of its libraries about another
     try:
@@ -89,7 +89,7 @@ def _check(args) -> None:
 
 
 def _without_proxy(env: Mapping[str, str]) -> dict[str, str]:
-    """Variables that keep a proxy of the environment out of the way to this machine's own address."""
+    """Environment variables that exclude this machine's own address from any proxy."""
     others = env.get("no_proxy", env.get("NO_PROXY"))  # in this order they are read
     return dict.fromkeys(("no_proxy", "NO_PROXY"), f"{others},{HOST}" if others else HOST)
 

@@ -1,7 +1,7 @@
 """`osum eval`: measure a model folder on a manifest as the papers do, and compare.
 
 Writes predictions.jsonl, metrics.json, report.md, problems.txt and plots into one folder. Killed and started
-again, it goes on where it stopped. Exit status 1 if something could not be read, answered or judged.
+again, it resumes where it stopped. Exit status 1 if something could not be read, answered or judged.
 """
 
 import argparse
@@ -165,7 +165,7 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
 
 
 def _reading(args: argparse.Namespace):
-    """What takes answers apart: the model's system; of answers without a model, what knows the tasks."""
+    """The parser of answers: the model's system, or without a model the one that knows the tasks."""
     if args.predictions:
         from mindspore_osum.tasks import parse_answer
 
@@ -177,7 +177,7 @@ def _reading(args: argparse.Namespace):
 
 
 def _settings(args: argparse.Namespace, asked) -> dict:
-    """What answers depend on; they are taken up only if all of it is the same."""
+    """Everything that answers depend on; a run resumes only if all of it is the same."""
     files = sorted(p for p in Path(args.model).iterdir() if p.is_file())
     return {
         "model": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files],

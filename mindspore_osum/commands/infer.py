@@ -112,7 +112,7 @@ def _sources(args) -> tuple[list, list[str]]:
 
 
 def _key(source) -> dict[str, str]:
-    """`key` of a manifest line, nothing of other sources."""
+    """`key` of a manifest line, nothing for other sources."""
     return {"key": source.key} if hasattr(source, "key") else {}
 
 
@@ -128,7 +128,7 @@ def _identity(line: dict) -> tuple:
 
 
 def _own_request(source):
-    """What a source is asked when nothing is asked of all: a manifest line's own task, asr of a file."""
+    """The default request of a source: a manifest line's own task, asr for a file."""
     from mindspore_osum.inference.request import make_request
 
     try:
@@ -160,7 +160,7 @@ def _responses(args, sources: list, request, sampling) -> Iterator[tuple]:
 
 
 def _line(source, response) -> dict:
-    """The JSON object of one recording; `key` for manifest lines only."""
+    """The JSON object of one recording; `key` is for manifest lines only."""
     line = _key(source) | {"audio": response.audio}
     if response.error:
         return line | {"error": response.error}
@@ -173,7 +173,7 @@ def _line(source, response) -> dict:
 
 @contextlib.contextmanager
 def _json_lines(args, kept: dict[object, str], stdout):
-    """Yields a function that writes one line: to --output, behind what is kept, else to `stdout`."""
+    """Yields a function that writes one line: appended to --output, else to `stdout`."""
     if not args.output:
         yield (lambda line: None) if args.table else (lambda line: print(line, file=stdout, flush=True))
         return

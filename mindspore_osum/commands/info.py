@@ -1,4 +1,4 @@
-"""`osum info`: what a model folder is, from its files alone; MindSpore is not loaded."""
+"""`osum info`: describe a model folder from its files alone; MindSpore is not loaded."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ examples:
   osum info model --json     # for a program
 """
 LICENCE_FILES = ("LICEN[CS]E*", "NOTICE*", "[Ll]icen[cs]e*")
-NEAR = 8  # settings in which a model may differ from a preset and still be called after it
+NEAR = 8  # settings in which a model may differ from a preset and still count as that preset
 _HASH_BYTES = 1 << 20
 
 
@@ -38,12 +38,12 @@ def run(args) -> int:
 
 
 def describe(folder: Path, hashes: bool = True) -> dict:
-    """Everything that is known of a model folder, as plain values.
+    """Everything known about a model folder, as plain values.
 
     Parameters
     ----------
     folder : a model folder.
-    hashes : also SHA-256 of its files, which reads them through.
+    hashes : also SHA-256 of its files, for which all of them are read.
 
     Raises
     ------

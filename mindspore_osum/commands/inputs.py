@@ -1,4 +1,4 @@
-"""What a command line names, and what every verb that listens has in common."""
+"""The recordings a command line names, and the arguments shared by all verbs that take recordings."""
 
 import glob
 import io
@@ -20,7 +20,7 @@ SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", "
 
 
 def add_listening_arguments(parser, nargs: str = "+") -> None:
-    """Recordings, model, and how to go about long ones."""
+    """Arguments for recordings, model, and how long recordings are split."""
     parser.add_argument(
         "audio",
         nargs=nargs,
@@ -51,7 +51,7 @@ def expand(names: Sequence[str]) -> list:
     Raises
     ------
     UserError : a folder without recordings, a pattern that matches nothing, or two streams of standard input.
-        A path that does not exist is kept: its response says so.
+        A path that does not exist is kept: its response has the error.
     """
     found: dict[str, object] = {}
     for name in names:
@@ -105,12 +105,12 @@ def name_of(source) -> str:
 
 
 def progress(sources: Sequence) -> Progress:
-    """Progress in seconds of recordings, as far as their headers tell."""
+    """Progress in seconds of recordings, as far as their headers give them."""
     return Progress(_seconds(sources), "s")
 
 
 def _seconds(sources: Sequence) -> float:
-    """What the headers say; unreadable recordings count nothing, their responses say why."""
+    """Seconds according to the headers; unreadable recordings count as 0, their responses have the reason."""
     from mindspore_osum.speech.audio import duration_seconds
 
     total = 0.0

@@ -1,8 +1,8 @@
-"""JSON lines as a file that appears when it is complete, and that --resume goes on with.
+"""A JSON lines file that appears when it is complete, and that --resume continues.
 
 Notable choices
-- Lines are written as they come, to a file beside --output that takes its name when all are there: after an
-  interruption the same command with --resume goes on behind the last whole line.
+- Lines are written at once, to a file beside --output that is renamed when all are written: after an
+  interruption the same command with --resume continues after the last complete line.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from mindspore_osum.files import json_object, replacing
 
 
 def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) -> dict[object, str]:
-    """Recording -> line, of an earlier run; without failures, and without a last line that is not whole.
+    """Recording -> line, of an earlier run; without failures and an incomplete last line.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) ->
 
 @contextlib.contextmanager
 def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], None]]:
-    """What writes a line into the file, behind what is kept."""
+    """A function that appends a line to the file, after the kept ones."""
     target, partial = _files(output)
     try:
         with replacing(partial) as start:
@@ -63,14 +63,14 @@ def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], No
             yield lambda line: print(line, file=file, flush=True)
             os.fsync(file.fileno())
     except BaseException:
-        if not partial.stat().st_size:  # nothing that --resume could go on with
+        if not partial.stat().st_size:  # nothing that --resume could continue
             partial.unlink()
         raise
     os.replace(partial, target)
 
 
 def _files(output: str) -> tuple[Path, Path]:
-    """--output, and the file it is until it is complete."""
+    """--output, and the temporary file that holds it until it is complete."""
     target = Path(output)
     if not target.name or target.is_dir():
         raise UserError(f"{output}: is a folder; give --output the name of a file")

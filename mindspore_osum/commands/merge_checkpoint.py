@@ -1,4 +1,4 @@
-"""`osum merge-checkpoint`: the model of a run's checkpoint as a model folder, also while the run goes on."""
+"""`osum merge-checkpoint`: the model of a run's checkpoint as a model folder, also during the run."""
 
 from pathlib import Path
 

@@ -50,7 +50,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    """Print the plan; UserError, so exit status 1, if the job fits no layout that can run."""
+    """Print the plan; UserError, so exit status 1, if no layout that can run fits the job."""
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.planning import layouts
     from mindspore_osum.planning.report import inference, report

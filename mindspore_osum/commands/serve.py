@@ -95,10 +95,10 @@ def run(args) -> int:
         backlog=BACKLOG,
     )
     try:
-        # uvicorn stops gracefully and raises the signal again; then it means nothing more, and the end is 0
+        # uvicorn stops gracefully and raises the signal again; this is ignored, and the exit status is 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        with binding(args.host, args.port):  # another server may have begun to listen there meanwhile
+        with binding(args.host, args.port):  # another server may listen there by now
             bound.listen(BACKLOG)  # clients that connect from here on are queued
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

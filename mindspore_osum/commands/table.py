@@ -10,10 +10,10 @@ SECONDS = "s"  # the column of numbers
 
 
 def table(pairs: list[tuple[object, Response]], request: Request | None) -> str:
-    """A line for each (source, response): file, seconds, what was heard.
+    """A line for each (source, response): file, seconds, transcript.
 
-    With manifest lines among them also ok or X, and the reference. `request` was put to all; None: to each
-    line its own task, which is shown too.
+    With manifest lines among them also ok or X, and the reference. `request` is the one asked of all; None:
+    each line has its own task, which is shown too.
     """
     referenced = any(isinstance(source, Utterance) for source, _ in pairs)
     rows = [("file", SECONDS, "", "heard", "reference") if referenced else ("file", SECONDS, "heard")]
@@ -41,7 +41,7 @@ def written(parts: Answer | Response) -> str:
 
 
 def agrees(response: Response, utterance: Utterance, request: Request | None) -> bool:
-    """Whether the answer is the manifest's, but for case, spaces and punctuation, and so are its labels."""
+    """Whether text (but for case, spaces and punctuation) and labels are those of the manifest."""
     if response.error:
         return False
     reference = _reference(utterance, request)

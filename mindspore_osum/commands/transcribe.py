@@ -29,7 +29,7 @@ examples:
   arecord -f S16_LE -r 16000 | osum transcribe --stream -        # while you speak; Ctrl-C ends it
   osum transcribe --stream growing.wav                           # a file that is being written
 """
-ONE_EACH = ("srt", "vtt", "tsv", "textgrid")  # formats of which two cannot stand in one file
+ONE_EACH = ("srt", "vtt", "tsv", "textgrid")  # formats of which one file can hold only one transcript
 
 
 def add_arguments(parser) -> None:
@@ -113,7 +113,7 @@ def _targets(args, names: list[str], formats: list[str]) -> dict[str, dict[str, 
 
 
 def _stem(name: str, roots: list[Path]) -> str:
-    """Where the files of a recording are, below --output and without suffix: as it lies in its folder."""
+    """Where the files of a recording are, below --output and without suffix: mirroring its folder."""
     if name == STDIN:
         return "stdin"
     path = Path(name)
@@ -124,7 +124,7 @@ def _stem(name: str, roots: list[Path]) -> str:
 
 
 def _write(response: Response, targets: dict[str, Path | None], show) -> str | None:
-    """Write all formats of one response; returns what went wrong."""
+    """Write all formats of one response; returns the errors."""
     from mindspore_osum.files import write_text
     from mindspore_osum.subtitles import write
 

@@ -1,4 +1,4 @@
-"""`osum transcribe --stream`: words while they are said, on a terminal or as JSON lines."""
+"""`osum transcribe --stream`: live transcription, on a terminal or as JSON lines."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def add_arguments(parser) -> None:
 
 
 def check_absent(args) -> None:
-    """Refuse the options of a stream where none is asked for."""
+    """Refuse the options of --stream without it."""
     if given := [f"--{name}" for name in ("raw", *SECONDS) if getattr(args, name) is not None]:
         raise UserError(f"{', '.join(given)}: for a stream only; give --stream FILE, - or mic")
 
@@ -87,9 +87,9 @@ def _json(heard) -> str:
 
 def _terminal(heard, handle: int) -> str:
     """The last line of the terminal `handle` is written over until it is final."""
-    # descriptor 1 is no help here, see clean_stdout; a terminal without a size says 0
+    # descriptor 1 is redirected here, see clean_stdout; a terminal without a size gives 0
     s, columns = heard.segment, max(0, (os.get_terminal_size(handle).columns or 80) - 4)
-    # whatever a model writes, it does not command the terminal
+    # control characters in a model's answer must not reach the terminal
     text = " ".join("".join(c if c.isprintable() else " " for c in s.text or s.error or "").split())
     if heard.final:
         return f"{CLEAR}{clock(s.start)} - {clock(s.end)}  {text}\n"

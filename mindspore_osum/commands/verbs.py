@@ -1,4 +1,4 @@
-"""One table from verb to module: a line here and a file beside it are a new verb."""
+"""One table from verb to module: a new verb is a line here and a file beside it."""
 
 import importlib
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from mindspore_osum.commands.arguments import Parser
 
 
 class Verb(NamedTuple):
-    """Where a verb lives, and the line `osum --help` shows for it."""
+    """The module of a verb, and the line that `osum --help` shows for it."""
 
     module: str
     help: str
