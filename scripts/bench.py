@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`osum bench`, for those who look for a script: scripts/bench.py --help."""
+"""`osum bench` as a script: scripts/bench.py --help."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`osum convert`, for those who look for a script: scripts/convert.py --help."""
+"""`osum convert` as a script: scripts/convert.py --help."""
 
 import sys
 from pathlib import Path

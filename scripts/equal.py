@@ -1,6 +1,6 @@
-"""Record what a change must leave equal, and compare: the same bits on CPU, before and after.
+"""Record what a change must not alter, and compare: the same bits on CPU, before and after.
 
-    python scripts/equal.py record before                     # in the tree as it was: some five minutes
+    python scripts/equal.py record before                     # in the old tree: some five minutes
     python scripts/equal.py compare before                    # in the changed tree: records anew, compares
     python scripts/equal.py compare before --only plan training:packed,lora
     python scripts/equal.py compare before --with after       # two recordings, nothing is run
@@ -16,19 +16,19 @@ A recording is a folder with one JSON file a subject, key -> value. The subjects
 - training: losses, gradient norms and final tensors of 20 steps of small jobs; the parts are the jobs of
   tests/equal/training.py, `processes` among them: two processes, data parallel.
 - conversion: `osum convert` between every form (parts published, stock, golden): reports, digests of tensors
-  and files, and the way back.
+  and files, and the conversion back.
 - golden: the published golden checkpoint: features, outputs of the modules, logits, loss, gradients, answers.
-  It needs the shared folder (OSUM_SHARED or ../shared) and is left out with one line where that is missing,
-  like conversion:golden.
+  It needs the shared folder (OSUM_SHARED or ../shared) and is left out with a one-line message where that is
+  missing, like conversion:golden.
 - plan: `osum plan` of the published and the small jobs, as JSON and as text.
 
 Equal is the same value: a float in all its digits, an array by the digest of its bytes. Of text that is meant
 for people only the numbers count; where the words around them differ, that is reported and is no difference.
 One line is printed for each group of differing keys (the same name in one part), with the first of them and,
-for numbers, how far they are apart. Exit status 1 if anything differs, or could not be recorded.
+for numbers, the size of the difference. Exit status 1 if anything differs, or could not be recorded.
 
-What is no property of the code is left out: tests/equal/values.py LEFT_OUT names it. Everything runs on one
-thread, so that sums have one order. Recordings of two machines need not be equal.
+Values that are no property of the code are left out: see LEFT_OUT in tests/equal/values.py. Everything runs
+on one thread, so that sums have one order. Recordings of two machines need not be equal.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`osum infer`, for those who look for a script: scripts/infer.py --help."""
+"""`osum infer` as a script: scripts/infer.py --help."""
 
 import sys
 from pathlib import Path

@@ -1,18 +1,18 @@
 """The generated parts of the documentation site: mkdocs calls the two functions `on_*` (mkdocs.yml, `hooks`).
 
     mkdocs build --strict        # the site, in output/site
-    mkdocs serve                 # the same on a local port, made again when a file changes
+    mkdocs serve                 # the same on a local port, rebuilt when a file changes
 
-A page says where a part belongs with a pair of marks. What stands between them is for those who read the page
-in the repository; on the site the part takes its place, so no copy of it is kept that could go out of date:
+A pair of marks in a page shows where a part belongs. The text between them is for readers of the page in the
+repository; on the site the part replaces it, so no copy is kept that could go out of date:
 
     <!-- generated: labels -->
     ...
     <!-- end -->
 
 Notable choices
-- Meanings of settings are the comments in the source of their dataclasses; types and defaults are those that
-  the running code has.
+- Meanings of settings are the comments in the source of their dataclasses; types and defaults are those of
+  the running code.
 - Pages that mkdocs.yml does not name are put at the end of the navigation instead of being lost.
 """
 
@@ -55,7 +55,7 @@ API = {
     "mindspore_osum.systems.osum.config": ("ModelConfig",),
     "mindspore_osum.errors": ("UserError",),
 }
-QUALIFIED = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # modules before a name
+QUALIFIED = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")  # module prefixes of a name
 MARK = re.compile(r"<!-- generated: (\w+) -->\n.*?<!-- end -->\n?", re.DOTALL)
 OUTSIDE = re.compile(r"\[([^\[\]]+)\]\((\.\./[^()#\s]+)\)")  # a link from docs/ to another folder
 OTHER_PAGES = "More"  # where pages go that mkdocs.yml does not name
@@ -71,7 +71,7 @@ def on_config(config):
 
 
 def on_page_markdown(markdown, **_):
-    """Fill the marks of a page; of links to files that the site has not, leave the text."""
+    """Fill the marks of a page; of links to files that are not on the site, keep the text only."""
 
     def link(match):
         return match[1] if (ROOT / "docs" / match[2]).is_file() else match[0]
@@ -85,7 +85,7 @@ def filled(markdown: str) -> str:
     Raises
     ------
     UserError
-        A mark names a part that there is not.
+        A mark names an unknown part.
     """
 
     def part(match):
@@ -157,7 +157,7 @@ def rows_of(cls) -> list[tuple[str, str, str, str]]:
 
 
 def comments(cls) -> dict[str, str]:
-    """Field -> its comments in the source: in its lines, and alone on the lines before it."""
+    """Field -> its comments in the source: on its own lines, and on lines directly before it."""
     source = textwrap.dedent(inspect.getsource(cls))
     said, alone = {}, set()  # line -> comment; lines with nothing else
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
