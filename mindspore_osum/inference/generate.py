@@ -4,7 +4,8 @@ Legend: B batch, N prompts, L prompt positions, D width, V vocabulary.
 
 Notable choices
 - Two graphs for each static shape and nothing else: prefill reads the whole prompt and scores its last
-  position; a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, only ids leave.
+  position; a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, only
+  ids leave.
 - The system defines prompts and how they become embeddings (`systems.base.Generation`); its decoder defines
   the cache.
 - Prompts are padded on the right. Cache slots beyond their end hold undefined values until a step

@@ -15,8 +15,8 @@ def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
     """The fewest requests for all tasks.
 
     A published key that combines exactly these tasks gives one pass. Otherwise keys are chosen greedily,
-    each time the one that adds most tasks. All eight tasks take three: transcript with five labels, words with
-    times, reply.
+    each time the one that adds most tasks. All eight tasks take three: transcript with five labels, words
+    with times, reply.
 
     Parameters
     ----------
