@@ -87,7 +87,7 @@ def run(setup: Setup) -> Outcome:
 
 
 def _against_torch(setup: Setup, out: Outcome, ours: Decoding, count: int, rounds: int) -> None:
-    """The whole of an answer, prompt included, on both sides."""
+    """Time of a whole answer, prompt included, on both sides."""
     ids = prompt_of(ours.cfg, PROMPT).ids_L.tolist()
     with setup.torch() as torch:
         torch.ask("load_decoder", folder=models.for_torch(ours.generator.model, "hf_decoder", setup.folder))

@@ -145,7 +145,7 @@ def _timed(rounds: int, build: Callable, *sizes: int) -> tuple[int, Timing]:
 
 
 def _dynamic(samples: int, rounds: int) -> tuple[float, float]:
-    """Seconds to compile a sorted dynamic batch and of a step on it, means of so many of the first steps'."""
+    """Seconds to compile a sorted dynamic batch and of a step on it, means over some of the first steps."""
     data, training = Utterances(), Training(models.TRAIN["tiny"], LEARN)
     batches = data.dynamic()
     compiling, steps = [], []

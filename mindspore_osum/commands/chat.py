@@ -36,7 +36,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    """Talk until /quit or the end of the input; 0, or 1 if a turn failed and nobody was there to see it."""
+    """Talk until /quit or the end of the input; 0, or 1 if a turn failed and input is no terminal."""
     from mindspore_osum.inference.sampling import Sampling
 
     sampling, person, failed = Sampling(max_new_tokens=args.max_new_tokens), sys.stdin.isatty(), 0

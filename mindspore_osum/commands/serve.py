@@ -1,4 +1,4 @@
-"""`osum serve`: the model behind HTTP, in OpenAI's forms."""
+"""`osum serve`: the model behind HTTP, with OpenAI's API."""
 
 import os
 import signal

@@ -3,7 +3,7 @@
 Legend: B batch, S cache slots a sequence, V vocabulary.
 
 Notable choices
-- The cache lives in parameters that the graphs write in place: nothing of it is ever copied to the host.
+- The cache is in parameters that the graphs update in place: it is never copied to the host.
 - Its rows need no clearing: a slot is written before the mask shows it to any query.
 """
 

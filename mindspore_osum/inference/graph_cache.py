@@ -1,18 +1,18 @@
 """Compiled graphs kept on disk, so that the next process answers at once.
 
-MindSpore can keep a graph after its front end, which is most of the compilation ("compile cache"). But it
-looks for it by the number of graphs compiled before, and checks no more than the script that was started.
-So here a graph's file lies in a folder named by a digest of all that the graph comes from, and is laid before
-MindSpore, under the number it will look for, when that graph is to be compiled.
+MindSpore can store a graph after its front end, which is most of the compilation ("compile cache"). But it
+finds a stored graph by the number of graphs compiled before, and checks only the script that was started.
+So here a graph's file is kept in a folder named by a digest of everything the graph depends on. When that
+graph is to be compiled, the file is copied to where MindSpore looks, under the number it will look for.
 
 Notable choices
-- Weights are not in it: MindSpore ties the parameters of the cell that is compiled, by their names. For a
-  function that belongs to no cell it would compute with none at all.
+- Weights are not in it: MindSpore binds the parameters of the compiled cell by their names. A function that
+  belongs to no cell would get no parameters at all.
 - MindSpore reads and writes in a folder of this process alone; a new graph's folder is filled and then
-  renamed, so that nobody reads half of one.
-- The first graph whose file is missing makes MindSpore read none any more in this process. A file of no graph
-  would prevent that, but MindSpore reports it as an error to the user: tests alone lay one.
-- On CPU, where this was measured; elsewhere, and where there is no folder to write to, graphs are compiled.
+  renamed, so that no process reads an incomplete one.
+- After the first graph whose file is missing MindSpore reads no more files in this process. A dummy file
+  would prevent that, but MindSpore reports it to the user as an error: only tests use one.
+- Used on CPU only, where it was measured; elsewhere, or without a writable folder, graphs are compiled.
 """
 
 import atexit
@@ -39,19 +39,19 @@ FOLDER = "OSUM_GRAPH_CACHE"  # environment variable: where, or "off"
 LARGEST = 256 << 20  # bytes of all graphs; those used longest ago are deleted
 GRAPH, SCRIPTS = "graph.mindir", "scripts.hash"
 # what MindSpore compares as the script that was started: always the same, and not empty. MindSpore creates
-# every module again that it imports, and a sys created again has other streams: so it imports nothing
+# anew every module that it imports, and a new sys would have other streams: so it imports nothing
 SCRIPT = Path(__file__).resolve().with_name("__init__.py")
 _PACKAGE = SCRIPT.parents[1]
-_number = 0  # of graphs that this process took through the cache
+_number = 0  # of graphs that this process passed through the cache
 
 
 @contextmanager
 def kept(cell: nn.Cell, about: dict) -> Iterator[None]:
-    """What is compiled inside, one graph of `cell`, is taken from its folder, or put there.
+    """The graph of `cell` that is compiled inside is read from its folder, or stored there.
 
     Parameters
     ----------
-    about : all that the graph depends on besides code, parameters' shapes and machine; goes into JSON.
+    about : all that the graph depends on besides code, parameters' shapes and machine; JSON values.
     """
     global _number
     folder = _folder()
@@ -77,7 +77,7 @@ def kept(cell: nn.Cell, about: dict) -> Iterator[None]:
 
 
 def _copied(home: Path, places: dict[str, Path]) -> bool:
-    """Lay a graph's files before MindSpore; False if there are none, or another process deletes them."""
+    """Copy a graph's files to where MindSpore looks; False if there are none, or they vanish."""
     try:
         for name, place in places.items():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def _copied(home: Path, places: dict[str, Path]) -> bool:
 
 
 def _keep(home: Path, places: dict[str, Path]) -> None:
-    """Make a graph's folder."""
+    """Store a graph in a folder of its own."""
     part = home.with_name(f".part-{os.getpid()}-{home.name}")
     try:
         part.mkdir()
@@ -130,7 +130,7 @@ def _has_device_operators(cell: nn.Cell) -> bool:
 
 
 def _digest(cell: nn.Cell, about: dict) -> str:
-    """Of everything that makes the graph what it is."""
+    """Digest of everything that the graph depends on."""
     names = [(name, p.shape, str(p.dtype)) for name, p in cell.parameters_dict().items()]
     source = [ms.__version__, platform.machine(), _code(), _foreign(cell), type(cell).__name__, names, about]
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:32]
@@ -138,7 +138,7 @@ def _digest(cell: nn.Cell, about: dict) -> str:
 
 @cache
 def _code() -> str:
-    """Digest of the code that graphs are made of, and of where it lies, which MindSpore compares too."""
+    """Digest of the code that graphs are made of, and of its path, which MindSpore compares too."""
     digest = hashlib.sha256(str(_PACKAGE).encode())
     for part in ("models", "systems", "inference"):
         for path in sorted((_PACKAGE / part).rglob("*.py")):
@@ -147,7 +147,7 @@ def _code() -> str:
 
 
 def _foreign(cell: nn.Cell) -> str:
-    """Digest of the packages of its cells that are neither this one nor MindSpore: systems of others."""
+    """Digest of the packages of its cells other than this one and MindSpore: systems of other packages."""
     digest = hashlib.sha256()
     names = {type(part).__module__.partition(".")[0] for _, part in cell.cells_and_names()}
     for name in sorted(names - {_PACKAGE.name, ms.__name__}):
@@ -158,7 +158,7 @@ def _foreign(cell: nn.Cell) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Delete the graphs used longest ago until the rest is small enough, and what was left half-done."""
+    """Delete the least recently used graphs until the rest is small enough, and incomplete ones."""
     sizes = {}
     for entry in folder.iterdir():
         try:

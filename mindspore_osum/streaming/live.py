@@ -80,7 +80,7 @@ class LiveSettings:
 
 
 class Live:
-    """What an engine hears in one stream.
+    """The answers of an engine to one stream.
 
     Parameters
     ----------

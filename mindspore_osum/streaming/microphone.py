@@ -17,7 +17,7 @@ _SILENT_SECONDS = 1.0  # without a piece, after which the device is asked whethe
 
 
 def microphone() -> Iterator[bytes]:
-    """What the default microphone hears, at 16 kHz.
+    """Sound of the default microphone, at 16 kHz.
 
     Raises
     ------
