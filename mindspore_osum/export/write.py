@@ -141,7 +141,7 @@ def _replace(temp: Path, target: Path) -> None:
 
 
 def _carried_model(folder: Path):
-    """The model of a folder in elementary operators, known to readers of MindIR; modifies nothing in place."""
+    """The model of a folder in elementary operators, which MindIR readers know; nothing is in place."""
     device_ops.use("carried")
     try:
         return load_folder(folder)
