@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a clean clone to answers: sets up .venv, then lets the bundled model listen to the bundled recordings. Each
-# is asked for the tasks its manifest has for it. Arguments go to `osum infer`:
+# From a clean clone to answers: sets up .venv, then runs the bundled model on the bundled recordings. Each
+# is asked for the tasks that the manifest lists for it. Arguments go to `osum infer`:
 #   scripts/quickstart.sh --instruction "What does the speaker say, and how old is she?"
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -100,7 +100,7 @@ def settings(args) -> dict:
 
 
 def name_of(source) -> str:
-    """How a source of `expand` is called in responses."""
+    """The name of a source of `expand` in responses."""
     return source if isinstance(source, str) else source.name
 
 

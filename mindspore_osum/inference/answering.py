@@ -39,7 +39,7 @@ WINDOW = 16  # batches that are read ahead and sorted together
 
 @dataclass
 class _Job:
-    """A recording on its way."""
+    """A recording being answered."""
 
     number: int
     response: Response
@@ -202,7 +202,7 @@ class Answerer:
         return job
 
     def prompt(self, source, request: Request) -> tuple[Prompt, float]:
-        """What the model answers from, and the seconds of the recording, 0 where the request needs none.
+        """The prompt, and the seconds of the recording; 0 if the request needs none.
 
         Parameters
         ----------

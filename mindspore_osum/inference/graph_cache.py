@@ -110,7 +110,7 @@ def _work() -> Path:
 
 
 def _folder() -> Path | None:
-    """Where graphs are kept; None for nowhere, or where MindSpore's own variables are set."""
+    """The folder of all graphs; None if there is none, or if MindSpore's own variables are set."""
     name = os.environ.get(FOLDER, "")
     own = {"MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"} & os.environ.keys()
     if name == "off" or own or ms.get_context("device_target") != "CPU":

@@ -31,7 +31,7 @@ _ARRAY = "array"
 
 
 def name_of(source) -> str:
-    """How a recording is called in responses."""
+    """The name of a recording in responses."""
     if isinstance(source, Utterance):
         return str(source.wav or source.key)
     if isinstance(source, (str, os.PathLike)):
@@ -114,7 +114,7 @@ def stream(engine, question: Question, sampling: Sampling | None = None) -> Iter
 
 
 class Inquiry:
-    """A recording, or words alone, on the way to its response.
+    """A recording, or words alone, being answered.
 
     Parameters
     ----------

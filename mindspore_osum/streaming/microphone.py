@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE
 
-_PIECE = SAMPLE_RATE // 10  # samples that are heard at once
+_PIECE = SAMPLE_RATE // 10  # samples of one piece
 _WAITING = 3000  # maximum queued pieces: five minutes, in which the first graphs compile
 _SILENT_SECONDS = 1.0  # without a piece, after which the device is asked whether it is still there
 

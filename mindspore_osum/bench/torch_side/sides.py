@@ -1,4 +1,4 @@
-"""What the PyTorch side can be asked for. Arrays come and go as .npy files."""
+"""The functions of the PyTorch side. Arrays are exchanged as .npy files."""
 
 import time
 
@@ -30,7 +30,7 @@ class Sides:
         return {}
 
     def encode(self, mel: str = "", out: str = "") -> dict:
-        """30 s of log-mel (T, F) from a file, or those of the last time."""
+        """30 s of log-mel (T, F) from a file, or the previous ones."""
         if mel:
             self.mel_1FT = torch.from_numpy(np.load(mel).T.copy())[None]
         with torch.inference_mode():
