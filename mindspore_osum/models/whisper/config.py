@@ -18,7 +18,7 @@ class EncoderConfig:
     norm_eps: float = 1e-5
     dropout: float = 0.0  # on the residual branches, in training only
     pad_to_seconds: float = (
-        0.0  # seconds; audio is padded to this before the log-mel; 0 = published OSUM, 30 = stock Whisper
+        0.0  # audio is padded to this many seconds before the log-mel; 0 = published OSUM, 30 = stock Whisper
     )
 
     @property
