@@ -19,7 +19,7 @@ import numpy as np
 from ckpt_convert.torch_reader import STORAGES
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import finish, sync_folder
-from mindspore_osum.weights_io import DTYPES, TensorInfo, chunks
+from mindspore_osum.weights_io import DTYPES, TensorInfo, Writer, chunks
 
 _CLASSES = {code: name.rpartition(".")[2] for name, code in STORAGES.items()}
 _FOLDER = "archive"
@@ -27,7 +27,7 @@ _ALIGNMENT = 64
 _EXTRA_ID = 0x4246  # "FB": the padding field of torch.save
 
 
-class TorchWriter:
+class TorchWriter(Writer):
     """Write a `.pt`; the file gets its final name only when it is complete.
 
     Parameters
@@ -99,16 +99,6 @@ class TorchWriter:
             self._zip.close()
         self._file.close()
         Path(self._temp).unlink(missing_ok=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *exc):
-        try:
-            if kind is None:
-                self.close()
-        finally:
-            self.abort()
 
 
 def _describe(infos: Mapping[str, TensorInfo], keys: Mapping[str, str], aliases: Mapping[str, str]) -> bytes:

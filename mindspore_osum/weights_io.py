@@ -303,7 +303,24 @@ def _open_index(index: Path) -> Weights:
     return _SafetensorsWeights(str(index.parent), files)
 
 
-class WeightsWriter:
+class Writer:
+    """Writes tensors to what gets its name when it is finished.
+
+    A `with` block that ends well calls `close`, which does that; `abort` removes what was written so far.
+    """
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *exc):
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.abort()
+
+
+class WeightsWriter(Writer):
     """Write safetensors tensor by tensor; the files get their names only when all tensors are written.
 
     Parameters
@@ -418,16 +435,6 @@ class WeightsWriter:
         for temp in self._temps.values():
             Path(temp).unlink(missing_ok=True)
         self._temps = {}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *exc):
-        try:
-            if kind is None:
-                self.close()
-        finally:
-            self.abort()
 
 
 def _split(infos: dict[str, TensorInfo], shard_bytes: int) -> list[list[str]]:

@@ -11,11 +11,11 @@ Notable choices
 - Nothing is kept for the weights of frozen parts: MindSpore prunes gradients that are not requested.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mindspore_osum.planning.attention import Attention
 from mindspore_osum.planning.losses import Losses
-from mindspore_osum.planning.tape import F32, Block, Tape, Value
+from mindspore_osum.planning.tape import F32, GRADIENT, Block, Tape, Value
 
 # MindSpore's CPU kernels keep index tables with entries of 8 bytes: two per element of a broadcast sum or
 # product, one per element of a transpose. Measured on CPU; not assumed for Ascend.
@@ -105,12 +105,16 @@ class Operators(Attention, Losses):
             lambda dout: [(v, self.tape.step("select", [dout, where.block], size)) for v in (a, b)],
         )
 
-    def rows_of(self, rows: int, d: int, count: int, learns: bool) -> Value:
-        """Lookup of `count` rows of a parameter (rows, d)."""
-        size = count * d * self.width
+    def rows_of(self, rows: int, d: int, count: int, learns: bool, more: Sequence[Block] = ()) -> Value:
+        """Lookup of `count` rows of a parameter (rows, d); its gradient is summed with those in `more`."""
+        size, table = count * d * self.width, rows * d * self.width
 
         def gradient(dout: Block):
-            self.tape.weight_grad("scatter", [dout], rows * d * self.width)
+            if more:
+                part = self.tape.step("scatter", [dout], table)
+                self.tape.weight_grad("add gradients", [part, *more], table)
+            else:
+                self.tape.weight_grad("scatter", [dout], table)
             return []
 
         return self.tape.op("gather", [], size, gradient, learns, params=size)
@@ -170,15 +174,26 @@ class Operators(Attention, Losses):
         y = self.matmul(x, d_in, d_out, learns)
         return self.shifted(y, d_out, learns, table=False) if bias else y
 
-    def matmul(self, x: Value, d_in: int, d_out: int, learns: bool, width: int | None = None) -> Value:
-        """x W^T for x (N, d_in) and a parameter W (d_out, d_in)."""
+    def matmul(
+        self,
+        x: Value,
+        d_in: int,
+        d_out: int,
+        learns: bool,
+        width: int | None = None,
+        into: list[Block] | None = None,
+    ) -> Value:
+        """x W^T for x (N, d_in) and a parameter W (d_out, d_in); `into` collects the gradient of a W that is
+        used elsewhere too."""
         width = width or self.width
         n = x.bytes // (d_in * width)
         flops, weight = 2.0 * n * d_in * d_out, d_in * d_out * width
 
         def gradient(dout: Block):
-            if learns:
+            if learns and into is None:
                 self.tape.weight_grad("matmul", [dout, x.block], weight, flops)
+            elif learns:
+                into.append(self.tape.step("matmul", [dout, x.block], weight, flops, kind=GRADIENT))
             return [(x, self.tape.step("matmul", [dout], x.bytes, flops, weight) if x.grad else None)]
 
         return self.tape.op("matmul", [x], n * d_out * width, gradient, learns, flops, weight)

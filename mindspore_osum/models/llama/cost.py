@@ -23,11 +23,14 @@ class Decoder:
     ):
         self.ops, self.cfg, self.lora = ops, cfg, lora
         self.learns, self.lora_learns = learns, lora_learns
+        self._table_grads = None  # of a table that embedding and head share
 
     def embed(self, positions: int):
         """Rows of the token embedding."""
         cfg, ops = self.cfg, self.ops
-        return ops.rows_of(cfg.vocab_size // ops.model_parallel, cfg.d_model, positions, self.learns)
+        rows, more = cfg.vocab_size // ops.model_parallel, []
+        self._table_grads = more if cfg.tie_embeddings else None
+        return ops.rows_of(rows, cfg.d_model, positions, self.learns, more)
 
     def layers(self, x, rows: int, length: int, count: int):
         """`count` layers on (B, L, D), each position seeing the earlier ones of its segment."""
@@ -58,7 +61,7 @@ class Decoder:
         cfg, ops = self.cfg, self.ops
         taken = ops.linear_map("take", ops.copy(x), count * cfg.d_model * ops.width)
         vocab = cfg.vocab_size // ops.model_parallel
-        scores = ops.matmul(taken, cfg.d_model, vocab, self.learns and not cfg.tie_embeddings)
+        scores = ops.matmul(taken, cfg.d_model, vocab, self.learns, into=self._table_grads)
         return scores if ops.width == ops.F32 else ops.linear_map("cast", scores, count * vocab * ops.F32)
 
     def _layer(self, x, mask, rows: int, length: int, keys: int, cached: bool = False):

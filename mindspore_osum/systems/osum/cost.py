@@ -20,16 +20,17 @@ def loss(ops, job, batch, stage):
             at = speech if job.ctc_at == "adapter" else frames
             losses.append(_ctc(ops, at, job, batch))
     if not job.ctc_only:
-        hidden = _decode(ops, job.model, batch, speech, job.learn, stage)
-        losses.append(_answer_loss(ops, job.model, hidden, batch, job.learn) if stage.last else hidden)
+        decoder, rows = _decoder(ops, job.model, job.learn), batch.rows * batch.logits
+        hidden = _decode(decoder, job.model, batch, speech, stage, "adapter" in job.learn)
+        losses.append(ops.token_losses(decoder.logits(hidden, rows), rows) if stage.last else hidden)
     return losses[0] if len(losses) == 1 else ops.same("add", *losses)
 
 
 def prefill(ops, model: ModelConfig, batch, stage) -> None:
     """Prefill of a batch of prompts, with the scores of their last position."""
     speech = _encode(ops, model, batch)[1] if batch.audio_rows else None
-    hidden = _decode(ops, model, batch, speech, frozenset(), stage)
-    ops.token_losses(_decoder(ops, model).logits(hidden, batch.rows), batch.rows)
+    decoder = _decoder(ops, model)
+    ops.token_losses(decoder.logits(_decode(decoder, model, batch, speech, stage), batch.rows), batch.rows)
 
 
 def step(ops, model: ModelConfig, rows: int, slots: int) -> None:
@@ -50,11 +51,11 @@ def _decoder(ops, model: ModelConfig, learn: frozenset[str] = frozenset()) -> ll
     return llama.Decoder(ops, model.decoder, model.lora, "decoder" in learn, "lora" in learn)
 
 
-def _decode(ops, model: ModelConfig, batch, speech, learn: frozenset[str], stage):
+def _decode(decoder: llama.Decoder, model: ModelConfig, batch, speech, stage, marks_learn: bool = False):
     """Embeddings and the stage's layers: hidden states (B, L, D), normalised in the last stage."""
-    decoder, positions = _decoder(ops, model, learn), batch.rows * batch.length
+    ops, positions = decoder.ops, batch.rows * batch.length
     if stage.first:
-        x = _embed(ops, model, decoder.embed(positions), speech, "adapter" in learn)
+        x = _embed(ops, model, decoder.embed(positions), speech, marks_learn)
     else:
         x = ops.arriving(positions * model.decoder.d_model)
     x = decoder.layers(x, batch.rows, batch.length, len(stage.layers(model.decoder.n_layers)))
@@ -68,12 +69,6 @@ def _embed(ops, model: ModelConfig, text, speech, learns: bool):
     marks = ops.rows_of(model.speech_token_num + 2, model.decoder.d_model, 2, learns)
     table = ops.concat(marks, speech)
     return ops.select(text, ops.linear_map("gather", table, text.bytes))
-
-
-def _answer_loss(ops, model: ModelConfig, hidden, batch, learn: frozenset[str]):
-    """Cross-entropy of the positions that may have labels."""
-    rows = batch.rows * batch.logits
-    return ops.token_losses(_decoder(ops, model, learn).logits(hidden, rows), rows)
 
 
 def _ctc(ops, x, job, batch):
