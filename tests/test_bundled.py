@@ -26,9 +26,9 @@ FIGURE = re.compile(r"(\d+(?:\.(\d+))?) ?(%|ms)?(?= |$)")
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory):
-    """metrics.json of `osum eval` with the bundled model, asked by tags and in words."""
+    """metrics.json of `osum eval` with the bundled model, by its name, asked by tags and in words."""
     out = tmp_path_factory.mktemp("eval")
-    args = ["--model", str(ASSETS / "tiny"), "--manifest", str(MANIFEST), "--output", str(out), "--no-plots"]
+    args = ["--model", "tiny", "--manifest", str(MANIFEST), "--output", str(out), "--no-plots"]
     assert main(["eval", *args, "--prompts", "both"]) == 0
     return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 

@@ -1,6 +1,6 @@
 """Runs a small model by plain and by fused operators on CPU, in types of numbers, and notes how they compare.
 
-    python -m tests.ascend.worker MEASURED.json DTYPE...
+    python -m tests.ascend.worker MEASURED.json DTYPE[:answers]...     # all cases of a type, or answers alone
 
 The reference of every case is the plain path in float32, with weights and features rounded to the type of the
 case. Legend: B sequences, N recordings, L positions, V vocabulary.
@@ -162,23 +162,24 @@ class Runner:
         self.generator = Generator(self.model)
         self.graphs = self.generator._graphs(4, 128)  # two blocks a sequence
 
-    def run(self, rounding: str) -> dict:
+    def run(self, rounding: str, answers_only: bool) -> dict:
         """What comes out, {case: {quantity: values}}."""
         set_weights(self.model, rounding)
-        cases = train(self.step, rounding)
-        cases["recordings"] = encode(self.speech, rounding)
+        cases = {} if answers_only else train(self.step, rounding)
+        if not answers_only:
+            cases["recordings"] = encode(self.speech, rounding)
         return cases | {"answers": generate(self.generator, self.graphs, rounding)}
 
 
-def main(target: Path, dtypes: list[str]) -> None:
+def main(target: Path, whats: list[str]) -> None:
     """Measure each type: {"float16 fused packed": {quantity: error or calls}} and the like."""
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
     ascend_ops_cpu.enable()
     plain, out = Runner("plain", "float32"), {}
-    for dtype in dtypes:
-        reference = plain.run(dtype)
-        for path in ("fused",) if dtype == "float32" else ("plain", "fused"):
-            for case, found in Runner(path, dtype).run(dtype).items():
+    for dtype, _, answers in (what.partition(":") for what in whats):
+        reference = plain.run(dtype, bool(answers))
+        for path in ("fused",) if answers or dtype == "float32" else ("plain", "fused"):
+            for case, found in Runner(path, dtype).run(dtype, bool(answers)).items():
                 out[f"{dtype} {path} {case}"] = compare(found, reference[case])
         target.write_text(json.dumps(out, indent=1), encoding="utf-8")
 

@@ -110,6 +110,7 @@ def test_mistakes_are_one_line(folder, model_folder, capfd, args, message):
     assert not Path("notes.txt.partial").exists()
 
 
+@pytest.mark.slow
 def test_a_person_sees_a_card_and_a_bar(folder, model_folder):
     """On a terminal: readable responses on standard output, and progress with its rate on standard error."""
     shown = on_a_terminal("annotate", "a.wav", "b.wav", "--tasks", "asr", "--model", str(model_folder))

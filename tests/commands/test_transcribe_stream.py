@@ -69,6 +69,7 @@ def test_pipe(folder):
         process.wait()
 
 
+@pytest.mark.slow
 def test_growing_file_on_a_terminal(folder, tmp_path):
     """A person sees one line that is written over until it is final."""
     path = tmp_path / "growing.pcm"

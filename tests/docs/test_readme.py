@@ -123,6 +123,7 @@ def test_python(block: Block, files, capsys):
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.slow
 def test_quickstart():
     """As a user runs it, where the environment is that of the checkout and complete."""
     stamp = hashlib.sha256((ROOT / "setup.py").read_bytes()).hexdigest()[:16]

@@ -109,11 +109,6 @@ def test_scores_depend_on_neither_batches_nor_order(model_folder, write_lines, t
     assert len(set(results[0][0].values())) > 8  # the answers do depend on recording and request
 
 
-def test_the_bundled_model_has_a_name(manifest, tmp_path):
-    assert run(manifest, "tiny", tmp_path / "out", "--limit", "1") == 0
-    assert len(raws(tmp_path / "out")) == 1
-
-
 def test_tags_against_natural_language_in_one_command(model_folder, manifest, tmp_path):
     """Table 3 from recordings to report: every utterance asked twice, compared in pairs, with an interval."""
     out = tmp_path / "out"

@@ -12,6 +12,8 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.tasks import LABEL_SETS
 from mindspore_osum.text.sequence import stack_sequences
 
+LONGEST = 60  # tokens of an answer
+
 
 @pytest.fixture(scope="module")
 def engine(model_folder):
@@ -31,11 +33,13 @@ def by_whole_answers(engine, prompt, texts) -> np.ndarray:
     from mindspore import Tensor
 
     sums, frames, start = [], len(prompt.mel_TF), len(prompt.sequence)
+    # one length for all, as each new one takes seconds; what is behind an answer decides nothing
+    length = start + LONGEST
     for text in texts:
         ids = engine.tokenizer.encode(text)
-        one = stack_sequences([prompt.sequence], start + len(ids), -(-frames // 8), 1)
-        one["token_ids_BL"][0, start:] = ids
-        places_1L = np.arange(start + len(ids), dtype=np.int32)[None]
+        one = stack_sequences([prompt.sequence], length, -(-frames // 8), 1)
+        one["token_ids_BL"][0, start : start + len(ids)] = ids
+        places_1L = np.arange(length, dtype=np.int32)[None]
         model = engine.generator.model
         hidden = model.hidden_states(
             Tensor(prompt.mel_TF[None]),

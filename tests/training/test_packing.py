@@ -77,9 +77,9 @@ class Gradients(nn.Cell):
 @pytest.mark.parametrize(
     ("ctc", "adapter"),
     [
-        *(("", kind) for kind in kinds() if kind != RELEASED),
+        *(("adapter", kind) for kind in kinds() if kind != RELEASED),
         pytest.param("encoder", RELEASED, marks=pytest.mark.slow),
-        ("adapter", RELEASED),
+        pytest.param("adapter", RELEASED, marks=pytest.mark.slow),
     ],
 )
 def test_packed_losses_and_gradients_equal_padded_ones(world, ctc, adapter):

@@ -101,7 +101,7 @@ def test_accumulated_micro_batches_equal_the_whole_batch(world, tmp_path):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, {143}), (signal.SIGINT, {130, 143})])
 def test_a_signal_leaves_a_checkpoint(world, tmp_path, number, status):
     out = tmp_path / "run"
-    job = small_job(world, out, steps=100000)
+    job = small_job(world, out, steps=100000, ctc={"weight": 0.3})  # the graph of the stored run
 
     def send_when_running():
         while not (out / "metrics.jsonl").is_file() and not stop.wait(0.1):
