@@ -41,6 +41,8 @@ class Answer:
     cut: bool = False  # an answer was truncated, at max_new_tokens or the model's last position
     # field -> value -> probability among the values of its set; None unless requested
     probabilities: dict[str, dict[str, float]] | None = None
+    no_speech: bool = False  # nobody speaks here; the model was not asked
+    warnings: list[str] = field(default_factory=list)  # what is doubtful about it, one line each
     error: str | None = None  # one line
 
     @property
@@ -64,6 +66,7 @@ class Response:
     seconds : duration of the recording; between segments there is no speech.
     rtf : real-time factor: computing time (its share of batches, without compiling) / seconds.
     error : one line if there was an error; segments answered before it are kept.
+    notes : warnings about the recording as a whole, one line each.
     """
 
     audio: str
@@ -71,6 +74,7 @@ class Response:
     segments: list[Answer] = field(default_factory=list)
     rtf: float = 0.0
     error: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -102,6 +106,19 @@ class Response:
     def cut(self) -> bool:
         """Whether any answer was truncated."""
         return any(segment.cut for segment in self.segments)
+
+    @property
+    def no_speech(self) -> bool:
+        """Whether no speech was found anywhere in the recording."""
+        return not self.error and all(segment.no_speech for segment in self.segments)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful, one line each: about the recording, then about its segments, with their times."""
+        timed = len(self.segments) > 1
+        times = [f"{clock(s.start)} to {clock(s.end)}: " if timed else "" for s in self.segments]
+        found = [t + w for t, s in zip(times, self.segments, strict=True) for w in s.warnings]
+        return list(dict.fromkeys([*self.notes, *found]))
 
     @property
     def label_counts(self) -> dict[str, dict[str, int]]:
@@ -140,6 +157,7 @@ class Response:
         if self.error:
             whole["error"] = self.error
         names = ("text", "tags", "labels", "label_counts", "probabilities", "words", "answer", "raw", "cut")
+        names += ("no_speech", "warnings")
         whole |= {name: getattr(self, name) for name in names}
         segments = [asdict(s) | {"start": round(s.start, 3), "end": round(s.end, 3)} for s in self.segments]
         return whole | {"rtf": round(self.rtf, 4), "segments": segments}
@@ -148,6 +166,7 @@ class Response:
         lines = [f"{self.audio}  {clock(self.seconds)}"]
         if self.error:
             lines.append(f"  error: {self.error}")
+        lines += [f"  warning: {line}" for line in self.warnings]
         timed = len(self.segments) > 1
         for s in self.segments:
             about = " ".join(f"<{value}>" for value in s.labels.values()) if timed else ""

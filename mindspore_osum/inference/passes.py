@@ -64,6 +64,8 @@ def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
     one.answer = next((a.answer for a in answers if a.answer is not None), None)
     one.words = next((_placed(a.words, start, end) for a in answers if a.words), [])
     one.error = next((a.error for a in answers if a.error), None)
+    one.no_speech = bool(answers) and all(a.no_speech for a in answers)
+    one.warnings = list(dict.fromkeys(line for a in answers for line in a.warnings))
     one.tags = list(dict.fromkeys(tag for a in answers for tag in a.tags))
     for answer in reversed(answers):
         one.labels |= answer.labels
