@@ -39,7 +39,7 @@ from mindspore_osum.files import write_text
 from mindspore_osum.tasks import tags_of
 
 READINGS = grammar.READINGS | contents.READINGS
-VERSION = 7  # of the corpus definition; a part of another version does not count as complete
+VERSION = 8  # of the corpus definition; a part of another version does not count as complete
 RATE = 16000  # Hz, of the written files
 MARGIN = RATE * 80 // 1000  # samples kept before and after the speech
 SHORTEST, LONGEST = RATE, RATE * 32 // 10  # samples; the longest without the added sound
@@ -130,14 +130,14 @@ def make(lines: list[Line], folder: Path, seed: int, source: Path) -> list[tuple
     return made
 
 
-def records(lines: list[Line], made: list[tuple[int, list]]) -> list[dict]:
-    """Manifest lines of a part."""
+def records(lines: list[Line], made: list[tuple[int, list]], combined: bool = False) -> list[dict]:
+    """Manifest lines of a part: those of the single tasks, or those that ask for several labels at once."""
     found = []
+    first = manifests.LINES_EACH if combined else 0  # so that no line's key occurs twice
     for line, (samples, times) in zip(lines, made, strict=True):
-        train = line.split == "train"
-        keys = manifests.training_keys(line) if train else manifests.checked_keys(line)
-        step = 0.01 if line.split == "test" else manifests.STEP
-        found += [manifests.record(line, key, i, times, samples / RATE, step) for i, key in enumerate(keys)]
+        keys = manifests.combined_keys(line) if combined else manifests.own_keys(line)
+        step, seconds = 0.01 if line.split == "test" else manifests.STEP, samples / RATE
+        found += [manifests.record(line, key, i, times, seconds, step) for i, key in enumerate(keys, first)]
     return found
 
 
@@ -222,6 +222,7 @@ def generate(settings: dict, output: Path, jobs: int, source: Path) -> None:
     if split == "train":
         questions = [line for line in asked if "chat" in tags_of(line["task"])]
         write_manifest(output / "questions.jsonl", questions)
+    write_manifest(output / f"combined_{split}.jsonl", records(lines, made, combined=True))
     if split != "test":
         write_manifest(output / f"{split}_all.jsonl", everything(lines, made))
     write_note(output / f"{split}.settings.json", settings)

@@ -2,6 +2,8 @@
 
 Notable choices
 - A recording occurs several times in the training manifest, each time with another published task key.
+- Manifests of their own ask every recording for several labels at once, as `osum annotate` does. Where
+  nothing is heard beside the words, the event is OTHER: the published set has no value for none.
 - Word timestamps are exact to 10 ms in test; in train and valid they are rounded to `STEP`, so that a
   tokenizer can have one piece for each.
 """
@@ -34,6 +36,20 @@ SPECIAL = {
     "command": {f"{T} {E}": 0.3, f"{T} {S}": 0.3} | LABELLED,
     "event": {f"{T} {C}": 6, C: 3, f"{T} {C} {A} {G}": 0.5, f"{T} {C} {A} {G} {E} {S}": 0.5},
 }
+# several labels at once, of any recording; those of a whole annotation often
+SEVERAL = {
+    ALL_WITH_EVENT: 6,
+    ALL: 3,
+    f"{T} {C} {A} {G}": 2,
+    f"{T} {E} {A} {G}": 1.5,
+    f"{T} {S} {A} {G}": 1.5,
+    f"{T} {A} {G}": 1,
+    f"{S} {A} {G}": 1,
+    f"{A} {G}": 1,
+}
+# and now and then a single one, which may have nothing to do with what is special in the recording
+ANY_LABEL = dict.fromkeys((f"{T} {E}", f"{T} {S}", f"{T} {C}", E, S, C), 0.4)
+NO_EVENT = "OTHER"
 # the tasks of a valid or test recording by its kind
 CHECKED = {"feeling": "ser", "style": "ssr", "question": "sttc", "event": "ved"}
 Times = list[tuple[str, float, float]]
@@ -43,7 +59,7 @@ def body(line: Line, key: str, times: Times, step: float) -> str:
     """The answer to a task, without its tags."""
     words = [(word, _round(start, step), _round(end, step)) for word, start, end in times]
     labels = {"gender": line.speaker.gender, "age": line.speaker.age, "emotion": line.emotion}
-    labels |= {"style": line.style, "event": line.event}
+    labels |= {"style": line.style, "event": line.event or NO_EVENT}
     answer = format_answer(key, text=line.text, labels=labels, words=words, answer=line.answer)
     return answer.removeprefix(write_tags(tags_of(key)))
 
@@ -61,6 +77,11 @@ def record(line: Line, key: str, number: int, times: Times, seconds: float, step
     wav = f"wav/{line.split}/{line.key}.wav"
     text = body(line, key, times, step)
     return {"key": f"{line.key}_{number}", "wav": wav, "txt": text, "task": key, "extra": extra}
+
+
+def own_keys(line: Line) -> list[str]:
+    """Task keys of a recording's lines in the manifest of its split."""
+    return training_keys(line) if line.split == "train" else checked_keys(line)
 
 
 def training_keys(line: Line) -> list[str]:
@@ -84,6 +105,14 @@ def checked_keys(line: Line) -> list[str]:
     special = [CHECKED[kind] for kind in (line.kind, line.event and "event") if kind in CHECKED]
     common = ("asr", "srwt", "sgc", "sap")[line.index // 2 % 4]  # // 2: languages alternate
     return [TASKS[task].key for task in [*special, common]]
+
+
+def combined_keys(line: Line) -> list[str]:
+    """Task keys for several labels at once: one for a training recording, else all labels and another."""
+    if line.split == "train":
+        return [_draw(random.Random(f"several/{line.key}"), SEVERAL | ANY_LABEL)]
+    others = [key for key in SEVERAL if key != ALL_WITH_EVENT]
+    return [ALL_WITH_EVENT, others[line.index // 2 % len(others)]]  # // 2: languages alternate
 
 
 def text_lines(lang: str, seed: int) -> Iterator[dict]:

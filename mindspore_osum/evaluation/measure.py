@@ -1,7 +1,7 @@
 """All metrics of an evaluation, in the form of metrics.json.
 
     {"fixed": {"asr": {"wer": ...}, "sgc": {"accuracy": ...}}, "natural": {...}, "ifr": {"rule": ...},
-     "difference": {...}, "sets": {...}, "speed": {...}, "counts": {...}, "run": {...}}
+     "difference": {...}, "combined": {...}, "sets": {...}, "speed": {...}, "counts": {...}, "run": {...}}
 
 Rates are fractions. Section by section: docs/EVALUATION.md.
 """
@@ -16,7 +16,7 @@ from mindspore_osum.evaluation.compare import compare_prompts
 from mindspore_osum.evaluation.llm_judge import agreement
 from mindspore_osum.evaluation.predictions import Place, Prediction
 from mindspore_osum.evaluation.requests import FIXED, NATURAL
-from mindspore_osum.evaluation.scoring import Case, score_task, tasks_of
+from mindspore_osum.evaluation.scoring import Case, headline, score_task, tasks_of
 from mindspore_osum.tasks import task_of_tags
 
 Verdicts = Mapping[Place, dict | None]  # verdicts of a judge, by prompts and key
@@ -50,6 +50,7 @@ def measure(cases: Mapping[str, Sequence[Case]]) -> dict:
         first, second = group(cases[FIXED]), group(cases[NATURAL])
         pairs = {name: compare_prompts(name, first[name], second[name]) for name in first if name in second}
         out["difference"] = {name: result for name, result in pairs.items() if result}
+    out["combined"] = {mode: found for mode, mine in cases.items() if (found := combined(mine))}
     out["sets"] = _by_set(cases)
     out["speed"] = _speed([c.prediction for mine in cases.values() for c in mine])
     return out
@@ -71,6 +72,29 @@ def rule_ifr(cases: Sequence[Case]) -> dict:
         "faults": dict(sorted(Counter(f for f in faults if f).items())),
         "items": len(cases),
     }
+
+
+def combined(cases: Iterable[Case]) -> dict:
+    """The answers to keys that ask for several things at once, by key.
+
+    ``whole`` is the share of answers with all that was asked for and nothing else (rule_judge.py), ``asr``
+    the error rate of the transcripts; the other tasks of the key have their headline metric.
+    """
+    out: dict = {}
+    for case in sorted(cases, key=lambda c: (c.key, c.utterance.key)):
+        if len(case.tags) > 1 and task_of_tags(case.tags) is None:
+            out.setdefault(case.key, []).append(case)
+    return {key: _several(key, some) for key, some in out.items()}
+
+
+def _several(key: str, cases: Sequence[Case]) -> dict:
+    found = {"utterances": len(cases), "whole": float(np.mean([case.fault is None for case in cases]))}
+    spoken = [case for case in cases if case.spoken and "asr" in case.tags]
+    for task, some in (("asr", spoken), *((task, cases) for task in tasks_of(key))):
+        if some and (measured := headline(task, some)):
+            part, items = measured[1].sum(0)
+            found[task] = float(part / items) if items else None
+    return found
 
 
 def _followed(judge: str, verdicts: Sequence[bool]) -> dict:

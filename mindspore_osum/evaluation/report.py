@@ -94,6 +94,14 @@ def _keys(result: Mapping) -> Iterator[Row]:
                 yield task, mode, key, some["utterances"], *value
 
 
+def _combined(result: Mapping) -> Iterator[Row]:
+    for mode, keys in result.get("combined", {}).items():
+        for key, some in keys.items():
+            labels = (f"{task} {_show('accuracy', some[task])}" for task in [*TASKS][1:] if task in some)
+            shown = _show("whole", some["whole"]), _show("wer", some.get("asr")), ", ".join(labels)
+            yield key, mode, some["utterances"], *shown
+
+
 def _languages(result: Mapping) -> Iterator[Row]:
     for mode, task, _, scores in _parts(result):
         for language, some in scores.get("languages", {}).items():
@@ -243,6 +251,11 @@ TABLES = (  # title, head, rows
     ("Results", ("task", "prompts", "measure", "value", "95% interval", "utterances"), _results),
     ("By test set", ("set", "task", "prompts", "measure", "value", "95% interval", "utterances"), _sets),
     ("By task key", ("task", "prompts", "key", "utterances", "measure", "value"), _keys),
+    (
+        "Several things at once",
+        ("key", "prompts", "utterances", "whole answers", "WER/CER", "accuracy"),
+        _combined,
+    ),
     ("By language", ("task", "prompts", "language", "tokens", "error rate"), _languages),
     ("By class", ("task", "prompts", "class", "items", "recall", "95% interval"), _classes),
     ("Instruction following", ("judge", "followed", "95% interval"), _ifr),

@@ -134,6 +134,23 @@ def test_both_ways_of_asking_are_compared_in_pairs(evaluate):
     assert "| srwt | AAS | 20.00 ms | 0.00 ms | -20.00 ms |" in report
 
 
+def test_answers_to_several_things_at_once(evaluate):
+    """Whole only with every label and nothing else; each label and the transcript count by themselves."""
+    key = "<TRANSCRIBE> <AGE> <GENDER>"
+    manifest = [*MANIFEST, *(line(f"m{i}", key, "hello there<ADULT><MALE>") for i in range(4))]
+    tags = "<asr><age><gender>"
+    raws = ["hello there<ADULT><MALE>", "hello<OLD><MALE>", "hello there<MALE>"]
+    raws.append("hello there<ADULT><MALE><NEUTRAL>")
+    answers = [said(f"m{i}", tags + raw) for i, raw in enumerate(raws)]
+    _, metrics, report, _ = evaluate(manifest, FIXED + answers)
+    assert metrics["combined"] == {
+        "fixed": {key: {"utterances": 4, "whole": 0.5, "asr": 1 / 8, "sgc": 1, "sap": 0.5}}
+    }
+    shown = "| &lt;TRANSCRIBE> &lt;AGE> &lt;GENDER> | fixed | 4 | 50.00% | 12.50% | sgc 100.00%, sap 50.00% |"
+    assert shown in report
+    assert evaluate(MANIFEST, FIXED)[1]["combined"] == {}
+
+
 def test_pairs_need_both_answers(evaluate):
     _, metrics, _, _ = evaluate(MANIFEST, FIXED + NATURAL[1:], "--prompts", "both")
     assert metrics["difference"]["asr"]["pairs"] == 1

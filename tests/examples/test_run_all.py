@@ -47,6 +47,7 @@ def test_stages_follow_each_other_on_the_corpus_that_is_made(small, tmp_path, mo
     assert training.result == f"{stages[-1].output_dir}/model/config.json"
     used = {source.path for stage in stages for source in (*stage.data.train, *stage.data.valid)}
     names = "train valid train_all valid_all questions text_qa intent_train intent_valid intent_test".split()
+    names += ["combined_train", "combined_valid", "combined_test"]
     made = {f"speech_world/{name}.jsonl" for name in names}
     assert used <= made and corpus.result in made
     assert all(stage.steps == 40 for stage in stages) == small

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import espeak
@@ -18,6 +19,7 @@ import voices
 
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference import passes
 from mindspore_osum.tasks import (
     INTENT_KEY,
     LABEL_SETS,
@@ -152,6 +154,44 @@ def test_the_warm_up_has_every_recording_once_with_all_its_labels(corpus, lines)
             assert answer.text == plan.text
             assert answer.labels == who | event | {"emotion": plan.emotion, "style": plan.style}
         assert [line["wav"] for line in some] == sorted({line["wav"] for line in lines[split]})
+
+
+def test_several_labels_at_once_are_asked_of_any_recording(plans):
+    """Every key that an annotation can take, whatever kind of sentence it is and whether a sound is heard."""
+    names = ["asr", *LABEL_SETS]
+    choices = (choice for size in range(2, len(names) + 1) for choice in combinations(names, size))
+    asked = {frozenset(tags_of(request.task)) for choice in choices for request in passes.plan(choice)}
+    several = {tags for tags in asked if len(tags & set(LABEL_SETS)) > 1}
+    found = Counter()
+    for line in plans["train"]:
+        (key,) = manifests.combined_keys(line)
+        assert [key] == manifests.combined_keys(line)
+        found.update((frozenset(tags_of(key)), group) for group in (line.kind, bool(line.event)))
+    for group in (*planning.KINDS, True, False):
+        assert {tags for tags, of in found if of == group} >= several
+    every = sum(count for (_, group), count in found.items() if group in planning.KINDS)
+    whole = sum(found[frozenset(tags_of(manifests.ALL_WITH_EVENT)), kind] for kind in planning.KINDS)
+    assert whole / every > 0.25
+    for split in ("valid", "test"):
+        checked = [manifests.combined_keys(line) for line in plans[split]]
+        assert {frozenset(tags_of(key)) for keys in checked for key in keys} == several
+        assert all(keys[0] == manifests.ALL_WITH_EVENT != keys[1] for keys in checked)
+
+
+def test_combined_lines_have_all_labels_that_are_asked_for(corpus, lines):
+    """Without a sound beside the words the event is OTHER; no key is that of another line."""
+    for split, count in COUNTS.items():
+        some = read(corpus / f"combined_{split}.jsonl")
+        plans = {line.key: line for line in planning.plan(split, count, seed=1)}
+        assert not {line["key"] for line in some} & {line["key"] for line in lines[split]}
+        assert Counter(Path(line["wav"]).stem for line in some) == dict.fromkeys(plans, len(some) // count)
+        for line in some:
+            planned, answer = plans[Path(line["wav"]).stem], parsed(line)
+            labels = {"gender": planned.speaker.gender, "age": planned.speaker.age, "style": planned.style}
+            labels |= {"emotion": planned.emotion, "event": planned.event or "OTHER"}
+            announced = [LABEL_SETS[tag].field for tag in answer.tags if tag in LABEL_SETS]
+            assert answer.labels == {field: labels[field] for field in announced} and not answer.unknown
+            assert answer.text == (planned.text if "asr" in answer.tags else "")
 
 
 # audio
