@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 
 from mindspore_osum.quiet import quiet_libraries
 
-UNITS = {"rec": "recordings", "s": "s of sound"}  # what progress is counted in, and how it is shown
+# what progress is counted in, and how it is shown
+UNITS = {"rec": "recordings", "s": "s of sound", "graph": "graphs"}
 EVERY = 10.0  # seconds between lines of progress when the output is no terminal
 GAP = "  "  # between the columns of a table
 

@@ -1,23 +1,33 @@
 """`osum serve`: the model behind HTTP, with OpenAI's API."""
 
+import contextlib
+import math
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 
 from mindspore_osum.commands.arguments import add_model_arguments
-from mindspore_osum.commands.console import loading, say
+from mindspore_osum.commands.console import Progress, loading, say
 from mindspore_osum.errors import UserError
 from mindspore_osum.quiet import quiet_libraries
-from mindspore_osum.serving.address import TOKEN, bind, binding
+from mindspore_osum.serving.address import BACKLOG, TOKEN, bind
+from mindspore_osum.serving.request_log import RequestLog
+from mindspore_osum.speech.config import SAMPLE_RATE
 
 EXAMPLES = """\
 examples:
   osum serve                                                     # the bundled model on http://127.0.0.1:8000/v1
-  osum serve --model DIR --warm-up 2,5,10 --port 9000            # compile for these seconds before it opens
+  osum serve --model DIR --warm-up 2,5,10 --port 9000            # compile for these seconds before it answers
   osum serve --host 0.0.0.0 --token-file token.txt               # for others: only with a token
+  osum serve --alias whisper-1 --cors-origin https://example.org --log-requests requests.log
   curl -F file=@a.wav -F model=tiny -F response_format=srt http://127.0.0.1:8000/v1/audio/transcriptions
 """
-BACKLOG = 128
+MIB = 2**20
+WAV_BYTES = 2 * SAMPLE_RATE * 4 / 3  # a second of WAV at 16 kHz, in base64 as a chat has it
+DENSE_BYTES = 32_000 / 8  # a second of MP3 at 32 kbit/s: with less, no recording of --max-audio arrives
+USUAL_BODY = 32  # MiB; this for each of --queue is the memory for bodies
 
 
 def add_arguments(parser) -> None:
@@ -32,15 +42,41 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--name", help="the model's name for clients (default: that of its folder)")
     parser.add_argument(
+        "--alias",
+        action="append",
+        default=[],
+        metavar="NAME[=MODEL]",
+        help="another name for the model, for clients that ask for it; may be given again",
+    )
+    parser.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="web pages of this origin may ask from a browser, * for all; may be given again (default: none)",
+    )
+    parser.add_argument(
+        "--log-requests",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="a line for each request, without its content, to FILE or standard error",
+    )
+    parser.add_argument(
         "--warm-up",
         default="",
         metavar="S[,S...]",
-        help="compile for recordings of these seconds, in all batch sizes, before the port opens",
+        help="compile for recordings of these seconds, in all batch sizes, before requests are answered",
+    )
+    parser.add_argument(
+        "--max-body",
+        type=float,
+        metavar="N",
+        help="longest body in MiB (default: what a WAV of --max-audio at 16 kHz needs)",
     )
     for flag, kind, value, what in (
         ("--wait", float, 5.0, "milliseconds that the first of several requests waits for others"),
         ("--queue", int, 64, "requests at once; more are refused, to come again later (503)"),
-        ("--max-body", float, 32.0, "longest body in MiB"),
         ("--max-audio", float, 7200.0, "longest recording in seconds"),
         ("--max-seconds", float, 30.0, "longer recordings are split at pauses into chunks of this length"),
         ("--max-new-tokens", int, 400, "longest answer to a chunk, in tokens"),
@@ -51,67 +87,128 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Serve until SIGTERM or Ctrl-C; 0 after a graceful stop."""
-    seconds = _check(args)
+    seconds, body_bytes = _check(args)
     token = _token(args.token_file)
     _need_packages()
+    log = RequestLog(args.log_requests) if args.log_requests else None
     bound = bind(args.host, args.port, token)
     quiet_libraries()
-    import uvicorn
-
     from mindspore_osum.folder import find_model
-    from mindspore_osum.inference.engine import Engine
-    from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.serving.app import Limits, create_app
     from mindspore_osum.serving.batcher import Batcher
     from mindspore_osum.serving.metrics import Metrics
-    from mindspore_osum.serving.warm_up import warm_up
-
-    def engine():
-        made = Engine(args.model, args.device)
-        warm_up(made, seconds, args.batch_size, Sampling(max_new_tokens=args.max_new_tokens))
-        return made
 
     name = args.name or find_model(args.model).resolve().name
+    names = _names(name, args.alias)
+    limits = Limits(
+        body_bytes=body_bytes,
+        total_bytes=args.queue * USUAL_BODY * MIB,
+        places=args.queue,
+        max_new_tokens=args.max_new_tokens,
+    )
     loading(args.model)
     metrics = Metrics()
     batcher = Batcher(
-        engine,
+        lambda enter: _load(args, seconds, enter),
         metrics,
         batch_size=args.batch_size,
         wait_s=args.wait / 1000,
         chunk_seconds=args.max_seconds,
         audio_seconds=args.max_audio,
     )
-    limits = Limits(
-        body_bytes=round(args.max_body * 2**20), places=args.queue, max_new_tokens=args.max_new_tokens
+    app = create_app(batcher, metrics, names, limits, token, origins=args.cors_origin, log=log)
+    return _serve(app, batcher, bound, name, args.grace)
+
+
+def _serve(app, batcher, bound, name: str, grace: float) -> int:
+    """Serve until a signal, or until the model cannot be loaded."""
+    import uvicorn
+
+    from mindspore_osum.serving.batcher import Stopped
+    from mindspore_osum.serving.connections import Patient, limit_connections, limit_logs
+
+    limit_connections()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=Patient,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(grace)),
+            backlog=BACKLOG,
+        )
     )
-    config = uvicorn.Config(
-        create_app(batcher, metrics, name, limits, token),
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(args.grace)),
-        backlog=BACKLOG,
-    )
+    limit_logs()
+    url = _url(bound)
+    port = bound.getsockname()[1]
+    say(f"port {port} is open; until the model is ready requests get 503 and /health says how far it is")
+
+    def loaded(future) -> None:
+        if future.exception():
+            server.should_exit = True
+        else:
+            say(f"{name} is served on {url}/v1")
+
+    batcher.loaded.add_done_callback(loaded)
+    # uvicorn stops gracefully and raises the signal again; this is ignored, and the exit status is 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     try:
-        # uvicorn stops gracefully and raises the signal again; this is ignored, and the exit status is 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        with binding(args.host, args.port):  # another server may listen there by now
-            bound.listen(BACKLOG)  # clients that connect from here on are queued
-        host, port = bound.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        say(f"{name} is served on http://{shown}:{port}/v1")
-        uvicorn.Server(config).run(sockets=[bound])
+        server.run(sockets=[bound])
     finally:
-        batcher.stop()
+        ended = batcher.stop(grace if batcher.stage else None)
+    error = batcher.loaded.exception() if ended else None
+    if error and not isinstance(error, Stopped):
+        raise error
     say("stopped")
+    if not ended:  # its thread still loads or compiles, and cannot be ended in another way
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 
-def _check(args) -> list[float]:
-    """The seconds of --warm-up; refuses impossible settings before the model is loaded."""
+def _load(args, seconds: list[float], enter):
+    """The engine, warmed up; in the thread that will own it."""
+    from mindspore_osum.inference.engine import Engine
+    from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.serving.warm_up import warm_up
+
+    engine = Engine(args.model, args.device)
+    with contextlib.ExitStack() as shown:
+        bar = None
+
+        def show(stage) -> None:
+            nonlocal bar
+            if bar is None:
+                say(f"compiling graphs for recordings of {args.warm_up} s")
+                bar = shown.enter_context(Progress(stage.total, "graph"))
+            bar(stage.done - bar.done)
+            enter(stage)
+
+        warm_up(engine, seconds, args.batch_size, Sampling(max_new_tokens=args.max_new_tokens), show)
+    return engine
+
+
+def _url(bound) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _names(name: str, aliases: list[str]) -> list[str]:
+    """The model's name and its aliases; each is NAME, or NAME=MODEL with the name of the model."""
+    names = [name]
+    for alias in aliases:
+        other, _, model = alias.partition("=")
+        if not other or "=" in alias and model != name:
+            raise UserError(f"--alias {alias}: expected NAME or NAME={name}, the model served here")
+        names.append(other)
+    return list(dict.fromkeys(names))
+
+
+def _check(args) -> tuple[list[float], int]:
+    """(seconds of --warm-up, bytes of --max-body); refuses impossible settings before the model is loaded."""
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.speech.long import check_max_seconds
 
@@ -120,16 +217,27 @@ def _check(args) -> list[float]:
     for name, least in (("batch_size", 1), ("queue", 1), ("wait", 0), ("grace", 0), ("port", 0)):
         if not least <= getattr(args, name) < (65536 if name == "port" else float("inf")):
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: not a possible value")
-    for name in ("max_body", "max_audio"):
-        if not 0 < getattr(args, name) < float("inf"):
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be above 0")
+    for origin in args.cors_origin:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#]+", origin):
+            raise UserError(f"--cors-origin {origin}: expected an origin like https://example.org, or *")
+    if not 0 < args.max_audio < float("inf"):
+        raise UserError(f"--max-audio {args.max_audio}: must be above 0")
+    if args.max_body is None:
+        args.max_body = max(USUAL_BODY, 1 + math.ceil(args.max_audio * WAV_BYTES / MIB))
+    if not 0 < args.max_body < float("inf"):
+        raise UserError(f"--max-body {args.max_body}: must be above 0")
+    if (holds := args.max_body * MIB / DENSE_BYTES) < args.max_audio:
+        raise UserError(
+            f"--max-body {args.max_body:g}: takes {holds:.0f} s even of MP3 at 32 kbit/s, and --max-audio is "
+            f"{args.max_audio:g} s; raise the one or lower the other"
+        )
     try:
         seconds = [float(part) for part in args.warm_up.split(",") if part.strip()]
     except ValueError:
         raise UserError(f"--warm-up {args.warm_up}: expected comma-separated seconds, like 2,5") from None
     if not all(0 < s <= args.max_seconds for s in seconds):
         raise UserError(f"--warm-up {args.warm_up}: seconds are above 0 and at most --max-seconds")
-    return seconds
+    return seconds, round(args.max_body * MIB)
 
 
 def _token(path: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Where a server is reached: an address that is bound before the model is loaded."""
+"""Where a server is reached: an address that is taken before the model is loaded."""
 
 import contextlib
 import socket
@@ -7,12 +7,13 @@ from ipaddress import ip_address
 
 from mindspore_osum.errors import UserError
 
+BACKLOG = 128
 TOKEN = "OSUM_TOKEN"
 """Variable of the environment with what clients must send."""
 
 
 def bind(host: str, port: int, token: str | None) -> socket.socket:
-    """A bound socket that does not listen yet; without a token on a loopback address only."""
+    """A socket that listens: clients wait in its queue. Without a token on a loopback address only."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
@@ -26,6 +27,7 @@ def bind(host: str, port: int, token: str | None) -> socket.socket:
         bound = opened.enter_context(socket.socket(family, kind))
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(BACKLOG)
         opened.pop_all()  # it stays open
     return bound
 

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -14,44 +16,47 @@ from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 from mindspore_osum.serving.batcher import Batcher, Job
 from mindspore_osum.serving.bodies import GONE, ApiError, Limits, read_body, read_upload
-from mindspore_osum.serving.gate import CHAT, PATHS, TRANSCRIPTIONS, Gate
+from mindspore_osum.serving.chats import ChatAnswer, ChatRequest, ChatStream
+from mindspore_osum.serving.fields import event, read_json, read_model
+from mindspore_osum.serving.gate import CHAT, PATHS, RETRY, TRANSCRIPTIONS, TRANSLATIONS, Gate
 from mindspore_osum.serving.metrics import Metrics
-from mindspore_osum.serving.schemas import (
-    ChatAnswer,
-    ChatRequest,
-    event,
-    finish_reason,
-    read_form,
-    read_json,
-    read_model,
-)
+from mindspore_osum.serving.request_log import RequestLog
+from mindspore_osum.serving.transcriptions import TranscriptStream, read_form
 
 LOOK_S = 1.0  # how often to look whether the client still waits
 
 
 class Api:
-    """The addresses."""
+    """The addresses.
 
-    def __init__(self, batcher: Batcher, metrics: Metrics, name: str, limits: Limits):
-        self.batcher, self.counts, self.name, self.limits = batcher, metrics, name, limits
+    Parameters
+    ----------
+    names : of the model for clients; the first is its own.
+    """
+
+    def __init__(self, batcher: Batcher, metrics: Metrics, names: Sequence[str], limits: Limits):
+        self.batcher, self.counts, self.names, self.limits = batcher, metrics, names, limits
         self.created = int(time.time())
 
     async def health(self) -> Response:
         """200 as long as the model answers."""
-        if self.batcher.alive:
-            return JSONResponse({"status": "ok"})
-        return JSONResponse({"status": "the model's thread has ended"}, 503)
+        if not self.batcher.alive:
+            return JSONResponse({"status": "the model's thread has ended"}, 503)
+        if not (stage := self.batcher.stage):
+            return JSONResponse({"status": "ready"})
+        progress = {"stage": stage.name, "done": stage.done, "total": stage.total}
+        return JSONResponse({"status": "starting"} | progress, 503, {"Retry-After": RETRY})
 
     async def metrics(self) -> Response:
         """For Prometheus."""
         return PlainTextResponse(self.counts.text(), headers={"Content-Type": Metrics.CONTENT_TYPE})
 
     async def models(self) -> dict:
-        """The one model."""
-        return {"object": "list", "data": [await self.model(self.name)]}
+        """The one model, by all of its names."""
+        return {"object": "list", "data": [await self.model(name) for name in self.names]}
 
     async def model(self, name: str) -> dict:
-        """The model by its name."""
+        """The model by one of its names."""
         self._check_model(name)
         return {"id": name, "object": "model", "created": self.created, "owned_by": "osum"}
 
@@ -61,12 +66,27 @@ class Api:
         form = read_form(fields)
         self._check_model(form.model)
         job = form.job(audio, self.limits.max_new_tokens)
+        if form.stream:
+            engine = self.batcher.engine
+            writer = TranscriptStream(
+                form, lambda raw: engine.system.answer(raw, job.request.task).text, partial(self._usage, job)
+            )
+            return await self._streamed(request, job, writer, form.headers())
         response = await self._answered(request, job)
         content, media_type = form.body(response)
-        headers = {"X-Finish-Reason": finish_reason(response)}  # text and subtitles have no field for it
+        headers = form.headers(response)  # text and subtitles have no fields
         if isinstance(content, dict):
             return JSONResponse(content, headers=headers)
         return Response(content, headers=headers, media_type=media_type)
+
+    async def translations(self) -> Response:
+        """Refused: no model here translates."""
+        raise ApiError(
+            400,
+            f"this model transcribes and does not translate; ask at {TRANSCRIPTIONS}",
+            "model",
+            "unsupported",
+        )
 
     async def chat(self, request: Request) -> Response:
         """A recording and words about it -> what the model writes, at once or piece by piece."""
@@ -78,11 +98,12 @@ class Api:
         job = await run_in_threadpool(chat.job, self.limits.max_new_tokens)
         chat.messages.clear()
         if chat.stream:
-            return await self._streamed(request, chat, job)
+            return await self._streamed(request, job, ChatStream(chat, partial(self._usage, job)))
         response = await self._answered(request, job)
-        return JSONResponse(ChatAnswer(self.name).whole(response, self._usage(job, response)))
+        return JSONResponse(ChatAnswer(chat.model).whole(response, self._usage(job, response)))
 
-    async def _streamed(self, request: Request, chat: ChatRequest, job: Job) -> Response:
+    async def _streamed(self, request: Request, job: Job, writer, headers: dict | None = None) -> Response:
+        """The answer as server-sent events, which `writer` makes of pieces and of the response."""
         pieces, loop, first = asyncio.Queue(), asyncio.get_running_loop(), None
 
         def put(piece: str | None) -> None:
@@ -100,37 +121,38 @@ class Api:
         if first is None and job.future.exception():  # nothing sent: an error can be a status
             raise job.future.exception()
         return StreamingResponse(
-            self._events(chat, job, first, pieces),
+            self._events(request, writer, job, first, pieces),
             media_type="text/event-stream",
-            headers={"Cache-Control": "no-cache"},
+            headers={"Cache-Control": "no-cache"} | (headers or {}),
         )
 
-    async def _events(self, chat: ChatRequest, job: Job, piece: str | None, pieces) -> AsyncIterator[str]:
-        answer = ChatAnswer(self.name)
+    async def _events(
+        self, request: Request, writer, job: Job, piece: str | None, pieces
+    ) -> AsyncIterator[str]:
         try:
-            yield event(answer.piece({"role": "assistant", "content": ""}))
+            for line in writer.begin():
+                yield line
             while piece is not None:
-                yield event(answer.piece({"content": piece}))
+                for line in writer.piece(piece):
+                    yield line
                 piece = await pieces.get()
             if job.future.exception():
                 yield event(_as_api_error(job.future.exception()).body())
                 return
-            response = job.future.result()
-            yield event(answer.end(response))
-            if chat.stream_options and chat.stream_options.include_usage:
-                yield event(answer.usage(self._usage(job, response)))
-            yield event("[DONE]")
+            response = _noted(request, job.future.result())
+            for line in writer.end(response):
+                yield line
         finally:
             job.future.cancel()  # the client has disconnected
 
     async def _answered(self, request: Request, job: Job):
         """The job's response; the job is cancelled when the client disconnects."""
         self.batcher.submit(job)
-        return await _unless_gone(request, asyncio.wrap_future(job.future))
+        return _noted(request, await _unless_gone(request, asyncio.wrap_future(job.future)))
 
     def _check_model(self, name: str) -> None:
-        if name != self.name:
-            hint = did_you_mean(name, [self.name])
+        if name not in self.names:
+            hint = did_you_mean(name, self.names)
             raise ApiError(404, f"model {name!r}: not the one served here{hint}", "model", "model_not_found")
 
     def _usage(self, job: Job, response) -> dict:
@@ -150,32 +172,59 @@ class Api:
         }
 
 
-def create_app(batcher: Batcher, metrics: Metrics, name: str, limits: Limits, token: str | None) -> Gate:
+def create_app(
+    batcher: Batcher,
+    metrics: Metrics,
+    names: Sequence[str],
+    limits: Limits,
+    token: str | None = None,
+    *,
+    origins: Sequence[str] = (),
+    log: RequestLog | None = None,
+):
     """The application, for uvicorn or any other ASGI server.
 
     Parameters
     ----------
-    name : of the model; every request must give it.
+    names : of the model; every request must give one of them.
     token : see `Gate`.
+    origins : of web pages that may ask from a browser; "*" for all.
+    log : gets a line for each request.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    api = Api(batcher, metrics, name, limits)
+    api = Api(batcher, metrics, names, limits)
     for method, path, endpoint in (
         ("GET", "/health", api.health),
         ("GET", "/metrics", api.metrics),
         ("GET", "/v1/models", api.models),
         ("GET", "/v1/models/{name:path}", api.model),
         ("POST", TRANSCRIPTIONS, api.transcriptions),
+        ("POST", TRANSLATIONS, api.translations),
         ("POST", CHAT, api.chat),
     ):
         app.add_api_route(path, endpoint, methods=[method], response_model=None)
     for kind in (ApiError, UserError, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
-    return Gate(app, metrics, limits, token)
+    gate = Gate(app, metrics, limits, lambda: batcher.stage, token, log)
+    if not origins:
+        return gate
+    return CORSMiddleware(  # outside of the gate: a browser asks without a token first
+        gate,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),
+        expose_headers=("Retry-After", "X-Finish-Reason", "X-No-Speech", "X-Warnings"),
+    )
 
 
 def _read_chat(body: bytes) -> ChatRequest:
     return read_model(ChatRequest, read_json(body))
+
+
+def _noted(request: Request, response):
+    """The response; its seconds are noted for the log."""
+    request.scope["state"]["audio_seconds"] = response.seconds or None
+    return response
 
 
 async def _unless_gone(request: Request, waiting: asyncio.Future):

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.inquiry import Inquiry, Question, ask, stream
@@ -65,21 +66,42 @@ class _Case:
         return question
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What is done before the model answers; `total` steps, 0 where they cannot be counted."""
+
+    name: str
+    done: int = 0
+    total: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.done} of {self.total}" if self.total else self.name
+
+
+class Stopped(Exception):
+    """The batcher was stopped before it was ready."""
+
+
 class Batcher:
     """Answers jobs until it is stopped.
 
     Parameters
     ----------
-    load : makes the `Engine`, in the thread that will own it; what it raises is raised here.
+    load : makes the `Engine`, in the thread that will own it; it is given what to call with each `Stage`.
     batch_size : chunks computed together.
     wait_s : how long the first of several jobs waits for others, in seconds.
     chunk_seconds : longer recordings are split at pauses into chunks up to this length (1 to 60 s).
     audio_seconds : longer recordings are refused.
+
+    Attributes
+    ----------
+    loaded : the engine when the model is ready, or what `load` raised.
+    stage : what is done before that; None when the model is ready.
     """
 
     def __init__(
         self,
-        load: Callable,
+        load: Callable[[Callable[[Stage], None]], Any],
         metrics: Metrics,
         *,
         batch_size: int = 8,
@@ -91,37 +113,56 @@ class Batcher:
         self.lengths = chunk_seconds, audio_seconds
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._cases: deque[_Case] = deque()
-        loaded: Future = Future()
-        self._thread = threading.Thread(target=self._work, args=(load, loaded), daemon=True)
+        self.loaded: Future = Future()
+        self.stage: Stage | None = Stage("loading the model")
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(load,), daemon=True)
         self._thread.start()
-        self.engine = loaded.result()
+
+    @property
+    def engine(self):
+        """The engine, when the model is ready."""
+        return self.loaded.result()
 
     @property
     def alive(self) -> bool:
-        """Whether jobs will be answered."""
+        """Whether jobs are answered, or will be when the model is ready."""
         return self._thread.is_alive()
 
     def submit(self, job: Job) -> None:
         """Queue a job; see `Job.future`."""
         self._inbox.put(job)
 
-    def stop(self) -> None:
-        """Finish the batch that is computed now, drop all other jobs, and end the thread."""
-        self._inbox.put(None)
-        self._thread.join()
+    def stop(self, seconds: float | None = None) -> bool:
+        """Finish the batch, or the stage, that is computed now, drop all jobs, and end the thread.
 
-    def _work(self, load: Callable, loaded: Future) -> None:
+        Returns
+        -------
+        Whether it has ended within these seconds; None: they do not matter.
+        """
+        self._stopping.set()
+        self._inbox.put(None)
+        self._thread.join(seconds)
+        return not self.alive
+
+    def _work(self, load: Callable) -> None:
         try:
-            engine = load()
+            engine = load(self._enter)
         except BaseException as error:
-            loaded.set_exception(error)
+            self.loaded.set_exception(error)
             return
         self._count(engine, [], 0.0)  # graphs that were compiled in advance
-        loaded.set_result(engine)
+        self.stage = None
+        self.loaded.set_result(engine)
         while self._admit():
             self._turn(engine)
         for case in self._cases:
             case.job.future.cancel()
+
+    def _enter(self, stage: Stage) -> None:
+        if self._stopping.is_set():
+            raise Stopped
+        self.stage = stage
 
     def _admit(self) -> bool:
         """Take new jobs, waiting for one if there is nothing to do; False means stop."""

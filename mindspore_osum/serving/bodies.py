@@ -1,11 +1,13 @@
 """Request bodies: read within limits, forms in memory; and errors in OpenAI's form."""
 
 import asyncio
+import codecs
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import JSONResponse
@@ -22,12 +24,14 @@ class Limits:
     Attributes
     ----------
     body_bytes : longest body.
+    total_bytes : of all bodies in progress; one alone is always taken.
     body_seconds : time for a client to send it.
     places : maximum number of requests at once.
     max_new_tokens : longest answer to a recording, or a chunk of it.
     """
 
     body_bytes: int = 32 << 20
+    total_bytes: int = 2 << 30
     body_seconds: float = 60.0
     places: int = 64
     max_new_tokens: int = 400
@@ -53,13 +57,22 @@ class ApiError(Exception):
         return JSONResponse(self.body(), self.status, self.headers)
 
 
+def too_long(limits: Limits) -> ApiError:
+    """The refusal of a body that is longer than allowed."""
+    return ApiError(413, f"the body is longer than the {limits.body_bytes} bytes this server takes")
+
+
+def declared_bytes(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """Length of a body as its headers declare it; None if it comes in chunks, as long as it likes."""
+    found = dict(headers)
+    if b"transfer-encoding" in found:
+        return None
+    return int(found.get(b"content-length", 0))
+
+
 async def read_body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """Read the body piece by piece, within its limits of size and time."""
-    seen, until = 0, time.monotonic() + limits.body_seconds
-    too_large = ApiError(413, f"the body is longer than the {limits.body_bytes} bytes this server takes")
-    if int(request.headers.get("Content-Length", 0)) > limits.body_bytes:
-        raise too_large
-    more = True
+    seen, until, more = 0, time.monotonic() + limits.body_seconds, True
     while more:
         try:
             message = await asyncio.wait_for(request.receive(), max(0.0, until - time.monotonic()))
@@ -70,14 +83,17 @@ async def read_body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
         part, more = message.get("body", b""), message.get("more_body", False)
         seen += len(part)
         if seen > limits.body_bytes:
-            raise too_large
+            raise too_long(limits)
         yield part
 
 
 async def read_upload(request: Request, limits: Limits) -> tuple[list[tuple[str, str]], bytes]:
     """(fields, bytes of the one file, named "file") of a multipart form; nothing goes to disk."""
-    if not request.headers.get("Content-Type", "").startswith("multipart/form-data"):
+    kind, options = parse_options_header(request.headers.get("Content-Type"))
+    if kind.strip() != b"multipart/form-data":
         raise ApiError(400, "the body must be multipart/form-data with the fields file and model")
+    if not _is_utf8(options.get(b"charset", b"utf-8")):
+        raise ApiError(400, "charset: send the form as UTF-8")
     parser = MultiPartParser(
         request.headers,
         read_body(request, limits),
@@ -98,3 +114,11 @@ async def read_upload(request: Request, limits: Limits) -> tuple[list[tuple[str,
     audio = await file.read()
     await file.close()
     return fields, audio
+
+
+def _is_utf8(charset: bytes) -> bool:
+    """Whether a text in this charset is read right as UTF-8."""
+    try:
+        return codecs.lookup(charset.decode("latin-1")).name in ("utf-8", "ascii")
+    except (LookupError, ValueError):  # no such charset, or no name of one
+        return False

@@ -1,27 +1,40 @@
-"""Graphs compiled before the first client connects."""
+"""Graphs compiled before the first client is answered."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.serving.batcher import Stage
 from mindspore_osum.speech.config import SAMPLE_RATE
 
+GRAPHS = 2  # of a static shape: prefill and step
 
-def warm_up(engine, seconds: Iterable[float], batch_size: int, sampling) -> None:
+
+def warm_up(
+    engine, seconds: Sequence[float], batch_size: int, sampling, enter: Callable[[Stage], None]
+) -> None:
     """Answer noise of these lengths (s) in every batch size, so that a client waits for no compilation.
+
+    Parameters
+    ----------
+    enter : called with each stage before it begins, and after the last; where lengths share graphs, one takes
+        no time.
 
     Raises
     ------
     UserError : a length that the model cannot take.
     """
     rng = np.random.default_rng(0)
+    sizes = [min(2**n, batch_size) for n in range((batch_size - 1).bit_length() + 1)]
+    done, total = 0, GRAPHS * len(sizes) * len(seconds)
     for length in seconds:
         wave_N = 0.01 * rng.standard_normal(round(length * SAMPLE_RATE)).astype(np.float32)
-        rows = 1
-        while rows < 2 * batch_size:
-            recordings = [(wave_N, SAMPLE_RATE)] * min(rows, batch_size)
-            results = engine.answer(recordings, batch_size=batch_size, sampling=sampling)
+        for rows in sizes:
+            enter(Stage("compiling graphs", done, total))
+            results = engine.answer([(wave_N, SAMPLE_RATE)] * rows, batch_size=batch_size, sampling=sampling)
             if results[0].error:  # nothing was compiled
                 raise UserError(f"--warm-up {length:g}: {results[0].error.removeprefix('array: ')}")
-            rows *= 2
+            done += GRAPHS
+    if total:
+        enter(Stage("compiling graphs", done, total))

@@ -35,6 +35,11 @@ def refused(capsys):
         (["--port", "70000"], "--port 70000"),
         (["--queue", "0"], "--queue 0"),
         (["--max-body", "nan"], "--max-body nan"),
+        (["--max-body", "1"], "--max-body 1: takes 262 s even of MP3"),
+        (["--cors-origin", "https://example.org/"], "expected an origin like https://example.org"),
+        (["--max-audio", "inf"], "--max-audio inf"),
+        (["--log-requests", "gone/requests.log"], "--log-requests gone/requests.log: cannot write it"),
+        (["--name", "x", "--alias", "whisper-1=y"], "--alias whisper-1=y: expected NAME or NAME=x"),
         (["--max-seconds", "90"], "max_seconds 90"),
         (["--max-new-tokens", "0"], "max_new_tokens 0"),
         (["--warm-up", "2,x"], "expected comma-separated seconds"),
@@ -63,26 +68,6 @@ def test_a_port_in_use(refused):
         assert f"127.0.0.1 port {port}: cannot bind it" in refused("--port", port)
 
 
-def test_a_port_that_is_taken_while_the_model_is_loaded(monkeypatch, capsys):
-    """Two servers may bind the same port, and only one listens."""
-    pytest.importorskip("uvicorn", reason="needs uvicorn (extra serve)")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-
-    class Slow:
-        def __init__(self, *args, **settings):
-            self.other = socket.create_server(("127.0.0.1", port))
-
-        def stop(self):
-            self.other.close()
-
-    monkeypatch.setattr("mindspore_osum.serving.batcher.Batcher", Slow)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    assert main(["serve", "--port", str(port), "--name", "x"]) == 1
-    loading, line = capsys.readouterr().err.splitlines()
-    assert "loading" in loading and line.startswith(f"osum: 127.0.0.1 port {port}: cannot bind it (")
-
-
 def test_a_kind_of_address_that_is_off(refused, monkeypatch):
     pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
 
@@ -96,11 +81,11 @@ def test_a_kind_of_address_that_is_off(refused, monkeypatch):
 def test_a_warm_up_that_the_model_refuses(monkeypatch, capsys):
     """Too short, and nothing would be compiled; with the bundled model."""
     pytest.importorskip("uvicorn", reason="needs uvicorn (extra serve)")
-    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)  # which would not end
     monkeypatch.setattr("signal.signal", lambda *_: None)
     assert main(["serve", "--port", "0", "--warm-up", "0.00001"]) == 1
-    loading, line = capsys.readouterr().err.splitlines()
-    assert "loading" in loading and line.startswith("osum: --warm-up 1e-05: ")
+    loading, opened, compiling, line = capsys.readouterr().err.splitlines()
+    assert "loading" in loading and " is open; " in opened and "compiling" in compiling
+    assert line.startswith("osum: --warm-up 1e-05: ")
 
 
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])

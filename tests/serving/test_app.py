@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -21,8 +22,10 @@ httpx = pytest.importorskip("httpx", reason="needs httpx (extra dev)")
 uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn (extra serve)")
 
 from mindspore_osum.serving.app import create_app  # noqa: E402
+from mindspore_osum.serving.batcher import Stage  # noqa: E402
 from mindspore_osum.serving.bodies import Limits  # noqa: E402
 from mindspore_osum.serving.metrics import Metrics  # noqa: E402
+from mindspore_osum.serving.request_log import RequestLog  # noqa: E402
 
 ADDRESS = "/v1/chat/completions"
 DEADLINE = 30  # seconds
@@ -31,13 +34,15 @@ DEADLINE = 30  # seconds
 class Still:
     """In the place of a `Batcher`: keeps the jobs, and does with each what the test says."""
 
-    alive = True
+    alive, stage = True, None
 
     def __init__(self, what=lambda job: None):
         self.jobs, self._what = [], what
         cfg, tokenizer = preset("tiny"), SimpleNamespace(encode=list)
-        template = system_of(cfg.model_type).template(cfg)
-        self.engine = SimpleNamespace(cfg=cfg, tokenizer=tokenizer, template=template)
+        system = system_of(cfg.model_type)
+        self.engine = SimpleNamespace(
+            cfg=cfg, tokenizer=tokenizer, template=system.template(cfg), system=system
+        )
 
     def submit(self, job):
         self.jobs.append(job)
@@ -45,11 +50,18 @@ class Still:
 
 
 def app(batcher: Still, **limits):
-    return create_app(batcher, Metrics(), "tiny", Limits(**limits), None)
+    return create_app(batcher, Metrics(), ["tiny", "whisper-1"], Limits(**limits))
 
 
 def answer(job, cut: bool = False):
     job.future.set_result(Response("audio", 1.0, [Answer(0.0, 1.0, "good day", raw="good day", cut=cut)]))
+
+
+def asked(server, **settings) -> openai.AsyncOpenAI:
+    """The official client of an application that runs in this very loop."""
+    return openai.AsyncOpenAI(
+        base_url="http://x/v1", api_key="none", max_retries=0, http_client=client(server), **settings
+    )
 
 
 def client(server) -> httpx.AsyncClient:
@@ -68,8 +80,11 @@ async def until(so) -> None:
     assert so()
 
 
-async def called(server, *received: dict) -> list[dict]:
-    """What the application sends to a client that sends this, and then nothing more for ever."""
+async def called(server, *received: dict, length: int | None = None) -> list[dict]:
+    """What the application sends to a client that sends this, and then nothing more for ever.
+
+    `length` is what it declares; None: nothing.
+    """
     waiting, sent = list(received), []
 
     async def receive():
@@ -80,7 +95,10 @@ async def called(server, *received: dict) -> list[dict]:
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": ADDRESS, "headers": [], "query_string": b""}
+    headers = [(b"transfer-encoding", b"chunked")]
+    if length is not None:
+        headers = [(b"content-length", str(length).encode())]
+    scope = {"type": "http", "method": "POST", "path": ADDRESS, "headers": headers, "query_string": b""}
     await asyncio.wait_for(server(scope, receive, send), DEADLINE)
     return sent
 
@@ -92,8 +110,7 @@ def test_transcriptions_say_whether_they_were_cut(format, cut):
 
     async def ask():
         server = app(Still(lambda job: answer(job, cut)))
-        asked = openai.AsyncOpenAI(base_url="http://x/v1", api_key="none", http_client=client(server))
-        create = asked.audio.transcriptions.with_raw_response.create
+        create = asked(server).audio.transcriptions.with_raw_response.create
         return await create(model="tiny", file=("a.wav", b"RIFF"), response_format=format)
 
     raw, why = asyncio.run(ask()), "length" if cut else "stop"
@@ -102,15 +119,175 @@ def test_transcriptions_say_whether_they_were_cut(format, cut):
     assert format not in ("json", "verbose_json") or (parsed.finish_reason, parsed.text) == (why, "good day")
 
 
+def heard(**doubts) -> Response:
+    """A response about two parts of a recording; `doubts` are of the second."""
+    first = Answer(0.0, 1.0, "good", raw="<asr>good")
+    return Response(
+        "audio", 2.5, [first, Answer(1.5, 2.6, "day", raw="<asr>day", **doubts)], notes=["it hums"]
+    )
+
+
+def test_doubts_reach_the_client():
+    """In fields where a format has them, else in headers; times stay inside the recording."""
+    batcher = Still(lambda job: job.future.set_result(heard(warnings=["it\nloops 圈"])))
+
+    async def ask(**fields):
+        create = asked(app(batcher)).audio.transcriptions.with_raw_response.create
+        return await create(model="tiny", file=("a.wav", b"RIFF"), language="en", **fields)
+
+    verbose, plain = (asyncio.run(ask(response_format=name)) for name in ("verbose_json", "text"))
+    found = verbose.parse()
+    assert (
+        found.warnings[0] == "it hums" and "en: had no effect" in found.warnings[-1] and not found.no_speech
+    )
+    assert found.segments[1].end == 2.5 and found.segments[1].warnings == ["it\nloops 圈"]
+    shown = plain.headers["X-Warnings"]
+    assert shown.startswith("it hums; ") and "loops" in shown and shown.isprintable()
+    batcher._what = lambda job: job.future.set_result(
+        Response("audio", 1.0, [Answer(0.0, 1.0, no_speech=True)])
+    )
+    assert asyncio.run(ask(response_format="srt")).headers["X-No-Speech"] == "true"
+
+
+def test_a_transcription_in_pieces():
+    """The deltas joined are the text, without tags; the last event has all of it."""
+
+    def write(job):
+        for piece in ("<as", "r>go", "od", "\n", "<asr>d", "ay <"):
+            job.on_piece(piece)
+        job.future.set_result(heard())
+
+    async def ask():
+        create = asked(app(Still(write))).audio.transcriptions.create
+        stream = await create(model="tiny", file=("a.wav", b"RIFF"), stream=True)
+        return [event async for event in stream]
+
+    *deltas, done = asyncio.run(ask())
+    assert [event.delta for event in deltas] == ["go", "od", " d", "ay"]
+    assert {event.type for event in deltas} == {"transcript.text.delta"}
+    assert (done.type, done.text, done.finish_reason) == ("transcript.text.done", "good day", "stop")
+    assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens > 0
+
+
+def test_a_model_that_is_not_ready():
+    """Requests are refused for now, and /health says how far it is."""
+
+    async def ask():
+        batcher = Still(answer)
+        batcher.stage = Stage("compiling graphs", 2, 12)
+        async with client(app(batcher)) as http:
+            before = [await http.post(ADDRESS, content=chat()), await http.get("/health")]
+            assert (await http.get("/v1/models")).status_code == 200
+            batcher.stage = None
+            return *before, await http.post(ADDRESS, content=chat()), await http.get("/health")
+
+    refused, starting, answered, ready = asyncio.run(ask())
+    assert refused.status_code == starting.status_code == 503
+    assert int(refused.headers["Retry-After"]) and int(starting.headers["Retry-After"])
+    assert "compiling graphs, 2 of 12" in refused.json()["error"]["message"]
+    assert starting.json() == {"status": "starting", "stage": "compiling graphs", "done": 2, "total": 12}
+    assert answered.status_code == ready.status_code == 200 and ready.json() == {"status": "ready"}
+
+
+def test_other_names_of_the_model():
+    async def ask():
+        client = asked(app(Still(answer)))
+        listed = [model.id async for model in client.models.list()]
+        return listed, await client.chat.completions.create(model="whisper-1", messages=messages(b"RIFF"))
+
+    listed, answered = asyncio.run(ask())
+    assert listed == ["tiny", "whisper-1"] and answered.model == "whisper-1"
+
+
+def test_translations_are_refused_in_a_line():
+    async def ask():
+        await asked(app(Still())).audio.translations.create(model="tiny", file=("a.wav", b"RIFF"))
+
+    with pytest.raises(openai.BadRequestError, match="does not translate"):
+        asyncio.run(ask())
+
+
+def test_web_pages_of_other_origins():
+    """Off by default; where allowed, the question before it needs no token."""
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    ask_first = headers | {"Access-Control-Request-Headers": "authorization, x-stainless-os"}
+
+    async def ask(origins):
+        server = create_app(Still(answer), Metrics(), ["tiny"], Limits(), "token", origins=origins)
+        async with client(server) as http:
+            return await http.options(ADDRESS, headers=ask_first), await http.get("/health", headers=headers)
+
+    before, answered = asyncio.run(ask(["https://a.example"]))
+    assert before.status_code == 200 and "x-stainless-os" in before.headers["Access-Control-Allow-Headers"]
+    assert answered.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert "X-Finish-Reason" in answered.headers["Access-Control-Expose-Headers"]
+    for origins in ([], ["https://b.example"]):
+        for response in asyncio.run(ask(origins)):
+            assert "Access-Control-Allow-Origin" not in response.headers
+
+
+def test_a_line_for_each_request(tmp_path):
+    """No content, no query, nothing that a terminal or another line could be made of."""
+    path = tmp_path / "requests.log"
+
+    async def ask():
+        log = RequestLog(str(path))
+        server = create_app(Still(answer), Metrics(), ["tiny"], Limits(), log=log)
+        async with client(server) as http:
+            await http.post(ADDRESS, content=chat())
+            await http.post(ADDRESS, content=chat(stream=True))
+            path.rename(tmp_path / "requests.log.1")
+            await http.get("/no%0A%1B[31m way?secret")
+
+    asyncio.run(ask())
+    whole, streamed = (tmp_path / "requests.log.1").read_text().splitlines()
+    line = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ POST /v1/chat/completions 200 1.00 s \d+ ms"
+    assert re.fullmatch(line, whole) and re.fullmatch(line, streamed)
+    (strange,) = path.read_text().splitlines()
+    assert re.search(r"GET /no\\n\\x1b\[31m\\x20way 404 - \d+ ms$", strange)
+
+
+def test_a_body_that_declares_too_much_takes_no_slot():
+    """It is refused by its head, even if all slots are taken; one far too long is not even read."""
+    server = app(Still(), body_bytes=100, places=0)
+    for length, closes in ((101, False), (10**12, True)):
+        message = {"type": "http.request", "body": b"x" * 101}
+        sent = asyncio.run(called(server, *([] if closes else [message]), length=length))
+        assert sent[0]["status"] == 413
+        assert ((b"connection", b"close") in sent[0]["headers"]) == closes
+
+
+def test_bodies_in_progress_are_bounded_together():
+    """As declared, or as they come; one alone is always taken."""
+
+    async def ask():
+        batcher = Still()
+        body = chat()
+        async with client(app(batcher, total_bytes=len(body) + 10)) as http:
+            first = asyncio.create_task(http.post(ADDRESS, content=body))
+            await until(lambda: batcher.jobs)
+
+            async def pieces():
+                yield body
+
+            others = [await http.post(ADDRESS, content=each) for each in (body, pieces())]
+            answer(batcher.jobs[0])
+            return await first, *others, len(batcher.jobs)
+
+    first, *others, jobs = asyncio.run(ask())
+    assert first.status_code == 200 and jobs == 1
+    assert [(other.status_code, "Retry-After" in other.headers) for other in others] == [(503, True)] * 2
+
+
 def test_every_spelling_of_an_address_needs_a_place():
     """The routes take a line break at the end; with it, too, a request waits for a place."""
 
     async def ask():
         batcher = Still(lambda job: len(batcher.jobs) > 1 and answer(job))
-        async with client(app(batcher, places=1)) as asked:
-            first = asyncio.create_task(asked.post(ADDRESS, content=chat()))
+        async with client(app(batcher, places=1)) as http:
+            first = asyncio.create_task(http.post(ADDRESS, content=chat()))
             await until(lambda: batcher.jobs)
-            others = [await asked.post(path, content=chat()) for path in (f"{ADDRESS}%0A", ADDRESS)]
+            others = [await http.post(path, content=chat()) for path in (f"{ADDRESS}%0A", ADDRESS)]
             answer(batcher.jobs[0])
             return [answer.status_code for answer in (await first, *others)], len(batcher.jobs)
 
@@ -141,8 +318,8 @@ def test_who_goes_away_before_the_first_piece_is_not_worked_for(piece, monkeypat
     """Whether there is none yet, or it comes in the same moment."""
     monkeypatch.setattr("mindspore_osum.serving.app.LOOK_S", 0.01)
     batcher = Still(lambda job: piece and job.on_piece(piece))
-    asked = {"type": "http.request", "body": chat(stream=True)}, {"type": "http.disconnect"}
-    asyncio.run(called(app(batcher), *asked))
+    received = {"type": "http.request", "body": chat(stream=True)}, {"type": "http.disconnect"}
+    asyncio.run(called(app(batcher), *received))
     assert batcher.jobs[0].future.cancelled()
 
 

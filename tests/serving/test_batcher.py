@@ -1,5 +1,6 @@
 """The thread that owns the model: faults, and jobs that are given up; with the bundled model."""
 
+import threading
 from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from tests.speech.voices import RECORDINGS
 
 pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
 
-from mindspore_osum.serving.batcher import Batcher, Job  # noqa: E402
+from mindspore_osum.serving.batcher import Batcher, Job, Stage  # noqa: E402
 from mindspore_osum.serving.metrics import Metrics  # noqa: E402
 
 SHORT = min(RECORDINGS, key=lambda path: abs(soundfile.info(path).duration - 1.9))
@@ -26,7 +27,7 @@ SAMPLING = Sampling(max_new_tokens=8)
 
 
 def start(**settings) -> Batcher:
-    def load():
+    def load(enter):
         from mindspore_osum.inference.engine import Engine
 
         return Engine("tiny")
@@ -68,12 +69,31 @@ def test_what_goes_wrong_stays_with_its_job():
             each.future.result(timeout=1)
 
 
-def test_a_model_that_cannot_be_loaded_is_reported_where_it_was_asked_for():
-    def load():
+def test_a_model_that_cannot_be_loaded_is_reported():
+    def load(enter):
         raise UserError("no such model folder")
 
-    with pytest.raises(UserError, match="no such model folder"):
-        Batcher(load, Metrics())
+    batcher = Batcher(load, Metrics())
+    assert isinstance(batcher.loaded.exception(timeout=30), UserError)
+    assert batcher.stop() and batcher.stage
+
+
+def test_a_stop_while_the_model_is_loaded():
+    """The stage that is computed is finished, no other begins, and nobody waits longer than they want."""
+    compiling, finish, seen = threading.Event(), threading.Event(), []
+
+    def load(enter):
+        for n in range(3):
+            seen.append(n)
+            enter(Stage("compiling", n, 3))
+            compiling.set()
+            finish.wait(30)
+
+    batcher = Batcher(load, Metrics())
+    compiling.wait(30)
+    assert str(batcher.stage) == "compiling, 0 of 3" and not batcher.stop(0.01)
+    finish.set()
+    assert batcher.stop() and seen == [0, 1] and batcher.loaded.exception()
 
 
 def test_a_fault_while_a_recording_is_read_on_stays_with_its_job(monkeypatch):
@@ -81,6 +101,9 @@ def test_a_fault_while_a_recording_is_read_on_stays_with_its_job(monkeypatch):
 
     class Echo:
         generator = SimpleNamespace(compiles=0, compile_seconds=0.0)
+
+        def __init__(self, enter):
+            pass
 
         def answer(self, sources, **_):
             return [Response("array", segments=[Answer(raw="x")]) for _ in sources]

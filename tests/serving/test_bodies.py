@@ -80,3 +80,28 @@ def test_a_body_that_does_not_end():
     with pytest.raises(ApiError) as caught:
         asyncio.run(read(Limits(body_bytes=12)))
     assert caught.value.status == 413
+
+
+@pytest.mark.parametrize(
+    "kind", ["Multipart/Form-Data; boundary=x", 'multipart/form-data ; Boundary="x"; charset=UTF-8']
+)
+def test_media_types_in_any_case(kind):
+    fields, audio = asyncio.run(read_upload(request([form(b"RIFF")], kind), Limits()))
+    assert fields == [("model", "tiny")] and audio == b"RIFF"
+
+
+@pytest.mark.parametrize("charset", ["idna", "undefined", "utf-16", "no such", "base64", "", "a\0b"])
+def test_odd_charsets(charset):
+    with pytest.raises(ApiError, match="UTF-8") as caught:
+        kind = f"multipart/form-data; boundary=x; charset={charset}"
+        asyncio.run(read_upload(request([form(b"RIFF")], kind), Limits()))
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "multipart/form-data", "multipart/mixed; boundary=x", "application/json"]
+)
+def test_other_media_types(kind):
+    with pytest.raises(ApiError) as caught:
+        asyncio.run(read_upload(request([form(b"RIFF")], kind), Limits()))
+    assert caught.value.status == 400

@@ -21,7 +21,9 @@ CAP = 1 << 17
 @pytest.fixture(scope="module")
 def server():
     """On all addresses, with a token, one place and short bodies."""
-    with serving("--host", "0.0.0.0", "--queue", 1, "--max-body", CAP / 2**20, OSUM_TOKEN=TOKEN) as server:
+    with serving(
+        "--host", "0.0.0.0", "--queue", 1, "--max-body", CAP / 2**20, "--max-audio", 30, OSUM_TOKEN=TOKEN
+    ) as server:
         yield server
 
 

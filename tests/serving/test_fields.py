@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
 
 from mindspore_osum.serving.bodies import ApiError  # noqa: E402
-from mindspore_osum.serving.schemas import MAX_VALUES, read_form, read_json  # noqa: E402
+from mindspore_osum.serving.fields import MAX_VALUES, read_json  # noqa: E402
 
 
 @pytest.mark.parametrize("item", [b"{}", b"[]", b"0", b'{"a":0}'])
@@ -24,22 +24,3 @@ def test_bodies_of_very_many_values_are_not_parsed(item, monkeypatch):
 def test_long_recordings_are_not_many_values():
     data = base64.b64encode(bytes(range(256)) * 40_000).decode()
     assert read_json(json.dumps({"data": data}).encode()) == {"data": data}
-
-
-@pytest.mark.parametrize(
-    ("fields", "name"),
-    [
-        ([("model", "a"), ("model", "tiny")], "model"),
-        ([("timestamp_granularities", "word"), ("timestamp_granularities[]", "word")], None),
-        ([("timestamp_granularities[]", "word"), ("timestamp_granularities", "word")], None),
-    ],
-)
-def test_fields_given_more_than_once(fields, name):
-    with pytest.raises(ApiError, match="given more than once") as caught:
-        read_form([*fields, ("language", "en")])
-    assert (caught.value.status, caught.value.param) == (400, name or "timestamp_granularities")
-
-
-def test_a_list_is_several_fields():
-    form = read_form([("model", "tiny"), *(("timestamp_granularities[]", x) for x in ("word", "segment"))])
-    assert form.timestamp_granularities == ["word", "segment"]

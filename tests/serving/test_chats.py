@@ -1,0 +1,128 @@
+"""What a chat may ask for."""
+
+import pytest
+
+from tests.serving.client import audio_part, messages
+
+pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
+
+from mindspore_osum.serving.bodies import ApiError  # noqa: E402
+from mindspore_osum.serving.chats import ChatRequest  # noqa: E402
+from mindspore_osum.serving.fields import read_model  # noqa: E402
+
+SOUND = audio_part(b"x")
+
+
+def job(messages: list, **more):
+    return read_model(ChatRequest, {"model": "tiny", "messages": messages} | more).job(400)
+
+
+def user(*parts: dict) -> list[dict]:
+    return [{"role": "user", "content": list(parts)}]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {name: None}
+        for name in (
+            "stop",
+            "tools",
+            "tool_choice",
+            "top_logprobs",
+            "response_format",
+            "n",
+            "seed",
+            "reasoning",
+        )
+    ]
+    + [
+        {"logprobs": False},
+        {"response_format": {"type": "text"}},
+        {"tools": []},
+        {"tool_choice": "none"},
+        {"parallel_tool_calls": True},
+        {"stop": []},
+        {"n": 1},
+        {"frequency_penalty": 0.0},
+        {"modalities": ["text"]},
+        {"logit_bias": {}},
+        {"stream": False, "stream_options": None},
+        {"user": "a", "metadata": {"a": "b"}, "store": False, "prompt_cache_key": "k"},
+    ],
+    ids=str,
+)
+def test_fields_that_ask_for_nothing_are_taken(field):
+    asked, plain = job(messages(b"x"), **field), job(messages(b"x"))
+    assert (asked.audio, asked.request, asked.sampling) == (plain.audio, plain.request, plain.sampling)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("stop", ["."]),
+        ("tools", [{"type": "function"}]),
+        ("logprobs", True),
+        ("response_format", {"type": "json_object"}),
+        ("n", 2),
+        ("presence_penalty", 0.5),
+        ("max_tokenz", 3),
+    ],
+)
+def test_fields_that_are_not_honoured_are_refused_by_name(field, value):
+    with pytest.raises(ApiError, match=f"^{field}: not ") as caught:
+        job(messages(b"x"), **{field: value})
+    assert (caught.value.status, caught.value.param) == (400, field)
+
+
+@pytest.mark.parametrize("format", ["wav", "mp3", "webm", "m4a"])
+def test_a_format_is_a_name_and_decides_nothing(format):
+    assert job(user(audio_part(b"x", format))).audio == b"x"
+
+
+@pytest.mark.parametrize(
+    ("said", "param", "says"),
+    [
+        (user(audio_part(b"x", "pdf")), "messages.0.content.0.input_audio.format", "'wav'"),
+        (
+            user({"type": "audio_url", "audio_url": {"url": "x"}}),
+            "messages.0.content.0.type",
+            "'input_audio'",
+        ),
+        (user(SOUND, {"type": "text"}), "messages.0.content.1", "has the field text"),
+        (
+            user({"type": "text", "text": "a", **SOUND | {"type": "text"}}),
+            "messages.0.content.0",
+            "has the field",
+        ),
+        (user(SOUND | {"voice": 1}), "messages.0.content.0.voice", "not a field"),
+        (
+            user({"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}),
+            "messages.0.content.0.input_audio.data",
+            "base64",
+        ),
+        (
+            [{"role": "system", "content": "Be brief."}, *user(SOUND)],
+            "messages.0.role",
+            "system text is fixed",
+        ),
+        ([*user(SOUND), {"role": "developer", "content": "x"}], "messages.1.role", "system text is fixed"),
+        ([*user(SOUND), {"role": "assistant", "content": "x"}, *user(SOUND)], "messages.1.role", "one turn"),
+        ([*user(SOUND), *user(SOUND)], "messages", "2 of the user"),
+        ([{"role": "tool", "content": "x"}], "messages.0.role", "'user'"),
+        ([{"role": "user"}], "messages", "0 recordings"),
+        ([{"role": "user", "content": 5}], "messages.0.content", "list"),
+        ([], "messages", "at least 1"),
+    ],
+)
+def test_messages_that_are_not_answered(said, param, says):
+    """The message is about the field that is wrong, and nothing that was said is dropped."""
+    with pytest.raises(ApiError) as caught:
+        job(said)
+    assert (caught.value.status, caught.value.param) == (400, param)
+    assert says in str(caught.value) and str(caught.value).startswith(param) or param == "messages"
+
+
+def test_an_empty_system_message_says_nothing():
+    assert job([{"role": "system", "content": " "}, *messages(b"x")]).request == job(messages(b"x")).request
+    assert job([{"role": "user", "content": "你好", "name": None}]).request.words == "你好"
