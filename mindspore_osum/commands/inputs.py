@@ -11,12 +11,13 @@ from mindspore_osum.commands.arguments import add_model_arguments, add_new_token
 from mindspore_osum.commands.console import Progress
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.speech.audio import READABLE
 from mindspore_osum.speech.detectors import DETECTORS, check_detector
 from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
 
 STDIN = "-"
 MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not
-SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64"}
+SUFFIXES = {f".{ending}" for ending in READABLE}
 
 
 def add_listening_arguments(parser, nargs: str = "+") -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import json_object
-from mindspore_osum.speech.audio import FilePart
+from mindspore_osum.speech.opening import FilePart
 from mindspore_osum.tasks import INTENT_KEY, TEXT2TEXT, task_key
 
 TEXT_TASKS = (TEXT2TEXT, INTENT_KEY)  # published task keys whose examples have no recording

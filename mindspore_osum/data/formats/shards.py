@@ -15,7 +15,7 @@ from pathlib import Path
 from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, parse_object
 from mindspore_osum.data.formats.tar_index import Member, TarReader
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.audio import FilePart
+from mindspore_osum.speech.opening import FilePart
 
 AUDIO = ("wav", "flac", "mp3", "ogg", "opus", "m4a", "wma")  # published; the last two cannot be decoded here
 FIELDS = ("txt", "task", "extra")

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Sequence
 
 from mindspore_osum.data.formats.manifest import Utterance
-from mindspore_osum.speech.audio import FilePart
+from mindspore_osum.speech.opening import FilePart
 
 _line = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps makes one per line
 

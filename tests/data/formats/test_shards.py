@@ -11,7 +11,8 @@ import soundfile
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source, read_manifest
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.audio import FilePart, duration_seconds, load_audio
+from mindspore_osum.speech.audio import duration_seconds, load_audio
+from mindspore_osum.speech.opening import FilePart
 from tests.data.formats.tars import sample, sound, write_tar
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.formats.store import Utterances
-from mindspore_osum.speech.audio import FilePart
+from mindspore_osum.speech.opening import FilePart
 
 ODD = ["", ":", "a:1", "a:007", "/", "a/b", "//x/", "\ud800", "m.tar:k:2"]
 TEXT = st.text(max_size=8) | st.sampled_from(ODD)
