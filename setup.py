@@ -26,6 +26,7 @@ CORE = [
     "safetensors>=0.4.3,<1",
     "sentencepiece>=0.2.0,<0.3",
     "tqdm>=4.65,<5",
+    "huggingface-hub>=0.30,<1",  # transformers brings it too
     "shtab>=1.13,<2",  # before, names with spaces were not completed
     "tensorboardX>=2.6,<3",  # MindFormers brings it too
 ]
@@ -36,6 +37,7 @@ EXTRAS = {
     "demo": ["gradio>=6.10,<6.18"],  # 6.18 asks for a huggingface_hub that transformers 4.57 refuses
     "microphone": ["sounddevice>=0.4.6,<1"],  # and PortAudio itself: apt install libportaudio2
     "silero": ["silero-vad>=6,<7"],  # brings torch; voice activity by a network, for whoever asks for it
+    "modelscope": ["modelscope-hub>=0.5,<1"],  # models from that hub; the one of Hugging Face needs none
     "plots": ["matplotlib>=3.8,<4"],
     "docs": ["mkdocs>=1.6,<2"],
     # torch and peft are references that tests compare with; verification, osum bench and
@@ -58,7 +60,7 @@ EXTRAS = {
         "playwright>=1.45,<2",
     ],  # what asks `osum serve`, and looks at `osum demo` through a browser
 }
-for extra in ("serve", "plots", "demo", "silero", "docs"):  # their tests run, too
+for extra in ("serve", "plots", "demo", "silero", "docs", "modelscope"):  # their tests run, too
     EXTRAS["dev"] += EXTRAS[extra]
 
 setup(

@@ -34,11 +34,6 @@ CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.mode
 BUNDLED = Path(__file__).resolve().parent / "assets" / "tiny"  # the model that is part of the package
 
 
-def find_model(name: str | os.PathLike) -> Path:
-    """The folder itself, or the bundled model ("tiny") if there is no folder with this name."""
-    return BUNDLED if os.fspath(name) == BUNDLED.name and not Path(name).is_dir() else Path(name)
-
-
 def read_config(folder: str | os.PathLike) -> Config:
     """The folder's model description; UserError if the folder is missing or not a model folder."""
     path = Path(folder) / CONFIG

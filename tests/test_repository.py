@@ -67,22 +67,23 @@ ROOMS = {
     "data": "errors files config figures speech text tasks",
     "systems": "errors config results models data speech text tasks",
     "folder": "errors files config weights_io parameters systems",
-    "inference": "errors allocator config speech text tasks results models data systems folder",
+    "ckpt_convert": "errors files config weights_io parameters models systems folder",
+    "hub": "errors files folder ckpt_convert",
+    "inference": "errors allocator config speech text tasks results models data systems folder hub",
     "training": "errors files allocator config figures weights_io parameters text tasks models data systems "
     "folder",
     "evaluation": "errors files figures text tasks results data inference",
     "streaming": "errors speech results inference",
     "serving": "errors config speech text tasks results subtitles data inference",
     "demo": "errors speech tasks results folder inference",
-    "export": "errors files config weights_io speech text tasks results models systems folder inference",
-    "ckpt_convert": "errors files config weights_io parameters models systems folder",
+    "export": "errors files config weights_io speech text tasks results models systems folder hub inference",
     "planning": "errors models data systems training",
     "bench": "errors files allocator figures weights_io speech text tasks models data systems folder "
     "inference training ckpt_convert",
     "api": "errors quiet speech tasks results inference streaming",
     "__init__": "api",
     "commands": "errors files quiet config figures weights_io speech text tasks results subtitles models "
-    "data systems folder inference training evaluation streaming serving demo export ckpt_convert "
+    "data systems folder hub inference training evaluation streaming serving demo export ckpt_convert "
     "planning bench api",
     "cli": "__init__ errors config commands",
     "__main__": "cli",

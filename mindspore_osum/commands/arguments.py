@@ -46,7 +46,10 @@ def add_model_arguments(parser, batch_size: int | None = 8) -> None:
     from mindspore_osum.folder import BUNDLED
 
     parser.add_argument(
-        "--model", default=str(BUNDLED), metavar="DIR", help="model folder (default: the bundled one)"
+        "--model",
+        default=str(BUNDLED),
+        metavar="DIR",
+        help="model folder, or owner/name on a hub (default: the bundled model)",
     )
     parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
     if batch_size is not None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from mindspore_osum.commands.arguments import add_overrides
@@ -12,6 +13,8 @@ EXAMPLES = """\
 examples:
   osum convert step_832499.pt --output model --tokenizer tokenizer.model
   osum convert model --output back.pt                       # published names again
+  osum convert ASLP-lab/OSUM-Pangu/step_832499.pt --output model \\
+      --tokenizer FreedomIntelligence/openPangu-Embedded-7B-V1.1   # both from a hub
   osum convert --encoder whisper-medium/ --decoder openPangu-Embedded-7B/ --output start
   osum convert model --merge-lora --output merged           # the same: osum merge-lora model merged
   osum convert model --to peft --output adapters            # LoRA alone, for the PEFT library
@@ -24,7 +27,11 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add = parser.add_argument
-    add("source", nargs="?", help="a whole model: published .pt or .safetensors, or a model folder")
+    add(
+        "source",
+        nargs="?",
+        help="a whole model: published .pt or .safetensors, model folder, or owner/name on a hub",
+    )
     add(
         "--encoder",
         metavar="PATH",
@@ -94,6 +101,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--shard-gb must be positive, not {args.shard_gb}")
     if (args.verify or args.verify_only) and (args.adapters or args.to == "peft"):
         raise UserError("--verify compares whole models and their parts, no PEFT adapters")
+    for name in ("source", "encoder", "decoder", "adapters", "tokenizer"):
+        if given := getattr(args, name):
+            setattr(args, name, _local(given, name == "tokenizer"))
     if not args.verify_only:
         settings = Settings(
             args.preset, args.config, parse_overrides(args.overrides), allow, args.merge_lora, args.seed
@@ -117,6 +127,18 @@ def run(args: argparse.Namespace) -> int:
             raise
         print(report.table())
     return _verify(args) if args.verify or args.verify_only else 0
+
+
+def _local(name: str, tokenizer: bool) -> str:
+    """The path itself, or what is downloaded of a hub's repository."""
+    from mindspore_osum.folder import TOKENIZER
+    from mindspore_osum.hub import download, parse
+
+    if (repo := parse(name)) is None:
+        return name
+    if tokenizer and not repo.file:
+        repo = replace(repo, file=TOKENIZER)
+    return str(download(repo))
 
 
 def _verify(args: argparse.Namespace) -> int:

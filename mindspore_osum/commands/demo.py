@@ -53,12 +53,12 @@ def run(args) -> int:
     port = _free_port(args.port)
     from mindspore_osum.api import OSUM
     from mindspore_osum.demo.page import Limits, Listener, build
-    from mindspore_osum.folder import find_model
+    from mindspore_osum.hub import title
 
     loading(args.model)
     limits = Limits(args.max_audio, args.max_seconds, args.max_new_tokens)
     listener = Listener(lambda: OSUM.load(args.model, args.device), limits)
-    page = build(listener, find_model(args.model).resolve().name)
+    page = build(listener, title(args.model))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

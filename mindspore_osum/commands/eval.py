@@ -114,9 +114,10 @@ def _check(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
     if not args.predictions:
-        from mindspore_osum.folder import BUNDLED, find_model
+        from mindspore_osum.folder import BUNDLED
+        from mindspore_osum.hub import model_folder
 
-        args.model = str(find_model(args.model) if args.model else BUNDLED)
+        args.model = str(model_folder(args.model) if args.model else BUNDLED)
 
 
 def _judge(args: argparse.Namespace):

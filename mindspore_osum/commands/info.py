@@ -8,7 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import BUNDLED, TOKENIZER, find_model, read_config
+from mindspore_osum.folder import BUNDLED, TOKENIZER, read_config
+from mindspore_osum.hub import model_folder
 from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.weights_io import CODES, TensorInfo, open_weights
@@ -32,7 +33,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Print it; 0."""
-    facts = describe(find_model(args.model), hashes=not args.no_hashes)
+    facts = describe(model_folder(args.model), hashes=not args.no_hashes)
     print(json.dumps(facts, ensure_ascii=False, indent=2) if args.json else text_of(facts))
     return 0
 

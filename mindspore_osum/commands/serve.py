@@ -93,12 +93,12 @@ def run(args) -> int:
     log = RequestLog(args.log_requests) if args.log_requests else None
     bound = bind(args.host, args.port, token)
     quiet_libraries()
-    from mindspore_osum.folder import find_model
+    from mindspore_osum.hub import title
     from mindspore_osum.serving.app import Limits, create_app
     from mindspore_osum.serving.batcher import Batcher
     from mindspore_osum.serving.metrics import Metrics
 
-    name = args.name or find_model(args.model).resolve().name
+    name = args.name or title(args.model)
     names = _names(name, args.alias)
     limits = Limits(
         body_bytes=body_bytes,

@@ -25,6 +25,7 @@ VERBS = {
     "convert": Verb(
         "mindspore_osum.commands.convert", "PyTorch checkpoints to MindSpore model folders, and back"
     ),
+    "download": Verb("mindspore_osum.commands.download", "a model from huggingface.co or modelscope.cn"),
     "merge-lora": Verb("mindspore_osum.commands.merge_lora", "add a model's LoRA to its weights"),
     "merge-checkpoint": Verb(
         "mindspore_osum.commands.merge_checkpoint", "a training checkpoint as a model folder"

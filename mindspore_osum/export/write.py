@@ -19,7 +19,8 @@ import mindspore as ms
 from mindspore_osum.errors import UserError
 from mindspore_osum.export.runner import DESCRIPTION, VERSION, load_graph
 from mindspore_osum.files import ordinary, read_json, write_text
-from mindspore_osum.folder import TOKENIZER, find_model, load_folder, read_config
+from mindspore_osum.folder import TOKENIZER, load_folder, read_config
+from mindspore_osum.hub import model_folder
 from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.systems.registry import system_of, to_values
@@ -51,7 +52,7 @@ def export(
     ------
     UserError : no model, sizes beyond it, a target that is something else, or graphs that differ.
     """
-    folder, target = find_model(model), Path(target)
+    folder, target = model_folder(model), Path(target)
     check_target(target)
     cfg = read_config(folder)
     system, tokenizer = system_of(cfg.model_type), tokenizer_for(cfg, folder)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from mindspore_osum.allocator import keep_freed_memory
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import TOKENIZER, find_model, load_folder
+from mindspore_osum.folder import TOKENIZER, load_folder
+from mindspore_osum.hub import model_folder
 from mindspore_osum.inference.answering import Answerer
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.systems.registry import system_of
@@ -24,7 +25,8 @@ class Engine(Answerer):
 
     Parameters
     ----------
-    folder : model folder (config.json, weights, tokenizer.model), or "tiny" for the bundled one.
+    folder : model folder (config.json, weights, tokenizer.model), "tiny" for the bundled one, or a name as in
+        `hub.model_folder`.
     device : "CPU", which computes in float32, or "Ascend", in the type of config.json.
 
     Raises
@@ -34,7 +36,7 @@ class Engine(Answerer):
 
     def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
         use_device(device)
-        folder = find_model(folder)
+        folder = model_folder(folder)
         model = load_folder(folder)
         tokenizer = tokenizer_for(model.cfg, folder)
         labels = system_of(model.cfg.model_type).label_scorer(model, tokenizer)
