@@ -1,52 +1,78 @@
 """Writes a response in file formats of other programs: one small writer per format.
 
 Notable choices
-- Subtitle lines are made from words if the model gave timestamps for all of them; otherwise a segment is one
-  line, so that no text is lost.
+- What subtitles show when is made in cues.py.
 - ctm consists of words: a transcript without timestamps for all words is refused; none are invented.
+- Times are in order, without overlap and inside the recording in all formats.
 
 Formats: SubRip; WebVTT (W3C); tsv of openai-whisper (milliseconds); Praat TextGrid (long form); CTM and RTTM
 (NIST RT-09 evaluation plan).
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from unicodedata import east_asian_width
 
 from mindspore_osum.config import did_you_mean
+from mindspore_osum.cues import Layout, Span, cues, duration, laid_out, ms, timed_words
 from mindspore_osum.errors import UserError
-from mindspore_osum.results import Answer, Response, Word, join_text
+from mindspore_osum.results import Answer, Response, Word
 
-LINE_PLACES = 42
-"""Widest line, in Latin letters (Chinese ones take two): the usual limit of broadcasters."""
-
-LINE_SECONDS = 6.0
-"""Longest time a line of words stays."""
-
-LINE_PAUSE = 0.6
-"""Seconds without a word after which a new line begins."""
-
-MOMENT = 0.05
-"""Shortest time of a line, in seconds, whatever the model wrote."""
-
-_SENTENCE_END = re.compile(r"[.!?。！？…]$")
+LEAST_MS = 10
+"""Shortest word or segment in files of intervals, whatever the model wrote."""
 
 
-def write(response: Response, format: str) -> str:
+def write(
+    response: Response,
+    format: str,
+    *,
+    max_line_width: int | None = None,
+    max_lines: int | None = None,
+    max_words: int | None = None,
+    highlight_words: bool = False,
+) -> str:
     """The whole file as text, with a line break at its end; "" if there is nothing to write.
 
     Parameters
     ----------
     format : a key of `FORMATS`.
+    max_line_width : srt, vtt, tsv: columns of a line (default 42); a Chinese character takes two.
+    max_lines : srt, vtt: lines of a cue (default 1).
+    max_words : srt, vtt, tsv: words of a cue (default: as many as fit).
+    highlight_words : srt, vtt: a cue for each word, in which the word is underlined (``<u>``).
 
     Raises
     ------
-    UserError : no such format, or the response lacks the timestamps for it.
+    UserError : no such format, a setting it does not have, or the response lacks the timestamps for it.
     """
-    text = FORMATS[check_format(format)](response)
+    check_format(format)
+    given = {
+        "max_line_width": max_line_width,
+        "max_lines": max_lines,
+        "max_words": max_words,
+        "highlight_words": highlight_words or None,
+    }
+    settings = check_settings([format], given)[format]
+    text = FORMATS[format](response, Layout(**settings))
     return text.encode("utf-8", "backslashreplace").decode("utf-8")  # a file name may not be valid Unicode
+
+
+def check_settings(formats: Sequence[str], given: Mapping[str, object]) -> dict[str, dict]:
+    """Format -> those of the given settings of cues that it has; None means not given.
+
+    Raises
+    ------
+    UserError : a setting that none of the formats has, or an impossible value.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if not any(format in SETTINGS[name] for format in formats):
+            raise UserError(
+                f"{name} {value!r}: {', '.join(formats)} has no such setting; it belongs to the formats "
+                f"{', '.join(SETTINGS[name])}"
+            )
+    Layout(**given)
+    return {f: {name: value for name, value in given.items() if f in SETTINGS[name]} for f in formats}
 
 
 def check_format(format: str) -> str:
@@ -56,145 +82,104 @@ def check_format(format: str) -> str:
     return format
 
 
-def lines(response: Response) -> Iterator[tuple[float, float, str]]:
-    """(start, end, text) of the subtitle lines, without overlap and with a minimum duration."""
-    done = 0.0
-    for segment in response.segments:
-        found = [
-            (group[0].start, group[-1].end, join_text(w.text for w in group))
-            for group in _groups(_timed(segment))
-        ] or [(segment.start, segment.end, segment.text)]
-        for start, end, text in found:
-            if text := " ".join(text.split()):
-                start = max(start, done)
-                done = max(end, start + MOMENT)
-                yield start, done, text
-
-
-def _timed(segment: Answer) -> list[Word]:
-    """The words of a segment if they cover all of its text, else none."""
-    text, words = ("".join(part.split()) for part in (segment.text, "".join(w.text for w in segment.words)))
-    return segment.words if words == text else []
-
-
-def _groups(words: list[Word]) -> Iterator[list[Word]]:
-    """Groups of words, one per line."""
-    group: list[Word] = []
-    for word in words:
-        if group and (
-            word.start - group[-1].end > LINE_PAUSE
-            or word.end - group[0].start > LINE_SECONDS
-            or places(join_text(w.text for w in [*group, word])) > LINE_PLACES
-            or _SENTENCE_END.search(group[-1].text)
-        ):
-            yield group
-            group = []
-        group.append(word)
-    if group:
-        yield group
-
-
-def places(text: str) -> int:
-    """Width of a text in Latin letters; a Chinese character counts as two."""
-    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def _json(response: Response) -> str:
+def _json(response: Response, _: Layout) -> str:
     return json.dumps(response.to_dict(), ensure_ascii=False, indent=2) + "\n"
 
 
-def _txt(response: Response) -> str:
+def _txt(response: Response, _: Layout) -> str:
     texts = (" ".join(segment.text.split()) for segment in response.segments)
     return "".join(f"{text}\n" for text in texts if text)
 
 
-def _srt(response: Response) -> str:
+def _srt(response: Response, layout: Layout) -> str:
     blocks = []
-    for n, (start, end, text) in enumerate(lines(response), start=1):
+    for n, (start, end, text) in enumerate(cues(response, layout), start=1):
         blocks.append(f"{n}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n")
     return "\n".join(blocks)
 
 
-def _vtt(response: Response) -> str:
+def _vtt(response: Response, layout: Layout) -> str:
     blocks = ["WEBVTT\n"]
-    for start, end, text in lines(response):
-        escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        blocks.append(f"{_clock(start, '.')} --> {_clock(end, '.')}\n{escaped}\n")
+    for start, end, text in cues(response, layout, _escaped):
+        blocks.append(f"{_clock(start, '.')} --> {_clock(end, '.')}\n{text}\n")
     return "\n".join(blocks)
 
 
-def _tsv(response: Response) -> str:
-    rows = (f"{_ms(start)}\t{_ms(end)}\t{text}\n" for start, end, text in lines(response))
-    return "start\tend\ttext\n" + "".join(rows)
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _textgrid(response: Response) -> str:
+def _tsv(response: Response, layout: Layout) -> str:
+    found = cues(response, layout, line_break=False)
+    return "start\tend\ttext\n" + "".join(f"{start}\t{end}\t{text}\n" for start, end, text in found)
+
+
+def _textgrid(response: Response, _: Layout) -> str:
     """Interval tiers `segments` and, if there are word timestamps, `words`; pauses are empty intervals."""
-    spans = [(segment.start, segment.end, segment.text) for segment in response.segments]
-    tiers = {"segments": spans}
+    tiers = {"segments": _segments(response)}
     if response.words:
-        tiers["words"] = [(word.start, word.end, word.text) for word in response.words]
-    seconds = max(round(response.seconds, 3), 0.001)  # a tier needs at least one interval
+        tiers["words"] = _words(response, response.words)
+    seconds = duration(response) / 1000
     out = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
     out += ["xmin = 0", f"xmax = {seconds:.3f}"]
     out += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for n, (name, spans) in enumerate(tiers.items(), start=1):
-        intervals = _without_holes(spans, seconds)
+        intervals = _without_holes(spans, duration(response))
         out += [f"    item [{n}]:", '        class = "IntervalTier"', f'        name = "{name}"']
         out += ["        xmin = 0", f"        xmax = {seconds:.3f}"]
         out += [f"        intervals: size = {len(intervals)}"]
         for i, (start, end, text) in enumerate(intervals, start=1):
             quoted = " ".join(text.split()).replace('"', '""')
-            out += [f"        intervals [{i}]:", f"            xmin = {start:.3f}"]
-            out += [f"            xmax = {end:.3f}", f'            text = "{quoted}"']
+            out += [f"        intervals [{i}]:", f"            xmin = {start / 1000:.3f}"]
+            out += [f"            xmax = {end / 1000:.3f}", f'            text = "{quoted}"']
     return "\n".join(out) + "\n"
 
 
-def _without_holes(spans, seconds: float) -> list[tuple[float, float, str]]:
-    """Intervals from 0 to `seconds` without gaps; text of an empty interval is added to its neighbour."""
-    intervals: list[tuple[float, float, str]] = []
-    done, waiting = 0.0, []
-    for start, end, text in spans:
-        start, end = max(round(start, 3), done), min(round(end, 3), seconds)
-        if end <= start:
-            waiting.append(text)
-            continue
-        if start > done:
-            intervals.append((done, start, ""))
-        intervals.append((start, end, join_text([*waiting, text])))
-        done, waiting = end, []
-    if done < seconds:
-        intervals.append((done, seconds, join_text(waiting)))
-    elif waiting:
-        start, end, text = intervals.pop()
-        intervals.append((start, end, join_text([text, *waiting])))
+def _without_holes(spans: Sequence[Span], end: int) -> list[Span]:
+    """Intervals from 0 to `end`, with an empty one in each gap."""
+    intervals, done = [], 0
+    for span in [*spans, Span(end, end, "")]:
+        if span.start > done:
+            intervals.append(Span(done, span.start, ""))
+        if span.end > span.start:
+            intervals.append(span)
+        done = span.end
     return intervals
 
 
-def _ctm(response: Response) -> str:
-    out = []
+def _ctm(response: Response, _: Layout) -> str:
+    words = []
     for segment in response.segments:
-        words = _timed(segment)
-        if segment.text and not words:
+        timed = timed_words(segment)
+        if segment.text and not timed:
             raise UserError(
                 f"{response.audio}: ctm needs times of words, and the model left some out from "
                 f"{segment.start:.2f} to {segment.end:.2f} s; take srt, vtt, tsv or textgrid"
             )
-        for word in words:
-            text = "_".join(word.text.split())
-            out.append(f"{_name(response)} 1 {word.start:.3f} {word.end - word.start:.3f} {text}\n")
-    return "".join(out)
+        words += timed
+    return "".join(
+        f"{_name(response)} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {_column(text)}\n"
+        for start, end, text in _words(response, words)
+    )
 
 
-def _rttm(response: Response) -> str:
+def _rttm(response: Response, _: Layout) -> str:
     """Who speaks when: speakers are named by the labels gender and age, or `speech` without labels."""
-    out = []
-    for segment in response.segments:
-        out.append(
-            f"SPEAKER {_name(response)} 1 {segment.start:.3f} {segment.seconds:.3f} <NA> <NA> "
-            f"{_speaker(segment)} <NA> <NA>\n"
-        )
-    return "".join(out)
+    return "".join(
+        f"SPEAKER {_name(response)} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} <NA> <NA> "
+        f"{_column(who)} <NA> <NA>\n"
+        for start, end, who in _segments(response, _speaker)
+    )
+
+
+def _segments(response: Response, text: Callable[[Answer], str] = lambda s: s.text) -> list[Span]:
+    """What is said of the segments with speech."""
+    spans = [Span(ms(s.start), ms(s.end), text(s)) for s in response.segments if not s.no_speech]
+    return laid_out(spans, response, LEAST_MS)
+
+
+def _words(response: Response, words: Iterable[Word]) -> list[Span]:
+    return laid_out((Span(ms(w.start), ms(w.end), w.text) for w in words), response, LEAST_MS)
 
 
 def _speaker(segment: Answer) -> str:
@@ -203,22 +188,23 @@ def _speaker(segment: Answer) -> str:
 
 
 def _name(response: Response) -> str:
-    """The recording's name as a column: without folder, suffix and spaces."""
-    return "_".join(Path(response.audio).stem.split()) or "audio"
+    """The recording's name: without folder and suffix."""
+    return _column(Path(response.audio).stem) or "audio"
 
 
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+def _column(text: str) -> str:
+    """A text as a column: without spaces."""
+    return "_".join(text.split())
 
 
-def _clock(seconds: float, point: str) -> str:
+def _clock(milliseconds: int, point: str) -> str:
     """HH:MM:SS and milliseconds."""
-    rest, ms = divmod(_ms(seconds), 1000)
+    rest, thousandths = divmod(milliseconds, 1000)
     minutes, rest = divmod(rest, 60)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}{point}{ms:03d}"
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}{point}{thousandths:03d}"
 
 
-FORMATS: dict[str, Callable[[Response], str]] = {
+FORMATS: dict[str, Callable[[Response, Layout], str]] = {
     "json": _json,
     "txt": _txt,
     "srt": _srt,
@@ -229,3 +215,9 @@ FORMATS: dict[str, Callable[[Response], str]] = {
     "rttm": _rttm,
 }
 SUFFIXES = {name: f".{name}" for name in FORMATS} | {"textgrid": ".TextGrid"}
+SETTINGS = {  # of cues -> the formats that have it
+    "max_line_width": ("srt", "vtt", "tsv"),
+    "max_lines": ("srt", "vtt"),
+    "max_words": ("srt", "vtt", "tsv"),
+    "highlight_words": ("srt", "vtt"),
+}

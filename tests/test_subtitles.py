@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mindspore_osum.cues import CUE_SECONDS, LINE_COLUMNS, MOMENT_MS
 from mindspore_osum.errors import UserError
 from mindspore_osum.results import Answer, Response, Word
-from mindspore_osum.subtitles import FORMATS, LINE_PLACES, LINE_SECONDS, MOMENT, SUFFIXES, write
+from mindspore_osum.subtitles import FORMATS, SUFFIXES, write
 from mindspore_osum.tasks import parse_answer
 
 srt = pytest.importorskip("srt", reason="needs srt (extra dev)")
@@ -48,9 +49,9 @@ def check_lines(talk: Response, found: list[tuple[float, float, str]]) -> None:
     starts = [w.start for w in talk.words]
     for (start, end, text), following in zip(found, found[1:], strict=False):
         assert start < end <= following[0] and start in starts
-        assert end - start <= LINE_SECONDS and len(text) <= LINE_PLACES
+        assert end - start <= CUE_SECONDS and len(text) <= LINE_COLUMNS
     assert any(text.endswith("together.") for *_, text in found), "a sentence ends its line"
-    assert max(len(text) for _, _, text in found if "哥" in text or "校" in text) <= LINE_PLACES / 2
+    assert max(len(text) for _, _, text in found if "哥" in text or "校" in text) <= LINE_COLUMNS / 2
 
 
 def test_srt(talk):
@@ -186,7 +187,7 @@ def test_whatever_times_a_model_writes(words, tmp_path_factory):
     letters = sorted("".join(word.text for word in placed))
     cues = list(srt.parse(write(response, "srt")))
     assert sorted("".join(c.content for c in cues).replace(" ", "")) == letters
-    assert all(seconds(c.end - c.start) >= MOMENT / 2 for c in cues)
+    assert all(seconds(c.end - c.start) * 1000 >= MOMENT_MS for c in cues)
     assert all(a.end <= b.start for a, b in zip(cues, cues[1:], strict=False))
     path = folder / "x.TextGrid"
     path.write_text(write(response, "textgrid"), encoding="utf-8")

@@ -24,6 +24,7 @@ EXAMPLES = """\
 examples:
   osum transcribe meeting.mp3                                    # text on standard output
   osum transcribe talks/ --format srt,vtt --output subtitles     # a folder of recordings, two files for each
+  osum transcribe talk.mp3 --format srt --max-line-width 32 --max-lines 2 --output subtitles
   osum transcribe 'raw/**/*.flac' --format json --output out --resume
   arecord -f S16_LE -r 16000 -d 10 | osum transcribe - --format vtt
   arecord -f S16_LE -r 16000 | osum transcribe --stream -        # while you speak; Ctrl-C ends it
@@ -46,7 +47,21 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--task", default="srwt", help="what the model is asked: srwt (default; words with times) or asr"
     )
+    _add_cues(parser)
     streaming.add_arguments(parser)
+
+
+def _add_cues(parser) -> None:
+    cues = parser.add_argument_group("subtitles", "how srt, vtt and tsv are divided")
+    cues.add_argument("--max-line-width", type=int, metavar="N", help="columns; Chinese takes two (42)")
+    cues.add_argument("--max-lines", type=int, metavar="N", help="lines of a cue (1); not tsv")
+    cues.add_argument("--max-words", type=int, metavar="N", help="words of a cue (as many as fit)")
+    cues.add_argument(
+        "--highlight-words",
+        action="store_const",
+        const=True,
+        help="a cue for each word, which is underlined (<u>); needs times of words; not tsv",
+    )
 
 
 def run(args) -> int:
@@ -57,10 +72,15 @@ def run(args) -> int:
     if not args.audio:
         raise UserError("no recordings: give files, folders, 'patterns*.wav', - or --stream")
     from mindspore_osum.inference.request import make_request
-    from mindspore_osum.subtitles import check_format
+    from mindspore_osum.subtitles import SETTINGS, check_format, check_settings
 
     formats = [check_format(name.strip()) for name in args.format.lower().split(",")]
+    cues = check_settings(formats, {name: getattr(args, name) for name in SETTINGS})
     requests, how = [make_request(args.task)], settings(args)
+    if args.highlight_words and "<ALIGN>" not in requests[0].task:
+        raise UserError(
+            f"--highlight-words needs times of words, and {args.task} gives none: take --task srwt"
+        )
     sources = expand(args.audio)
     targets = _targets(args, [name_of(source) for source in sources], formats)
     if args.resume:
@@ -76,7 +96,7 @@ def run(args) -> int:
         with progress(sources) as done:
             for response in model.each(sources, requests, progress=done, **how):
                 done.clear()
-                if problem := response.error or _write(response, targets[response.audio], show):
+                if problem := response.error or _write(response, targets[response.audio], show, cues):
                     failed.append(problem)
                 elif response.cut:
                     say(f"{response.audio}: an answer was truncated at its limit")
@@ -123,18 +143,19 @@ def _stem(name: str, roots: list[Path]) -> str:
     return path.stem
 
 
-def _write(response: Response, targets: dict[str, Path | None], show) -> str | None:
-    """Write all formats of one response; returns the errors."""
+def _write(response: Response, targets: dict[str, Path | None], show, cues: dict[str, dict]) -> str | None:
+    """Write all formats of one response, each with its settings of cues; returns the errors."""
     from mindspore_osum.files import write_text
     from mindspore_osum.subtitles import write
 
     try:
         for format, path in targets.items():
+            text = write(response, format, **cues[format])
             if path is None:
-                show(response, format)
+                show(response, format, text)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_text(path, write(response, format))
+                write_text(path, text)
     except UserError as error:
         return str(error)
     except OSError as error:
@@ -142,11 +163,8 @@ def _write(response: Response, targets: dict[str, Path | None], show) -> str | N
     return None
 
 
-def _show(response: Response, format: str, stdout, title: bool) -> None:
+def _show(response: Response, format: str, text: str, stdout, title: bool) -> None:
     """To standard output: JSON as one line for a program, text under the recordings' names for a person."""
-    from mindspore_osum.subtitles import write
-
-    text = write(response, format)
     if format == "json":
         text = json.dumps(json.loads(text), ensure_ascii=False) + "\n"
     elif format == "txt" and title:

@@ -13,7 +13,8 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.results import clock
 
 CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing on it
-OTHERS = ("output", "resume")  # options of files that are complete
+# options of files that are complete
+OTHERS = ("output", "resume", "max_line_width", "max_lines", "max_words", "highlight_words")
 SECONDS = {  # option -> default, what it is
     "every": (1.0, "seconds of new speech between partial answers; 0: final ones only"),
     "pause": (0.5, "seconds that end an utterance"),
@@ -47,7 +48,8 @@ def run(args) -> int:
     from mindspore_osum.streaming.live import Live, LiveSettings, listen
     from mindspore_osum.streaming.sources import stream_of
 
-    given = [f"--{name}" for name in OTHERS if getattr(args, name)] + (["recordings"] if args.audio else [])
+    given = [f"--{name.replace('_', '-')}" for name in OTHERS if getattr(args, name)]
+    given += ["recordings"] if args.audio else []
     if given or args.format not in ("txt", "json"):
         raise UserError(
             f"--stream excludes {', '.join(given) or '--format ' + args.format}: it writes lines "

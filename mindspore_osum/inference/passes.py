@@ -1,5 +1,8 @@
 """Several tasks at once: which published keys to ask for, and how their answers become one."""
 
+import itertools
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from mindspore_osum.config import did_you_mean
@@ -8,6 +11,7 @@ from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.results import Answer, Word
 from mindspore_osum.tasks import TAG_OF_KEY_PART, TASK_KEYS, TASKS, task_key
 
+WORD_SECONDS = 0.3  # length of a word that was written without a possible one
 PART_OF_TAG = {tag: part for part, tag in TAG_OF_KEY_PART.items()}
 
 
@@ -57,7 +61,7 @@ def _key(task: str) -> str:
 def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
     """Merge the answers of all passes over a section of a recording; of several values the first counts.
 
-    `words` are shifted to the time of the recording, and kept in order and inside the section.
+    `words` are shifted to the time of the recording; they are in order, without overlap, inside the section.
     """
     one = Answer(start, end, raw="\n".join(a.raw for a in answers), cut=any(a.cut for a in answers))
     one.text = next((a.text for a in answers if a.text), "")
@@ -74,12 +78,55 @@ def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
     return one
 
 
-def _placed(words, start: float, end: float) -> list[Word]:
-    """Times in the recording; those the model wrote may go backwards or beyond it (`raw` keeps them)."""
-    placed, earliest = [], start
-    for text, first, last in words:
-        first = min(max(start + first, earliest), end)
-        last = min(max(start + last, first), end)
-        placed.append(Word(text, round(first, 3), round(last, 3)))
-        earliest = first
-    return placed
+def _placed(words: Sequence[Word], start: float, end: float) -> list[Word]:
+    """Words in the time of the recording: in order, without overlap and inside the section.
+
+    The times a model writes may go backwards or beyond the recording (`raw` keeps them). The words whose
+    starts form the longest sequence in order keep them; the others are moved between their neighbours.
+    """
+    kept = _in_order([word[1] for word in words], end - start)
+    spans = [(min(start + first, end), min(start + _end(first, last), end)) for _, first, last in words]
+    bounds = [-1, *kept, len(words)]
+    for before, after in itertools.pairwise(bounds):
+        limit = spans[after][0] if after < len(words) else end
+        earliest = start
+        if before >= 0:
+            first, last = spans[before]
+            if after - before > 1 and last >= limit:  # half of its time for those moved behind it
+                last = (first + limit) / 2
+            spans[before] = first, min(last, limit)
+            earliest = spans[before][1]
+        spans[before + 1 : after] = _between(words[before + 1 : after], earliest, limit, at_end=before < 0)
+    return [Word(word[0], round(a, 3), round(b, 3)) for word, (a, b) in zip(words, spans, strict=True)]
+
+
+def _in_order(starts: Sequence[float], seconds: float) -> list[int]:
+    """Indices of the longest sequence of starts that do not decrease, all from 0 to `seconds`."""
+    ends: list[float] = []  # of the best sequence of each length: the smallest last start
+    length_of = []
+    for first in starts:
+        place = bisect_right(ends, first) if 0 <= first <= seconds else -1
+        if place >= 0:
+            ends[place : place + 1] = [first]
+        length_of.append(place)
+    kept, wanted, latest = [], len(ends) - 1, math.inf
+    for i in reversed(range(len(starts))):
+        if wanted >= 0 and length_of[i] == wanted and starts[i] <= latest:
+            kept.append(i)
+            wanted, latest = wanted - 1, starts[i]
+    return kept[::-1]
+
+
+def _between(words: Sequence[Word], start: float, end: float, at_end: bool) -> list[tuple[float, float]]:
+    """Times of moved words from start to end: as long as they were written, if there is time for them."""
+    share = (end - start) / max(len(words), 1)
+    seconds = [min(share, _end(first, last) - first or WORD_SECONDS) for _, first, last in words]
+    if at_end:
+        start = end - sum(seconds)
+    times = list(itertools.accumulate(seconds, initial=start))
+    return list(itertools.pairwise(times))
+
+
+def _end(first: float, last: float) -> float:
+    """End of a word as it was written, unless that is before its start."""
+    return last if last >= first else first + WORD_SECONDS
