@@ -45,6 +45,7 @@ EXTRAS = {
     # and srt, webvtt-py and praatio read the subtitles and TextGrids again
     "dev": [
         "pytest>=8,<10",
+        "wheel>=0.43,<1",
         "pytest-xdist>=3.6,<4",
         "ruff>=0.9,<1",
         "hypothesis>=6.100,<7",
