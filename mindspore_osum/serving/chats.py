@@ -15,15 +15,18 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.results import Response
 from mindspore_osum.serving.batcher import Job
 from mindspore_osum.serving.bodies import ApiError
 from mindspore_osum.serving.fields import Strict, event, finish_reason, sampling
+from mindspore_osum.speech.audio import READABLE
 from mindspore_osum.tasks import TEXT2TEXT
 
 MAX_WORDS = 20_000  # characters of a text part; no prompt holds more
+MPEG_NAMES = ("mpeg", "mpga")  # OpenAI's for mp3
 SYSTEM_ROLES = ("system", "developer")
 
 
@@ -31,9 +34,17 @@ class InputAudio(Strict):
     """A recording in base64."""
 
     data: str
-    format: Literal[
-        "wav", "mp3", "flac", "ogg", "opus", "oga", "webm", "m4a", "mp4", "aac", "mpeg", "mpga", "wma", "aiff"
-    ]
+    format: str
+
+    @field_validator("format")
+    @classmethod
+    def _is_readable(cls, name: str) -> str:
+        if name.lower() not in (*READABLE, *MPEG_NAMES):
+            usual = ", ".join(READABLE[:12])
+            raise PydanticCustomError(
+                "format", "not a format that is read here ({usual}, ...)", {"usual": usual}
+            )
+        return name
 
 
 class Part(Strict):

@@ -83,7 +83,7 @@ def test_a_format_is_a_name_and_decides_nothing(format):
 @pytest.mark.parametrize(
     ("said", "param", "says"),
     [
-        (user(audio_part(b"x", "pdf")), "messages.0.content.0.input_audio.format", "'wav'"),
+        (user(audio_part(b"x", "pdf")), "messages.0.content.0.input_audio.format", "wav, flac"),
         (
             user({"type": "audio_url", "audio_url": {"url": "x"}}),
             "messages.0.content.0.type",

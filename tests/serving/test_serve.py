@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from tests.serving.client import WORDS, audio_part, encoded, messages, repeated, serving
+from tests.speech import encode
 from tests.speech.voices import RECORDINGS
 
 openai = pytest.importorskip("openai", reason="needs openai (extra dev)")
@@ -139,10 +140,11 @@ def test_limit_of_tokens(chat):
 
 
 def test_kinds_of_audio(chat):
-    """An mp3, a flac in stereo, a recording alone, and words alone."""
+    """An mp3, a flac in stereo, a webm, a recording alone, and words alone."""
     wave_N, rate = soundfile.read(SHORT, dtype="float32")
     mp3, flac = encoded(wave_N, rate, "MP3"), encoded(wave_N.repeat(2).reshape(-1, 2), rate, "FLAC")
-    for data, format in ((mp3, "mp3"), (flac, "flac")):
+    webm = encode.encoded(wave_N, "webm")  # as browsers record
+    for data, format in ((mp3, "mp3"), (flac, "flac"), (webm, "webm")):
         answer = chat(messages(data, format=format))
         assert answer.osum["seconds"] == pytest.approx(SECONDS, abs=0.2)
     alone = chat(messages(WAV, words=None), max_tokens=8)  # spoken chat
