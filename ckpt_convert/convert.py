@@ -27,8 +27,9 @@ from mindspore_osum.files import ordinary, write_text
 from mindspore_osum.folder import TOKENIZER, write_config
 from mindspore_osum.models.forms import Computed, Form
 from mindspore_osum.models.table import Shapes
-from mindspore_osum.systems.base import System
+from mindspore_osum.systems.base import Config, System
 from mindspore_osum.systems.registry import all_systems
+from mindspore_osum.text.tokenizer import Tokenizer, check_ids
 from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode
 
 REPORT = "conversion_report.json"
@@ -96,9 +97,11 @@ def convert(
     try:
         system, parts = open_sources(paths, settings.preset, settings.config)
         report = Report(" + ".join(str(p) for p in paths.values()), str(output))
+        pieces = _find_tokenizer(tokenizer, paths) if form == "folder" else None
         plan = make_plan(system, parts, settings, report)
         if form == "folder":
-            _write_folder(plan, output, _find_tokenizer(tokenizer, paths), shard_bytes, report, started)
+            _check_end(plan.config, pieces, report.source)
+            _write_folder(plan, output, pieces and Path(pieces.path), shard_bytes, report, started)
         else:
             _write_form(plan, system, form, output, buffers, shard_bytes, base_name, report)
     except OSError as error:
@@ -110,14 +113,25 @@ def convert(
     return report
 
 
-def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Path | None:
+def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Tokenizer | None:
+    """The tokenizer given, else the one beside the sources; UserError if it is none that can be read."""
     if given:
-        if not Path(given).is_file():
-            raise UserError(f"{given}: no such tokenizer file")
-        return Path(given)
+        return Tokenizer(given)
     whole = [paths[part] for part in ("model", "decoder") if part in paths]
     beside = [(p if p.is_dir() else p.parent) / TOKENIZER for p in whole]
-    return next((p for p in beside if p.is_file()), None)
+    return next((Tokenizer(p) for p in beside if p.is_file()), None)
+
+
+def _check_end(cfg: Config, pieces: Tokenizer | None, source: str) -> None:
+    """Refuse a model whose end token is none of its rows, or of its tokenizer's pieces."""
+    rows, end = cfg.decoder.vocab_size, cfg.decoder.eos_id
+    if not 0 <= end < rows:
+        raise UserError(
+            f"{source}: decoder.eos_id {end}, the token that ends an answer, is none of the {rows} rows of "
+            "its embedding; give the right one with --set decoder.eos_id=N"
+        )
+    if pieces is not None:
+        check_ids(pieces, rows, end, source)
 
 
 def _write_folder(

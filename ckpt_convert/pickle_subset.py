@@ -5,8 +5,8 @@ Notable choices
   callables, which are all our own functions; other names are refused.
 - Stack, memo and dictionaries contain only None, bool, int, float, str, bytes, tuple, list, dict and results
   of those functions, so that the stream cannot access attributes of Python objects.
-- Each opcode adds at most one object of a size bounded by the bytes it consumed, so that time and memory are
-  linear in the size of the stream.
+- Each opcode adds at most one object of a size bounded by the bytes it consumed, and a function gets few
+  arguments, so that time and memory are linear in the number of opcodes; that is bounded, too.
 """
 
 import struct
@@ -28,6 +28,9 @@ class _Mark:
 
 
 _MARK = _Mark()
+# A tensor takes 30 to 40 opcodes: a 7B model with LoRA has 1,000 of them, its optimizer 3,000 more
+_MAX_OPCODES = 300_000
+_MAX_ARGUMENTS = 16  # of a function; torch gives at most 7
 _CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False}
 # fixed-size numbers: opcode -> struct format
 _NUMBERS = {b"K": "<B", b"M": "<H", b"J": "<i", b"G": ">d"}
@@ -83,13 +86,14 @@ class StateDictPickle:
     def load(self):
         """The object the stream describes; UserError for anything outside the subset or damaged."""
         try:
-            while True:
+            for _ in range(_MAX_OPCODES):
                 op = self._take(1)
                 if op == b".":
                     return self._pop()
                 self._step(op)
         except (IndexError, struct.error, TypeError, KeyError, ValueError, OverflowError) as error:
             raise self.fail(f"damaged pickle near byte {self._at} ({type(error).__name__})") from None
+        raise self.fail(f"its pickle has more than {_MAX_OPCODES} opcodes, far more than a model needs")
 
     def _step(self, op: bytes) -> None:
         if op in _CONSTANTS:
@@ -178,6 +182,8 @@ class StateDictPickle:
             raise self.fail(f"the file calls {name!r}, which is refused")
         if not isinstance(args, tuple):
             raise ValueError("arguments are not a tuple")
+        if len(args) > _MAX_ARGUMENTS:
+            raise self.fail(f"the file calls {function.name!r} with {len(args)} arguments")
         self._stack.append(self._callables[function.name](*args))
 
     def _build(self) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ckpt_convert.adapters import Adapters
 from ckpt_convert.derived import differs
+from ckpt_convert.merging import Update, finite_bytes, merged
 from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings, settle_config
 from ckpt_convert.sources import Source
@@ -19,11 +21,10 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.models.forms import Form, Other
 from mindspore_osum.models.table import Shapes, shapes, stand_in
 from mindspore_osum.systems.base import Config, System
-from mindspore_osum.weights_io import CODES, TensorInfo, Weights, chunks, decode, encode
+from mindspore_osum.weights_io import CODES, TensorInfo, Weights, chunks, encode
 
 _LORA = ".lora_"
 _FLOATS = ("F32", "BF16", "F16")
-_BLOCK = 1 << 21  # elements of a weight per block when LoRA is merged: 16 MB in float64
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,16 @@ def make_plan(system: System, parts: dict[str, Source], settings: Settings, repo
             _check_others(source, forms[source.form.name], report)
     started = set() if "model" in parts else _started(system, cfg, "adapters" in parts)
     chosen = _choose(found, system, expected, started, report)
+    if "adapters" in parts:
+        _check_adapters(parts["adapters"], found, chosen, system, expected, settings, report)
     report.check(set(settings.allow))
     plan = Plan(cfg, {})
+    updates = _updates(parts, chosen, cfg, expected, report) if settings.merge_lora else {}
     if settings.merge_lora:
-        if not any(_LORA in name for name in expected):
-            raise UserError(f"{report.source}: there is no LoRA in it to merge")
         plan.config = replace(cfg, lora=replace(cfg.lora, rank=0))
     for name, shape in system.shapes(plan.config).items():
         if name in chosen:
-            plan.items[name] = _item(name, chosen, cfg, expected, settings, report)
+            plan.items[name] = _item(name, chosen, updates, report)
         else:
             if name not in report.initialised:
                 report.initialised.append(name)
@@ -118,7 +120,7 @@ def _check_others(source: Source, form: Form, report: Report) -> None:
         if other is None:
             continue
         if other.kind == "copy" and (
-            other.of not in plain or not _same(source.weights, key, plain[other.of])
+            other.of not in plain or not _same((source.weights, key), (source.weights, plain[other.of]))
         ):
             report.unexpected[source.label + key] = f"should be a copy of {other.of} but is not"
         elif other.kind == "derived" and differs(source.weights, key, form, other.computed):
@@ -127,12 +129,13 @@ def _check_others(source: Source, form: Form, report: Report) -> None:
             report.ignored[source.label + key] = other.why
 
 
-def _same(weights: Weights, a: str, b: str) -> bool:
-    if weights.infos[a] != weights.infos[b]:
+def _same(one: tuple[Weights, str], other: tuple[Weights, str]) -> bool:
+    (first, a), (second, b) = one, other
+    if first.infos[a] != second.infos[b]:
         return False
-    if any({a, b} <= set(names) for names in weights.shared()):
+    if first is second and any({a, b} <= set(names) for names in first.shared()):
         return True
-    pieces = zip(chunks(weights.raw(a)), chunks(weights.raw(b)), strict=True)
+    pieces = zip(chunks(first.raw(a)), chunks(second.raw(b)), strict=True)
     return all(np.array_equal(x, y) for x, y in pieces)
 
 
@@ -175,7 +178,8 @@ def _drop_tied(found: dict, name: str, other: str, report: Report) -> None:
     shared = found.get(other)
     part, *_, tied = name.removesuffix(".weight").split(".")
     to = other.split(".")[-2]
-    if shared is None or shared[0] is not source or not _same(source.weights, key, shared[1]):
+    same = shared is not None and shared[0] is source
+    if not same or not _same((source.weights, key), (source.weights, shared[1])):
         report.unexpected[source.label + key] = f"the {part} ties {tied} to {to}, but they differ"
     else:
         report.ignored[source.label + key] = f"tied to {to}"
@@ -187,16 +191,67 @@ def adapted(name: str, expected: Shapes) -> bool:
     return f"{module}.lora_A.weight" in expected
 
 
-def _item(name: str, chosen: dict, cfg: Config, expected: Shapes, settings: Settings, report: Report) -> Item:
+def _check_adapters(
+    source: Source,
+    found: dict,
+    chosen: dict,
+    system: System,
+    expected: Shapes,
+    settings: Settings,
+    report: Report,
+) -> None:
+    """Account for what a folder of adapters has beside the LoRA that our network holds."""
+    adapters: Adapters = source.weights
+    for name, kind in adapters.beyond.items():
+        if not settings.merge_lora:
+            raise UserError(
+                f"{source.path}: {kind} on {name.removesuffix('.weight')} has no place beside our weights; "
+                "add --merge-lora, which puts it into them"
+            )
+        if name not in expected and (shared := stand_in(system.tables(), name)):
+            raise UserError(f"{source.path}: {kind} on {name} alone, but the model ties it to {shared}")
+        if name not in chosen:
+            raise UserError(f"{source.path}: {kind} on {name}, which the model does not have")
+    report.mapped |= {source.label + key: name for key, name in adapters.merged_keys().items()}
+    for key, name in adapters.copies.items():
+        whole = found.get(name) or found.get(stand_in(system.tables(), name))
+        if whole and _same((adapters.file, key), (whole[0].weights, whole[1])):
+            report.ignored[source.label + key] = "a copy of the model's own"
+        else:
+            report.unexpected[source.label + key] = f"a whole weight, other than the model's {name}"
+    for name in adapters.leave_out(report.missing, expected):
+        report.missing.remove(name)
+        report.initialised.append(name)
+        chosen[name] = (source, name)
+
+
+def _updates(
+    parts: dict[str, Source], chosen: dict, cfg: Config, expected: Shapes, report: Report
+) -> dict[str, Update]:
+    """Our name of each weight that has adapters -> what merging adds to it."""
+    if "adapters" in parts:
+        return parts["adapters"].weights.updates()
+    updates = {}
+    for name in expected:
+        if _LORA not in name and name.endswith(".weight") and adapted(name, expected):
+            lora = [chosen.get(name.removesuffix("weight") + f"lora_{x}.weight") for x in "AB"]
+            if None in lora:
+                raise UserError(f"{name}: its LoRA is not in the source, so there is nothing to merge")
+            a, b = ((source.weights, key) for source, key in lora)
+            updates[name] = Update(a, b, cfg.lora.scale)
+    if not updates:
+        raise UserError(f"{report.source}: there is no LoRA in it to merge")
+    return updates
+
+
+def _item(name: str, chosen: dict, updates: dict[str, Update], report: Report) -> Item:
     source, key = chosen[name]
+    tensor = (source.weights, key)
     info = source.weights.infos[key]
-    if settings.merge_lora and name.endswith(".weight") and adapted(name, expected):
-        lora = [chosen.get(name.removesuffix("weight") + f"lora_{x}.weight") for x in "AB"]
-        if None in lora:
-            raise UserError(f"{name}: its LoRA is not in the source, so there is nothing to merge")
+    if name in updates:
         report.merged.append(name)
-        return Item(info, lambda: merged((source, key), *lora, cfg.lora.scale))
-    return Item(info, lambda: source.weights.raw(key))
+        return Item(info, lambda: merged(tensor, updates[name]))
+    return Item(info, lambda: finite_bytes(tensor))
 
 
 def _initial_item(name: str, shape: tuple, system: System, cfg: Config, seed: int) -> Item:
@@ -206,25 +261,6 @@ def _initial_item(name: str, shape: tuple, system: System, cfg: Config, seed: in
 
 def _is_written(other: Other) -> bool:
     return other.computed is not None and other.computed.usual > 0
-
-
-def merged(
-    weight: tuple[Source, str], a: tuple[Source, str], b: tuple[Source, str], scale: float
-) -> np.ndarray:
-    """Bytes of W + scale * B @ A, summed in float64, rounded to W's dtype (Hu et al. 2022, section 4.1)."""
-    weights, name = weight[0].weights, weight[1]
-    low, high = a[0].weights.read(a[1]).astype(np.float64), b[0].weights.read(b[1])
-    info, raw = weights.infos[name], weights.raw(name)
-    rows, columns = info.shape
-    out = np.empty(info.nbytes, np.uint8)
-    row_bytes, step = info.nbytes // rows, max(1, _BLOCK // columns)
-    for start in range(0, rows, step):
-        stop = min(rows, start + step)
-        span = slice(start * row_bytes, stop * row_bytes)
-        w = decode(raw[span], TensorInfo(info.dtype, (stop - start, columns)))
-        block = w + scale * (high[start:stop].astype(np.float64) @ low)
-        out[span] = encode(block, info.dtype)
-    return out
 
 
 def _keep_aside(source: Source, forms: dict[str, Form], plan: Plan) -> None:

@@ -18,7 +18,8 @@ class Report:
     mapped : key in the source -> name in the target.
     ignored : key in the source -> why the model has no such tensor.
     merged : decoder weights with merged LoRA (keys are in `mapped`).
-    initialised : target names that no source has, initialised at random from the seed.
+    initialised : target names that no source has: random from the seed, or zeros where adapters given for
+        some modules leave others out.
     missing, unexpected, wrong_shape : mismatches that stop a conversion unless allowed; `unexpected` maps a
         key to the reason, `wrong_shape` a target name to the shape found and the shape expected.
     notes : configuration values inferred from the tensors that differ from the preset, and similar.

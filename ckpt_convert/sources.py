@@ -7,6 +7,7 @@ file of a form (`.pt` or `.safetensors`).
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ckpt_convert.adapters import Adapters
 from ckpt_convert.torch_reader import TorchWeights, open_torch
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json
@@ -15,10 +16,10 @@ from mindspore_osum.models.forms import Form
 from mindspore_osum.systems.base import Config, System
 from mindspore_osum.systems.registry import DEFAULT, MODEL_TYPE, all_systems, system_of
 from mindspore_osum.systems.registry import preset as find_preset
-from mindspore_osum.weights_io import INDEX, SINGLE, Weights, open_weights
+from mindspore_osum.weights_io import INDEX, SINGLE, Weights, open_index, open_weights
 
 EXTRAS = "extras.safetensors"  # in our folder: published tensors that our model does not use
-_HF_TORCH = "pytorch_model.bin"
+_HF_TORCH, _HF_TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
 @dataclass
@@ -156,21 +157,32 @@ def _open_folder(path: Path, forms: dict[str, Form]) -> Source:
 def _open_described(path: Path, form: Form) -> Source:
     about, file = path / form.folder.config, form.folder.weights
     values = read_json(about, "a model description")
-    if file and not (path / file).exists():
-        raise UserError(f"{path}: no {file}; save the adapters as safetensors")
-    weights = open_weights(path / file) if file else _hf_weights(path)
-    names = [name for key in weights.infos if (name := form.ours(key))]
+    weights = _adapter_weights(path / file) if file else _hf_weights(path)
     try:
-        return Source(path, form, weights, form.folder.stated(values, str(about), names))
+        if form.folder.adapters:
+            weights = Adapters(weights, form, form.folder.adapters(values, str(about)))
+            return Source(path, form, weights, weights.stated)
+        return Source(path, form, weights, form.folder.stated(values, str(about)))
     except UserError:
         weights.close()
         raise
 
 
+def _adapter_weights(file: Path) -> Weights:
+    """The file, or the one that torch.save wrote under its name."""
+    old = file.with_suffix(".bin")
+    if file.exists() or not old.exists():
+        return open_weights(file)
+    return open_torch(old)
+
+
 def _hf_weights(path: Path) -> Weights:
-    old = path / _HF_TORCH
-    if old.exists() and not (path / SINGLE).exists() and not (path / INDEX).exists():
-        return open_torch(old)
+    """safetensors if there are any, else what torch.save wrote."""
+    if not (path / SINGLE).exists() and not (path / INDEX).exists():
+        if (path / _HF_TORCH_INDEX).exists():
+            return open_index(path / _HF_TORCH_INDEX, open_torch)
+        if (path / _HF_TORCH).exists():
+            return open_torch(path / _HF_TORCH)
     return open_weights(path)
 
 

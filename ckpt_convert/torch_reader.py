@@ -8,10 +8,11 @@ Notable choices
 - Every entry must be stored, lie inside the file and not overlap others, which excludes zip bombs.
 - A tensor is (storage, offset, size, stride) and is checked against its storage before use; tensors may
   share a storage and may be non-contiguous. Repeated elements (stride 0) are refused beyond 64 MiB.
-- The dictionary may be wrapped: `{"state_dict" | "model_state_dict" | "model" | "module": {...}}`. Other
-  values are kept in `extra` (openai-whisper's `dims`).
+- The dictionary may be wrapped: `{"state_dict" | "model_state_dict" | "model" | "module": {...}}`, with small
+  tensors beside it (a step, a rate). Other values are kept in `extra` (openai-whisper's `dims`).
 """
 
+import math
 import os
 import struct
 import zipfile
@@ -42,8 +43,10 @@ _OTHER_NAMES = {
     f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "bool")
 }
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-_MAX_PICKLE = 64 << 20  # bytes of data.pkl; a 7B model needs 0.2 MB
-_MAX_ENTRIES = 1 << 20
+_MAX_PICKLE = 8 << 20  # bytes of data.pkl; a 7B model needs 0.2 MB
+_MAX_NAME = 100  # characters of a storage's name; torch numbers them
+_MAX_DIRECTORY = 8 << 20  # bytes of the zip's list of entries; a 7B model needs 0.1 MB
+_MAX_COUNTER = 1024  # elements of a tensor beside a wrapped state_dict that is surely none of its weights
 _MAX_REPEATED = 64 << 20  # bytes of a tensor that is larger than its storage
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 
@@ -118,6 +121,9 @@ class TorchWeights(Weights):
             raise self._fail(
                 "the old format from before PyTorch 1.6; torch.save it again with a newer PyTorch"
             )
+        listed = self._directory_bytes(size)
+        if listed > _MAX_DIRECTORY:
+            raise self._fail(f"a zip directory of {listed} bytes, far more than a model needs")
         try:
             with zipfile.ZipFile(self._file) as archive:
                 infos = archive.infolist()
@@ -132,8 +138,6 @@ class TorchWeights(Weights):
             raise self._fail(f"no zip directory, so truncated or not a .pt ({str(error)[:80]})") from None
         if any(info.filename.endswith("/constants.pkl") for info in infos):
             raise self._fail("a TorchScript archive; torch.save model.state_dict() instead")
-        if len(infos) > _MAX_ENTRIES:
-            raise self._fail(f"{len(infos)} entries")
         entries: dict[str, tuple[int, int]] = {}
         end = 0
         for info in sorted(infos, key=lambda i: i.header_offset):
@@ -146,6 +150,20 @@ class TorchWeights(Weights):
                 raise self._fail(f"entry {info.filename[:80]!r} appears twice")
             entries[name] = (start, info.file_size)
         return entries
+
+    def _directory_bytes(self, size: int) -> int:
+        """Size of the zip's list of entries as its end records state it; 0 if there are none."""
+        end, long_end, locator = 22, 56, 20  # bytes of the record, and of two before it if the file is large
+        self._file.seek(max(size - 0xFFFF - end - locator - long_end, 0))
+        tail = self._file.read()
+        at = tail.rfind(b"PK\x05\x06")
+        if at < 0 or at + end > len(tail):
+            return 0
+        stated = struct.unpack_from("<I", tail, at + 12)[0]
+        before = at - locator - long_end
+        if before >= 0 and tail[before : before + 4] == b"PK\x06\x06":
+            return struct.unpack_from("<Q", tail, before + 40)[0]
+        return stated
 
     def _data_start(self, info: zipfile.ZipInfo) -> int:
         if (
@@ -179,7 +197,7 @@ class TorchWeights(Weights):
             "torch._utils._rebuild_tensor_v2": self._rebuild_tensor,
             "torch._utils._rebuild_parameter": _rebuild_parameter,
             "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
-            "torch.Size": lambda size=(): tuple(size),
+            "torch.Size": _size,
             # torch_npu up to 2.1 saved tensors of an Ascend device this way; the bytes are plain, the last
             # argument is the device layout to cast to after loading
             "torch_npu.utils.storage._rebuild_npu_tensor": self._rebuild_tensor,
@@ -196,13 +214,21 @@ class TorchWeights(Weights):
         extra: dict = {}
         state = top
         for _ in range(3):  # e.g. {"state_dict": {"module": {...}}}
-            if any(isinstance(v, _Tensor) for v in state.values()):
-                break
             inner = [k for k in _WRAPPERS if isinstance(state.get(k), dict)]
-            extra |= {k: v for k, v in state.items() if k not in inner}
+            beside = {k: v for k, v in state.items() if isinstance(v, _Tensor)}
+            if beside and not inner:
+                break
             if len(inner) != 1:
                 keys = ", ".join(repr(k)[:30] for k in list(state)[:6]) or "none"
-                raise self._fail(f"no tensors and not one of {', '.join(_WRAPPERS)} among its keys: {keys}")
+                several = f"no tensors and {'more than' if inner else 'not'} one of {', '.join(_WRAPPERS)}"
+                raise self._fail(f"{several} among its keys: {keys}")
+            large = [k for k, v in beside.items() if math.prod(v.shape) > _MAX_COUNTER]
+            if large:
+                raise self._fail(
+                    f"tensor {str(large[0])[:80]!r} lies beside the dictionary {inner[0]!r}, so which of "
+                    "them is the model is not known; save the state_dict alone"
+                )
+            extra |= {k: v for k, v in state.items() if k not in inner}
             state = state[inner[0]]
         tensors = {k: v for k, v in state.items() if isinstance(v, _Tensor)}
         for key, value in state.items():
@@ -221,13 +247,13 @@ class TorchWeights(Weights):
         if cls.name not in STORAGES:
             raise self._fail(f"storage type {cls.name} is not supported")
         dtype = STORAGES[cls.name]
-        if f"data/{key}" not in self._entries:
+        if len(key) > _MAX_NAME or f"data/{key}" not in self._entries:
             raise self._fail(f"storage {key[:40]!r} is missing (truncated file?)")
         start, size = self._entries[f"data/{key}"]
-        if type(count) is not int or count < 0 or count * DTYPES[dtype].itemsize != size:
-            raise self._fail(
-                f"storage {key[:40]!r} has {size} bytes, not {str(count)[:20]} elements of {dtype}"
-            )
+        if type(count) is not int:
+            raise ValueError("number of elements")
+        if count < 0 or count * DTYPES[dtype].itemsize != size:
+            raise self._fail(f"storage {key[:40]!r} has {size} bytes, not {count} elements of {dtype}")
         return _Storage(dtype, start, count)
 
     def _ordered_dict(self, items=()) -> dict:
@@ -272,6 +298,12 @@ def _is_contiguous(shape, stride) -> bool:
             return 0 in shape
         expected *= n
     return True
+
+
+def _size(sizes=()) -> tuple:
+    if not isinstance(sizes, tuple | list) or not valid_shape(sizes):
+        raise ValueError("bad size")
+    return tuple(sizes)
 
 
 def _rebuild_parameter(tensor, *_unused) -> _Tensor:

@@ -28,7 +28,7 @@ from mindspore_osum.systems.registry import (
     system_of,
     to_values,
 )
-from mindspore_osum.weights_io import CODES, TensorInfo, Weights, WeightsWriter, open_weights
+from mindspore_osum.weights_io import CODES, FLOATS, TensorInfo, Weights, WeightsWriter, open_weights
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
 BUNDLED = Path(__file__).resolve().parent / "assets" / "tiny"  # the model that is part of the package
@@ -93,7 +93,8 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
 
     Raises
     ------
-    UserError : not a model folder, damaged weights, or tensors that are missing, unknown or of another shape.
+    UserError : not a model folder, damaged weights, infinities or NaN in them, or tensors that are missing,
+        unknown or of another shape or type.
     """
     from mindspore import get_context
     from mindspore.nn.utils import no_init_parameters
@@ -134,7 +135,8 @@ def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) 
 
 
 def check_tensors(weights: Weights, shapes: dict[str, tuple]) -> None:
-    """Refuse weights whose names and shapes are not exactly `shapes`, naming the tensors."""
+    """Refuse weights whose names and shapes are not exactly `shapes`, or whose type is none of numbers with
+    fractions, naming the tensors."""
     found = {name: info.shape for name, info in weights.infos.items()}
     problems = [
         ("missing", shapes.keys() - found.keys()),
@@ -147,6 +149,7 @@ def check_tensors(weights: Weights, shapes: dict[str, tuple]) -> None:
                 if found[n] != shapes[n]
             },
         ),
+        ("of a type for whole numbers", {n for n, i in weights.infos.items() if i.dtype not in FLOATS}),
     ]
     wrong = [f"{len(names)} {what}: {_some(names)}" for what, names in problems if names]
     if wrong:

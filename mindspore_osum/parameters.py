@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.weights_io import Weights
+from mindspore_osum.weights_io import Weights, check_finite, encode, info_of
 
 
 def fill(params: Mapping, weights: Weights, mapped: bool = False) -> None:
@@ -19,14 +19,22 @@ def fill(params: Mapping, weights: Weights, mapped: bool = False) -> None:
 
     Raises
     ------
-    UserError : a tensor has another shape than its parameter, or cannot be read.
+    UserError : a tensor has another shape than its parameter, cannot be read, or holds an infinity or NaN,
+        in the file or after rounding to float16.
     """
-    from mindspore import Tensor
+    from mindspore import Tensor, float16
 
     for name, param in params.items():
         values = weights.read(name)
         if tuple(values.shape) != tuple(param.shape):
             shapes = f"{tuple(values.shape)}, where {tuple(param.shape)} is needed"
             raise UserError(f"{weights.where}: {name} has the shape {shapes}")
+        where = f"{weights.where}: tensor {name}"
+        code = info_of(values).dtype
+        check_finite(np.ascontiguousarray(values).reshape(-1).view(np.uint8), code, where)
+        if param.dtype == float16 and code in ("F32", "F64"):
+            with np.errstate(over="ignore"):
+                rounded = encode(values, "F16")
+            check_finite(rounded, "F16", f"{where} in float16")
         value = Tensor.from_numpy(values if mapped else np.array(values))
         param.set_data(value if value.dtype == param.dtype else value.astype(param.dtype))

@@ -17,7 +17,7 @@ import os
 import re
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,9 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 4 * 10**9  # default size limit of one file
 _SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+# dtype code -> the bits of the exponent; they are all set in infinities and NaN alone
+_EXPONENTS = {"F64": 0x7FF << 52, "F32": 0xFF << 23, "F16": 0x1F << 10, "BF16": 0xFF << 7}
+FLOATS = tuple(_EXPONENTS)
 _MAX_HEADER = 100 * 10**6  # bytes; the limit of the reference implementation
 _MAX_DIMS = 16
 _MAX_ELEMENTS = 1 << 48
@@ -114,6 +117,33 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
     quiet_nan = (bits >> 16) | 0x40
     is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
     return np.where(is_nan, quiet_nan, rounded).astype(np.uint16).view(np.uint8)
+
+
+def check_finite(raw: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """The bytes of a tensor unchanged: 1-D uint8; integers are always finite.
+
+    Parameters
+    ----------
+    dtype : its code.
+    name : file and tensor, for the error.
+
+    Raises
+    ------
+    UserError : a number of it is infinite or not a number; `name` and the first one are named.
+    """
+    if dtype not in _EXPONENTS:
+        return raw
+    bits = raw.view(f"<u{DTYPES[dtype].itemsize}")
+    exponent = bits.dtype.type(_EXPONENTS[dtype])
+    masked = np.empty(min(bits.size, 1 << 16), bits.dtype)  # a block stays in the processor's cache
+    for start in range(0, bits.size, 1 << 16):
+        block = bits[start : start + (1 << 16)]
+        found = np.bitwise_and(block, exponent, out=masked[: block.size])
+        if found.max() == exponent:
+            at = start + int(found.argmax())
+            value = decode(bits[at : at + 1].view(np.uint8), TensorInfo(dtype, (1,)))[0]
+            raise UserError(f"{name}: number {at + 1} of {bits.size} is {value}, so no answer would be right")
+    return raw
 
 
 def map_bytes(file, start: int, size: int) -> np.ndarray:
@@ -169,21 +199,38 @@ class Weights:
 
 
 class _SafetensorsWeights(Weights):
-    """One safetensors file, or the files of an index."""
+    """One safetensors file."""
 
-    def __init__(self, where: str, files: list["_SafetensorsFile"]):
-        self._all = files
-        self._files = {name: file for file in files for name in file.spans}
-        super().__init__(where, {name: file.infos[name] for name, file in self._files.items()})
-        self.metadata = files[0].metadata if len(files) == 1 else {}
+    def __init__(self, path: Path):
+        self._file = _SafetensorsFile(path)
+        super().__init__(str(path), self._file.infos)
+        self.metadata = self._file.metadata
 
     def raw(self, name: str) -> np.ndarray:
-        file = self._files[name]
-        return map_bytes(file.file, *file.spans[name])
+        return map_bytes(self._file.file, *self._file.spans[name])
+
+    def close(self) -> None:
+        self._file.file.close()
+
+
+class _Sharded(Weights):
+    """The files of an index as one."""
+
+    def __init__(self, where: str, files: list[Weights]):
+        self._all = files
+        self._files = {name: file for file in files for name in file.infos}
+        super().__init__(where, {name: file.infos[name] for name, file in self._files.items()})
+        self.metadata: dict[str, str] = {}
+
+    def raw(self, name: str) -> np.ndarray:
+        return self._files[name].raw(name)
+
+    def shared(self) -> list[list[str]]:
+        return [group for file in self._all for group in file.shared()]
 
     def close(self) -> None:
         for file in self._all:
-            file.file.close()
+            file.close()
 
 
 class _SafetensorsFile:
@@ -271,14 +318,24 @@ def open_weights(path: str | Path) -> Weights:
         if single.exists() and index.exists():
             raise UserError(f"{path}: has both {SINGLE} and {INDEX}; remove the one that is out of date")
         if index.exists():
-            return _open_index(index)
+            return open_index(index, _SafetensorsWeights)
         if not single.exists():
             raise UserError(f"{path}: no {SINGLE} or {INDEX} in this folder")
         path = single
-    return _SafetensorsWeights(str(path), [_SafetensorsFile(path)])
+    return _SafetensorsWeights(path)
 
 
-def _open_index(index: Path) -> Weights:
+def open_index(index: Path, open_file: Callable[[Path], Weights]) -> Weights:
+    """The tensors of several files, as an index (``{"weight_map": {tensor: file}}``) lists them.
+
+    Parameters
+    ----------
+    open_file : opens one of the files, which lie beside the index.
+
+    Raises
+    ------
+    UserError : an index that is malformed or does not match its files, or what `open_file` raises.
+    """
     weight_map = read_json(index, "an index of weights", _MAX_HEADER).get("weight_map")
     try:
         shards = sorted(set(weight_map.values()))
@@ -287,20 +344,20 @@ def _open_index(index: Path) -> Weights:
     for shard in shards:
         if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".", ".."):
             raise UserError(f"{index}: {str(shard)[:80]!r} is not a plain file name")
-    files: list[_SafetensorsFile] = []
+    files: list[Weights] = []
     try:
         for shard in shards:
-            files.append(_SafetensorsFile(index.parent / shard))
-        found = [(name, file.path.name) for file in files for name in file.spans]
+            files.append(open_file(index.parent / shard))
+        found = [(name, shard) for file, shard in zip(files, shards, strict=True) for name in file.infos]
         wrong = sorted(set(found) ^ set(weight_map.items()))
         if wrong:
             name, shard = wrong[0]
             raise UserError(f"{index}: tensor {name!r} of {shard!r} is in only one of the index and the file")
     except UserError:
         for file in files:
-            file.file.close()
+            file.close()
         raise
-    return _SafetensorsWeights(str(index.parent), files)
+    return _Sharded(str(index.parent), files)
 
 
 class Writer:

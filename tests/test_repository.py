@@ -68,7 +68,7 @@ ROOMS = {
     "data": "errors files config figures speech text tasks",
     "systems": "errors config results models data speech text tasks",
     "folder": "errors files config weights_io parameters systems",
-    "ckpt_convert": "errors files config weights_io parameters models systems folder",
+    "ckpt_convert": "errors files config weights_io parameters text models systems folder",
     "hub": "errors files folder ckpt_convert",
     "inference": "errors allocator config speech text tasks results models data systems folder hub",
     "training": "errors files allocator config figures weights_io parameters text tasks models data systems "

@@ -17,7 +17,7 @@ import json, pathlib, re, shutil, sys, time
 from ckpt_convert.convert import convert
 from ckpt_convert.settle import Settings
 start = time.perf_counter()
-convert(sys.argv[1], sys.argv[2], settings=Settings(config=sys.argv[3]), tokenizer=sys.argv[4])
+convert(sys.argv[1], sys.argv[2], settings=Settings(config=sys.argv[3]))
 seconds = time.perf_counter() - start
 status = pathlib.Path("/proc/self/status").read_text()  # getrusage would count the parent's memory too
 print(json.dumps({"seconds": seconds, "kb": int(re.search(r"VmHWM:\\s*(\\d+)", status)[1])}))
@@ -45,7 +45,6 @@ def run(setup: Setup) -> Outcome:
             str(published),
             str(setup.folder / "again"),
             str(ours / CONFIG),
-            str(BUNDLED / TOKENIZER),
         ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--tokenizer",
         metavar="FILE",
-        help="tokenizer.model for the folder (default: the one beside the source)",
+        help="tokenizer.model (SentencePiece) for the folder (default: the one beside the source)",
     )
     add("--merge-lora", action="store_true", help="add LoRA to the weights it belongs to")
     add(

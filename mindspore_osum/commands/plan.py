@@ -34,7 +34,7 @@ def add_arguments(parser) -> None:
         "--memory",
         default="64GB",
         metavar="SIZE",
-        help="of a device (default: %(default)s); the job's max_device_memory counts too",
+        help="of a device, with its unit: 64GB, 60GiB (default: %(default)s); max_device_memory counts too",
     )
     parser.add_argument(
         "--type", choices=tuple(DEVICES), default="910B3", help="of the devices (default: %(default)s)"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from mindspore_osum.allocator import keep_freed_memory
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import TOKENIZER, load_folder
+from mindspore_osum.folder import CONFIG, TOKENIZER, load_folder
 from mindspore_osum.hub import model_folder
 from mindspore_osum.inference.answering import Answerer
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.systems.registry import system_of
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import Tokenizer, check_ids
 
 DEVICES = ("CPU", "Ascend")
 
@@ -44,13 +44,9 @@ class Engine(Answerer):
 
 
 def tokenizer_for(cfg, folder: str | os.PathLike) -> Tokenizer:
-    """The folder's tokenizer; UserError if it has pieces that the model does not."""
-    tokenizer, pieces = Tokenizer(Path(folder) / TOKENIZER), cfg.decoder.vocab_size
-    if tokenizer.vocab_size > pieces:
-        raise UserError(
-            f"{tokenizer.path}: {tokenizer.vocab_size} pieces, but the model has only {pieces}; "
-            "this tokenizer does not belong to it"
-        )
+    """The folder's tokenizer; UserError if it does not belong to the model."""
+    tokenizer = Tokenizer(Path(folder) / TOKENIZER)
+    check_ids(tokenizer, cfg.decoder.vocab_size, cfg.decoder.eos_id, str(Path(folder) / CONFIG))
     return tokenizer
 
 

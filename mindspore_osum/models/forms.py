@@ -3,8 +3,8 @@
 Notable choices
 - Tensor names are in the rows of the model families (models/table.py). A form defines the prefixes of its
   keys, the other contents of its files and, for folders, how their description is read and written.
-- PEFT's decoration (`base_model.model.`, `.base_layer`, `.default`) and `module.` are removed before the
-  lookup and added after it.
+- PEFT's decoration (`base_model.model.`, `.base_layer`, `.default`) and what torch.compile, DDP and FSDP put
+  into names are removed before the lookup; PEFT's is added after it.
 - Tensors that a form has and our model does not are listed too, with the reason. A key that matches no row is
   an error of the caller.
 """
@@ -17,6 +17,10 @@ from typing import Any
 from mindspore_osum.models.table import Table, Values, size_of
 
 PEFT_PREFIX = "base_model.model."
+# what wrappers put into names, at any depth: torch.compile, DDP and DeepSpeed, FSDP, activation checkpointing
+_WRAPPED = re.compile(
+    r"(?:(?<=\.)|^)(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.(?=.)"
+)
 
 
 @dataclass(frozen=True)
@@ -68,16 +72,19 @@ class Folder:
     Attributes
     ----------
     config : name of the file of the description.
-    stated : (its values, the file's name, our names of the tensors) -> values nested as in our configuration;
-        UserError for features that our cells do not implement.
     describe : (our configuration, name of a base model or None) -> its values.
+    stated : (its values, the file's name) -> values nested as in our configuration; UserError for features
+        that our cells do not implement.
+    adapters : of a form of adapters, (its values, the file's name) -> how each module is adapted, as
+        models/llama/peft.py `PeftSettings` says it.
     weights : name of the file of the weights; None for the writer's own.
     model_types : the values of `model_type` that identify this form; empty where the file name `config` does.
     """
 
     config: str
-    stated: Callable[[dict, str, list[str]], dict]
     describe: Callable[[Any, str | None], dict]
+    stated: Callable[[dict, str], dict] | None = None
+    adapters: Callable[[dict, str], Any] | None = None
     weights: str | None = None
     model_types: tuple[str, ...] = ()
 
@@ -94,6 +101,7 @@ class Form:
     lora : "" (never has LoRA), "without" (LoRA must be merged), "with" (wrapped by PEFT) or "alone".
     others : other contents of its files.
     strip : optional prefixes of keys.
+    inside : names of modules that may contain this form's model; they are ignored at any depth of a key.
     marks : patterns of keys that identify the form in files without a description.
     folder : layout of its folder; None for a form that is a file.
     header : (contents of a `.pt` other than tensors, file) -> values as for `Folder.stated`.
@@ -108,6 +116,7 @@ class Form:
     lora: str = ""
     others: tuple[Other, ...] = ()
     strip: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     folder: Folder | None = None
     header: Callable[[dict, str], dict] | None = None
@@ -130,7 +139,8 @@ class Form:
             for row in table.rows
             if (theirs := row.names.get(self.name)) is not None
             for param in row.params
-            if self.lora != "alone" or param.name.startswith("lora_")
+            # adapters alone: the weights say which modules there are
+            if self.lora != "alone" or param.name.startswith("lora_") or param.name == "weight"
         )
         return replace(self, rows=rows, values={table.part: table.values for table in tables})
 
@@ -147,6 +157,8 @@ class Form:
         peft : the model has LoRA, so a form "with" it has the decoder wrapped by PEFT.
         """
         key = _translate(self._to_theirs, name)
+        if self.lora == "alone" and ".lora_" not in name:
+            return None
         if key is None or not peft or self.lora != "with" or not name.startswith("decoder."):
             return key
         if adapted:
@@ -159,9 +171,11 @@ class Form:
         return f"{prefix}{PEFT_PREFIX}{key.removeprefix(prefix)}"
 
     def plain(self, key: str) -> str:
-        """`key` without `module.`, PEFT's decoration and the form's optional leading parts."""
-        key = key.removeprefix("module.")
-        key = key.replace(PEFT_PREFIX, "", 1).replace(".base_layer.", ".", 1)
+        """`key` without what wrappers and PEFT put into it, and the form's optional leading parts."""
+        key = _WRAPPED.sub("", key)
+        for part in self.inside:
+            key = re.sub(rf"(?:(?<=\.)|^){part}\.(?=.)", "", key)
+        key = key.replace(PEFT_PREFIX, "").replace(".base_layer.", ".", 1)
         key = re.sub(r"\.(lora_[AB])\.(?!weight$)[^.]+\.weight$", r".\1.weight", key)
         for part in self.strip:
             key = key.removeprefix(part)

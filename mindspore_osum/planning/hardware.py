@@ -42,10 +42,13 @@ DEVICES = {
 
 
 def parse_bytes(text: str, where: str) -> int:
-    """'64GB', '58.5 GiB' or a number of bytes; decimal units, binary ones with an i."""
+    """'64GB', '58.5 GiB' or '900B': decimal units, binary ones with an i. A number alone is refused: whoever
+    writes 64 does not mean bytes."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", str(text), re.IGNORECASE)
     if not match or float(match[1]) <= 0:
         raise UserError(f"{where}: {text!r} is no size of memory; write it as 64GB or 60GiB")
+    if str(text).strip() == match[1]:
+        raise UserError(f"{where}: {text!r} has no unit; write {match[1]}GB or {match[1]}GiB")
     unit = UNITS[match[2].upper()]
     if match[3]:
         unit = 1024 ** (list(UNITS.values()).index(unit))

@@ -111,11 +111,42 @@ class Tokenizer:
         return "".join([*out, self._sp.decode(run)])
 
 
+def check_ids(tokenizer: Tokenizer, vocab_size: int, eos_id: int, where: str) -> None:
+    """Refuse a tokenizer that does not belong to a model.
+
+    Parameters
+    ----------
+    vocab_size : rows of the model's token embedding.
+    eos_id : the token that ends the model's answers.
+    where : description of the model, for the error.
+
+    Raises
+    ------
+    UserError : it has more pieces than the model has rows, or the end token is none of its pieces, so that no
+        answer could end.
+    """
+    if tokenizer.vocab_size > vocab_size:
+        raise UserError(
+            f"{tokenizer.path}: {tokenizer.vocab_size} pieces, but the model has only {vocab_size}; "
+            "this tokenizer does not belong to it"
+        )
+    if not 0 <= eos_id < tokenizer.vocab_size:
+        raise UserError(
+            f"{where}: decoder.eos_id {eos_id}, the token that ends an answer, is none of the "
+            f"{tokenizer.vocab_size} pieces of {tokenizer.path}; one of the two does not belong to this model"
+        )
+
+
 def _load(path: Path):
     from sentencepiece import SentencePieceProcessor
 
     try:
         size = path.stat().st_size
+        if path.is_dir() or path.suffix == ".json":
+            raise UserError(
+                f"{path}: only SentencePiece tokenizers are read; give the tokenizer.model file, no "
+                "folder, tokenizer.json or vocab.json"
+            )
         if not path.is_file():  # checked before opening: reading a pipe or a device might never end
             raise UserError(f"{path}: not an ordinary file; give the tokenizer.model file")
         if size > MAX_MODEL_BYTES:

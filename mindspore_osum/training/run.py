@@ -48,6 +48,8 @@ FREE = {
     "max_bad_steps",
 }
 FREE_DATA = {"valid", "ahead", "strict", "max_errors"}
+# schedules whose rate at a step depends on the length of the whole job
+ENDING = {"linear", "cosine"}
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,14 @@ def prepare(cfg: TrainConfig, model: Config, start: str, tokenizer: Tokenizer, f
     other = cfg.data.other_requests
     loader = Loader(data, cfg.seed, *split, augment, cfg.data.cache, cfg.batch.pack, other)
     say(loader.report())
-    fingerprint = job_fingerprint(cfg, model, start, loader, parts)
+    last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
+    fingerprint = job_fingerprint(cfg, model, start, loader, parts, last)
     first, resume = newest[0] if newest else (0, None)
     if resume:
         check_fingerprint(resume, fingerprint)
         say(f"resuming from {resume}")
         about = checkpoint.read_about(resume)
         loader.resume_at(first, about["epoch"], about["place"])
-    last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
     check = Loader(valid, cfg.seed, pack=cfg.batch.pack) if valid else None
     run = Run(cfg, folder, loader, check, first, last, resume, fingerprint, written_at(folder), rank, ranks)
     for name in () if run.speech else cfg.system.job.needs_speech(cfg):
@@ -251,9 +253,11 @@ def corpora(
     return train, corpus(cfg.data.valid, "valid", shapes[-1:]) if cfg.data.valid else None
 
 
-def job_fingerprint(cfg: TrainConfig, model: Config, start: str, loader: Loader, parts: int) -> dict:
+def job_fingerprint(
+    cfg: TrainConfig, model: Config, start: str, loader: Loader, parts: int, steps: int
+) -> dict:
     """The settings that determine the results of a run. The layout does not, so a sharded model counts as one
-    process with all rows of a step."""
+    process with all rows of a step; the number of `steps` does where the schedule knows its end."""
     values = {key: value for key, value in to_dict(cfg).items() if key not in FREE}
     if cfg.is_sharded:
         rows = cfg.batch.size * parts * cfg.accumulation
@@ -265,6 +269,8 @@ def job_fingerprint(cfg: TrainConfig, model: Config, start: str, loader: Loader,
             "recompute_config": {},
         }
     values["data"] = {key: value for key, value in values["data"].items() if key not in FREE_DATA}
+    if cfg.schedule.kind in ENDING:
+        values["schedule"] = {**values["schedule"], "total_steps": steps}
     values["data"]["train"] = [{"name": s.name, "weight": s.weight} for s in cfg.data.train]
     return job.plain(
         {
@@ -281,7 +287,15 @@ def job_fingerprint(cfg: TrainConfig, model: Config, start: str, loader: Loader,
 
 def check_fingerprint(resume: Path, now: dict) -> None:
     """Refuse to resume a run whose job has changed, naming what differs."""
-    difference = _first_difference(checkpoint.read_about(resume)["fingerprint"], now)
+    before = checkpoint.read_about(resume)["fingerprint"]
+    difference = _first_difference(before, now)
+    if difference.startswith("schedule.total_steps "):
+        kind, old = now["schedule"]["kind"], before["schedule"]["total_steps"]
+        raise UserError(
+            f"{resume}: the job has changed since, {difference}: a {kind} schedule ends with its job, so the "
+            f"learning rate would jump; make it {old} steps again, or train on from the finished model "
+            "(model.start) with another output_dir"
+        )
     if difference:
         raise UserError(
             f"{resume}: the job has changed since, {difference}; change it back, or start anew with "

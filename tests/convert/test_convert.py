@@ -125,6 +125,11 @@ SPELLINGS = {
     "module.": lambda key: f"module.{key}",
     "no base_layer": lambda key: key.replace(".base_layer.", "."),
     "no adapter name": lambda key: key.replace(".default.", "."),
+    "compiled": lambda key: f"_orig_mod.{key}",
+    "FSDP at some depth": lambda key: key.replace("layers.", "_fsdp_wrapped_module.layers.").replace(
+        "encoders.1.", "encoders.1._checkpoint_wrapped_module."
+    ),
+    "DDP and compiled inside": lambda key: key.replace(".model.", ".model.module._orig_mod.", 1),
     "all three": lambda key: f"module.{key.replace('.base_layer.', '.').replace('.default.', '.')}",
 }
 
@@ -188,9 +193,38 @@ def test_merging_lora(tmp_path, dtype):
     assert set(load(tmp_path / "b.pt")) == set(published_state(lora=False))
 
 
+Q0 = f"{LLM}model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    "dtype, value",
+    [(torch.float32, float("nan")), (torch.bfloat16, -float("inf")), (torch.float16, float("inf"))],
+    ids=str,
+)
+def test_numbers_that_are_none_are_refused_with_their_tensor(tmp_path, dtype, value):
+    state = published_state(dtype)
+    for key, merge_lora in ((f"{Q0}.base_layer.weight", False), (f"{Q0}.lora_B.default.weight", True)):
+        bad = {**state, key: state[key].clone()}
+        bad[key][1, 2] = value
+        message = f"tensor {key}: number {bad[key].shape[1] + 3} of {bad[key].numel()} is {value}"
+        given = settings(merge_lora=merge_lora)
+        refused(message, save(bad, tmp_path / "a.pt"), tmp_path / "m", settings=given)
+        assert not (tmp_path / "m").exists()
+
+
+def test_merged_numbers_that_float16_cannot_hold_are_refused(tmp_path):
+    state = published_state(torch.float16)
+    for part in ("lora_A", "lora_B"):
+        state[f"{Q0}.{part}.default.weight"].fill_(200.0)
+    source = save(state, tmp_path / "a.pt")
+    message = "base_layer.weight: with its adapters merged it reaches 2e+05, which F16 cannot hold"
+    refused(message, source, tmp_path / "m", settings=settings(merge_lora=True))
+    convert(source, tmp_path / "n", settings=SETTINGS)
+
+
 def test_merging_large_matrices_in_blocks(monkeypatch, source, tmp_path):
     convert(source, tmp_path / "m", settings=settings(merge_lora=True))
-    monkeypatch.setattr("ckpt_convert.plan._BLOCK", 100)
+    monkeypatch.setattr("ckpt_convert.merging._BLOCK", 100)
     convert(source, tmp_path / "n", settings=settings(merge_lora=True))
     with open_weights(tmp_path / "m") as one, open_weights(tmp_path / "n") as two:
         for name in one.infos:
@@ -372,7 +406,7 @@ def test_wrong_places(source, tmp_path):
     refused("form 'hf' is unknown", source, tmp_path / "x", form="hf")
     refused("is a folder, not a .pt", source, tmp_path / "x.pt", form="folder")
     refused("is a file", tmp_path / "m", tmp_path / "x", form="published")
-    refused("no such tokenizer", source, tmp_path / "x", settings=SETTINGS, tokenizer=tmp_path / "gone")
+    refused("gone: cannot read it", source, tmp_path / "x", settings=SETTINGS, tokenizer=tmp_path / "gone")
     refused("no LoRA; add --merge-lora", tmp_path / "m", tmp_path / "x", form="hf_decoder")
     refused("--preset is for checkpoints without", tmp_path / "m", tmp_path / "x", settings=SETTINGS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m", "source.pt"]
@@ -419,11 +453,40 @@ def test_failure_while_writing_leaves_nothing(monkeypatch, source, tmp_path):
 def test_tokenizer_given_beside_or_absent(source, tmp_path):
     report = convert(source, tmp_path / "a", settings=SETTINGS)
     assert "no tokenizer.model was found" in report.table()
-    (tmp_path / "tokenizer.model").write_bytes(b"beside")
+    beside, given = write_pieces(tmp_path / "tokenizer.model", 20), write_pieces(tmp_path / "other", 21)
     convert(source, tmp_path / "b", settings=SETTINGS)
-    (tmp_path / "other").write_bytes(b"given")
     convert(source, tmp_path / "c", settings=SETTINGS, tokenizer=tmp_path / "other")
-    assert [(tmp_path / f / "tokenizer.model").read_bytes() for f in "bc"] == [b"beside", b"given"]
+    assert [(tmp_path / f / "tokenizer.model").read_bytes() for f in "bc"] == [beside, given]
+
+
+def test_what_is_no_tokenizer_of_the_model_is_refused(source, tmp_path):
+    def wrong(message, pieces, **overrides):
+        given = settings(overrides=merge(OVERRIDES, {"decoder": overrides}))
+        refused(message, source, tmp_path / "m", settings=given, tokenizer=pieces)
+
+    write_pieces(tmp_path / "small.model", 20)
+    wrong("ends an answer, is none of the 20 pieces", tmp_path / "small.model", eos_id=20)
+    wrong("ends an answer, is none of the 61 rows", None, eos_id=61)
+    wrong("ends an answer, is none of the 61 rows", None, eos_id=-1)
+    write_pieces(tmp_path / "large.model", 70)
+    wrong("70 pieces, but the model has only 61", tmp_path / "large.model")
+    wrong("only SentencePiece tokenizers are read; give the tokenizer.model", tmp_path)
+    (tmp_path / "tokenizer.model").write_text("version https://git-lfs.github.com/spec/v1")
+    for given in (tmp_path / "tokenizer.model", None):  # also where it lies beside the source
+        wrong("not a SentencePiece model", given)
+
+
+def write_pieces(path, count: int) -> bytes:
+    """A SentencePiece model of so many pieces; its bytes."""
+    from sentencepiece import sentencepiece_model_pb2 as pb
+
+    model = pb.ModelProto()
+    model.trainer_spec.model_type = 1
+    for i in range(count):
+        kind = 2 if i == 0 else 3 if i < 3 else 1
+        model.pieces.add(piece=("<unk>", "<s>", "</s>")[i] if i < 3 else chr(0x4E00 + i), score=-i, type=kind)
+    path.write_bytes(model.SerializeToString())
+    return path.read_bytes()
 
 
 def test_overrides_of_a_folder(source, tmp_path):
@@ -438,7 +501,6 @@ def test_overrides_of_a_folder(source, tmp_path):
 def test_converted_folder_loads(source, tmp_path, state):
     from mindspore_osum.folder import load_folder
 
-    (tmp_path / "tokenizer.model").write_bytes(b"x")
     convert(source, tmp_path / "m", settings=SETTINGS)
     params = dict(load_folder(tmp_path / "m").parameters_and_names())
     assert np.array_equal(params["adapter.proj.weight"].asnumpy(), state["speech_llama_proj.weight"].numpy())

@@ -301,11 +301,24 @@ def test_sharded_and_torch_folders(whisper, tmp_path):
     (tmp_path / "old").mkdir()
     shutil.copy(tmp_path / "one" / "config.json", tmp_path / "old")
     torch.save(model.state_dict(), tmp_path / "old" / "pytorch_model.bin")
+    shutil.copytree(tmp_path / "old", tmp_path / "old many")
+    names = [f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)]
+    (tmp_path / "old many" / "pytorch_model.bin").unlink()
+    items, weight_map = list(model.state_dict().items()), {}
+    for file, part in zip(names, (items[:9], items[9:]), strict=True):
+        torch.save(dict(part), tmp_path / "old many" / file)
+        weight_map |= {key: file for key, _ in part}
+    index = tmp_path / "old many" / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     written = []
-    for name in ("one", "many", "old"):
+    for name in ("one", "many", "old", "old many"):
         convert(None, tmp_path / f"{name}.m", encoder=whisper, decoder=tmp_path / name, settings=START)
         written.append((tmp_path / f"{name}.m" / "model.safetensors").read_bytes())
-    assert written[0] == written[1] == written[2]
+    assert written[0] == written[1] == written[2] == written[3]
+    weight_map["lm_head.weight"] = names[0]
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(UserError, match="'lm_head.weight' of .* is in only one of the index and the file"):
+        convert(None, tmp_path / "n", encoder=whisper, decoder=tmp_path / "old many", settings=START)
 
 
 def test_tied_decoder_that_stores_its_head_too(whisper, tmp_path):

@@ -70,6 +70,8 @@ def check(tmp_path: Path, cfg: ModelConfig, at_least: float) -> None:
         f"encoder.n_heads={cfg.encoder.n_heads}",
         "--set",
         f"decoder.n_heads={cfg.decoder.n_heads}",
+        "--set",
+        "decoder.eos_id=4",
     ]
     for source, target, options in (
         ("a.pt", "m", told),

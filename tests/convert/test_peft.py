@@ -188,18 +188,18 @@ def adapters(start, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"use_dora": True}, "use_dora = 'True' is not supported: DoRA is not LoRA"),
+        ({"use_dora": True}, "use_dora is True, but model.layers.0.self_attn.q_proj has no magnitudes"),
         ({"peft_type": "PREFIX_TUNING"}, "peft_type = 'PREFIX_TUNING' is not supported"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
+        ({"rank_pattern": {"q_proj": 4}}, "its rank is 4"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"layers_to_transform": [0]}, "layers_to_transform"),
+        ({"layers_to_transform": [0]}, "layers.1.self_attn.q_proj has adapters, but is no target module"),
         ({"bias": "all"}, "bias = 'all' is not supported"),
         ({"init_lora_weights": "pissa_niter_16"}, "'pissa_niter_16' is not supported: it changes the base"),
         ({"r": 0}, "r must be above 0"),
         ({"r": None}, "key 'r' is missing"),
         ({"lora_alpha": "big"}, "lora_alpha should be of type float"),
-        ({"target_modules": ["q_proj", "v_proj"]}, "target module 'up_proj' is only in adapter_model"),
-        ({"r": 4}, "wrong-shape"),
+        ({"target_modules": ["q_proj", "v_proj"]}, "mlp.up_proj has adapters, but is no target module"),
+        ({"r": 4}, "its rank is 4"),
     ],
 )
 def test_what_our_lora_is_not_is_refused(start, adapters, tmp_path, values, message):

@@ -87,6 +87,25 @@ def test_wrapped_dictionaries(tmp_path, wrapper):
         assert weights.extra == {"epoch": 3, "note": "x", "dims": {"n": 1}}
 
 
+def test_counters_beside_a_wrapped_dictionary(tmp_path):
+    state = {"a": torch.ones(50, 50)}
+    steps = {
+        "step": torch.tensor(7),
+        "rates": torch.ones(3),
+        "optimizer": {"state": {0: {"m": torch.ones(9)}}},
+    }
+    check(save({"model": state, **steps}, tmp_path / "x.pt"), state)
+    for content, message in (
+        (
+            {"model": state, "head.weight": torch.ones(50, 50)},
+            "'head.weight' lies beside the dictionary 'model'",
+        ),
+        ({"model": state, "state_dict": state}, "more than one of state_dict"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_torch(save(content, tmp_path / "y.pt"))
+
+
 def test_wrapped_twice(tmp_path):
     state = {"a": torch.ones(2)}
     check(save({"state_dict": {"module": state}}, tmp_path / "x.pt"), state)
@@ -211,6 +230,37 @@ BAD_PICKLES = {
     "numbers as keys": (pickle_of(b"}K\x01", tensor_opcodes(V2, TAIL), b"s"), "not text"),
     "a dictionary in itself": (pickle_of(b"}q\x00", text("model"), b"h\x00s"), "no tensors in it"),
     "two models": (pickle_of(b"}", text("model"), b"}s", text("module"), b"}s"), "among its keys"),
+    # each of these took gigabytes or minutes
+    "Size of bytes, again and again": (
+        pickle_of(
+            b"ctorch\nSize\nq\x00B",
+            struct.pack("<I", 20000),
+            bytes(20000),
+            b"\x85q\x01",
+            b"h\x00h\x01R" * 60000,
+        ),
+        "damaged pickle",
+    ),
+    "a parameter with many arguments": (
+        pickle_of(
+            b"ctorch._utils\n_rebuild_parameter\nq\x00(", b"N" * 1000, b"tq\x01", b"h\x00h\x01R" * 60000
+        ),
+        "'torch._utils._rebuild_parameter' with 1000 arguments",
+    ),
+    "more objects than any model has": (pickle_of(b"}" * (1 << 20)), "more than 300000 opcodes"),
+    "a pickle of 9 MB": (pickle_of(b"}" * (9 << 20)), "more than 8388608"),
+    "a number of elements that grows when printed": (
+        pickle_of(
+            b"(",
+            text("storage"),
+            b"ctorch\nFloatStorage\n",
+            text("0"),
+            text("cpu"),
+            b")" + b"q\x00h\x00\x86" * 60,
+            b"tQ",
+        ),
+        "damaged pickle",
+    ),
     "OrderedDict with items": (pickle_of(b"ccollections\nOrderedDict\n(](K\x01K\x02etR"), "made from items"),
 }
 
@@ -310,6 +360,16 @@ def edit_directory(path, edit):
         at += size
     path.write_bytes(data)
     return path
+
+
+def test_more_entries_than_any_model_has(good, tmp_path):
+    """Refused by the size of the zip's directory, before it is read."""
+    data = bytearray(good.read_bytes())
+    at, large = data.rfind(b"PK\x05\x06"), data.rfind(b"PK\x06\x06")
+    data[at + 12 : at + 16] = struct.pack("<I", 64 << 20)
+    data[large + 40 : large + 48] = struct.pack("<Q", 64 << 20)  # torch writes both records
+    (tmp_path / "x.pt").write_bytes(data)
+    refused(tmp_path / "x.pt", "a zip directory of 67108864 bytes")
 
 
 def test_entries_that_share_bytes(tmp_path):

@@ -103,6 +103,7 @@ def test_interrupted_saving_leaves_the_old_model(model, model_folder, tmp_path, 
         (lambda v: v.pop(NORM), f"1 missing: {NORM}"),
         (lambda v: v.update(extra=np.zeros(3)), "1 not in this model: extra"),
         (lambda v: v.update({NORM: v[NORM][:-1]}), rf"1 of another shape: {NORM} \[47\] instead of \[48\]"),
+        (lambda v: v[NORM].__setitem__(3, np.nan), f"tensor {NORM}: number 4 of 48 is nan"),
         (lambda v: [v.pop(n) for n in list(v) if n.startswith("encoder")], r"missing: encoder.*, \.\.\."),
     ],
 )
@@ -110,6 +111,18 @@ def test_wrong_tensors_are_named(changed, change, message):
     with pytest.raises(UserError, match=message) as caught:
         load_folder(changed(change))
     assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_are_no_weights(changed):
+    with pytest.raises(UserError, match="of a type for whole numbers"):
+        load_folder(changed(lambda values: None, "I32"))
+
+
+def test_numbers_beyond_float16_are_named(changed):
+    folder = changed(lambda v: v[NORM].__setitem__(3, 1e5))
+    assert values_of(load_folder(folder))[NORM][3] == 1e5
+    with pytest.raises(UserError, match=f"tensor {NORM} in float16: number 4 of 48 is inf"):
+        load_folder(folder, "float16")
 
 
 def test_no_model_folder(model_folder, tmp_path):

@@ -132,7 +132,10 @@ def test_mistakes_are_told(capsys):
     for text in ("64 apples", "0GB", "-1GB"):
         with pytest.raises(UserError, match="no size of memory"):
             parse_bytes(text, "--memory")
-    sizes = ("64GB", "60 GiB", "1.5T", "100")
+    for number in ("64", " 60.5", 64):
+        with pytest.raises(UserError, match=f"has no unit; write {str(number).strip()}GB or"):
+            parse_bytes(number, "--memory")
+    sizes = ("64GB", "60 GiB", "1.5T", "100B")
     assert [parse_bytes(t, "x") for t in sizes] == [64 * 10**9, 60 * 2**30, 15 * 10**11, 100]
 
 

@@ -126,8 +126,10 @@ def test_truncated_model(tmp_path, tiny_model):
 def test_missing_directory_and_pipe(tmp_path):
     with pytest.raises(UserError, match="cannot read it"):
         Tokenizer(tmp_path / "none.model")
-    with pytest.raises(UserError, match="not an ordinary file"):
-        Tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        with pytest.raises(UserError, match="only SentencePiece tokenizers are read"):
+            Tokenizer(path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="not an ordinary file"):
         Tokenizer(tmp_path / "pipe")

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from mindspore_osum.config import merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import load_folder
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training.config import job_from
-from mindspore_osum.training.run import run_job
+from mindspore_osum.training.run import check_fingerprint, job_fingerprint, run_job
 from mindspore_osum.weights_io import open_weights
 from tests.training.tones import STORED_STEPS, make_world, model_folder, small_job, stored_job
 
@@ -172,6 +174,34 @@ def test_a_changed_job_is_not_resumed(finished):
     with pytest.raises(UserError, match="has checkpoints"):
         run_job(job_from(merge(job, {"steps": STORED_STEPS + 1}), "job"), fresh=True)
     assert run(merge(job, {"optimizer": {"lr": 3e-3}})) == 0  # nothing left to do
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "inverse_sqrt"])
+def test_another_length_is_another_schedule_where_it_ends_with_the_job(kind, tmp_path):
+    """By the settings that a checkpoint keeps: the right length goes on, as do those of older versions."""
+
+    class Lines(list):
+        digest = "d"
+
+    (tmp_path / "tokenizer.model").write_bytes(b"pieces")
+    loader = SimpleNamespace(ranks=1, corpus=SimpleNamespace(utterances=Lines()))
+
+    def settings(steps):
+        job = merge(stored_job(tmp_path, tmp_path / "run"), {"schedule": {"kind": kind}, "steps": steps})
+        return job_fingerprint(job_from(job, "job"), preset("tiny"), "", loader, 1, steps)
+
+    before = settings(4)
+    about = {"format": checkpoint.FORMAT, "step": 4, "fingerprint": before}
+    (tmp_path / checkpoint.MARKER).write_text(json.dumps(about))
+    check_fingerprint(tmp_path, settings(4))
+    if kind == "inverse_sqrt":
+        return check_fingerprint(tmp_path, settings(8))
+    says = f"schedule.total_steps was 4, is 8: a {kind} schedule .* make it 4 steps again"
+    with pytest.raises(UserError, match=says):
+        check_fingerprint(tmp_path, settings(8))
+    del before["schedule"]["total_steps"]
+    (tmp_path / checkpoint.MARKER).write_text(json.dumps(about))
+    check_fingerprint(tmp_path, settings(8))
 
 
 def test_other_data_and_another_tokenizer_are_not_resumed(finished):

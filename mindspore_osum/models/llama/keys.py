@@ -68,8 +68,8 @@ HUGGING_FACE = Form(
     others=(INV_FREQ,),
     folder=Folder(
         "config.json",
-        lambda values, where, names: {"decoder": decoder_values(values, where)},
         lambda cfg, base: decoder_hf_config(cfg.decoder) | {"dtype": cfg.dtype},
+        lambda values, where: {"decoder": decoder_values(values, where)},
         model_types=tuple(ATTENTION),
     ),
 )
@@ -80,10 +80,12 @@ PEFT = Form(
     {"decoder": PEFT_PREFIX},
     "adapters",
     lora="alone",
+    strip=("model.",),  # adapters of the model without its head have no such prefix
+    inside=("language_model", "llama_model", "llm"),
     folder=Folder(
         peft.CONFIG,
-        lambda values, where, names: {"lora": peft.lora_values(values, where, names)},
         lambda cfg, base: peft.adapter_config(cfg.lora, base),
+        adapters=peft.read_settings,
         weights=peft.WEIGHTS,
     ),
 )

@@ -60,8 +60,8 @@ HUGGING_FACE = Form(
     strip=("model.",),
     folder=Folder(
         "config.json",
-        lambda values, where, names: {"encoder": encoder_values(values, where)},
         lambda cfg, base: encoder_hf_config(cfg.encoder) | {"dtype": cfg.dtype},
+        lambda values, where: {"encoder": encoder_values(values, where)},
         model_types=("whisper",),
     ),
 )
