@@ -14,6 +14,7 @@ Notable choices
 import numbers
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mindspore_osum.errors import UserError
@@ -175,6 +176,7 @@ class OSUM:
         UserError : an invalid request, or a recording that cannot be read or is too long for the model.
         """
         (asked,) = _requests(request, task, None)
+        asked = replace(asked, force_tags=False)  # a prompt as in training, without any of the answer
         one = hasattr(audio, "__array__") or _is_one(audio)
         prompts = [self.engine.prompt(source, asked)[0] for source in ([audio] if one else audio)]
         return self.engine.generator.parts.columns(prompts)

@@ -32,11 +32,12 @@ class Answer:
 
     start: float = 0.0
     end: float = 0.0
-    text: str = ""  # transcript, including everything that was not recognised
+    text: str = ""  # transcript, without control marks
     tags: list[str] = field(default_factory=list)  # task tags as the model wrote them: ["asr", "age"]
     labels: dict[str, str] = field(default_factory=dict)  # field -> value: {"age": "ADULT"}
     words: list[Word] = field(default_factory=list)  # of a transcript with times
     answer: str | None = None  # reply of a spoken chat
+    marks: list[str] = field(default_factory=list)  # left out of the text: stray times, labels and tags
     raw: str = ""  # the whole text of the model; several passes are separated by line breaks
     cut: bool = False  # an answer was truncated, at max_new_tokens or the model's last position
     # field -> value -> probability among the values of its set; None unless requested
@@ -52,8 +53,8 @@ class Answer:
 
     @property
     def unknown(self) -> list[str]:
-        """Tags and fragments that were not recognised; they are also in `text`."""
-        return [match[0] for kind in (_BRACKET, _UNCLOSED) for match in kind.finditer(self.text)]
+        """Tags and fragments that were not recognised: `marks`, and what else of the kind is in `text`."""
+        return self.marks + [match[0] for kind in (_BRACKET, _UNCLOSED) for match in kind.finditer(self.text)]
 
 
 @dataclass

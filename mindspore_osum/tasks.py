@@ -3,18 +3,22 @@
 Notable choices
 - A task is a row of `TASKS`, and a label set is a row of `LABEL_SETS`.
 - Writing is strict (a label outside its set is refused); reading is tolerant: case and spaces in tags are
-  ignored, and whatever is not recognised stays in the text and is listed in ``Answer.unknown``.
+  ignored. Control marks that are out of their place are left out of the text (``Answer.marks``); other
+  brackets stay in it, as a person may have meant them.
 - Tags and labels are ordinary text for the tokenizer, as in OSUM-Pangu.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
+from string import ascii_letters, digits
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.results import Answer, Word, join_text
 from mindspore_osum.text.normalize import AGE_REMAP, STYLE_REMAP, normalize_label
+from mindspore_osum.text.requests import task_requests
 
 # Part of a published task key -> tag the model writes (OSUM-Pangu conf/prompt_config2.yaml).
 TAG_OF_KEY_PART = {
@@ -184,6 +188,51 @@ def task_of_tags(tags) -> str | None:
     return next((t.abbr for t in TASKS.values() if t.tags == tuple(tags)), None)
 
 
+def label_sets_of(task: str) -> list[LabelSet]:
+    """The label sets of a task, in the order of its tags."""
+    return [] if task == TEXT2TEXT else [LABEL_SETS[tag] for tag in tags_of(task) if tag in LABEL_SETS]
+
+
+def other_tags(task: str, tags: list[str]) -> str:
+    """One line if an answer's tags are not those of the task, else ""."""
+    expected = () if task == TEXT2TEXT else tags_of(task)
+    if not expected or tuple(tags) == expected:
+        return ""
+    return f"asked for {write_tags(expected)}, the answer is of {write_tags(tags) or 'no task'}"
+
+
+def answer_starts(task: str) -> tuple[str, list[str]]:
+    """The tags that answers to a task open with, and answers with any of what `format_answer` writes next.
+
+    "" and none for tasks without tags (text2text, intent classification).
+    """
+    tags = tags_of(task) if task != TEXT2TEXT else ()
+    if not tags:
+        return "", []
+    follows = []
+    if "align" in tags:
+        follows = [f"<{second:.2f}>" for second in (0, 0.58, 1.2, 2.04, 3.96, 5.12, 12.34)]
+    elif {"asr", "chat"} & set(tags):
+        follows = list(ascii_letters + digits + "我你他这那今请")
+    if not {"align", "chat"} & set(tags) and ("asr" not in tags or "caption" in tags):  # no words: an event
+        first = next((LABEL_SETS[tag] for tag in tags if tag in LABEL_SETS), None)
+        follows += [f"<{value}>" for value in first.values] if first else []
+    return write_tags(tags), [write_tags(tags) + text for text in follows]
+
+
+@lru_cache(maxsize=1)
+def _known_requests() -> dict[str, str]:
+    known = {write_tags(tags_of(key)): key for key in TASK_KEYS}
+    for abbr, task in TASKS.items():
+        known |= dict.fromkeys([request.casefold() for request in task_requests(abbr)], task.key)
+    return known
+
+
+def task_of_request(words: str) -> str | None:
+    """The published key of a request that is a tag string or a published sentence; None for other words."""
+    return _known_requests().get(words.strip().casefold())
+
+
 def format_answer(task: str, *, text: str = "", labels=None, words=(), answer: str | None = None) -> str:
     """Write the training label of a task: tags, then the body (OSUM Table 1), normalised as published.
 
@@ -240,11 +289,13 @@ _WORD = re.compile(_TIME + r"(?!\s*<)([^<>]+)" + _TIME)
 
 
 def parse_answer(raw: str, task: str | None = None) -> Answer:
-    """Parse an answer; it never fails, and whatever it does not recognise stays in the text.
+    """Parse an answer; it never fails. Text in brackets that is no control mark stays in the text.
 
     Reads ``<asr><age>text<ADULT>``, timed words ``<0.21>父<0.47> <0.46>母<0.60>``, chat replies
     (``<chat>reply`` and OSUM's ``text<开始回答>reply``), and untagged OSUM answers (``text<anger>``).
-    A label counts even without its tag, unless its spelling belongs to several sets.
+    A label counts even without its tag, unless its spelling belongs to several sets. Numbers, labels, tags
+    and special tokens in brackets that have no place there, half-written ones at the end too, are left out
+    of the text and of the reply, and `warnings` says so.
 
     Parameters
     ----------
@@ -263,7 +314,13 @@ def parse_answer(raw: str, task: str | None = None) -> Answer:
     if "align" in guide or not guide:
         body, words = _read_words(body)
     body, labels = _read_labels(body, guide)
-    return Answer(text=body.strip(), tags=tags, labels=labels, words=words, answer=answer, raw=raw)
+    expected = [s.field for s in _announced(guide) if s.field not in labels]
+    text, marks = _without_marks(body, len(expected))
+    answer, more = _without_marks(answer) if answer else (answer, [])
+    left = [_left_out(marks + more)] if marks or more else []
+    return Answer(
+        text=text, tags=tags, labels=labels, words=words, answer=answer, marks=marks, raw=raw, warnings=left
+    )
 
 
 def _split_answer(body: str, chat: bool) -> tuple[str, str | None]:
@@ -290,7 +347,7 @@ def _read_labels(body: str, tags: list[str]) -> tuple[str, dict[str, str]]:
     The last label of a kind counts, since labels are at the end of an answer. ``<OTHER>``, which is in
     several sets, counts for the first set among the tags that has no other label.
     """
-    announced = [LABEL_SETS[t] for t in dict.fromkeys(tags) if t in LABEL_SETS]
+    announced = _announced(tags)
     found = [(m, _candidates(m[1], announced)) for m in _BRACKET.finditer(body)]
     sure = [(m, sets) for m, sets in reversed(found) if len(sets) == 1]
     shared = [(m, sets) for m, sets in found if len(sets) > 1]
@@ -304,6 +361,58 @@ def _read_labels(body: str, tags: list[str]) -> tuple[str, dict[str, str]]:
     return body, labels
 
 
+def _announced(tags: list[str]) -> list[LabelSet]:
+    return [LABEL_SETS[t] for t in dict.fromkeys(tags) if t in LABEL_SETS]
+
+
+def _without_marks(body: str, slots: int = 0) -> tuple[str, list[str]]:
+    """The body without control marks, and these.
+
+    Parameters
+    ----------
+    slots : labels that are missing; as many brackets at the end are taken for labels outside their set.
+    """
+    brackets, end, half = [*_BRACKET.finditer(body)], len(body), body.rfind("<")
+    spans = {_widened(body, *m.span()) for m in brackets if _is_mark(m[1])}
+    if half > body.rfind(">") and (slots or _begins_mark(body[half + 1 :])):
+        spans.add((half, end))
+        end = half
+    for m in reversed(brackets):
+        if not slots or body[m.end() : end].strip():
+            break
+        spans.add(m.span())
+        slots, end = slots - 1, m.start()
+    edges = [0, *(edge for span in sorted(spans) for edge in span), len(body)]
+    kept = [body[first:last].strip() for first, last in zip(edges[::2], edges[1::2], strict=True)]
+    return join_text(kept), [body[first:last].strip() for first, last in sorted(spans)]
+
+
+def _widened(body: str, first: int, last: int) -> tuple[int, int]:
+    """A bracket's span with the angles right beside it: what is left must be no bracket again."""
+    while first and body[first - 1] in "< ":
+        first -= 1
+    while last < len(body) and body[last] in "> ":
+        last += 1
+    return first, last
+
+
+def _is_mark(inside: str) -> bool:
+    """Whether the text of a bracket is a number, a label, a tag or a special token: nothing a person says."""
+    return bool(_NO_WORD.fullmatch(inside)) or _fold(inside) in _MARKS
+
+
+def _begins_mark(inside: str) -> bool:
+    """The same of a bracket that does not end."""
+    folded = _fold(inside)
+    return inside.startswith("|") or _is_mark(inside) or any(mark.startswith(folded) for mark in _MARKS)
+
+
+def _left_out(marks: list[str]) -> str:
+    counts = Counter(marks)
+    shown = ", ".join(f"{mark} {n} times" if n > 1 else mark for mark, n in counts.most_common(5))
+    return f"left out of the text: {shown}" + (", ..." if len(counts) > 5 else "")
+
+
 def _candidates(spelling: str, announced: list[LabelSet]) -> list[LabelSet]:
     if sets := [s for s in announced if s.read(spelling)]:
         return sets
@@ -313,3 +422,11 @@ def _candidates(spelling: str, announced: list[LabelSet]) -> list[LabelSet]:
 
 def _fold(spelling: str) -> str:
     return re.sub(r"[\s_-]", "", spelling).casefold()
+
+
+_NO_WORD = re.compile(r"[\d\s.,:+-]*|\s*\|.*\|\s*")  # a number, nothing, <|im_end|>
+_MARKS = {
+    *(name for labels in LABEL_SETS.values() for name in labels._spellings),
+    *(_fold(name) for pair in TAG_OF_KEY_PART.items() for name in (pair[0].strip("<>"), pair[1])),
+    *("s", "/s", "unk", _fold(ANSWER_MARK.strip("<>"))),
+}

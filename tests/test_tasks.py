@@ -1,3 +1,4 @@
+import os
 import re
 import time
 
@@ -11,6 +12,7 @@ from mindspore_osum.tasks import (
     LABEL_SETS,
     TASK_KEYS,
     TASKS,
+    answer_starts,
     format_answer,
     parse_answer,
     tags_of,
@@ -125,6 +127,15 @@ def test_format_refuses(task, fields, message):
         format_answer(task, **fields)
 
 
+@pytest.mark.parametrize("task", [*TASK_KEYS, "<TEXT2TEXT>", INTENT_KEY])
+def test_beginnings_of_answers(task):
+    opening, starts = answer_starts(task)
+    assert opening == (write_tags(tags_of(task)) if task in TASK_KEYS else "")
+    assert bool(starts) == bool(opening)
+    if starts:  # what they share is the tags, and the bracket of what follows where nothing else can
+        assert os.path.commonprefix(starts) in (opening, opening + "<")
+
+
 def test_parse_label():
     a = parse_answer("<asr><age>今天天气怎么样<ADULT>")
     assert (a.tags, a.text, a.labels, a.unknown) == (["asr", "age"], "今天天气怎么样", {"age": "ADULT"}, [])
@@ -162,15 +173,56 @@ def test_parse_words(raw, text, words):
     assert (a.text, a.words, a.unknown) == (text, words, [])
 
 
-def test_parse_broken_words_keeps_them():
-    a = parse_answer("<asr><align><0.21>父<0.47>母<0.60> <0.60>的<0.73> <0.7")
-    assert a.words == [("父", 0.21, 0.47), ("的", 0.60, 0.73)]
-    assert a.text == "父母<0.60>的<0.7" and a.unknown == ["<0.60>", "<0.7"]
+def test_times_without_a_word_are_no_text():
+    """Half-written and stray ones; words with both times keep them."""
+    for raw, text, words, marks in (
+        (
+            "<0.21>父<0.47>母<0.60> <0.60>的<0.73> <0.7",
+            "父母的",
+            [(0.21, 0.47), (0.6, 0.73)],
+            ["<0.60>", "<0.7"],
+        ),
+        ("<0.80>i<0.96><0.96>am<1.20><1.20>", "i am", [(0.8, 0.96), (0.96, 1.2)], ["<1.20>"]),
+        ("<0.80>i<0.96><0.9", "i", [(0.8, 0.96)], ["<0.9"]),
+        ("<0.80>i<0.96><0.96>am", "i am", [(0.8, 0.96)], ["<0.96>"]),
+        ("<0.80>i<0.96><", "i", [(0.8, 0.96)], ["<"]),
+    ):
+        a = parse_answer("<asr><align>" + raw)
+        assert (a.text, [w[1:] for w in a.words], a.marks) == (text, words, marks)
+        assert a.unknown == marks and a.warnings == ["left out of the text: " + ", ".join(marks)]
 
 
-def test_times_that_were_not_asked_for_stay_in_the_text():
-    a = parse_answer("<asr><0.21>父<0.47>")
-    assert (a.text, a.words, a.unknown) == ("<0.21>父<0.47>", [], ["<0.21>", "<0.47>"])
+def test_times_that_were_not_asked_for_are_left_out():
+    a = parse_answer("<asr><0.21>父<0.47>我")
+    assert (a.text, a.words, a.unknown) == ("父我", [], ["<0.21>", "<0.47>"])
+
+
+@pytest.mark.parametrize(
+    "raw, text, marks",
+    [
+        ("<asr><gender>hi there<MALE><NEUTRAL><NEUTRAL>", "hi there", ["<NEUTRAL>"]),
+        ("<asr>打开<gender>灯<CHILD><FEMALE><FEMALE>", "打开灯", ["<gender>", "<FEMALE>"]),
+        ("<asr>hi<|im_end|> you </s>", "hi you", ["<|im_end|>", "</s>"]),
+        ("<asr>one<1.20>two", "one two", ["<1.20>"]),
+        ("<asr><emotion>hi<SA", "hi", ["<SA"]),
+        ("<asr><age><gender>hi<OLD><BOY>", "hi", ["<BOY>"]),  # where a label is missing
+        ("<asr><age>hi<TEEN>", "hi", ["<TEEN>"]),
+        ("<asr><age>press <enter> now", "press <enter> now", []),  # what a person may have said
+        ("<asr>press <enter>", "press <enter>", []),
+        ("<asr>press <ente", "press <ente", []),
+        ("<asr>hi<TEEN>", "hi<TEEN>", []),
+    ],
+)
+def test_control_marks_are_no_text(raw, text, marks):
+    a = parse_answer(raw)
+    assert (a.text, a.marks, a.raw) == (text, marks, raw)
+    assert a.warnings == (["left out of the text: " + ", ".join(marks)] if marks else [])
+
+
+def test_many_marks_are_counted():
+    a = parse_answer("<asr><gender>hi<MALE>" + "<HAPPY>" * 20 + "<0.1>")
+    assert a.warnings == ["left out of the text: <HAPPY> 19 times, <0.1>"]
+    assert parse_answer("<chat>Fine.<MALE>").warnings == ["left out of the text: <MALE>"]
 
 
 @pytest.mark.parametrize(
@@ -189,16 +241,16 @@ def test_parse_chat(raw, text, answer):
 @pytest.mark.parametrize(
     "raw, task, labels, text, unknown",
     [
-        ("hi<other>", None, {}, "hi<other>", ["<other>"]),  # event or emotion? nobody said
+        ("hi<other>", None, {}, "hi", ["<other>"]),  # event or emotion? nobody said
         ("hi<other>", "ser", {"emotion": "OTHER"}, "hi", []),
         ("hi<anger>", None, {"emotion": "ANGER"}, "hi", []),
         ("<asr><caption>hi<OTHER>", "ser", {"event": "OTHER"}, "hi", []),  # the answer's own tags win
         ("<asr><caption><emotion>hi<OTHER><SAD>", None, {"event": "OTHER", "emotion": "SAD"}, "hi", []),
         ("<asr><caption><emotion>hi<OTHER><OTHER>", None, {"event": "OTHER", "emotion": "OTHER"}, "hi", []),
         ("<asr>hi<MALE>", None, {"gender": "MALE"}, "hi", []),
-        ("<asr><age>hi<CHILD><OLD>", None, {"age": "OLD"}, "hi<CHILD>", ["<CHILD>"]),
-        ("<asr><age>hi<TEEN>", None, {}, "hi<TEEN>", ["<TEEN>"]),
-        ("<asr><age>hi<ADU", None, {}, "hi<ADU", ["<ADU"]),
+        ("<asr><age>hi<CHILD><OLD>", None, {"age": "OLD"}, "hi", ["<CHILD>"]),
+        ("<asr><age>hi<TEEN>", None, {}, "hi", ["<TEEN>"]),
+        ("<asr><age>hi<ADU", None, {}, "hi", ["<ADU"]),
         ("", None, {}, "", []),
     ],
 )
@@ -243,14 +295,13 @@ fragments = st.lists(
 @given(raw=fragments, task=st.sampled_from([None, *TASKS]))
 def test_parse_never_fails_and_keeps_the_text(raw, task):
     a = parse_answer(raw, task)
-    kept = iter(a.text + (a.answer or ""))
-    outside_brackets = re.sub(r"<[^<>]*>|[<>\s]", "", raw)
+    reply = a.answer or ""
+    kept = iter(a.text + reply)
+    outside_brackets = re.sub(r"<[^<>]*(>|$|(?=<))|[<>\s]", "", raw)
     assert all(c in kept for c in outside_brackets)  # each character is still there, in order
-    # only the tags, labels, times and the answer mark that were understood may be gone
-    n_read = len(a.tags) + len(a.labels) + 2 * len(a.words) + ("开始回答" in raw)
-    brackets = [len(re.findall(r"<[^<>]*>", t)) for t in (raw, a.text + "\0" + (a.answer or ""))]
-    assert brackets[1] >= brackets[0] - n_read
-    assert all(u in a.text for u in a.unknown)
+    assert not re.search(r"<[\d.\s]*>|<[\d.\s]*$", a.text + "|" + reply)  # and no number in brackets
+    assert a.unknown[: len(a.marks)] == a.marks and all(u in a.text for u in a.unknown[len(a.marks) :])
+    assert bool(a.marks) <= bool(a.warnings)
 
 
 plain = st.text(st.characters(categories=("Ll", "Lo", "Nd")), min_size=1, max_size=12)

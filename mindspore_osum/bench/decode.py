@@ -20,7 +20,7 @@ from mindspore_osum.bench.memory import read_bandwidth
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.timing import Run, clocked, race, show_seconds
 from mindspore_osum.inference.generate import Generator
-from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.sampling import KEEP, Sampling
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.text.sequence import HybridSequence, Text, lay_out
 
@@ -53,7 +53,7 @@ class Decoding:
         """The tokens of `rows` answers, step by step."""
         sequences = [prompt_of(self.cfg, length, seed) for seed in range(rows)]
         prompts = [Prompt(sequence) for sequence in sequences]
-        settings = Sampling(max_new_tokens=ROOM, repetition_penalty=1.0)  # transformers' default
+        settings = Sampling(max_new_tokens=ROOM, repetition_penalty=1.0, loops=KEEP)  # as transformers
         return self.generator.stream(prompts, settings)
 
     def run(self, count: int, rows: int = 1, length: int = PROMPT) -> Run:

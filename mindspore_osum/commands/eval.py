@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the words (YAML, intents as .jsonl, or `published`: those of the released "
         "scripts; default: the Intent-Instruction Set's test split)",
     )
+    parser.add_argument(
+        "--force-tags",
+        action="store_true",
+        help="give the model its answers' opening tags (default: it writes them, as in the papers)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (16)")
     add_new_tokens(parser)
@@ -85,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_plots:
         require_matplotlib("--no-plots")
     judge = _judge(args)
-    asked = read_eval_set(args.manifest, MODES[args.prompts], args.requests, args.limit)
+    asked = read_eval_set(args.manifest, MODES[args.prompts], args.requests, args.limit, args.force_tags)
     folder = Path(args.output)
     predictions, failed = _predictions(args, asked, folder)
     cases, troubles = asked.join(predictions, failed, _reading(args))
@@ -103,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         "manifest": args.manifest,
         "prompts": MODES[args.prompts],
         "limit": args.limit,
+        "force_tags": args.force_tags,
     }
     _write(folder, result, problems, [] if args.no_plots else plots.draw_all(cases, result, folder))
     return 1 if any(problems[kind] for kind in FAILURES if kind in problems) else 0
@@ -157,9 +163,10 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     loading(args.model)
     from mindspore_osum.evaluation.run import answer_all
     from mindspore_osum.inference.engine import Engine
-    from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.inference.sampling import KEEP, Sampling
 
-    engine, sampling = Engine(args.model, args.device), Sampling(max_new_tokens=args.max_new_tokens)
+    sampling = Sampling(max_new_tokens=args.max_new_tokens, loops=KEEP)  # what a loop inserts is counted
+    engine = Engine(args.model, args.device)
     with resumable("the same command goes on from there"), Progress(len(todo)) as progress:
         new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress)
     return known + new, failed
@@ -185,6 +192,7 @@ def _settings(args: argparse.Namespace, asked) -> dict:
         "recordings": asked.digest,
         "max_new_tokens": args.max_new_tokens,
         "device": args.device,
+        "force_tags": args.force_tags,
     }
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mindspore_osum.data.formats.manifest import Utterance, key_of
 from mindspore_osum.data.formats.sources import read_manifest
@@ -87,7 +87,11 @@ class EvalSet:
 
 
 def read_eval_set(
-    manifest: str, modes: Sequence[str], requests: str | None = None, limit: int | None = None
+    manifest: str,
+    modes: Sequence[str],
+    requests: str | None = None,
+    limit: int | None = None,
+    force_tags: bool = False,
 ) -> EvalSet:
     """Read a manifest for an evaluation.
 
@@ -97,6 +101,7 @@ def read_eval_set(
     modes : prompt modes; lines without recording are asked in the first one only
     requests : natural requests (see `requests.read_pools`); by default those of the Intent-Instruction Set
     limit : use only the first `limit` utterances
+    force_tags : see `Request`; by default the model writes its answers' tags, as in the papers
 
     Raises
     ------
@@ -109,7 +114,7 @@ def read_eval_set(
     if not usable:
         raise UserError(f"{manifest}: no usable line; the first problem: {next(iter(unusable.values()))}")
     chosen = usable[:limit]
-    questions, unasked = _questions(chosen, modes, pools)
+    questions, unasked = _questions(chosen, modes, pools, force_tags)
     twice = [line for line in broken if "there twice" in line]
     problems = {
         "malformed_lines": [line for line in broken if line not in twice],
@@ -123,7 +128,7 @@ def read_eval_set(
     return EvalSet(tuple(chosen), tuple(questions), modes, keys, _digest(usable), problems)
 
 
-def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Pools | None):
+def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Pools | None, force_tags: bool):
     """The questions, and a line for each utterance without a known request."""
     questions, unasked = [], []
     for utterance in utterances:
@@ -135,7 +140,7 @@ def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Poo
                     "extra.request, or --requests FILE"
                 )
             else:
-                questions.append(Question(utterance, mode, request))
+                questions.append(Question(utterance, mode, replace(request, force_tags=force_tags)))
     return questions, unasked
 
 

@@ -113,7 +113,7 @@ def _check_settings(path: Path, settings: dict) -> None:
     except UserError as error:
         raise UserError(f"{error}; delete the folder or choose another --output") from None
     for name, value in settings.items():
-        if known.get(name) != value:
+        if known.get(name, False) != value:  # what is off may be absent
             raise UserError(
                 f"{path.parent}: holds an evaluation with another {name}; choose another "
                 "--output, or delete the folder to start afresh"

@@ -27,7 +27,7 @@ from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.respond import respond
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn
+from mindspore_osum.inference.tokens import ENDED, Tokens, drawn, restricted
 from mindspore_osum.results import Response
 from mindspore_osum.speech.long import LONGEST_CHUNK
 from mindspore_osum.systems.registry import from_values, system_of
@@ -113,13 +113,16 @@ class ExportedTokens(Tokens):
         from mindspore import Tensor
 
         sampling, sizes = sampling or Sampling(), self.sizes
-        limits = Limits([min(self.room(p), sampling.max_new_tokens) for p in prompts], self.eos_ids)
+        limits = self.limits(prompts, sampling)
         streams = [np.random.default_rng(sampling.seed) for _ in prompts]
         filled = self._filled(prompts)
         position_B = np.array([len(prompt) for prompt in filled], np.int32)
         inputs = self.exports.inputs(self._run, self.cfg, sizes, filled)
         scores, *cache = self._run("prefill", *inputs, Tensor(position_B))
+        scores = Tensor(restricted(scores.asnumpy(), prompts))
         penalty_BV = np.ones(scores.shape, np.float32)
+        for row_V, prompt in zip(penalty_BV, prompts, strict=False):
+            row_V[list(prompt.opening)] = sampling.repetition_penalty
         while True:
             scores_BV = scores.asnumpy()
             scores_BV = np.where(scores_BV < 0, scores_BV * penalty_BV, scores_BV / penalty_BV)

@@ -13,7 +13,7 @@ Legend: T mel frames.
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, repeat
 
 import numpy as np
@@ -22,8 +22,9 @@ from mindspore_osum.data.batches.batching import features, frames_of
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.inquiry import name_of
+from mindspore_osum.inference.reading import Reader
 from mindspore_osum.inference.request import Request, make_request
-from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.sampling import END, RETRY, RETRY_PENALTY, Sampling
 from mindspore_osum.inference.tokens import Generated, Tokens
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
 from mindspore_osum.results import Answer, Response
@@ -31,6 +32,7 @@ from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.systems.base import Config, Prompt
 from mindspore_osum.systems.registry import system_of
+from mindspore_osum.text.sequence import opening_ids
 from mindspore_osum.text.template import AUDIO, Turn
 from mindspore_osum.text.tokenizer import Tokenizer
 
@@ -68,6 +70,8 @@ class Answerer:
         self.cfg, self.tokenizer, self.generator, self.labels = cfg, tokenizer, generator, labels
         self.system = system_of(cfg.model_type)
         self.template = self.system.template(cfg)
+        self.reader = Reader(self.system, tokenizer, labels)
+        self._openings: dict[str, tuple] = {}
 
     def answer(
         self,
@@ -171,23 +175,30 @@ class Answerer:
         UserError : what `answer` would give as the response's `error`.
         """
         job, written, sent = self._prepare(0, source, request), Generated(), ""
-        ids = written.tokens
         if job.prompt is None:
             raise UserError(job.response.error)
+        ids, spent, begun = [*job.prompt.opening], 0.0, self._clock()
         with closing(self.generator.stream([job.prompt], sampling)) as steps:
             for (token,) in steps:
+                spent += self._clock() - begun
                 if token in self.generator.eos_ids:
                     written.cut = False
                     break
+                written.tokens.append(int(token))
                 ids.append(int(token))
                 # the first bytes of a character that needs more are shown as U+FFFD until it is complete
                 text = self.tokenizer.decode(ids).rstrip("\ufffd")
                 if len(text) > len(sent):
                     yield text[len(sent) :]
                     sent = text
+                begun = self._clock()  # what the reader does with a piece is no computing
         if rest := self.tokenizer.decode(ids)[len(sent) :]:
             yield rest
+        written.find_loop(sampling)
+        begun = self._clock()
         self._read(job, written)
+        if job.response.seconds:
+            job.response.rtf = (job.spent + spent + self._clock() - begun) / job.response.seconds
         return job.response
 
     def _prepare(self, number: int, source, request: Request) -> _Job:
@@ -216,10 +227,18 @@ class Answerer:
         if AUDIO in self.template.needs(request.output_type):
             mel_TF, seconds = self._features(source)
             speech = self.cfg.tokens(len(mel_TF))
-        turn = Turn(request.output_type, {"request": request.words}, speech)
-        prompt = Prompt(self.template.sequence(self.tokenizer, turn), mel_TF)
+        forced = request.task and request.force_tags
+        opening, first = self._opening(request.task) if forced else ((), ())
+        turn = Turn(request.output_type, {"request": request.words}, speech, opening=opening)
+        prompt = Prompt(self.template.sequence(self.tokenizer, turn), mel_TF, opening, first)
         self.generator.room(prompt)  # refuses what is too long
         return prompt, seconds
+
+    def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The tokens that every answer to a task begins with, and those that may follow (empty: any)."""
+        if task not in self._openings:
+            self._openings[task] = opening_ids(self.tokenizer, *self.system.openings(task))
+        return self._openings[task]
 
     def _features(self, source) -> tuple[np.ndarray, float]:
         """Log-mel (T, F) and the seconds of a recording; one that is too long is refused first."""
@@ -251,27 +270,43 @@ class Answerer:
             )
 
     def _run(self, jobs: list[_Job], sampling: Sampling, rows: int, probabilities: bool) -> None:
-        start, compiling = time.perf_counter(), self.generator.compile_seconds
-        generated = self.generator.generate([job.prompt for job in jobs], sampling, rows)
-        spent = time.perf_counter() - start - (self.generator.compile_seconds - compiling)
-        seconds = sum(job.response.seconds for job in jobs)
+        start = self._clock()
+        generated = self._generated([job.prompt for job in jobs], sampling, rows)
+        spent, seconds = self._clock() - start, sum(job.response.seconds for job in jobs)
         for job, written in zip(jobs, generated, strict=True):
-            if job.response.seconds:
-                job.response.rtf = job.spent / job.response.seconds + spent / seconds
+            start = self._clock()
             try:
-                answer = self._read(job, written)
+                self._read(job, written, probabilities)
             except UserError as error:
                 job.fail(error)
-                continue
-            if probabilities:
-                answer.probabilities = self.labels.probabilities(job.prompt, answer.raw, answer.labels)
+            if job.response.seconds:
+                own = job.spent + self._clock() - start
+                job.response.rtf = own / job.response.seconds + spent / seconds
 
-    def _read(self, job: _Job, written: Generated) -> Answer:
-        """Parse the generated text into the answer of the job's response."""
-        answer = self.system.answer(self.tokenizer.decode(written.tokens), job.request.task)
-        answer.end, answer.cut = job.response.seconds, written.cut
+    def _clock(self) -> float:
+        """Seconds that pass while nothing is compiled."""
+        compiling = self.generator.compile_seconds + (self.labels.compile_seconds if self.labels else 0.0)
+        return time.perf_counter() - compiling
+
+    def _generated(self, prompts: list[Prompt], sampling: Sampling, rows: int) -> list[Generated]:
+        """The answers; loops are generated once more if `sampling` says so."""
+        found = self.generator.generate(prompts, sampling, rows)
+        again = [n for n, one in enumerate(found) if one.unit] if sampling.loops == RETRY else []
+        if again:
+            stronger = replace(
+                sampling, repetition_penalty=max(sampling.repetition_penalty, RETRY_PENALTY), loops=END
+            )
+            second = self.generator.generate([prompts[n] for n in again], stronger, rows)
+            for n, one in zip(again, second, strict=True):
+                one.retried = True
+                found[n] = one
+        return found
+
+    def _read(self, job: _Job, written: Generated, probabilities: bool = False) -> None:
+        """The generated tokens as the answer of the job's response."""
+        answer = self.reader.read(job.prompt, job.request, written, probabilities)
+        answer.end = job.response.seconds
         job.response.segments = [answer]
-        return answer
 
 
 def _pairs(sources: Iterable, requests: Iterable[Request]) -> Iterator[tuple[object, Request]]:

@@ -1,6 +1,6 @@
 """State that a batch keeps between decoder steps.
 
-Legend: B batch, S cache slots a sequence, V vocabulary.
+Legend: B batch, S cache slots a sequence, P tokens of an opening, V vocabulary.
 
 Notable choices
 - The cache is in parameters that the graphs update in place: it is never copied to the host.
@@ -39,13 +39,17 @@ class DecodeState(nn.Cell):
         self.first_token_B = Tensor(np.arange(batch, dtype=np.int32) * self.vocab)
         self.write = ops.ScatterUpdate()
 
-    def forget_tokens(self):
-        """No token has been generated yet."""
-        return ops.assign(self.factor_BV, ops.ones_like(self.factor_BV))
+    def begin(self, opening_BP, penalty_BP):
+        """Remember only the opening tokens of the answers; returns every token's penalty (B, V)."""
+        ops.assign(self.factor_BV, ops.ones_like(self.factor_BV))
+        return self._penalize(opening_BP + self.first_token_B.expand_dims(1), penalty_BP)
 
-    def penalize(self, token_B, penalty_B):
+    def remember(self, token_B, penalty_B):
         """Remember the generated tokens; returns every token's penalty (B, V)."""
-        factor_BV = self.write(self.factor_BV, self.first_token_B + token_B, penalty_B)
+        return self._penalize(self.first_token_B + token_B, penalty_B)
+
+    def _penalize(self, place, penalty):
+        factor_BV = self.write(self.factor_BV, place, penalty)
         return factor_BV.reshape((self.batch, self.vocab))
 
 

@@ -1,6 +1,6 @@
 """Answers from prompts: a prefill graph, a step graph, and the loop between them.
 
-Legend: B batch, N prompts, L prompt positions, D width, V vocabulary.
+Legend: B batch, N prompts, L prompt positions, P tokens of an opening, D width, V vocabulary.
 
 Notable choices
 - Two graphs for each static shape and nothing else: prefill reads the whole prompt and scores its last
@@ -24,20 +24,30 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.inference import graph_cache
 from mindspore_osum.inference.cache import DecodeState
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn
+from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn, restricted
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
 from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.systems.registry import system_of
 
+SMALLEST_OPENING = 32  # tokens; those of all published keys
+
+
+def penalized(scores_BV, factor_BV):
+    """Scores under the repetition penalty of each token (Keskar et al. 2019)."""
+    return ops.select(scores_BV < 0, scores_BV * factor_BV, scores_BV / factor_BV)
+
 
 class Prefill(nn.Cell):
-    """Prompts -> scores of their first new token; fills the cache."""
+    """Prompts -> scores of their first new token; fills the cache.
+
+    The opening of an answer, which a prompt may end with, is penalised as if it had been generated.
+    """
 
     def __init__(self, embed: nn.Cell, decoder: nn.Cell, state: DecodeState):
         super().__init__(auto_prefix=False)  # parameters keep their names
         self.embed, self.decoder, self.state = embed, decoder, state
 
-    def construct(self, length_B, *inputs):
+    def construct(self, length_B, opening_BP, penalty_BP, *inputs):
         x_BLD = self.embed(*inputs)
         batch, length = x_BLD.shape[:2]
         position_1L = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
@@ -47,7 +57,7 @@ class Prefill(nn.Cell):
         h_BLD, _ = self.decoder.cached(x_BLD, position_BL, None, self.state.keys_values, slots)
         last_B = ops.arange(0, batch, dtype=ms.int32) * length + length_B - 1
         scores_BV = self.decoder.logits(ops.gather(h_BLD.reshape((batch * length, -1)), last_B, 0))
-        self.state.forget_tokens()
+        scores_BV = penalized(scores_BV, self.state.begin(opening_BP, penalty_BP))
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), length_B, scores_BV
 
 
@@ -66,8 +76,7 @@ class Step(nn.Cell):
         seen, slots = state.cache.seen(position_B), state.cache.slots(position_B1)
         h_B1D, _ = decoder.cached(x_B1D, position_B1, seen, state.keys_values, slots)
         scores_BV = decoder.logits(h_B1D.squeeze(1))
-        factor_BV = state.penalize(token_B, penalty_B)
-        scores_BV = ops.select(scores_BV < 0, scores_BV * factor_BV, scores_BV / factor_BV)
+        scores_BV = penalized(scores_BV, state.remember(token_B, penalty_B))
         # a finished sequence keeps rewriting its own last slot, and never one of another
         next_B = ops.minimum(position_B + 1, self.last_slot)
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), next_B, scores_BV
@@ -130,7 +139,7 @@ class Generator(Tokens):
         self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1
     ) -> Iterator[np.ndarray]:
         sampling = sampling or Sampling()
-        limits = Limits([min(self.room(p), sampling.max_new_tokens) for p in prompts], self.eos_ids)
+        limits = self.limits(prompts, sampling)
         length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
         slots = min(length + sampling.max_new_tokens, max(length, self.parts.positions))
         size = batch_bucket(max(len(prompts), rows)), bucket(slots, SMALLEST_LENGTH)
@@ -147,7 +156,12 @@ class Generator(Tokens):
         prefill, step, batch = graphs
         penalty_B = Tensor(np.full(batch, sampling.repetition_penalty, np.float32))
         streams = [np.random.default_rng(sampling.seed) for _ in prompts]
-        token_B, position_B, scores_BV = self._run(prefill, *self._inputs(prompts, batch, length))
+        token_B, position_B, scores_BV = self._run(
+            prefill, *self._inputs(prompts, batch, length, sampling.repetition_penalty)
+        )
+        if any(prompt.first for prompt in prompts):
+            scores_BV = Tensor(restricted(scores_BV.asnumpy(), prompts))
+            token_B = Tensor(scores_BV.asnumpy().argmax(-1).astype(np.int32))
         while True:
             if sampling.greedy:
                 tokens_N = token_B.asnumpy()[: len(prompts)].copy()
@@ -170,11 +184,17 @@ class Generator(Tokens):
             )
         return positions - length
 
-    def _inputs(self, prompts, batch: int, length: int) -> list[Tensor | None]:
+    def _inputs(self, prompts, batch: int, length: int, penalty: float = 1.0) -> list[Tensor | None]:
         """The prefill's inputs; rows beyond the prompts have one token, and their results are ignored."""
         length_B = np.array([*map(len, prompts), *[1] * (batch - len(prompts))], np.int32)
-        inputs = self.parts.inputs(prompts, batch, length).values()
-        return [Tensor(length_B), *(None if x is None else Tensor(x) for x in inputs)]
+        width = bucket(max(len(p.opening) for p in prompts), SMALLEST_OPENING)
+        opening_BP, penalty_BP = np.zeros((batch, width), np.int32), np.ones((batch, width), np.float32)
+        for row, prompt in enumerate(prompts):
+            if prompt.opening:  # the rest of the row repeats its last token, which changes nothing
+                opening_BP[row] = np.pad(prompt.opening, (0, width - len(prompt.opening)), mode="edge")
+                penalty_BP[row] = penalty
+        inputs = [length_B, opening_BP, penalty_BP, *self.parts.inputs(prompts, batch, length).values()]
+        return [None if x is None else Tensor(x) for x in inputs]
 
     def _graphs(self, batch: int, slots: int):
         decoder = self.parts.decoder

@@ -70,6 +70,7 @@ def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
     one.error = next((a.error for a in answers if a.error), None)
     one.no_speech = bool(answers) and all(a.no_speech for a in answers)
     one.warnings = list(dict.fromkeys(line for a in answers for line in a.warnings))
+    one.marks = [mark for a in answers for mark in a.marks]
     one.tags = list(dict.fromkeys(tag for a in answers for tag in a.tags))
     for answer in reversed(answers):
         one.labels |= answer.labels

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.tasks import INTENT_KEY, TASKS, tags_of, task_key, write_tags
+from mindspore_osum.tasks import INTENT_KEY, TASKS, tags_of, task_key, task_of_request, write_tags
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,13 @@ class Request:
     words: str | None  # the user's words; not used by the form `s2t_chat` of spoken chat
     output_type: str  # a form of the system's template
     task: str | None  # published key, where it is known; it guides the parsing of the answer
+    # where the task is known: the answer's opening tags are given, so that it can be of no other task
+    force_tags: bool = True
+
+    @property
+    def asks_for(self) -> str | None:
+        """Published key of the task: `task`, or that of known words."""
+        return self.task or task_of_request(self.words or "")
 
 
 def make_request(task: str | None = None, instruction: str | None = None) -> Request:

@@ -9,6 +9,11 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 
+# keep: the answer goes on to its limit; end: it ends there, see inference/loops.py; retry: it is generated
+# once more with RETRY_PENALTY, which Keskar et al. (2019) found to prevent repetition
+LOOPS = KEEP, END, RETRY = "keep", "end", "retry"
+RETRY_PENALTY = 1.2
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -20,6 +25,7 @@ class Sampling:
     temperature: float = 0.0  # 0 = greedy: always the best token
     top_k: int = 0  # draw among the k best only; 0 = all
     top_p: float = 1.0  # draw among the fewest best tokens that hold this probability (Holtzman et al. 2020)
+    loops: str = "end"  # of an answer that repeats itself: one of LOOPS
     seed: int = 0  # of the draws; every sequence draws from its own random stream, whatever batch it is in
 
     def __post_init__(self):
@@ -33,6 +39,7 @@ class Sampling:
         need(self.top_k >= 0, "top_k", "0 (all tokens) or more")
         need(0 < self.top_p <= 1, "top_p", "above 0 and at most 1 (all tokens)")
         need(self.seed >= 0, "seed", "0 or more")
+        need(self.loops in LOOPS, "loops", " or ".join(LOOPS))
 
     @property
     def greedy(self) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mindspore_osum.inference.sampling import Sampling, draw
+from mindspore_osum.inference.loops import loop_at_end
+from mindspore_osum.inference.sampling import KEEP, Sampling, draw
 
 ENDED = -1  # in the arrays of `Tokens.stream`: this sequence has ended and has no token
 
@@ -19,6 +20,13 @@ class Generated:
 
     tokens: list[int] = field(default_factory=list)  # without the end token
     cut: bool = True  # no end token came before the limit
+    retried: bool = False  # with a stronger penalty, as the first answer was a loop
+    unit: int = 0  # tokens that the end repeats in a loop, which ended the answer; 0 if there is none
+
+    def find_loop(self, sampling: Sampling | None) -> None:
+        """Set `unit` after the last token."""
+        if self.cut and (sampling or Sampling()).loops != KEEP:
+            self.unit = loop_at_end(self.tokens)
 
 
 class Tokens:
@@ -66,7 +74,14 @@ class Tokens:
                     one.cut = False
                 elif token != ENDED:
                     one.tokens.append(token)
+        for one in found:
+            one.find_loop(sampling)
         return found
+
+    def limits(self, prompts: Sequence, sampling: Sampling) -> "Limits":
+        """What ends the answers to `prompts`."""
+        most = [min(self.room(prompt), sampling.max_new_tokens) for prompt in prompts]
+        return Limits(most, self.eos_ids, sampling.loops)
 
 
 class Limits:
@@ -75,17 +90,34 @@ class Limits:
     Parameters
     ----------
     limits_N : the maximum number of tokens of each.
+    loops : `Sampling.loops`; unless it is "keep", a loop ends a sequence.
     """
 
-    def __init__(self, limits_N: Sequence[int], eos_ids: frozenset[int]):
+    def __init__(self, limits_N: Sequence[int], eos_ids: frozenset[int], loops: str = KEEP):
         self.limits_N, self.eos_ids = np.array(limits_N), list(eos_ids)
         self.ended_N, self.done = np.zeros(len(limits_N), bool), 0
+        self._written = None if loops == KEEP else [[] for _ in limits_N]
 
     def take(self, tokens_N: np.ndarray) -> bool:
         """Count the tokens of a step (`ENDED` for a finished sequence); True when all have ended."""
         self.done += 1
         self.ended_N |= np.isin(tokens_N, self.eos_ids) | (self.limits_N <= self.done)
+        for n, tokens in enumerate(self._written or ()):
+            if not self.ended_N[n]:
+                tokens.append(int(tokens_N[n]))
+                self.ended_N[n] = loop_at_end(tokens) > 0
         return bool(self.ended_N.all())
+
+
+def restricted(scores_BV: np.ndarray, prompts: Sequence) -> np.ndarray:
+    """The scores of first tokens, with none for those that may not follow an opening (`Prompt.first`)."""
+    scores_BV = scores_BV.copy()
+    for scores_V, prompt in zip(scores_BV, prompts, strict=False):
+        if prompt.first:
+            allowed = scores_V[list(prompt.first)]
+            scores_V[:] = -np.inf
+            scores_V[list(prompt.first)] = allowed
+    return scores_BV
 
 
 def drawn(

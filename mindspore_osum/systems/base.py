@@ -45,10 +45,20 @@ class Config(Hearing, Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """Input of generation: the hybrid sequence, and the log-mel of its speech (float32), if any."""
+    """Input of generation.
+
+    Attributes
+    ----------
+    sequence : the hybrid sequence.
+    mel_TF : log-mel of its speech, float32, if any.
+    opening : the last tokens of the sequence, if they are the beginning of the answer.
+    first : the only tokens that may follow them; any may if empty.
+    """
 
     sequence: HybridSequence
     mel_TF: np.ndarray | None = None
+    opening: tuple[int, ...] = ()
+    first: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -185,12 +195,28 @@ class System:
         """Parse the text that a model generated; `task` is the requested key, where it is known."""
         raise NotImplementedError
 
+    def lacking(self, task: str, answer: Answer) -> list[str]:
+        """Fields of the labels that an answer to a task lacks."""
+        return []
+
+    def other_task(self, task: str, answer: Answer) -> str:
+        """One line if an answer is of another task than it should be, else ""."""
+        return ""
+
+    def openings(self, task: str) -> tuple[str, Sequence[str]]:
+        """The text that answers to a task open with, and answers as training has them that differ after it.
+
+        The opening is given to the decoder in the tokens that these have in common. "" if there is none.
+        """
+        return "", ()
+
     def generation(self, model: Any) -> Generation:
         """The generation interface of a network."""
         raise NotImplementedError
 
     def label_scorer(self, model: Any, tokenizer: Any) -> Any:
-        """An object with `probabilities(prompt, raw, labels)` for the labels in an answer, or None."""
+        """An object for the labels of answers, or None: systems/osum/label_scores.py `LabelScorer` has its
+        methods."""
         return None
 
     def export(self) -> Any:

@@ -15,6 +15,7 @@ Notable choices
 Legend: B rows, L sequence positions, Z speech tokens.
 """
 
+import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -191,6 +192,29 @@ def pieces_of_start(tokenizer: Tokenizer, ids: Sequence[int], start: str) -> int
     raise UserError(
         f"{tokenizer.path}: cannot spell {start!r}; use a tokenizer with these characters or with byte pieces"
     )
+
+
+def opening_ids(
+    tokenizer: Tokenizer, opening: str, texts: Sequence[str]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens of an opening as training saw them at the beginning of answers.
+
+    Parameters
+    ----------
+    opening : with which all `texts` begin.
+    texts : answers that differ after it.
+
+    Returns
+    -------
+    The ids that all `texts` have in common, and those that may come next: where a piece reaches from the
+    opening into what follows it (``><``), the common ids end before, and the next one must be of such a text.
+    No ids where `texts` is empty.
+    """
+    encoded = [tokenizer.encode(text) for text in texts]
+    ids = os.path.commonprefix(encoded)
+    if tokenizer.decode(ids).startswith(opening):
+        return tuple(ids), ()
+    return tuple(ids), tuple(sorted({one[len(ids)] for one in encoded}))
 
 
 def stack_sequences(

@@ -33,12 +33,14 @@ class Turn:
     speech : number of speech tokens of its recording, for a form with audio.
     answer : (name of the loss, words) of each part of the answer, see `Target`; None if the model should
         write it: the sequence ends there.
+    opening : tokens that an answer is to begin with, which the model continues; without `answer` only.
     """
 
     form: str
     words: Mapping[str, str | None] = field(default_factory=dict)
     speech: int | None = None
     answer: Parts | None = None
+    opening: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Template:
                     words = "".join(self._words(turn, name) for name in names)
                     spans.append(Text(words, names[0] in bos, self.text_loss))
                 elif turn.answer is None:
+                    spans += [Text(turn.opening)] if turn.opening else []
                     break
                 else:
                     rest = "".join(self._words(turn, name) for name in names[1:])

@@ -23,6 +23,8 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.systems.osum.export import Sizes, compare, graphs_of, sizes_for
 from mindspore_osum.systems.osum.template import load_template
+from mindspore_osum.tasks import TASK_KEYS, answer_starts
+from mindspore_osum.text.sequence import opening_ids
 from mindspore_osum.text.template import Turn
 from mindspore_osum.text.tokenizer import Tokenizer
 from tests.inference.common import SMALL, small_folder, train_tokenizer
@@ -171,7 +173,9 @@ def test_requests_of_the_length_that_was_asked_for_fit(folder, name):
     template = replace(load_template(name), texts=texts)
     count = len(tokenizer.encode(words))
     sizes = sizes_for(SMALL, tokenizer, template, 2.0, count, 10, 1)
-    sequence = template.sequence(tokenizer, Turn("text", {"request": words}, SMALL.tokens(sizes.frames)))
+    opening = max((opening_ids(tokenizer, *answer_starts(key))[0] for key in TASK_KEYS), key=len)
+    turn = Turn("text", {"request": words}, SMALL.tokens(sizes.frames), opening=opening)
+    sequence = template.sequence(tokenizer, turn)
     assert len(sequence) == sizes.prompt
 
 

@@ -14,7 +14,7 @@ from mindspore_osum.folder import read_config, write_config
 from mindspore_osum.inference.engine import Engine
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.tasks import parse_answer
+from mindspore_osum.tasks import TASKS, parse_answer, tags_of
 from tests.inference.common import train_tokenizer
 
 SHORT = Sampling(max_new_tokens=12)
@@ -107,7 +107,11 @@ def test_requests(engine, wavs):
         task: engine.answer([wavs[0]], task=task, sampling=SHORT)[0].raw for task in ("asr", "ser", "sttc")
     }
     assert by_task["asr"] == engine.answer([wavs[0]], sampling=SHORT)[0].raw
-    assert by_task["asr"] == engine.answer([wavs[0]], instruction="<asr>", sampling=SHORT)[0].raw
+    free = replace(make_request("asr"), force_tags=False)  # the tags as words are this request
+    by_words = engine.answer(
+        [wavs[0]] * 2, requests=[make_request(instruction="<asr>"), free], sampling=SHORT
+    )
+    assert by_words[0].raw == by_words[1].raw
     assert by_task["ser"] == engine.answer([wavs[0]], task="<TRANSCRIBE><EMOTION>", sampling=SHORT)[0].raw
     by_task["words"] = engine.answer([wavs[0]], instruction="how old is she", sampling=SHORT)[0].raw
     assert len(set(by_task.values())) == 4
@@ -137,6 +141,20 @@ def test_a_request_for_each_recording(engine, wavs):
     assert together[3].seconds == together[3].rtf == 0 and together[3].answer == together[3].raw.strip()
     chat = engine.answer([wavs[0]], task="sttc", sampling=SHORT)[0]
     assert chat.raw == together[7].raw != together[4].raw
+
+
+@pytest.mark.parametrize("task", [*TASKS, "<TRANSCRIBE> <AGE> <GENDER>", "<AGE>"])
+def test_a_known_task_is_the_one_that_is_answered(engine, wavs, task):
+    """Random weights write no tags by themselves; the answer is what follows them."""
+    request = make_request(task)
+    forced, free = (replace(request, force_tags=on) for on in (True, False))
+    with_tags, without = engine.answer(wavs[:1] * 2, requests=[forced, free], sampling=SHORT)
+    assert tuple(with_tags.tags) == tags_of(task) and without.tags == []
+    opening = engine.prompt(wavs[0], forced)[0].opening
+    assert with_tags.raw.startswith(engine.tokenizer.decode(opening))
+    assert len(engine.tokenizer.encode(with_tags.raw)) > len(opening)
+    assert engine.prompt(wavs[0], free)[0].opening == ()
+    assert "".join(engine.stream(wavs[0], forced, SHORT)) == with_tags.raw
 
 
 def test_batches_as_they_are_ready(engine, wavs):

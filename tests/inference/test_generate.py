@@ -9,7 +9,8 @@ from mindspore_osum.inference.graph_cache import FOLDER
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.inference.tokens import ENDED
 from mindspore_osum.models.buckets import batch_bucket, bucket
-from mindspore_osum.text.sequence import stack_sequences
+from mindspore_osum.systems.base import Prompt
+from mindspore_osum.text.sequence import HybridSequence, stack_sequences
 
 
 def penalized(scores_V, tokens, penalty):
@@ -18,6 +19,13 @@ def penalized(scores_V, tokens, penalty):
     for token in set(tokens):
         scores_V[token] = scores_V[token] * penalty if scores_V[token] < 0 else scores_V[token] / penalty
     return scores_V
+
+
+def opened(prompt, tokens) -> Prompt:
+    """The prompt, followed by the first tokens of its answer."""
+    ids_L = np.concatenate([prompt.sequence.ids_L, np.array(tokens, np.int32)])
+    pad = np.zeros(len(ids_L), np.int32)
+    return Prompt(HybridSequence(ids_L, pad, pad, prompt.sequence.recordings), prompt.mel_TF, tuple(tokens))
 
 
 STEPS, FRAMES, LENGTH = 256, 100, 320  # of each answer; of the longest recording; positions of all
@@ -80,6 +88,17 @@ def test_batch_equals_one_by_one(generator, prompt):
     assert together == [generator.generate([p], sampling)[0] for p in prompts]
     assert len({tuple(a.tokens) for a in together}) == len(prompts)
     assert together[::-1] == generator.generate(prompts[::-1], sampling)
+
+
+def test_an_opening_is_as_if_the_model_had_written_it(generator, endless, prompt):
+    """Given its own first tokens, 0, 1 or 7 of them, an answer goes on as it did, penalty included."""
+    prompts = [prompt(16, 9, 80), prompt(17, 20, 61), prompt(18, 12)]
+    sampling = Sampling(max_new_tokens=24, repetition_penalty=1.3)
+    free = [a.tokens for a in generator.generate(prompts, sampling)]
+    counts = (7, 0, 1)
+    given = [opened(p, tokens[:n]) for p, tokens, n in zip(prompts, free, counts, strict=True)]
+    for answer, tokens, n in zip(generator.generate(given, sampling), free, counts, strict=True):
+        assert answer.tokens[: 24 - n] == tokens[n:]
 
 
 def test_speech_is_heard(generator, prompt):

@@ -32,7 +32,7 @@ def by_whole_answers(engine, prompt, texts) -> np.ndarray:
     """Sum of log-probabilities of all tokens of each answer, one model run an answer, in numpy's float64."""
     from mindspore import Tensor
 
-    sums, frames, start = [], len(prompt.mel_TF), len(prompt.sequence)
+    sums, frames, start = [], len(prompt.mel_TF), len(prompt.sequence) - len(prompt.opening)
     # one length for all, as each new one takes seconds; what is behind an answer decides nothing
     length = start + LONGEST
     for text in texts:

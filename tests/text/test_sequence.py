@@ -1,13 +1,20 @@
+from functools import lru_cache
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.folder import BUNDLED, TOKENIZER
+from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS, answer_starts, format_answer, tags_of, write_tags
 from mindspore_osum.text.sequence import (
     IGNORE,
     Audio,
     Target,
     Text,
     lay_out,
+    opening_ids,
     stack_sequences,
 )
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -32,6 +39,37 @@ def test_spans_are_tokenized_one_by_one(tiny):
     assert seq.spans_L.tolist() == [0] * len(context) + [2] * (len(label) + 1)
     assert seq.n_speech == 3 and len(seq) == len(seq.ids_L)
     assert {a.dtype for a in (seq.ids_L, seq.labels_L, seq.spans_L)} == {np.dtype("int32")}
+
+
+@lru_cache(maxsize=1)
+def bundled() -> Tokenizer:
+    return Tokenizer(BUNDLED / TOKENIZER)
+
+
+@lru_cache
+def opening_of(tokenizer: Tokenizer, task: str):
+    return opening_ids(tokenizer, *answer_starts(task))
+
+
+plain = st.text(st.characters(categories=("Ll", "Lo", "Nd")), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("task", TASK_KEYS)
+@given(text=plain, second=st.integers(0, 60), number=st.integers(0, 5))
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_openings_are_those_of_training(tiny, task, text, second, number):
+    """Every answer in training begins with it, whether a tokenizer joins the brackets of two tags, or has a
+    piece for each tag and time as the bundled one has."""
+    assert len(tiny.encode("a><b")) < len(tiny.encode("a>b<b"))
+    labels = {s.field: s.values[number % len(s.values)] for s in LABEL_SETS.values()}
+    words = [(text, second, second + 0.5)]
+    written = format_answer(task, text=text, labels=labels, answer=text, words=words)
+    tags = write_tags(tags_of(task))
+    for tokenizer in (tiny, bundled()):
+        ids, first = opening_of(tokenizer, task)
+        encoded = tuple(tokenizer.encode(written))
+        assert encoded[: len(ids)] == ids and (not first or encoded[len(ids)] in first)
+        assert tokenizer.decode(ids) in ((tags.removesuffix(">"),) if first else (tags, tags + "<"))
 
 
 def test_ids_are_taken_as_they_are():

@@ -11,14 +11,12 @@ Notable choices
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from reprlib import repr as short
 
 from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, parse_object
 from mindspore_osum.errors import UserError
-from mindspore_osum.tasks import TASKS
-from mindspore_osum.text.requests import task_requests
+from mindspore_osum.tasks import TASKS, task_of_request
 
 DEFAULT_REQUEST = "Transcribe the Speech"  # of WEST, for {"wav", "txt"}
 LATER_TURNS, NOT_ONE_RECORDING = "later turns of a conversation", "several recordings in a turn"
@@ -62,7 +60,9 @@ def _asked(values: dict, request: str, where: str) -> dict:
     if values["wav"] is None:
         return {"task": task or "<TEXT2TEXT>", "extra": {**extra, "question": request}}
     task = TASKS["sttc"].key if task == "sttc" else task  # a chat has no request, whatever its spelling
-    known = _known_requests().get(request.strip().casefold())
+    # training may replace a known request by any other for the task
+    default = request.strip().casefold() == DEFAULT_REQUEST.casefold()
+    known = TASKS["asr"].key if default else task_of_request(request)
     if task in (None, "", known):
         if known is None:
             raise UserError(
@@ -73,15 +73,6 @@ def _asked(values: dict, request: str, where: str) -> dict:
     if task == TASKS["sttc"].key:
         raise UserError(f"{where}: request {request[:60]!r}: spoken chat has none beside the recording")
     return {"task": task, "extra": {**extra, "question": request}}
-
-
-@lru_cache(maxsize=1)
-def _known_requests() -> dict[str, str]:
-    """Request -> task key. Training may replace these requests by any other for the task."""
-    known = {DEFAULT_REQUEST.casefold(): TASKS["asr"].key}
-    for abbr, task in TASKS.items():
-        known |= dict.fromkeys([task.tag_string, *(r.casefold() for r in task_requests(abbr))], task.key)
-    return known
 
 
 def _turns(messages, where: str) -> tuple[list[str], list[tuple[tuple[list[str], list[str]], str]]]:

@@ -24,7 +24,8 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.text.sequence import stack_sequences
+from mindspore_osum.tasks import TASK_KEYS, answer_starts
+from mindspore_osum.text.sequence import opening_ids, stack_sequences
 from mindspore_osum.text.template import AUDIO, Turn
 
 GRAPHS = ("speech", "prefill", "decode")
@@ -71,7 +72,8 @@ def sizes_for(
         for form in template.forms
         if AUDIO in template.needs(form)
     )
-    prompt, positions = around - 1 + speech + request_tokens, cfg.decoder.max_positions
+    opening = max(len(opening_ids(tokenizer, *answer_starts(key))[0]) for key in TASK_KEYS)
+    prompt, positions = around - 1 + speech + request_tokens + opening, cfg.decoder.max_positions
     frames = speech * cfg.frames_per_token
     sizes = Sizes(batch, frames, prompt, prompt + new_tokens)
     if sizes.places > positions:

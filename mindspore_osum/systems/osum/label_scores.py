@@ -12,6 +12,7 @@ Notable choices
 
 import os.path
 import re
+import time
 
 import mindspore as ms
 import numpy as np
@@ -20,7 +21,7 @@ from mindspore import Tensor, ops
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.network import OsumModel
-from mindspore_osum.tasks import LABEL_SETS, LabelSet
+from mindspore_osum.tasks import LABEL_SETS, LabelSet, label_sets_of, tags_of, write_tags
 from mindspore_osum.text.sequence import stack_sequences
 from mindspore_osum.text.tokenizer import Tokenizer
 
@@ -29,11 +30,17 @@ _BRACKET = re.compile(r"<([^<>]*)>")
 
 
 class LabelScorer:
-    """Label probabilities of one model; each static shape compiles once."""
+    """Label probabilities of one model.
+
+    Attributes
+    ----------
+    compile_seconds : time spent on compiling graphs, one for each static shape, the first run included.
+    """
 
     def __init__(self, model: OsumModel, tokenizer: Tokenizer):
         self.model, self.tokenizer = model, tokenizer
-        self._graph = ms.jit(self._log_probabilities)
+        self.compile_seconds = 0.0
+        self._graph, self._shapes = ms.jit(self._log_probabilities), set()
 
     def probabilities(self, prompt: Prompt, raw: str, labels: dict[str, str]) -> dict[str, dict[str, float]]:
         """Probability of each label.
@@ -50,22 +57,51 @@ class LabelScorer:
         the answer need not be the most likely one, with sampling or a repetition penalty.
         """
         sets = [s for s in LABEL_SETS.values() if s.field in labels]
-        return {s.field: self._of_set(prompt, raw, labels[s.field], s) for s in sets}
+        return {s.field: self._written(prompt, raw, labels[s.field], s) for s in sets}
 
-    def _of_set(self, prompt: Prompt, raw: str, value: str, labels: LabelSet) -> dict[str, float]:
+    def decide(
+        self, prompt: Prompt, task: str, text: str, labels: dict[str, str]
+    ) -> dict[str, dict[str, float]]:
+        """Labels that the model has not written: the probability of each value of their sets.
+
+        Parameters
+        ----------
+        prompt : the prompt.
+        task : published key, whose labels are wanted.
+        text : the transcript that the model wrote.
+        labels : field -> value, what it wrote; the likeliest value of each other label is written after it.
+
+        Returns
+        -------
+        dict field -> {value: probability} for each label of the task that is not in `labels`.
+        """
+        before, found = write_tags(tags_of(task)) + text, {}
+        for s in label_sets_of(task):
+            value = labels.get(s.field)
+            if value is None:
+                p = found[s.field] = self._of_set(prompt, before, [f"<{v}>" for v in s.values], s)
+                value = max(p, key=p.get)
+            before += f"<{value}>"
+        return found
+
+    def _written(self, prompt: Prompt, raw: str, value: str, labels: LabelSet) -> dict[str, float]:
         written = [m for m in _BRACKET.finditer(raw) if labels.read(m[1]) == value][-1]
         spell = str.lower if written[1].islower() else str  # OSUM writes <male>
         texts = [written[0] if v == value else f"<{spell(v)}>" for v in labels.values]
-        ids = [self.tokenizer.encode(raw[: written.start()] + text) for text in texts]
+        return self._of_set(prompt, raw[: written.start()], texts, labels)
+
+    def _of_set(self, prompt: Prompt, before: str, texts: list[str], labels: LabelSet) -> dict[str, float]:
+        ids = [self.tokenizer.encode(before + text) for text in texts]
         sums_C = self._score(prompt, ids, len(os.path.commonprefix(ids)))
         p_C = np.exp(sums_C - sums_C.max())
         return dict(zip(labels.values, (p_C / p_C.sum()).tolist(), strict=True))
 
     def _score(self, prompt: Prompt, ids: list[list[int]], shared: int) -> np.ndarray:
         """Log-probability of each answer's tokens after the first `shared` ones, which all have in common."""
-        start = len(prompt.sequence)
+        start = len(prompt.sequence) - len(prompt.opening)  # the answers begin with it
         rows, longest = batch_bucket(len(ids)), max(map(len, ids))
-        length, tokens = bucket(start + longest, SMALLEST_LENGTH), bucket(longest - shared, SMALLEST_LABEL)
+        length = bucket(max(start + longest, len(prompt.sequence)), SMALLEST_LENGTH)
+        tokens = bucket(longest - shared, SMALLEST_LABEL)
         frames = bucket(len(prompt.mel_TF), SMALLEST_FRAMES)
         one = stack_sequences([prompt.sequence], length, self.model.cfg.tokens(frames), 1)
         token_ids_CL, speech_row_CL = (
@@ -82,7 +118,16 @@ class LabelScorer:
         mel_1TF[0, : len(prompt.mel_TF)] = prompt.mel_TF
         mel_len_1 = np.array([len(prompt.mel_TF)], np.int32)
         inputs = (mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP)
-        return self._graph(*map(Tensor, inputs)).asnumpy()[: len(ids)].astype(np.float64)
+        return self._run(*map(Tensor, inputs)).asnumpy()[: len(ids)].astype(np.float64)
+
+    def _run(self, *inputs):
+        shapes = tuple(x.shape for x in inputs)
+        if shapes not in self._shapes:
+            start = time.perf_counter()
+            self._graph(*inputs).asnumpy()
+            self.compile_seconds += time.perf_counter() - start
+            self._shapes.add(shapes)
+        return self._graph(*inputs)
 
     def _log_probabilities(
         self, mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP

@@ -49,6 +49,21 @@ class OsumSystem(System):
 
         return parse_answer(raw, task)
 
+    def lacking(self, task: str, answer):
+        from mindspore_osum.tasks import label_sets_of
+
+        return [labels.field for labels in label_sets_of(task) if labels.field not in answer.labels]
+
+    def other_task(self, task: str, answer):
+        from mindspore_osum.tasks import other_tags
+
+        return other_tags(task, answer.tags)
+
+    def openings(self, task: str):
+        from mindspore_osum.tasks import answer_starts
+
+        return answer_starts(task)
+
     def generation(self, model):
         from mindspore_osum.systems.osum.generation import OsumGeneration
 
