@@ -62,6 +62,7 @@ class OSUM:
         *,
         task: str | None = None,
         tasks: Sequence[str] | None = None,
+        hotwords: str | Sequence[str] = (),
         **settings,
     ) -> Response | list[Response]:
         """Answer a request about recordings; without a request, transcribe.
@@ -74,13 +75,14 @@ class OSUM:
         task : instead of `request`: an abbreviation ("sap") or a published key.
         tasks : instead of `request`: several tasks, in as few passes as the published keys allow (see
             `passes.plan`).
+        hotwords : names and terms that may be said, a list or a text with commas between them.
         settings : see `each`.
 
         Raises
         ------
         UserError : an invalid request or setting, or a single recording that cannot be used.
         """
-        requests = _requests(request, task, tasks)
+        requests = _requests(request, task, tasks, hotwords)
         if not _is_one(audio):
             return list(self.each(audio, requests, **settings))
         (response,) = self.each([audio], requests, **settings)
@@ -106,6 +108,7 @@ class OSUM:
         max_seconds: float = MAX_SECONDS,
         vad: str = "energy",
         probabilities: bool = False,
+        confidence: bool = False,
         progress=None,
     ) -> Iterator[Response]:
         """Yield one response after the other, in order, for more recordings than fit in memory.
@@ -118,10 +121,13 @@ class OSUM:
         max_seconds : longer recordings are split at pauses into chunks up to this length (1 to 60 seconds).
         vad : voice activity detector for longer ones: "energy", or "silero" if its package is installed.
         probabilities : also compute the probability of each label among those of its set.
+        confidence : also how sure the model is of each answer and word (inference/confidence.py).
         progress : called with the seconds of finished recordings.
         """
         from mindspore_osum.inference.respond import respond
 
+        if confidence:
+            sampling = replace(sampling or Sampling(), confidence=True)
         return respond(
             self.engine,
             audios,
@@ -257,12 +263,17 @@ class OSUM:
         return listen(live, stream_of(source, raw_rate, idle))
 
 
-def _requests(request: str | None, task: str | None, tasks: Sequence[str] | None) -> list[Request]:
+def _requests(
+    request: str | None,
+    task: str | None,
+    tasks: Sequence[str] | None,
+    hotwords: str | Sequence[str] = (),
+) -> list[Request]:
     if tasks is None:
-        return [make_request(task, request)]
+        return [make_request(task, request, hotwords)]
     if request is not None or task is not None:
         raise UserError("tasks exclude a request in words and a single task: give one of the three")
-    return plan([tasks] if isinstance(tasks, str) else tasks)
+    return plan([tasks] if isinstance(tasks, str) else tasks, hotwords=hotwords)
 
 
 def _is_one(audio) -> bool:

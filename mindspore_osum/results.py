@@ -42,6 +42,9 @@ class Answer:
     cut: bool = False  # an answer was truncated, at max_new_tokens or the model's last position
     # field -> value -> probability among the values of its set; None unless requested
     probabilities: dict[str, dict[str, float]] | None = None
+    # probability of what was written, and of each word of it; None unless requested (inference/confidence.py)
+    confidence: float | None = None
+    word_confidence: list[tuple[str, float]] | None = None
     no_speech: bool = False  # nobody speaks here; the model was not asked
     warnings: list[str] = field(default_factory=list)  # what is doubtful about it, one line each
     error: str | None = None  # one line
@@ -152,13 +155,20 @@ class Response:
             return None
         return {name: {v: x / s.total() for v, x in s.items()} for name, s in sums.items()}
 
+    @property
+    def confidence(self) -> float | None:
+        """Probability of what was written, the mean weighted by duration; None unless requested."""
+        known = [(s.confidence, s.seconds) for s in self.segments if s.confidence is not None]
+        total = sum(seconds for _, seconds in known)
+        return sum(p * seconds for p, seconds in known) / total if total else None
+
     def to_dict(self) -> dict:
         """Plain values for JSON: those of the whole recording, then its segments."""
         whole = {"audio": self.audio, "seconds": round(self.seconds, 3)}
         if self.error:
             whole["error"] = self.error
         names = ("text", "tags", "labels", "label_counts", "probabilities", "words", "answer", "raw", "cut")
-        names += ("no_speech", "warnings")
+        names += ("confidence", "no_speech", "warnings")
         whole |= {name: getattr(self, name) for name in names}
         segments = [asdict(s) | {"start": round(s.start, 3), "end": round(s.end, 3)} for s in self.segments]
         return whole | {"rtf": round(self.rtf, 4), "segments": segments}

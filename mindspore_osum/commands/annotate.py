@@ -38,7 +38,7 @@ def run(args) -> int:
     from mindspore_osum.inference.passes import plan
 
     tasks = [name.strip() for name in args.tasks.split(",")] if args.tasks else list(TASKS)
-    requests = plan(tasks, combine=not args.single)
+    requests = plan(tasks, combine=not args.single, hotwords=args.hotwords)
     how = settings(args) | {"probabilities": args.probabilities}
     kept = kept_lines(args.output, lambda line: line["audio"], "annotate") if args.resume else {}
     sources, failed = expand(args.audio), []

@@ -72,6 +72,28 @@ def add_new_tokens(parser, what: str = "longest answer, in tokens", default: int
     )
 
 
+def add_answer_arguments(parser) -> None:
+    """Options of answers; `answer_settings` reads them."""
+    parser.add_argument(
+        "--hotwords", default="", metavar="A,B", help="names and terms that may be said, put into the request"
+    )
+    parser.add_argument(
+        "--retry-loops",
+        action="store_true",
+        help="generate an answer that repeats itself once more, with a repetition penalty of 1.2",
+    )
+    parser.add_argument(
+        "--confidence", action="store_true", help="also how sure the model is of each answer and word"
+    )
+
+
+def answer_settings(args) -> dict:
+    """The fields of `Sampling` that `add_answer_arguments` declares."""
+    from mindspore_osum.inference.sampling import END, RETRY
+
+    return {"loops": RETRY if args.retry_loops else END, "confidence": args.confidence}
+
+
 def add_resume(parser, what: str) -> None:
     """--resume, which leaves out what an earlier run has written to --output."""
     parser.add_argument("--resume", action="store_true", help=f"leave out recordings {what}")

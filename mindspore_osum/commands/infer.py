@@ -9,7 +9,12 @@ import json
 import sys
 from collections.abc import Iterator
 
-from mindspore_osum.commands.arguments import add_model_arguments, add_resume
+from mindspore_osum.commands.arguments import (
+    add_answer_arguments,
+    add_model_arguments,
+    add_resume,
+    answer_settings,
+)
 from mindspore_osum.commands.console import Progress, clean_stdout, failures, loading, resumable, say
 from mindspore_osum.commands.jsonl import kept_lines, writing
 from mindspore_osum.errors import UserError
@@ -49,6 +54,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--table", action="store_true", help="a table to read, as on a terminal, instead of JSON lines"
     )
+    add_answer_arguments(parser)
     for name, what in (
         ("max_new_tokens", "longest answer, in tokens"),
         ("repetition_penalty", "above 1: generated tokens become less likely"),
@@ -74,8 +80,9 @@ def run(args) -> int:
     from mindspore_osum.inference.sampling import Sampling
 
     args.table = args.table or not args.output and sys.stdout.isatty()
-    sampling = Sampling(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Sampling)})
-    request = make_request(args.task, args.instruction)  # refused before the model is loaded
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Sampling) if hasattr(args, f.name)}
+    sampling = Sampling(**given | answer_settings(args))
+    request = make_request(args.task, args.instruction, args.hotwords)  # refused before the model is loaded
     if args.task is None and args.instruction is None:
         request = None  # a manifest line's own
     sources, problems = _sources(args)
@@ -127,12 +134,12 @@ def _identity(line: dict) -> tuple:
     return line.get("key"), line["audio"]
 
 
-def _own_request(source):
+def _own_request(source, hotwords: str):
     """The default request of a source: a manifest line's own task, asr for a file."""
     from mindspore_osum.inference.request import make_request
 
     try:
-        return make_request(getattr(source, "task", None))
+        return make_request(getattr(source, "task", None), hotwords=hotwords)
     except UserError as error:
         raise UserError(f"{source.where}: {error}") from None
 
@@ -141,7 +148,7 @@ def _responses(args, sources: list, request, sampling) -> Iterator[tuple]:
     """(source, response) in order, with progress on standard error."""
     if not sources:
         return
-    requests = [request or _own_request(source) for source in sources]
+    requests = [request or _own_request(source, args.hotwords) for source in sources]
     loading(args.model)
     from mindspore_osum.inference.engine import Engine
 
@@ -168,6 +175,9 @@ def _line(source, response) -> dict:
     line |= dataclasses.asdict(answer)
     for name in ("start", "end", "probabilities", "error"):  # it is all of the recording
         del line[name]
+    for name in ("confidence", "word_confidence"):
+        if line[name] is None:
+            del line[name]
     return line | {"seconds": round(response.seconds, 3), "rtf": round(response.rtf, 4)}
 
 

@@ -7,7 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindspore_osum.commands.arguments import add_model_arguments, add_new_tokens
+from mindspore_osum.commands.arguments import (
+    add_answer_arguments,
+    add_model_arguments,
+    add_new_tokens,
+    answer_settings,
+)
 from mindspore_osum.commands.console import Progress
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.sampling import Sampling
@@ -42,6 +47,7 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
         help="finds the speech of long recordings and streams (default energy; silero: a package)",
     )
     add_new_tokens(parser, "longest answer to a chunk, in tokens")
+    add_answer_arguments(parser)
 
 
 def expand(names: Sequence[str]) -> list:
@@ -91,7 +97,7 @@ def settings(args) -> dict:
     """The settings of `api.OSUM.each` that the command line gives; refused before the model is loaded."""
     check_max_seconds(args.max_seconds)
     check_detector(args.vad)
-    sampling = Sampling(max_new_tokens=args.max_new_tokens)
+    sampling = Sampling(max_new_tokens=args.max_new_tokens, **answer_settings(args))
     return {
         "sampling": sampling,
         "batch_size": args.batch_size,

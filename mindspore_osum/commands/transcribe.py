@@ -76,7 +76,7 @@ def run(args) -> int:
 
     formats = [check_format(name.strip()) for name in args.format.lower().split(",")]
     cues = check_settings(formats, {name: getattr(args, name) for name in SETTINGS})
-    requests, how = [make_request(args.task)], settings(args)
+    requests, how = [make_request(args.task, hotwords=args.hotwords)], settings(args)
     if args.highlight_words and "<ALIGN>" not in requests[0].task:
         raise UserError(
             f"--highlight-words needs times of words, and {args.task} gives none: take --task srwt"

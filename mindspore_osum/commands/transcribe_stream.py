@@ -7,6 +7,7 @@ import sys
 import threading
 from functools import partial
 
+from mindspore_osum.commands.arguments import answer_settings
 from mindspore_osum.commands.console import clean_stdout, load_model, say, width
 from mindspore_osum.commands.inputs import STDIN
 from mindspore_osum.errors import UserError
@@ -60,7 +61,8 @@ def run(args) -> int:
     if idle < 0 or args.raw is not None and not 1000 <= args.raw <= 384_000:
         raise UserError("--idle must be 0 or more seconds, --raw a rate from 1000 to 384000 Hz")
     settings = LiveSettings(every, pause, args.max_seconds, args.vad)
-    sampling, requests = Sampling(max_new_tokens=args.max_new_tokens), [make_request(args.task)]
+    sampling = Sampling(max_new_tokens=args.max_new_tokens, **answer_settings(args))
+    requests = [make_request(args.task, hotwords=args.hotwords)]
     source = sys.stdin.buffer if args.stream == STDIN else args.stream
     waves = stream_of(source, args.raw, idle)
     stop, failed = threading.Event(), 0

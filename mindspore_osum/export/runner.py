@@ -27,7 +27,7 @@ from mindspore_osum.inference.engine import tokenizer_for, use_device
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.respond import respond
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.inference.tokens import ENDED, Tokens, drawn, restricted
+from mindspore_osum.inference.tokens import ENDED, Tokens, drawn, log_probabilities, restricted
 from mindspore_osum.results import Response
 from mindspore_osum.speech.long import LONGEST_CHUNK
 from mindspore_osum.systems.registry import from_values, system_of
@@ -130,6 +130,8 @@ class ExportedTokens(Tokens):
                 tokens_N = scores_BV[: len(prompts)].argmax(-1).astype(np.int32)
             else:
                 tokens_N = drawn(scores_BV, sampling, streams, limits)
+            if sampling.confidence:
+                self.log_p_N = log_probabilities(scores_BV, tokens_N)
             tokens_N[limits.ended_N] = ENDED
             yield tokens_N
             if limits.take(tokens_N):

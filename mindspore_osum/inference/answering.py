@@ -185,6 +185,8 @@ class Answerer:
                     written.cut = False
                     break
                 written.tokens.append(int(token))
+                if sampling and sampling.confidence:
+                    written.log_p.append(float(self.generator.log_p_N[0]))
                 ids.append(int(token))
                 # the first bytes of a character that needs more are shown as U+FFFD until it is complete
                 text = self.tokenizer.decode(ids).rstrip("\ufffd")
@@ -229,7 +231,10 @@ class Answerer:
             speech = self.cfg.tokens(len(mel_TF))
         forced = request.task and request.force_tags
         opening, first = self._opening(request.task) if forced else ((), ())
-        turn = Turn(request.output_type, {"request": request.words}, speech, opening=opening)
+        words = request.words
+        if request.hotwords:
+            words = self.system.with_hotwords(words, request.task, request.hotwords)
+        turn = Turn(request.output_type, {"request": words}, speech, opening=opening)
         prompt = Prompt(self.template.sequence(self.tokenizer, turn), mel_TF, opening, first)
         self.generator.room(prompt)  # refuses what is too long
         return prompt, seconds

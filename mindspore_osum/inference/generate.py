@@ -82,6 +82,14 @@ class Step(nn.Cell):
         return ops.cast(ops.argmax(scores_BV, -1), ms.int32), next_B, scores_BV
 
 
+class LogProbability(nn.Cell):
+    """Log-probability of the chosen tokens."""
+
+    def construct(self, scores_BV, token_B):
+        log_BV = ops.log_softmax(ops.cast(scores_BV, ms.float32), -1)
+        return (ops.gather_elements(log_BV, 1, token_B.expand_dims(1)).squeeze(1),)
+
+
 class Logits(nn.Cell):
     """Scores (B, L, V) of the token after each position, without a cache."""
 
@@ -127,6 +135,7 @@ class Generator(Tokens):
         self.eos_ids = frozenset(self.parts.eos_ids if eos_ids is None else eos_ids)
         self.compile_seconds = 0.0
         self._shapes: set[tuple] = set()
+        self._log_p = Graph(LogProbability())
         self.logits = Logits(self.parts.embed, self.parts.decoder)
         self._cells: dict[nn.Cell, Graph] = {}
         self._idle: dict[tuple[int, int], list] = {}  # (B, S) -> graphs with a cache that is not in use
@@ -168,6 +177,8 @@ class Generator(Tokens):
             else:
                 tokens_N = drawn(scores_BV.asnumpy(), sampling, streams, limits)
                 token_B = Tensor(np.pad(np.maximum(tokens_N, 0), (0, batch - len(prompts))))
+            if sampling.confidence:
+                self.log_p_N = self._run(self._log_p, scores_BV, token_B)[0].asnumpy()
             tokens_N[limits.ended_N] = ENDED
             yield tokens_N
             if limits.take(tokens_N):

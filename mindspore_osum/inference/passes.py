@@ -15,7 +15,7 @@ WORD_SECONDS = 0.3  # length of a word that was written without a possible one
 PART_OF_TAG = {tag: part for part, tag in TAG_OF_KEY_PART.items()}
 
 
-def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
+def plan(tasks: Sequence[str], combine: bool = True, hotwords: str | Sequence[str] = ()) -> list[Request]:
     """The fewest requests for all tasks.
 
     A published key that combines exactly these tasks gives one pass. Otherwise keys are chosen greedily,
@@ -26,6 +26,7 @@ def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
     ----------
     tasks : abbreviations ("sap"), tag names ("age") or published keys, in any mixture and order.
     combine : False asks for each task on its own.
+    hotwords : of every request, see `make_request`.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
         raise UserError(f"no task: choose from {', '.join(TASKS)}")
     keys = [_key(task) for task in tasks]
     if not combine:
-        return [make_request(key) for key in dict.fromkeys(keys)]
+        return [make_request(key, hotwords=hotwords) for key in dict.fromkeys(keys)]
     for key in keys:
         make_request(key)  # refuses a key that needs no recording
     missing = set().union(*(key.split() for key in keys))
@@ -45,7 +46,7 @@ def plan(tasks: Sequence[str], combine: bool = True) -> list[Request]:
         best = max(usable, key=lambda key: (len(missing & set(key.split())), -len(key.split())))
         chosen.append(best)
         missing -= set(best.split())
-    return [make_request(key) for key in chosen]
+    return [make_request(key, hotwords=hotwords) for key in chosen]
 
 
 def _key(task: str) -> str:
@@ -70,6 +71,10 @@ def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
     one.error = next((a.error for a in answers if a.error), None)
     one.no_speech = bool(answers) and all(a.no_speech for a in answers)
     one.warnings = list(dict.fromkeys(line for a in answers for line in a.warnings))
+    sure = [a.confidence for a in answers if a.confidence is not None]
+    one.confidence = sum(sure) / len(sure) if sure else None
+    chosen = next((a for a in answers if a.words), None) or next((a for a in answers if a.text), None)
+    one.word_confidence = chosen.word_confidence if chosen else None
     one.marks = [mark for a in answers for mark in a.marks]
     one.tags = list(dict.fromkeys(tag for a in answers for tag in a.tags))
     for answer in reversed(answers):

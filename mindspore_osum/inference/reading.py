@@ -8,6 +8,7 @@ Notable choices
   value of the set after the transcript. `raw` does not have it, and a warning says so.
 """
 
+from mindspore_osum.inference.confidence import add_confidence
 from mindspore_osum.inference.loops import without_loop
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import RETRY_PENALTY
@@ -44,6 +45,8 @@ class Reader:
             tokens, times = without_loop(written.tokens, written.unit)
         answer = self.system.answer(self._text(prompt, tokens), request.task)
         answer.raw, answer.cut = self._text(prompt, written.tokens), written.cut
+        if written.log_p:
+            add_confidence(answer, self.tokenizer, prompt.opening, tokens, written.log_p)
         if written.retried:
             answer.warnings.append(f"a loop: generated once more, with repetition penalty {RETRY_PENALTY:g}")
         if times:

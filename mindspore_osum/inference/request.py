@@ -1,5 +1,7 @@
 """What is asked of recordings. Loads nothing heavy."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mindspore_osum.errors import UserError
@@ -15,6 +17,7 @@ class Request:
     task: str | None  # published key, where it is known; it guides the parsing of the answer
     # where the task is known: the answer's opening tags are given, so that it can be of no other task
     force_tags: bool = True
+    hotwords: tuple[str, ...] = ()  # names and terms that may be said; the system puts them into its prompt
 
     @property
     def asks_for(self) -> str | None:
@@ -22,20 +25,42 @@ class Request:
         return self.task or task_of_request(self.words or "")
 
 
-def make_request(task: str | None = None, instruction: str | None = None) -> Request:
+def make_request(
+    task: str | None = None, instruction: str | None = None, hotwords: str | Sequence[str] = ()
+) -> Request:
     """Make a request from a task (its tags; by default asr) or from free words.
 
     The task sttc takes the published form of spoken chat, which has no request; the words "<chat>", or any
-    others, ask for a reply in the form of all other tasks.
+    others, and hotwords ask for a reply in the form of all other tasks.
+
+    Parameters
+    ----------
+    hotwords : names and terms that may be said: a list, or a text with commas between them.
+
+    Raises
+    ------
+    UserError : no such task, an empty instruction, or hotwords that are no texts.
     """
+    hotwords = _hotwords(hotwords)
     if instruction is not None:
         if task is not None:
             raise UserError("a task and an instruction exclude each other: give one of them")
         if not instruction.strip():
             raise UserError("the instruction is empty: say what to do with the recording")
-        return Request(instruction, "text", None)
+        return Request(instruction, "text", None, hotwords=hotwords)
     key = task_key(task or "asr")
     if key == INTENT_KEY:
         raise UserError(f"task {task}: reads words, not a recording")
-    output_type = next((t.output_type for t in TASKS.values() if t.key == key), "text")
-    return Request(write_tags(tags_of(key)), output_type, key)
+    output_type = next((t.output_type for t in TASKS.values() if t.key == key and not hotwords), "text")
+    return Request(write_tags(tags_of(key)), output_type, key, hotwords=hotwords)
+
+
+def _hotwords(given: str | Sequence[str]) -> tuple[str, ...]:
+    words = re.split("[,，、]", given) if isinstance(given, str) else given
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise UserError(f"hotwords {given!r}: give a list of texts, or one text with commas between them")
+    words = [" ".join(word.split()) for word in words]
+    for word in words:
+        if "<" in word or ">" in word:
+            raise UserError(f"hotword {word!r}: < and > are for tags; leave them out")
+    return tuple(dict.fromkeys(filter(None, words)))

@@ -27,6 +27,7 @@ class Sampling:
     top_p: float = 1.0  # draw among the fewest best tokens that hold this probability (Holtzman et al. 2020)
     loops: str = "end"  # of an answer that repeats itself: one of LOOPS
     seed: int = 0  # of the draws; every sequence draws from its own random stream, whatever batch it is in
+    confidence: bool = False  # also the probability of each chosen token
 
     def __post_init__(self):
         def need(ok: bool, name: str, what: str):

@@ -21,6 +21,7 @@ class Generated:
     tokens: list[int] = field(default_factory=list)  # without the end token
     cut: bool = True  # no end token came before the limit
     retried: bool = False  # with a stronger penalty, as the first answer was a loop
+    log_p: list[float] = field(default_factory=list)  # of each token, if `Sampling.confidence`
     unit: int = 0  # tokens that the end repeats in a loop, which ended the answer; 0 if there is none
 
     def find_loop(self, sampling: Sampling | None) -> None:
@@ -36,10 +37,12 @@ class Tokens:
     ----------
     eos_ids : tokens that end an answer.
     compile_seconds : time spent on compiling graphs, the first run of each included.
+    log_p_N : log-probabilities of the tokens that a stream has just given, if `Sampling.confidence`.
     """
 
     eos_ids: frozenset[int]
     compile_seconds: float = 0.0
+    log_p_N: np.ndarray | None = None
 
     def room(self, prompt) -> int:
         """Tokens that an answer to `prompt` may have; UserError if there is none."""
@@ -69,11 +72,13 @@ class Tokens:
         """
         found = [Generated() for _ in prompts]
         for tokens_N in self.stream(prompts, sampling, rows):
-            for one, token in zip(found, tokens_N.tolist(), strict=True):
+            for n, (one, token) in enumerate(zip(found, tokens_N.tolist(), strict=True)):
                 if token in self.eos_ids:
                     one.cut = False
                 elif token != ENDED:
                     one.tokens.append(token)
+                    if sampling and sampling.confidence:
+                        one.log_p.append(float(self.log_p_N[n]))
         for one in found:
             one.find_loop(sampling)
         return found
@@ -118,6 +123,14 @@ def restricted(scores_BV: np.ndarray, prompts: Sequence) -> np.ndarray:
             scores_V[:] = -np.inf
             scores_V[list(prompt.first)] = allowed
     return scores_BV
+
+
+def log_probabilities(scores_BV: np.ndarray, tokens_N: np.ndarray) -> np.ndarray:
+    """Log-probability of each chosen token, float32 (N,); that of `ENDED` says nothing."""
+    scores_NV = scores_BV[: len(tokens_N)].astype(np.float32)
+    best_N = scores_NV.max(-1)
+    total_N = best_N + np.log(np.exp(scores_NV - best_N[:, None]).sum(-1))
+    return scores_NV[np.arange(len(tokens_N)), np.maximum(tokens_N, 0)] - total_N
 
 
 def drawn(

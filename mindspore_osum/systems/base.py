@@ -195,6 +195,19 @@ class System:
         """Parse the text that a model generated; `task` is the requested key, where it is known."""
         raise NotImplementedError
 
+    def with_hotwords(self, words: str | None, task: str | None, hotwords: Sequence[str]) -> str:
+        """The words of a request that mentions names and terms which may be said.
+
+        Parameters
+        ----------
+        words, task : of the request; `words` are the task's tags where the user gave only the task.
+
+        Raises
+        ------
+        UserError : not supported by the system.
+        """
+        raise UserError(f"hotwords: a model of {self.model_type} has no place for them; ask without")
+
     def lacking(self, task: str, answer: Answer) -> list[str]:
         """Fields of the labels that an answer to a task lacks."""
         return []

@@ -22,6 +22,7 @@ from tests.inference.common import on_a_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {"audio", "text", "tags", "labels", "words", "answer", "raw", "cut", "seconds", "rtf"}
+FIELDS |= {"marks", "no_speech", "warnings"}
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,11 @@ class OsumSystem(System):
 
         return parse_answer(raw, task)
 
+    def with_hotwords(self, words, task: str | None, hotwords):
+        from mindspore_osum.systems.osum.hotwords import with_hotwords
+
+        return with_hotwords(words, task, hotwords)
+
     def lacking(self, task: str, answer):
         from mindspore_osum.tasks import label_sets_of
 
