@@ -160,7 +160,7 @@ class Response:
         """Probability of what was written, the mean weighted by duration; None unless requested."""
         known = [(s.confidence, s.seconds) for s in self.segments if s.confidence is not None]
         total = sum(seconds for _, seconds in known)
-        return sum(p * seconds for p, seconds in known) / total if total else None
+        return round(sum(p * seconds for p, seconds in known) / total, 4) if total else None
 
     def to_dict(self) -> dict:
         """Plain values for JSON: those of the whole recording, then its segments."""
