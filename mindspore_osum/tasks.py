@@ -284,6 +284,7 @@ def _write_labels(task: str, tags, labels: dict[str, str]) -> str:
 _LEADING_TAG = re.compile(r"\s*<\s*(" + "|".join(TAG_OF_KEY_PART.values()) + r")\s*>", re.IGNORECASE)
 _MARK = re.compile(r"<\s*开始回答\s*>")
 _BRACKET = re.compile(r"<([^<>]*)>")
+_HALF = re.compile(r"<([^<>]*)(?=<)")
 _TIME = r"<\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*>"
 _WORD = re.compile(_TIME + r"(?!\s*<)([^<>]+)" + _TIME)
 
@@ -313,9 +314,12 @@ def parse_answer(raw: str, task: str | None = None) -> Answer:
     words = []
     if "align" in guide or not guide:
         body, words = _read_words(body)
+    opened = body.rfind("<") > body.rfind(">")
+    body, halves = _without(body, [m.span() for m in _HALF.finditer(body) if _begins_mark(m[1])])
     body, labels = _read_labels(body, guide)
     expected = [s.field for s in _announced(guide) if s.field not in labels]
-    text, marks = _without_marks(body, len(expected))
+    text, marks = _without_marks(body, len(expected), opened)
+    marks = halves + marks
     answer, more = _without_marks(answer) if answer else (answer, [])
     left = [_left_out(marks + more)] if marks or more else []
     return Answer(
@@ -365,16 +369,17 @@ def _announced(tags: list[str]) -> list[LabelSet]:
     return [LABEL_SETS[t] for t in dict.fromkeys(tags) if t in LABEL_SETS]
 
 
-def _without_marks(body: str, slots: int = 0) -> tuple[str, list[str]]:
+def _without_marks(body: str, slots: int = 0, opened: bool = True) -> tuple[str, list[str]]:
     """The body without control marks, and these.
 
     Parameters
     ----------
     slots : labels that are missing; as many brackets at the end are taken for labels outside their set.
+    opened : whether its last bracket may be one that does not end.
     """
     brackets, end, half = [*_BRACKET.finditer(body)], len(body), body.rfind("<")
     spans = {_widened(body, *m.span()) for m in brackets if _is_mark(m[1])}
-    if half > body.rfind(">") and (slots or _begins_mark(body[half + 1 :])):
+    if opened and half > body.rfind(">") and (slots or _begins_mark(body[half + 1 :])):
         spans.add((half, end))
         end = half
     for m in reversed(brackets):
@@ -382,9 +387,16 @@ def _without_marks(body: str, slots: int = 0) -> tuple[str, list[str]]:
             break
         spans.add(m.span())
         slots, end = slots - 1, m.start()
-    edges = [0, *(edge for span in sorted(spans) for edge in span), len(body)]
+    return _without(body, sorted(spans))
+
+
+def _without(body: str, spans: list[tuple[int, int]]) -> tuple[str, list[str]]:
+    """The body without some spans, and what is in them."""
+    if not spans:
+        return body.strip(), []
+    edges = [0, *(edge for span in spans for edge in span), len(body)]
     kept = [body[first:last].strip() for first, last in zip(edges[::2], edges[1::2], strict=True)]
-    return join_text(kept), [body[first:last].strip() for first, last in sorted(spans)]
+    return join_text(kept), [body[first:last].strip() for first, last in spans]
 
 
 def _widened(body: str, first: int, last: int) -> tuple[int, int]:
