@@ -38,6 +38,7 @@ EXTRAS = {
     "microphone": ["sounddevice>=0.4.6,<1"],  # and PortAudio itself: apt install libportaudio2
     "silero": ["silero-vad>=6,<7"],  # brings torch; voice activity by a network, for whoever asks for it
     "modelscope": ["modelscope-hub>=0.5,<1"],  # models from that hub; the one of Hugging Face needs none
+    "numbers": ["cn2an>=0.5.23,<1"],  # Chinese numerals as digits, in scoring
     "plots": ["matplotlib>=3.8,<4"],
     "docs": ["mkdocs>=1.6,<2"],
     # torch and peft are references that tests compare with; verification, osum bench and
@@ -61,7 +62,7 @@ EXTRAS = {
         "playwright>=1.45,<2",
     ],  # what asks `osum serve`, and looks at `osum demo` through a browser
 }
-for extra in ("serve", "plots", "demo", "silero", "docs", "modelscope"):  # their tests run, too
+for extra in ("serve", "numbers", "plots", "demo", "silero", "docs", "modelscope"):  # their tests run, too
     EXTRAS["dev"] += EXTRAS[extra]
 
 setup(

@@ -57,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="give the model its answers' opening tags (default: it writes them, as in the papers)",
     )
+    parser.add_argument(
+        "--numbers",
+        action="store_true",
+        help="number words count as their digits: twenty one, 二十一, 21 (needs the extra `numbers`)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (16)")
     add_new_tokens(parser)
@@ -85,15 +90,17 @@ def run(args: argparse.Namespace) -> int:
     from mindspore_osum.evaluation.evalset import read_eval_set
     from mindspore_osum.evaluation.judging import add_judgements
     from mindspore_osum.evaluation.measure import measure
+    from mindspore_osum.evaluation.numbers import Numbers
     from mindspore_osum.figures import require_matplotlib
 
     if not args.no_plots:
         require_matplotlib("--no-plots")
+    rewrite = Numbers() if args.numbers else str
     judge = _judge(args)
     asked = read_eval_set(args.manifest, MODES[args.prompts], args.requests, args.limit, args.force_tags)
     folder = Path(args.output)
     predictions, failed = _predictions(args, asked, folder)
-    cases, troubles = asked.join(predictions, failed, _reading(args))
+    cases, troubles = asked.join(predictions, failed, _reading(args), rewrite)
     problems = asked.problems | troubles
     if not any(cases.values()):
         raise UserError(f"{args.manifest}: nothing to score; the first problem: {_first(problems)}")
@@ -109,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         "prompts": MODES[args.prompts],
         "limit": args.limit,
         "force_tags": args.force_tags,
+        "numbers": args.numbers,
     }
     _write(folder, result, problems, [] if args.no_plots else plots.draw_all(cases, result, folder))
     return 1 if any(problems[kind] for kind in FAILURES if kind in problems) else 0

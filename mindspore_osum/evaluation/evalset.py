@@ -46,6 +46,7 @@ class EvalSet:
         predictions: Sequence[Prediction],
         failed: Mapping[Place, str],
         read: Callable[[str, str | None], Answer] = parse_answer,
+        rewrite: Callable[[str], str] = str,
     ) -> tuple[dict[str, list[Case]], Problems]:
         """Pair utterances and answers.
 
@@ -53,6 +54,7 @@ class EvalSet:
         ----------
         failed : reasons for missing answers.
         read : parser of the model's answers (`Case.read`).
+        rewrite : what is done to texts before they are compared (`Case.rewrite`).
 
         Returns
         -------
@@ -71,7 +73,7 @@ class EvalSet:
             elif question := asked.get(prediction.place):  # else: beyond the limit, or of another prompt mode
                 seen.add(prediction.place)
                 words = question.request.words or ""
-                cases[prediction.prompts].append(Case(question.utterance, prediction, words, read))
+                cases[prediction.prompts].append(Case(question.utterance, prediction, words, read, rewrite))
                 cut += [name] if prediction.cut else []
         missing = [
             failed.get(q.place) or f"{q.utterance.where}: {q.utterance.key} ({q.prompts}) is not there"

@@ -10,7 +10,7 @@ import numpy as np
 
 from mindspore_osum.evaluation.error_rate import error_columns
 from mindspore_osum.evaluation.measure import group
-from mindspore_osum.evaluation.scoring import INTENT, Case
+from mindspore_osum.evaluation.scoring import INTENT, Case, sides
 from mindspore_osum.evaluation.timing import shifts
 from mindspore_osum.figures import new_figure, save_png
 from mindspore_osum.tasks import TASKS
@@ -71,7 +71,7 @@ def _by_duration(path: Path, title: str, cases: Sequence[Case]) -> str | None:
     if not timed:
         return None
     seconds = np.array([c.prediction.seconds for c in timed])
-    columns_N2 = error_columns([c.reference.text for c in timed], [c.answer.text for c in timed])
+    columns_N2 = error_columns(*sides(c.transcripts for c in timed))
     edges = np.unique(np.quantile(seconds, np.linspace(0, 1, DURATION_BINS + 1)))
     place = np.clip(np.searchsorted(edges, seconds, side="right") - 1, 0, max(len(edges) - 2, 0))
     figure, axes = new_figure()

@@ -103,6 +103,11 @@ def _parse(line: bytes, where: str) -> Prediction | None:
         return None
     if not all(isinstance(values.get(f), str) for f in ("key", "raw")):
         raise UserError(f"{where}: expected an object with the texts 'key' and 'raw'")
+    if not isinstance(values.get("prompts") or "", str):
+        raise UserError(f"{where}: prompts {values['prompts']!r}: expected fixed or natural")
+    for name in ("seconds", "compute_seconds"):
+        if not isinstance(values.get(name) or 0, int | float):
+            raise UserError(f"{where}: {name} {values[name]!r}: expected a number")
     fields = {f: values[f] for f in Prediction.__dataclass_fields__ if values.get(f) is not None}
     return Prediction(**{"prompts": "fixed"} | fields)
 

@@ -57,6 +57,8 @@ def _head(result: Mapping) -> Iterator[str]:
     limit = f" (limited to {run['limit']})" if run["limit"] else ""
     yield f"- manifest: `{run['manifest']}`, {result['counts']['utterances']} utterances{limit}"
     yield f"- prompts: {', '.join(run['prompts'])}"
+    if run["numbers"]:
+        yield "- numbers: in transcripts and replies number words count as their digits (`--numbers`)"
     if speed["rtf"] is not None:
         yield (
             f"- speed: {speed['audio_seconds']:.1f} s of audio in {speed['compute_seconds']:.1f} s of "

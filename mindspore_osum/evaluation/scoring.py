@@ -11,7 +11,7 @@ Notable choices
 Legend: N cases.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,12 +44,14 @@ class Case:
     ----------
     request : the request to the model.
     read : the system's parser of answers, called with the task key.
+    rewrite : what is done to transcripts and replies on both sides before they are compared.
     """
 
     utterance: Utterance
     prediction: Prediction
     request: str = ""
     read: Callable[[str, str | None], Answer] = parse_answer
+    rewrite: Callable[[str], str] = str
 
     @cached_property
     def key(self) -> str:
@@ -106,6 +108,16 @@ class Case:
             return given
         return [self.reference.answer or ""]
 
+    @cached_property
+    def transcripts(self) -> tuple[str, str]:
+        """The transcript of the reference and that of the answer, to be compared."""
+        return self.rewrite(self.reference.text), self.rewrite(self.answer.text)
+
+    @cached_property
+    def replies_compared(self) -> tuple[str, list[str]]:
+        """The reply of the answer and those accepted, to be compared."""
+        return self.rewrite(self.answer.answer or ""), [self.rewrite(reply) for reply in self.accepted]
+
     @property
     def scoring(self) -> str:
         """How the reply of a spoken chat is scored."""
@@ -150,14 +162,14 @@ def headline(task: str, cases: Sequence[Case]) -> tuple[str, np.ndarray] | None:
     None if there is none: replies that are not scored by containment.
     """
     if task == "asr":
-        return "wer", error_columns([c.reference.text for c in cases], [c.answer.text for c in cases])
+        return "wer", error_columns(*sides(c.transcripts for c in cases))
     if task == "srwt":
         moved = shifts([c.reference.words for c in cases], [c.answer.words for c in cases])
         return "aas_ms", shift_columns(moved)
     if task in REPLY_TASKS:
         if any(c.scoring != CONTAINS for c in cases):
             return None
-        return "accuracy", answer_columns([c.answer.answer or "" for c in cases], [c.accepted for c in cases])
+        return "accuracy", answer_columns(*sides(c.replies_compared for c in cases))
     pairs = zip(*_labels(task, cases), strict=True)
     return "accuracy", np.array([(r is not None and r == p, r is not None) for r, p in pairs], np.float64)
 
@@ -176,7 +188,13 @@ def _by_key(task: str, cases: Sequence[Case]) -> dict[str, dict]:
 
 
 def _transcript(cases: Sequence[Case]) -> dict:
-    return error_rates([c.reference.text for c in cases], [c.answer.text for c in cases])
+    return error_rates(*sides(c.transcripts for c in cases))
+
+
+def sides(pairs: Iterable[tuple]) -> tuple[list, list]:
+    """The first ones of pairs, and the second ones."""
+    pairs = list(pairs)
+    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 def _labels(task: str, cases: Sequence[Case]) -> tuple[list[str | None], list[str | None]]:
@@ -195,5 +213,5 @@ def _replies(cases: Sequence[Case]) -> dict:
     out = {}
     for kind, score in ((CONTAINS, answer_scores), (TRANSLATION, translation_scores)):
         if some := kinds[kind]:
-            out |= score([c.answer.answer or "" for c in some], [c.accepted for c in some])
+            out |= score(*sides(c.replies_compared for c in some))
     return out | {"empty_replies": sum(not c.answer.answer for c in cases)}

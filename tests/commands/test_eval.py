@@ -105,6 +105,30 @@ def test_every_task_is_measured(evaluate):
     assert "None: every line" in report
 
 
+def test_number_words_as_digits(evaluate):
+    """Where asked for, in transcripts and replies, by task, set and pair; the report says so."""
+    pytest.importorskip("cn2an", reason="needs cn2an (extra numbers)")
+    manifest = [
+        line("a1", ASR, "turn on twenty one lights", dataset="x"),
+        line("a2", ASR, "打开二十一号灯"),
+        line("c1", CHAT, "ninety nine"),
+    ]
+    answers = [
+        said("a1", "<asr>turn on 21 lights"),
+        said("a2", "<asr>打开21号灯"),
+        said("c1", "<chat>It is 99."),
+    ]
+    answers += [answer | {"prompts": "natural"} for answer in answers]
+    status, metrics, report, _ = evaluate(manifest, answers, "--prompts", "both")
+    assert status == 0 and metrics["fixed"]["asr"]["wer"] > 0.4 and metrics["fixed"]["sttc"]["accuracy"] == 0
+    assert metrics["run"]["numbers"] is False and "--numbers" not in report
+    _, metrics, report, _ = evaluate(manifest, answers, "--prompts", "both", "--numbers")
+    assert metrics["fixed"]["asr"]["wer"] == metrics["fixed"]["asr"]["cer"] == 0
+    assert metrics["fixed"]["asr"]["keys"][ASR]["wer"] == metrics["sets"]["x"]["natural"]["asr"]["wer"] == 0
+    assert metrics["difference"]["asr"]["fixed"] == 0 and metrics["fixed"]["sttc"]["accuracy"] == 1
+    assert metrics["run"]["numbers"] is True and "(`--numbers`)" in report
+
+
 def test_both_ways_of_asking_are_compared_in_pairs(evaluate):
     status, metrics, report, _ = evaluate(MANIFEST, FIXED + NATURAL, "--prompts", "both")
     assert status == 0

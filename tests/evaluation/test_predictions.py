@@ -11,6 +11,7 @@ from mindspore_osum.evaluation.predictions import (
     open_run,
     read_predictions,
 )
+from mindspore_osum.results import Answer, Response
 
 ONE = Prediction("a", "fixed", "<asr>你好", "<TRANSCRIBE>", "<asr>", 1.5, 0.2)
 TWO = Prediction("a", "natural", "<asr>hi", "<TRANSCRIBE>", "say it", 1.5, 0.2, cut=True)
@@ -63,6 +64,21 @@ def test_damage_is_named(tmp_path):
 def test_foreign_files_need_key_and_raw_only(write_lines):
     path = write_lines("p.jsonl", [{"key": "a", "raw": "x", "score": 3, "seconds": None}])
     assert read_predictions(path) == [Prediction("a", "fixed", "x")]
+
+
+def test_lines_of_older_and_newer_versions(write_lines):
+    """Answers that say more, as `osum infer` writes them, and files from before `cut` and the times."""
+    newer = Answer(
+        0.0, 1.5, raw="<asr>hi", no_speech=True, warnings=["doubtful"], probabilities={"age": {"OLD": 1.0}}
+    )
+    lines = [{"key": "a"} | Response("a.wav", 1.5, [newer]).to_dict(), {"key": "b", "raw": "", "seconds": 2}]
+    assert read_predictions(write_lines("p.jsonl", lines)) == [
+        Prediction("a", "fixed", "<asr>hi", seconds=1.5),
+        Prediction("b", "fixed", "", seconds=2),
+    ]
+    for name, value in (("seconds", "2 s"), ("compute_seconds", [1]), ("prompts", ["fixed"])):
+        with pytest.raises(UserError, match=f"p.jsonl:1: {name} .*: expected"):
+            read_predictions(write_lines("p.jsonl", [{"key": "a", "raw": "x", name: value}]))
 
 
 def test_what_failed_is_no_prediction(write_lines):
