@@ -187,7 +187,10 @@ def _load(args, seconds: list[float], enter):
             bar(stage.done - bar.done)
             enter(stage)
 
-        warm_up(engine, seconds, args.batch_size, Sampling(max_new_tokens=args.max_new_tokens), show)
+        how = Sampling(
+            max_new_tokens=args.max_new_tokens, confidence=True
+        )  # all graphs that requests can need
+        warm_up(engine, seconds, args.batch_size, how, show)
     return engine
 
 

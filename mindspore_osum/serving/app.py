@@ -161,8 +161,12 @@ class Api:
         cfg, heard = engine.cfg.features, response.segments if job.audio is not None else []
         samples = [round(max(s.seconds, cfg.pad_to_seconds) * cfg.sample_rate) for s in heard]
         audio = sum(engine.cfg.tokens(cfg.frames(n)) for n in samples)
-        has_words = "request" in engine.template.needs(job.request.output_type)
-        prompt = audio + (len(engine.tokenizer.encode(job.request.words)) if has_words else 0)
+        prompt, asked = audio, job.request
+        if "request" in engine.template.needs(asked.output_type):
+            words = asked.words
+            if asked.hotwords:
+                words = engine.system.with_hotwords(words, asked.task, asked.hotwords)
+            prompt += len(engine.tokenizer.encode(words))
         written = len(engine.tokenizer.encode(response.raw))
         return {
             "prompt_tokens": prompt,

@@ -89,7 +89,10 @@ class StreamOptions(Strict):
 
 
 class ChatRequest(Strict):
-    """A chat completion. Temperature 0, greedy, is the default; top_k and repetition_penalty are our own."""
+    """A chat completion. Temperature 0, greedy, is the default.
+
+    Our own are top_k, repetition_penalty, and hotwords, names and terms that may be said.
+    """
 
     NEUTRAL: ClassVar[dict[str, tuple]] = {
         "n": (1,),
@@ -121,6 +124,7 @@ class ChatRequest(Strict):
     top_k: int | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
+    hotwords: str | list[str] = []
     # they are for the books of whoever asks, and change no answer
     user: str | None = None
     metadata: dict[str, str] | None = None
@@ -139,8 +143,11 @@ class ChatRequest(Strict):
                 "input_audio part, text, or both",
                 "messages",
             )
-        request = make_request("sttc") if not words else make_request(instruction=words)
+        task = None if words else "sttc"
+        request = make_request(task, words or None, self.hotwords)
         if not sounds:
+            if request.hotwords:
+                raise ApiError(400, "hotwords: they are for recordings; here are only words", "hotwords")
             request = Request(words, "text2text", TEXT2TEXT)
         asked = {"top_k", "top_p", "temperature", "repetition_penalty", "seed"}
         settings = self.model_dump(include=asked, exclude_none=True)

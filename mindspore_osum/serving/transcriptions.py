@@ -2,6 +2,7 @@
 
 Notable choices
 - `language` cannot be given to a model that detects it: it is echoed, and a warning says so.
+- `prompt` and `keywords` of OpenAI's API, and `hotwords` of other servers, are the request's hotwords.
 - Streamed deltas are text without tags; the event at the end has the whole text.
 """
 
@@ -27,7 +28,7 @@ PLAIN = "text/plain; charset=utf-8"
 class TranscriptionForm(Strict):
     """The fields of a transcription request besides its file."""
 
-    NEUTRAL: ClassVar[dict[str, tuple]] = {"prompt": (), "include": (), "chunking_strategy": ("auto",)}
+    NEUTRAL: ClassVar[dict[str, tuple]] = {"include": (), "chunking_strategy": ("auto",)}
 
     model: str
     response_format: Literal["json", "verbose_json", "text", "srt", "vtt"] = "json"
@@ -35,6 +36,9 @@ class TranscriptionForm(Strict):
     temperature: float = 0.0
     timestamp_granularities: list[Literal["word", "segment"]] = ["segment"]
     stream: bool = False
+    prompt: str = ""
+    keywords: list[str] = []
+    hotwords: str = ""
 
     def check(self) -> None:
         """Refuse fields that exclude each other."""
@@ -52,7 +56,10 @@ class TranscriptionForm(Strict):
     def job(self, audio: bytes, max_new_tokens: int) -> Job:
         """Words with times where the format can hold them, else the transcript alone."""
         task = "asr" if self.response_format in ("json", "text") else "srwt"
-        return Job(audio, make_request(task), sampling(max_new_tokens, temperature=self.temperature))
+        request = make_request(task, hotwords=",".join([self.prompt, self.hotwords, *self.keywords]))
+        sure = self.response_format == "verbose_json"
+        how = sampling(max_new_tokens, temperature=self.temperature, confidence=sure)
+        return Job(audio, request, how)
 
     def warnings(self, response: Response | None = None) -> list[str]:
         """What a client must know: of the answer, and what of the request had no effect."""
@@ -79,15 +86,11 @@ class TranscriptionForm(Strict):
             return response.text + "\n", PLAIN
         content: dict[str, Any] = {"text": response.text, **self._doubts(response)}
         if self.response_format == "verbose_json":
-            end = response.seconds
-            content |= {"task": "transcribe", "language": self.language, "duration": end}
+            content |= {"task": "transcribe", "language": self.language, "duration": response.seconds}
             if "segment" in self.timestamp_granularities:
                 content["segments"] = list(self._segments(response))
             if "word" in self.timestamp_granularities:
-                content["words"] = [
-                    {"word": w.text, "start": min(w.start, end), "end": min(w.end, end)}
-                    for w in response.words
-                ]
+                content["words"] = list(self._words(response))
         content["usage"] = {"type": "duration", "seconds": math.ceil(response.seconds)}
         return content, "application/json"
 
@@ -100,7 +103,7 @@ class TranscriptionForm(Strict):
 
     def _segments(self, response: Response) -> Iterator[dict]:
         for n, segment in enumerate(response.segments):
-            yield {
+            found = {
                 "id": n,
                 "start": segment.start,
                 "end": min(segment.end, response.seconds),
@@ -109,6 +112,18 @@ class TranscriptionForm(Strict):
                 "no_speech": segment.no_speech,
                 "warnings": segment.warnings,
             }
+            if segment.confidence is not None:  # the geometric mean of probabilities, four digits
+                found["avg_logprob"] = round(math.log(max(segment.confidence, 1e-4)), 4)
+            yield found
+
+    def _words(self, response: Response) -> Iterator[dict]:
+        for segment in response.segments:
+            sure = segment.word_confidence or []
+            known = [word.text for word in segment.words] == [text for text, _ in sure]
+            for n, word in enumerate(segment.words):
+                start, end = min(word.start, response.seconds), min(word.end, response.seconds)
+                found = {"word": word.text, "start": start, "end": end}
+                yield found | {"probability": sure[n][1]} if known else found
 
 
 class TranscriptStream:

@@ -8,7 +8,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.serving.batcher import Stage
 from mindspore_osum.speech.config import SAMPLE_RATE
 
-GRAPHS = 2  # of a static shape: prefill and step
+GRAPHS = 3  # of a static shape: prefill, step, and how sure the model is
 
 
 def warm_up(

@@ -121,10 +121,9 @@ def test_transcriptions_say_whether_they_were_cut(format, cut):
 
 def heard(**doubts) -> Response:
     """A response about two parts of a recording; `doubts` are of the second."""
-    first = Answer(0.0, 1.0, "good", raw="<asr>good")
-    return Response(
-        "audio", 2.5, [first, Answer(1.5, 2.6, "day", raw="<asr>day", **doubts)], notes=["it hums"]
-    )
+    first = Answer(0.0, 1.0, "good", raw="<asr>good", confidence=0.5)
+    second = Answer(1.5, 2.6, "day", raw="<asr>day", confidence=0.25, **doubts)
+    return Response("audio", 2.5, [first, second], notes=["it hums"])
 
 
 def test_doubts_reach_the_client():
@@ -140,6 +139,7 @@ def test_doubts_reach_the_client():
     assert (
         found.warnings[0] == "it hums" and "en: had no effect" in found.warnings[-1] and not found.no_speech
     )
+    assert [round(segment.avg_logprob, 2) for segment in found.segments] == [-0.69, -1.39]
     assert found.segments[1].end == 2.5 and found.segments[1].warnings == ["it\nloops 圈"]
     shown = plain.headers["X-Warnings"]
     assert shown.startswith("it hums; ") and "loops" in shown and shown.isprintable()

@@ -126,3 +126,11 @@ def test_messages_that_are_not_answered(said, param, says):
 def test_an_empty_system_message_says_nothing():
     assert job([{"role": "system", "content": " "}, *messages(b"x")]).request == job(messages(b"x")).request
     assert job([{"role": "user", "content": "你好", "name": None}]).request.words == "你好"
+
+
+def test_words_that_may_be_said():
+    """They are for recordings."""
+    assert job(messages(b"x"), hotwords=["Beijing"]).request.hotwords == ("Beijing",)
+    assert job(messages(b"x", None), hotwords="Xi'an, Beijing").request.hotwords == ("Xi'an", "Beijing")
+    with pytest.raises(ApiError, match="hotwords: they are for recordings"):
+        job([{"role": "user", "content": "hello"}], hotwords="Beijing")

@@ -52,7 +52,6 @@ def test_fields_that_ask_for_nothing_are_taken(field):
         ({"stream": "true", "response_format": "srt"}, "stream"),
         ({"stream": "perhaps"}, "stream"),
         ({"language": "en; zh"}, "language"),
-        ({"prompt": "Beijing"}, "prompt"),
         ({"include[]": "logprobs"}, "include"),
         ({"chunking_strategy": '{"type": "server_vad"}'}, "chunking_strategy"),
         ({"langage": "en"}, "langage"),
@@ -68,3 +67,11 @@ def test_fields_that_are_not_honoured_are_refused(fields, param):
 def test_words_with_times_where_they_have_a_field():
     fields = [("model", "tiny"), ("response_format", "verbose_json"), ("timestamp_granularities[]", "word")]
     assert read_form(fields).timestamp_granularities == ["word"]
+
+
+def test_words_that_may_be_said():
+    """By the names of OpenAI and of others, in the request."""
+    for fields in ([("prompt", "Beijing, Shanghai")], [("hotwords", "Beijing，Shanghai")]):
+        assert read_form([("model", "tiny"), *fields]).job(b"", 9).request.hotwords == ("Beijing", "Shanghai")
+    fields = [("model", "tiny"), ("keywords[]", "Beijing"), ("keywords[]", "Xi'an")]
+    assert read_form(fields).job(b"", 9).request.hotwords == ("Beijing", "Xi'an")
