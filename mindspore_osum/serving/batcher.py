@@ -54,16 +54,25 @@ class _Case:
 
     def __init__(self, job: Job, chunk_seconds: float, audio_seconds: float):
         if job.audio is not None and (seconds := duration_seconds(job.audio)) > audio_seconds:
-            raise UserError(
-                f"{seconds:.2f} s of audio, this server takes at most {audio_seconds:g} s; split it"
-            )
+            raise _too_long(f"{seconds:.2f} s", audio_seconds)
+        self._most = audio_seconds
         self.job, self.inquiry = job, Inquiry(job.audio, [job.request], chunk_seconds)
         self._questions = self.inquiry.questions()
-        self.question = next(self._questions, None)
+        self.question = self._next()
 
     def take(self) -> Question:
-        question, self.question = self.question, next(self._questions, None)
+        question, self.question = self.question, self._next()
         return question
+
+    def _next(self) -> Question | None:
+        question = next(self._questions, None)
+        if question and question.part.end > self._most + 1.0:  # a header may say less than there is
+            raise _too_long("more", self._most)
+        return question
+
+
+def _too_long(found: str, most: float) -> UserError:
+    return UserError(f"{found} of audio, this server takes at most {most:g} s; split it")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.results import Response, join_text
 from mindspore_osum.serving.batcher import Job
@@ -56,7 +57,11 @@ class TranscriptionForm(Strict):
     def job(self, audio: bytes, max_new_tokens: int) -> Job:
         """Words with times where the format can hold them, else the transcript alone."""
         task = "asr" if self.response_format in ("json", "text") else "srwt"
-        request = make_request(task, hotwords=",".join([self.prompt, self.hotwords, *self.keywords]))
+        try:
+            request = make_request(task, hotwords=",".join([self.prompt, self.hotwords, *self.keywords]))
+        except UserError as error:
+            given = next(name for name in ("prompt", "hotwords", "keywords") if getattr(self, name))
+            raise ApiError(400, f"{given}: {error}", given) from None
         sure = self.response_format == "verbose_json"
         how = sampling(max_new_tokens, temperature=self.temperature, confidence=sure)
         return Job(audio, request, how)

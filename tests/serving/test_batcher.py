@@ -97,7 +97,7 @@ def test_a_stop_while_the_model_is_loaded():
 
 
 def test_a_fault_while_a_recording_is_read_on_stays_with_its_job(monkeypatch):
-    """It comes when a batch is gathered; without a model."""
+    """It comes when a batch is gathered, also where more comes than its header says; without a model."""
 
     class Echo:
         generator = SimpleNamespace(compiles=0, compile_seconds=0.0)
@@ -112,15 +112,19 @@ def test_a_fault_while_a_recording_is_read_on_stays_with_its_job(monkeypatch):
         yield Chunk(0.0, np.zeros(SAMPLE_RATE, np.float32))
         if audio == b"faulty":
             raise MemoryError("of a library of ours")
+        if audio == b"longer":
+            yield Chunk(100.0, np.zeros(SAMPLE_RATE, np.float32))
 
     monkeypatch.setattr("mindspore_osum.inference.inquiry.chunks", read)
     for module in ("serving.batcher", "inference.inquiry"):
         monkeypatch.setattr(f"mindspore_osum.{module}.duration_seconds", lambda audio: 1.0)
-    batcher = Batcher(Echo, Metrics())
-    faulty, good = job(b"faulty"), job(b"good")
-    for each in (faulty, good):
+    batcher = Batcher(Echo, Metrics(), audio_seconds=60)
+    faulty, longer, good = job(b"faulty"), job(b"longer"), job(b"good")
+    for each in (faulty, longer, good):
         batcher.submit(each)
     with pytest.raises(MemoryError):
         faulty.future.result(timeout=30)
+    with pytest.raises(UserError, match="more of audio, this server takes at most 60 s"):
+        longer.future.result(timeout=30)
     assert good.future.result(timeout=30).raw == "x" and batcher.alive
     batcher.stop()

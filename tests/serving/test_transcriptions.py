@@ -75,3 +75,6 @@ def test_words_that_may_be_said():
         assert read_form([("model", "tiny"), *fields]).job(b"", 9).request.hotwords == ("Beijing", "Shanghai")
     fields = [("model", "tiny"), ("keywords[]", "Beijing"), ("keywords[]", "Xi'an")]
     assert read_form(fields).job(b"", 9).request.hotwords == ("Beijing", "Xi'an")
+    with pytest.raises(ApiError, match="^prompt: hotword '<x>': ") as caught:
+        read_form([("model", "tiny"), ("prompt", "<x>")]).job(b"", 9)
+    assert (caught.value.status, caught.value.param) == (400, "prompt")
