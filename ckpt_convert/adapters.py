@@ -65,6 +65,8 @@ class Adapters(Weights):
         self._modules: dict[str, _Module] = {}  # by our name of the weight
         self.copies: dict[str, str] = {}
         infos = self._read_modules()
+        spelled = (_LAYER.fullmatch(module.theirs) for module in self._modules.values())
+        self._before = Counter(match[1] for match in spelled if match).most_common(1)
         self.beyond = {n: why for n, module in self._modules.items() if (why := self._why_beyond(n, module))}
         held = {name: m for name, m in self._modules.items() if name not in self.beyond}
         self._rank, self._alpha = _common(held.values())
@@ -85,7 +87,7 @@ class Adapters(Weights):
         others = {}
         for key, info in self.file.infos.items():
             match = _TENSOR.fullmatch(key) if len(key) <= _MAX_KEY else None
-            name = self._form.ours(f"{match[1]}.weight" if match else key)
+            name = self._form.base(f"{match[1]}.weight" if match else key)
             if match and name:
                 theirs, kind = match[1].rpartition(PEFT_PREFIX)[2], match[2] or match[3]
                 settings = self._settings
@@ -98,7 +100,7 @@ class Adapters(Weights):
                 if kind in keys:
                     raise UserError(f"{self.file.where}: {key!r} and {keys[kind]!r} are the same; remove one")
                 keys[kind] = key
-            elif name and name.endswith(".weight") and ".lora_" not in name:
+            elif name and not match:
                 self.copies[key] = name
             else:
                 others[key] = info
@@ -152,10 +154,8 @@ class Adapters(Weights):
             return self._modules[name].theirs
         usual = self._form.theirs(name.replace(".weight", ".lora_A.weight")) or name
         usual = usual.removeprefix(PEFT_PREFIX).removesuffix(".lora_A.weight")
-        spelled = (_LAYER.fullmatch(module.theirs) for module in self._modules.values())
-        before = Counter(match[1] for match in spelled if match).most_common(1)
         match = _LAYER.fullmatch(usual)
-        return before[0][0] + match[2] if before and match else usual
+        return self._before[0][0] + match[2] if self._before and match else usual
 
     def _uniform_info(self, kind: str, key: str, module: _Module) -> TensorInfo:
         info = self.file.infos[key]

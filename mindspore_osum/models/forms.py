@@ -106,6 +106,7 @@ class Form:
     folder : layout of its folder; None for a form that is a file.
     header : (contents of a `.pt` other than tensors, file) -> values as for `Folder.stated`.
     rows : (our parameter, theirs) with `{i}` for a layer.
+    bases : of adapters alone, such rows of the parameters that they belong to.
     values : part -> settings, for the computed buffers.
     """
 
@@ -121,12 +122,15 @@ class Form:
     folder: Folder | None = None
     header: Callable[[dict, str], dict] | None = None
     rows: tuple[tuple[str, str], ...] = ()
+    bases: tuple[tuple[str, str], ...] = ()
     values: Mapping[str, Values] = field(default_factory=dict)
     _to_ours: list = field(default_factory=list, compare=False, repr=False, init=False)
+    _to_bases: list = field(default_factory=list, compare=False, repr=False, init=False)
     _to_theirs: list = field(default_factory=list, compare=False, repr=False, init=False)
 
     def __post_init__(self):
         self._to_ours.extend((_regex(self.plain(theirs)), ours) for ours, theirs in self.rows)
+        self._to_bases.extend((_regex(self.plain(theirs)), ours) for ours, theirs in self.bases)
         self._to_theirs.extend((_regex(ours), theirs) for ours, theirs in self.rows)
 
     def of(self, tables: Iterable[Table]) -> "Form":
@@ -139,14 +143,20 @@ class Form:
             for row in table.rows
             if (theirs := row.names.get(self.name)) is not None
             for param in row.params
-            # adapters alone: the weights say which modules there are
-            if self.lora != "alone" or param.name.startswith("lora_") or param.name == "weight"
         )
-        return replace(self, rows=rows, values={table.part: table.values for table in tables})
+        values = {table.part: table.values for table in tables}
+        if self.lora != "alone":
+            return replace(self, rows=rows, values=values)
+        lora = tuple(row for row in rows if ".lora_" in row[0])
+        return replace(self, rows=lora, bases=tuple(row for row in rows if row not in lora), values=values)
 
     def ours(self, key: str) -> str | None:
         """Our name of the form's `key` (plain or decorated), or None."""
         return _translate(self._to_ours, self.plain(key))
+
+    def base(self, key: str) -> str | None:
+        """Our name of a parameter of the base model, of which files of adapters may have a copy, or None."""
+        return _translate(self._to_bases, self.plain(key))
 
     def theirs(self, name: str, adapted: bool = False, peft: bool = False) -> str | None:
         """The form's key of our tensor `name`, or None.
@@ -157,8 +167,6 @@ class Form:
         peft : the model has LoRA, so a form "with" it has the decoder wrapped by PEFT.
         """
         key = _translate(self._to_theirs, name)
-        if self.lora == "alone" and ".lora_" not in name:
-            return None
         if key is None or not peft or self.lora != "with" or not name.startswith("decoder."):
             return key
         if adapted:

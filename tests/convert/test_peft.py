@@ -165,7 +165,6 @@ def test_merging_as_a_verb(start, tmp_path, capsys):
     product = before[f"{name}.lora_B.weight"].astype(np.float64) @ before[f"{name}.lora_A.weight"]
     want = (before[f"{name}.weight"] + 5.0 / 3 * product).astype(np.float32)
     assert np.array_equal(after[f"{name}.weight"], want)
-    same(our_logits(tmp_path / "merged"), our_logits(start))
     assert main(["merge-lora", str(tmp_path / "merged"), str(tmp_path / "twice")]) == 1
     error = capsys.readouterr().err
     assert "there is no LoRA in it to merge" in error and error.count("\n") == 1
