@@ -29,7 +29,7 @@ class Block(NamedTuple):
 
 def documents() -> list[Path]:
     """Every page for users."""
-    patterns = ("README.md", "docs/*.md", "examples/*/README.md")
+    patterns = ("README.md", "README.zh-CN.md", "docs/*.md", "examples/*/README.md")
     return [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 

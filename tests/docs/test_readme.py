@@ -6,6 +6,7 @@ it. A new command of the README is run unless it is entered here.
 
 import hashlib
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -27,6 +28,9 @@ NOT_RUN = {
     "bash scripts/quickstart.sh": "sets up the environment; test_quickstart runs it where that is done",
     "bash scripts/test.sh": "runs all tests, this one among them",
     "bash examples/speech_world/install_espeak.sh": "installs a program",
+    "source .venv/bin/activate": "for a person's shell",
+    "osum convert ASLP-lab/": "downloads gigabytes; tests/test_hub.py does so in small",
+    "osum transcribe a.wav --model model": "the model of the line before",
     "pip install": "changes the environment; tests/walk installs the package elsewhere",
     "python examples/speech_world/run.py": "takes hours; tests/examples/test_run_all.py runs it in small",
     "python examples/speech_world/generate.py": "takes an hour; tests/examples run it in small",
@@ -121,6 +125,23 @@ def test_python(block: Block, files, capsys):
     if "r" in values:
         assert values["r"].error is None and values["r"].raw
     assert capsys.readouterr().out.strip()
+
+
+def test_the_chinese_readme_shows_the_same_commands():
+    """Block by block, but for comments; it may leave blocks out."""
+    chinese = ROOT / "README.zh-CN.md"
+    shown = [commands(block.text) for block in blocks(README, "bash")]
+    theirs = [commands(block.text) for block in blocks(chinese, "bash")]
+    assert len(theirs) >= 3 and all(block in shown for block in theirs)
+    code = [block.text.splitlines() for block in blocks(chinese, "python")]
+    english = [
+        line.partition("#")[0].rstrip()
+        for block in blocks(README, "python")
+        for line in block.text.splitlines()
+    ]
+    assert code and all(line.partition("#")[0].rstrip() in english for lines in code for line in lines)
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)", chinese.read_text(encoding="utf-8"))
+    assert links and all((ROOT / link).exists() for link in links)
 
 
 @pytest.mark.slow
