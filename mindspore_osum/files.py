@@ -1,10 +1,12 @@
-"""Small files: atomic writes of text, bounded reads of JSON objects, one-line errors.
+"""Small files: atomic writes of text, bounded reads of text and JSON objects, one-line errors.
 
 Notable choices
 - A file gets its name only when all of it is on the disk (temporary file, fsync, rename).
 - JSON is limited in bytes and in depth, and its text must be valid Unicode, so that it can be written again.
+- All text that people wrote is decoded here: UTF-8, whose byte order mark (editors of Windows) is dropped.
 """
 
+import codecs
 import contextlib
 import json
 import os
@@ -83,8 +85,8 @@ def whole_lines(path: Path) -> list[bytes]:
     return data[:end].splitlines()
 
 
-def read_json(path: str | os.PathLike, what: str = "a description", most: int = MAX_BYTES) -> dict:
-    """The JSON object that a file holds.
+def read_text(path: str | os.PathLike, what: str = "a text", most: int = MAX_BYTES) -> str:
+    """The text of a file.
 
     Parameters
     ----------
@@ -93,8 +95,22 @@ def read_json(path: str | os.PathLike, what: str = "a description", most: int = 
 
     Raises
     ------
+    UserError : it cannot be read, is larger, or is not text in UTF-8.
+    """
+    return as_text(_read(path, what, most), str(path))
+
+
+def read_json(path: str | os.PathLike, what: str = "a description", most: int = MAX_BYTES) -> dict:
+    """The JSON object that a file holds; parameters as in `read_text`.
+
+    Raises
+    ------
     UserError : it cannot be read, is larger, or is not a JSON object.
     """
+    return json_object(_read(path, what, most), str(path))
+
+
+def _read(path: str | os.PathLike, what: str, most: int) -> bytes:
     try:
         with open(path, "rb") as file:
             raw = file.read(most + 1)
@@ -102,7 +118,34 @@ def read_json(path: str | os.PathLike, what: str = "a description", most: int = 
         raise UserError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None
     if len(raw) > most:
         raise UserError(f"{path}: larger than {most} bytes, not {what}")
-    return json_object(raw, str(path))
+    return raw
+
+
+def as_text(raw: bytes, where: str) -> str:
+    """The text of a file, or of a line: UTF-8, without a byte order mark.
+
+    Raises
+    ------
+    UserError : it is not UTF-8.
+    """
+    raw = without_mark(raw, where)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not text in UTF-8 ({error})") from None
+
+
+def without_mark(raw: bytes, where: str) -> bytes:
+    """The beginning of a text file without the byte order mark of UTF-8.
+
+    Raises
+    ------
+    UserError : it is UTF-16 or UTF-32, which some programs of Windows write as "Unicode".
+    """
+    half = raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # also how UTF-32 begins, in one order
+    if half or raw[1:2] == raw[3:4] == b"\0" or raw[:1] == raw[2:3] == b"\0":
+        raise UserError(f"{where}: not text in UTF-8 but in UTF-16 or UTF-32; save the file as UTF-8")
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def json_object(raw: bytes, where: str) -> dict:
@@ -117,10 +160,25 @@ def json_object(raw: bytes, where: str) -> dict:
     ------
     UserError : not JSON in UTF-8, not an object, nested too deeply, or with a lone surrogate in a text.
     """
+    raw = without_mark(raw, where)
     try:
         values = json.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also too long numbers
         raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
+    return checked_object(values, where, b"\\ud" in raw.lower())
+
+
+def checked_object(values, where: str, escapes: bool = True) -> dict:
+    """Parsed JSON, if it is an object that can be shown and written again.
+
+    Parameters
+    ----------
+    escapes : whether its text may hold lone surrogates, which only escapes can write.
+
+    Raises
+    ------
+    UserError : not an object, nested too deeply, or with a lone surrogate in a text.
+    """
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected an object {{...}}, found {type(values).__name__}")
     level = [values]
@@ -133,7 +191,7 @@ def json_object(raw: bytes, where: str) -> dict:
         ]
     if level:  # deeper values could not be shown or written again
         raise UserError(f"{where}: more than {_MAX_DEPTH} objects or lists in one another")
-    if b"\\ud" in raw.lower() and not _can_be_written(values):
+    if escapes and not _can_be_written(values):
         raise UserError(
             f"{where}: holds half of a character (\\ud800 to \\udfff alone); write the text again"
         )

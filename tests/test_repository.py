@@ -73,7 +73,7 @@ ROOMS = {
     "inference": "errors allocator config speech text tasks results models data systems folder hub",
     "training": "errors files allocator config figures weights_io parameters text tasks models data systems "
     "folder",
-    "evaluation": "errors files figures text tasks results data inference",
+    "evaluation": "errors files config figures text tasks results data inference",
     "streaming": "errors speech results inference",
     "serving": "errors config speech text tasks results subtitles data inference",
     "demo": "errors speech tasks results folder inference",

@@ -6,11 +6,11 @@ import os
 import re
 import signal
 import sys
-from pathlib import Path
 
 from mindspore_osum.commands.arguments import add_model_arguments
 from mindspore_osum.commands.console import Progress, loading, say
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import read_text
 from mindspore_osum.quiet import quiet_libraries
 from mindspore_osum.serving.address import BACKLOG, TOKEN, bind
 from mindspore_osum.serving.request_log import RequestLog
@@ -250,12 +250,7 @@ def _token(path: str | None) -> str | None:
         if token is None:
             return None
     else:
-        where = path
-        try:
-            token = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise UserError(f"{path}: cannot read the token ({reason})") from None
+        where, token = path, read_text(path, "a token")
     token = token.strip()
     if not token or not all("!" <= c <= "~" for c in token):
         raise UserError(f"{where}: the token must be visible ASCII characters without spaces, at least one")

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import read_text
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
 
+_MAX_LIST = 2**26  # bytes of a list of noise
 MAX_NOISE_SECONDS = 600.0  # longest noise recording; it is decoded whole even for a short piece
 
 
@@ -158,11 +160,7 @@ def mix(wave_N: np.ndarray, noise_N: np.ndarray, snr_db: float, start: int) -> n
 
 def read_noise_list(path: str) -> list[str]:
     """Paths of the noise recordings in a list (one per line, relative to the list); each is opened once."""
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot read the list of noise ({reason})") from None
+    lines = read_text(path, "a list of noise", _MAX_LIST).splitlines()
     noises = [str(Path(path).parent / line.strip()) for line in lines if line.strip()]
     if not noises:
         raise UserError(f"{path}: names no recording of noise; give one path a line")

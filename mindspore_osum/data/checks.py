@@ -5,13 +5,17 @@ Notable choices
 - Labels are read with the parser of the model's answers (tasks.parse_answer): training accepts what it reads.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from reprlib import repr as short
 
 from mindspore_osum.data.formats.manifest import TEXT_TASKS, Skipped, Utterance
 from mindspore_osum.errors import UserError
-from mindspore_osum.tasks import INTENT_KEY, LABEL_SETS, parse_answer, tags_of
+from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, LABEL_SETS, TAG_OF_KEY_PART, parse_answer, tags_of
+from mindspore_osum.text.tokenizer import special_in
 
+_TAG = re.compile(rf"<\s*({'|'.join(TAG_OF_KEY_PART.values())})\s*>", re.IGNORECASE)
 TIME_SLACK = 0.1  # seconds that a word may end after its recording, since aligners round
 UNUSABLE = "unusable"
 
@@ -50,6 +54,32 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
         yield f"{utt.where}: no transcript in {utt.txt[-60:]!r}"
     if "align" in tags:
         yield from (f"{utt.where}: {flaw}" for flaw in _times(answer, seconds))
+
+
+def marks(utt: Utterance, special_in: Callable[[str], list[str]] = special_in) -> Iterator[str]:
+    """What an answer spells although it means something else to the model, as "file:line: what".
+
+    Parameters
+    ----------
+    special_in : text -> the tokenizer's special pieces in it.
+    """
+    if pieces := special_in(utt.txt):
+        yield f"{utt.where}: {pieces[0]!r} in {short(utt.txt)} is a control piece, not text; take it out"
+    try:
+        tags = () if utt.task == TEXT_TASKS[0] else tags_of(utt.task)
+    except UserError:
+        return  # `flaws` has it
+    if utt.task == INTENT_KEY:
+        return  # its answer is tags
+    if tag := _TAG.search(utt.txt):
+        yield f"{utt.where}: {tag[0]!r} in {short(utt.txt)} is a tag, which the task puts there; take it out"
+    if ANSWER_MARK in utt.txt and "chat" not in tags:
+        yield f"{utt.where}: {ANSWER_MARK!r} in {short(utt.txt)} begins a reply, but the task has none"
+    if tags:
+        own = {LABEL_SETS[tag].field for tag in tags if tag in LABEL_SETS}
+        labels = parse_answer(utt.txt, utt.task).labels
+        for name in labels.keys() - own:
+            yield f"{utt.where}: label <{labels[name]}> in {short(utt.txt)}: task {utt.task} has no {name}"
 
 
 def _times(answer, seconds: float | None) -> Iterator[str]:

@@ -1,14 +1,16 @@
 """Lists all errors in training data, line by line."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mindspore_osum.data.batches.batching import samples, seconds_of
-from mindspore_osum.data.checks import flaws
+from mindspore_osum.data.checks import flaws, marks
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import once, open_source
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.text.tokenizer import special_in
 
 
 @dataclass
@@ -21,9 +23,15 @@ class Report:
     errors: int = 0
     left_out: int = 0  # by rule: without errors, but not used
     problems: list[str] = field(default_factory=list)
+    formats: dict[str, int] = field(default_factory=dict)  # format -> lines, or samples of shards
 
 
-def validate_source(path: str, decode: bool = False, say: Callable[[str], None] = print) -> Report:
+def validate_source(
+    path: str,
+    decode: bool = False,
+    say: Callable[[str], None] = print,
+    special_in: Callable[[str], list[str]] = special_in,
+) -> Report:
     """Check everything in a source.
 
     Parameters
@@ -31,17 +39,20 @@ def validate_source(path: str, decode: bool = False, say: Callable[[str], None] 
     path : see `data.formats.sources.open_source`.
     decode : whether recordings are decoded; otherwise only their headers are read.
     say : called with each problem when it is found.
+    special_in : text -> the special pieces in it; by default those of the published tokenizer.
 
     Raises
     ------
     UserError : the source cannot be read at all.
     """
-    report, seen = Report(str(path)), set()
-    for item in open_source(path):
+    report, seen, formats = Report(str(path)), set(), Counter()
+    for item in open_source(path, formats):
         if isinstance(item, Utterance):
             item = once(item, seen)  # two shards of a list may have the same key
         problems, seconds = _look(item, decode)
-        for problem in problems:
+        if isinstance(item, Utterance) and not problems:
+            problems = list(marks(item, special_in))
+        for problem in map(one_line, problems):
             report.problems.append(problem)
             say(problem)
         if isinstance(item, Skipped) and not item.error:
@@ -50,6 +61,7 @@ def validate_source(path: str, decode: bool = False, say: Callable[[str], None] 
             report.errors += len(problems)
             report.utterances += not problems
             report.hours += 0 if problems else seconds / 3600
+    report.formats = dict(formats.most_common())
     return report
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import json_object, read_json, whole_lines, write_text
+from mindspore_osum.files import json_object, read_json, whole_lines, without_mark, write_text
 
 FILE, SETTINGS = "predictions.jsonl", "settings.json"
 Place = tuple[str, str]  # prompts, key
@@ -51,7 +51,7 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
     UserError : the file cannot be read, or a line is not an object with the strings "key" and "raw".
     """
     try:
-        lines = Path(path).read_bytes().splitlines()
+        lines = without_mark(Path(path).read_bytes(), str(path)).splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot read the predictions ({error.strerror})") from None
     return _predictions(lines, path)

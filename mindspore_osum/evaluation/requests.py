@@ -7,20 +7,22 @@ occur in training.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
+from mindspore_osum.config import parse_yaml
 from mindspore_osum.data.formats.manifest import Utterance, key_of
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.data.requests import sample
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import read_text
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.tasks import CHAT, INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, tags_of, task_key, write_tags
 from mindspore_osum.text.requests import intent_request, task_requests
 
 FIXED, NATURAL = "fixed", "natural"
 PUBLISHED = "published"  # use the requests of the released inference scripts instead of a file
+_MAX_FILE = 2**24  # bytes of a file of requests
 Pools = Mapping[tuple[str, ...], Sequence[str]]  # tags of a task -> requests
 
 
@@ -46,14 +48,7 @@ def read_pools(path: str) -> Pools:
         return published_pools()
     if path.endswith(".jsonl"):
         return _from_intents(path)
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the requests ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{path}: broken YAML; expected a list of requests per task, 'asr: [...]'") from None
+    values = parse_yaml(read_text(path, "a file of requests", _MAX_FILE), path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a list of requests per task, 'asr: [...]'")
     pools = {}

@@ -40,11 +40,13 @@ class Text:
     words : text, tokenized separately; or token ids.
     bos : whether it begins with ``<s>``.
     loss : name of the loss it is a target of; "" for none.
+    plain : the parts that a user wrote, in which special pieces are text; see `Tokenizer.encode`.
     """
 
     words: str | Sequence[int]
     bos: bool = False
     loss: str = ""
+    plain: tuple[range, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,9 @@ def lay_out(tokenizer: Tokenizer | None, spans: Sequence[Span], losses: Sequence
 
 def text_ids(tokenizer: Tokenizer | None, span: Text) -> list[int]:
     """Token ids of a text span."""
-    return tokenizer.encode(span.words, bos=span.bos) if isinstance(span.words, str) else list(span.words)
+    if isinstance(span.words, str):
+        return tokenizer.encode(span.words, bos=span.bos, plain=span.plain)
+    return list(span.words)
 
 
 def _target_ids(tokenizer: Tokenizer, span: Target) -> tuple[list[int], list[int]]:

@@ -56,6 +56,8 @@ class Template:
     bos_unanswered : form -> as `bos`, for a last turn without answer; other forms use `bos`.
     text_loss : name of the loss that texts outside the answer are targets of; "" for none.
     end : whether the end piece follows an answer.
+    control : names of the caller's words whose special pieces count, such as the role of a turn; in all
+        others they are text.
     marks : whether a recording is between the model's speech BOS and EOS.
     """
 
@@ -66,6 +68,7 @@ class Template:
     bos_unanswered: dict[str, Names] = field(default_factory=dict)
     text_loss: str = ""
     end: bool = True
+    control: Names = ()
     marks: bool = True
 
     def needs(self, form: str) -> set[str]:
@@ -100,8 +103,8 @@ class Template:
                 if names[0] == AUDIO:
                     spans.append(Audio(turn.speech, self.marks))
                 elif names[0] != ANSWER:
-                    words = "".join(self._words(turn, name) for name in names)
-                    spans.append(Text(words, names[0] in bos, self.text_loss))
+                    words, plain = self._joined(turn, names)
+                    spans.append(Text(words, names[0] in bos, self.text_loss, plain))
                 elif turn.answer is None:
                     spans += [Text(turn.opening)] if turn.opening else []
                     break
@@ -115,6 +118,15 @@ class Template:
         words = dict.fromkeys(self.needs(form), "")
         turn = Turn(form, words, speech=1 if AUDIO in words else None, answer=[("", "")])
         return sum(len(text_ids(tokenizer, span)) for span in self.spans(turn) if isinstance(span, Text))
+
+    def _joined(self, turn: Turn, names: Names) -> tuple[str, tuple[range, ...]]:
+        """The words of a span, and the ranges of those that a user wrote."""
+        words, plain = "", []
+        for name in names:
+            start, words = len(words), words + self._words(turn, name)
+            if name not in self.texts and name not in self.control:
+                plain.append(range(start, len(words)))
+        return words, tuple(plain)
 
     def _words(self, turn: Turn, name: str) -> str:
         words = self.texts.get(name, turn.words.get(name))
@@ -151,7 +163,7 @@ def read_template(where: str, data: Mapping, losses: Sequence[str]) -> Template:
     UserError
         Missing or unknown keys, or an invalid value.
     """
-    options = ("bos", "bos_unanswered", "text_loss", "end", "marks")
+    options = ("bos", "bos_unanswered", "text_loss", "end", "control", "marks")
     check_keys(where, data, ("forms", "texts"), options)
     values = {key: data[key] for key in options if key in data}
     forms = {form: _spans(f"{where}: {form}", spans) for form, spans in data["forms"].items()}
@@ -162,8 +174,8 @@ def read_template(where: str, data: Mapping, losses: Sequence[str]) -> Template:
         if not isinstance(values[key], bool):
             raise UserError(f"{where}: {key}: expected true or false, found {values[key]!r}")
     known = {name for spans in forms.values() for span in spans for name in span} - {AUDIO, ANSWER}
-    if "bos" in values:
-        values["bos"] = _names(f"{where}: bos", values["bos"], known)
+    for key in values.keys() & {"bos", "control"}:
+        values[key] = _names(f"{where}: {key}", values[key], known)
     if "bos_unanswered" in values:
         unanswered = values["bos_unanswered"]
         check_keys(f"{where}: bos_unanswered", unanswered, (), tuple(forms))

@@ -3,6 +3,8 @@
 Notable choices
 - Special pieces in a text (``[unused10]``) become one id each; the stretches between them are encoded
   separately, so each gets SentencePiece's dummy prefix, as in the published tokenizer.
+- What a user writes is text: there special pieces are spelled by the pieces of their characters, so that no
+  request can end the user's turn. The published tokenizer makes no such difference.
 - The published decode puts a space before a string and then drops its first character, so it never drops a
   real one; this equals the plain SentencePiece decode of each stretch, which is used here.
 - ``[PAD]`` is the id just past the pieces. It has no embedding row, so ``[PAD]`` in a text is plain text here
@@ -10,6 +12,7 @@ Notable choices
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
@@ -20,6 +23,12 @@ MAX_MODEL_BYTES = 64 * 2**20  # the openPangu file is about 2 MB; a much larger 
 SPECIAL_PIECES = ("<unk>", "<s>", "</s>", "<|User|>:", "<|Bot|>:", *(f"[unused{i}]" for i in range(34)))
 END_OF_ANSWER = "[unused10]"  # eos of openPangu
 PAD = "[PAD]"
+_PUBLISHED = re.compile("|".join(map(re.escape, SPECIAL_PIECES)))
+
+
+def special_in(text: str) -> list[str]:
+    """The special pieces of the published tokenizer that ``text`` spells, in order."""
+    return _PUBLISHED.findall(text)
 
 
 class Tokenizer:
@@ -61,10 +70,27 @@ class Tokenizer:
                 "train the tokenizer with bos_id and eos_id"
             )
         self._split = re.compile("(" + "|".join(map(re.escape, self._special_ids)) + ")")
+        self._spelled = {i: self._spell(p) for p, i in self._special_ids.items() if i != self.unk_id}
         self._skipped = {self.unk_id, self.bos_id, self.eos_id, self.pad_id}
 
-    def encode(self, text: str, bos: bool = False) -> list[int]:
+    def _spell(self, piece: str) -> list[int]:
+        """The ids of a special piece's characters; bytes, or ``<unk>``, for those that are no pieces."""
+        ids = []
+        for char in piece:
+            known = self._sp.piece_to_id(char) != self.unk_id
+            ids.append(self._sp.piece_to_id(char if known else f"<0x{ord(char):02X}>"))
+        return ids
+
+    def special_in(self, text: str) -> list[str]:
+        """The special pieces that ``text`` spells, in order: `encode` gives each its one id."""
+        return self._split.findall(text)
+
+    def encode(self, text: str, bos: bool = False, plain: Sequence[range] = ()) -> list[int]:
         """Return the ids of ``text``, preceded by ``<s>`` if ``bos``.
+
+        Parameters
+        ----------
+        plain : parts of the text, as ranges of characters, in which special pieces are text like any other.
 
         Raises
         ------
@@ -75,13 +101,19 @@ class Tokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError as e:
             raise UserError(f"text is not valid Unicode at character {e.start}: read it as UTF-8") from None
-        ids = [self.bos_id] if bos else []
-        for stretch in self._split.split(text):
-            if stretch in self._special_ids:
-                ids.append(self._special_ids[stretch])
-            elif stretch:
-                ids.extend(self._sp.encode(stretch))
-        return ids
+        ids, at = [self.bos_id] if bos else [], 0
+        for piece in self._split.finditer(text):
+            if any(part.start < piece.end() and piece.start() < part.stop for part in plain):
+                continue
+            ids += self._stretch(text[at : piece.start()], bool(plain))
+            ids.append(self._special_ids[piece[0]])
+            at = piece.end()
+        return ids + self._stretch(text[at:], bool(plain))
+
+    def _stretch(self, text: str, spell: bool) -> list[int]:
+        """The ids of a text between special pieces; `spell` replaces those that SentencePiece finds."""
+        found = self._sp.encode(text) if text else []
+        return [i for piece in found for i in self._spelled.get(piece, (piece,))] if spell else found
 
     def decode(self, ids, skip_special: bool = True) -> str:
         """Return the text of ``ids`` (any iterable of integers).

@@ -49,7 +49,8 @@ def write(folder, *lines):
 def test_nothing_is_wrong_with_what_is_right(folder, capsys):
     status, out, err = validate(capsys, write(folder, *GOOD), "--decode")
     assert (status, err) == (0, "")
-    assert out == f"{folder}/m.jsonl: 9 usable utterances, 0.00 h, 0 errors, 0 left out by rule\n"
+    counts = "9 usable utterances, 0.00 h, 0 errors, 0 left out by rule; read as published 9"
+    assert out == f"{folder}/m.jsonl: {counts}\n"
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,15 @@ def test_nothing_is_wrong_with_what_is_right(folder, capsys):
             {"task": "<intent_classification>", "extra": {"intent": "q"}},
             "holds no speech; write it as <INTENT_CLASSIFICATION>, without a recording",
         ),
+        ({"txt": "say [unused10] now"}, "'[unused10]' in 'say [unused10] now' is a control piece"),
+        ({"txt": "say </s>"}, "'</s>' in 'say </s>' is a control piece"),
+        ({"txt": "<asr>x"}, "'<asr>' in '<asr>x' is a tag, which the task puts there"),
+        ({"txt": "x<OLD>"}, "label <OLD> in 'x<OLD>': task <TRANSCRIBE> has no age"),
+        ({"txt": "x<开始回答>y"}, "'<开始回答>' in 'x<开始回答>y' begins a reply"),
+        ({"start": float("nan")}, "'start' must be seconds, 0 or more, found nan"),
+        ({"end": float("inf")}, "'end' must be seconds, 0 or more, found inf"),
+        ({"end": 10**400}, "'end' must be seconds, 0 or more, found 1000"),
+        ({"end": "1.0"}, "'end' must be seconds, 0 or more, found '1.0'"),
         ({"lang": ["\ud83d"]}, "holds half of a character"),
     ],
 )
@@ -93,9 +103,10 @@ def test_each_mistake_is_told_with_its_line(folder, capsys, change, says):
     (folder / "text.wav").write_text("hello")
     (folder / "empty.wav").write_bytes(b"")
     status, out, _ = validate(capsys, write(folder, *GOOD[:3], {**BASE, **change}, GOOD[3]))
+    read = "published 4" if "lang" in change else "published 5"
     told, totals = out.splitlines()
     assert status == 1 and told.startswith(f"{folder}/m.jsonl:4: ") and says in told
-    assert totals.endswith(": 4 usable utterances, 0.00 h, 1 errors, 0 left out by rule")
+    assert totals.endswith(": 4 usable utterances, 0.00 h, 1 errors, 0 left out by rule; read as " + read)
 
 
 def test_what_only_decoding_shows(folder, capsys):
@@ -126,6 +137,7 @@ def test_shards_in_json(folder, capsys):
         "b.tar:b",
     ]
     assert (west["utterances"], west["errors"], west["left_out"]) == (1, 0, 1)
+    assert (shards["formats"], west["formats"]) == ({"shard": 4}, {"messages": 1})
     status, out, _ = validate(capsys, folder / "c.jsonl", "--json")
     assert status == 0 and json.loads(out)["valid"] is True
 

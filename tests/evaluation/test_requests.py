@@ -112,7 +112,7 @@ def test_the_generated_instruction_set_is_understood(tmp_path):
         ("asr: ['']", "asr: expected a list"),
         ("asr: [1]", "asr: expected a list"),
         ("- asr", "expected a list of requests per task"),
-        ("asr: [", "broken YAML"),
+        ("asr: [", "not valid YAML"),
         ("dance: [a]", "task 'dance'"),
     ],
 )

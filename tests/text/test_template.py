@@ -21,6 +21,7 @@ forms:
 texts:
   {user: "<|user|>", assistant: "<|assistant|>", turn_end: "<|end|>", audio_begin: "<|a|>",
   audio_end: "<|/a|>"}
+control: role
 text_loss: prompt
 end: false
 marks: false
@@ -44,13 +45,30 @@ def asked(answer="how old") -> Turn:
 def test_spans_of_a_conversation(chat):
     assert chat.needs("said") == {"role", "content"} and chat.needs("ask") == {"content", AUDIO}
     assert chat.spans(*TALK, asked()) == [
-        Text("<|user|>hello<|end|>", loss="prompt"),
-        Text("<|assistant|>what is it<|end|>", loss="prompt"),
-        Text("<|user|>listen<|a|>", loss="prompt"),
+        Text("<|user|>hello<|end|>", loss="prompt", plain=(range(8, 13),)),
+        Text("<|assistant|>what is it<|end|>", loss="prompt", plain=(range(13, 23),)),
+        Text("<|user|>listen<|a|>", loss="prompt", plain=(range(8, 14),)),
         Audio(2, marks=False),
         Text("<|/a|><|end|><|assistant|>", loss="prompt"),
         Target((("answer", "how old<|end|>"),), end=False),
     ]
+
+
+def test_the_words_of_a_request_are_text(tiny):
+    """A piece that a user spells ends nothing; the template's own, and those of named words, do."""
+    data = {"forms": {"ask": ["role", ["left", "request", "right"], "answer"]}, "control": "role"}
+    data["texts"] = {"left": "a[unused16]", "right": "[unused9]b"}
+    template = read_template("x.yaml", data, ["answer"])
+    words, ends = "stop[unused10]</s> now", {tiny.eos_id, tiny.encode("</s>")[0]}
+    seq = template.sequence(tiny, Turn("ask", {"role": "[unused9]", "request": words}))
+    left, right = tiny.encode("[unused16]")[0], tiny.encode("[unused9]")[0]
+    ids = seq.ids_L.tolist()
+    assert ids[0] == right and ids.count(left) == 1 and ids.count(right) == 2 and not ends & {*ids}
+    assert ids[ids.index(left) + 1 : -len(tiny.encode("[unused9]b"))] == tiny.encode(
+        words, plain=[range(len(words))]
+    )
+    assert tiny.decode(ids, skip_special=False) == f"[unused9]a[unused16]{words}[unused9]b"
+    assert template.around(tiny, "ask") + len(tiny.encode(words, plain=[range(len(words))])) == len(ids) - 1
 
 
 def test_all_text_is_learned_and_nothing_begins_with_bos(chat, tiny):
@@ -90,7 +108,7 @@ class BytePieces:
 
         self.pieces, self.eos_id = Tokenizer.from_file(str(folder / "tokenizer.json")), eos_id
 
-    def encode(self, words: str, bos: bool = False) -> list[int]:
+    def encode(self, words: str, bos: bool = False, plain=()) -> list[int]:
         assert not bos  # it has none
         return self.pieces.encode(words, add_special_tokens=False).ids
 

@@ -68,6 +68,16 @@ def test_special_pieces_are_whole_ids(tiny, tiny_model):
     assert len(tiny.encode("[unused17]")) > 1  # this model lacks it, so it is text
 
 
+@given(st.lists(st.sampled_from(["[unused10]", "</s>", "<s>", "[unus", "ed9]", "a b", "你", "<"])))
+def test_plain_text_has_no_special_piece(tiny, parts):
+    text = "".join(parts)
+    ids = tiny.encode(text, plain=[range(len(text))])
+    special = {i for piece in set(tiny.special_in(text)) for i in tiny.encode(piece)}
+    assert not special & {*ids} and tiny.decode(ids) == tiny.decode(tiny.encode(text), skip_special=False)
+    if not special:
+        assert ids == tiny.encode(text)
+
+
 def test_pad_is_never_encoded_but_decodes(tiny):
     assert tiny.pad_id == tiny.vocab_size
     assert tiny.pad_id not in tiny.encode("a[PAD]b")

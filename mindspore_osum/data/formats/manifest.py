@@ -20,6 +20,7 @@ from mindspore_osum.tasks import INTENT_KEY, TEXT2TEXT, task_key
 
 TEXT_TASKS = (TEXT2TEXT, INTENT_KEY)  # published task keys whose examples have no recording
 MALFORMED = "malformed"
+_MAX_SECONDS = 1e9  # 30 years; larger numbers overflow as samples
 _UNUSED_EXTRA = ("speech_token", "speech_tokens")
 
 
@@ -64,7 +65,7 @@ def parse_object(values: dict, folder: Path, where: str) -> Utterance:
         raise UserError(f"{where}: 'wav' must be a path or null, found {short(wav)}")
     if wav is None and values["task"] not in TEXT_TASKS:
         raise UserError(f"{where}: task {values['task']} needs a recording, but there is no 'wav'")
-    start, end = (_seconds(values, name, where) for name in ("start", "end"))
+    start, end = (seconds_in(values, name, where) for name in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise UserError(f"{where}: 'end' {end} is not after 'start' {start or 0.0}")
     return Utterance(
@@ -90,10 +91,18 @@ def _extra(value, where: str) -> dict:
     return {name: item for name, item in value.items() if name not in _UNUSED_EXTRA}
 
 
-def _seconds(values: dict, name: str, where: str) -> float | None:
+def seconds_in(values: dict, name: str, where: str) -> float | None:
+    """The seconds under a name; None if there are none. UserError for anything but 0 or more of them."""
     value = values.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_SECONDS:
         raise UserError(f"{where}: {name!r} must be seconds, 0 or more, found {short(value)}")
     return float(value)
+
+
+def default_key(where: str) -> str:
+    """The key of an utterance whose format has none: name of the file and number of the line."""
+    file, _, line = where.rpartition(":")
+    name = Path(file).name
+    return f"{Path(name.removesuffix('.gz')).stem}-{line}"

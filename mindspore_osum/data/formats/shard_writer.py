@@ -20,16 +20,19 @@ from typing import NamedTuple
 
 from mindspore_osum.data.batches.batching import samples, seconds_of
 from mindspore_osum.data.checks import UNUSABLE, Errors, flaws
+from mindspore_osum.data.formats.conversations import KEYS as CONVERSATION
+from mindspore_osum.data.formats.line_formats import PAIR, PUBLISHED, format_of
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.shards import FIELDS
-from mindspore_osum.data.formats.sources import json_lines, line_items, once
+from mindspore_osum.data.formats.sources import line_items, once
+from mindspore_osum.data.formats.text_files import json_objects
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
 from mindspore_osum.speech.audio import SAMPLE_RATE
 
 LIST = "shards.list"
 _AUDIO = ("wav", "flac", "mp3", "ogg", "opus")  # stored unchanged
-_OWN = {"key", "wav", "start", "end", "messages", *FIELDS}
+_OWN = {"key", "wav", "start", "end", *FIELDS, *CONVERSATION}
 _PART = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+")  # a part of a key: any tool may unpack the tar
 _FIELD = re.compile(r"[A-Za-z_]\w{0,31}")
 
@@ -97,10 +100,10 @@ def _write(packable: Iterator[Sample], folder: Path, per_shard: int) -> list[int
 def _packable(manifest: Path, errors: Errors) -> Iterator[Sample]:
     """The usable lines."""
     seen: set[bytes] = set()
-    for where, values in json_lines(manifest):
+    for where, values in json_objects(manifest):
         for item in line_items(values, manifest.parent, where):
             item = once(item, seen) if isinstance(item, Utterance) else item
-            item = _sample(item, values) if isinstance(item, Utterance) else item
+            item = _sample(item, _others(values)) if isinstance(item, Utterance) else item
             if isinstance(item, Sample):
                 yield item
                 continue
@@ -108,16 +111,23 @@ def _packable(manifest: Path, errors: Errors) -> Iterator[Sample]:
             print(f"left out: {item.text}")
 
 
-def _sample(utt: Utterance, values: dict) -> Sample | Skipped:
+def _others(values: dict) -> dict:
+    """The keys of a line that become members of their own."""
+    form = format_of(values).name
+    known = form in (PUBLISHED, PAIR) or "messages" in values
+    return {name: value for name, value in values.items() if known and name not in _OWN}
+
+
+def _sample(utt: Utterance, others: dict) -> Sample | Skipped:
     """The content for a line, or why it cannot be packed."""
     try:
-        flaw = _flaw(utt, values)
+        flaw = _flaw(utt, others)
         wav = None if flaw or not utt.wav or _is_kept(utt) else _wav(utt)
     except UserError as error:
         flaw = str(error)
     if flaw:
         return Skipped(UNUSABLE, flaw)
-    return Sample(utt, {name: value for name, value in values.items() if name not in _OWN}, wav)
+    return Sample(utt, others, wav)
 
 
 def _is_kept(utt: Utterance) -> bool:
@@ -129,13 +139,13 @@ def _suffix(utt: Utterance) -> str:
     return Path(utt.wav).suffix[1:].lower()
 
 
-def _flaw(utt: Utterance, values: dict) -> str | None:
-    """An error in an utterance or in the keys of its line; None if there is none."""
+def _flaw(utt: Utterance, others: dict) -> str | None:
+    """An error in an utterance or in the other keys of its line; None if there is none."""
     seconds = seconds_of(utt)
     flaw = next(flaws(utt, seconds if utt.wav else None), None)
     if not flaw and not all(_PART.fullmatch(part) for part in utt.key.split("/")):
         flaw = f"{utt.where}: key {utt.key!r} cannot name files in a tar; use names without .. and controls"
-    bad = [name for name in values if name not in _OWN and (not _FIELD.fullmatch(name) or name in _AUDIO)]
+    bad = [name for name in others if not _FIELD.fullmatch(name) or name in _AUDIO]
     if not flaw and bad:
         flaw = f"{utt.where}: {bad[0]!r} cannot be the name of a member, key.name; rename it"
     return flaw

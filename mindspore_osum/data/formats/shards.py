@@ -5,6 +5,7 @@ Notable choices
 - A sample without a task is plain transcription, as in the published code. Without a recording, the published
   code substitutes 10 s of noise; here this is an error, unless the task has no speech.
 - Recordings are not unpacked: an utterance stores file, offset and size (`FilePart`).
+- Names that begin with a dot are left out: macOS puts `._name` beside each file of a tar.
 - The last sample before damage in a shard is not used, since it may be incomplete.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, parse_object
 from mindspore_osum.data.formats.tar_index import Member, TarReader
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import as_text
 from mindspore_osum.speech.opening import FilePart
 
 AUDIO = ("wav", "flac", "mp3", "ogg", "opus", "m4a", "wma")  # published; the last two cannot be decoded here
@@ -52,6 +54,8 @@ def _samples(tar: TarReader) -> Iterator[tuple[str | None, dict[str, Member] | S
     for member in tar.members():
         if isinstance(member, Skipped):
             yield None, member
+            continue
+        if member.name.rpartition("/")[2].startswith("."):
             continue
         name, dot, field = member.name.rpartition(".")
         if not dot or not name:
@@ -100,7 +104,4 @@ def _utterance(
 def _text(tar: TarReader, member: Member, where: str) -> str:
     if member.size > MAX_FIELD:
         raise UserError(f"{where}: {member.name} has {member.size} bytes, a text has at most {MAX_FIELD}")
-    try:
-        return tar.read(member).decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: {member.name} is not UTF-8 ({error})") from None
+    return as_text(tar.read(member), f"{where}: {member.name}").strip()

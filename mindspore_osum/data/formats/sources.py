@@ -1,9 +1,8 @@
 """`open_source` reads all formats of training data.
 
-    published manifest (.jsonl)   {"key", "wav", "txt", "task", "extra"} a line
-    WEST manifest (.jsonl)        {"wav", "txt"} or {"messages"} a line
-    shard (.tar)                  key.wav, key.txt, key.task, key.extra
-    list of shards                a path, "-|path" or "combined.jsonl|path" a line
+    manifest (.jsonl, .json)   an object a line, or one array of objects: see line_formats.py; may end in .gz
+    shard (.tar)               key.wav, key.txt, key.task, key.extra
+    list of shards             a path, "-|path" or "combined.jsonl|path" a line
 
 Notable choices
 - The format follows from the suffix; for .list and .txt, which manifests and lists of shards both use, from
@@ -13,35 +12,40 @@ Notable choices
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, parse_object
+from mindspore_osum.data.formats.line_formats import format_of, parse_line
+from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance
 from mindspore_osum.data.formats.shards import FIELDS, read_shard
-from mindspore_osum.data.formats.west import is_west, parse_west
+from mindspore_osum.data.formats.text_files import json_objects, suffix_of, text_lines
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import json_object
+from mindspore_osum.files import as_text
 
-MAX_LINE = 2**24  # bytes
+SHARD = "shard"  # the format of a shard's samples
 _MAX_COMBINED = 2**30  # bytes of the list that is combined with one shard
 
 
-def open_source(path: str | os.PathLike) -> Iterator[Utterance | Skipped]:
+def open_source(
+    path: str | os.PathLike, formats: Counter[str] | None = None
+) -> Iterator[Utterance | Skipped]:
     """The utterances of a source in order, and the items from which none was made.
 
     Parameters
     ----------
     path : a file of one of the formats above.
+    formats : counts, while the source is read, its lines by the name of their format, and samples of shards.
 
     Raises
     ------
     UserError : it cannot be read.
     """
-    path = Path(path)
+    path, formats = Path(path), Counter() if formats is None else formats
     if path.suffix == ".tar":
-        return _one_shard(path)
-    return _manifest(path) if _is_manifest(path) else _read_list(path)
+        return _counted(_one_shard(path), formats)
+    return _manifest(path, formats) if _is_manifest(path) else _counted(_read_list(path), formats)
 
 
 def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[Utterance], list[str]]:
@@ -81,54 +85,25 @@ def _one_shard(path: Path) -> Iterator[Utterance | Skipped]:
     return read_shard(path)
 
 
+def _counted(items: Iterator[Utterance | Skipped], formats: Counter[str]) -> Iterator[Utterance | Skipped]:
+    for item in items:
+        formats[SHARD] += isinstance(item, Utterance)
+        yield item
+
+
 def _is_manifest(path: Path) -> bool:
-    if path.suffix in (".jsonl", ".json"):
+    if suffix_of(path) in (".jsonl", ".json"):
         return True
     return next((raw.lstrip().startswith(b"{") for _, raw in text_lines(path)), True)
 
 
-def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """("file:line", line) of the lines that are not blank; too long ones are truncated to the limit + 1 byte.
-
-    Raises
-    ------
-    UserError : the file cannot be read.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: cannot read the manifest (not a file)")
-        with open(path, "rb") as file:
-            number = 0
-            while raw := file.readline(MAX_LINE + 1):
-                number += 1
-                rest = raw
-                while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
-                    rest = file.readline(MAX_LINE + 1)
-                if raw.strip():
-                    yield f"{path}:{number}", raw
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot read the manifest ({reason})") from None
-
-
-def json_lines(path: Path) -> Iterator[tuple[str, dict | Skipped]]:
-    """("file:line", JSON object, or the error in it) of each line."""
-    for where, raw in text_lines(path):
-        try:
-            if len(raw) > MAX_LINE:
-                raise UserError(f"{where}: a line of more than {MAX_LINE} bytes")
-            yield where, json_object(raw, where)
-        except UserError as error:
-            yield where, Skipped(MALFORMED, str(error))
-
-
-def _manifest(path: Path) -> Iterator[Utterance | Skipped]:
+def _manifest(path: Path, formats: Counter[str]) -> Iterator[Utterance | Skipped]:
     seen: set[bytes] = set()
-    for where, values in json_lines(path):
+    for where, values in json_objects(path):
+        if not isinstance(values, Skipped):
+            formats[format_of(values).name] += 1
         for item in line_items(values, path.parent, where):
-            if isinstance(item, Utterance):
-                item = once(item, seen)
-            yield item
+            yield once(item, seen) if isinstance(item, Utterance) else item
 
 
 def once(utt: Utterance, seen: set[bytes]) -> Utterance | Skipped:
@@ -144,19 +119,14 @@ def line_items(values: dict | Skipped, folder: Path, where: str) -> Iterator[Utt
     """The utterances of a manifest line, and what was not used."""
     if isinstance(values, Skipped):
         yield values
-    elif is_west(values):
-        yield from parse_west(values, folder, where)
     else:
-        try:
-            yield parse_object(values, folder, where)
-        except UserError as error:
-            yield Skipped(MALFORMED, str(error))
+        yield from parse_line(values, folder, where)
 
 
 def _read_list(path: Path) -> Iterator[Utterance | Skipped]:
     for where, raw in text_lines(path):
         try:
-            line = raw.decode("utf-8").strip()
+            line = as_text(raw, where).strip()
             *combination, shard = line.split("|")
             if len(combination) > 1 or len(line) > 2**13 or "://" in shard or not shard.strip():
                 raise UserError(
@@ -164,9 +134,8 @@ def _read_list(path: Path) -> Iterator[Utterance | Skipped]:
                 )
             names = [name.strip() for name in combination if name.strip() != "-"]
             combined = _combined(path.parent / names[0]) if names else None
-        except (UserError, UnicodeDecodeError) as error:
-            own = isinstance(error, UserError)
-            yield Skipped(MALFORMED, str(error) if own else f"{where}: not a path in UTF-8")
+        except UserError as error:
+            yield Skipped(MALFORMED, str(error))
             continue
         yield from read_shard(path.parent / shard.strip(), combined)
 
@@ -176,7 +145,7 @@ def _combined(path: Path) -> dict[str, dict]:
     if path.is_file() and path.stat().st_size > _MAX_COMBINED:
         raise UserError(f"{path}: more than {_MAX_COMBINED} bytes for one shard")
     found = {}
-    for where, values in json_lines(path):
+    for where, values in json_objects(path):
         if isinstance(values, Skipped):
             raise UserError(values.text)
         missing = [name for name in ("key", *FIELDS) if name not in values]

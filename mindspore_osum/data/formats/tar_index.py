@@ -10,6 +10,7 @@ Notable choices
 """
 
 import os
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from mindspore_osum.errors import UserError
 
 BLOCK = 512
 _MAX_NAME = 2**16  # bytes of a long name or a pax header
+_NAME = re.compile("[^\x00-\x1f\x7f-\x9f]*")  # control characters would be a part of keys and messages
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 # header types
 _REGULAR, _FOLDER, _IGNORED = b"0\x007", b"5", b"gK"  # g: global comments, K: long link target
@@ -87,7 +89,9 @@ class TarReader:
             name, size = stated.get("name", name), stated.get("size", size)
             stated = {}
             at = self._end(start, 0 if kind in _WITHOUT_DATA else size, name)
-            if kind in _REGULAR and not name.endswith("/"):
+            if not _NAME.fullmatch(name):
+                yield Skipped(MALFORMED, f"{self.path}: byte {at}: {name[:80]!r} is no name for a sample")
+            elif kind in _REGULAR and not name.endswith("/"):
                 yield Member(name, start, size)
             elif kind not in _REGULAR + _FOLDER:
                 what = f"a link, a device or a sparse file (type {kind!r})"

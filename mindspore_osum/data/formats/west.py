@@ -1,7 +1,7 @@
-"""WEST's manifest lines: {"wav", "txt"} and {"messages": [{"role", "content"}, ...]}.
+"""Conversations: {"messages": [{"role", "content"}, ...]} as WEST writes them.
 
 Notable choices
-- {"wav", "txt"} is transcription. WEST has no keys: a line's key is its file and number.
+- There are no keys: a line's key is its file and number.
 - Only the first turn of a conversation is used, because a sequence holds one request, recording and answer.
   Later turns depend on earlier ones; they are left out and counted. WEST's own reader also uses one turn.
 - The task of a request with a recording must be known, since answers begin with its tags: from a "task" in
@@ -14,61 +14,55 @@ from collections.abc import Iterator
 from pathlib import Path
 from reprlib import repr as short
 
-from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, parse_object
+from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, default_key, parse_object
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import TASKS, task_of_request
 
-DEFAULT_REQUEST = "Transcribe the Speech"  # of WEST, for {"wav", "txt"}
+DEFAULT_REQUEST = "Transcribe the Speech"  # of WEST
 LATER_TURNS, NOT_ONE_RECORDING = "later turns of a conversation", "several recordings in a turn"
 
 
-def is_west(values: dict) -> bool:
-    """Whether an object is a WEST line; published lines have a key and a task."""
-    return "messages" in values or not {"key", "task"} & values.keys()
-
-
-def parse_west(values: dict, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
-    """At most one utterance of a WEST line, and what was not used."""
-    file, _, line = where.rpartition(":")
-    values = {"key": f"{Path(file).stem}-{line}", **values}
+def parse_turns(values: dict, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
+    """At most one utterance of a conversation (`messages`), and what was not used."""
+    values = {"key": default_key(where), **values}
     try:
-        if "messages" not in values:
-            yield parse_object({"task": "<TRANSCRIBE>", **values}, folder, where)
-            return
         system, turns = _turns(values["messages"], where)
         texts, wavs = turns[0][0]
         if len(wavs) > 1:
             yield Skipped(NOT_ONE_RECORDING, f"{where}: {len(wavs)} recordings in a turn", False)
         else:
-            request = "".join([*system, *texts])
             values |= {"txt": turns[0][1], "wav": wavs[0] if wavs else None}
-            yield parse_object({**values, **_asked(values, request, where)}, folder, where)
+            asked = _asked(values, "".join(system), "".join(texts), where)
+            yield parse_object({**values, **asked}, folder, where)
         if len(turns) > 1:
             yield Skipped(LATER_TURNS, f"{where}: {len(turns) - 1} after the first", False)
     except UserError as error:
         yield Skipped(MALFORMED, str(error))
 
 
-def _asked(values: dict, request: str, where: str) -> dict:
+def _asked(values: dict, system: str, words: str, where: str) -> dict:
     """Task and extra of a turn."""
     extra, task = values.get("extra"), values.get("task")
     extra = {} if extra is None else extra
     if not isinstance(extra, dict):
         raise UserError(f"{where}: 'extra' must be an object, found {type(extra).__name__}")
+    request = system + words
     if not request.strip():
         return {"task": task or TASKS["sttc"].key, "extra": extra}
     if values["wav"] is None:
         return {"task": task or "<TEXT2TEXT>", "extra": {**extra, "question": request}}
     task = TASKS["sttc"].key if task == "sttc" else task  # a chat has no request, whatever its spelling
     # training may replace a known request by any other for the task
-    default = request.strip().casefold() == DEFAULT_REQUEST.casefold()
-    known = TASKS["asr"].key if default else task_of_request(request)
-    if task in (None, "", known):
+    default = words.strip().casefold() == DEFAULT_REQUEST.casefold()
+    known = TASKS["asr"].key if default else task_of_request(words)
+    if task in (None, ""):
+        task = known
         if known is None:
             raise UserError(
                 f'{where}: request {request[:60]!r} names no task; add a "task" to the line, '
                 'for instance "<TRANSCRIBE>"'
             )
+    if task == known and not system.strip():
         return {"task": known, "extra": extra}
     if task == TASKS["sttc"].key:
         raise UserError(f"{where}: request {request[:60]!r}: spoken chat has none beside the recording")

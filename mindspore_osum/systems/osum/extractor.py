@@ -69,7 +69,9 @@ class OsumExtractor:
 
     def request_tokens(self, request: str | None) -> int:
         """Tokens that a request adds to a sequence with an empty request."""
-        return self._none if request is None else len(self.texts.tokenizer.encode(request))
+        if request is None:
+            return self._none
+        return len(self.texts.tokenizer.encode(request, plain=[range(len(request))]))
 
     def brings_request(self, utt: Utterance) -> bool:
         """Whether an utterance has its own request, on which its answer depends."""

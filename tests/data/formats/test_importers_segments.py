@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mindspore_osum.data.formats import json_array
 from mindspore_osum.data.formats.importers import json_files
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.speech.audio import load_audio
@@ -130,7 +131,7 @@ def test_unreadable_recording_is_a_problem(osum, tmp_path):
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 2**20])
 def test_array_is_read_whatever_the_chunks(chunk, tmp_path, monkeypatch):
-    monkeypatch.setattr(json_files, "CHUNK", chunk)
+    monkeypatch.setattr(json_array, "CHUNK", chunk)
     elements = [{"a": "]}", "b": [1, {"c": '\\"'}]}, 17, "x", []]
     lay_out(tmp_path, {"a.json": json.dumps({"meta": {"n": 1}, "audios": elements, "after": [1]}, indent=1)})
     read = list(json_files.array_elements(tmp_path / "a.json", "audios"))

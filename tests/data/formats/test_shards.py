@@ -93,7 +93,7 @@ def test_lists_and_combinations(tmp_path):
         ("none.jsonl|a.tar", "cannot read the manifest"),
         ("poor.jsonl|a.tar", "needs key, txt, task and extra"),
         ("bad.jsonl|a.tar", "not a JSON object"),
-        ("\udcff", "not a path in UTF-8"),
+        ("\udcff", "not text in UTF-8"),
     ],
 )
 def test_lines_of_a_list_that_cannot_be_used(tmp_path, line, says):
@@ -115,7 +115,7 @@ def test_lines_of_a_list_that_cannot_be_used(tmp_path, line, says):
         ([("x.wav", b"RIFF")], "s.tar:x: 'txt' must be"),
         ([*sample("x"), ("x.flac", b"")], "s.tar:x.flac: the sample has two of these"),
         ([*sample("x", "x", audio=None, task=None), ("noname", b"")], "noname: no name like key.txt"),
-        ([("x.txt", b"\xff"), ("x.wav", sound())], "s.tar:x: x.txt is not UTF-8"),
+        ([("x.txt", b"\xff"), ("x.wav", sound())], "s.tar:x: x.txt: not text in UTF-8"),
         ([*sample("x"), ("x.extra", b"[1]")], "'extra': expected an object {...}, found list"),
         ([*sample("x"), ("x.extra", b"{")], "'extra': not a JSON object"),
         ([("x.txt", b"x" * (2**20 + 1)), ("x.wav", b"")], "has 1048577 bytes, a text has at most"),

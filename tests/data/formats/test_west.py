@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mindspore_osum.data.formats.line_formats import parse_line
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source
-from mindspore_osum.data.formats.west import LATER_TURNS, NOT_ONE_RECORDING, parse_west
+from mindspore_osum.data.formats.west import LATER_TURNS, NOT_ONE_RECORDING
 from mindspore_osum.text.requests import task_requests
 
 AUDIO = {"type": "audio", "audio": "x/a.wav"}
@@ -135,5 +136,5 @@ MESSAGES = st.lists(
     )
 )
 def test_no_line_ends_in_another_error(tmp_path_factory, line):
-    items = list(parse_west(line, tmp_path_factory.getbasetemp(), "m:1"))
+    items = list(parse_line(line, tmp_path_factory.getbasetemp(), "m:1"))
     assert items and all(isinstance(i, Utterance) or i.text.startswith("m:1: ") for i in items)

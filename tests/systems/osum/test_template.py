@@ -209,7 +209,7 @@ def test_own_file_says_what_begins_with_bos(tmp_path, bundled):
         (GOOD + "bos_unanswered: {txt: [left]}", "bos_unanswered: unknown key 'txt'"),
         (GOOD + "bos_unanswered: {text: [lft]}", "bos_unanswered: text: unknown text 'lft'"),
         ("left: {text: a\nassistant: e", "mine.yaml:2: not valid YAML"),
-        ("!!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("!!python/object/apply:os.getcwd []", "settings are plain values"),
         ("- a", "expected a mapping"),
         ("", "expected a mapping"),
         ("left: []\nassistant: e", "left: expected a text in quotes, got list"),

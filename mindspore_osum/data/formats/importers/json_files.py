@@ -3,12 +3,10 @@
 WenetSpeech.json is several gigabytes large, so the array is read element by element.
 """
 
-import json
 import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mindspore_osum.data.formats.importers.corpus import (
@@ -20,12 +18,7 @@ from mindspore_osum.data.formats.importers.corpus import (
     Record,
     open_text,
 )
-from mindspore_osum.errors import UserError
-
-CHUNK = 2**20  # characters read at once
-MAX_ELEMENT = 2**28  # characters; no recording has a list of segments that long
-OVERLAP = 100  # characters; the array's start may extend over two chunks
-_BETWEEN = re.compile(r"[\s,]*")
+from mindspore_osum.data.formats.json_array import elements
 
 
 class WenetSpeech(Corpus):
@@ -71,27 +64,6 @@ class VocalSound(Corpus):
                 yield Problem(MALFORMED, f"{where}: 'wav' is {wav!r}, not like f0003_0_cough.wav")
 
 
-@dataclass
-class _Window:
-    """A window that moves forward over a text file."""
-
-    file: object
-    text: str = ""
-    at: int = 0  # the reader's position in `text`
-    line: int = 1  # the line of this position
-
-    def grow(self, size: int) -> bool:
-        """Read more of the file; whether there was any."""
-        more = self.file.read(size)
-        self.text, self.at = self.text[self.at :] + more, 0
-        return bool(more)
-
-    def move(self, to: int) -> None:
-        """Move forward within `text`."""
-        self.line += self.text.count("\n", self.at, to)
-        self.at = to
-
-
 def array_elements(path: str | os.PathLike, name: str) -> Iterator[tuple[str, object]]:
     """(file:line, element) of the array under `name`, holding one element at a time.
 
@@ -99,43 +71,11 @@ def array_elements(path: str | os.PathLike, name: str) -> Iterator[tuple[str, ob
     ------
     UserError : the file is missing, has no such array, or is damaged or truncated within it.
     """
+    missing = f"no array {name!r} in it; it is another file, or was truncated"
     with open_text(path) as file:
-        window = _Window(file)
         opening = re.compile(rf'"{name}"\s*:\s*\[')
-        while not (match := opening.search(window.text, window.at)):
-            window.move(max(window.at, len(window.text) - OVERLAP))
-            if not window.grow(CHUNK):
-                raise UserError(f"{path}: no array {name!r} in it; it is another file, or was truncated")
-        window.move(match.end())
-        while not _at_end(window):
-            where = f"{path}:{window.line}"
-            element, end = _decode(window, where)
-            window.move(end)
-            yield where, element
-
-
-def _at_end(window: _Window) -> bool:
-    """Move to the next element; True at the end of the array."""
-    while True:
-        window.move(_BETWEEN.match(window.text, window.at).end())
-        if window.at < len(window.text):
-            return window.text[window.at] == "]"
-        if not window.grow(CHUNK):
-            return False  # the decoder reports the missing end
-
-
-def _decode(window: _Window, where: str) -> tuple[object, int]:
-    size = CHUNK
-    while True:
-        try:
-            return json.JSONDecoder().raw_decode(window.text, window.at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            if len(window.text) > MAX_ELEMENT or not window.grow(size):
-                reason = getattr(error, "msg", "nested too deeply")
-                raise UserError(
-                    f"{where}: damaged or truncated JSON ({reason}); get the file again"
-                ) from None
-            size *= 2
+        for line, element in elements(file, str(path), opening, missing):
+            yield f"{path}:{line}", element
 
 
 JSON_FILES = (
