@@ -163,9 +163,13 @@ def parse_yaml(text: str, where: str) -> Any:
     import yaml
 
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, ten times as fast
-        _check_size(yaml.parse(text, loader), where)
-        return yaml.load(text, loader)  # noqa: S506 (a safe loader)
+        safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, ten times as fast
+        _check_size(yaml.parse(text, safe), where)
+        loader = safe(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

@@ -176,7 +176,7 @@ def test_the_scan_tokenizes_a_request_once(tmp_path, monkeypatch):
     seen = Counter()
     real = Tokenizer.encode
     monkeypatch.setattr(
-        Tokenizer, "encode", lambda self, text, bos=False: (seen.update([text]), real(self, text, bos))[1]
+        Tokenizer, "encode", lambda self, text, **how: (seen.update([text]), real(self, text, **how))[1]
     )
     scanned = corpus(world, shapes=[shape(2, 64, 200)], requests="both")
     requests = set(scanned.requests.sets[0])
