@@ -12,9 +12,10 @@ import pytest
 import soundfile
 
 from mindspore_osum.cli import main
+from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.evalset import read_eval_set
 from mindspore_osum.evaluation.measure import measure
-from mindspore_osum.evaluation.predictions import read_predictions
+from mindspore_osum.evaluation.predictions import open_run, read_predictions
 from mindspore_osum.evaluation.run import answer_all
 from tests.inference.common import SMALL, fill, train_tokenizer
 
@@ -107,6 +108,23 @@ def test_scores_depend_on_neither_batches_nor_order(model_folder, write_lines, t
     assert results[0] == results[1]
     assert len(results[0][0]) == 11
     assert len(set(results[0][0].values())) > 8  # the answers do depend on recording and request
+
+
+def test_the_model_writes_its_tags_unless_they_are_forced(write_lines, tmp_path):
+    """As in the papers; a run of one kind is not resumed as the other."""
+    manifest = str(write_lines("every.jsonl", recordings(tmp_path, EVERY_KIND)))
+    for forced in (False, True):
+        asked = read_eval_set(manifest, ("fixed", "natural"), force_tags=forced)
+        assert {question.request.force_tags for question in asked.questions} == {forced}
+    for first, second in ((False, True), (True, False)):
+        folder = tmp_path / str(first)
+        open_run(folder, {"force_tags": first})
+        assert open_run(folder, {"force_tags": first}) == []
+        with pytest.raises(UserError, match="an evaluation with another force_tags"):
+            open_run(folder, {"force_tags": second})
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "settings.json").write_text("{}")  # before there was such a setting
+    assert open_run(tmp_path / "older", {"force_tags": False}) == []
 
 
 def test_tags_against_natural_language_in_one_command(model_folder, manifest, tmp_path):

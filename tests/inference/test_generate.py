@@ -1,5 +1,7 @@
 """Generation against the model computed anew for every token, and against its own batches."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.graph_cache import FOLDER
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.inference.tokens import ENDED
+from mindspore_osum.inference.tokens import ENDED, log_probabilities
 from mindspore_osum.models.buckets import batch_bucket, bucket
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.text.sequence import HybridSequence, stack_sequences
@@ -99,6 +101,21 @@ def test_an_opening_is_as_if_the_model_had_written_it(generator, endless, prompt
     given = [opened(p, tokens[:n]) for p, tokens, n in zip(prompts, free, counts, strict=True)]
     for answer, tokens, n in zip(generator.generate(given, sampling), free, counts, strict=True):
         assert answer.tokens[: 24 - n] == tokens[n:]
+
+
+def test_probabilities_of_the_chosen_tokens(model, generator, endless, prompt):
+    """Those of the whole answer run at once, after the penalty; they change no token, nor do neighbours."""
+    prompts = [prompt(16, 9, 80), prompt(17, 20, 61)]
+    plain = Sampling(max_new_tokens=24)
+    answers = generator.generate(prompts, replace(plain, confidence=True))
+    forward = recomputed(model)
+    for one, answer, free in zip(prompts, answers, generator.generate(prompts, plain), strict=True):
+        assert answer.tokens == free.tokens and free.log_p == []
+        scores_LV, last = forward(one, answer.tokens), len(one.sequence) - 1
+        for step, (token, log_p) in enumerate(zip(answer.tokens, answer.log_p, strict=True)):
+            scores_V = penalized(scores_LV[last + step], answer.tokens[:step], 1.05).astype(np.float64)
+            assert log_p == pytest.approx(scores_V[token] - np.log(np.exp(scores_V).sum()), abs=1e-3)
+            assert log_p == pytest.approx(log_probabilities(scores_V[None], np.array([token]))[0], abs=1e-3)
 
 
 def test_speech_is_heard(generator, prompt):

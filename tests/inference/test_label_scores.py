@@ -86,6 +86,20 @@ def test_each_label_of_an_answer(engine, prompt):
     assert engine.labels.probabilities(prompt, "hi", {}) == {}
 
 
+def test_labels_that_were_not_written(engine, prompt):
+    """Each after the transcript and the labels before it, in the order of the tags, written or decided."""
+    task = "<TRANSCRIBE> <AGE> <GENDER>"
+    found = engine.labels.decide(prompt, task, "hi", {})
+    age = max(found["age"], key=found["age"].get)
+    for field, before in (("age", "<asr><age><gender>hi"), ("gender", f"<asr><age><gender>hi<{age}>")):
+        texts = [f"{before}<{value}>" for value in found[field]]
+        sums = by_whole_answers(engine, prompt, texts)
+        expected = np.exp(sums - sums.max())
+        assert list(found[field].values()) == pytest.approx((expected / expected.sum()).tolist(), abs=1e-4)
+    assert list(engine.labels.decide(prompt, task, "hi", {"age": "OLD"})) == ["gender"]
+    assert engine.labels.decide(prompt, "<TRANSCRIBE>", "hi", {}) == {}
+
+
 def test_only_when_asked_for(engine, tmp_path):
     wav = tmp_path / "a.wav"
     soundfile.write(wav, np.zeros(8000), 16_000)

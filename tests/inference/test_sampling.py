@@ -98,6 +98,7 @@ def test_extreme_scores():
         {"top_p": 0.0},
         {"top_p": 1.5},
         {"seed": -1},
+        {"loops": "never"},
     ],
 )
 def test_settings_are_checked(wrong):
