@@ -177,7 +177,8 @@ def parse_yaml(text: str, where: str) -> Any:
             f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error})"
         ) from None
     except ValueError as error:  # 2001-99-99, or a number of thousands of digits
-        raise UserError(f"{where}: no such date or number ({error}); put texts in quotes") from None
+        reason = str(error).partition(";")[0]
+        raise UserError(f"{where}: no such date or number ({reason}); put texts in quotes") from None
 
 
 def _check_size(events: Iterable, where: str) -> None:

@@ -1,10 +1,12 @@
-"""`osum data import NAME ROOT OUT`: manifests from the folders of a published corpus."""
+"""`osum data import NAME ROOT OUT`: manifests from a published corpus, or from another project's manifest."""
 
 import argparse
 from pathlib import Path
 
 from mindspore_osum.data.formats.importers.importing import CORPORA, import_corpus
-from mindspore_osum.data.formats.importers.write import Manifest
+from mindspore_osum.data.formats.importers.manifests import PROJECTS, find_project, import_manifest
+from mindspore_osum.data.formats.importers.write import Written
+from mindspore_osum.errors import UserError
 
 MAX_KINDS = 20  # kinds of problems shown; all of them are in the list of problems
 
@@ -20,8 +22,8 @@ class _List(argparse.Action):
 def add_arguments(parser) -> None:
     """The arguments of `osum data import`."""
     parser.add_argument("--list", action=_List, nargs=0, help="the corpora, their tasks, what must be there")
-    parser.add_argument("name", metavar="NAME", help="the corpus; see --list")
-    parser.add_argument("root", metavar="ROOT", type=Path, help="its folder")
+    parser.add_argument("name", metavar="NAME", help="the corpus or the project; see --list")
+    parser.add_argument("root", metavar="ROOT", type=Path, help="its folder; of a project, the manifest")
     parser.add_argument(
         "out",
         metavar="OUT",
@@ -38,8 +40,8 @@ def add_arguments(parser) -> None:
         "--task",
         action="append",
         metavar="TASK",
-        help="asr, ser, ... or a published key like '<TRANSCRIBE> <AGE>' (may be repeated); "
-        "default: what the papers use the corpus for",
+        help="asr, ser, ... or a published key like '<TRANSCRIBE> <AGE>' (may be repeated); default: what "
+        "the papers use the corpus for. Of a project's manifest: the task of lines that name none",
     )
     parser.add_argument(
         "--limit", type=_positive, metavar="N", help="only the first N utterances of each manifest"
@@ -60,12 +62,18 @@ def _positive(text: str) -> int:
 
 def run(args) -> int:
     """Import as the arguments say and print a summary; 0."""
-    done = import_corpus(args.name, args.root, args.out, args.split, args.task, args.limit, args.cut)
+    if project := find_project(args.name):
+        if args.split or len(args.task or []) > 1:
+            raise UserError(f"{project.name}: a manifest has no splits and takes one --task; leave them out")
+        task = args.task[0] if args.task else None
+        done = [import_manifest(project, args.root, args.out, task, args.limit, args.cut)]
+    else:
+        done = import_corpus(args.name, args.root, args.out, args.split, args.task, args.limit, args.cut)
     print("\n".join(line for manifest in done for line in describe(manifest, args.out)))
     return 0
 
 
-def describe(manifest: Manifest, out: Path) -> list[str]:
+def describe(manifest: Written, out: Path) -> list[str]:
     """Lines about a manifest: what is in it, and what was left out; none for a missing split."""
     if not manifest.keys and not manifest.problems:
         return []
@@ -91,6 +99,8 @@ def corpus_table() -> str:
             f"  splits: {_short(list(corpus.splits))}",
             f"  layout from: {corpus.source}",
         ]
+    lines += ["", "manifests of other projects (ROOT is the file):"]
+    lines += [f"  {project.name}: {project.lines}" for project in PROJECTS.values()]
     return "\n".join(lines)
 
 

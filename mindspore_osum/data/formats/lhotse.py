@@ -28,7 +28,9 @@ def is_lhotse(values: dict) -> bool:
     )
 
 
-def parse_cut(values: dict, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
+def parse_cut(
+    values: dict, folder: Path, where: str, task: str | None = None
+) -> Iterator[Utterance | Skipped]:
     """The utterances of a cut."""
     try:
         wav, start, duration = _recording(values, where)
@@ -45,7 +47,8 @@ def parse_cut(values: dict, folder: Path, where: str) -> Iterator[Utterance | Sk
             part = (start, duration), values.get("id")
             if len(supervisions) > 1:
                 part = _within(supervision, start, duration, where), supervision.get("id")
-            yield parse_object(_published(supervision, wav, *part, where), folder, where)
+            line = _published(supervision, wav, *part, where)
+            yield parse_object({**line, "task": task or "<TRANSCRIBE>"}, folder, where)
         except UserError as error:
             yield Skipped(MALFORMED, str(error))
 
@@ -59,7 +62,6 @@ def _published(supervision: dict, wav: str, part: tuple[float, float], key, wher
         "key": key,
         "wav": wav,
         "txt": text,
-        "task": "<TRANSCRIBE>",
         "extra": {"speaker": speaker} if isinstance(speaker, str) and speaker else {},
         "start": round(start, 6),
         "end": round(start + duration, 6),

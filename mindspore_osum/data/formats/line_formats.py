@@ -46,10 +46,10 @@ Items = Iterator[Utterance | Skipped]
 
 
 class LineFormat(NamedTuple):
-    """A format: its name, and what makes utterances of a line, its folder and its file:line."""
+    """A format: its name, and what makes utterances of a line, its folder, its file:line and its task."""
 
     name: str
-    parse: Callable[[dict, Path, str], Items]
+    parse: Callable[[dict, Path, str, str | None], Items]
 
 
 def format_of(values: dict) -> LineFormat:
@@ -64,9 +64,14 @@ def format_of(values: dict) -> LineFormat:
     return LineFormat(RECORDINGS[key], _recording_and_text) if key else LineFormat(PAIR, _pair)
 
 
-def parse_line(values: dict, folder: Path, where: str) -> Items:
-    """The utterances of a manifest line, and what was not used."""
-    for item in format_of(values).parse(values, folder, where):
+def parse_line(values: dict, folder: Path, where: str, task: str | None = None) -> Items:
+    """The utterances of a manifest line, and what was not used.
+
+    Parameters
+    ----------
+    task : that of a line with a recording which does not say its own.
+    """
+    for item in format_of(values).parse(values, folder, where, task):
         if isinstance(item, Utterance) and item.wav is None and (name := _names_recording(values)):
             yield Skipped(
                 MALFORMED,
@@ -85,26 +90,26 @@ def _names_recording(values: dict) -> str | None:
     return None
 
 
-def _published(values: dict, folder: Path, where: str) -> Items:
+def _published(values: dict, folder: Path, where: str, task: str | None = None) -> Items:
     try:
         yield parse_object(values, folder, where)
     except UserError as error:
         yield Skipped(MALFORMED, str(error))
 
 
-def _conversation(values: dict, folder: Path, where: str) -> Items:
+def _conversation(values: dict, folder: Path, where: str, task: str | None) -> Items:
     try:
         values = with_messages(values, where)
     except UserError as error:
         yield Skipped(MALFORMED, str(error))
     else:
-        yield from parse_turns(values, folder, where)
+        yield from parse_turns(values, folder, where, task)
 
 
-def _pair(values: dict, folder: Path, where: str) -> Items:
+def _pair(values: dict, folder: Path, where: str, task: str | None) -> Items:
     """{"wav", "txt"} is transcription; with a key, labels or `extra` mean that a task was forgotten."""
-    forgotten = "key" in values and ("extra" in values or "<" in str(values.get("txt")))
-    given = {} if forgotten or "task" in values else {"task": TRANSCRIBE}
+    forgotten = not task and "key" in values and ("extra" in values or "<" in str(values.get("txt")))
+    given = {} if forgotten or "task" in values else {"task": task or TRANSCRIBE}
     given |= {} if {"key", "task"} & values.keys() else {"key": default_key(where)}
     return _published({**given, **values}, folder, where)
 
@@ -117,9 +122,9 @@ def _recording_key(values: dict) -> str | None:
     return next((name for name in RECORDINGS if has_text and name in values), None)
 
 
-def _recording_and_text(values: dict, folder: Path, where: str) -> Items:
+def _recording_and_text(values: dict, folder: Path, where: str, task: str | None) -> Items:
     try:
-        yield parse_object(_as_published(values, where), folder, where)
+        yield parse_object({"task": task or TRANSCRIBE, **_as_published(values, where)}, folder, where)
     except UserError as error:
         yield Skipped(MALFORMED, str(error))
 
@@ -146,7 +151,6 @@ def _as_published(values: dict, where: str) -> dict:
     kept = {name: values[name] for name in ("key", "task", "extra", "start", "end") if values.get(name)}
     return {
         "key": default_key(where),
-        "task": TRANSCRIBE,
         **kept,
         "wav": wav,
         "txt": text,

@@ -87,7 +87,8 @@ def _one_shard(path: Path) -> Iterator[Utterance | Skipped]:
 
 def _counted(items: Iterator[Utterance | Skipped], formats: Counter[str]) -> Iterator[Utterance | Skipped]:
     for item in items:
-        formats[SHARD] += isinstance(item, Utterance)
+        if isinstance(item, Utterance):
+            formats[SHARD] += 1
         yield item
 
 

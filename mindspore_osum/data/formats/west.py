@@ -22,8 +22,15 @@ DEFAULT_REQUEST = "Transcribe the Speech"  # of WEST
 LATER_TURNS, NOT_ONE_RECORDING = "later turns of a conversation", "several recordings in a turn"
 
 
-def parse_turns(values: dict, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
-    """At most one utterance of a conversation (`messages`), and what was not used."""
+def parse_turns(
+    values: dict, folder: Path, where: str, task: str | None = None
+) -> Iterator[Utterance | Skipped]:
+    """At most one utterance of a conversation (`messages`), and what was not used.
+
+    Parameters
+    ----------
+    task : that of a request with a recording which names none.
+    """
     values = {"key": default_key(where), **values}
     try:
         system, turns = _turns(values["messages"], where)
@@ -32,7 +39,7 @@ def parse_turns(values: dict, folder: Path, where: str) -> Iterator[Utterance | 
             yield Skipped(NOT_ONE_RECORDING, f"{where}: {len(wavs)} recordings in a turn", False)
         else:
             values |= {"txt": turns[0][1], "wav": wavs[0] if wavs else None}
-            asked = _asked(values, "".join(system), "".join(texts), where)
+            asked = _asked(values, "".join(system), "".join(texts), where, task)
             yield parse_object({**values, **asked}, folder, where)
         if len(turns) > 1:
             yield Skipped(LATER_TURNS, f"{where}: {len(turns) - 1} after the first", False)
@@ -40,7 +47,7 @@ def parse_turns(values: dict, folder: Path, where: str) -> Iterator[Utterance | 
         yield Skipped(MALFORMED, str(error))
 
 
-def _asked(values: dict, system: str, words: str, where: str) -> dict:
+def _asked(values: dict, system: str, words: str, where: str, other: str | None) -> dict:
     """Task and extra of a turn."""
     extra, task = values.get("extra"), values.get("task")
     extra = {} if extra is None else extra
@@ -56,11 +63,11 @@ def _asked(values: dict, system: str, words: str, where: str) -> dict:
     default = words.strip().casefold() == DEFAULT_REQUEST.casefold()
     known = TASKS["asr"].key if default else task_of_request(words)
     if task in (None, ""):
-        task = known
-        if known is None:
+        task = known or other
+        if task is None:
             raise UserError(
                 f'{where}: request {request[:60]!r} names no task; add a "task" to the line, '
-                'for instance "<TRANSCRIBE>"'
+                'for instance "<TRANSCRIBE>", or give one to `osum data import`'
             )
     if task == known and not system.strip():
         return {"task": known, "extra": extra}

@@ -1,19 +1,24 @@
 """Import of a published corpus by its name; the manifests appear only when all of them are complete."""
 
+import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.data.formats.importers.corpus import Corpus, Place
 from mindspore_osum.data.formats.importers.json_files import JSON_FILES
+from mindspore_osum.data.formats.importers.kaldi import KALDI
 from mindspore_osum.data.formats.importers.lists import LISTS
 from mindspore_osum.data.formats.importers.tables import TABLES
-from mindspore_osum.data.formats.importers.write import Manifest, write_split
+from mindspore_osum.data.formats.importers.write import Manifest, Written, write_split
 from mindspore_osum.errors import UserError
 
-CORPORA: dict[str, Corpus] = {c.name: c for c in sorted((*LISTS, *TABLES, *JSON_FILES), key=lambda c: c.name)}
+CORPORA: dict[str, Corpus] = {
+    c.name: c for c in sorted((*LISTS, *TABLES, *JSON_FILES, *KALDI), key=lambda c: c.name)
+}
 
 
 def import_corpus(
@@ -47,21 +52,27 @@ def import_corpus(
     wanted = [corpus.wanted(task) for task in dict.fromkeys(tasks or corpus.tasks)]
     keys = list(dict.fromkeys(key for key, _ in wanted))
     places = find_places(corpus, root, splits, frozenset().union(*(fields for _, fields in wanted)))
+    with appearing(out) as (folder, target):
+        done = [
+            manifest
+            for place in places
+            for manifest in write_split(corpus, place, keys, folder, target, limit, cut)
+        ]
+        check(done, bool(splits), bool(tasks))
+        move(done, folder, target)
+    return done
+
+
+@contextlib.contextmanager
+def appearing(out: Path) -> Iterator[tuple[Path, Path]]:
+    """A temporary folder within `out`, and `out`, made if needed; UserError if they cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         target = out.resolve()
         with tempfile.TemporaryDirectory(dir=target, prefix=".import-") as temporary:
-            folder = Path(temporary)
-            done = [
-                manifest
-                for place in places
-                for manifest in write_split(corpus, place, keys, folder, target, limit, cut)
-            ]
-            _check(done, bool(splits), bool(tasks))
-            _move(done, folder, target)
+            yield Path(temporary), target
     except OSError as error:
         raise UserError(f"{error.filename or out}: {error.strerror}") from None
-    return done
 
 
 def find_corpus(name: str) -> Corpus:
@@ -92,7 +103,7 @@ def find_places(corpus: Corpus, root: Path, splits: list[str] | None, wanted: fr
     return [place for place in places.values() if place]
 
 
-def _check(done: list[Manifest], by_split: bool, by_task: bool) -> None:
+def check(done: Sequence[Written], by_split: bool = False, by_task: bool = False) -> None:
     """UserError if nothing was imported, as a whole or for a requested split or task."""
     groups = [[m] for m in done] if by_split else [done]
     if by_task:
@@ -106,7 +117,8 @@ def _check(done: list[Manifest], by_split: bool, by_task: bool) -> None:
             raise UserError(f"{first.stem}: nothing to import: {reasons or 'no utterances in it'}")
 
 
-def _move(done: list[Manifest], temporary: Path, out: Path) -> None:
+def move(done: Sequence[Written], temporary: Path, out: Path) -> None:
+    """Replace the manifests in `out` and their lists of problems by those in `temporary`."""
     for manifest in done:
         for name in (f"{manifest.stem}.jsonl", f"{manifest.stem}.problems.txt"):
             if (temporary / name).exists():

@@ -25,6 +25,7 @@ from mindspore_osum.data.formats.importers.corpus import (
     Record,
 )
 from mindspore_osum.data.formats.importers.labels import FIELDS, published_label
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
 from mindspore_osum.speech.config import SAMPLE_RATE
@@ -35,23 +36,15 @@ VIDEO = "only the film: take its sound out with `ffmpeg -i FILM -ac 1 -ar 16000 
 
 
 @dataclass
-class Manifest:
-    """One manifest while it is written, with its counts and problems."""
+class Written:
+    """A manifest while it is written, with its counts and problems."""
 
-    corpus: Corpus
-    split: str
-    task: str  # published key
+    stem: str  # name of its files, without suffix
     keys: set[str] = field(default_factory=set)
     labels: Counter = field(default_factory=Counter)
     problems: Counter = field(default_factory=Counter)  # kind -> utterances
     first: dict[str, str] = field(default_factory=dict)  # kind -> its first problem
     listed: list[str] = field(default_factory=list)
-
-    @property
-    def stem(self) -> str:
-        """Name of the manifest's files, without suffix."""
-        tags = tags_of(self.task)
-        return f"{self.corpus.name}-{self.split}-{task_of_tags(tags) or '+'.join(tags)}"
 
     def leave_out(self, problem: Problem) -> None:
         """Count a problem, and list it if fewer than MAX_LISTED are listed."""
@@ -62,6 +55,27 @@ class Manifest:
             self.listed.append(f"{problem.kind}: {text}")
         elif len(self.listed) == MAX_LISTED:
             self.listed.append(f"... and more; only the first {MAX_LISTED} are listed")
+
+    def list_problems(self, folder: Path) -> None:
+        """Write the list of problems beside the manifest, if there are any."""
+        if self.listed:
+            write_text(folder / f"{self.stem}.problems.txt", "\n".join(self.listed) + "\n")
+
+
+@dataclass
+class Manifest(Written):
+    """The manifest of a split and a task of a corpus."""
+
+    corpus: Corpus = field(kw_only=True)
+    split: str = field(kw_only=True)
+    task: str = field(kw_only=True)  # published key
+
+    @classmethod
+    def of(cls, corpus: Corpus, split: str, task: str) -> "Manifest":
+        """An empty one, named after the three."""
+        tags = tags_of(task)
+        stem = f"{corpus.name}-{split}-{task_of_tags(tags) or '+'.join(tags)}"
+        return cls(stem, corpus=corpus, split=split, task=task)
 
     def example(self, record: Record) -> dict | Problem:
         """The manifest line of a record without its recording, or the problem with it."""
@@ -129,7 +143,7 @@ def write_split(
     limit : most utterances per manifest; None for all.
     cut : whether segments are written as wav files under ``wav/``.
     """
-    manifests = [Manifest(corpus, place.split, task) for task in tasks]
+    manifests = [Manifest.of(corpus, place.split, task) for task in tasks]
     files = {m.stem: open(folder / f"{m.stem}.jsonl", "w", encoding="utf-8") for m in manifests}
     segments = Segments(folder, out) if cut else None
     try:
@@ -150,8 +164,7 @@ def write_split(
     for manifest in manifests:
         if not manifest.keys:
             os.remove(folder / f"{manifest.stem}.jsonl")
-        if manifest.listed:
-            write_text(folder / f"{manifest.stem}.problems.txt", "\n".join(manifest.listed) + "\n")
+        manifest.list_problems(folder)
     return manifests
 
 
@@ -170,7 +183,7 @@ def _write_one(manifest: Manifest, file, record: Record, wav: Path, out: Path, s
     example = manifest.example(record)
     if not isinstance(example, Problem) and record.start is not None and segments:
         wav = segments.write(wav, record)
-    name = wav if isinstance(wav, Problem) else _name(wav, record, out)
+    name = wav if isinstance(wav, Problem) else name_in(out, wav, record.where)
     for problem in (example, name):
         if isinstance(problem, Problem):
             manifest.leave_out(problem)
@@ -181,11 +194,11 @@ def _write_one(manifest: Manifest, file, record: Record, wav: Path, out: Path, s
     manifest.count(line)
 
 
-def _name(wav: Path, record: Record, out: Path) -> str | Problem:
+def name_in(out: Path, wav: Path, where: str) -> str | Problem:
     """The path of a recording in a manifest in `out`, or a problem if it cannot be written as text."""
     name = relative(wav, out)
     if _printable(name) != name:
-        return Problem("path that is not UTF-8", f"{record.where}: {wav}")
+        return Problem("path that is not UTF-8", f"{where}: {wav}")
     return name
 
 
@@ -207,7 +220,7 @@ class Segments:
         self.temporary, self.out = temporary / "segment.wav", out
         self.path, self.file = None, None
 
-    def write(self, wav: Path, record: Record) -> Path | Problem:
+    def write(self, wav: Path, record: Record | Utterance) -> Path | Problem:
         """Write the part of `wav` that belongs to `record`; the file, or the problem with it."""
         import soundfile
 
