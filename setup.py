@@ -18,7 +18,7 @@ CORE = [
     "tokenizers==0.22.2",
     "numpy>=1.26,<2",  # MindSpore 2.7 is built against NumPy 1
     "soundfile>=0.12.1,<1",
-    "av>=14,<19",  # FFmpeg, in its wheels: mp3, m4a, webm, films
+    "av>=17,<19",  # FFmpeg, in its wheels: mp3, m4a, webm, films
     "librosa>=0.10.2,<0.12",
     "soxr>=0.3.7,<2",  # librosa's resampler, fed piece by piece
     "pyyaml>=6.0,<7",
