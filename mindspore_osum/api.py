@@ -107,6 +107,8 @@ class OSUM:
         batch_size: int = 8,
         max_seconds: float = MAX_SECONDS,
         vad: str = "energy",
+        gate: bool = True,
+        channels: str = "mix",
         probabilities: bool = False,
         confidence: bool = False,
         progress=None,
@@ -119,7 +121,11 @@ class OSUM:
         sampling : settings of generation; by default greedy.
         batch_size : recordings, or chunks of them, computed together.
         max_seconds : longer recordings are split at pauses into chunks up to this length (1 to 60 seconds).
-        vad : voice activity detector for longer ones: "energy", or "silero" if its package is installed.
+        vad : voice activity detector: "energy", or "silero" if its package is installed.
+        gate : whether the model is spared recordings in which nothing stands out of silence and noise; their
+            answer has `no_speech`. Without it short ones are answered, too.
+        channels : what is heard of several: "mix" (their mean), "left", "right", or "split", which asks about
+            each on its own (`Response.by_channel`).
         probabilities : also compute the probability of each label among those of its set.
         confidence : also how sure the model is of each answer and word (inference/confidence.py).
         progress : called with the seconds of finished recordings.
@@ -136,6 +142,8 @@ class OSUM:
             batch_size=batch_size,
             max_seconds=max_seconds,
             vad=vad,
+            gate=gate,
+            channels=channels,
             probabilities=probabilities,
             progress=progress,
         )
@@ -149,9 +157,10 @@ class OSUM:
         sampling: Sampling | None = None,
         max_seconds: float = MAX_SECONDS,
         vad: str = "energy",
+        gate: bool = True,
     ) -> Iterator[str]:
         """Yield the answer to one recording as it is generated; the joined pieces equal ``response.raw``."""
-        inquiry = Inquiry(audio, _requests(request, task, None), max_seconds, vad)
+        inquiry = Inquiry(audio, _requests(request, task, None), max_seconds, vad, gate)
         for n, question in enumerate(inquiry.questions()):
             if n:
                 yield "\n"

@@ -9,7 +9,7 @@ Notable choices
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 
@@ -46,6 +46,7 @@ class Answer:
     confidence: float | None = None
     word_confidence: list[tuple[str, float]] | None = None
     no_speech: bool = False  # nobody speaks here; the model was not asked
+    channel: str = ""  # of a recording whose channels were asked about one by one: left, right, channel3
     warnings: list[str] = field(default_factory=list)  # what is doubtful about it, one line each
     error: str | None = None  # one line
 
@@ -124,6 +125,15 @@ class Response:
         found = [t + w for t, s in zip(times, self.segments, strict=True) for w in s.warnings]
         return list(dict.fromkeys([*self.notes, *found]))
 
+    def by_channel(self) -> dict[str, "Response"]:
+        """Channel -> its part of the response; a recording whose channels were not split has one, ""."""
+        parts: dict[str, list[Answer]] = {}
+        for segment in self.segments:
+            parts.setdefault(segment.channel, []).append(segment)
+        if len(parts) < 2:
+            return {"": self}
+        return {name: replace(self, segments=parts[name]) for name in sorted(parts, key=_channel_order)}
+
     @property
     def label_counts(self) -> dict[str, dict[str, int]]:
         """Field -> value -> number of segments, the most frequent first, then the longest."""
@@ -171,17 +181,23 @@ class Response:
         names += ("confidence", "no_speech", "warnings")
         whole |= {name: getattr(self, name) for name in names}
         segments = [asdict(s) | {"start": round(s.start, 3), "end": round(s.end, 3)} for s in self.segments]
+        for segment in segments:
+            if not segment["channel"]:
+                del segment["channel"]
         return whole | {"rtf": round(self.rtf, 4), "segments": segments}
 
     def __str__(self) -> str:
         lines = [f"{self.audio}  {clock(self.seconds)}"]
         if self.error:
             lines.append(f"  error: {self.error}")
+        if self.no_speech:
+            lines.append("  no speech found")
         lines += [f"  warning: {line}" for line in self.warnings]
         timed = len(self.segments) > 1
         for s in self.segments:
             about = " ".join(f"<{value}>" for value in s.labels.values()) if timed else ""
             times = f"{clock(s.start)} - {clock(s.end)}  " if timed else ""
+            times += f"{s.channel}: " if s.channel else ""
             if line := " ".join(filter(None, [s.text, about])):
                 lines.append(f"  {times}{line}")
             if s.answer is not None:
@@ -194,6 +210,11 @@ class Response:
         if self.words:
             lines.append("  words: " + " ".join(f"{w.start:.2f}-{w.end:.2f} {w.text}" for w in self.words))
         return "\n".join(lines)
+
+
+def _channel_order(name: str) -> tuple[int, str]:
+    """left, right, channel3, channel10."""
+    return len(name), name
 
 
 def join_text(pieces: Iterable[str]) -> str:

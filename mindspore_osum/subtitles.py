@@ -87,8 +87,16 @@ def _json(response: Response, _: Layout) -> str:
 
 
 def _txt(response: Response, _: Layout) -> str:
-    texts = (" ".join(segment.text.split()) for segment in response.segments)
-    return "".join(f"{text}\n" for text in texts if text)
+    """A line for each segment: its channel, if they were split, the transcript, the labels, the reply."""
+    out = []
+    for segment in response.segments:
+        shown = [segment.text, *(f"<{value}>" for value in segment.labels.values())]
+        lines = [" ".join(" ".join(shown).split())]
+        if segment.answer is not None:
+            lines.append("reply: " + " ".join(segment.answer.split()))
+        who = segment.channel and f"{segment.channel}: "
+        out += [f"{who}{line}\n" for line in lines if line]
+    return "".join(out)
 
 
 def _srt(response: Response, layout: Layout) -> str:
@@ -115,10 +123,15 @@ def _tsv(response: Response, layout: Layout) -> str:
 
 
 def _textgrid(response: Response, _: Layout) -> str:
-    """Interval tiers `segments` and, if there are word timestamps, `words`; pauses are empty intervals."""
-    tiers = {"segments": _segments(response)}
-    if response.words:
-        tiers["words"] = _words(response, response.words)
+    """Interval tiers `segments` and, if there are word timestamps, `words`; pauses are empty intervals.
+
+    Channels that were split have tiers of their own: `left segments`, `left words`, ...
+    """
+    tiers = {}
+    for channel, part in response.by_channel().items():
+        tiers[f"{channel} segments".strip()] = _segments(part)
+        if part.words:
+            tiers[f"{channel} words".strip()] = _words(part, part.words)
     seconds = duration(response) / 1000
     out = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
     out += ["xmin = 0", f"xmax = {seconds:.3f}"]
@@ -148,6 +161,11 @@ def _without_holes(spans: Sequence[Span], end: int) -> list[Span]:
 
 
 def _ctm(response: Response, _: Layout) -> str:
+    parts = enumerate(response.by_channel().values(), start=1)
+    return "".join(_ctm_lines(part, number) for number, part in parts)
+
+
+def _ctm_lines(response: Response, channel: int) -> str:
     words = []
     for segment in response.segments:
         timed = timed_words(segment)
@@ -158,17 +176,18 @@ def _ctm(response: Response, _: Layout) -> str:
             )
         words += timed
     return "".join(
-        f"{_name(response)} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {_column(text)}\n"
+        f"{_name(response)} {channel} {start / 1000:.3f} {(end - start) / 1000:.3f} {_column(text)}\n"
         for start, end, text in _words(response, words)
     )
 
 
 def _rttm(response: Response, _: Layout) -> str:
-    """Who speaks when: speakers are named by the labels gender and age, or `speech` without labels."""
+    """Who speaks when: speakers are named by their channel, by the labels gender and age, or `speech`."""
     return "".join(
-        f"SPEAKER {_name(response)} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} <NA> <NA> "
+        f"SPEAKER {_name(response)} {number} {start / 1000:.3f} {(end - start) / 1000:.3f} <NA> <NA> "
         f"{_column(who)} <NA> <NA>\n"
-        for start, end, who in _segments(response, _speaker)
+        for number, part in enumerate(response.by_channel().values(), start=1)
+        for start, end, who in _segments(part, _speaker)
     )
 
 
@@ -184,7 +203,7 @@ def _words(response: Response, words: Iterable[Word]) -> list[Span]:
 
 def _speaker(segment: Answer) -> str:
     known = [segment.labels[name] for name in ("gender", "age") if name in segment.labels]
-    return "_".join(known) or "speech"
+    return segment.channel or "_".join(known) or "speech"
 
 
 def _name(response: Response) -> str:

@@ -56,7 +56,7 @@ def test_nothing_heard():
     empty = Response("a.wav", 40.0)
     assert (empty.text, empty.labels, empty.words, empty.answer) == ("", {}, [], None)
     assert empty.probabilities is None and not empty.cut
-    assert str(empty) == "a.wav  40.0 s"
+    assert str(empty) == "a.wav  40.0 s\n  no speech found"
 
 
 def test_json(long):

@@ -146,7 +146,7 @@ def test_rttm(talk):
 def test_json_and_txt(talk):
     assert json.loads(write(talk, "json")) == json.loads(json.dumps(talk.to_dict()))
     *_, last = write(talk, "txt").splitlines()
-    assert last == 'he said "no" and left'
+    assert last == 'he said "no" and left <MALE>'
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -68,6 +68,14 @@ def resumable(how: str = "run it again with --resume and it goes on from there")
         raise KeyboardInterrupt(how) from None
 
 
+def warn(response) -> None:
+    """What is doubtful about the answer to a recording, a line each, and whether nobody speaks."""
+    if response.no_speech:
+        say(f"{response.audio}: no speech found")
+    for line in response.warnings:
+        say(f"{response.audio}: {line}")
+
+
 def failures(lines: Sequence[str]) -> int:
     """Print what failed, a line each; returns the exit status."""
     if lines:

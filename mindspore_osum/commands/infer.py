@@ -173,7 +173,7 @@ def _line(source, response) -> dict:
         return line | {"error": response.error}
     (answer,) = response.segments
     line |= dataclasses.asdict(answer)
-    for name in ("start", "end", "probabilities", "error"):  # it is all of the recording
+    for name in ("start", "end", "probabilities", "error", "channel"):  # it is all of the recording
         del line[name]
     for name in ("confidence", "word_confidence"):
         if line[name] is None:

@@ -13,12 +13,12 @@ from mindspore_osum.commands.arguments import (
     add_new_tokens,
     answer_settings,
 )
-from mindspore_osum.commands.console import Progress
+from mindspore_osum.commands.console import Progress, say
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import READABLE
 from mindspore_osum.speech.detectors import DETECTORS, check_detector
-from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
+from mindspore_osum.speech.long import CHANNELS, MAX_SECONDS, check_max_seconds
 
 STDIN = "-"
 MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not
@@ -41,10 +41,21 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
         help=f"longer recordings are split at pauses into chunks up to this length (default {MAX_SECONDS:g})",
     )
     parser.add_argument(
+        "--channels",
+        choices=CHANNELS,
+        default=CHANNELS[0],
+        help="of stereo: the mean (mix, default), left, right, or split: each on its own",
+    )
+    parser.add_argument(
+        "--no-gate",
+        action="store_true",
+        help="ask the model about short recordings of silence and steady noise, too",
+    )
+    parser.add_argument(
         "--vad",
         choices=DETECTORS,
         default="energy",
-        help="finds the speech of long recordings and streams (default energy; silero: a package)",
+        help="finds speech (default energy; silero: a package)",
     )
     add_new_tokens(parser, "longest answer to a chunk, in tokens")
     add_answer_arguments(parser)
@@ -53,7 +64,8 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
 def expand(names: Sequence[str]) -> list:
     """Recordings in the order they are named, each once: paths as text, standard input as a file object.
 
-    A folder is all recordings in and below it, by name; a pattern what it matches (``**`` goes below).
+    A folder is all recordings in and below it, by the endings of their names, without names that begin with a
+    dot; how many other files there are is told. A pattern is what it matches (``**`` goes below).
 
     Raises
     ------
@@ -77,10 +89,23 @@ def expand(names: Sequence[str]) -> list:
 
 
 def _of_folder(name: str) -> list[str]:
-    paths = sorted(p for p in Path(name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    root = Path(name)
+    files = [p for p in root.rglob("*") if p.is_file() and not _hidden(p.relative_to(root))]
+    paths = sorted(p for p in files if p.suffix.lower() in SUFFIXES)
     if not paths:
-        raise UserError(f"{name}: no recordings in this folder ({' '.join(sorted(SUFFIXES))})")
+        raise UserError(
+            f"{name}: no recordings in this folder, by their endings ({', '.join(READABLE[:8])}, ...)"
+        )
+    if others := sorted({p.suffix or p.name for p in files if p.suffix.lower() not in SUFFIXES}):
+        few = ", ".join(others[:5]) + ", ..." * (len(others) > 5)
+        count = len(files) - len(paths)
+        say(f"{name}: {count} other {'file is' if count == 1 else 'files are'} left out ({few})")
     return [str(path) for path in paths]
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a name begins with a dot: what systems leave beside files, such as ``._a.wav`` of macOS."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _standard_input() -> io.BytesIO:
@@ -103,6 +128,8 @@ def settings(args) -> dict:
         "batch_size": args.batch_size,
         "max_seconds": args.max_seconds,
         "vad": args.vad,
+        "gate": not args.no_gate,
+        "channels": args.channels,
     }
 
 

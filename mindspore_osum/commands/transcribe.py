@@ -3,12 +3,14 @@
 import contextlib
 import json
 import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from mindspore_osum.commands import transcribe_stream as streaming
 from mindspore_osum.commands.arguments import add_resume
-from mindspore_osum.commands.console import clean_stdout, failures, load_model, resumable, say
+from mindspore_osum.commands.console import clean_stdout, failures, load_model, resumable, say, warn
 from mindspore_osum.commands.inputs import (
     STDIN,
     add_listening_arguments,
@@ -26,11 +28,14 @@ examples:
   osum transcribe talks/ --format srt,vtt --output subtitles     # a folder of recordings, two files for each
   osum transcribe talk.mp3 --format srt --max-line-width 32 --max-lines 2 --output subtitles
   osum transcribe 'raw/**/*.flac' --format json --output out --resume
+  osum transcribe call.wav --channels split --format srt,json --output out   # call.left.srt, call.right.srt
   arecord -f S16_LE -r 16000 -d 10 | osum transcribe - --format vtt
   arecord -f S16_LE -r 16000 | osum transcribe --stream -        # while you speak; Ctrl-C ends it
   osum transcribe --stream growing.wav                           # a file that is being written
 """
-ONE_EACH = ("srt", "vtt", "tsv", "textgrid")  # formats of which one file can hold only one transcript
+ONE_EACH = ("srt", "vtt", "tsv", "textgrid")  # formats of which one file can hold only one recording
+PER_CHANNEL = ("srt", "vtt", "tsv")  # and only one of its channels
+Target = tuple[str, str, Path | None]  # format, channel ("": all), file (None: standard output)
 
 
 def add_arguments(parser) -> None:
@@ -82,9 +87,9 @@ def run(args) -> int:
             f"--highlight-words needs times of words, and {args.task} gives none: take --task srwt"
         )
     sources = expand(args.audio)
-    targets = _targets(args, [name_of(source) for source in sources], formats)
+    targets = _targets(args, sources, formats)
     if args.resume:
-        sources = [s for s in sources if not all(path.exists() for path in targets[name_of(s)].values())]
+        sources = [s for s in sources if not all(path.exists() for *_, path in targets[name_of(s)])]
         say(f"{len(targets) - len(sources)} of {len(targets)} are there already")
     if not sources:
         return 0
@@ -98,59 +103,80 @@ def run(args) -> int:
                 done.clear()
                 if problem := response.error or _write(response, targets[response.audio], show, cues):
                     failed.append(problem)
-                elif response.cut:
+                    continue
+                warn(response)
+                if response.cut:
                     say(f"{response.audio}: an answer was truncated at its limit")
     return failures(failed)
 
 
-def _targets(args, names: list[str], formats: list[str]) -> dict[str, dict[str, Path | None]]:
-    """Recording -> format -> file, None for standard output; refuses what would overwrite each other."""
-    from mindspore_osum.subtitles import SUFFIXES
-
+def _targets(args, sources: Sequence, formats: list[str]) -> dict[str, list[Target]]:
+    """Name of a recording -> what is written; refuses what would overwrite each other."""
     if args.output is None:
         if args.resume:
             raise UserError("--resume continues the files of --output DIR; give it")
-        if len(formats) > 1 or len(names) > 1 and formats[0] in ONE_EACH:
-            raise UserError(f"{args.format} of {len(names)} recordings needs files: give --output DIR")
-        return {name: {formats[0]: None} for name in names}
+        if len(formats) > 1 or len(sources) > 1 and formats[0] in ONE_EACH:
+            raise UserError(f"{args.format} of {len(sources)} recordings needs files: give --output DIR")
+        if args.channels == "split" and formats[0] in PER_CHANNEL:
+            raise UserError(f"{args.format} of each channel needs files: give --output DIR")
+        return {name_of(source): [(formats[0], "", None)] for source in sources}
     folder = Path(args.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot make the folder ({error.strerror})") from None
-    roots = [Path(name) for name in args.audio if os.path.isdir(name)]
     targets, owner = {}, {}
-    for name in names:
-        stem = _stem(name, roots)
-        if stem in owner:
-            raise UserError(
-                f"{owner[stem]} and {name}: both would be written to {folder / stem}.*; "
-                "transcribe them into two folders"
-            )
-        owner[stem] = name
-        targets[name] = {f: (folder / stem).with_name(Path(stem).name + SUFFIXES[f]) for f in formats}
+    for source, stem in zip(sources, _stems(args, sources), strict=True):
+        name = name_of(source)
+        targets[name] = list(_files_of(source, folder / stem, formats, args.channels))
+        for *_, path in targets[name]:
+            if owner.setdefault(path, name) != name:
+                raise UserError(
+                    f"{owner[path]} and {name}: both would be written to {path}; transcribe them into "
+                    "two folders"
+                )
     return targets
 
 
-def _stem(name: str, roots: list[Path]) -> str:
-    """Where the files of a recording are, below --output and without suffix: mirroring its folder."""
-    if name == STDIN:
-        return "stdin"
+def _files_of(source, stem: Path, formats: list[str], channels: str) -> Iterator[Target]:
+    """The files of one recording; where a format holds one channel, a file for each."""
+    from mindspore_osum.speech.long import tracks
+    from mindspore_osum.subtitles import SUFFIXES
+
+    try:
+        found = [*tracks(source, channels)]
+    except UserError:  # its response has the reason
+        found = [""]
+    for form in formats:
+        for channel in found if form in PER_CHANNEL else ("",):
+            ending = f".{channel}" if channel else ""
+            yield form, channel, stem.with_name(stem.name + ending + SUFFIXES[form])
+
+
+def _stems(args, sources: Sequence) -> list[str]:
+    """Where the files of each recording are, below --output: without its ending, where that is enough."""
+    roots = [Path(name) for name in args.audio if os.path.isdir(name)]
+    whole = [_below(name_of(source), roots) for source in sources]
+    stems = ["stdin" if path == Path(STDIN) else str(path.with_suffix("")) for path in whole]
+    count = Counter(stems)
+    return [str(path) if count[stem] > 1 else stem for path, stem in zip(whole, stems, strict=True)]
+
+
+def _below(name: str, roots: list[Path]) -> Path:
+    """A recording's path in the folder that was given, or its name."""
     path = Path(name)
-    for root in roots:
-        if path.is_relative_to(root):
-            return str(path.relative_to(root).with_suffix(""))
-    return path.stem
+    return next((path.relative_to(root) for root in roots if path.is_relative_to(root)), Path(path.name))
 
 
-def _write(response: Response, targets: dict[str, Path | None], show, cues: dict[str, dict]) -> str | None:
+def _write(response: Response, targets: list[Target], show, cues: dict[str, dict]) -> str | None:
     """Write all formats of one response, each with its settings of cues; returns the errors."""
     from mindspore_osum.files import write_text
     from mindspore_osum.subtitles import write
 
     try:
-        for format, path in targets.items():
-            text = write(response, format, **cues[format])
+        parts = response.by_channel()
+        for format, channel, path in targets:
+            text = write(parts.get(channel, response), format, **cues[format])
             if path is None:
                 show(response, format, text)
             else:

@@ -15,7 +15,7 @@ from mindspore_osum.results import clock
 
 CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing on it
 # options of files that are complete
-OTHERS = ("output", "resume", "max_line_width", "max_lines", "max_words", "highlight_words")
+OTHERS = ("output", "resume", "no_gate", "max_line_width", "max_lines", "max_words", "highlight_words")
 SECONDS = {  # option -> default, what it is
     "every": (1.0, "seconds of new speech between partial answers; 0: final ones only"),
     "pause": (0.5, "seconds that end an utterance"),
@@ -50,6 +50,7 @@ def run(args) -> int:
     from mindspore_osum.streaming.sources import stream_of
 
     given = [f"--{name.replace('_', '-')}" for name in OTHERS if getattr(args, name)]
+    given += ["--channels"] if args.channels != "mix" else []
     given += ["recordings"] if args.audio else []
     if given or args.format not in ("txt", "json"):
         raise UserError(

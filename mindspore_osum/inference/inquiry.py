@@ -25,7 +25,7 @@ from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Answer, Response, clock
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds
-from mindspore_osum.speech.long import MAX_SECONDS, Chunk, chunks
+from mindspore_osum.speech.long import MAX_SECONDS, Chunk, check_channels, chunks, tracks
 
 _ARRAY = "array"
 
@@ -44,8 +44,8 @@ def name_of(source) -> str:
 class Part:
     """A section of a recording; it is answered when each of its `passes` requests has a response."""
 
-    def __init__(self, start: float, end: float, passes: int):
-        self.start, self.end, self.passes = start, end, passes
+    def __init__(self, start: float, end: float, passes: int, channel: str = ""):
+        self.start, self.end, self.passes, self.channel = start, end, passes, channel
         self._responses: dict[int, Response] = {}
 
     @property
@@ -71,6 +71,7 @@ class Part:
         """The passes merged, in the times of the recording."""
         answers = [self._responses[number].segments[0] for number in sorted(self._responses)]
         merged = merge(answers, self.start, self.end)
+        merged.channel = self.channel
         if merged.error:
             merged.error = merged.error.removeprefix(f"{_ARRAY}: ")
         return merged
@@ -85,9 +86,9 @@ class Question(NamedTuple):
     request: Request
 
 
-def questions_about(chunk: Chunk, requests: Sequence[Request]) -> list[Question]:
+def questions_about(chunk: Chunk, requests: Sequence[Request], channel: str = "") -> list[Question]:
     """The questions of one part."""
-    part = Part(chunk.start, chunk.end, len(requests))
+    part = Part(chunk.start, chunk.end, len(requests), channel)
     return [Question(part, n, (chunk.wave_N, SAMPLE_RATE), request) for n, request in enumerate(requests)]
 
 
@@ -122,6 +123,8 @@ class Inquiry:
     requests : what is asked about it; see `passes.plan`.
     max_seconds : a recording up to this length is answered as it is, a longer one in chunks (1 to 60 s).
     vad : what finds the speech of a longer one, one of `speech.detectors.DETECTORS`.
+    gate : whether the model is spared a short one without speech, too.
+    channels : what is heard of several, one of `speech.long.CHANNELS`.
 
     Attributes
     ----------
@@ -130,10 +133,24 @@ class Inquiry:
     """
 
     def __init__(
-        self, source, requests: Sequence[Request], max_seconds: float = MAX_SECONDS, vad: str = "energy"
+        self,
+        source,
+        requests: Sequence[Request],
+        max_seconds: float = MAX_SECONDS,
+        vad: str = "energy",
+        gate: bool = False,
+        channels: str = "mix",
     ):
-        self.source, self.requests, self.how = source, requests, (max_seconds, vad)
+        check_channels(channels)
+        self.source, self.requests, self.how, self.channels = (
+            source,
+            requests,
+            (max_seconds, vad, gate),
+            channels,
+        )
         self.parts: list[Part] = []
+        self.notes: list[str] = []
+        self._tracks: list[str] = []
         self.seconds, self.error, self._read = 0.0, None, False
 
     def questions(self) -> Iterator[Question]:
@@ -144,8 +161,8 @@ class Inquiry:
         UserError : it cannot be read, or not to its end; also in `error`.
         """
         try:
-            for chunk in self._chunks():
-                asked = questions_about(chunk, self.requests)
+            for track, chunk in self._chunks():
+                asked = questions_about(chunk, self.requests, track)
                 self.parts.append(asked[0].part)
                 yield from asked
         except UserError as error:
@@ -154,11 +171,22 @@ class Inquiry:
         finally:
             self._read = True
 
-    def _chunks(self) -> Iterator[Chunk]:
+    def _chunks(self) -> Iterator[tuple[str, Chunk]]:
+        """(name of the channel, chunk); one channel after the other."""
         if self.source is None:
-            return iter([Chunk(0.0, np.empty(0, np.float32))])
-        self.seconds = duration_seconds(self.source)
-        return chunks(self.source, *self.how)
+            yield "", Chunk(0.0, np.empty(0, np.float32))
+            return
+        self.seconds, (longest, vad, gate) = duration_seconds(self.source), self.how
+        found = tracks(self.source, self.channels)
+        self._tracks = list(found)
+        for name, channel in found.items():
+            heard = chunks(self.source, longest, vad, gate=gate, channel=channel, notes=self.notes)
+            yield from ((name, chunk) for chunk in heard)
+
+    @property
+    def tracks(self) -> int:
+        """How many channels are asked about, one if that is not known yet."""
+        return len(self._tracks) or 1
 
     @property
     def complete(self) -> bool:
@@ -167,7 +195,7 @@ class Inquiry:
 
     def response(self) -> Response:
         """The merged response; errors are in it, each with its section of the recording."""
-        response = Response(name_of(self.source), self.seconds, error=self.error)
+        response = Response(name_of(self.source), self.seconds, error=self.error, notes=self.notes)
         for part in self.parts:
             answer = part.answer()
             response.segments.append(answer)
@@ -175,6 +203,11 @@ class Inquiry:
                 response.rtf += part.rtf * part.seconds / self.seconds
             if answer.error:
                 answer.error = f"{clock(part.start)} to {clock(part.end)}: {answer.error}"
+        heard = {part.channel for part in self.parts}
+        for track in self._tracks if not self.error else ():
+            if track not in heard:
+                response.segments.append(Answer(0.0, self.seconds, no_speech=True, channel=track))
+        response.segments.sort(key=lambda segment: segment.start)
         response.error = response.error or next((s.error for s in response.segments if s.error), None)
         if response.error and not response.error.startswith(response.audio):
             response.error = f"{response.audio}: {response.error}"

@@ -6,12 +6,12 @@ from contextlib import suppress
 from itertools import count
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.inquiry import Inquiry, Part
+from mindspore_osum.inference.inquiry import Inquiry, Question
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Response
 from mindspore_osum.speech.detectors import check_detector
-from mindspore_osum.speech.long import MAX_SECONDS, check_max_seconds
+from mindspore_osum.speech.long import MAX_SECONDS, check_channels, check_max_seconds
 
 
 def respond(
@@ -23,6 +23,8 @@ def respond(
     batch_size: int = 8,
     max_seconds: float = MAX_SECONDS,
     vad: str = "energy",
+    gate: bool = False,
+    channels: str = "mix",
     probabilities: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Response]:
@@ -34,7 +36,7 @@ def respond(
     sources : what `load_audio` takes, of any length.
     requests : asked about each recording; see `passes.plan`.
     batch_size : chunks computed together.
-    max_seconds, vad : see `Inquiry`.
+    max_seconds, vad, gate, channels : see `Inquiry`.
     probabilities : also label probabilities.
     progress : called with the seconds of recordings that are done.
 
@@ -44,24 +46,25 @@ def respond(
     """
     check_max_seconds(max_seconds)
     check_detector(vad)
+    check_channels(channels)
     waiting: deque[Inquiry] = deque()
-    asked: dict[int, tuple[Part, int]] = {}
+    asked: dict[int, tuple[Question, int]] = {}  # and how many channels its recording has
 
     def questions():
         numbers = count()
         for source in sources:
-            waiting.append(Inquiry(source, requests, max_seconds, vad))
+            waiting.append(Inquiry(source, requests, max_seconds, vad, gate, channels))
             with suppress(UserError):  # it is in the response
                 for question in waiting[-1].questions():
-                    asked[next(numbers)] = question.part, question.number
+                    asked[next(numbers)] = question, waiting[-1].tracks
                     yield question.source, question.request
 
     for batch in engine.answer_batches(questions(), sampling, batch_size, probabilities):
         for number, response in batch.items():
-            part, n = asked.pop(number)
-            part.take(n, response)
-            if progress and part.complete:
-                progress(part.seconds)
+            question, tracks = asked.pop(number)
+            question.part.take(question.number, response)
+            if progress and question.part.complete:
+                progress(question.part.seconds / tracks)
         while waiting and waiting[0].complete:
             yield _finished(waiting.popleft(), progress)
     for inquiry in waiting:  # after the last answer: recordings in which there was nothing to ask about
@@ -70,5 +73,5 @@ def respond(
 
 def _finished(inquiry: Inquiry, progress) -> Response:
     if progress:
-        progress(max(0.0, inquiry.seconds - sum(part.seconds for part in inquiry.parts)))
+        progress(max(0.0, inquiry.seconds - sum(part.seconds for part in inquiry.parts) / inquiry.tracks))
     return inquiry.response()

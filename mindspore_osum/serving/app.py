@@ -159,7 +159,8 @@ class Api:
         """Tokens of the user's words and recording, without the fixed text around them, and of the answer."""
         engine = self.batcher.engine
         cfg, heard = engine.cfg.features, response.segments if job.audio is not None else []
-        samples = [round(max(s.seconds, cfg.pad_to_seconds) * cfg.sample_rate) for s in heard]
+        lengths = [max(s.seconds, cfg.pad_to_seconds) for s in heard if not s.no_speech]
+        samples = [round(seconds * cfg.sample_rate) for seconds in lengths]
         audio = sum(engine.cfg.tokens(cfg.frames(n)) for n in samples)
         prompt, asked = audio, job.request
         if "request" in engine.template.needs(asked.output_type):

@@ -37,6 +37,7 @@ class Job:
     Attributes
     ----------
     audio : the bytes of a recording in any format `load_audio` reads; None where `request` is of words alone.
+    gate : whether the model is spared a recording without speech, however short.
     on_piece : called by the model's thread with pieces of the answer while it is written; joined they are
         ``response.raw``. Without it the answer comes as a whole.
     future : the `Response`, or a UserError. Cancelling it drops the job.
@@ -46,6 +47,7 @@ class Job:
     request: Request
     sampling: Sampling
     on_piece: Callable[[str], None] | None = None
+    gate: bool = False
     future: Future = field(default_factory=Future)
 
 
@@ -56,7 +58,7 @@ class _Case:
         if job.audio is not None and (seconds := duration_seconds(job.audio)) > audio_seconds:
             raise _too_long(f"{seconds:.2f} s", audio_seconds)
         self._most = audio_seconds
-        self.job, self.inquiry = job, Inquiry(job.audio, [job.request], chunk_seconds)
+        self.job, self.inquiry = job, Inquiry(job.audio, [job.request], chunk_seconds, gate=job.gate)
         self._questions = self.inquiry.questions()
         self.question = self._next()
 

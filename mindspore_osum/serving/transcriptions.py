@@ -64,7 +64,7 @@ class TranscriptionForm(Strict):
             raise ApiError(400, f"{given}: {error}", given) from None
         sure = self.response_format == "verbose_json"
         how = sampling(max_new_tokens, temperature=self.temperature, confidence=sure)
-        return Job(audio, request, how)
+        return Job(audio, request, how, gate=True)
 
     def warnings(self, response: Response | None = None) -> list[str]:
         """What a client must know: of the answer, and what of the request had no effect."""

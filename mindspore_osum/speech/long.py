@@ -1,7 +1,8 @@
 """Long recordings: split at pauses into chunks that fit the model, in bounded memory.
 
 Notable choices
-- A recording within the limit is a single chunk that is the whole recording, so its answer is unchanged.
+- A recording within the limit is a single chunk that is the whole recording, so its answer is unchanged; with
+  `gate` it is none if nothing in it stands out of silence and noise.
 - A longer one is read once, in pieces. Speech with short pauses stays together up to the limit; beyond it, it
   is split at its longest pause, preferably in the second half, which keeps more context.
 - Parts without speech are in no chunk. Chunks never overlap.
@@ -15,8 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.audio import SAMPLE_RATE, audio_blocks, duration_seconds, load_audio
-from mindspore_osum.speech.detectors import voice_activity
+from mindspore_osum.speech.audio import (
+    SAMPLE_RATE,
+    audio_blocks,
+    channel_count,
+    duration_seconds,
+    load_audio,
+)
+from mindspore_osum.speech.detectors import speaks, voice_activity
 from mindspore_osum.speech.vad import Span, VadSettings
 
 MAX_SECONDS = 30.0
@@ -24,6 +31,8 @@ MAX_SECONDS = 30.0
 
 LONGEST_CHUNK = 60.0
 """Seconds; no encoder of ours takes more at once."""
+
+_HEADER_SLACK = 1.0  # seconds
 
 TOGETHER_SECONDS = 1.0
 """Speech with a longer pause in it is never one chunk."""
@@ -48,7 +57,38 @@ def check_max_seconds(max_seconds: float) -> None:
         raise UserError(f"max_seconds {max_seconds:g}: chunks are 1 to {LONGEST_CHUNK:g} seconds at most")
 
 
-def chunks(source, max_seconds: float = MAX_SECONDS, vad: str = "energy") -> Iterator[Chunk]:
+CHANNELS = ("mix", "left", "right", "split")
+"""What is heard of several channels: their mean, the first, the second, or each on its own."""
+
+
+def check_channels(channels: str) -> None:
+    """UserError if there is no such choice."""
+    if channels not in CHANNELS:
+        raise UserError(f"channels {channels!r}: must be {', '.join(CHANNELS[:-1])} or {CHANNELS[-1]}")
+
+
+def tracks(source, channels: str) -> dict[str, int | None]:
+    """Name -> `channel` of `load_audio`, of what is heard of a recording; only those of a split have names.
+
+    Raises
+    ------
+    UserError : as `load_audio`.
+    """
+    if channels != "split" or (count := channel_count(source)) == 1:
+        return {"": {"left": 0, "right": 1}.get(channels)}
+    names = ("left", "right") if count == 2 else [f"channel{n + 1}" for n in range(count)]
+    return {name: n for n, name in enumerate(names)}
+
+
+def chunks(
+    source,
+    max_seconds: float = MAX_SECONDS,
+    vad: str = "energy",
+    *,
+    gate: bool = False,
+    channel: int | None = None,
+    notes: list[str] | None = None,
+) -> Iterator[Chunk]:
     """The chunks of a recording, in order.
 
     Parameters
@@ -56,16 +96,22 @@ def chunks(source, max_seconds: float = MAX_SECONDS, vad: str = "energy") -> Ite
     source : as in `load_audio`, of any length.
     max_seconds : longest chunk; 1 to 60.
     vad : voice activity detector, one of `detectors.DETECTORS`.
+    gate : whether a short recording without speech has no chunk, as a long one has none.
+    channel, notes : as in `load_audio`.
 
     Raises
     ------
     UserError : as `load_audio`; for a damaged recording, after the chunks before the damage.
     """
     check_max_seconds(max_seconds)
-    if duration_seconds(source) <= max_seconds:
-        yield Chunk(0.0, load_audio(source))
-    else:
-        yield from chunks_of(audio_blocks(source), max_seconds, vad)
+    if duration_seconds(source) > max_seconds:
+        yield from chunks_of(audio_blocks(source, channel=channel, notes=notes), max_seconds, vad)
+        return
+    wave_N = load_audio(source, channel=channel, notes=notes)
+    if len(wave_N) > (max_seconds + _HEADER_SLACK) * SAMPLE_RATE:  # its header said less
+        yield from chunks_of([wave_N], max_seconds, vad)
+    elif not gate or speaks(wave_N, vad):
+        yield Chunk(0.0, wave_N)
 
 
 def chunks_of(

@@ -65,6 +65,17 @@ class VadSettings:
             raise UserError(f"max_speech {self.max_speech}: must be 1 second or more")
 
 
+# whether a recording is worth a question: voices above a lower floor than usual; and, whatever their pitch,
+# sounds that stand out of the recording itself, as coughs do
+_QUIET_VOICES = VadSettings(floor_lowest=-95.0)
+_ANY_SOUNDS = VadSettings(floor_lowest=-95.0, floor_highest=0.0, flatness=1.0, min_speech=0.06)
+
+
+def stands_out(wave_N: np.ndarray) -> bool:
+    """Whether anything in a waveform (N,), float32, 16 kHz, is more than silence and steady noise."""
+    return any(speech_spans(wave_N, settings) for settings in (_QUIET_VOICES, _ANY_SOUNDS))
+
+
 def speech_spans(wave_N: np.ndarray, settings: VadSettings | None = None) -> list[Span]:
     """All stretches of speech in a waveform (N,), float32, 16 kHz."""
     vad = VoiceActivity(settings)

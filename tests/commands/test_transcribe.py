@@ -13,6 +13,7 @@ import soundfile
 from mindspore_osum.cli import main
 from mindspore_osum.commands.inputs import expand
 from mindspore_osum.subtitles import FORMATS
+from tests.speech.encode import encoded
 from tests.speech.voices import row, voice
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +66,54 @@ def test_files_of_every_format(folder, transcribe):
     assert status == 0 and "loading" not in err
 
 
+def test_a_folder_of_a_user(folder, transcribe):
+    """What macOS leaves is no recording, what is none is told, what is broken fails, and names stay apart."""
+    for name in ("talks/._one.wav", "talks/.DS_Store", "talks/.cache/a.wav"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"\0\5\x16\7" + bytes(78))
+    Path("talks/one.mp3").write_bytes(encoded(voice(1.2), "mp3"))
+    status, out, err = transcribe("talks", "--output", "out", "--task", "asr")
+    assert status == 0 and "talks: 1 other file is left out (.txt)" in err and "DS_Store" not in err
+    files = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.txt"))
+    assert files == ["more/two.txt", "one.mp3.txt", "one.wav.txt"]
+    status, _, err = transcribe("talks", "--output", "out", "--task", "asr", "--resume")
+    assert status == 0 and "3 of 3 are there already" in err
+    Path("talks/bad.mp4").write_bytes(b"not a film")
+    status, out, err = transcribe("talks", "--format", "json", "--task", "asr")
+    assert status == 1 and "1 failed:\n  talks/bad.mp4: not audio" in err and len(out.splitlines()) == 3
+
+
+def test_channels_of_a_call(folder, transcribe):
+    """A file for each channel where a format holds one, else one file with all of them."""
+    pair = np.stack([voice(1.5), np.roll(voice(1.5, pitch=200.0), 4000)], axis=1)
+    soundfile.write("call.wav", pair, 16_000)
+    formats = sorted(FORMATS.keys() - {"ctm"})
+    how = ("--channels", "split", "--format", ",".join(formats), "--output", "out")
+    status, _, err = transcribe("call.wav", *how)
+    assert status == 0, err
+    files = {path.name for path in Path("out").iterdir()}
+    assert files == {"call.json", "call.rttm", "call.TextGrid", "call.txt"} | {
+        f"call.{side}.{form}" for side in ("left", "right") for form in ("srt", "vtt", "tsv")
+    }
+    who = [line.split() for line in Path("out/call.rttm").read_text().splitlines()]
+    assert [(line[2], line[7]) for line in who] == [("1", "left"), ("2", "right")]
+    segments = json.loads(Path("out/call.json").read_text())["segments"]
+    assert [segment["channel"] for segment in segments] == ["left", "right"]
+    assert 'name = "right segments"' in Path("out/call.TextGrid").read_text()
+    status, _, err = transcribe("call.wav", *how, "--resume")
+    assert status == 0 and "1 of 1 are there already" in err
+    status, _, err = transcribe("call.wav", "--channels", "split", "--format", "srt")
+    assert status == 1 and "srt of each channel needs files" in err
+
+
+def test_silence_is_said(folder, transcribe):
+    soundfile.write("silence.wav", np.zeros(32_000), 16_000)
+    status, out, err = transcribe("silence.wav")
+    assert (status, out) == (0, "") and "silence.wav: no speech found" in err
+    assert "no speech" not in transcribe("silence.wav", "--no-gate")[2]
+    assert json.loads(transcribe("silence.wav", "--format", "json")[1])["no_speech"] is True
+
+
 def test_standard_output(folder, transcribe):
     """JSON is a line for each recording; a failure does not stop the others."""
     status, out, err = transcribe("talks/*.wav", "broken.wav", "talks/more/two.flac", "--format", "json")
@@ -98,7 +147,10 @@ def test_standard_input(folder, model_folder):
         (["talks", "--resume"], "--resume continues the files of --output"),
         (["nothing*.wav"], "nothing*.wav: no file has such a name"),
         (["empty"], "empty: no recordings in this folder"),
-        (["talks", "talks/one.wav", "sub/one.wav", "--output", "out"], "both would be written to out/one.*"),
+        (
+            ["talks", "talks/one.wav", "sub/one.wav", "--output", "out"],
+            "both would be written to out/one.wav.txt",
+        ),
         (["talks", "--output", "broken.wav"], "broken.wav: cannot make the folder"),
         (
             ["talks", "--max-line-width", "30"],

@@ -82,12 +82,56 @@ def test_among_others_in_order(osum, talk, tmp_path):
     done = []
     responses = osum(sources, max_seconds=5.0, progress=done.append, **HOW)
     assert [r.audio for r in responses] == [str(source) for source in sources]
-    assert [len(r.segments) for r in responses] == [4, 0, 1, 0, 0]
+    assert [len(r.segments) for r in responses] == [4, 0, 1, 1, 0]
+    assert [r.no_speech for r in responses] == [False, False, False, True, False]
     assert [bool(r.error) for r in responses] == [False, True, False, False, True]
     assert responses[1].error.startswith(f"{broken}: not audio") and "no such" in responses[4].error
     assert sum(done) == pytest.approx(sum(r.seconds for r in responses))
     assert responses[2].raw == osum(RECORDINGS[0], **HOW).raw
     assert osum([], **HOW) == [] and osum([broken], **HOW)[0].error
+
+
+@pytest.mark.parametrize("seconds", [3, 8])
+def test_silence_and_noise_are_no_speech(osum, seconds):
+    """The same for short and for long ones; without the gate the model is asked about short ones."""
+    for level in (0.0, 0.01):
+        source = noise(seconds, level), 16_000
+        response = osum(source, max_seconds=5.0, **HOW)
+        assert response.no_speech and response.text == response.raw == ""
+        assert [(s.start, s.end, s.no_speech) for s in response.segments] == [(0.0, seconds, True)]
+        assert list(osum.stream(source, max_seconds=5.0)) == [] and "no speech found" in str(response)
+        assert osum(source, max_seconds=5.0, gate=False, **HOW).no_speech == (seconds > 5)
+
+
+def test_channels(osum):
+    """Each channel is answered as if it were a recording of its own; one is silent."""
+    (left, rate), right = soundfile.read(RECORDINGS[0], dtype="float32"), voice(1.5)
+    pair = np.zeros((max(len(left), len(right)), 2), np.float32)
+    pair[: len(left), 0], pair[: len(right), 1] = left, right
+    split = osum((pair, rate), channels="split", **HOW).by_channel()
+    assert list(split) == ["left", "right"]
+    for n, (name, part) in enumerate(split.items()):
+        alone = osum((pair[:, n].copy(), rate), **HOW)
+        assert part.raw == alone.raw == osum((pair, rate), channels=name, **HOW).raw
+        assert {s["channel"] for s in part.to_dict()["segments"]} == {name}
+    pair[:, 1] = 0
+    done = []
+    split = osum((pair, rate), channels="split", progress=done.append, **HOW)
+    assert sum(done) == pytest.approx(split.seconds) and not split.no_speech
+    assert [part.no_speech for part in split.by_channel().values()] == [False, True]
+    with pytest.raises(UserError, match="no channel 2 in it"):
+        osum((left, rate), channels="right", **HOW)
+    with pytest.raises(UserError, match="channels 'both'"):
+        osum((left, rate), channels="both", **HOW)
+    mono = osum((left, rate), channels="split", **HOW)
+    assert mono.raw == osum((left, rate), **HOW).raw and "channel" not in mono.to_dict()["segments"][0]
+
+
+def test_opposite_phase_is_said(osum):
+    left, rate = soundfile.read(RECORDINGS[0], dtype="float32")
+    response = osum((np.stack([left, -left], axis=1), rate), **HOW)
+    assert response.raw == osum((left, rate), **HOW).raw
+    assert len(response.warnings) == 1 and "--channels left" in response.warnings[0]
 
 
 def test_several_tasks(osum):
@@ -152,7 +196,7 @@ def test_a_chunk_that_is_too_long_for_the_model(osum, tmp_path):
     """512 positions cannot hold 45 s; the recording says so, with the time."""
     soundfile.write(tmp_path / "long.wav", np.zeros(16_000 * 45), 16_000)
     with pytest.raises(UserError, match=r"long.wav: 0.0 s to 45.0 s: prompt of 5\d\d positions"):
-        osum(tmp_path / "long.wav", max_seconds=60.0)
+        osum(tmp_path / "long.wav", max_seconds=60.0, gate=False)
 
 
 def test_load(model_folder, monkeypatch):

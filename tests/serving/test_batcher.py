@@ -108,7 +108,7 @@ def test_a_fault_while_a_recording_is_read_on_stays_with_its_job(monkeypatch):
         def answer(self, sources, **_):
             return [Response("array", segments=[Answer(raw="x")]) for _ in sources]
 
-    def read(audio: bytes, *_):
+    def read(audio: bytes, *_, **__):
         yield Chunk(0.0, np.zeros(SAMPLE_RATE, np.float32))
         if audio == b"faulty":
             raise MemoryError("of a library of ours")
@@ -116,6 +116,7 @@ def test_a_fault_while_a_recording_is_read_on_stays_with_its_job(monkeypatch):
             yield Chunk(100.0, np.zeros(SAMPLE_RATE, np.float32))
 
     monkeypatch.setattr("mindspore_osum.inference.inquiry.chunks", read)
+    monkeypatch.setattr("mindspore_osum.inference.inquiry.tracks", lambda *_: {"": None})
     for module in ("serving.batcher", "inference.inquiry"):
         monkeypatch.setattr(f"mindspore_osum.{module}.duration_seconds", lambda audio: 1.0)
     batcher = Batcher(Echo, Metrics(), audio_seconds=60)

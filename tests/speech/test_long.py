@@ -65,6 +65,23 @@ def test_a_short_recording_is_one_chunk(path):
         assert chunk.start == 0 and np.array_equal(chunk.wave_N, load_audio(path))
     (silence,) = chunks((np.zeros(SAMPLE_RATE), SAMPLE_RATE), 1.0)
     assert len(silence.wave_N) == SAMPLE_RATE
+    (gated,) = chunks(path, gate=True)
+    assert np.array_equal(gated.wave_N, load_audio(path))
+
+
+@pytest.mark.parametrize("level", [1.0, 0.1, 0.01])
+def test_the_gate_lets_through_what_is_quiet_and_what_is_no_voice(level):
+    cough, rng = np.zeros(32_000, np.float32), np.random.default_rng(0)
+    cough[8000:11_000] = 0.1 * rng.standard_normal(3000) * np.exp(-np.arange(3000) / 800)
+    for wave_N in (cough, voice(0.4), *map(load_audio, RECORDINGS)):
+        assert len(list(chunks((level * wave_N, SAMPLE_RATE), gate=True))) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0, 20.0])
+def test_the_gate_holds_back_silence_and_steady_noise(seconds):
+    dither = np.random.default_rng(0).integers(-1, 2, round(seconds * SAMPLE_RATE)).astype(np.int16)
+    for wave_N in (dither, *(noise(seconds, level) for level in (0.0, 1e-4, 0.01, 0.3))):
+        assert not list(chunks((wave_N, SAMPLE_RATE), gate=True))
 
 
 @pytest.mark.parametrize("most", [3.0, 6.0, 30.0])
