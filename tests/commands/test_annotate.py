@@ -22,6 +22,9 @@ PARTS = {
     "answer",
     "raw",
     "cut",
+    "confidence",
+    "no_speech",
+    "warnings",
     "rtf",
     "segments",
 }
