@@ -208,18 +208,19 @@ class Answerer:
         where = source.where if isinstance(source, Utterance) else name
         job = _Job(number, Response(name, segments=[Answer()]), where, request)
         try:
-            job.prompt, job.response.seconds = self.prompt(source, request)
+            job.prompt, job.response.seconds = self.prompt(source, request, job.response.notes)
         except UserError as error:
             job.fail(error)
         job.spent = time.perf_counter() - start
         return job
 
-    def prompt(self, source, request: Request) -> tuple[Prompt, float]:
+    def prompt(self, source, request: Request, notes: list[str] | None = None) -> tuple[Prompt, float]:
         """The prompt, and the seconds of the recording; 0 if the request needs none.
 
         Parameters
         ----------
         source : as in `answer`, or log-mel features, float32 (T, F).
+        notes : warnings about the recording are appended to it.
 
         Raises
         ------
@@ -227,7 +228,7 @@ class Answerer:
         """
         mel_TF, seconds, speech = None, 0.0, None
         if AUDIO in self.template.needs(request.output_type):
-            mel_TF, seconds = self._features(source)
+            mel_TF, seconds = self._features(source, notes)
             speech = self.cfg.tokens(len(mel_TF))
         forced = request.task and request.force_tags
         opening, first = self._opening(request.task) if forced else ((), ())
@@ -245,7 +246,7 @@ class Answerer:
             self._openings[task] = opening_ids(self.tokenizer, *self.system.openings(task))
         return self._openings[task]
 
-    def _features(self, source) -> tuple[np.ndarray, float]:
+    def _features(self, source, notes: list[str] | None) -> tuple[np.ndarray, float]:
         """Log-mel (T, F) and the seconds of a recording; one that is too long is refused first."""
         cfg = self.cfg.features
         if isinstance(source, np.ndarray):
@@ -262,7 +263,7 @@ class Answerer:
             frames = frames_of(source, cfg)
             self._check_length(frames)
             return features(source, cfg), cfg.seconds(frames)
-        wave_N = load_audio(source)
+        wave_N = load_audio(source, notes=notes)
         self._check_length(cfg.frames(len(wave_N)))
         return log_mel(wave_N, cfg), len(wave_N) / SAMPLE_RATE
 

@@ -27,6 +27,7 @@ _HOW = {"protocol_whitelist": "none", "format_whitelist": f"{_INDEXED},{_STREAMS
 _MOST_CHANNELS = 64
 _GAP = 0.1  # seconds missing by the clock that are filled in; less is rounding
 _LONGEST_GAP = 3600.0  # seconds; more is a clock that was set anew
+_MOST_GAPS = 24 * 3600.0  # seconds of them all: a small file must not become endless
 _SHORT, _SHORT_MP3 = 0.5, 0.05  # seconds that a complete recording may be shorter than its header says
 _LONGEST_PACKET = 60.0  # seconds
 _BEGINNING = 4096  # bytes
@@ -126,7 +127,7 @@ class Media:
         """x_SC of every frame, and silence where the clock jumps."""
         import av
 
-        heard = lost = 0.0
+        heard = lost = gaps = 0.0
         begin, timed = self._container.start_time, self._kind in (*_INDEXED.split(","), "mpegts")
         due = None if begin is None else begin / av.time_base
         convert = _Converter(self.rate)
@@ -141,6 +142,10 @@ class Media:
                 now = due if frame.time is None else frame.time
                 if timed and due is not None and _GAP < now - due < _LONGEST_GAP:
                     heard += (now - due) * (heard > 0)  # a header does not count what is before the first
+                    if (gaps := gaps + now - due) > _MOST_GAPS:
+                        raise UserError(
+                            f"{self.name}: its clock leaves out over {_MOST_GAPS / 3600:g} hours; convert it"
+                        )
                     yield from self._silence(now - due, frame.layout.nb_channels)
                 yield from convert(frame)
                 heard += frame.samples / frame.sample_rate

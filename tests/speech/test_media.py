@@ -2,6 +2,7 @@
 
 import io
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -135,6 +136,26 @@ def test_a_text_cannot_name_another_file(tmp_path, text):
         (tmp_path / name).write_text(text.format(tmp_path / "a.wav"))
         with pytest.raises(UserError, match="not audio"):
             load_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize(("hours", "fits"), [(0.5, True), (1.5, False)])
+def test_a_clock_that_jumps(hours, fits, monkeypatch):
+    """Silence that only the clock shows is filled in, but a small file does not become endless."""
+    monkeypatch.setattr("mindspore_osum.speech.media._MOST_GAPS", 3600.0)
+    stream, jump = io.BytesIO(), round(hours / 2 * 3600 * 48_000)
+    with av.open(stream, "w", format="matroska") as container:
+        sound = container.add_stream("pcm_s16le", rate=48_000)
+        for n in range(3):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 4800), 99, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, n * (4800 + jump)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    read = audio_blocks(stream.getvalue())
+    if fits:
+        assert sum(map(len, read)) / SAMPLE_RATE == pytest.approx(hours * 3600 + 0.3, abs=0.1)
+    else:
+        with pytest.raises(UserError, match="its clock leaves out over 1 hours; convert it"):
+            list(read)
 
 
 def test_pictures_have_no_sound():
