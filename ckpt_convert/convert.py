@@ -25,6 +25,7 @@ from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import ordinary, write_text
 from mindspore_osum.folder import TOKENIZER, write_config
+from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models.forms import Computed, Form
 from mindspore_osum.models.table import Shapes
 from mindspore_osum.systems.base import Config, System
@@ -157,6 +158,7 @@ def _make_folder(output: Path, fill: Callable[[Path], None]) -> None:
     """Write a temporary folder next to `output`, then rename it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     temp = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
+    unfinished.add(temp)
     try:
         fill(temp)
         temp.chmod(ordinary(0o777))
@@ -164,6 +166,8 @@ def _make_folder(output: Path, fill: Callable[[Path], None]) -> None:
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
         raise
+    finally:
+        unfinished.discard(temp)
 
 
 def _write_items(writer: WeightsWriter | TorchWriter, items: dict[str, Item], report: Report) -> None:

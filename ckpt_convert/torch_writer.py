@@ -19,6 +19,7 @@ import numpy as np
 from ckpt_convert.torch_reader import STORAGES
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import finish, sync_folder
+from mindspore_osum.interrupts import unfinished
 from mindspore_osum.weights_io import DTYPES, TensorInfo, Writer, chunks
 
 _CLASSES = {code: name.rpartition(".")[2] for name, code in STORAGES.items()}
@@ -53,6 +54,7 @@ class TorchWriter(Writer):
         handle, self._temp = tempfile.mkstemp(
             prefix=f".{self._path.name}.", suffix=".partial", dir=self._path.parent
         )
+        unfinished.add(Path(self._temp))
         self._file = os.fdopen(handle, "wb")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
         try:
@@ -99,6 +101,7 @@ class TorchWriter(Writer):
             self._zip.close()
         self._file.close()
         Path(self._temp).unlink(missing_ok=True)
+        unfinished.discard(Path(self._temp))
 
 
 def _describe(infos: Mapping[str, TensorInfo], keys: Mapping[str, str], aliases: Mapping[str, str]) -> bytes:

@@ -3,6 +3,10 @@
 Importing the package loads no heavy library; its modules import them when needed.
 """
 
+from mindspore_osum.quiet import quiet_libraries
+
+quiet_libraries()  # they read their settings when they are imported
+
 __version__ = "0.1.0"
 __all__ = ["OSUM", "__version__"]
 
@@ -13,3 +17,7 @@ def __getattr__(name: str):
 
         return OSUM
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

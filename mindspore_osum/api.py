@@ -9,11 +9,12 @@
 Notable choices
 - Long recordings need no special call: they are split at pauses, and their response has several segments.
 - A single recording that cannot be read raises; among several, its response has an `error`.
+- Settings are named arguments, which `help` and completion show.
 """
 
 import numbers
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,48 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.inference.inquiry import Inquiry, name_of, stream
 from mindspore_osum.inference.passes import plan
 from mindspore_osum.inference.request import Request, make_request
-from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.sampling import ANSWERS, SAMPLING, Sampling
+from mindspore_osum.interrupts import steady
 from mindspore_osum.quiet import quiet_libraries
 from mindspore_osum.results import Response
+from mindspore_osum.settings import Setting, with_settings
 from mindspore_osum.speech.long import MAX_SECONDS
 from mindspore_osum.tasks import TASKS
 
 if TYPE_CHECKING:
     from mindspore_osum.streaming.live import Heard
+
+GIVE = "give a path, bytes, a binary file object or a tuple (array, rate), or several of them in a list"
+_GENERATION = {
+    name: Setting(getattr(Sampling(), name), about) for name, about in (SAMPLING | ANSWERS).items()
+} | {"sampling": Setting(None, "a `Sampling`; settings of generation that are given by name go before its")}
+_SPLITTING = {
+    "max_seconds": Setting(
+        MAX_SECONDS, "longer recordings are split at pauses into chunks up to this length (1 to 60 seconds)"
+    ),
+    "vad": Setting("energy", 'finds the speech: "energy", or "silero" if its package is installed'),
+}
+_BATCHES = {
+    "channels": Setting(
+        "mix", 'what is heard of several: "mix", "left", "right", or "split", each on its own (`by_channel`)'
+    ),
+    "batch_size": Setting(8, "recordings, or chunks of them, computed together"),
+    "probabilities": Setting(False, "also compute the probability of each label among those of its set"),
+    "progress": Setting(None, "called with the seconds of finished recordings"),
+}
+_GATE = {
+    "gate": Setting(
+        True, "a recording in which nothing stands out of silence and noise is not answered: `no_speech`"
+    )
+}
+_ALL = _GENERATION | _SPLITTING | _GATE | _BATCHES
+_WORDS = {
+    "hotwords": Setting((), "names and terms that may be said, a list or a text with commas between them")
+}
+_LIVE = {
+    "every": Setting(1.0, "seconds of new speech between two preliminary results; 0: final ones only"),
+    "pause": Setting(0.5, "seconds without speech that end an utterance"),
+}
 
 
 class OSUM:
@@ -42,19 +77,27 @@ class OSUM:
     def __init__(self, engine):
         self.engine = engine
 
+    def __repr__(self) -> str:
+        return f"<OSUM {self.engine.folder} on {self.engine.device}>"
+
     @classmethod
-    def load(cls, folder: str | os.PathLike = "tiny", device: str = "CPU") -> "OSUM":
-        """Load a model folder, or "tiny" for the bundled model, on "CPU" or "Ascend".
+    def load(cls, folder: str | os.PathLike = "tiny", device: str = "auto", waiting=None) -> "OSUM":
+        """Load a model folder, or "tiny" for the bundled model, on "CPU", "Ascend" or "auto".
+
+        Parameters
+        ----------
+        waiting : called with what is waited for, see `Engine`.
 
         Raises
         ------
         UserError : no such folder, not a model folder, or an unavailable device.
         """
         quiet_libraries()
-        from mindspore_osum.inference.engine import Engine
+        with steady():
+            from mindspore_osum.inference.engine import Engine
+        return cls(Engine(folder, device, waiting))
 
-        return cls(Engine(folder, device))
-
+    @with_settings(_ALL)
     def __call__(
         self,
         audio,
@@ -76,7 +119,7 @@ class OSUM:
         tasks : instead of `request`: several tasks, in as few passes as the published keys allow (see
             `passes.plan`).
         hotwords : names and terms that may be said, a list or a text with commas between them.
-        settings : see `each`.
+        settings :
 
         Raises
         ------
@@ -90,84 +133,69 @@ class OSUM:
             raise UserError(response.error)
         return response
 
+    @with_settings(_WORDS | _ALL)
     def annotate(self, audio, **settings) -> Response | list[Response]:
-        """All eight tasks as one annotation: transcript, words with times, five labels and a reply."""
+        """All eight tasks as one annotation: transcript, words with times, five labels and a reply.
+
+        Parameters
+        ----------
+        audio : one or several recordings, as in a call.
+        settings :
+        """
         return self(audio, tasks=tuple(TASKS), **settings)
 
+    @with_settings(_WORDS | _ALL)
     def transcribe(self, audio, **settings) -> Response | list[Response]:
-        """Words with times."""
+        """Words with times.
+
+        Parameters
+        ----------
+        audio : one or several recordings, as in a call.
+        settings :
+        """
         return self(audio, task="srwt", **settings)
 
-    def each(
-        self,
-        audios: Iterable,
-        requests: Sequence[Request],
-        *,
-        sampling: Sampling | None = None,
-        batch_size: int = 8,
-        max_seconds: float = MAX_SECONDS,
-        vad: str = "energy",
-        gate: bool = True,
-        channels: str = "mix",
-        probabilities: bool = False,
-        confidence: bool = False,
-        progress=None,
-    ) -> Iterator[Response]:
+    @with_settings(_ALL)
+    def each(self, audios: Iterable, requests: Sequence[Request], **settings) -> Iterator[Response]:
         """Yield one response after the other, in order, for more recordings than fit in memory.
 
         Parameters
         ----------
-        requests : from `make_request` or `plan`.
-        sampling : settings of generation; by default greedy.
-        batch_size : recordings, or chunks of them, computed together.
-        max_seconds : longer recordings are split at pauses into chunks up to this length (1 to 60 seconds).
-        vad : voice activity detector: "energy", or "silero" if its package is installed.
-        gate : whether the model is spared recordings in which nothing stands out of silence and noise; their
-            answer has `no_speech`. Without it short ones are answered, too.
-        channels : what is heard of several: "mix" (their mean), "left", "right", or "split", which asks about
-            each on its own (`Response.by_channel`).
-        probabilities : also compute the probability of each label among those of its set.
-        confidence : also how sure the model is of each answer and word (inference/confidence.py).
-        progress : called with the seconds of finished recordings.
+        audios : recordings, each as in a call.
+        requests : what is asked about each, from `make_request` or `plan`.
+        settings :
         """
         from mindspore_osum.inference.respond import respond
 
-        if confidence:
-            sampling = replace(sampling or Sampling(), confidence=True)
-        return respond(
-            self.engine,
-            audios,
-            requests,
-            sampling=sampling,
-            batch_size=batch_size,
-            max_seconds=max_seconds,
-            vad=vad,
-            gate=gate,
-            channels=channels,
-            probabilities=probabilities,
-            progress=progress,
-        )
+        sampling, settings = _sampling(settings), {"gate": _GATE["gate"].default} | settings
+        return respond(self.engine, _present(audios), requests, sampling=sampling, **settings)
 
+    @with_settings(_GENERATION | _SPLITTING | _GATE)
     def stream(
-        self,
-        audio,
-        request: str | None = None,
-        *,
-        task: str | None = None,
-        sampling: Sampling | None = None,
-        max_seconds: float = MAX_SECONDS,
-        vad: str = "energy",
-        gate: bool = True,
+        self, audio, request: str | None = None, *, task: str | None = None, **settings
     ) -> Iterator[str]:
-        """Yield the answer to one recording as it is generated; the joined pieces equal ``response.raw``."""
-        inquiry = Inquiry(audio, _requests(request, task, None), max_seconds, vad, gate)
+        """Yield the answer to one recording as it is generated; the joined pieces equal ``response.raw``.
+
+        Parameters
+        ----------
+        audio : one recording, as in a call.
+        request, task : the request, as in a call.
+        settings :
+        """
+        if not _is_one(audio):
+            raise UserError("several recordings: stream answers one; give them one after the other")
+        sampling, settings = _sampling(settings), {"gate": _GATE["gate"].default} | settings
+        inquiry = Inquiry(audio, _requests(request, task, None), **settings)
+        return self._streamed(inquiry, sampling)
+
+    def _streamed(self, inquiry: Inquiry, sampling: Sampling | None) -> Iterator[str]:
         for n, question in enumerate(inquiry.questions()):
             if n:
                 yield "\n"
             try:
                 yield from stream(self.engine, question, sampling)
             except UserError as error:
-                raise UserError(f"{name_of(audio)}: {error}") from None
+                raise UserError(f"{name_of(inquiry.source)}: {error}") from None
 
     def inputs(self, audio, request: str | None = None, *, task: str | None = None) -> dict:
         """The named inputs of the model for recordings and a request, as `logits` takes them.
@@ -206,7 +234,9 @@ class OSUM:
         inputs : from `inputs`; values may be changed, names and types may not.
         """
         generator = self.engine.generator
-        return generator.compute(generator.logits, inputs.values()).asnumpy()
+        scores_BLV = generator.compute(generator.logits, inputs.values())
+        with steady():
+            return scores_BLV.asnumpy()
 
     def encode(self, audio) -> dict:
         """Outputs of the parts before the decoder for recordings, by name, and their lengths without padding.
@@ -227,13 +257,15 @@ class OSUM:
         if parts.encode is None:
             raise UserError(f"{self.engine.cfg.model_type}: this system shows nothing before the decoder")
         outputs = generator.compute(parts.encode, [inputs[name] for name in parts.encode_columns])
-        return {name: x.asnumpy() for name, x in zip(parts.encode_names, outputs, strict=True)}
+        with steady():
+            return {name: x.asnumpy() for name, x in zip(parts.encode_names, outputs, strict=True)}
 
     @property
     def model(self):
         """The network, a `mindspore.nn.Cell` in evaluation mode, for uses beyond these methods."""
         return self.engine.generator.model
 
+    @with_settings(_GENERATION | _SPLITTING | _LIVE)
     def live(
         self,
         source,
@@ -241,7 +273,6 @@ class OSUM:
         *,
         task: str | None = None,
         tasks: Sequence[str] | None = None,
-        sampling: Sampling | None = None,
         raw_rate: int | None = None,
         idle: float = 5.0,
         **settings,
@@ -255,7 +286,7 @@ class OSUM:
         request, task, tasks : the request for each utterance; by default its transcript.
         raw_rate : the source is raw 16-bit samples at this rate.
         idle : seconds without growth after which a file is complete; 0: never.
-        settings : `every`, `pause`, `max_seconds` and `vad` of `streaming.live.LiveSettings`.
+        settings :
 
         Yields
         ------
@@ -268,8 +299,18 @@ class OSUM:
         from mindspore_osum.streaming.live import Live, LiveSettings, listen
         from mindspore_osum.streaming.sources import stream_of
 
+        sampling = _sampling(settings)
         live = Live(self.engine, _requests(request, task, tasks), LiveSettings(**settings), sampling)
         return listen(live, stream_of(source, raw_rate, idle))
+
+
+def _sampling(settings: dict) -> Sampling | None:
+    """The settings of generation, taken out of `settings`; None for the default."""
+    sampling = settings.pop("sampling", None)
+    if not isinstance(sampling, Sampling | None):
+        raise UserError(f"sampling of type {type(sampling).__name__}: give a Sampling, or settings by name")
+    named = {name: settings.pop(name) for name in _GENERATION if name in settings}
+    return replace(sampling or Sampling(), **named) if named else sampling
 
 
 def _requests(
@@ -278,6 +319,11 @@ def _requests(
     tasks: Sequence[str] | None,
     hotwords: str | Sequence[str] = (),
 ) -> list[Request]:
+    for name, value in {"request": request, "task": task}.items():
+        if not isinstance(value, str | None):
+            raise UserError(f"{name} of type {type(value).__name__}: give text")
+    if request is not None and len(request) < 4096 and os.path.isfile(request):
+        raise UserError(f"the request {request!r} is a file; several recordings are given as a list")
     if tasks is None:
         return [make_request(task, request, hotwords)]
     if request is not None or task is not None:
@@ -285,11 +331,38 @@ def _requests(
     return plan([tasks] if isinstance(tasks, str) else tasks, hotwords=hotwords)
 
 
+def _present(audios: Iterable) -> Iterator:
+    """The recordings; None, which means words alone to the engine, is none."""
+    for number, audio in enumerate(audios):
+        if audio is None:
+            raise UserError(f"recording {number} of the list is None: {GIVE}")
+        yield audio
+
+
 def _is_one(audio) -> bool:
-    """Whether this is a single recording."""
-    if isinstance(audio, tuple):
-        return len(audio) == 2 and isinstance(audio[1], numbers.Real)  # (array, rate)
-    if hasattr(audio, "__array__"):
-        raise UserError("an array does not say its rate: give a tuple (array, rate)")
+    """Whether this is a single recording, or else several; UserError if it can be neither."""
     single = (str, os.PathLike, bytes, bytearray, memoryview)
-    return isinstance(audio, single) or hasattr(audio, "read") or not isinstance(audio, Iterable)
+    if isinstance(audio, single) or hasattr(audio, "read"):
+        return True
+    if isinstance(audio, tuple) and len(audio) == 2:
+        if any(_is_number(part) or hasattr(part, "__array__") for part in audio):
+            return True  # (array, rate), whose mistakes are told where it is read
+    kind = type(audio).__name__
+    if hasattr(audio, "__array__"):
+        raise UserError(f"{kind} of samples: an array does not say its rate; give a tuple (array, rate)")
+    if isinstance(audio, Mapping | Set) or not isinstance(audio, Iterable):
+        of_dataset = isinstance(audio, Mapping) and "array" in audio
+        hint = "give (audio['array'], audio['sampling_rate'])" if of_dataset else GIVE
+        raise UserError(f"audio of type {kind}: {hint}")
+    if isinstance(audio, Sequence) and audio and (_is_number(audio[0]) or _is_pair(audio)):
+        raise UserError(f"a {kind} of numbers does not say its rate: give a tuple (array, rate)")
+    return False
+
+
+def _is_pair(audio: Sequence) -> bool:
+    """Whether this is an array and its rate."""
+    return len(audio) == 2 and hasattr(audio[0], "__array__") and _is_number(audio[1])
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Number)

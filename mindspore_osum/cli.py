@@ -7,33 +7,44 @@ Notable choices
 - User errors are one line on stderr: exit status 1 for `UserError`, 2 for a wrong command line.
 """
 
+import contextlib
 import importlib
 import os
 import select
+import signal
 import sys
 
 from mindspore_osum import __version__
-from mindspore_osum.commands.verbs import VERBS, parser_of
+from mindspore_osum.commands import console
+from mindspore_osum.commands.verbs import OWN_SIGNALS, VERBS, parser_of
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import is_full
+from mindspore_osum.interrupts import Terminated, delete_unfinished, steady, watched
 
 # exit status of a process ended by a signal, as in shells: 128 + its number
 EXIT_INTERRUPTED = 130  # SIGINT
+EXIT_TERMINATED = 143  # SIGTERM
 EXIT_BROKEN_PIPE = 141  # SIGPIPE
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `osum` with `argv` (default: the process's arguments); returns the exit status."""
+    whole = argv is None  # a process of its own
+    argv = sys.argv[1:] if whole else argv
+    console.interrupted.begin(argv)
     try:
-        status = _dispatch(sys.argv[1:] if argv is None else argv)
+        status = _dispatch(argv)
         sys.stdout.flush()  # a closed pipe raises here, not while Python shuts down
         return status
     except UserError as error:
         print(f"osum: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as stop:  # its text says how to resume, if the verb can (`console.resumable`)
-        print("; ".join(["osum: interrupted", *map(str, stop.args)]), file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        for number in (signal.SIGINT, signal.SIGTERM) if whole else ():
+            signal.signal(number, signal.SIG_IGN)  # it ends already
+        console.interrupted.tell()
+        return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
     except BrokenPipeError:
         if not _stdout_closed():
             raise  # another pipe, for example a worker's
@@ -41,6 +52,12 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as error:
+        if is_full(error):
+            # what standard output still holds would fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            text = f"osum: {error.filename or 'cannot write'}: {error.strerror}"
+            print("; ".join(filter(None, [text, console.interrupted.how])), file=sys.stderr)
+            return 1
         if error.filename is None:  # not about a path given by the user
             raise
         print(f"osum: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -61,12 +78,21 @@ def _dispatch(argv: list[str]) -> int:
     if word not in VERBS:
         print(f"osum: no verb {word!r}{did_you_mean(word, VERBS)} (osum --help lists them)", file=sys.stderr)
         return 2
-    parser = parser_of(word)
-    try:
-        args = parser.parse_args(rest)
-    except SystemExit as end:  # argparse has printed help (0) or the error in the arguments (2)
-        return end.code
-    return importlib.import_module(VERBS[word].module).run(args)
+    with contextlib.nullcontext() if word in OWN_SIGNALS else watched(_end):
+        with steady():  # libraries with threads of their own are imported here
+            parser = parser_of(word)
+        try:
+            args = parser.parse_args(rest)
+        except SystemExit as end:  # argparse has printed help (0) or the error in the arguments (2)
+            return end.code
+        return importlib.import_module(VERBS[word].module).run(args)
+
+
+def _end(number: int) -> None:
+    """End the process at once, as a signal asked that MindSpore keeps from its turn."""
+    delete_unfinished()
+    console.interrupted.tell()
+    os._exit(128 + number)
 
 
 def _stdout_closed() -> bool:

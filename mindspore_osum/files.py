@@ -8,6 +8,7 @@ Notable choices
 
 import codecs
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.interrupts import unfinished
 
 MAX_BYTES = 1 << 20
 """Of a JSON file that describes something."""
@@ -23,13 +25,23 @@ MAX_BYTES = 1 << 20
 _MAX_DEPTH = 50  # of nested objects and lists
 
 
+class NoSpace(UserError):
+    """The disk, or the user's share of it, is full."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a file could not be written because there is no space for it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a UTF-8 text file atomically; UserError if it cannot be written."""
+    """Write a UTF-8 text file atomically; UserError if it cannot be written, `NoSpace` on a full disk."""
     try:
         with replacing(path) as file:
             file.write(text.encode("utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot write there ({error.strerror})") from None
+        kind = NoSpace if is_full(error) else UserError
+        raise kind(f"{path}: cannot write there ({error.strerror})") from None
 
 
 @contextlib.contextmanager
@@ -42,6 +54,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     handle, temp = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    unfinished.add(Path(temp))
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -50,6 +63,8 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temp).unlink(missing_ok=True)
         raise
+    finally:
+        unfinished.discard(Path(temp))
 
 
 def finish(file: BinaryIO) -> None:

@@ -77,7 +77,7 @@ def write_config(folder: str | os.PathLike, cfg: Config) -> None:
     write_text(Path(folder) / CONFIG, json.dumps(to_values(cfg), indent=2, ensure_ascii=False) + "\n")
 
 
-def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: bool = False):
+def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: bool = False, waiting=None):
     """Load the folder's model with its weights.
 
     Parameters
@@ -86,6 +86,7 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
     dtype : dtype of weights and activations. By default that of config.json; on CPU float32, since
         MindSpore's CPU kernels do not support the others.
     train : training mode instead of evaluation mode.
+    waiting : see `parameters.fill`.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
     params = dict(model.parameters_and_names())
     with open_weights(folder) as weights:
         check_tensors(weights, {name: tuple(p.shape) for name, p in params.items()})
-        fill(params, weights, mapped=True)
+        fill(params, weights, mapped=True, waiting=waiting)
     return model.set_train(train)
 
 

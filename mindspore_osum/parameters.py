@@ -1,6 +1,6 @@
 """Loads tensors from files into the parameters of cells."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -8,7 +8,12 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.weights_io import Weights, check_finite, encode, info_of
 
 
-def fill(params: Mapping, weights: Weights, mapped: bool = False) -> None:
+def fill(
+    params: Mapping,
+    weights: Weights,
+    mapped: bool = False,
+    waiting: Callable[[str, int, int], None] | None = None,
+) -> None:
     """Read the tensor of each name into its parameter, in the parameter's dtype.
 
     Parameters
@@ -16,6 +21,7 @@ def fill(params: Mapping, weights: Weights, mapped: bool = False) -> None:
     params : name in the file -> Parameter. The caller checks which names there must be.
     mapped : if the dtype equals that of the file, use the memory-mapped file, which the first graph copies to
         its device; only for parameters that are not written.
+    waiting : called with "weights", the bytes that are read, and all.
 
     Raises
     ------
@@ -24,7 +30,11 @@ def fill(params: Mapping, weights: Weights, mapped: bool = False) -> None:
     """
     from mindspore import Tensor, float16
 
+    done, total = 0, sum(weights.infos[name].nbytes for name in params)
     for name, param in params.items():
+        if waiting:
+            waiting("weights", done, total)
+        done += weights.infos[name].nbytes
         values = weights.read(name)
         if tuple(values.shape) != tuple(param.shape):
             shapes = f"{tuple(values.shape)}, where {tuple(param.shape)} is needed"

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
+from mindspore_osum.notebook import card
+
 
 class Word(NamedTuple):
     """A word with its start and end in seconds."""
@@ -26,7 +28,7 @@ _UNCLOSED = re.compile(r"<[^<>]*$")
 _CJK = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]")
 
 
-@dataclass
+@dataclass(repr=False)
 class Answer:
     """The parsed answer of a model for a recording or a segment of it; times in seconds."""
 
@@ -50,6 +52,9 @@ class Answer:
     warnings: list[str] = field(default_factory=list)  # what is doubtful about it, one line each
     error: str | None = None  # one line
 
+    def __repr__(self) -> str:
+        return f"<Answer {self.start:.1f}-{self.end:.1f} s{_short(self)}>"
+
     @property
     def seconds(self) -> float:
         """Duration."""
@@ -61,9 +66,9 @@ class Answer:
         return self.marks + [match[0] for kind in (_BRACKET, _UNCLOSED) for match in kind.finditer(self.text)]
 
 
-@dataclass
+@dataclass(repr=False)
 class Response:
-    """The result for one recording. ``print(response)`` shows it in readable form.
+    """The result for one recording. ``print(response)`` shows all of it, a notebook also a player.
 
     Attributes
     ----------
@@ -186,6 +191,12 @@ class Response:
                 del segment["channel"]
         return whole | {"rtf": round(self.rtf, 4), "segments": segments}
 
+    def __repr__(self) -> str:
+        return f"<Response {self.audio!r} {clock(self.seconds)}{_short(self)}>"
+
+    def _repr_html_(self) -> str:
+        return card(self)
+
     def __str__(self) -> str:
         lines = [f"{self.audio}  {clock(self.seconds)}"]
         if self.error:
@@ -215,6 +226,15 @@ class Response:
 def _channel_order(name: str) -> tuple[int, str]:
     """left, right, channel3, channel10."""
     return len(name), name
+
+
+def _short(what: Answer | Response) -> str:
+    """The fields that hold something, on one line; long values are shortened."""
+    fields = {name: getattr(what, name) for name in ("text", "labels", "answer", "error", "warnings")}
+    shown = {name: repr(value) for name, value in fields.items() if value}
+    if what.words:
+        shown["words"] = str(len(what.words))
+    return "".join(f" {name}={v if len(v) <= 80 else v[:77] + '...'}" for name, v in shown.items())
 
 
 def join_text(pieces: Iterable[str]) -> str:

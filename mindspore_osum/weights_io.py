@@ -25,6 +25,7 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import finish, read_json, sync_folder, write_text
+from mindspore_osum.interrupts import unfinished
 
 # dtype code of safetensors -> numpy type of its bits
 DTYPES = {
@@ -434,6 +435,7 @@ class WeightsWriter(Writer):
         text += b" " * (-len(text) % 8)
         handle, temp = tempfile.mkstemp(prefix=f".{file_name}.", suffix=".partial", dir=self._folder)
         self._temps[file_name] = temp
+        unfinished.add(Path(temp))
         self._files[file_name] = file = os.fdopen(handle, "wb")
         file.write(struct.pack("<Q", len(text)) + text)
         file.truncate(8 + len(text) + end)
@@ -467,6 +469,7 @@ class WeightsWriter(Writer):
             finish(file)
         for name, temp in self._temps.items():
             os.replace(temp, self._folder / name)
+            unfinished.discard(Path(temp))
         if self._is_folder:
             self._finish_folder()
         sync_folder(self._folder)
@@ -491,6 +494,7 @@ class WeightsWriter(Writer):
             file.close()
         for temp in self._temps.values():
             Path(temp).unlink(missing_ok=True)
+            unfinished.discard(Path(temp))
         self._temps = {}
 
 

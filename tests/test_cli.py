@@ -151,14 +151,14 @@ def test_interrupt(verb, capsys):
 
 def test_an_interrupted_run_says_how_to_go_on(verb, capsys):
     def run(args):
-        with resumable():
+        with resumable("--resume"):
             raise KeyboardInterrupt
 
-    verb(run)
-    assert cli.main(["probe"]) == 130
-    assert capsys.readouterr().err == (
-        "osum: interrupted; run it again with --resume and it goes on from there\n"
-    )
+    verb(run, lambda parser: parser.add_argument("words", nargs="*"))
+    assert cli.main(["probe", "a file", "b"]) == 130
+    assert capsys.readouterr().err == "osum: interrupted; go on with: osum probe 'a file' b --resume\n"
+    assert cli.main(["probe", "a" * 600]) == 130
+    assert capsys.readouterr().err == "osum: interrupted; go on with the same command and --resume\n"
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["convert", "--help"]])
@@ -173,6 +173,13 @@ def test_closed_pipe_is_quiet(argv):
     finally:
         os.close(write_end)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_full_disk_is_one_line():
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "mindspore_osum", "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"osum: cannot write: No space left on device\n")
 
 
 def test_broken_pipe_of_something_else_is_not_hidden(verb):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mindspore_osum import notebook
 from mindspore_osum.results import Answer, Response, Word, clock
 
 
@@ -92,3 +93,26 @@ def test_clock():
         "3:07.5",
         "1:00:00.0",
     ]
+
+
+def test_shown_on_one_line(long):
+    assert repr(long).startswith(f"<Response {long.audio!r} ") and "\n" not in repr(long)
+    assert repr(Response("a.wav", 2.0, [Answer(0.0, 2.0, "x" * 300)])).count("x") < 80
+    assert repr(long.segments[0]) == "<Answer 0.5-2.5 s text='你好' labels={'gender': 'MALE'} words=2>"
+
+
+def test_shown_in_a_notebook(tmp_path):
+    """A player of a small file, words with times, and nothing that is not escaped."""
+    wav, evil = tmp_path / "a.wav", "<script>alert(1)</script>"
+    wav.write_bytes(b"RIFF")
+    answer = Answer(
+        0.0, 1.0, evil, labels={"age": evil}, words=[Word(evil, 0.1, 0.25)], answer=evil, warnings=[evil]
+    )
+    html = Response(str(wav), 1.0, [answer])._repr_html_()
+    assert 'src="data:audio/wav;base64,UklGRg=="' in html and "0.10&ndash;0.25" in html
+    assert "<script" not in html and html.count("&lt;script&gt;") >= 4
+    for other in (tmp_path / "absent.wav", tmp_path, "array", "a\0.wav", evil):
+        page = Response(str(other), error=evil)._repr_html_()
+        assert "<audio" not in page and "<script" not in page
+    wav.write_bytes(bytes(notebook.MAX_BYTES + 1))
+    assert "<audio" not in Response(str(wav))._repr_html_()

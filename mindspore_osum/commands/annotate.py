@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 
 from mindspore_osum.commands.arguments import add_resume
-from mindspore_osum.commands.console import clean_stdout, failures, load_model, resumable, say
+from mindspore_osum.commands.console import clean_stdout, failures, load_model, say, warn
 from mindspore_osum.commands.inputs import add_listening_arguments, expand, name_of, progress, settings
 from mindspore_osum.commands.jsonl import kept_lines, writing
 from mindspore_osum.results import Response
@@ -53,6 +53,8 @@ def run(args) -> int:
                 write(response)
                 if response.error:
                     failed.append(response.error)
+                else:
+                    warn(response)
     return failures(failed)
 
 
@@ -63,7 +65,7 @@ def _lines(args, kept: dict[object, str], stdout) -> Iterator[Callable[[Response
         person = stdout.isatty()
         yield lambda response: print(response if person else _line(response), file=stdout, flush=True)
         return
-    with resumable(), writing(args.output, kept) as write:
+    with writing(args.output, kept) as write:
         yield lambda response: write(_line(response))
 
 

@@ -7,6 +7,8 @@ import argparse
 import re
 from difflib import get_close_matches
 
+from mindspore_osum.errors import UserError
+
 _UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[\w-]+)")
 _CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 
@@ -51,7 +53,7 @@ def add_model_arguments(parser, batch_size: int | None = 8) -> None:
         metavar="DIR",
         help="model folder, or owner/name on a hub (default: the bundled model)",
     )
-    parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
+    add_device(parser)
     if batch_size is not None:
         parser.add_argument(
             "--batch-size",
@@ -60,6 +62,25 @@ def add_model_arguments(parser, batch_size: int | None = 8) -> None:
             metavar="N",
             help=f"recordings at a time (default {batch_size})",
         )
+
+
+def add_device(parser) -> None:
+    """--device; the verb gets "CPU" or "Ascend"."""
+    from mindspore_osum.device import device_of
+
+    def device(text: str) -> str:
+        try:
+            return device_of(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    parser.add_argument(
+        "--device",
+        default="auto",
+        type=device,
+        metavar="NAME",
+        help="auto, CPU or Ascend (default auto: Ascend if there is one)",
+    )
 
 
 def add_new_tokens(parser, what: str = "longest answer, in tokens", default: int | None = None) -> None:

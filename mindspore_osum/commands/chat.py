@@ -25,7 +25,10 @@ examples:
     > /mic                                    speak; a pause ends the turn
   printf 'a.wav What does the speaker say?\\n' | osum chat
 """
-HELP = "a line is a turn: words, a recording, or a recording and a request; /mic to speak, /quit to end"
+HELP = (
+    "a line is a turn, answered without those before it: words, a recording, or a recording and a request; "
+    "/mic to speak, /quit to end"
+)
 MIC, QUIT = "/mic", "/quit"
 
 

@@ -7,17 +7,23 @@ Notable choices
 """
 
 import contextlib
+import io
 import os
+import shlex
 import sys
 import time
 import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 
+from mindspore_osum.errors import UserError
+from mindspore_osum.interrupts import steady
 from mindspore_osum.quiet import quiet_libraries
 
 # what progress is counted in, and how it is shown
 UNITS = {"rec": "recordings", "s": "s of sound", "graph": "graphs"}
 EVERY = 10.0  # seconds between lines of progress when the output is no terminal
+LONGEST_COMMAND = 500  # characters of a command that is shown in full
 GAP = "  "  # between the columns of a table
 
 
@@ -26,18 +32,31 @@ def say(text: str) -> None:
     print(f"osum: {text}", file=sys.stderr, flush=True)
 
 
-def loading(folder: str) -> None:
-    """Before a model is loaded: silence the libraries and print a line, as loading may take minutes."""
+def loading(args) -> None:
+    """Before --model is loaded on --device: silence the libraries and say so, as it may take minutes."""
     quiet_libraries()
-    say(f"loading {folder}")
+    if not sys.warnoptions:  # neither -W nor PYTHONWARNINGS: those of libraries are for programmers
+        warnings.simplefilter("ignore")
+    say(f"loading {args.model} on {args.device}")
 
 
 def load_model(args):
     """The `OSUM` of --model and --device."""
-    loading(args.model)
-    from mindspore_osum.api import OSUM
+    loading(args)
+    with steady():
+        from mindspore_osum.api import OSUM
+    return OSUM.load(args.model, args.device, waiting if sys.stderr.isatty() else None)
 
-    return OSUM.load(args.model, args.device)
+
+def waiting(what: str, done: int, total: int) -> None:
+    """Show what is waited for on the last line of the terminal, in place of a bar; see `Engine`."""
+    texts = {
+        "weights": f"reading weights, {done / 1e6:.0f} of {total / 1e6:.0f} MB",
+        "graph": f"compiling graph {done}",
+    }
+    if Progress.shown:
+        Progress.shown.clear()
+    print(f"\r\x1b[K{texts.get(what, '')}", end="", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -51,7 +70,7 @@ def clean_stdout() -> Iterator:
     os.dup2(2, 1)
     try:
         kind = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
-        with open(os.dup(real), "w", **kind) as stream:
+        with io.TextIOWrapper(io.BufferedWriter(_Output(os.dup(real), "w")), **kind) as stream:
             yield stream
     finally:
         sys.stdout.flush()
@@ -59,20 +78,68 @@ def clean_stdout() -> Iterator:
         os.close(real)
 
 
+class _Output(io.FileIO):
+    """Standard output; if it is a file on a full disk, that is the user's to know."""
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:  # `cli.main` ends quietly
+            raise
+        except OSError as error:
+            raise UserError(f"standard output: cannot write there ({error.strerror})") from None
+
+
+class Interrupted:
+    """What an interrupted command says, once: that it was, and how it goes on if it can.
+
+    Attributes
+    ----------
+    how : how to go on after an interruption or a full disk; "" if there is nothing to go on from.
+    """
+
+    def __init__(self):
+        self.begin([])
+
+    def begin(self, argv: Sequence[str]) -> None:
+        """Another command: the arguments of `osum`."""
+        self._argv, self.how, self._told = list(argv), "", False
+
+    def can_go_on(self, options: Sequence[str]) -> None:
+        """From now on the same command, with these options, goes on where it is interrupted."""
+        added = [option for option in options if option not in self._argv]
+        command = shlex.join(["osum", *self._argv, *added])
+        short = len(command) <= LONGEST_COMMAND and command.isprintable()
+        long = " and ".join(["go on with the same command", *added])
+        self.how = f"go on with: {command}" if short else long
+
+    def tell(self) -> None:
+        """Say it."""
+        if not self._told:
+            self._told = True
+            start = "\n" if sys.stderr.isatty() else ""  # after ^C, or a line of progress
+            text = "; ".join(filter(None, [f"{start}osum: interrupted", self.how]))
+            print(text, file=sys.stderr, flush=True)
+
+
+interrupted = Interrupted()
+"""Of the command that this process runs."""
+
+
 @contextlib.contextmanager
-def resumable(how: str = "run it again with --resume and it goes on from there") -> Iterator[None]:
-    """Ctrl-C in this block ends with a line that tells how to resume (`cli.main` shows it)."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(how) from None
+def resumable(*options: str) -> Iterator[None]:
+    """If this block is interrupted, the last line says what goes on: the same command, with these options."""
+    interrupted.can_go_on(options)
+    yield
+    interrupted.how = ""
 
 
 def warn(response) -> None:
     """What is doubtful about the answer to a recording, a line each, and whether nobody speaks."""
     if response.no_speech:
         say(f"{response.audio}: no speech found")
-    for line in response.warnings:
+    cut = ["an answer was truncated at its limit (--max-new-tokens, or the model's)"] if response.cut else []
+    for line in [*response.warnings, *cut]:
         say(f"{response.audio}: {line}")
 
 
@@ -92,6 +159,8 @@ class Progress:
     unit : of `total`, a key of `UNITS`.
     """
 
+    shown: "Progress | None" = None  # the one with a bar
+
     def __init__(self, total: float, unit: str = "rec"):
         self.total, self.unit, self.done = total, unit, 0.0
         self._start = self._said = time.monotonic()
@@ -100,6 +169,7 @@ class Progress:
             from tqdm import tqdm
 
             form = f"{{l_bar}}{{bar}}| {{n:.0f}}/{{total_fmt}} {UNITS[unit]} "
+            Progress.shown = self
             self._bar = tqdm(
                 total=round(total),
                 unit=unit,
@@ -113,6 +183,7 @@ class Progress:
     def __exit__(self, *exc):
         if self._bar is not None:
             self._bar.close()
+            Progress.shown = None
 
     def __call__(self, amount: float = 1) -> None:
         """Advance by this amount."""

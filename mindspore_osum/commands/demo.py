@@ -55,7 +55,7 @@ def run(args) -> int:
     from mindspore_osum.demo.page import Limits, Listener, build
     from mindspore_osum.hub import title
 
-    loading(args.model)
+    loading(args)
     limits = Limits(args.max_audio, args.max_seconds, args.max_new_tokens)
     listener = Listener(lambda: OSUM.load(args.model, args.device), limits)
     page = build(listener, title(args.model))

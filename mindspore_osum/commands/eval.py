@@ -9,8 +9,8 @@ import json
 import os
 from pathlib import Path
 
-from mindspore_osum.commands.arguments import add_new_tokens
-from mindspore_osum.commands.console import Progress, loading, resumable, say
+from mindspore_osum.commands.arguments import add_device, add_new_tokens
+from mindspore_osum.commands.console import Progress, load_model, resumable, say
 from mindspore_osum.errors import UserError
 
 MODES = {"fixed": ("fixed",), "natural": ("natural",), "both": ("fixed", "natural")}
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (16)")
     add_new_tokens(parser)
-    parser.add_argument("--device", default="CPU", choices=("CPU", "Ascend"), help="default: CPU")
+    add_device(parser)
     parser.add_argument("--no-plots", action="store_true", help="draw nothing (plots need the extra `plots`)")
     judge = parser.add_argument_group("a language model as judge of instruction following and of spoken chat")
     judge.add_argument(
@@ -168,14 +168,13 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     if not todo:
         return known, {}
     say(f"{len(asked.questions) - len(todo)} of {len(asked.questions)} answers are there")
-    loading(args.model)
+    with resumable():
+        engine = load_model(args).engine
     from mindspore_osum.evaluation.run import answer_all
-    from mindspore_osum.inference.engine import Engine
     from mindspore_osum.inference.sampling import KEEP, Sampling
 
     sampling = Sampling(max_new_tokens=args.max_new_tokens, loops=KEEP)  # what a loop inserts is counted
-    engine = Engine(args.model, args.device)
-    with resumable("the same command goes on from there"), Progress(len(todo)) as progress:
+    with resumable(), Progress(len(todo)) as progress:
         new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress)
     return known + new, failed
 

@@ -34,7 +34,7 @@ def run(args) -> int:
     from mindspore_osum.export.write import check_target, export
 
     check_target(Path(args.output))
-    loading(args.model)
+    loading(args)
     with clean_stdout() as stdout:
         facts = export(
             args.model,

@@ -15,7 +15,7 @@ from mindspore_osum.commands.arguments import (
     add_resume,
     answer_settings,
 )
-from mindspore_osum.commands.console import Progress, clean_stdout, failures, loading, resumable, say
+from mindspore_osum.commands.console import Progress, clean_stdout, failures, load_model, say, warn
 from mindspore_osum.commands.jsonl import kept_lines, writing
 from mindspore_osum.errors import UserError
 
@@ -30,7 +30,7 @@ examples:
 
 def add_arguments(parser) -> None:
     """The arguments of `osum infer` and scripts/infer.py."""
-    from mindspore_osum.inference.sampling import Sampling
+    from mindspore_osum.inference.sampling import SAMPLING, Sampling
 
     default = Sampling()
     parser.add_argument(
@@ -55,14 +55,7 @@ def add_arguments(parser) -> None:
         "--table", action="store_true", help="a table to read, as on a terminal, instead of JSON lines"
     )
     add_answer_arguments(parser)
-    for name, what in (
-        ("max_new_tokens", "longest answer, in tokens"),
-        ("repetition_penalty", "above 1: generated tokens become less likely"),
-        ("temperature", "0: always the best token; above: draw"),
-        ("top_k", "draw among the k best; 0: all"),
-        ("top_p", "draw among the best that hold this probability"),
-        ("seed", "of the draws"),
-    ):
+    for name, what in SAMPLING.items():
         value = getattr(default, name)
         parser.add_argument(
             "--" + name.replace("_", "-"),
@@ -149,20 +142,14 @@ def _responses(args, sources: list, request, sampling) -> Iterator[tuple]:
     if not sources:
         return
     requests = [request or _own_request(source, args.hotwords) for source in sources]
-    loading(args.model)
-    from mindspore_osum.inference.engine import Engine
-
-    engine = Engine(args.model, args.device)
+    engine = load_model(args).engine
     responses = engine.answer_each(sources, requests=requests, sampling=sampling, batch_size=args.batch_size)
     with Progress(len(sources)) as progress:
         for source, response in zip(sources, responses, strict=True):
             yield source, response
-            if response.cut:
-                progress.clear()
-                say(
-                    f"{response.audio}: the answer did not end within {sampling.max_new_tokens} tokens (or "
-                    "the model's positions) and was truncated there"
-                )
+            progress.clear()
+            if not response.error:
+                warn(response)
             progress()
 
 
@@ -187,5 +174,5 @@ def _json_lines(args, kept: dict[object, str], stdout):
     if not args.output:
         yield (lambda line: None) if args.table else (lambda line: print(line, file=stdout, flush=True))
         return
-    with resumable(), writing(args.output, kept) as write:
+    with writing(args.output, kept) as write:
         yield write

@@ -10,8 +10,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mindspore_osum.commands.console import interrupted, resumable
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import json_object, replacing
+from mindspore_osum.interrupts import unfinished
 
 
 def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) -> dict[object, str]:
@@ -50,22 +52,43 @@ def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) ->
 
 @contextlib.contextmanager
 def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], None]]:
-    """A function that appends a line to the file, after the kept ones."""
+    """A function that appends a line to the file, after the kept ones.
+
+    Raises
+    ------
+    UserError : the file cannot be written, also from that function; complete lines stay beside it.
+    """
     target, partial = _files(output)
     try:
         with replacing(partial) as start:
             start.write("".join(kept.values()).encode("utf-8"))
-        file = open(partial, "a", encoding="utf-8", errors="backslashreplace", newline="\n")
+        file = open(partial, "ab", buffering=0)
     except OSError as error:
         raise UserError(f"{target}: cannot write there ({error.strerror})") from None
+    if not kept:  # nothing yet that --resume could continue
+        unfinished.add(partial)
+
+    def append(line: str) -> None:
+        left = memoryview(f"{line}\n".encode("utf-8", "backslashreplace"))
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            raise UserError(
+                f"{target}: cannot write there ({error.strerror}); what is done is kept, {interrupted.how}"
+            ) from None
+        unfinished.discard(partial)
+
     try:
-        with file:
-            yield lambda line: print(line, file=file, flush=True)
+        with file, resumable("--resume"):
+            yield append
             os.fsync(file.fileno())
     except BaseException:
-        if not partial.stat().st_size:  # nothing that --resume could continue
+        if partial in unfinished:
             partial.unlink()
         raise
+    finally:
+        unfinished.discard(partial)
     os.replace(partial, target)
 
 

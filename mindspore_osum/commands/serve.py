@@ -106,7 +106,7 @@ def run(args) -> int:
         places=args.queue,
         max_new_tokens=args.max_new_tokens,
     )
-    loading(args.model)
+    loading(args)
     metrics = Metrics()
     batcher = Batcher(
         lambda enter: _load(args, seconds, enter),

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from mindspore_osum.commands import transcribe_stream as streaming
 from mindspore_osum.commands.arguments import add_resume
-from mindspore_osum.commands.console import clean_stdout, failures, load_model, resumable, say, warn
+from mindspore_osum.commands.console import (
+    clean_stdout,
+    failures,
+    interrupted,
+    load_model,
+    resumable,
+    say,
+    warn,
+)
 from mindspore_osum.commands.inputs import (
     STDIN,
     add_listening_arguments,
@@ -94,7 +102,7 @@ def run(args) -> int:
     if not sources:
         return 0
     failed: list[str] = []
-    hint = resumable() if args.output else contextlib.nullcontext()
+    hint = resumable("--resume") if args.output else contextlib.nullcontext()
     with hint, clean_stdout() as stdout:
         model = load_model(args)
         show = partial(_show, stdout=stdout, title=len(targets) > 1)
@@ -103,10 +111,8 @@ def run(args) -> int:
                 done.clear()
                 if problem := response.error or _write(response, targets[response.audio], show, cues):
                     failed.append(problem)
-                    continue
-                warn(response)
-                if response.cut:
-                    say(f"{response.audio}: an answer was truncated at its limit")
+                else:
+                    warn(response)
     return failures(failed)
 
 
@@ -170,7 +176,7 @@ def _below(name: str, roots: list[Path]) -> Path:
 
 def _write(response: Response, targets: list[Target], show, cues: dict[str, dict]) -> str | None:
     """Write all formats of one response, each with its settings of cues; returns the errors."""
-    from mindspore_osum.files import write_text
+    from mindspore_osum.files import NoSpace, write_text
     from mindspore_osum.subtitles import write
 
     try:
@@ -182,10 +188,16 @@ def _write(response: Response, targets: list[Target], show, cues: dict[str, dict
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, text)
-    except UserError as error:
-        return str(error)
+    except NoSpace as error:  # so it would be with all others
+        raise UserError(f"{error}; what is done is kept, {interrupted.how}") from None
     except OSError as error:
-        return f"{path or 'standard output'}: cannot write there ({error.strerror})"
+        if path is None:
+            raise
+        return f"{path}: cannot write there ({error.strerror})"
+    except UserError as error:
+        if path is None:
+            raise
+        return str(error)
     return None
 
 

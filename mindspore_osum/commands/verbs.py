@@ -39,6 +39,8 @@ VERBS = {
         "mindspore_osum.commands.completion", "a script that completes osum's words in bash or zsh"
     ),
 }
+# verbs that handle SIGINT and SIGTERM themselves, or leave them to the processes they start
+OWN_SIGNALS = frozenset({"train", "serve", "demo", "bench"})
 
 
 def parser_of(word: str) -> Parser:

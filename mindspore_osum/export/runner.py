@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.config import from_dict
+from mindspore_osum.device import use_device
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json
 from mindspore_osum.folder import CONFIG, TOKENIZER
 from mindspore_osum.inference.answering import Answerer
-from mindspore_osum.inference.engine import tokenizer_for, use_device
+from mindspore_osum.inference.engine import tokenizer_for
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.respond import respond
 from mindspore_osum.inference.sampling import Sampling

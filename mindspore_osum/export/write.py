@@ -16,12 +16,14 @@ from pathlib import Path
 
 import mindspore as ms
 
+from mindspore_osum.device import use_device
 from mindspore_osum.errors import UserError
 from mindspore_osum.export.runner import DESCRIPTION, VERSION, load_graph
 from mindspore_osum.files import ordinary, read_json, write_text
 from mindspore_osum.folder import TOKENIZER, load_folder, read_config
 from mindspore_osum.hub import model_folder
-from mindspore_osum.inference.engine import tokenizer_for, use_device
+from mindspore_osum.inference.engine import tokenizer_for
+from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.systems.registry import system_of, to_values
 
@@ -58,7 +60,7 @@ def export(
     system, tokenizer = system_of(cfg.model_type), tokenizer_for(cfg, folder)
     exports, template = system.export(), system.template(cfg)
     sizes = exports.sizes_for(cfg, tokenizer, template, seconds, request_tokens, new_tokens, batch)
-    use_device(device)
+    device = use_device(device)
     cells = _carried_model(folder)
     with _appearing(target) as temp:
         made = exports.graphs_of(cells, sizes)
@@ -117,6 +119,7 @@ def _appearing(target: Path) -> Iterator[Path]:
         temp = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as error:
         raise UserError(f"{target}: cannot write there ({error.strerror})") from None
+    unfinished.add(temp)
     try:
         yield temp
         temp.chmod(ordinary(0o777))
@@ -125,6 +128,7 @@ def _appearing(target: Path) -> Iterator[Path]:
         raise UserError(f"{target}: cannot write there ({error.strerror})") from None
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+        unfinished.discard(temp)
 
 
 def _replace(temp: Path, target: Path) -> None:

@@ -8,16 +8,14 @@ responses = engine.answer(["a.wav", "b.wav"], requests=[make_request("sgc"), mak
 import os
 from pathlib import Path
 
-from mindspore_osum.allocator import keep_freed_memory
-from mindspore_osum.errors import UserError
+from mindspore_osum.device import use_device
 from mindspore_osum.folder import CONFIG, TOKENIZER, load_folder
 from mindspore_osum.hub import model_folder
 from mindspore_osum.inference.answering import Answerer
 from mindspore_osum.inference.generate import Generator
+from mindspore_osum.interrupts import steady
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.text.tokenizer import Tokenizer, check_ids
-
-DEVICES = ("CPU", "Ascend")
 
 
 class Engine(Answerer):
@@ -27,20 +25,32 @@ class Engine(Answerer):
     ----------
     folder : model folder (config.json, weights, tokenizer.model), "tiny" for the bundled one, or a name as in
         `hub.model_folder`.
-    device : "CPU", which computes in float32, or "Ascend", in the type of config.json.
+    device : "CPU", which computes in float32, "Ascend", in the type of config.json, or "auto": Ascend if
+        there is one.
+    waiting : called before what takes long with "weights" and bytes read and in all, or "graph", its number
+        and 0; with "" when it is over.
+
+    Attributes
+    ----------
+    folder : Path of the model.
+    device : "CPU" or "Ascend".
 
     Raises
     ------
     UserError : not a model folder or an incomplete one, or an unavailable device.
     """
 
-    def __init__(self, folder: str | os.PathLike, device: str = "CPU"):
-        use_device(device)
-        folder = model_folder(folder)
-        model = load_folder(folder)
-        tokenizer = tokenizer_for(model.cfg, folder)
-        labels = system_of(model.cfg.model_type).label_scorer(model, tokenizer)
-        super().__init__(model.cfg, tokenizer, Generator(model), labels)
+    def __init__(self, folder: str | os.PathLike, device: str = "auto", waiting=None):
+        with steady():
+            self.device = use_device(device)
+        self.folder = folder = model_folder(folder)
+        with steady():
+            model = load_folder(folder, waiting=waiting)
+            tokenizer = tokenizer_for(model.cfg, folder)
+            labels = system_of(model.cfg.model_type).label_scorer(model, tokenizer)
+            super().__init__(model.cfg, tokenizer, Generator(model, waiting=waiting), labels)
+        if waiting:
+            waiting("", 0, 0)
 
 
 def tokenizer_for(cfg, folder: str | os.PathLike) -> Tokenizer:
@@ -48,21 +58,3 @@ def tokenizer_for(cfg, folder: str | os.PathLike) -> Tokenizer:
     tokenizer = Tokenizer(Path(folder) / TOKENIZER)
     check_ids(tokenizer, cfg.decoder.vocab_size, cfg.decoder.eos_id, str(Path(folder) / CONFIG))
     return tokenizer
-
-
-def use_device(device: str) -> None:
-    """Compute on "CPU" or "Ascend" from now on; UserError if it is unavailable."""
-    import mindspore as ms
-
-    if device not in DEVICES:
-        raise UserError(f"device {device!r}: choose one of {', '.join(DEVICES)}")
-    if device == "CPU":
-        keep_freed_memory()
-    if ms.get_context("device_target") == device:
-        return  # it may be in use already, and cannot be set then
-    try:
-        ms.set_device(device)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"device {device}: not available here ({str(error).strip().splitlines()[0]})"
-        ) from None

@@ -25,6 +25,7 @@ from mindspore_osum.inference import graph_cache
 from mindspore_osum.inference.cache import DecodeState
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn, restricted
+from mindspore_osum.interrupts import steady
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
 from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.systems.registry import system_of
@@ -114,6 +115,12 @@ class Graph:
         return self.call(*inputs)
 
 
+def on_host(x: Tensor) -> np.ndarray:
+    """The values of a tensor, when they are computed."""
+    with steady():
+        return x.asnumpy()
+
+
 class Generator(Tokens):
     """Generation with one model.
 
@@ -121,6 +128,7 @@ class Generator(Tokens):
     ----------
     model : with its weights; put into evaluation mode here.
     eos_ids : tokens that end an answer; by default the model's own end tokens.
+    waiting : called before a graph is compiled with "graph", its number and 0; after it with "".
 
     Attributes
     ----------
@@ -128,12 +136,12 @@ class Generator(Tokens):
     compiles : number of graphs compiled so far: one for each graph and static shape.
     """
 
-    def __init__(self, model, eos_ids: Sequence[int] | None = None):
+    def __init__(self, model, eos_ids: Sequence[int] | None = None, waiting=None):
         model.set_train(False)
         self.model, self.cfg = model, model.cfg
         self.parts = system_of(self.cfg.model_type).generation(model)
         self.eos_ids = frozenset(self.parts.eos_ids if eos_ids is None else eos_ids)
-        self.compile_seconds = 0.0
+        self.compile_seconds, self.waiting = 0.0, waiting
         self._shapes: set[tuple] = set()
         self._log_p = Graph(LogProbability())
         self.logits = Logits(self.parts.embed, self.parts.decoder)
@@ -153,7 +161,8 @@ class Generator(Tokens):
         slots = min(length + sampling.max_new_tokens, max(length, self.parts.positions))
         size = batch_bucket(max(len(prompts), rows)), bucket(slots, SMALLEST_LENGTH)
         idle = self._idle.setdefault(size, [])
-        graphs = idle.pop() if idle else self._graphs(*size)
+        with steady():
+            graphs = idle.pop() if idle else self._graphs(*size)
         try:
             yield from self._steps(graphs, prompts, length, limits, sampling)
         finally:
@@ -169,16 +178,16 @@ class Generator(Tokens):
             prefill, *self._inputs(prompts, batch, length, sampling.repetition_penalty)
         )
         if any(prompt.first for prompt in prompts):
-            scores_BV = Tensor(restricted(scores_BV.asnumpy(), prompts))
-            token_B = Tensor(scores_BV.asnumpy().argmax(-1).astype(np.int32))
+            scores_BV = Tensor(restricted(on_host(scores_BV), prompts))
+            token_B = Tensor(on_host(scores_BV).argmax(-1).astype(np.int32))
         while True:
             if sampling.greedy:
-                tokens_N = token_B.asnumpy()[: len(prompts)].copy()
+                tokens_N = on_host(token_B)[: len(prompts)].copy()
             else:
-                tokens_N = drawn(scores_BV.asnumpy(), sampling, streams, limits)
+                tokens_N = drawn(on_host(scores_BV), sampling, streams, limits)
                 token_B = Tensor(np.pad(np.maximum(tokens_N, 0), (0, batch - len(prompts))))
             if sampling.confidence:
-                self.log_p_N = self._run(self._log_p, scores_BV, token_B)[0].asnumpy()
+                self.log_p_N = on_host(self._run(self._log_p, scores_BV, token_B)[0])
             tokens_N[limits.ended_N] = ENDED
             yield tokens_N
             if limits.take(tokens_N):
@@ -222,8 +231,13 @@ class Generator(Tokens):
         shapes = [None if x is None else x.shape for x in inputs]
         if (graph, *shapes) not in self._shapes:
             start = time.perf_counter()
-            with graph_cache.kept(graph.cell, {"config": self.cfg.to_dict(), "inputs": shapes}):
+            if self.waiting:
+                self.waiting("graph", self.compiles + 1, 0)
+            with steady(), graph_cache.kept(graph.cell, {"config": self.cfg.to_dict(), "inputs": shapes}):
                 graph(*inputs)[0].asnumpy()  # repeating a prefill or a step changes nothing
             self.compile_seconds += time.perf_counter() - start
             self._shapes.add((graph, *shapes))
-        return graph(*inputs)
+            if self.waiting:
+                self.waiting("", 0, 0)
+        with steady():
+            return graph(*inputs)

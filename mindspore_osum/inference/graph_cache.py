@@ -33,6 +33,7 @@ import mindspore as ms
 from mindspore import nn
 from mindspore.common import api
 
+from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models import ops
 
 FOLDER = "OSUM_GRAPH_CACHE"  # environment variable: where, or "off"
@@ -106,6 +107,7 @@ def _work() -> Path:
     """The folder that MindSpore uses, one in a process: it reads the variable once."""
     folder = tempfile.mkdtemp(prefix="osum-graphs-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    unfinished.add(Path(folder))
     return Path(folder)
 
 

@@ -48,6 +48,20 @@ class Sampling:
         return self.temperature == 0
 
 
+SAMPLING = {  # what its settings are, for help
+    "max_new_tokens": "longest answer, in tokens",
+    "repetition_penalty": "above 1: generated tokens become less likely",
+    "temperature": "0: always the best token; above: draw",
+    "top_k": "draw among the k best; 0: all",
+    "top_p": "draw among the best that hold this probability",
+    "seed": "of the draws",
+}
+ANSWERS = {
+    "loops": "an answer that repeats itself is ended (end), generated once more (retry) or kept (keep)",
+    "confidence": "also how sure the model is of each answer and word",
+}
+
+
 def candidates(scores_V: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
     """The tokens that may be drawn, best first, and their probabilities.
 

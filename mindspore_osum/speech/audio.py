@@ -161,7 +161,10 @@ class _Array:
     def __init__(self, source: tuple):
         if len(source) != 2:
             raise UserError(f"audio given as a tuple of {len(source)}: it must be (array, rate)")
-        x_SC, self.rate = np.asarray(source[0]), source[1]
+        x_SC, self.rate = _as_array(source[0]), source[1]
+        if x_SC.ndim == 0:
+            kinds = ", ".join(type(part).__name__ for part in source)
+            raise UserError(f"audio given as a tuple ({kinds}): it must be (array, rate), in this order")
         self.name = f"audio array {x_SC.shape} {x_SC.dtype}"
         if x_SC.ndim == 1:
             x_SC = x_SC[:, None]
@@ -261,6 +264,15 @@ def _whole(file, blocks: Iterator[np.ndarray], max_seconds: float) -> np.ndarray
             wave_S[done : done + len(block_S)] = block_S
         done += len(block_S)
     return np.concatenate(parts) if wave_S is None else wave_S
+
+
+def _as_array(values) -> np.ndarray:
+    """An array of anything that can be one, as lists of numbers and tensors."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of unequal lengths, a tensor elsewhere
+        kind, reason = type(values).__name__, " ".join(str(error).split())[:200]
+        raise UserError(f"audio of type {kind}: cannot be made an array ({reason})") from None
 
 
 def array_part(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:

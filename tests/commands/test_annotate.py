@@ -11,6 +11,8 @@ from tests.inference.common import on_a_terminal
 from tests.speech.voices import voice
 
 PARTS = {
+    "no_speech",
+    "warnings",
     "audio",
     "seconds",
     "text",
@@ -23,8 +25,6 @@ PARTS = {
     "raw",
     "cut",
     "confidence",
-    "no_speech",
-    "warnings",
     "rtf",
     "segments",
 }

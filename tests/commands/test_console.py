@@ -2,10 +2,13 @@
 
 import os
 import re
+import resource
 
 import pytest
 
-from mindspore_osum.commands import console
+from mindspore_osum.commands import console, jsonl
+from mindspore_osum.errors import UserError
+from mindspore_osum.results import Answer, Response
 
 
 def test_progress_is_a_line_now_and_then(monkeypatch, capsys):
@@ -46,6 +49,47 @@ def test_standard_output_holds_results_only(capfd):
     os.write(1, b"after\n")
     out, err = capfd.readouterr()
     assert out == "result \\udcff 好\nafter\n" and err == "chatter\n"
+
+
+def test_standard_output_on_a_full_disk():
+    before, full = os.dup(1), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    try:
+        with pytest.raises(UserError, match="^standard output: cannot write there .No space left"):
+            with console.clean_stdout() as stdout:
+                print("result", file=stdout, flush=True)
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+        os.close(full)
+
+
+def test_lines_on_a_full_disk(tmp_path):
+    """The complete ones are kept, and the message has the command that goes on."""
+    out, limit = tmp_path / "out.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    console.interrupted.begin(["infer", "a.wav"])
+    try:
+        with pytest.raises(UserError) as error, jsonl.writing(str(out), {}) as write:
+            write('{"audio": "a"}')
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20, limit[1]))
+            write('{"audio": "b"}')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    how = "what is done is kept, go on with: osum infer a.wav --resume"
+    assert str(error.value) == f"{out}: cannot write there (File too large); {how}"
+    assert jsonl.kept_lines(str(out), lambda line: line["audio"], "infer") == {"a": '{"audio": "a"}\n'}
+
+
+def test_nothing_is_left_of_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), jsonl.writing(str(tmp_path / "out.jsonl"), {}):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_doubtful_is_said(capsys):
+    console.warn(Response("a.wav", segments=[Answer(warnings=["a loop"], cut=True)]))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "osum: a.wav: a loop" and "truncated" in second
 
 
 def test_tables_are_aligned_by_what_a_terminal_shows():

@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,29 @@ def osum(*args, cwd) -> subprocess.CompletedProcess:
     env = {k: v for k, v in os.environ.items() if k != "GLOG_v"} | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "mindspore_osum", "infer", *map(str, args)]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, timeout=600)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_after_the_first_answer(number, status, files, model_folder, tmp_path):
+    """One line with the command that goes on; what is answered stays, also if Ctrl-C is hit twice."""
+    out = tmp_path / "out.jsonl"
+    args = ["--model", model_folder, "--max-new-tokens", 8, "--batch-size", 1, "--output", out]
+    names = [files / "a.wav", *(tmp_path / f"{n}.wav" for n in range(30))]
+    for name in names[1:]:
+        os.link(files / "你好.wav", name)
+    command = [sys.executable, "-m", "mindspore_osum", "infer", *map(str, [*names, *args])]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    partial = Path(f"{out}.partial")
+    while child.poll() is None and not (partial.exists() and partial.stat().st_size):
+        time.sleep(0.005)
+    child.send_signal(number)
+    if child.poll() is None:
+        child.send_signal(number)
+    _, said = child.communicate(timeout=60)
+    *_, last = said.splitlines()
+    assert child.returncode == status and "Traceback" not in said
+    assert last.startswith("osum: interrupted; go on with")
+    assert json.loads(partial.read_text("utf-8").splitlines()[0])["audio"] == str(files / "a.wav")
 
 
 def test_json_lines(files, model_folder, tmp_path, monkeypatch, capfd):
@@ -157,7 +182,7 @@ def test_script(files):
         (["--manifest", "nowhere.jsonl"], 1, "nowhere.jsonl: cannot read the manifest"),
         (["a.wav", "--output", "nowhere/out.jsonl"], 1, "nowhere/out.jsonl: cannot write there"),
         (["a.wav", "--task", "asr", "--instruction", "x"], 2, "not allowed with argument"),
-        (["a.wav", "--device", "GPU"], 2, "invalid choice: 'GPU'"),
+        (["a.wav", "--device", "GPU"], 2, "device 'GPU' is unknown"),
     ],
 )
 def test_mistakes_are_one_line(args, status, message, model_folder, capfd):

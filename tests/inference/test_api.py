@@ -1,12 +1,15 @@
 """`from mindspore_osum import OSUM`: any recording of any length, any request."""
 
+import inspect
 import io
 import json
 
+import mindspore as ms
 import numpy as np
 import pytest
 import soundfile
 
+import mindspore_osum
 from mindspore_osum import OSUM
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.engine import Engine
@@ -186,12 +189,54 @@ def test_streamed_characters_are_whole(osum, monkeypatch):
         (RECORDINGS[0], {"task": "ars"}, "did you mean 'asr'"),
         (RECORDINGS[0], {"max_seconds": 90}, "max_seconds 90: chunks are 1 to 60"),
         (RECORDINGS[0], {"batch_size": 0}, "batch_size 0"),
-        (("a.wav", 16_000), {}, "audio array"),
+        (("a.wav", 16_000), {}, r"a tuple \(str, int\): it must be \(array, rate\)"),
+        ((16_000, np.zeros(16_000)), {}, r"a tuple \(int, ndarray\): it must be \(array, rate\)"),
+        ((np.zeros(16_000), "16000"), {}, "sample rate '16000'"),
+        (([[0.0], [0.0, 1.0]], 16_000), {}, "audio of type list: cannot be made an array"),
+        ((np.zeros(0), 16_000), {}, "no audio in it"),
+        ((np.zeros((16_000, 1, 1)), 16_000), {}, "the shape must be"),
+        ((np.zeros(16_000, np.int64), 16_000), {}, "the type must be float, int16"),
+        ((ms.Tensor(np.zeros(16_000, np.int64)), 16_000), {}, "the type must be float, int16"),
+        (ms.Tensor(np.zeros(16_000, np.float32)), {}, "Tensor of samples: an array does not say its rate"),
+        ([0.0, 0.1, 0.2], {}, r"a list of numbers does not say its rate: give a tuple \(array, rate\)"),
+        ([np.zeros(16_000), 16_000], {}, "a list of numbers does not say its rate"),
+        (None, {}, "audio of type NoneType: give a path"),
+        (16_000, {}, "audio of type int: give a path"),
+        ({"array": np.zeros(9), "sampling_rate": 16_000}, {}, r"give \(audio\['array'\]"),
+        ({"a.wav"}, {}, "audio of type set: give a path"),
+        (RECORDINGS[0], {"request": str(RECORDINGS[1])}, "several recordings are given as a list"),
+        (RECORDINGS[0], {"request": ["asr"]}, "request of type list: give text"),
+        (RECORDINGS[0], {"max_tokens": 5}, "no setting 'max_tokens'; did you mean 'max_new_tokens'"),
+        (RECORDINGS[0], {"max_new_tokens": "5"}, "max_new_tokens='5': must be a whole number"),
+        (RECORDINGS[0], {"sampling": 5}, "sampling of type int: give a Sampling"),
     ],
 )
 def test_mistakes(osum, audio, how, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         osum(audio, **how)
+    assert "\n" not in str(error.value)
+
+
+def test_several_of_different_kinds(osum):
+    """What is no recording among several has an error, and the others are answered."""
+    good, bad = osum([RECORDINGS[0], 7], **HOW)
+    assert not good.error and "type int: give a path" in bad.error
+    with pytest.raises(UserError, match="recording 1 of the list is None: give a path"):
+        osum([RECORDINGS[0], None], **HOW)
+
+
+def test_settings_have_names(osum):
+    """In the signature, in the help, and with the effect of a `Sampling`."""
+    for method in (osum.__call__, osum.annotate, osum.transcribe, osum.each):
+        parameters = inspect.signature(method).parameters
+        assert parameters["max_new_tokens"].default == Sampling().max_new_tokens
+        assert "settings" not in parameters
+        assert "longest answer, in tokens" in inspect.getdoc(method) and "settings :" not in method.__doc__
+    assert {"top_p", "vad"} < inspect.signature(osum.stream).parameters.keys()
+    assert {"pause", "idle", "seed"} < inspect.signature(osum.live).parameters.keys()
+    named = osum(RECORDINGS[0], max_new_tokens=6, batch_size=4)
+    assert named.raw == osum(RECORDINGS[0], **HOW).raw
+    assert "OSUM" in dir(mindspore_osum) and repr(osum).endswith(" on CPU>")
 
 
 def test_a_chunk_that_is_too_long_for_the_model(osum, tmp_path):

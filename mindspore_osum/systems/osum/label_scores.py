@@ -18,6 +18,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from mindspore_osum.interrupts import steady
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.network import OsumModel
@@ -118,7 +119,9 @@ class LabelScorer:
         mel_1TF[0, : len(prompt.mel_TF)] = prompt.mel_TF
         mel_len_1 = np.array([len(prompt.mel_TF)], np.int32)
         inputs = (mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP)
-        return self._run(*map(Tensor, inputs)).asnumpy()[: len(ids)].astype(np.float64)
+        with steady():
+            scores = self._run(*map(Tensor, inputs)).asnumpy()
+        return scores[: len(ids)].astype(np.float64)
 
     def _run(self, *inputs):
         shapes = tuple(x.shape for x in inputs)
