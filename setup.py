@@ -26,6 +26,7 @@ CORE = [
     "safetensors>=0.4.3,<1",
     "sentencepiece>=0.2.0,<0.3",
     "tqdm>=4.65,<5",
+    "xxhash>=3.0,<5",  # digests of checkpoints
     "huggingface-hub>=0.30,<1",  # transformers brings it too
     "shtab>=1.13,<2",  # before, names with spaces were not completed
     "tensorboardX>=2.6,<3",  # MindFormers brings it too

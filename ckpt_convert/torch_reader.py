@@ -24,6 +24,7 @@ import numpy as np
 
 from ckpt_convert.pickle_subset import Global, StateDictPickle
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import open_regular
 from mindspore_osum.weights_io import DTYPES, TensorInfo, Weights, map_bytes, valid_shape
 
 STORAGES = {
@@ -76,7 +77,7 @@ class TorchWeights(Weights):
 
     def __init__(self, path: Path):
         try:
-            self._file = open(path, "rb")
+            self._file = open_regular(path)
         except OSError as error:
             raise UserError(f"{path}: cannot open the checkpoint ({error.strerror})") from None
         self._path = path

@@ -8,6 +8,7 @@ Notable choices
 """
 
 import contextlib
+import errno
 import importlib
 import os
 import select
@@ -26,6 +27,8 @@ from mindspore_osum.interrupts import Terminated, delete_unfinished, steady, wat
 EXIT_INTERRUPTED = 130  # SIGINT
 EXIT_TERMINATED = 143  # SIGTERM
 EXIT_BROKEN_PIPE = 141  # SIGPIPE
+# of disks and limits, which no program prevents
+FAULTS = {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,14 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         if not _stdout_closed():
             raise  # another pipe, for example a worker's
-        # `osum ... | head` closed the pipe: discard buffered output, which would fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # `osum ... | head` closed the pipe
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        if is_full(error):
-            # what standard output still holds would fail again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            text = f"osum: {error.filename or 'cannot write'}: {error.strerror}"
+        if is_full(error) or error.errno in FAULTS:
+            _discard_output()  # what standard output still holds would fail again
+            what = "cannot write" if is_full(error) else "cannot read or write"
+            text = f"osum: {error.filename or what}: {error.strerror}"
             print("; ".join(filter(None, [text, console.interrupted.how])), file=sys.stderr)
             return 1
         if error.filename is None:  # not about a path given by the user
@@ -93,6 +95,11 @@ def _end(number: int) -> None:
     delete_unfinished()
     console.interrupted.tell()
     os._exit(128 + number)
+
+
+def _discard_output() -> None:
+    """Send buffered output nowhere: writing it would fail again while Python shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stdout_closed() -> bool:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,24 @@ def whole_lines(path: Path) -> list[bytes]:
         end = data.rfind(b"\n") + 1
         file.truncate(end)
     return data[:end].splitlines()
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """A regular file, opened for reading without waiting; pipes and devices could block or never end.
+
+    Raises
+    ------
+    OSError : it cannot be opened.
+    UserError : it is no regular file, or no name of one.
+    """
+    try:
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    except ValueError as error:  # a zero byte in the name, or half of a character
+        raise UserError(f"{path}: cannot open it ({error})") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError(f"{path}: not a regular file")
+    return file
 
 
 def read_text(path: str | os.PathLike, what: str = "a text", most: int = MAX_BYTES) -> str:

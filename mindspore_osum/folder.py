@@ -102,8 +102,11 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
 
     cfg = read_config(folder)
     dtype = dtype or ("float32" if get_context("device_target") == "CPU" else cfg.dtype)
+    system = system_of(cfg.model_type)
+    with open_weights(folder) as weights:  # first: sizes in config.json could take all memory
+        check_tensors(weights, system.shapes(cfg))
     with no_init_parameters():
-        model = system_of(cfg.model_type).build(replace(cfg, dtype=dtype))
+        model = system.build(replace(cfg, dtype=dtype))
     params = dict(model.parameters_and_names())
     with open_weights(folder) as weights:
         check_tensors(weights, {name: tuple(p.shape) for name, p in params.items()})

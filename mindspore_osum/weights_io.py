@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import finish, read_json, sync_folder, write_text
+from mindspore_osum.files import finish, open_regular, read_json, sync_folder, write_text
 from mindspore_osum.interrupts import unfinished
 
 # dtype code of safetensors -> numpy type of its bits
@@ -66,7 +66,8 @@ _SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 # dtype code -> the bits of the exponent; they are all set in infinities and NaN alone
 _EXPONENTS = {"F64": 0x7FF << 52, "F32": 0xFF << 23, "F16": 0x1F << 10, "BF16": 0xFF << 7}
 FLOATS = tuple(_EXPONENTS)
-_MAX_HEADER = 100 * 10**6  # bytes; the limit of the reference implementation
+_MAX_HEADER = 16 * 10**6  # bytes; as parsed JSON it can take thirty times as much memory
+_MAX_TENSORS = 100_000  # of a file; a model of 7B has about a thousand
 _MAX_DIMS = 16
 _MAX_ELEMENTS = 1 << 48
 
@@ -159,6 +160,8 @@ def map_bytes(file, start: int, size: int) -> np.ndarray:
         mapped = mmap.mmap(file.fileno(), size + shift, access=mmap.ACCESS_COPY, offset=start - shift)
     except ValueError:
         raise UserError(f"{file.name}: became shorter while it was read") from None
+    except OSError as error:
+        raise UserError(f"{file.name}: cannot read {size} bytes of it ({error.strerror})") from None
     if hasattr(mmap, "MADV_WILLNEED"):  # read ahead: up to twice as fast from a disk
         mapped.madvise(mmap.MADV_WILLNEED)
     return np.frombuffer(mapped, np.uint8, count=size, offset=shift)
@@ -240,11 +243,14 @@ class _SafetensorsFile:
     def __init__(self, path: Path):
         self.path = path
         try:
-            self.file = open(path, "rb")
+            self.file = open_regular(path)
         except OSError as error:
             raise UserError(f"{path}: cannot open the weights ({error.strerror})") from None
         try:
             self._read_header()
+        except OSError as error:
+            self.file.close()
+            raise UserError(f"{path}: cannot read the weights ({error.strerror})") from None
         except UserError:
             self.file.close()
             raise
@@ -260,7 +266,10 @@ class _SafetensorsFile:
         if length > min(_MAX_HEADER, size - 8):
             raise self._fail(f"the header claims {length} bytes (file: {size}, limit: {_MAX_HEADER})")
         try:
-            header = json.loads(self.file.read(length).decode("utf-8"), object_pairs_hook=self._unique)
+            raw = self.file.read(length)
+            if raw.count(b'"data_offsets"') > _MAX_TENSORS:
+                raise self._fail(f"more than {_MAX_TENSORS} tensors")
+            header = json.loads(raw.decode("utf-8"), object_pairs_hook=self._unique)
         except (ValueError, RecursionError):
             raise self._fail("the header is not JSON") from None
         if not isinstance(header, dict):

@@ -15,7 +15,7 @@ def add_arguments(parser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("run", help="output_dir of a job, with checkpoints of one process or of many")
     parser.add_argument("output", help="new model folder")
-    parser.add_argument("--step", type=int, help="of the checkpoint; default: the newest")
+    parser.add_argument("--step", type=int, help="of the checkpoint; default: the newest one that is whole")
 
 
 def run(args) -> int:
@@ -28,15 +28,13 @@ def run(args) -> int:
     from mindspore_osum.training.run import model_config
 
     folder, output = Path(args.run), Path(args.output)
-    steps = dict(checkpoint.found(folder / "checkpoints"))
-    step = max(steps, default=0) if args.step is None else args.step
-    if step not in steps:
-        known = ", ".join(map(str, steps)) or "none"
-        raise UserError(f"{folder}: no checkpoint of step {step}; there are: {known}")
+    chosen = checkpoint.choose(folder / "checkpoints", args.step)
+    if not chosen:
+        raise UserError(f"{folder}: no checkpoint there; give the output_dir of a job that has saved one")
     if output.exists():
         raise UserError(f"{output}: exists; give a new folder")
     cfg = read_job(str(folder / "config.yaml"))
     model, start = model_config(cfg, Tokenizer(cfg.tokenizer))
-    save_folder(output, restored(steps[step], model, start, cfg.seed, cfg.learn), cfg.tokenizer)
-    print(f"{output}: the model of {steps[step]}")
+    save_folder(output, restored(chosen[1], model, start, cfg.seed, cfg.learn), cfg.tokenizer)
+    print(f"{output}: the model of {chosen[1]}")
     return 0

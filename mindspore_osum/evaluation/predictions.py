@@ -63,12 +63,20 @@ def _predictions(lines: Sequence[bytes], path: str | os.PathLike) -> list[Predic
 
 
 def append_predictions(folder: Path, predictions: Sequence[Prediction]) -> None:
-    """Append answers to the folder's file; they are on disk when this returns."""
+    """Append answers to the folder's file; they are on disk when this returns.
+
+    Raises
+    ------
+    UserError : they cannot be written.
+    """
     lines = (json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in predictions)
-    with open(folder / FILE, "ab") as file:
-        file.write("".join(lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(folder / FILE, "ab") as file:
+            file.write("".join(lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{folder / FILE}: cannot write the answers ({error.strerror})") from None
 
 
 def open_run(folder: Path, settings: dict) -> list[Prediction]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mindspore_osum.errors import UserError
 
+MOST_LAYERS = 10_000  # of a part; published models have about a hundred
 Shapes = dict[str, tuple[int, ...]]
 Values = Mapping[str, Any]  # settings and derived values, by name
 
@@ -79,12 +80,20 @@ def affine(*sizes: int | str, bias: bool | str = True) -> tuple[Param, ...]:
 
 
 def shapes(tables: Iterable[Table]) -> Shapes:
-    """Every parameter of the model for the tables' values: name -> shape, in the order of the rows."""
+    """Every parameter of the model for the tables' values: name -> shape, in the order of the rows.
+
+    Raises
+    ------
+    UserError : layers that have more parameters than any model.
+    """
     out: Shapes = {}
     for table in tables:
         for layers, rows in groupby(table.rows, key=lambda row: row.layers):
             rows = list(rows)
-            for i in range(table.values[layers] if layers else 1):
+            times = table.values[layers] if layers else 1
+            if times > MOST_LAYERS:
+                raise UserError(f"{table.prefix}{layers}: {times} layers, at most {MOST_LAYERS} are possible")
+            for i in range(times):
                 for row in rows:
                     module = table.prefix + row.ours.replace("{i}", str(i))
                     for param in row.params:

@@ -1,7 +1,7 @@
 """Checkpoints: the full state for an exact resume, in one folder that is written atomically.
 
     checkpoints/step_000500/state.safetensors   trainable parameters, Adam moments, counters
-    checkpoints/step_000500/state.json          format, step, data position, fingerprint of the job
+    checkpoints/step_000500/state.json          format, step, data position, fingerprint of the job, digests
 
 If the model is sharded over devices, every process writes its slices instead (training/shards.py).
 
@@ -11,8 +11,12 @@ Notable choices
 - Frozen parameters are not stored: they come from the model the job starts from, which the fingerprint
   identifies by a digest of its weights. For LoRA on the 7B model in bfloat16, 1.8 GB are stored, not 18.7.
 - Old checkpoints are removed only after a newer one is complete.
+- A run resumes from the newest checkpoint whose files have their digests; damaged ones are reported and
+  passed over. Once it writes one, those of later steps (damaged, or left by --from-step) are renamed, so that
+  the next resume does not jump to them.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,12 +26,14 @@ import numpy as np
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json, sync_folder, write_text
+from mindspore_osum.models.table import Shapes
 from mindspore_osum.parameters import fill
+from mindspore_osum.training.digests import Damaged, check, digest_of, of_values
 from mindspore_osum.training.report import say
-from mindspore_osum.training.shards import Shards
+from mindspore_osum.training.shards import Shards, check_shards
 from mindspore_osum.weights_io import Weights, WeightsWriter, info_of, open_weights
 
-FORMAT = 1
+FORMAT, WITHOUT_DIGESTS = 2, 1
 STATE, MARKER = "state.safetensors", "state.json"
 
 
@@ -66,8 +72,13 @@ def begin(folder: Path, step: int) -> Path:
 def finish(folder: Path, step: int, about: dict, keep_last: int) -> Path:
     """Rename the temporary folder to its final name; remove the oldest checkpoints beyond `keep_last`."""
     target, temp = _names(folder, step)
-    write_text(temp / MARKER, json.dumps({"format": FORMAT, "step": step, **about}, indent=1) + "\n")
+    digests = {path.name: digest_of(path) for path in temp.iterdir() if _in_marker(path)}
+    values = {"format": FORMAT, "step": step, **about, "digests": digests}
+    # through JSON, as they will be read: tuples become lists
+    values = json.loads(json.dumps(values))
+    write_text(temp / MARKER, json.dumps({**values, "digest": of_values(values)}, indent=1) + "\n")
     sync_folder(temp)
+    _leave_unused(folder, step)
     if target.exists():
         _set_aside(target)
     os.replace(temp, target)
@@ -78,10 +89,26 @@ def finish(folder: Path, step: int, about: dict, keep_last: int) -> Path:
     return target
 
 
+def _in_marker(path: Path) -> bool:
+    """Whether a file's digest is in state.json; those of large shards are beside them."""
+    return path.name == STATE or path.suffix == ".json" and path.name != MARKER
+
+
+def _leave_unused(folder: Path, step: int) -> None:
+    """Rename checkpoints of later steps: the run went on from an earlier one."""
+    for number, later in found(folder):
+        if number > step:
+            unused = later.with_name(f"{later.name}.unused")
+            shutil.rmtree(unused, ignore_errors=True)
+            os.replace(later, unused)
+            say(f"{later}: renamed to {unused.name}, as the run went on from an earlier one")
+
+
 def sweep(folder: Path) -> None:
     """Remove leftovers that are not checkpoints."""
-    for left in folder.glob(".step_*.partial"):
-        shutil.rmtree(left, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for left in folder.glob(".step_*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _names(folder: Path, step: int) -> tuple[Path, Path]:
@@ -100,26 +127,113 @@ def _set_aside(checkpoint: Path) -> None:
 
 
 def found(folder: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every complete checkpoint, oldest first."""
+    """(step, folder) of every complete checkpoint, oldest first; files are not read, see `choose`."""
     if not folder.is_dir():
         return []
     whole = [p for p in folder.glob("step_*") if (p / MARKER).is_file() and p.name[5:].isdigit()]
     return sorted((int(p.name[5:]), p) for p in whole)
 
 
-def read_about(checkpoint: Path) -> dict:
-    """The checkpoint's state.json, checked."""
+def choose(folder: Path, step: int | None = None) -> tuple[int, Path] | None:
+    """(step, folder) of the newest whole checkpoint, or of that of `step`; None if there are none.
+
+    Damaged ones that are passed over are reported, each with the step that is used instead.
+
+    Raises
+    ------
+    UserError : there is none of that `step`, or it is damaged, or all are; or one is of another version.
+    """
     try:
-        about = read_json(checkpoint / MARKER)
-        types = isinstance(about["step"], int) and isinstance(about["fingerprint"], dict)
-        ok = types and about["format"] == FORMAT
-    except (UserError, KeyError):
-        ok = False
-    if not ok:
-        raise UserError(
-            f"{checkpoint / MARKER}: not a checkpoint of this version; remove the folder to use an older one"
+        kept = found(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    if step is not None:
+        known = ", ".join(str(number) for number, _ in kept) or "none"
+        kept = [pair for pair in kept if pair[0] == step]
+        if not kept:
+            raise UserError(f"{folder}: no checkpoint of step {step}; there are: {known}")
+    damaged: list[Damaged] = []
+    for number, path in reversed(kept):
+        try:
+            verify(path)
+        except Damaged as error:
+            damaged.append(error)
+            continue
+        for error in damaged:
+            say(f"{error}; step {number} is used instead")
+        return number, path
+    if damaged:
+        rest = "give another --from-step or --step" if step is not None else "none is whole"
+        raise UserError(f"{damaged[0]}; {rest}, or start anew with another output_dir")
+    return None
+
+
+def verify(checkpoint: Path) -> None:
+    """Read all of a checkpoint and compare the digests; one of an older version has none, which is said.
+
+    Raises
+    ------
+    Damaged : a file is missing, cannot be read, or is not as it was written.
+    UserError : it is of another version.
+    """
+    about = read_about(checkpoint)
+    if about["step"] != int(checkpoint.name[5:]):
+        raise Damaged(
+            f"{checkpoint / MARKER}: is of step {about['step']}; the folder was renamed or mixed up"
         )
+    try:
+        if about["format"] == FORMAT:
+            there = {path.name: path for path in checkpoint.iterdir() if _in_marker(path)}
+            odd = sorted(there.keys() ^ about["digests"].keys())
+            if odd:
+                raise Damaged(f"{checkpoint}: {odd[0]} is missing or does not belong there")
+            for name, path in there.items():
+                check(path, about["digests"][name])
+            check_shards(checkpoint)
+        open_state(checkpoint).close()
+    except (UserError, OSError) as error:
+        raise Damaged(str(error)) from None
+    if about["format"] != FORMAT:
+        say(
+            f"{checkpoint}: of an older version, without digests; whether its values are damaged is not known"
+        )
+
+
+def read_about(checkpoint: Path) -> dict:
+    """The checkpoint's state.json, checked.
+
+    Raises
+    ------
+    Damaged : it is not as it was written.
+    UserError : it is of another version.
+    """
+    path = checkpoint / MARKER
+    try:
+        about = read_json(path)
+    except UserError as error:
+        raise Damaged(f"{error}; the checkpoint is damaged") from None
+    known = about.get("format")
+    if known != WITHOUT_DIGESTS and about.get("digest") != of_values(about):
+        raise Damaged(f"{path}: damaged, its values are not those that were written")
+    if known not in (FORMAT, WITHOUT_DIGESTS):
+        raise UserError(f"{path}: not a checkpoint of this version; remove the folder to use an older one")
+    parts = {"step": int, "fingerprint": dict} | ({"digests": dict} if known == FORMAT else {})
+    numbers = [about.get(name, 0) for name in ("step", "epoch", "place")]
+    if (
+        any(type(about.get(name)) is not kind for name, kind in parts.items())
+        or any(type(number) is not int or number < 0 for number in numbers)
+        or (known == WITHOUT_DIGESTS and "digest" in about)
+    ):
+        raise Damaged(f"{path}: damaged, its step, its place in the data or its fingerprint is missing")
     return about
+
+
+def position(checkpoint: Path) -> tuple[int, int]:
+    """The epoch and the place in it at which the run goes on."""
+    about = read_about(checkpoint)
+    if not {"epoch", "place"} <= about.keys():
+        raise Damaged(f"{checkpoint / MARKER}: damaged, its place in the data is missing")
+    return about["epoch"], about["place"]
 
 
 def open_state(checkpoint: Path) -> Weights:
@@ -140,18 +254,30 @@ def restore(checkpoint: Path, params: dict) -> None:
         fill(params, weights)
 
 
+def check_start(weights: Weights, shapes: Shapes) -> None:
+    """Refuse weights of a model folder that are not those of a network; it may have new LoRA parameters."""
+    missing = sorted(name for name in shapes if name not in weights.infos and "lora_" not in name)
+    extra = sorted(weights.infos.keys() - shapes.keys())
+    other = sorted(n for n in shapes.keys() & weights.infos.keys() if weights.infos[n].shape != shapes[n])
+    odd = [
+        (missing, "misses tensor"),
+        (extra, "has the unknown tensor"),
+        (other, "has another shape of tensor"),
+    ]
+    for names, what in odd:
+        if names:
+            raise UserError(
+                f"{weights.where}: {what} {names[0]} ({len(missing)} missing, {len(extra)} unknown, "
+                f"{len(other)} of another shape); model.overrides must leave the shapes of the folder's "
+                "model as they are"
+            )
+
+
 def load_start(model, folder: str) -> None:
     """Fill `model` from a model folder; LoRA parameters missing there keep their random start."""
     params = {p.name.removeprefix("model."): p for p in model.get_parameters()}
     with open_weights(folder) as weights:
-        missing = sorted(name for name in params if name not in weights.infos and "lora_" not in name)
-        extra = sorted(set(weights.infos) - set(params))
-        if missing or extra:
-            name, side = (missing[0], "misses") if missing else (extra[0], "has the unknown")
-            raise UserError(
-                f"{folder}: {side} tensor {name} ({len(missing)} missing, {len(extra)} unknown); "
-                "model.overrides must leave the shapes of the folder's model as they are"
-            )
+        check_start(weights, {name: tuple(param.shape) for name, param in params.items()})
         fill({name: param for name, param in params.items() if name in weights.infos}, weights)
 
 
@@ -167,16 +293,16 @@ def load_heads(objective, start: str) -> None:
     random, place = set(wanted), start
     while wanted and place and (folder := Path(place).resolve().parent) not in seen:
         seen.add(folder)
-        newest = found(folder / "checkpoints")[-1:]
+        newest = choose(folder / "checkpoints")
         if not newest:
             break
-        with open_state(newest[0][1]) as weights:
+        with open_state(newest[1]) as weights:
             for name in wanted.keys() & weights.infos.keys():
                 param = wanted.pop(name)
                 if tuple(weights.infos[name].shape) == tuple(param.shape):
                     fill({name: param}, weights)
                     random.discard(name)
-        place = read_about(newest[0][1]).get("start", "")
+        place = read_about(newest[1]).get("start", "")
     if random:
         names = ", ".join(sorted(random))
         say(f"{names}: random at first; no run behind {start} left them in the shape this job needs")

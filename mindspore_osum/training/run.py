@@ -33,6 +33,7 @@ from mindspore_osum.training.config import DEVICES, TrainConfig, shapes_of, to_d
 from mindspore_osum.training.lock import locked
 from mindspore_osum.training.model_files import is_written, restored, weights_digest, write_model, written_at
 from mindspore_osum.training.report import say, writing
+from mindspore_osum.weights_io import open_weights
 
 # settings that do not affect the results: they may differ when a run is resumed
 FREE = {
@@ -74,8 +75,12 @@ class Run:
         return any(any(loader.corpus.frames) for loader in (self.loader, self.valid) if loader)
 
 
-def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
-    """Train a job; resumes from the newest checkpoint of the run's folder unless `fresh`.
+def run_job(cfg: TrainConfig, fresh: bool = False, from_step: int | None = None) -> int:
+    """Train a job; resumes from the newest whole checkpoint of the run's folder unless `fresh`.
+
+    Parameters
+    ----------
+    from_step : resume from the checkpoint of this step instead.
 
     Returns
     -------
@@ -91,7 +96,7 @@ def run_job(cfg: TrainConfig, fresh: bool = False) -> int:
     tokenizer = Tokenizer(cfg.tokenizer)
     model, start = model_config(cfg, tokenizer)
     with locked(Path(cfg.output_dir)) if process()[0] == 0 else contextlib.nullcontext():
-        run = prepare(cfg, model, start, tokenizer, fresh)
+        run = prepare(cfg, model, start, tokenizer, fresh, from_step)
         if run.first < run.last:
             return run_steps(run, model, start, tokenizer.vocab_size)
         say(f"{run.folder}: trained to step {run.first} already")
@@ -126,12 +131,19 @@ def last_model(run: Run, model: Config, start: str):
     return restored(newest, model, start, run.cfg.seed, run.cfg.learn)
 
 
-def prepare(cfg: TrainConfig, model: Config, start: str, tokenizer: Tokenizer, fresh: bool) -> Run:
+def prepare(
+    cfg: TrainConfig,
+    model: Config,
+    start: str,
+    tokenizer: Tokenizer,
+    fresh: bool,
+    from_step: int | None = None,
+) -> Run:
     """Scan the data, find the checkpoint to resume from, and report both."""
     folder, (rank, ranks) = Path(cfg.output_dir), process()
-    newest = checkpoint.found(folder / "checkpoints")[-1:]
-    if newest and fresh:
+    if fresh and checkpoint.found(folder / "checkpoints"):
         raise UserError(f"{folder}: has checkpoints, but a fresh run is asked for; change output_dir")
+    newest = checkpoint.choose(folder / "checkpoints", from_step)
     parts = check_devices(cfg, ranks)
     data, valid = corpora(cfg, model, tokenizer, parts)
     for line in data.report + data.extractor.report() + (valid.report if valid else []):
@@ -144,12 +156,11 @@ def prepare(cfg: TrainConfig, model: Config, start: str, tokenizer: Tokenizer, f
     say(loader.report())
     last = cfg.steps or math.ceil(cfg.epochs * loader.steps_per_epoch)
     fingerprint = job_fingerprint(cfg, model, start, loader, parts, last)
-    first, resume = newest[0] if newest else (0, None)
+    first, resume = newest or (0, None)
     if resume:
         check_fingerprint(resume, fingerprint)
         say(f"resuming from {resume}")
-        about = checkpoint.read_about(resume)
-        loader.resume_at(first, about["epoch"], about["place"])
+        loader.resume_at(first, *checkpoint.position(resume))
     check = Loader(valid, cfg.seed, pack=cfg.batch.pack) if valid else None
     run = Run(cfg, folder, loader, check, first, last, resume, fingerprint, written_at(folder), rank, ranks)
     for name in () if run.speech else cfg.system.job.needs_speech(cfg):
@@ -199,6 +210,9 @@ def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[Config, str]:
     base = read_config(start) if is_folder else preset(start)
     model = from_dict(type(base), merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
     cfg.system.job.check_model(cfg, model, tokenizer)
+    if is_folder:  # before a network of these sizes takes memory
+        with open_weights(start) as weights:
+            checkpoint.check_start(weights, cfg.system.shapes(model))
     return model, start if is_folder else ""
 
 

@@ -139,6 +139,7 @@ def test_bfloat16_equals_torch_bit_for_bit():
     assert np.isnan(nan).all()
 
 
+NOTHING = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 ATTACKS = {
     "too short": (lambda p: p.write_bytes(b"abc"), "only 3 bytes"),
@@ -169,6 +170,13 @@ ATTACKS = {
     ),
     "two names, one span": (lambda p: raw_file(p, {"a": ENTRY, "b": ENTRY}, bytes(8)), "hole or overlap"),
     "hole": (lambda p: raw_file(p, {"a": ENTRY | {"data_offsets": [4, 12]}}, bytes(12)), "hole or overlap"),
+    "200,000 names": (
+        lambda p: raw_file(p, dict.fromkeys(map(str, range(200_000)), NOTHING)),
+        "more than 100000",
+    ),
+    "a header of 17 MB": (lambda p: raw_file(p, b" " * 17_000_000), "limit: 16000000"),
+    "a pipe": (os.mkfifo, "not a regular file"),
+    "a device": (lambda p: p.symlink_to("/dev/zero"), "not a regular file"),
 }
 
 
@@ -188,6 +196,9 @@ INDEX_ATTACKS = {
     "weight_map is a list": (b'{"weight_map": [1]}', "not a valid index"),
     "outside the folder": (b'{"weight_map": {"a": "../x.safetensors"}}', "not a plain file name"),
     "an absolute path": (b'{"weight_map": {"a": "/etc/passwd"}}', "not a plain file name"),
+    "a zero byte": (b'{"weight_map": {"a": "s\\u0000.safetensors"}}', "cannot open it"),
+    "half of a character": (b'{"weight_map": {"a": "\\ud800"}}', "half of a character"),
+    "itself": (b'{"weight_map": {"a": "model.safetensors.index.json"}}', "not a valid safetensors file"),
     "missing file": (b'{"weight_map": {"a": "gone.safetensors"}}', "cannot open"),
     "tensor not in file": (b'{"weight_map": {"zz": "s.safetensors"}}', "only one of"),
 }

@@ -43,7 +43,7 @@ def test_slices_make_the_tensors_again(tmp_path):
 
 def test_every_slice_is_on_the_disk_once(tmp_path):
     write(tmp_path, LAYOUTS, FULL)
-    held = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("shard_*.json"))]
+    held = [json.loads(path.read_text())["slices"] for path in sorted(tmp_path.glob("shard_*.json"))]
     assert [sorted(names) for names in held] == [["a", "b", "c", "d"], ["b", "c"], ["c"], ["c"]]
 
 
@@ -53,16 +53,64 @@ def test_a_missing_file_is_told(tmp_path):
         shards.Shards(tmp_path)
 
 
-def test_a_damaged_place_is_told(tmp_path):
+def change(path, name: str, slice_: object) -> None:
+    """Write another slice of a tensor, as an older version would: without the digest."""
+    slices = json.loads(path.read_text())
+    slices = slices.get("slices", slices)
+    path.write_text(json.dumps({**slices, name: slice_}))
+
+
+@pytest.mark.parametrize(
+    "slice_, says",
+    [
+        ({"shape": [4, 4], "start": [0, 3]}, r"a slice \[4, 2\] at \[0, 3\] that is not of a grid"),
+        ({"shape": [4, 4], "start": [0, 0]}, r"at \[0, 0\] is in another shard, too"),
+        ({"shape": [4, 4], "start": [0, 1]}, "not of a grid"),
+        ({"shape": [4, 4], "start": [0, 4]}, "not of a grid"),
+        ({"shape": [4, 8], "start": [0, 2]}, "in another shard not"),
+        ({"shape": [4, 4], "start": [0, -2]}, "the slice of tensor b is not known"),
+        ({"shape": [4, 4], "start": [0, True]}, "the slice of tensor b is not known"),
+        ({"shape": [4, 4], "start": "02"}, "the slice of tensor b is not known"),
+        ({"shape": [4, 1 << 60], "start": [0, 0]}, "the slice of tensor b is not known"),
+        (None, "the slice of tensor b is not known"),
+    ],
+)
+def test_slices_that_overlap_or_leave_a_hole_are_refused(tmp_path, slice_, says):
     write(tmp_path, LAYOUTS, FULL)
-    path = tmp_path / "shard_00001.json"
-    places = json.loads(path.read_text())
-    path.write_text(json.dumps({**places, "b": {"shape": [4, 4], "start": [0, 3]}}))
-    with pytest.raises(UserError, match="the place of tensor b is not known"):
+    change(tmp_path / "shard_00001.json", "b", slice_)
+    with pytest.raises(UserError, match=says):
         shards.Shards(tmp_path)
-    path.write_text("{")
+
+
+def test_sizes_are_compared_before_memory_is_taken(tmp_path):
+    write(tmp_path, {}, FULL, ranks=1)
+    change(tmp_path / "shard_00000.json", "a", {"shape": [1 << 20, 1 << 20], "start": [0, 0]})
+    with pytest.raises(UserError, match="tensor a has 16 of 1099511627776 values"):
+        shards.Shards(tmp_path)
+
+
+def test_an_unreadable_file_of_slices_is_told(tmp_path):
+    write(tmp_path, LAYOUTS, FULL)
+    (tmp_path / "shard_00001.json").write_text("{")
     with pytest.raises(UserError, match="shard_00001.json: not a JSON object .*; the checkpoint is damaged"):
         shards.Shards(tmp_path)
+
+
+def test_a_flipped_bit_in_any_shard_is_noticed(tmp_path):
+    for step in (1, 2):
+        write(checkpoint.begin(tmp_path, step), LAYOUTS, FULL)
+        path = checkpoint.finish(tmp_path, step, {"fingerprint": {}}, 2)
+    assert checkpoint.choose(tmp_path) == (2, path)
+    files = [file for file in path.iterdir() if file.name != checkpoint.MARKER]
+    assert len(files) == 8
+    for file in files:
+        data = file.read_bytes()
+        for at in range(0, len(data), 37):
+            file.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+            assert checkpoint.choose(tmp_path)[0] == 1, (file, at)
+        file.write_bytes(data)
+    files[0].rename(files[0].with_name("kept"))
+    assert checkpoint.choose(tmp_path)[0] == 1
 
 
 def test_a_checkpoint_of_either_kind_is_opened(tmp_path):

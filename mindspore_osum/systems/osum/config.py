@@ -68,7 +68,7 @@ def check_model(cfg: ModelConfig) -> None:
     for name in ("encoder", "adapter", "decoder"):
         for key, value in vars(getattr(cfg, name)).items():
             if isinstance(value, int) and not isinstance(value, bool) and not key.endswith("_id"):
-                need(value > 0, f"{name}.{key} must be positive, not {value}")
+                need(0 < value < 2**31, f"{name}.{key} must be positive and below 2^31, not {value}")
     enc, ada, dec = cfg.encoder, cfg.adapter, cfg.decoder
     need(
         enc.d_model % enc.n_heads == 0,
@@ -88,6 +88,14 @@ def check_model(cfg: ModelConfig) -> None:
     need(cfg.lora.rank >= 0, f"lora.rank must be 0 or more, not {cfg.lora.rank}")
     for name, part in (("encoder", enc), ("adapter", ada), ("lora", cfg.lora)):
         need(0 <= part.dropout < 1, f"{name}.dropout must be 0 or more and below 1, not {part.dropout}")
+    most = cfg.features.seconds(cfg.most_frames)
+    need(
+        0 <= enc.pad_to_seconds <= most,
+        f"encoder.pad_to_seconds must be 0 to {most:g}, not {enc.pad_to_seconds}",
+    )
+    for name, part in (("encoder", enc), ("adapter", ada), ("decoder", dec)):
+        need(part.norm_eps >= 0, f"{name}.norm_eps must be 0 or more, not {part.norm_eps}")
+    need(dec.rope_theta > 0, f"decoder.rope_theta must be positive, not {dec.rope_theta}")
     unknown = sorted(set(cfg.lora.targets) - set(PROJECTIONS))
     need(not unknown, f"lora.targets {unknown} unknown; known: {sorted(PROJECTIONS)}")
     need(
