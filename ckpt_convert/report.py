@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import NAME, UserError, one_line
 
 TROUBLES = ("missing", "unexpected", "wrong-shape")  # allowed values of `allow`
 _SHOWN = 8  # names listed for each kind
@@ -55,14 +55,14 @@ class Report:
             (
                 "wrong shape",
                 len(self.wrong_shape),
-                _some([f"{k} ({v})" for k, v in self.wrong_shape.items()]),
+                _some([f"{one_line(k, NAME)} ({v})" for k, v in self.wrong_shape.items()], most=2 * NAME),
             ),
         ]
-        lines = [f"{self.source} -> {self.output}"]
+        lines = [one_line(f"{self.source} -> {self.output}")]
         for label, count, detail in rows:
             if count or label == "mapped":
                 lines.append(f"  {label:<12} {count:>5}  {detail}".rstrip())
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [one_line(f"  note: {note}") for note in self.notes]
         if self.seconds:
             speed = self.size_bytes / 1e6 / max(self.seconds, 1e-9)
             lines.append(f"  {self.size_bytes / 1e6:.1f} MB in {self.seconds:.1f} s ({speed:.0f} MB/s)")
@@ -94,7 +94,7 @@ def _by_reason(whys: dict[str, str]) -> str:
     return "; ".join(f"{why}: {_some(keys, 3)}" for why, keys in groups.items())
 
 
-def _some(names, limit: int = _SHOWN) -> str:
-    names = [str(n) if len(str(n)) <= 160 else str(n)[:157] + "..." for n in names]
+def _some(names, limit: int = _SHOWN, most: int = NAME) -> str:
+    names = list(names)
     more = f", ... {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(one_line(str(name), most) for name in names[:limit]) + more

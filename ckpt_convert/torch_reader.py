@@ -25,7 +25,7 @@ import numpy as np
 from ckpt_convert.pickle_subset import Global, StateDictPickle
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import open_regular
-from mindspore_osum.weights_io import DTYPES, TensorInfo, Weights, map_bytes, valid_shape
+from mindspore_osum.weights_io import DTYPES, TensorInfo, Weights, map_bytes, valid_name, valid_shape
 
 STORAGES = {
     "torch.DoubleStorage": "F64",
@@ -235,6 +235,8 @@ class TorchWeights(Weights):
         for key, value in state.items():
             if not isinstance(key, str):
                 raise self._fail(f"key {str(key)[:40]!r} is not text")
+            if not valid_name(key):
+                raise self._fail(f"{key[:80]!r} is no name of a tensor")
             if key not in tensors:
                 extra[key] = value
         if not tensors:

@@ -3,8 +3,10 @@
 import re
 
 _MOST = 2000  # characters of a message
-# what would break the line or steer a terminal: control characters, line separators, changes of direction
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# what would break the line or steer a terminal: control characters, line separators, changes of direction;
+# and halves of characters, which cannot be written
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+NAME = 80  # characters of a name in a table
 
 
 class UserError(Exception):
@@ -18,7 +20,20 @@ class UserError(Exception):
         super().__init__(one_line(str(message)))
 
 
-def one_line(text: str) -> str:
-    """A message as one line of bounded length: names from files may hold line ends and escape codes."""
+def is_plain(name: str) -> bool:
+    """Whether a name has nothing in it that `one_line` would escape."""
+    return not _CONTROL.search(name)
+
+
+def one_line(text: str, most: int = _MOST) -> str:
+    """A message or a name as one line of bounded length, whatever file it is from.
+
+    Parameters
+    ----------
+    most : characters; of what is longer its beginning and its end are shown.
+    """
+    if len(text) > 2 * most:  # first, so that 10 MB take no time; what is escaped only becomes longer
+        text = f"{text[:most]}{text[-most:]}"
     text = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-    return text if len(text) <= _MOST else f"{text[: _MOST // 2]} ... {text[-_MOST // 2 :]}"
+    half = (most - 5) // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"

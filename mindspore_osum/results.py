@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
+from mindspore_osum.errors import one_line
 from mindspore_osum.notebook import card
 
 
@@ -198,7 +199,7 @@ class Response:
         return card(self)
 
     def __str__(self) -> str:
-        lines = [f"{self.audio}  {clock(self.seconds)}"]
+        lines = [f"{one_line(self.audio)}  {clock(self.seconds)}"]
         if self.error:
             lines.append(f"  error: {self.error}")
         if self.no_speech:

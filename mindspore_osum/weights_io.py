@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, is_plain
 from mindspore_osum.files import finish, open_regular, read_json, sync_folder, write_text
 from mindspore_osum.interrupts import unfinished
 
@@ -70,6 +70,7 @@ _MAX_HEADER = 16 * 10**6  # bytes; as parsed JSON it can take thirty times as mu
 _MAX_TENSORS = 100_000  # of a file; a model of 7B has about a thousand
 _MAX_DIMS = 16
 _MAX_ELEMENTS = 1 << 48
+_MAX_NAME = 1000  # characters of a tensor's name
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ def valid_shape(shape) -> bool:
     """Whether numbers from a file are a valid shape: few integers >= 0 with a plausible product."""
     whole = len(shape) <= _MAX_DIMS and all(type(n) is int and n >= 0 for n in shape)
     return whole and math.prod(max(n, 1) for n in shape) < _MAX_ELEMENTS
+
+
+def valid_name(name) -> bool:
+    """Whether what a file calls a tensor is a name that can be shown and written: text without control
+    characters and halves of characters, not too long."""
+    return isinstance(name, str) and len(name) <= _MAX_NAME and is_plain(name)
 
 
 def info_of(values: np.ndarray) -> TensorInfo:
@@ -302,6 +309,8 @@ class _SafetensorsFile:
         return dict(pairs)
 
     def _info(self, name: str, entry) -> TensorInfo:
+        if not valid_name(name):
+            raise self._fail(f"{name[:80]!r} is no name of a tensor")
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise self._fail(f"tensor {name!r}: expected dtype, shape and data_offsets")
         shape, offsets = entry["shape"], entry["data_offsets"]

@@ -63,7 +63,7 @@ ROOMS = {
     "speech": "errors",
     "text": "errors config",
     "notebook": "",
-    "results": "notebook",
+    "results": "errors notebook",
     "tasks": "errors text results",
     "cues": "errors results",
     "subtitles": "errors config results cues",

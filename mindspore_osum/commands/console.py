@@ -16,7 +16,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.interrupts import steady
 from mindspore_osum.quiet import quiet_libraries
 
@@ -25,11 +25,12 @@ UNITS = {"rec": "recordings", "s": "s of sound", "graph": "graphs"}
 EVERY = 10.0  # seconds between lines of progress when the output is no terminal
 LONGEST_COMMAND = 500  # characters of a command that is shown in full
 GAP = "  "  # between the columns of a table
+_CELL = 1 << 20  # characters; a transcript is shown as a whole
 
 
 def say(text: str) -> None:
     """A line for the person at the terminal."""
-    print(f"osum: {text}", file=sys.stderr, flush=True)
+    print(f"osum: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def loading(args) -> None:
@@ -146,7 +147,8 @@ def warn(response) -> None:
 def failures(lines: Sequence[str]) -> int:
     """Print what failed, a line each; returns the exit status."""
     if lines:
-        say("\n  ".join([f"{len(lines)} failed:", *lines]))
+        say(f"{len(lines)} failed:")
+        print("\n".join(f"  {one_line(line)}" for line in lines), file=sys.stderr, flush=True)
     return 1 if lines else 0
 
 
@@ -206,6 +208,7 @@ class Progress:
 
 def align(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
     """A table: columns of equal width, the first row their titles; the column titled `right` to the right."""
+    rows = [tuple(one_line(text, _CELL) for text in row) for row in rows]
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from mindspore_osum.commands.arguments import add_sources
 from mindspore_osum.data.validate import Report, validate_source
+from mindspore_osum.errors import one_line
 from mindspore_osum.text.tokenizer import Tokenizer, special_in
 
 
@@ -32,7 +33,7 @@ def run(args) -> int:
         print(json.dumps({"valid": valid, "sources": [asdict(r) for r in reports]}, ensure_ascii=False))
     for r in reports:
         say(
-            f"{r.path}: {r.utterances} usable utterances, {r.hours:.2f} h, {r.errors} errors, "
+            f"{one_line(r.path)}: {r.utterances} usable utterances, {r.hours:.2f} h, {r.errors} errors, "
             f"{r.left_out} left out by rule; read as {_formats(r)}"
         )
     return 0 if valid else 1

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.folder import BUNDLED, TOKENIZER, read_config
 from mindspore_osum.hub import model_folder
 from mindspore_osum.systems.base import Config
@@ -107,7 +107,7 @@ def text_of(facts: dict) -> str:
     ]
     for file in facts["files"]:
         rows.append(("file", f"{file['name']}  {_bytes(file['bytes'])}  {file.get('sha256', '')}".rstrip()))
-    return "\n".join(f"{name:<12} {value}" for name, value in rows)
+    return "\n".join(f"{name:<12} {one_line(str(value))}" for name, value in rows)
 
 
 def _flat(cfg: Config) -> dict:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from reprlib import repr as short
 
 from mindspore_osum.data.formats.manifest import TEXT_TASKS, Skipped, Utterance
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, LABEL_SETS, TAG_OF_KEY_PART, parse_answer, tags_of
 from mindspore_osum.text.tokenizer import special_in
 
@@ -108,7 +108,7 @@ class LeftOut:
     def add(self, skipped: Skipped) -> None:
         """Count one."""
         self.counts[skipped.reason] += 1
-        self.first.setdefault(skipped.reason, skipped.text)
+        self.first.setdefault(skipped.reason, one_line(skipped.text))
 
     def lines(self) -> list[str]:
         """One line for each reason."""

@@ -56,7 +56,14 @@ class Nameless:
     """A stream without its name, so that a decoder goes by the content."""
 
     def __init__(self, stream):
-        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+        self._stream, self.read, self.tell = stream, stream.read, stream.tell
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As the stream's; -1, an error to decoders, where a damaged file sends them before its beginning."""
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 def open_bytes(source, stack: ExitStack) -> tuple[str, io.BufferedIOBase]:

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.files import write_text
 from mindspore_osum.training import curves
 
@@ -17,7 +17,7 @@ METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 def say(text: str) -> None:
     """Print one line to stderr, in the first process only."""
     if os.environ.get("RANK_ID", "0") == "0":
-        print(text, file=sys.stderr, flush=True)
+        print(one_line(text), file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
 
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, is_plain
 from mindspore_osum.files import json_object
 from mindspore_osum.speech.opening import FilePart
 from mindspore_osum.tasks import INTENT_KEY, TEXT2TEXT, task_key
@@ -60,6 +60,8 @@ def parse_object(values: dict, folder: Path, where: str) -> Utterance:
         if not isinstance(values.get(name), str) or not values[name].strip():
             found = short(values.get(name))
             raise UserError(f"{where}: {name!r} must be a text that is not empty, found {found}")
+    if not is_plain(values["key"]):  # keys are names: of answers, files, members of shards
+        raise UserError(f"{where}: 'key' holds control characters: {short(values['key'])}")
     wav = values.get("wav")
     if wav is not None and (not isinstance(wav, str | FilePart) or not wav):
         raise UserError(f"{where}: 'wav' must be a path or null, found {short(wav)}")

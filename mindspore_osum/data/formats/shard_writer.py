@@ -26,7 +26,7 @@ from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.shards import FIELDS
 from mindspore_osum.data.formats.sources import line_items, once
 from mindspore_osum.data.formats.text_files import json_objects
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.files import write_text
 from mindspore_osum.speech.audio import SAMPLE_RATE
 
@@ -108,7 +108,7 @@ def _packable(manifest: Path, errors: Errors) -> Iterator[Sample]:
                 yield item
                 continue
             errors.take(item)
-            print(f"left out: {item.text}")
+            print(f"left out: {one_line(item.text)}")
 
 
 def _others(values: dict) -> dict:

@@ -10,16 +10,14 @@ Notable choices
 """
 
 import os
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from mindspore_osum.data.formats.manifest import MALFORMED, Skipped
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, is_plain
 
 BLOCK = 512
 _MAX_NAME = 2**16  # bytes of a long name or a pax header
-_NAME = re.compile("[^\x00-\x1f\x7f-\x9f]*")  # control characters would be a part of keys and messages
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 # header types
 _REGULAR, _FOLDER, _IGNORED = b"0\x007", b"5", b"gK"  # g: global comments, K: long link target
@@ -89,7 +87,7 @@ class TarReader:
             name, size = stated.get("name", name), stated.get("size", size)
             stated = {}
             at = self._end(start, 0 if kind in _WITHOUT_DATA else size, name)
-            if not _NAME.fullmatch(name):
+            if not is_plain(name):  # it would be a part of keys and messages
                 yield Skipped(MALFORMED, f"{self.path}: byte {at}: {name[:80]!r} is no name for a sample")
             elif kind in _REGULAR and not name.endswith("/"):
                 yield Member(name, start, size)
