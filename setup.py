@@ -50,6 +50,7 @@ EXTRAS = {
         "wheel>=0.43,<1",
         "pytest-xdist>=3.6,<4",
         "ruff>=0.9,<1",
+        "bandit>=1.8,<2",
         "hypothesis>=6.100,<7",
         "pypinyin>=0.51,<1",
         "torch==2.13.0",

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from tests.fuzz.readers import READERS  # noqa: E402
 from tests.fuzz.run import fuzz, table  # noqa: E402
 
-BEGIN, END = "<!-- generated: fuzz -->", "<!-- end: fuzz -->"
+BEGIN, END = "<!-- fuzz -->", "<!-- /fuzz -->"
 
 
 def write(path: Path, lines: list[str]) -> None:

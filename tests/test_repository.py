@@ -384,6 +384,14 @@ def test_lint_and_format(what):
     assert done.returncode == 0, done.stdout
 
 
+def test_bandit_finds_nothing():
+    """Beside what pyproject.toml leaves out, with the reason."""
+    pytest.importorskip("bandit", reason="needs bandit (extra dev)")
+    command = [sys.executable, "-m", "bandit", "-q", "-r", *PRODUCT, "-c", "pyproject.toml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_no_line_is_left_out_of_the_format():
     mark = "# fmt" + ":"
     found = [str(path) for path in python_files(*PRODUCT, "tests") if mark in path.read_text("utf-8")]
