@@ -33,7 +33,7 @@ from mindspore_osum.speech.audio import SAMPLE_RATE
 LIST = "shards.list"
 _AUDIO = ("wav", "flac", "mp3", "ogg", "opus")  # stored unchanged
 _OWN = {"key", "wav", "start", "end", *FIELDS, *CONVERSATION}
-_PART = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+")  # a part of a key: any tool may unpack the tar
+_PART = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]+")  # a part of a key: any tool may unpack the tar
 _FIELD = re.compile(r"[A-Za-z_]\w{0,31}")
 
 
@@ -144,7 +144,7 @@ def _flaw(utt: Utterance, others: dict) -> str | None:
     seconds = seconds_of(utt)
     flaw = next(flaws(utt, seconds if utt.wav else None), None)
     if not flaw and not all(_PART.fullmatch(part) for part in utt.key.split("/")):
-        flaw = f"{utt.where}: key {utt.key!r} cannot name files in a tar; use names without .. and controls"
+        flaw = f"{utt.where}: key {utt.key!r} cannot name files in a tar; begin none with a dot"
     bad = [name for name in others if not _FIELD.fullmatch(name) or name in _AUDIO]
     if not flaw and bad:
         flaw = f"{utt.where}: {bad[0]!r} cannot be the name of a member, key.name; rename it"

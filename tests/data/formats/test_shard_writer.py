@@ -88,6 +88,7 @@ def test_a_round_trip_is_equal_and_repeats_in_bytes(folder, capsys):
         ({"lang": "\ud800"}, "holds half of a character"),
         ({"key": "a"}, "is there twice"),
         ({"key": "../up"}, "key '../up' cannot name files in a tar"),
+        ({"key": ".a"}, "cannot name files in a tar; begin none with a dot"),  # would be left out in reading
         ({"key": "/abs"}, "cannot name files in a tar"),
         ({"key": "a\n"}, "control characters"),
         ({"mp3": "x"}, "'mp3' cannot be the name of a member"),
@@ -122,7 +123,7 @@ def test_nothing_is_overwritten(folder, capsys):
 
 KEYS = st.text(
     st.characters(exclude_characters="/\\\x7f", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=90
-).filter(lambda key: key not in (".", "..") and key.strip() and is_plain(key))
+).filter(lambda key: key[0] != "." and key.strip() and is_plain(key))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(bool)
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | TEXTS, lambda x: st.lists(x, max_size=2))
 
