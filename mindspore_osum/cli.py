@@ -19,7 +19,7 @@ from mindspore_osum import __version__
 from mindspore_osum.commands import console
 from mindspore_osum.commands.verbs import OWN_SIGNALS, VERBS, parser_of
 from mindspore_osum.config import did_you_mean
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.files import is_full
 from mindspore_osum.interrupts import Terminated, delete_unfinished, steady, watched
 
@@ -57,12 +57,12 @@ def main(argv: list[str] | None = None) -> int:
         if is_full(error) or error.errno in FAULTS:
             _discard_output()  # what standard output still holds would fail again
             what = "cannot write" if is_full(error) else "cannot read or write"
-            text = f"osum: {error.filename or what}: {error.strerror}"
+            text = one_line(f"osum: {error.filename or what}: {error.strerror}")
             print("; ".join(filter(None, [text, console.interrupted.how])), file=sys.stderr)
             return 1
         if error.filename is None:  # not about a path given by the user
             raise
-        print(f"osum: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(one_line(f"osum: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 1
 
 

@@ -112,7 +112,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except ValueError as error:  # a zero byte in the name, or half of a character
-        raise UserError(f"{path}: cannot open it ({error})") from None
+        raise UserError(f"{path}: cannot read it ({error})") from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise UserError(f"{path}: not a regular file")
@@ -141,12 +141,12 @@ def read_json(path: str | os.PathLike, what: str = "a description", most: int = 
     ------
     UserError : it cannot be read, is larger, or is not a JSON object.
     """
-    return json_object(_read(path, what, most), str(path))
+    return json_object(_read(path, what, most, open_regular), str(path))
 
 
-def _read(path: str | os.PathLike, what: str, most: int) -> bytes:
+def _read(path: str | os.PathLike, what: str, most: int, open_file=lambda path: open(path, "rb")) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             raw = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise UserError(f"{path}: cannot read it ({getattr(error, 'strerror', None) or error})") from None

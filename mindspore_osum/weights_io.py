@@ -108,10 +108,10 @@ def info_of(values: np.ndarray) -> TensorInfo:
 
 def decode(raw: np.ndarray, info: TensorInfo) -> np.ndarray:
     """Bytes -> numbers of `info.shape`: the same numpy dtype, or float32 for bfloat16 (exact)."""
-    bits = raw.view(DTYPES[info.dtype]).reshape(info.shape)
+    bits = raw.view(DTYPES[info.dtype])
     if info.dtype == "BF16":
-        return (bits.astype(np.uint32) << 16).view(np.float32)
-    return bits
+        bits = (bits.astype(np.uint32) << 16).view(np.float32)
+    return bits.reshape(info.shape)
 
 
 def encode(values: np.ndarray, dtype: str) -> np.ndarray:

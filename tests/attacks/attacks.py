@@ -103,9 +103,8 @@ def _index(file: str) -> Callable[[Path], list[str]]:
 
 def _pipe(name: str) -> Callable[[Path], list[str]]:
     def make(folder: Path) -> list[str]:
-        for file in ("config.json", "model.safetensors"):
-            (folder / file).symlink_to(BUNDLED / file)
-        (folder / name).unlink(missing_ok=True)
+        kept = "config.json" if name.startswith("model") else "model.safetensors"
+        (folder / kept).symlink_to(BUNDLED / kept)
         os.mkfifo(folder / name)
         return _convert(folder / name if name.endswith(".pt") else folder)
 
@@ -213,6 +212,12 @@ ATTACKS = {
         "files.open_regular",
         _pipe("model.safetensors"),
         "model.safetensors",
+    ),
+    "pipe as an index": Attack(
+        "opening a named pipe waits for ever",
+        "files.read_json",
+        _pipe("model.safetensors.index.json"),
+        "not a regular file",
     ),
     "pipe as config.json": Attack(
         "opening a named pipe waits for ever", "is_file", _pipe("config.json"), "config.json"

@@ -125,6 +125,14 @@ def test_writer_refuses_another_shape(tmp_path, values):
             writer.write("a", values)
 
 
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32", "I64"])
+@pytest.mark.parametrize("shape", [(), (0,), (1, 1)])
+def test_one_number_and_none(dtype, shape):
+    values = np.ones(shape, np.float32)
+    got = decode(encode(values, dtype), TensorInfo(dtype, shape))
+    assert got.shape == shape and (got == values).all()
+
+
 def test_bfloat16_equals_torch_bit_for_bit():
     torch = pytest.importorskip("torch", reason="needs PyTorch as the reference of rounding")
     bits = np.random.default_rng(0).integers(0, 2**32, 200_000, dtype=np.uint64).astype(np.uint32)
@@ -196,7 +204,7 @@ INDEX_ATTACKS = {
     "weight_map is a list": (b'{"weight_map": [1]}', "not a valid index"),
     "outside the folder": (b'{"weight_map": {"a": "../x.safetensors"}}', "not a plain file name"),
     "an absolute path": (b'{"weight_map": {"a": "/etc/passwd"}}', "not a plain file name"),
-    "a zero byte": (b'{"weight_map": {"a": "s\\u0000.safetensors"}}', "cannot open it"),
+    "a zero byte": (b'{"weight_map": {"a": "s\\u0000.safetensors"}}', "cannot read it"),
     "half of a character": (b'{"weight_map": {"a": "\\ud800"}}', "half of a character"),
     "itself": (b'{"weight_map": {"a": "model.safetensors.index.json"}}', "not a valid safetensors file"),
     "missing file": (b'{"weight_map": {"a": "gone.safetensors"}}', "cannot open"),

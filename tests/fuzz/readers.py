@@ -5,6 +5,7 @@ Every reader is called as the verbs call it, up to where a model would be needed
 
 import asyncio
 import copy
+import gzip
 import io
 import json
 import random
@@ -229,6 +230,11 @@ def _manifest_write(folder: Path, rng: random.Random, n: int) -> None:
     name = rng.choice(("m.jsonl", "m.jsonl", "m.json", "m.list"))
     if name == "m.json":
         text = b"[" + text + rng.choice((b"]", b",]", b""))
+    if rng.random() < 0.1:
+        name, text = (
+            name + ".gz",
+            changed(gzip.compress(text), rng) if rng.random() < 0.7 else gzip.compress(text),
+        )
     (folder / name).write_bytes(text)
 
 
