@@ -16,7 +16,8 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 
-from mindspore_osum.errors import UserError, one_line
+from mindspore_osum.errors import one_line
+from mindspore_osum.files import NoSpace
 from mindspore_osum.interrupts import steady
 from mindspore_osum.quiet import quiet_libraries
 
@@ -88,7 +89,7 @@ class _Output(io.FileIO):
         except BrokenPipeError:  # `cli.main` ends quietly
             raise
         except OSError as error:
-            raise UserError(f"standard output: cannot write there ({error.strerror})") from None
+            raise NoSpace(f"standard output: cannot write there ({error.strerror})") from None
 
 
 class Interrupted:

@@ -189,14 +189,13 @@ def _write(response: Response, targets: list[Target], show, cues: dict[str, dict
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, text)
     except NoSpace as error:  # so it would be with all others
-        raise UserError(f"{error}; what is done is kept, {interrupted.how}") from None
+        kept = f"; what is done is kept, {interrupted.how}" if interrupted.how else ""
+        raise UserError(f"{error}{kept}") from None
     except OSError as error:
         if path is None:
             raise
         return f"{path}: cannot write there ({error.strerror})"
     except UserError as error:
-        if path is None:
-            raise
         return str(error)
     return None
 

@@ -80,6 +80,14 @@ def test_lines_on_a_full_disk(tmp_path):
     assert jsonl.kept_lines(str(out), lambda line: line["audio"], "infer") == {"a": '{"audio": "a"}\n'}
 
 
+def test_waits_are_one_line(capsys):
+    console.waiting("weights", 5_000_000, 10_000_000)
+    console.waiting("graph", 2, 0)
+    console.waiting("", 0, 0)
+    lines = capsys.readouterr().err.split("\r\x1b[K")
+    assert lines == ["", "reading weights, 5 of 10 MB", "compiling graph 2", ""]
+
+
 def test_nothing_is_left_of_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), jsonl.writing(str(tmp_path / "out.jsonl"), {}):
         raise KeyboardInterrupt

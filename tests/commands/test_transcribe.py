@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from mindspore_osum import files
 from mindspore_osum.cli import main
+from mindspore_osum.commands import console
+from mindspore_osum.commands import transcribe as verb
 from mindspore_osum.commands.inputs import expand
+from mindspore_osum.errors import UserError
+from mindspore_osum.results import Answer, Response
 from mindspore_osum.subtitles import FORMATS
 from tests.speech.encode import encoded
 from tests.speech.voices import row, voice
@@ -188,3 +193,20 @@ def test_what_a_command_line_names(folder):
     assert expand(["talks/**/*.flac", "talks", "x.wav"]) == ["talks/more/two.flac", "talks/one.wav", "x.wav"]
     soundfile.write("odd[1].wav", np.zeros(100), 16_000)
     assert expand(["odd[1].wav"]) == ["odd[1].wav"]
+
+
+def test_a_full_disk_ends_it(tmp_path, monkeypatch):
+    """With the command that goes on; another problem is of that recording alone."""
+    response, cues = Response("a.wav", 1.0, [Answer(0.0, 1.0, "hello")]), {"txt": {}, "ctm": {}}
+    targets = [("txt", "", tmp_path / "a.txt")]
+
+    def full(path, text):
+        raise files.NoSpace(f"{path}: cannot write there (No space left on device)")
+
+    console.interrupted.begin(["transcribe", "a.wav"])
+    monkeypatch.setattr(files, "write_text", full)
+    with pytest.raises(UserError) as error, console.resumable("--resume"):
+        verb._write(response, targets, None, cues)
+    end = "what is done is kept, go on with: osum transcribe a.wav --resume"
+    assert str(error.value) == f"{tmp_path / 'a.txt'}: cannot write there (No space left on device); {end}"
+    assert "ctm" in verb._write(response, [("ctm", "", None)], None, cues)

@@ -26,8 +26,14 @@ HOW = {"sampling": SHORT, "batch_size": 4}
 
 
 @pytest.fixture(scope="module")
-def osum(model_folder):
-    return OSUM.load(model_folder)
+def waits():
+    """What was waited for."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def osum(model_folder, waits):
+    return OSUM.load(model_folder, waiting=lambda *wait: waits.append(wait))
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +229,18 @@ def test_several_of_different_kinds(osum):
     assert not good.error and "type int: give a path" in bad.error
     with pytest.raises(UserError, match="recording 1 of the list is None: give a path"):
         osum([RECORDINGS[0], None], **HOW)
+
+
+def test_waits_have_names(osum, waits):
+    """Bytes of weights, then graphs by number; each ends with nothing to wait for."""
+    osum(RECORDINGS[0], **HOW)
+    names = [what for what, _, _ in waits]
+    end = names.index("")
+    assert set(names[:end]) == {"weights"} and set(names[end:]) == {"graph", ""}
+    done = [done for _, done, _ in waits[:end]]
+    assert done == sorted(done) and done[0] == 0 and done[-1] < waits[0][2]
+    graphs = [done for what, done, _ in waits if what == "graph"]
+    assert graphs == list(range(1, osum.engine.generator.compiles + 1))
 
 
 def test_settings_have_names(osum):
