@@ -22,6 +22,8 @@ TOLD = [
     "--set",
     "decoder.n_heads=6",
     "--set",
+    "decoder.eos_id=4",
+    "--set",
     "lora.alpha=5.0",
 ]
 
