@@ -108,8 +108,9 @@ class Media:
 
         try:
             yield from self._container.demux(self._audio)
-        except av.FFmpegError as error:
-            raise UserError(f"{self.name}: damaged, cannot be read to its end ({error.strerror})") from error
+        except (av.FFmpegError, IndexError) as error:  # IndexError: PyAV chose a stream that it does not list
+            why = getattr(error, "strerror", None) or "its streams are mixed up"
+            raise UserError(f"{self.name}: damaged, cannot be read to its end ({why})") from error
 
     def blocks(self) -> Iterator[np.ndarray]:
         """x_SC float32, in pieces; damage is found at the end."""
