@@ -9,6 +9,7 @@ import soundfile
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, audio_blocks, duration_seconds, load_audio
+from mindspore_osum.speech.opening import Nameless
 from tests.speech.encode import KINDS, encoded
 from tests.speech.voices import noise, row, voice
 
@@ -172,3 +173,22 @@ def test_pictures_have_no_sound():
         container.mux(picture.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(picture.encode(None))
     refused(stream.getvalue(), "no sound in it", "video")
+
+
+def test_a_transport_stream_of_mixed_up_streams():
+    """The number of a stream is another in one packet, and PyAV chooses one that it does not list."""
+    data, refused = encoded(voice(0.3), "ts"), []
+    for at in range(0, len(data), 188):
+        try:
+            duration_seconds(data[: at + 2] + b"\1" + data[at + 3 :])
+        except UserError as error:
+            refused.append(str(error))
+    assert any("mixed up" in line for line in refused)
+
+
+def test_before_the_beginning_is_an_error_to_decoders(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    with open(tmp_path / "x", "rb") as file:
+        for stream in (Nameless(file), Nameless(io.BytesIO(b"abc"))):
+            assert stream.seek(1) == 1 and stream.seek(-2) == -1
+            assert stream.tell() == 1 and stream.read(1) == b"b"
