@@ -2,7 +2,7 @@
 
     python scripts/fuzz.py                                  # a minute, all readers in turn
     python scripts/fuzz.py --reader pt,audio --count 20000 --seconds 7200
-    python scripts/fuzz.py --targets --seconds 36000 --write docs/RELIABILITY.md   # the long run
+    python scripts/fuzz.py --targets --seconds 3600 --write docs/RELIABILITY.md   # the long run: minutes
 
 Readers: `.pt` files, safetensors headers, descriptions and indexes of models, YAML, lines of manifests,
 shards, recordings of all formats, and HTTP bodies. Valid small files are changed: bits, lengths, pieces of
