@@ -136,7 +136,7 @@ _PARAMETER = b"\x80\x02ctorch._utils\n_rebuild_parameter\nq\x00(" + b"N" * 100_0
 ATTACKS = {
     "pt, command": Attack(
         "unpickling runs what the file names",
-        "no unpickling: pickle_subset.py has 9 names",
+        "no unpickling: the stream can call seven functions of ours",
         _torch(pickle.dumps({"a": _Command()}, 2)),
         "system'",
     ),
