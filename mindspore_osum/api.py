@@ -92,6 +92,8 @@ class OSUM:
         ------
         UserError : no such folder, not a model folder, or an unavailable device.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise UserError(f"model of type {type(folder).__name__}: give a folder or a name")
         quiet_libraries()
         with steady():
             from mindspore_osum.inference.engine import Engine
@@ -167,6 +169,8 @@ class OSUM:
         """
         from mindspore_osum.inference.respond import respond
 
+        if isinstance(requests, str | Request) or not all(isinstance(r, Request) for r in requests):
+            raise UserError("requests of each: give a list of what `make_request` or `plan` returns")
         sampling, settings = _sampling(settings), {"gate": _GATE["gate"].default} | settings
         return respond(self.engine, _present(audios), requests, sampling=sampling, **settings)
 

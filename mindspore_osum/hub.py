@@ -158,7 +158,7 @@ def _from_huggingface(repo: Repo, output) -> Path:
             except (RequestException, errors.OfflineModeIsEnabled) as error:
                 if getattr(error, "response", None) is not None:
                     raise
-                cached = f"the hub cannot be reached ({_first_line(error)})"
+                cached = f"the hub cannot be reached ({_reason(error)})"
         if cached:
             return Path(snapshot_download(repo.name, local_files_only=True, **how))
         chosen = choose(repo, {file.rfilename: file.size or 0 for file in files.siblings})
@@ -289,6 +289,12 @@ def _converted(repo: Repo, source: Path, config: Path | None) -> Path:
 def _some(names: Iterable, n: int = 5) -> str:
     names = sorted(Path(name).name for name in names)
     return ", ".join(names[:n]) + (", ..." if len(names) > n else "")
+
+
+def _reason(error: Exception) -> str:
+    """What the network said, without the layers of the libraries around it."""
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    return _first_line(error) if cause is None else str(cause).rpartition("): ")[2] or _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

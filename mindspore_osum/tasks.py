@@ -165,7 +165,8 @@ def task_key(task: str) -> str:
     spaced = re.sub(r">\s*<", "> <", task.strip().upper())
     if spaced in TASK_KEYS or spaced == INTENT_KEY:
         return spaced
-    near = get_close_matches(task, TASKS, n=1)
+    near = [t.abbr for t in TASKS.values() if t.tags[-1] == short] or get_close_matches(short, TASKS, n=1)
+    near = [key for key in TASK_KEYS if sorted(key.split()) == sorted(spaced.split())] or near
     raise UserError(
         f"task {task!r}: choose one of {', '.join(TASKS)} or a published key like "
         "'<TRANSCRIBE> <AGE>'" + (f"; did you mean {near[0]!r}?" if near else "")
@@ -196,7 +197,7 @@ def label_sets_of(task: str) -> list[LabelSet]:
 def other_tags(task: str, tags: list[str]) -> str:
     """One line if an answer's tags are not those of the task, else ""."""
     expected = () if task == TEXT2TEXT else tags_of(task)
-    if not expected or tuple(tags) == expected:
+    if not expected or sorted(tags) == sorted(expected):
         return ""
     return f"asked for {write_tags(expected)}, the answer is of {write_tags(tags) or 'no task'}"
 
@@ -222,15 +223,22 @@ def answer_starts(task: str) -> tuple[str, list[str]]:
 
 @lru_cache(maxsize=1)
 def _known_requests() -> dict[str, str]:
-    known = {write_tags(tags_of(key)): key for key in TASK_KEYS}
+    known = {}
     for abbr, task in TASKS.items():
         known |= dict.fromkeys([request.casefold() for request in task_requests(abbr)], task.key)
     return known
 
 
 def task_of_request(words: str) -> str | None:
-    """The published key of a request that is a tag string or a published sentence; None for other words."""
-    return _known_requests().get(words.strip().casefold())
+    """The published key of a request that is a tag string or a published sentence; None for other words.
+
+    Tags may be in any order, with or without spaces.
+    """
+    words = words.strip().casefold()
+    if words.startswith("<") and words.endswith(">"):
+        tags = sorted(re.split(r">\s*<", words[1:-1]))
+        return next((key for key in TASK_KEYS if sorted(tags_of(key)) == tags), None)
+    return _known_requests().get(words)
 
 
 def format_answer(task: str, *, text: str = "", labels=None, words=(), answer: str | None = None) -> str:

@@ -125,6 +125,15 @@ def test_refused(site, name, message):
         hub.model_folder(name)
 
 
+def test_what_the_network_said_is_told_without_the_libraries_around_it(site, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(
+        UserError, match=r"not in the cache, and the hub cannot be reached \(.*refused\)*$"
+    ) as error:
+        hub.model_folder("someone/tiny")
+    assert "Pool" not in str(error.value)
+
+
 def test_what_is_here_is_no_name_of_a_hub(site, tmp_path):
     (tmp_path / "output").mkdir()
     for name in ("output/model", "./a/b", "a/b/", "/a/b", "tiny", "a.wav", "~/x"):

@@ -14,9 +14,11 @@ from mindspore_osum.tasks import (
     TASKS,
     answer_starts,
     format_answer,
+    other_tags,
     parse_answer,
     tags_of,
     task_key,
+    task_of_request,
     task_of_tags,
     write_tags,
 )
@@ -57,6 +59,17 @@ def test_task_key_spellings():
         assert task_key(spelling) == "<TRANSCRIBE> <AGE>"
     with pytest.raises(UserError, match="choose one of asr, srwt"):
         task_key("tts")
+    for spelling, near in {"gender": "sgc", "<GENDER><AGE>": "<AGE> <GENDER>"}.items():
+        with pytest.raises(UserError, match=f"did you mean '{near}'"):
+            task_key(spelling)
+
+
+def test_tags_in_any_order_are_a_known_request():
+    for words in ("<asr><age><gender>", "<asr> <gender><AGE>", "<gender><age><asr>"):
+        assert task_of_request(words) == "<TRANSCRIBE> <AGE> <GENDER>"
+    for words in ("<asr><asr>", "<asr><enter>", "<>", "asr"):
+        assert task_of_request(words) is None
+    assert other_tags("<TRANSCRIBE> <AGE> <GENDER>", ["asr", "gender", "age"]) == ""
 
 
 def test_label_sets():

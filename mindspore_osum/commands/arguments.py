@@ -11,6 +11,13 @@ from mindspore_osum.errors import UserError
 
 _UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[\w-]+)")
 _CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
+# what openai-whisper's command calls it: what is asked for here
+_OF_WHISPER = {
+    "--output_format": "--format",
+    "--output_dir": "--output",
+    "--initial_prompt": "--hotwords",
+    "--max_line_count": "--max-lines",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,7 +32,10 @@ class Parser(argparse.ArgumentParser):
 
     def _suggestion(self, message: str) -> str:
         if found := _UNKNOWN.search(message):
-            near = get_close_matches(found[1], self._options(), n=1)
+            known, own = self._options(), _OF_WHISPER.get(found[1])
+            if found[1] == "--language" and "--hotwords" in known:
+                return "; leave it out: the model detects the language by itself"
+            near = [own] if own in known else get_close_matches(found[1], known, n=1)
         elif found := _CHOICE.search(message):
             near = get_close_matches(found[1], re.findall(r"'(.*?)'", found[2]), n=1)
         else:

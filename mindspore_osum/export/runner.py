@@ -130,7 +130,7 @@ class ExportedTokens(Tokens):
             if sampling.greedy:
                 tokens_N = scores_BV[: len(prompts)].argmax(-1).astype(np.int32)
             else:
-                tokens_N = drawn(scores_BV, sampling, streams, limits)
+                tokens_N = drawn(scores_BV[:, : self.pieces], sampling, streams, limits)
             if sampling.confidence:
                 self.log_p_N = log_probabilities(scores_BV, tokens_N)
             tokens_N[limits.ended_N] = ENDED

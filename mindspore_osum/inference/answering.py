@@ -68,6 +68,7 @@ class Answerer:
 
     def __init__(self, cfg: Config, tokenizer: Tokenizer, generator: Tokens, labels=None):
         self.cfg, self.tokenizer, self.generator, self.labels = cfg, tokenizer, generator, labels
+        generator.pieces = tokenizer.vocab_size
         self.system = system_of(cfg.model_type)
         self.template = self.system.template(cfg)
         self.reader = Reader(self.system, tokenizer, labels)

@@ -184,7 +184,7 @@ class Generator(Tokens):
             if sampling.greedy:
                 tokens_N = on_host(token_B)[: len(prompts)].copy()
             else:
-                tokens_N = drawn(on_host(scores_BV), sampling, streams, limits)
+                tokens_N = drawn(on_host(scores_BV)[:, : self.pieces], sampling, streams, limits)
                 token_B = Tensor(np.pad(np.maximum(tokens_N, 0), (0, batch - len(prompts))))
             if sampling.confidence:
                 self.log_p_N = on_host(self._run(self._log_p, scores_BV, token_B)[0])

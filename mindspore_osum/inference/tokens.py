@@ -38,11 +38,13 @@ class Tokens:
     eos_ids : tokens that end an answer.
     compile_seconds : time spent on compiling graphs, the first run of each included.
     log_p_N : log-probabilities of the tokens that a stream has just given, if `Sampling.confidence`.
+    pieces : of the tokenizer, where the model has more rows than that; none behind them is drawn.
     """
 
     eos_ids: frozenset[int]
     compile_seconds: float = 0.0
     log_p_N: np.ndarray | None = None
+    pieces: int | None = None
 
     def room(self, prompt) -> int:
         """Tokens that an answer to `prompt` may have; UserError if there is none."""

@@ -264,7 +264,24 @@ def test_a_chunk_that_is_too_long_for_the_model(osum, tmp_path):
         osum(tmp_path / "long.wav", max_seconds=60.0, gate=False)
 
 
+def test_rows_without_a_piece_are_not_drawn(osum, monkeypatch):
+    """A model may have more rows than its tokenizer has pieces."""
+    monkeypatch.setattr(osum.engine.generator, "pieces", 40)
+    prompt = osum.engine.prompt(RECORDINGS[0], make_request(instruction="anything"))[0]
+    (written,) = osum.engine.generator.generate([prompt], Sampling(max_new_tokens=16, temperature=1e4))
+    assert written.tokens and max(written.tokens) < 40
+
+
+def test_what_is_no_request_is_told(osum):
+    for requests in ("asr", ["asr"]):
+        with pytest.raises(UserError, match="give a list of what `make_request` or `plan` returns"):
+            osum.each([RECORDINGS[0]], requests)
+
+
 def test_load(model_folder, monkeypatch):
+    for wrong in (5, None, b"tiny"):
+        with pytest.raises(UserError, match="model of type .*: give a folder or a name"):
+            OSUM.load(wrong)
     monkeypatch.chdir(model_folder.parent)
     with pytest.raises(UserError, match="tinyy: no such model folder.*did you mean 'tiny'"):
         OSUM.load("tinyy")

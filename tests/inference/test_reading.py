@@ -58,6 +58,11 @@ def test_a_loop_is_told_and_kept_once(tokenizer):
         (make_request("asr"), "<age><OLD>", "asked for <asr>, the answer is of <age>"),
         (make_request(instruction="<ASR>"), "hello", "asked for <asr>, the answer is of no task"),
         (make_request(instruction="<asr><age><gender>"), "<asr>x<OLD>", "asked for <asr><age><gender>, the "),
+        (
+            make_request(instruction="<asr><gender><age>"),
+            "<asr><age>x<OLD>",
+            "asked for <asr><age><gender>, ",
+        ),
         (make_request(instruction="你能听这段语音然后告诉我内容吗？"), "<chat>no", "asked for <asr>, the "),
         (make_request(instruction="你能听这段语音然后告诉我内容吗？"), "<asr>yes", None),
         (make_request(instruction="anything at all"), "<age><OLD>", None),  # nobody knows what that is
