@@ -12,6 +12,7 @@ Notable choices
   tensors beside it (a step, a rate). Other values are kept in `extra` (openai-whisper's `dims`).
 """
 
+import contextlib
 import math
 import os
 import struct
@@ -109,7 +110,8 @@ class TorchWeights(Weights):
         return np.ascontiguousarray(view).reshape(-1).view(np.uint8)
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # all that was wanted has been read
+            self._file.close()
 
     def _fail(self, what: str) -> UserError:
         return UserError(f"{self._path}: not a PyTorch checkpoint that can be read: {what}")

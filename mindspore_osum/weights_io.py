@@ -7,9 +7,11 @@ Notable choices
 - The reader validates its input: header size, names, shapes and offsets are checked before any byte is
   mapped, and the tensors must cover the data without gaps or overlaps, as the format requires.
 - The writer needs all shapes beforehand: it writes the header first and then tensors in any order; files get
-  their final names (temporary file, fsync, rename) only when all tensors are written.
+  their final names (temporary file, fsync, rename) only when all tensors are written. Where several files
+  replace others, the old index goes first: an interrupted folder is refused, never a mixture.
 """
 
+import contextlib
 import json
 import math
 import mmap
@@ -221,7 +223,8 @@ class _SafetensorsWeights(Weights):
         return map_bytes(self._file.file, *self._file.spans[name])
 
     def close(self) -> None:
-        self._file.file.close()
+        with contextlib.suppress(OSError):  # all that was wanted has been read
+            self._file.file.close()
 
 
 class _Sharded(Weights):
@@ -332,6 +335,13 @@ def open_weights(path: str | Path) -> Weights:
     UserError : no such file, a malformed or damaged file, or an index that does not match its files.
     """
     path = Path(path)
+    try:
+        return _open(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the weights ({error.strerror})") from None
+
+
+def _open(path: Path) -> Weights:
     if path.is_dir():
         single, index = path / SINGLE, path / INDEX
         if single.exists() and index.exists():
@@ -339,7 +349,9 @@ def open_weights(path: str | Path) -> Weights:
         if index.exists():
             return open_index(index, _SafetensorsWeights)
         if not single.exists():
-            raise UserError(f"{path}: no {SINGLE} or {INDEX} in this folder")
+            shards = any(_SHARD_NAME.fullmatch(file.name) for file in path.iterdir())
+            hint = "; its writing was interrupted, write it again" if shards else ""
+            raise UserError(f"{path}: no {SINGLE} or {INDEX} in this folder{hint}")
         path = single
     return _SafetensorsWeights(path)
 
@@ -485,6 +497,8 @@ class WeightsWriter(Writer):
             raise ValueError(f"{len(self._left)} announced tensors were not written, e.g. {min(self._left)}")
         for file in self._files.values():
             finish(file)
+        if self._is_folder and len(self._temps) > 1:
+            self._withdraw_index()
         for name, temp in self._temps.items():
             os.replace(temp, self._folder / name)
             unfinished.discard(Path(temp))
@@ -492,6 +506,13 @@ class WeightsWriter(Writer):
             self._finish_folder()
         sync_folder(self._folder)
         self._temps = {}
+
+    def _withdraw_index(self) -> None:
+        """Remove the index of files that will be replaced, so that none joins old and new ones."""
+        index = self._folder / INDEX
+        if index.exists() and any((self._folder / name).exists() for name in self._temps):
+            index.unlink()
+            sync_folder(self._folder)
 
     def _finish_folder(self) -> None:
         """Write the index, and remove shards of an earlier model that was split differently."""

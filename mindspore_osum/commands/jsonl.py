@@ -59,12 +59,10 @@ def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], No
     UserError : the file cannot be written, also from that function; complete lines stay beside it.
     """
     target, partial = _files(output)
-    try:
+    with _one_line(target):
         with replacing(partial) as start:
             start.write("".join(kept.values()).encode("utf-8"))
         file = open(partial, "ab", buffering=0)
-    except OSError as error:
-        raise UserError(f"{target}: cannot write there ({error.strerror})") from None
     if not kept:  # nothing yet that --resume could continue
         unfinished.add(partial)
 
@@ -82,14 +80,25 @@ def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], No
     try:
         with file, resumable("--resume"):
             yield append
-            os.fsync(file.fileno())
+            with _one_line(target):
+                os.fsync(file.fileno())
     except BaseException:
         if partial in unfinished:
             partial.unlink()
         raise
     finally:
         unfinished.discard(partial)
-    os.replace(partial, target)
+    with _one_line(target):
+        os.replace(partial, target)
+
+
+@contextlib.contextmanager
+def _one_line(target: Path) -> Iterator[None]:
+    """Make an error of writing a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{target}: cannot write there ({error.strerror})") from None
 
 
 def _files(output: str) -> tuple[Path, Path]:

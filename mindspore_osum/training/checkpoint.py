@@ -19,6 +19,7 @@ Notable choices
 import contextlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -130,7 +131,8 @@ def found(folder: Path) -> list[tuple[int, Path]]:
     """(step, folder) of every complete checkpoint, oldest first; files are not read, see `choose`."""
     if not folder.is_dir():
         return []
-    whole = [p for p in folder.glob("step_*") if (p / MARKER).is_file() and p.name[5:].isdigit()]
+    there = [folder / name for name in os.listdir(folder)]  # unlike glob it says if that is not permitted
+    whole = [p for p in there if re.fullmatch(r"step_[0-9]+", p.name) and (p / MARKER).is_file()]
     return sorted((int(p.name[5:]), p) for p in whole)
 
 
@@ -238,7 +240,11 @@ def position(checkpoint: Path) -> tuple[int, int]:
 
 def open_state(checkpoint: Path) -> Weights:
     """The full (unsharded) tensors of a checkpoint by name, whether one process wrote it or many."""
-    return open_weights(checkpoint / STATE) if (checkpoint / STATE).is_file() else Shards(checkpoint)
+    try:
+        alone = (checkpoint / STATE).is_file()
+    except OSError as error:
+        raise UserError(f"{checkpoint}: cannot be read ({error.strerror})") from None
+    return open_weights(checkpoint / STATE) if alone else Shards(checkpoint)
 
 
 def restore(checkpoint: Path, params: dict) -> None:

@@ -1,9 +1,7 @@
 """kill -9 at every call that writes a checkpoint: what is left is whole, and as new as what was reported."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +10,10 @@ import numpy as np
 
 from mindspore_osum.training import checkpoint
 from mindspore_osum.weights_io import open_weights
+from tests.faults import killed_at
 
 ROOT = Path(__file__).resolve().parents[2]
 KEEP = 2
-# calls that change files or make a change last; reading and looking changes nothing
-CALLS = {"mkdir", "open", "write", "flush", "truncate", "close", "fsync", "replace", "unlink", "rmdir"}
 
 
 def arrays(step: int) -> dict[str, np.ndarray]:
@@ -27,27 +24,6 @@ def arrays(step: int) -> dict[str, np.ndarray]:
 
 def save(folder: Path, step: int) -> None:
     checkpoint.save(folder, step, arrays(step), {"fingerprint": {"of": step}}, KEEP)
-
-
-def killed_at(number: int, folder: Path, step: int) -> bool:
-    """Save a checkpoint in a child that kills itself before its call `number`; False if it made fewer."""
-    child = os.fork()
-    if not child:
-        left = number
-
-        def count(frame, event, called):
-            nonlocal left
-            if event == "c_call" and called.__name__ in CALLS:
-                left -= 1
-                if not left:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.setprofile(count)
-        save(folder, step)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL), status
-    return status != 0
 
 
 def check_whole(folder: Path) -> list[int]:
@@ -70,7 +46,7 @@ def kill_at_every_call(folder: Path) -> list[list[int]]:
     killed = True
     while killed:
         shutil.copytree(before, run)
-        killed = killed_at(len(left) + 1, run, 3)
+        killed = killed_at(len(left) + 1, lambda: save(run, 3))
         left.append(check_whole(run))
         save(run, 4)  # goes on; nothing is left of the killed one
         assert check_whole(run) == [left[-1][-1], 4] and len(list(run.iterdir())) == KEEP
