@@ -86,7 +86,11 @@ def convert(
         raise UserError(f"form {form!r} is unknown; known: folder, {', '.join(known)}")
     if form == "folder" and output.suffix in _FILES:
         raise UserError(f"{output}: a model folder is a folder, not a {output.suffix} file")
-    if output.exists() and (output.is_file() or any(output.iterdir())):
+    try:
+        taken = output.exists() and (output.is_file() or any(output.iterdir()))
+    except OSError as error:
+        raise UserError(f"{output}: cannot be read ({error.strerror})") from None
+    if taken:
         raise UserError(
             f"{output}: exists already; nothing is overwritten, name a new folder or file, or remove it"
         )

@@ -1,4 +1,4 @@
-"""Errors of the disk and kills at calls that read or change files; `python -m tests.faults` makes them all."""
+"""Errors of the disk and kills at calls that read or change files; `python -m tests.faults` makes all."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from tests import faults
 
 # errors are spread over the calls of a fast test; the slow one makes each error at each call
-EVERY = {"osum convert to a folder": 11, "osum convert to a .pt": 13, "osum convert to a .safetensors": 13}
+EVERY = {"osum convert to a folder": 20, "osum convert to a .pt": 60, "osum convert to a .safetensors": 20}
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def without_mindspore(monkeypatch):
 @pytest.mark.parametrize("job", faults.JOBS, ids=lambda job: job.name)
 def test_an_error_at_any_call_is_one_line_and_leaves_nothing_half(tmp_path, job):
     ends = faults.errors_of(job, tmp_path, tuple(faults.ERRORS.values()), EVERY.get(job.name, 1))
-    assert set(ends) <= {"one line", "nothing"} and ends["one line"] > 5, ends
+    assert set(ends) <= {"one line", "nothing"} and ends["one line"] > 2, ends
 
 
 def sweep(*args: str) -> list[list[str]]:

@@ -58,8 +58,8 @@ def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], No
     ------
     UserError : the file cannot be written, also from that function; complete lines stay beside it.
     """
-    target, partial = _files(output)
-    with _one_line(target):
+    with _one_line(Path(output)):
+        target, partial = _files(output)
         with replacing(partial) as start:
             start.write("".join(kept.values()).encode("utf-8"))
         file = open(partial, "ab", buffering=0)
