@@ -22,6 +22,7 @@ examples:
   ssh -L 7860:127.0.0.1:7860 HOST          # a page on another machine: nothing but this machine reaches it
 """
 HOST = "127.0.0.1"
+GRACE = 2.0  # seconds to end what runs when the page is stopped
 
 
 def add_arguments(parser) -> None:
@@ -52,25 +53,32 @@ def run(args) -> int:
         ) from None
     port = _free_port(args.port)
     from mindspore_osum.api import OSUM
-    from mindspore_osum.demo.page import Limits, Listener, build
+    from mindspore_osum.demo.listener import Limits, Listener
+    from mindspore_osum.demo.page import build
     from mindspore_osum.hub import title
 
-    loading(args)
-    limits = Limits(args.max_audio, args.max_seconds, args.max_new_tokens)
-    listener = Listener(lambda: OSUM.load(args.model, args.device), limits)
-    page = build(listener, title(args.model))
+    name = title(args.model)  # refuses what is no model folder
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    loading(args)
+    limits = Limits(args.max_audio, args.max_seconds, args.max_new_tokens)
+    listener = Listener(lambda: OSUM.load(args.model, args.device), limits)
+    page = build(listener, name)
     try:
         _launch(page, port, args.max_body)
         say(f"the page is on http://{HOST}:{port}")
+        listener.model.add_done_callback(lambda model: stop.set() if model.exception() else say("ready"))
         stop.wait()
+        if listener.model.done():
+            listener.model.result()  # raises why there is none
     finally:
         with contextlib.redirect_stdout(sys.stderr):
             page.close(verbose=False)
-        listener.owner.shutdown(cancel_futures=True)
+        idle = listener.close(GRACE)
     say("stopped")
+    if not idle:  # the interpreter would wait for a model that is being loaded, or for an answer
+        os._exit(0)
     return 0
 
 

@@ -1,114 +1,109 @@
-"""The page itself, in gradio; the model answers one request at a time, in a thread of its own."""
+"""The page itself, in gradio: fields, and what happens when they are used.
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+Notable choices
+- Errors, warnings and what is awaited have one place, `#osum-status`; gradio's own overlays are off.
+- gradio's translations know labels but not choices, so that the page is written in the browser's language
+  when it is loaded.
+"""
+
+import traceback
 from pathlib import Path
 from urllib.parse import quote
 
 import gradio as gr
 
-from mindspore_osum.demo.views import labels_html, mel_picture, words_html
+from mindspore_osum.demo.listener import REQUEST_CHARS, Asked, Listener, Stage, bundled
+from mindspore_osum.demo.texts import Texts
+from mindspore_osum.demo.views import (
+    error_html,
+    head_html,
+    heading_html,
+    labels_html,
+    status_html,
+    transcript,
+    waiting_html,
+    words_html,
+)
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import BUNDLED
-from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.results import Response
-from mindspore_osum.speech.audio import duration_seconds, load_audio
-from mindspore_osum.speech.features import log_mel
-from mindspore_osum.tasks import TASKS
 
-ALL, WORDS = "all", "words"  # choices beside the eight tasks
-REQUEST_CHARS = 500
 WAITING = 8  # requests that may wait; further ones are refused with a message
 KEPT_SECONDS = 3600  # recordings are deleted after that, and when the page's process ends
 FONTS = ("system-ui", "sans-serif")  # no font is fetched from anywhere
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}  # of events that only change the page
+NOTHING = ("", "", "", None, None)  # transcript, words, labels, picture, everything
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one request may be."""
+def answers(listener: Listener, audio, task, words, hotwords, request: gr.Request):
+    """The stages of an answer as the page's fields: status, then those of `NOTHING`."""
+    text = _texts(request)
+    asked = Asked(audio, task, (words or "").strip(), (hotwords or "").strip())
+    shown = NOTHING
+    try:
+        for stage in listener.listen(asked, text):
+            shown = _fields(stage, asked, text)
+            yield shown
+    except UserError as error:
+        yield error_html(str(error).replace(f"{audio}: ", ""), text), *NOTHING
+    except Exception:
+        traceback.print_exc()
+        yield error_html(text("internal"), text), *NOTHING
 
-    seconds: float  # of the recording
-    max_seconds: float  # longer recordings are split at pauses
-    new_tokens: int
+
+def _fields(stage: Stage, asked: Asked, text: Texts) -> tuple:
+    response = stage.response
+    if response is None:
+        return waiting_html(stage.doing), *NOTHING
+    missing = [] if stage.doing or response.no_speech else asked.label_fields()
+    if stage.doing:
+        status = waiting_html(stage.doing)
+    else:
+        status = status_html(response, asked.name(text), text)
+    values = response.to_dict() | {"audio": Path(asked.audio).name}
+    words = words_html(response, "/gradio_api/file=" + quote(asked.audio), text)
+    labels = labels_html(response, missing, text)
+    return status, transcript(response, text), words, labels, stage.picture, values
 
 
-class Listener:
-    """A model owned by one thread, with the page's queries."""
-
-    def __init__(self, load: Callable, limits: Limits):
-        self.limits, self.owner = limits, ThreadPoolExecutor(1)
-        self.model = self.owner.submit(load).result()
-
-    def listen(self, audio: str | None, choice: str, words: str):
-        """(transcript, words to play, labels, log-mel picture, everything as plain values)."""
-        try:
-            response, picture = self.owner.submit(self._answer, audio, choice, words or "").result()
-        except UserError as error:
-            raise gr.Error(str(error).replace(f"{audio}: ", ""), print_exception=False) from None
-        text = response.text if response.answer is None else f"{response.text}\n\nreply: {response.answer}"
-        url = "/gradio_api/file=" + quote(audio)
-        values = response.to_dict() | {"audio": Path(audio).name}
-        return text.strip(), words_html(response, url), labels_html(response), picture, values
-
-    def _answer(self, audio: str | None, choice: str, words: str) -> tuple[Response, object]:
-        if not audio:
-            raise UserError("no recording: record one, drop a file, or take an example")
-        if len(words) > REQUEST_CHARS:
-            raise UserError(f"a request of {len(words)} characters: this page takes {REQUEST_CHARS}")
-        if choice not in (*TASKS, ALL, WORDS):
-            raise UserError(f"task {choice!r}: take one of {', '.join((*TASKS, ALL, WORDS))}")
-        seconds = duration_seconds(audio)
-        if seconds > self.limits.seconds:
-            raise UserError(f"{seconds:.0f} s of sound: this page takes {self.limits.seconds:g} s")
-        how = {
-            "sampling": Sampling(max_new_tokens=self.limits.new_tokens),
-            "probabilities": True,
-            "max_seconds": self.limits.max_seconds,
-        }
-        if choice == ALL:
-            response = self.model.annotate(audio, **how)
-        elif choice == WORDS:
-            response = self.model(audio, words, **how)
-        else:
-            response = self.model(audio, task=choice, **how)
-        unpadded = replace(self.model.engine.cfg.features, pad_to_seconds=0.0)
-        return response, mel_picture(log_mel(load_audio(audio), unpadded))
+def _texts(request: gr.Request) -> Texts:
+    return Texts(request.headers.get("accept-language"))
 
 
 def build(listener: Listener, name: str) -> gr.Blocks:
     """The page; `name` is the model's."""
-    choices = [(f"{task.name} ({abbr})", abbr) for abbr, task in TASKS.items()]
-    choices += [("all eight tasks", ALL), ("what I write below", WORDS)]
+    text = Texts()
     with gr.Blocks(title=f"OSUM: {name}", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
-        gr.Markdown(f"# OSUM: {name}\nRecord or drop a recording, choose a task or write a request.")
+        head = gr.HTML(head_html(name, text))
         with gr.Row():
             with gr.Column():
                 sound = gr.Audio(
                     sources=["upload", "microphone"],
                     type="filepath",
-                    label="recording",
+                    label=text("recording"),
                     elem_id="osum-audio",
                     editable=False,
                     buttons=["download"],
+                    # the browser's own player, which the words move, too
+                    waveform_options=gr.WaveformOptions(show_recording_waveform=False),
                 )
-                choice = gr.Dropdown(choices, value="asr", label="task", elem_id="osum-task")
+                bundle = gr.Dropdown(bundled(text), value=None, label=text("bundled"), elem_id="osum-bundled")
+                task = gr.Dropdown(text.choices(), value="asr", label=text("task"), elem_id="osum-task")
                 words = gr.Textbox(
-                    label="request in your own words",
+                    "",
+                    label=text("request"),
                     elem_id="osum-request",
                     max_length=REQUEST_CHARS,
-                    placeholder="谁在说话，多大年纪？ / What does the speaker say?",
+                    placeholder=text("placeholder"),
                 )
-                button = gr.Button("Listen", variant="primary", elem_id="osum-listen")
-                examples = sorted(map(str, (BUNDLED.parent / "recordings").glob("*.wav")))[:4]
-                gr.Examples(examples, sound, label="bundled recordings", elem_id="osum-examples")
+                hotwords = gr.Textbox(
+                    "", label=text("hotwords"), elem_id="osum-hotwords", max_length=REQUEST_CHARS
+                )
+                button = gr.Button(text("listen"), variant="primary", size="lg", elem_id="osum-listen")
             with gr.Column():
-                text = gr.Textbox(label="transcript", elem_id="osum-text", lines=2, interactive=False)
-                gr.Markdown("**words** (click to hear)")
+                status = gr.HTML(elem_id="osum-status")
+                told = gr.Textbox(label=text("transcript"), elem_id="osum-text", lines=2, interactive=False)
                 played = gr.HTML(elem_id="osum-words")
-                gr.Markdown("**labels**")
                 labels = gr.HTML(elem_id="osum-labels")
-                gr.Markdown("**log-mel** (time to the right, 0-8 kHz upwards)")
+                title = gr.HTML(heading_html(text("picture")))
                 picture = gr.Image(
                     show_label=False,
                     elem_id="osum-mel",
@@ -117,18 +112,50 @@ def build(listener: Listener, name: str) -> gr.Blocks:
                     height=180,
                     buttons=["download", "fullscreen"],
                 )
-                with gr.Accordion("everything", open=False):
+                with gr.Accordion(text("everything"), open=False) as details:
                     values = gr.JSON(elem_id="osum-json")
-        # writing a request selects it
-        words.input(lambda: WORDS, None, choice, queue=False, api_visibility="private")
-        results = [text, played, labels, picture, values]
+
+        def written(request: gr.Request):
+            text = _texts(request)
+            return (
+                head_html(name, text),
+                gr.Audio(label=text("recording")),
+                gr.Dropdown(bundled(text), label=text("bundled")),
+                gr.Dropdown(text.choices(), label=text("task")),
+                gr.Textbox(label=text("request"), placeholder=text("placeholder")),
+                gr.Textbox(label=text("hotwords")),
+                gr.Button(text("listen")),
+                gr.Textbox(label=text("transcript")),
+                heading_html(text("picture")),
+                gr.Accordion(label=text("everything")),
+            )
+
+        results = [status, told, played, labels, picture, values]
+        fields = [head, sound, bundle, task, words, hotwords, button, told, title, details]
+        page.load(written, None, fields, queue=False, **QUIET)
+        bundle.input(lambda path: path, bundle, sound, queue=False, **QUIET)
         gr.on(
-            [button.click, words.submit],
-            listener.listen,
-            [sound, choice, words],
+            [sound.upload, sound.start_recording, sound.clear],
+            lambda: None,
+            None,
+            bundle,
+            queue=False,
+            **QUIET,
+        )
+        sound.change(lambda: ("", *NOTHING), None, results, queue=False, **QUIET)  # of another recording
+        task.input(None, None, words, js="() => ''", **QUIET)  # a task that is chosen is meant
+
+        def listen(audio, task, words, hotwords, request: gr.Request):
+            yield from answers(listener, audio, task, words, hotwords, request)
+
+        gr.on(
+            [button.click, words.submit, hotwords.submit],
+            listen,
+            [sound, task, words, hotwords],
             results,
             api_name="listen",
-            concurrency_limit=1,
+            show_progress="hidden",
+            concurrency_limit=WAITING,  # they wait for the model's thread, and the page says so
         )
     return page.queue(max_size=WAITING)
 

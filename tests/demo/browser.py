@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = sorted((ROOT / "mindspore_osum" / "assets" / "recordings").glob("*.wav"))
-WAIT = 600_000  # milliseconds for an answer; the first one compiles
+WAIT = 240_000  # milliseconds for an answer; the first one compiles
 
 
 @contextmanager
@@ -57,13 +57,26 @@ def page_at(url: str, microphone: Path):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=flags)
         try:
-            context = browser.new_context(viewport={"width": 1200, "height": 900}, permissions=["microphone"])
-            page = context.new_page()
-            page.set_default_timeout(180_000)
-            page.goto(url)
-            yield page
+            with opened(browser, url) as page:
+                yield page
         finally:
             browser.close()
+
+
+@contextmanager
+def opened(browser, url: str, **settings):
+    """A page at `url` in a window of its own; `settings` are of playwright: language, size."""
+    allowed = ["microphone", "clipboard-read", "clipboard-write"]
+    settings = {
+        "viewport": {"width": 1200, "height": 900},
+        "locale": "en-US",
+        "permissions": allowed,
+    } | settings
+    with browser.new_context(**settings) as context:
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(url)
+        yield page
 
 
 def drop(page, recording: Path) -> None:
@@ -74,18 +87,24 @@ def drop(page, recording: Path) -> None:
 
 def listen(page) -> str:
     """Press the button; the transcript when the answer is there."""
-    page.locator("#osum-words audio").evaluate_all("found => found.forEach(x => x.remove())")
+    page.locator("#osum-status .osum-asked").evaluate_all("found => found.forEach(x => x.remove())")
     page.locator("#osum-listen").click()
-    page.locator("#osum-words audio").wait_for(state="attached", timeout=WAIT)
+    page.locator("#osum-status .osum-asked").wait_for(state="attached", timeout=WAIT)
     return page.locator("#osum-text textarea").input_value()
+
+
+def choose(page, field: str, option: str) -> None:
+    """Choose in a list of the page."""
+    page.locator(f"{field} input").click()
+    page.get_by_role("option", name=option).click()
 
 
 def take_picture(target: Path) -> None:
     """The page with the answer to a bundled recording."""
     with demo() as (_, url), page_at(url, RECORDINGS[0]) as page:
-        drop(page, RECORDINGS[0])
-        page.locator("#osum-task input").click()
-        page.get_by_role("option", name="all eight tasks").click()
+        choose(page, "#osum-bundled", "i lost my green bird")
+        page.locator("#osum-audio audio").wait_for()
+        choose(page, "#osum-task", "all eight tasks")
         listen(page)
         page.locator("#osum-mel img").wait_for()
         page.wait_for_timeout(1000)

@@ -5,11 +5,17 @@ import signal
 import socket
 import sys
 import wave
+from html import escape
+from threading import Event
 
 import pytest
 
 from mindspore_osum.cli import main
 from mindspore_osum.commands.demo import _without_proxy
+from mindspore_osum.demo.listener import Asked, Limits, Listener
+from mindspore_osum.demo.texts import Texts
+from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import TASKS
 from tests.demo.browser import RECORDINGS, demo
 from tests.inference.common import small_folder
 
@@ -30,17 +36,28 @@ def running(folder):
 
 
 @pytest.fixture(scope="module")
-def listen(running):
-    """listen(path, choice, words="") -> the answer's parts."""
+def ask(running):
+    """ask(path, task, words="", hotwords="", language="en") -> the stages of an answer."""
     from gradio_client import Client, handle_file
 
-    client = Client(running[1], verbose=False)
+    def of(language: str) -> Client:
+        return Client(running[1], verbose=False, headers={"accept-language": language})
 
-    def ask(path, choice, words=""):
+    clients = {"en": of("en"), "zh": of("zh-CN,zh;q=0.9")}
+
+    def ask(path, task, words="", hotwords="", language="en"):
         audio = handle_file(str(path)) if path else None
-        return client.predict(audio, choice, words, api_name="/listen")
+        job = clients[language].submit(audio, task, words, hotwords, api_name="/listen")
+        job.result()
+        return job.outputs()
 
     return ask
+
+
+@pytest.fixture(scope="module")
+def listen(ask):
+    """As `ask`, for the last stage."""
+    return lambda *args, **named: ask(*args, **named)[-1]
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +67,71 @@ def model(folder):
     return OSUM.load(folder)
 
 
-@pytest.mark.parametrize(("choice", "words"), [("sap", ""), ("words", "What does the speaker say?")])
-def test_answers_are_the_model_s(listen, model, choice, words):
+@pytest.mark.parametrize(
+    ("task", "words", "hotwords"),
+    [
+        ("sap", "", ""),
+        ("asr", "What does the speaker say?", ""),
+        ("all", "谁在说话？", "北京,Anna"),
+        ("sgc", " ", ""),
+    ],
+)
+def test_answers_are_the_model_s_and_words_go_before_the_task(listen, model, task, words, hotwords):
     from mindspore_osum.inference.sampling import Sampling
 
-    asked = {"request": words} if choice == "words" else {"task": choice}
-    expected = model(str(RECORDINGS[0]), **asked, sampling=Sampling(max_new_tokens=8), probabilities=True)
-    text, played, labels, picture, values = listen(RECORDINGS[0], choice, words)
+    asked = {"request": words} if words.strip() else {"task": task}
+    how = {"sampling": Sampling(max_new_tokens=8), "probabilities": True, "hotwords": hotwords}
+    expected = model(str(RECORDINGS[0]), **asked, **how)
+    status, text, played, labels, picture, values = listen(RECORDINGS[0], task, words, hotwords)
     assert values["audio"] == RECORDINGS[0].name and values["raw"] == expected.raw
     assert text == expected.text.strip()
-    assert values["labels"] == expected.labels
-    assert ("osum-word" in played) == bool(expected.text) and ("No label" in labels) == (not expected.labels)
+    assert values["labels"] == expected.labels and values["warnings"] == expected.warnings
+    assert ("osum-word" in played) == bool(expected.text)
+    assert ("osum-labels" in labels) == bool(expected.labels)
+    assert escape(words.strip() or TASKS[task].name) in status and escape(hotwords) in status
+    assert all(escape(line) in status for line in expected.warnings)
     assert picture
+
+
+def test_all_eight_tasks_come_pass_by_pass(ask, model):
+    from mindspore_osum.inference.sampling import Sampling
+
+    *stages, last = ask(RECORDINGS[0], "all")
+    found = [re.search(r"pass (\d) of 3", stage[0]) for stage in stages]
+    assert [match[1] for match in found if match] == ["1", "2", "3"]
+    expected = model.annotate(str(RECORDINGS[0]), sampling=Sampling(max_new_tokens=8), probabilities=True)
+    assert last[5]["raw"] == expected.raw and last[5]["labels"] == expected.labels
+    assert "asked: all eight tasks" in last[0]
+
+
+def test_in_the_browser_s_language(listen):
+    status = listen(RECORDINGS[0], "sap", language="zh")[0]
+    assert "所提请求：说话人年龄" in status
+    assert "没有音频" in listen(None, "asr", language="zh")[0]
 
 
 def test_the_recording_can_be_played(listen, running):
     import httpx
 
-    (url,) = re.findall(r'<audio src="([^"]+)"', listen(RECORDINGS[0], "sap")[1])
+    (url,) = re.findall(r'data-audio="([^"]+)"', listen(RECORDINGS[0], "sap")[2])
     assert httpx.get(running[1] + url).content == RECORDINGS[0].read_bytes()
+
+
+@pytest.mark.parametrize(("ending", "codec", "rate"), [("webm", "libopus", 48_000), ("m4a", "aac", 16_000)])
+def test_what_browsers_and_phones_record_is_heard(listen, tmp_path, ending, codec, rate):
+    import av
+    import numpy as np
+
+    path = tmp_path / f"a.{ending}"
+    tone_N = np.sin(np.arange(2 * rate) * 0.05).astype(np.float32)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone_N[None], format="flt", layout="mono")
+        frame.rate = rate
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            file.mux(packet)
+    values = listen(path, "asr")[5]
+    assert values["audio"] == path.name and values["seconds"] == pytest.approx(2, abs=0.1)
 
 
 def silence(path, seconds: float):
@@ -79,19 +142,20 @@ def silence(path, seconds: float):
 
 
 @pytest.mark.parametrize(
-    ("make", "choice", "words", "message"),
+    ("make", "words", "hotwords", "message"),
     [
-        (lambda tmp: None, "asr", "", "no recording"),
-        (lambda tmp: silence(tmp / "long.wav", 5), "asr", "", "5 s of sound: this page takes 4 s"),
-        (lambda tmp: silence(tmp / "a.wav", 1), "words", " ", "the instruction is empty"),
-        (lambda tmp: silence(tmp / "a.wav", 1), "words", "x" * 501, "this page takes 500"),
-        (lambda tmp: RECORDINGS[0].with_name("manifest.jsonl"), "asr", "", "not audio that can be read"),
+        (lambda tmp: None, "", "", "error: no recording"),
+        (lambda tmp: silence(tmp / "long.wav", 5), "", "", "error: 5 s of sound: this page takes 4 s"),
+        (lambda tmp: silence(tmp / "a.wav", 1), "x" * 501, "", "this page takes 500"),
+        (lambda tmp: silence(tmp / "a.wav", 1), "", "x" * 501, "this page takes 500"),
+        (lambda tmp: silence(tmp / "a.wav", 1), "", "<asr>", "error: hotword"),
+        (lambda tmp: RECORDINGS[0].with_name("manifest.jsonl"), "", "", "error: not audio that can be read"),
     ],
 )
-def test_what_is_refused(listen, tmp_path, make, choice, words, message):
-    with pytest.raises(Exception, match=message) as error:
-        listen(make(tmp_path), choice, words)
-    assert "Traceback" not in str(error.value)
+def test_errors_have_one_place(listen, tmp_path, make, words, hotwords, message):
+    status, *rest = listen(make(tmp_path), "asr", words, hotwords)
+    assert message in status and status.count("osum-error") == 1 and "Traceback" not in status
+    assert not any(rest)
 
 
 def test_files_beyond_the_cap_are_refused(running, tmp_path):
@@ -122,7 +186,8 @@ def test_nothing_is_fetched_from_elsewhere_and_it_stops(running):
     assert "osum-word" in page and "fonts.googleapis" not in page
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 0 and said.endswith("osum: stopped\n"), said
+    assert process.returncode == 0 and said.startswith("osum: ready\n"), said
+    assert said.endswith("osum: stopped\n"), said
     assert "Traceback" not in said
 
 
@@ -144,6 +209,27 @@ def test_a_port_that_is_taken_while_the_model_is_loaded(monkeypatch, capsys):
         assert main(["demo", "--port", str(port)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == f"osum: 127.0.0.1 port {port}: it was taken meanwhile; take another"
+
+
+def test_a_model_that_cannot_be_loaded_ends_it(monkeypatch, capsys):
+    def load(*_):
+        raise UserError("a.ckpt: damaged")
+
+    monkeypatch.setattr("mindspore_osum.api.OSUM.load", load)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main(["demo", "--port", "0"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "osum: a.ckpt: damaged"
+
+
+def test_it_says_that_the_model_is_being_loaded():
+    loaded = Event()
+    listener = Listener(lambda: loaded.wait(60), Limits(30, 30, 8))
+    stages = listener.listen(Asked(str(RECORDINGS[0]), "asr", "", ""), Texts())
+    try:
+        assert next(stages).doing == "loading the model"
+        assert not listener.close(0.01)
+    finally:
+        loaded.set()
 
 
 @pytest.mark.parametrize(
