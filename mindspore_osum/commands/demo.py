@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from mindspore_osum.commands.arguments import add_model_arguments
 from mindspore_osum.commands.console import loading, say
 from mindspore_osum.errors import UserError
+from mindspore_osum.hub import parse, title
 from mindspore_osum.quiet import quiet_libraries
 from mindspore_osum.serving.address import binding
 
@@ -41,7 +42,9 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Show the page until SIGTERM or Ctrl-C; 0."""
     _check(args)
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}  # no usage statistics are sent
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # no usage statistics are sent
+    if parse(args.model) is None:  # nor is anything fetched but a model that is named
+        os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ |= _without_proxy(os.environ)  # gradio checks that its page is reachable
     quiet_libraries()
     warnings.filterwarnings("ignore", module="gradio")  # of one of its libraries about another
@@ -55,7 +58,6 @@ def run(args) -> int:
     from mindspore_osum.api import OSUM
     from mindspore_osum.demo.listener import Limits, Listener
     from mindspore_osum.demo.page import build
-    from mindspore_osum.hub import title
 
     name = title(args.model)  # refuses what is no model folder
     stop = threading.Event()
@@ -63,7 +65,7 @@ def run(args) -> int:
         signal.signal(number, lambda *_: stop.set())
     loading(args)
     limits = Limits(args.max_audio, args.max_seconds, args.max_new_tokens)
-    listener = Listener(lambda: OSUM.load(args.model, args.device), limits)
+    listener = Listener(lambda waiting: OSUM.load(args.model, args.device, waiting), limits)
     page = build(listener, name)
     try:
         _launch(page, port, args.max_body)

@@ -81,6 +81,10 @@ class Stage:
 class Listener:
     """A model owned by one thread, which loads it first and then answers one request after the other.
 
+    Parameters
+    ----------
+    load : gives the model; its argument is to be called with what takes long, as `Engine` does.
+
     Attributes
     ----------
     model : the loading of it, a `Future`; its error is why there is none.
@@ -88,7 +92,13 @@ class Listener:
 
     def __init__(self, load: Callable, limits: Limits):
         self.limits, self.owner, self._closing = limits, ThreadPoolExecutor(1), Event()
-        self.model = self.owner.submit(load)
+        self._asking: list[SimpleQueue] = []  # of stages, the oldest request first
+        self.model = self.owner.submit(load, self._waiting)
+
+    def _waiting(self, what: str, done: int, total: int) -> None:
+        """Tell what takes long: those who wait for the model, or the one who is answered."""
+        for stages in self._asking[:] if what == "weights" else self._asking[:1]:
+            stages.put((what, done, total))
 
     def listen(self, asked: Asked, text: Texts) -> Iterator[Stage]:
         """The stages of an answer; the last one has all of it.
@@ -98,7 +108,6 @@ class Listener:
         UserError : it cannot be answered.
         """
         self._check(asked, text)
-        yield Stage(text("waiting" if self.model.done() else "loading"))
         stages, left = SimpleQueue(), Event()
 
         def work():
@@ -107,13 +116,19 @@ class Listener:
                     return
                 stages.put(stage)
 
+        self._asking.append(stages)
         job = self.owner.submit(work)
         job.add_done_callback(lambda _: stages.put(None))
         try:
-            while (stage := stages.get()) is not None:
-                yield stage
+            yield (last := Stage(text("waiting" if self.model.done() else "loading")))
+            while (found := stages.get()) is not None:
+                if isinstance(found, Stage):
+                    yield (last := found)
+                else:
+                    yield replace(last, doing=text.join([last.doing, _long(*found, text)]))
             job.result()
         finally:  # nobody waits any more: nothing further is asked
+            self._asking.remove(stages)
             left.set()
             job.cancel()
 
@@ -140,26 +155,29 @@ class Listener:
         """In the model's thread: a stage before each pass over each part of the recording, and the end."""
         engine, sampling = self.model.result().engine, Sampling(max_new_tokens=self.limits.new_tokens)
         unpadded = replace(engine.cfg.features, pad_to_seconds=0.0)
-        notes: list[str] = []
-        picture = mel_picture(log_mel(load_audio(asked.audio, notes=notes), unpadded))
-        inquiry = Inquiry(asked.audio, asked.requests(), self.limits.max_seconds)
+        picture = mel_picture(log_mel(load_audio(asked.audio), unpadded))
+        inquiry = Inquiry(asked.audio, asked.requests(), self.limits.max_seconds, gate=True)
         for question in inquiry.questions():
-            compiling = not engine.generator.compile_seconds
-            yield Stage(_doing(inquiry, question, compiling, text), inquiry.response(), picture)
+            yield Stage(_doing(inquiry, question, text), inquiry.response(), picture)
             pair = [(question.source, question.request)]
             for batch in engine.answer_batches(pair, sampling, 1, engine.labels is not None):
                 question.part.take(question.number, batch[0])
-        response = inquiry.response()
-        response.notes = list(dict.fromkeys([*response.notes, *notes]))
-        yield Stage("", response, picture)
+        yield Stage("", inquiry.response(), picture)
 
 
-def _doing(inquiry: Inquiry, question: Question, compiling: bool, text: Texts) -> str:
+def _doing(inquiry: Inquiry, question: Question, text: Texts) -> str:
     part, passes = question.part, len(inquiry.requests)
     which = text("pass", n=question.number + 1, passes=passes) if passes > 1 else ""
     times = {"start": clock(part.start), "end": clock(part.end), "seconds": clock(inquiry.seconds)}
     where = text("heard", **times) if part.seconds < inquiry.seconds - 0.05 else ""
-    return text.join([text("compiling" if compiling else "listening"), which, where])
+    return text.join([text("listening"), which, where])
+
+
+def _long(what: str, done: int, total: int, text: Texts) -> str:
+    """What takes long, see `Engine`."""
+    if what == "weights":
+        return f"{done / max(total, 1):.0%}"
+    return text("compiling", n=done) if what == "graph" else ""
 
 
 def bundled(text: Texts) -> list[tuple[str, str]]:

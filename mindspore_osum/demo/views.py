@@ -41,7 +41,8 @@ STYLE = """
 .osum-labels .missing { opacity: 0.7 }
 @media (max-width: 640px) {
   #osum-listen { min-height: 56px; font-size: 1.2em }
-  #osum-audio button { min-width: 44px; min-height: 44px }
+  #osum-audio [data-testid=source-select] { height: auto }
+  #osum-audio [data-testid=source-select] button { width: 44px; height: 44px }
   .osum-word { padding: 8px 10px }
   .osum-labels td { padding: 2px 4px }
 }

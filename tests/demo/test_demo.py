@@ -15,9 +15,11 @@ from mindspore_osum.commands.demo import _without_proxy
 from mindspore_osum.demo.listener import Asked, Limits, Listener
 from mindspore_osum.demo.texts import Texts
 from mindspore_osum.errors import UserError
-from mindspore_osum.tasks import TASKS
+from mindspore_osum.tasks import LABEL_SETS, TASKS
 from tests.demo.browser import RECORDINGS, demo
 from tests.inference.common import small_folder
+
+FIELDS = {labels.field for labels in LABEL_SETS.values()}
 
 pytest.importorskip("gradio_client", reason="needs gradio (extra demo)")
 
@@ -69,14 +71,11 @@ def model(folder):
 
 @pytest.mark.parametrize(
     ("task", "words", "hotwords"),
-    [
-        ("sap", "", ""),
-        ("asr", "What does the speaker say?", ""),
-        ("all", "谁在说话？", "北京,Anna"),
-        ("sgc", " ", ""),
-    ],
+    [("asr", "谁在说话？", "北京,Anna"), ("sgc", " ", "")],
 )
-def test_answers_are_the_model_s_and_words_go_before_the_task(listen, model, task, words, hotwords):
+def test_answers_are_the_model_s_and_words_go_before_the_task(listen, model, running, task, words, hotwords):
+    import httpx
+
     from mindspore_osum.inference.sampling import Sampling
 
     asked = {"request": words} if words.strip() else {"task": task}
@@ -91,30 +90,29 @@ def test_answers_are_the_model_s_and_words_go_before_the_task(listen, model, tas
     assert escape(words.strip() or TASKS[task].name) in status and escape(hotwords) in status
     assert all(escape(line) in status for line in expected.warnings)
     assert picture
+    for url in re.findall(r'data-audio="([^"]+)"', played):
+        assert httpx.get(running[1] + url).content == RECORDINGS[0].read_bytes()
 
 
-def test_all_eight_tasks_come_pass_by_pass(ask, model):
-    from mindspore_osum.inference.sampling import Sampling
-
+def test_all_eight_tasks_come_pass_by_pass(ask):
     *stages, last = ask(RECORDINGS[0], "all")
     found = [re.search(r"pass (\d) of 3", stage[0]) for stage in stages]
-    assert [match[1] for match in found if match] == ["1", "2", "3"]
-    expected = model.annotate(str(RECORDINGS[0]), sampling=Sampling(max_new_tokens=8), probabilities=True)
-    assert last[5]["raw"] == expected.raw and last[5]["labels"] == expected.labels
-    assert "asked: all eight tasks" in last[0]
+    assert list(dict.fromkeys(match[1] for match in found if match)) == ["1", "2", "3"]
+    assert any("compiling the model" in stage[0] for stage in stages)
+    values = last[5]
+    assert {"asr", "align", "chat"} <= set(values["tags"]) and values["labels"].keys() == FIELDS
+    assert "asked: all eight tasks" in last[0] and "osum-waiting" not in last[0]
 
 
-def test_in_the_browser_s_language(listen):
-    status = listen(RECORDINGS[0], "sap", language="zh")[0]
-    assert "所提请求：说话人年龄" in status
+def test_silence_is_no_speech(listen, tmp_path):
+    status, text, *_, values = listen(silence(tmp_path / "a.wav", 2), "asr")
+    assert "no speech was found" in status and not text and values["no_speech"]
+
+
+def test_in_the_browser_s_language(listen, tmp_path):
+    status = listen(silence(tmp_path / "a.wav", 1), "sgc", language="zh")[0]
+    assert "所提请求：说话人性别" in status and "没有发现语音" in status
     assert "没有音频" in listen(None, "asr", language="zh")[0]
-
-
-def test_the_recording_can_be_played(listen, running):
-    import httpx
-
-    (url,) = re.findall(r'data-audio="([^"]+)"', listen(RECORDINGS[0], "sap")[2])
-    assert httpx.get(running[1] + url).content == RECORDINGS[0].read_bytes()
 
 
 @pytest.mark.parametrize(("ending", "codec", "rate"), [("webm", "libopus", 48_000), ("m4a", "aac", 16_000)])
@@ -123,10 +121,10 @@ def test_what_browsers_and_phones_record_is_heard(listen, tmp_path, ending, code
     import numpy as np
 
     path = tmp_path / f"a.{ending}"
-    tone_N = np.sin(np.arange(2 * rate) * 0.05).astype(np.float32)
+    silence_1N = np.zeros((1, 2 * rate), np.float32)  # which costs the model nothing
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(tone_N[None], format="flt", layout="mono")
+        frame = av.AudioFrame.from_ndarray(silence_1N, format="flt", layout="mono")
         frame.rate = rate
         for packet in (*stream.encode(frame), *stream.encode(None)):
             file.mux(packet)
@@ -222,11 +220,19 @@ def test_a_model_that_cannot_be_loaded_ends_it(monkeypatch, capsys):
 
 
 def test_it_says_that_the_model_is_being_loaded():
-    loaded = Event()
-    listener = Listener(lambda: loaded.wait(60), Limits(30, 30, 8))
+    loaded, halfway = Event(), Event()
+
+    def load(waiting):
+        halfway.wait(60)
+        waiting("weights", 50, 100)
+        loaded.wait(60)
+
+    listener = Listener(load, Limits(30, 30, 8))
     stages = listener.listen(Asked(str(RECORDINGS[0]), "asr", "", ""), Texts())
     try:
         assert next(stages).doing == "loading the model"
+        halfway.set()
+        assert next(stages).doing == "loading the model, 50%"
         assert not listener.close(0.01)
     finally:
         loaded.set()
