@@ -37,11 +37,9 @@ def answers(listener: Listener, audio, task, words, hotwords, request: gr.Reques
     """The stages of an answer as the page's fields: status, then those of `NOTHING`."""
     text = _texts(request)
     asked = Asked(audio, task, (words or "").strip(), (hotwords or "").strip())
-    shown = NOTHING
     try:
         for stage in listener.listen(asked, text):
-            shown = _fields(stage, asked, text)
-            yield shown
+            yield _fields(stage, asked, text)
     except UserError as error:
         yield error_html(str(error).replace(f"{audio}: ", ""), text), *NOTHING
     except Exception:
