@@ -3,6 +3,9 @@
     python examples/speech_world/bundle.py --model output/tiny_stage3/model --corpus speech_world \
         --assets mindspore_osum/assets
 
+`--start FOLDER --share S` takes S of the trained weights and the rest of those that training went on from: it
+keeps more of what the start knew (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+
 The recordings are selected by rule: for each language and task, the first one of the test split (in the order
 of keys) with a new speaker of the next gender and age group.
 """
@@ -27,14 +30,19 @@ from mindspore_osum.weights_io import TensorInfo, WeightsWriter, open_weights
 GROUPS = tuple(product(GENDERS, AGES))
 
 
-def bundle_model(source: Path, target: Path) -> None:
-    """Copy a model folder with its weights rounded to float16; config.json keeps the dtype for computing."""
+def bundle_model(source: Path, target: Path, start: Path | None = None, share: float = 1.0) -> None:
+    """Copy a model folder with its weights rounded to float16; config.json keeps the dtype for computing.
+
+    With `start`, `share` of each weight is the source's and the rest that of this folder.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    with open_weights(source) as weights:
+    with open_weights(source) as weights, open_weights(start or source) as before:
         infos = {name: TensorInfo("F16", info.shape) for name, info in weights.infos.items()}
         with WeightsWriter(target, infos) as writer:
             for name in infos:
                 values = weights.read(name)
+                if start:
+                    values = (1 - share) * before.read(name).astype(np.float32) + share * values
                 if np.abs(values).max() > np.finfo(np.float16).max:
                     raise UserError(f"{source}: {name} does not fit float16; bundle the model as it is")
                 writer.write(name, values)
@@ -89,11 +97,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, required=True, help="trained model folder")
+    parser.add_argument("--start", type=Path, help="model folder that training went on from")
+    parser.add_argument("--share", type=float, default=0.5, help="of the trained weights (default 0.5)")
     parser.add_argument("--corpus", type=Path, required=True, help="folder that generate.py wrote")
     parser.add_argument("--assets", type=Path, required=True, help="gets tiny/ and recordings/")
     args = parser.parse_args()
     try:
-        bundle_model(args.model, args.assets / "tiny")
+        bundle_model(args.model, args.assets / "tiny", args.start, args.share)
         bundle_recordings(args.corpus, args.assets / "recordings")
     except (UserError, OSError) as error:
         raise SystemExit(f"bundle: {error}") from None

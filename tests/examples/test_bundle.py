@@ -77,6 +77,15 @@ def test_model_is_rounded_to_half_precision(tmp_path):
             np.testing.assert_array_equal(weights.read(name), v.astype(np.float16))
 
 
+def test_a_share_of_the_weights_that_training_went_on_from(tmp_path):
+    for name, value in (("start", 1.0), ("model", 3.0)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        write_model(tmp_path / name, {"a": np.array([value, 0.0], np.float32)})
+    bundle.bundle_model(tmp_path / "model", tmp_path / "out", tmp_path / "start", 0.25)
+    with open_weights(tmp_path / "out") as weights:
+        np.testing.assert_array_equal(weights.read("a"), [1.5, 0.0])
+
+
 def test_a_weight_beyond_half_precision_is_refused(tmp_path):
     write_model(tmp_path / "model", {"big": np.array([1e6], np.float32)})
     with pytest.raises(UserError, match="big does not fit float16"):
