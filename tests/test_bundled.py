@@ -13,12 +13,13 @@ from mindspore_osum.evaluation.report import MEASURES
 from mindspore_osum.evaluation.scoring import tasks_of
 from mindspore_osum.folder import TOKENIZER, read_config
 from mindspore_osum.systems.registry import preset
-from mindspore_osum.tasks import TASKS
+from mindspore_osum.tasks import LABEL_SETS, TASKS
 from mindspore_osum.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "mindspore_osum" / "assets"
 MANIFEST = ASSETS / "recordings" / "manifest.jsonl"
+FIELDS = tuple(labels.field for labels in LABEL_SETS.values())
 SCOPE = "bundled recordings"  # README figures that have these words in their row or in a heading are checked
 TITLES = {"mixed error rate": "mer"} | {title: name for name, title in MEASURES.items()}
 FIGURE = re.compile(r"(\d+(?:\.(\d+))?) ?(%|ms)?(?= |$)")
@@ -111,3 +112,16 @@ def test_readme_reports_these_figures(metrics):
 def test_it_listens(metrics):
     """Far better than a model that knows the sentences but not the sound (error rate near 1)."""
     assert metrics["fixed"]["asr"]["wer"] < 0.3
+
+
+def test_an_annotation_has_every_label_and_no_mark_in_its_text(tmp_path):
+    """Several labels at once, of two questions and a poem without a sound beside the words."""
+    names, out = ("test_000021.wav", "test_000023.wav", "test_000065.wav"), tmp_path / "out.jsonl"
+    recordings = [str(MANIFEST.with_name(name)) for name in names]
+    assert main(["annotate", *recordings, "--model", "tiny", "--output", str(out)]) == 0
+    known = {Path(u.wav).name: u.extra for u in read_manifest(MANIFEST)[0]}
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    for name, found in zip(names, lines, strict=True):
+        said = {field: known[name][field] or "OTHER" for field in FIELDS}
+        assert found["labels"] == said and not found["cut"], name
+        assert found["text"] == "".join(word for word, *_ in known[name]["words"]), name
