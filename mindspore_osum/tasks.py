@@ -221,6 +221,12 @@ def answer_starts(task: str) -> tuple[str, list[str]]:
     return write_tags(tags), [write_tags(tags) + text for text in follows]
 
 
+def longer_openings(task: str) -> list[str]:
+    """The task's tags followed by any other: what its answers never open with."""
+    tags = tags_of(task) if task != TEXT2TEXT else ()
+    return [write_tags((*tags, tag)) for tag in TAG_OF_KEY_PART.values()] if tags else []
+
+
 @lru_cache(maxsize=1)
 def _known_requests() -> dict[str, str]:
     known = {}

@@ -32,7 +32,7 @@ from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.systems.base import Config, Prompt
 from mindspore_osum.systems.registry import system_of
-from mindspore_osum.text.sequence import opening_ids
+from mindspore_osum.text.sequence import denied_ids, opening_ids
 from mindspore_osum.text.template import AUDIO, Turn
 from mindspore_osum.text.tokenizer import Tokenizer
 
@@ -232,19 +232,22 @@ class Answerer:
             mel_TF, seconds = self._features(source, notes)
             speech = self.cfg.tokens(len(mel_TF))
         forced = request.task and request.force_tags
-        opening, first = self._opening(request.task) if forced else ((), ())
+        opening, first, denied = self._opening(request.task) if forced else ((), (), ())
         words = request.words
         if request.hotwords:
             words = self.system.with_hotwords(words, request.task, request.hotwords)
         turn = Turn(request.output_type, {"request": words}, speech, opening=opening)
-        prompt = Prompt(self.template.sequence(self.tokenizer, turn), mel_TF, opening, first)
+        prompt = Prompt(self.template.sequence(self.tokenizer, turn), mel_TF, opening, first, denied)
         self.generator.room(prompt)  # refuses what is too long
         return prompt, seconds
 
-    def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The tokens that every answer to a task begins with, and those that may follow (empty: any)."""
+    def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The tokens that every answer to a task begins with, those that may follow (empty: any), and not."""
         if task not in self._openings:
-            self._openings[task] = opening_ids(self.tokenizer, *self.system.openings(task))
+            opening, texts = self.system.openings(task)
+            ids, first = opening_ids(self.tokenizer, opening, texts)
+            denied = denied_ids(self.tokenizer, ids, texts, self.system.other_openings(task))
+            self._openings[task] = ids, first, denied
         return self._openings[task]
 
     def _features(self, source, notes: list[str] | None) -> tuple[np.ndarray, float]:

@@ -177,7 +177,7 @@ class Generator(Tokens):
         token_B, position_B, scores_BV = self._run(
             prefill, *self._inputs(prompts, batch, length, sampling.repetition_penalty)
         )
-        if any(prompt.first for prompt in prompts):
+        if any(prompt.first or prompt.denied for prompt in prompts):
             scores_BV = Tensor(restricted(on_host(scores_BV), prompts))
             token_B = Tensor(on_host(scores_BV).argmax(-1).astype(np.int32))
         while True:

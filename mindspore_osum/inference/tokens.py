@@ -117,13 +117,14 @@ class Limits:
 
 
 def restricted(scores_BV: np.ndarray, prompts: Sequence) -> np.ndarray:
-    """The scores of first tokens, with none for those that may not follow an opening (`Prompt.first`)."""
+    """The scores of first tokens, with none for those that may not follow an opening (`Prompt`)."""
     scores_BV = scores_BV.copy()
     for scores_V, prompt in zip(scores_BV, prompts, strict=False):
         if prompt.first:
             allowed = scores_V[list(prompt.first)]
             scores_V[:] = -np.inf
             scores_V[list(prompt.first)] = allowed
+        scores_V[list(prompt.denied)] = -np.inf
     return scores_BV
 
 

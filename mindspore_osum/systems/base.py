@@ -53,12 +53,14 @@ class Prompt:
     mel_TF : log-mel of its speech, float32, if any.
     opening : the last tokens of the sequence, if they are the beginning of the answer.
     first : the only tokens that may follow them; any may if empty.
+    denied : tokens that may not.
     """
 
     sequence: HybridSequence
     mel_TF: np.ndarray | None = None
     opening: tuple[int, ...] = ()
     first: tuple[int, ...] = ()
+    denied: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -222,6 +224,10 @@ class System:
         The opening is given to the decoder in the tokens that these have in common. "" if there is none.
         """
         return "", ()
+
+    def other_openings(self, task: str) -> Sequence[str]:
+        """Openings of other tasks that begin with this one's; the next token may not lead to them."""
+        return ()
 
     def generation(self, model: Any) -> Generation:
         """The generation interface of a network."""

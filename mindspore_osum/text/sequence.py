@@ -221,6 +221,18 @@ def opening_ids(
     return tuple(ids), tuple(sorted({one[len(ids)] for one in encoded}))
 
 
+def denied_ids(
+    tokenizer: Tokenizer, opening: Sequence[int], texts: Sequence[str], others: Sequence[str]
+) -> tuple[int, ...]:
+    """The tokens after an opening that lead to one of `others` and to none of `texts`."""
+
+    def after(answers: Sequence[str]) -> set[int]:
+        encoded = [tokenizer.encode(text) for text in answers]
+        return {ids[len(opening)] for ids in encoded if tuple(ids[: len(opening)]) == tuple(opening)}
+
+    return tuple(sorted(after(others) - after(texts)))
+
+
 def stack_sequences(
     sequences: Sequence[HybridSequence], length: int, zmax: int, n_slots: int
 ) -> dict[str, np.ndarray]:

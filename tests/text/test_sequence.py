@@ -7,12 +7,24 @@ from hypothesis import strategies as st
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, TOKENIZER
-from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS, answer_starts, format_answer, tags_of, write_tags
+from mindspore_osum.inference.tokens import restricted
+from mindspore_osum.systems.base import Prompt
+from mindspore_osum.tasks import (
+    LABEL_SETS,
+    TAG_OF_KEY_PART,
+    TASK_KEYS,
+    answer_starts,
+    format_answer,
+    longer_openings,
+    tags_of,
+    write_tags,
+)
 from mindspore_osum.text.sequence import (
     IGNORE,
     Audio,
     Target,
     Text,
+    denied_ids,
     lay_out,
     opening_ids,
     stack_sequences,
@@ -49,6 +61,20 @@ def bundled() -> Tokenizer:
 @lru_cache
 def opening_of(tokenizer: Tokenizer, task: str):
     return opening_ids(tokenizer, *answer_starts(task))
+
+
+@pytest.mark.parametrize("task", TASK_KEYS)
+def test_no_opening_goes_on_as_another(tiny, task):
+    """The tokens that would make it another task's are denied, and none that training has there."""
+    for tokenizer in (tiny, bundled()):
+        opening, texts = answer_starts(task)
+        ids, first = opening_ids(tokenizer, opening, texts)
+        denied = denied_ids(tokenizer, ids, texts, longer_openings(task))
+        assert not set(denied) & {tokenizer.encode(text)[len(ids)] for text in texts}
+        if tokenizer is bundled():  # whose tags are single pieces
+            assert len(denied) >= len({*TAG_OF_KEY_PART.values()}) or first
+    scores_BV = restricted(np.zeros((2, 9), np.float32), [Prompt(None, denied=(1, 4)), Prompt(None)])
+    assert np.isinf(scores_BV).sum() == 2 and np.isinf(scores_BV[0, [1, 4]]).all()
 
 
 plain = st.text(st.characters(categories=("Ll", "Lo", "Nd")), min_size=1, max_size=8)

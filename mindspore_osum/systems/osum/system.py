@@ -69,6 +69,11 @@ class OsumSystem(System):
 
         return answer_starts(task)
 
+    def other_openings(self, task: str):
+        from mindspore_osum.tasks import longer_openings
+
+        return longer_openings(task)
+
     def generation(self, model):
         from mindspore_osum.systems.osum.generation import OsumGeneration
 
