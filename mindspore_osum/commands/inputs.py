@@ -90,17 +90,22 @@ def expand(names: Sequence[str]) -> list:
 
 def _of_folder(name: str) -> list[str]:
     root = Path(name)
-    files = [p for p in root.rglob("*") if p.is_file() and not _hidden(p.relative_to(root))]
-    paths = sorted(p for p in files if p.suffix.lower() in SUFFIXES)
+    files = [p for p in root.rglob("*") if not p.is_dir() and not _hidden(p.relative_to(root))]
+    # a link to nothing is kept: its response has the error; a pipe might never end
+    paths = sorted(p for p in files if _named_as_audio(p) and (p.is_file() or not p.exists()))
     if not paths:
         raise UserError(
             f"{name}: no recordings in this folder, by their endings ({', '.join(READABLE[:8])}, ...)"
         )
-    if others := sorted({p.suffix or p.name for p in files if p.suffix.lower() not in SUFFIXES}):
+    left = set(files) - set(paths)
+    if others := sorted({p.suffix or p.name for p in left}):
         few = ", ".join(others[:5]) + ", ..." * (len(others) > 5)
-        count = len(files) - len(paths)
-        say(f"{name}: {count} other {'file is' if count == 1 else 'files are'} left out ({few})")
+        say(f"{name}: {len(left)} other {'file is' if len(left) == 1 else 'files are'} left out ({few})")
     return [str(path) for path in paths]
+
+
+def _named_as_audio(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def _hidden(path: Path) -> bool:

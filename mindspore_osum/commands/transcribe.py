@@ -58,7 +58,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--output", metavar="DIR", help="write a file for each recording and format there")
     add_resume(parser, "whose files are there")
     parser.add_argument(
-        "--task", default="srwt", help="what the model is asked: srwt (default; words with times) or asr"
+        "--task",
+        help="what the model is asked: asr (default for txt alone) or srwt (words with times; default else)",
     )
     _add_cues(parser)
     streaming.add_arguments(parser)
@@ -89,11 +90,10 @@ def run(args) -> int:
 
     formats = [check_format(name.strip()) for name in args.format.lower().split(",")]
     cues = check_settings(formats, {name: getattr(args, name) for name in SETTINGS})
-    requests, how = [make_request(args.task, hotwords=args.hotwords)], settings(args)
+    task = args.task or ("asr" if formats == ["txt"] else "srwt")  # words are heard better without times
+    requests, how = [make_request(task, hotwords=args.hotwords)], settings(args)
     if args.highlight_words and "<ALIGN>" not in requests[0].task:
-        raise UserError(
-            f"--highlight-words needs times of words, and {args.task} gives none: take --task srwt"
-        )
+        raise UserError(f"--highlight-words needs times of words, and {task} gives none: take --task srwt")
     sources = expand(args.audio)
     targets = _targets(args, sources, formats)
     if args.resume:

@@ -63,7 +63,7 @@ def run(args) -> int:
         raise UserError("--idle must be 0 or more seconds, --raw a rate from 1000 to 384000 Hz")
     settings = LiveSettings(every, pause, args.max_seconds, args.vad)
     sampling = Sampling(max_new_tokens=args.max_new_tokens, **answer_settings(args))
-    requests = [make_request(args.task, hotwords=args.hotwords)]
+    requests = [make_request(args.task or "srwt", hotwords=args.hotwords)]
     source = sys.stdin.buffer if args.stream == STDIN else args.stream
     waves = stream_of(source, args.raw, idle)
     stop, failed = threading.Event(), 0

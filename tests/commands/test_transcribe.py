@@ -195,6 +195,20 @@ def test_what_a_command_line_names(folder):
     assert expand(["odd[1].wav"]) == ["odd[1].wav"]
 
 
+def test_links_to_nothing_fail_and_pipes_are_left_out(folder, capfd):
+    Path("talks/gone.wav").symlink_to("nowhere.wav")
+    os.mkfifo("talks/pipe.wav")
+    assert expand(["talks"]) == ["talks/gone.wav", "talks/more/two.flac", "talks/one.wav"]
+    assert "talks: 2 other files are left out (.txt, .wav)" in capfd.readouterr().err
+
+
+def test_text_alone_is_asked_for_without_times(folder, transcribe):
+    assert transcribe("talks/one.wav", "--output", "out", "--format", "txt")[0] == 0
+    status, out, _ = transcribe("talks/one.wav", "--format", "json")
+    assert status == 0 and json.loads(out)["raw"].startswith("<asr><align>")
+    assert transcribe("talks/one.wav")[1] == transcribe("talks/one.wav", "--task", "asr")[1]
+
+
 def test_a_full_disk_ends_it(tmp_path, monkeypatch):
     """With the command that goes on; another problem is of that recording alone."""
     response, cues = Response("a.wav", 1.0, [Answer(0.0, 1.0, "hello")]), {"txt": {}, "ctm": {}}
