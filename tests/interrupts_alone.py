@@ -9,6 +9,10 @@ import pytest
 
 from mindspore_osum.interrupts import Terminated, steady, watched
 
+# what started the tests may have SIGINT ignored (a job in the background of a script) or blocked
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
 
 def kill(number: int) -> None:
     os.kill(os.getpid(), number)

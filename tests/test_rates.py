@@ -28,7 +28,6 @@ ALLOWED = {
         "SAMPLE_RATE // 100": "10 ms by which published lists round the end of a recording"
     },
     "mindspore_osum/speech/silero.py": {"FRAME // 2": "the middle of a frame of the detector's own rate"},
-    "ckpt_convert/report.py": {"160": "characters of a shown name"},
 }
 
 

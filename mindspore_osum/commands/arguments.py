@@ -88,6 +88,7 @@ def add_device(parser) -> None:
         "--device",
         default="auto",
         type=device,
+        choices=("auto", "CPU", "Ascend"),
         metavar="NAME",
         help="auto, CPU or Ascend (default auto: Ascend if there is one)",
     )

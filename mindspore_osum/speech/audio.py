@@ -277,4 +277,4 @@ def _as_array(values) -> np.ndarray:
 
 def array_part(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:
     """wave_S of samples that begin at `start` seconds: as scaled floats, averaged to one channel."""
-    return Mixer(name, rate, start=start)(as_float(x_SC))
+    return Mixer(name, rate, start=start, repair=False)(as_float(x_SC))

@@ -39,15 +39,19 @@ class Mixer:
     name : of the recording, for errors.
     channel : number of the one to take, from 0; None for the mean.
     start : seconds before the first block, for errors.
+    repair : whether the first channel is taken where the mean is silent; not for blocks of any size, as of a
+        stream, whose sound would depend on how it came.
 
     Attributes
     ----------
     cancelled : whether such a block was met.
     """
 
-    def __init__(self, name: str, rate: float, channel: int | None = None, start: float = 0.0):
+    def __init__(
+        self, name: str, rate: float, channel: int | None = None, start: float = 0.0, repair: bool = True
+    ):
         self.name, self.rate, self.channel, self.cancelled = name, rate, channel, False
-        self._done = start * rate
+        self._done, self._repair = start * rate, repair
 
     def __call__(self, x_SC: np.ndarray) -> np.ndarray:
         """(S,) float32 of a block x_SC, float32; UserError if it is not finite."""
@@ -66,7 +70,7 @@ class Mixer:
                 "export the recording again"
             )
         self._done += len(x_SC)
-        if channels > 1 and self.channel is None:
+        if self._repair and channels > 1 and self.channel is None:
             with np.errstate(over="ignore"):
                 power, mixed = np.vdot(x_SC, x_SC) / channels, np.vdot(wave_S, wave_S)
             if power > _SILENT * len(x_SC) and mixed < _CANCELLED * power:

@@ -75,8 +75,8 @@ def test_growing_file_on_a_terminal(folder, tmp_path):
     path = tmp_path / "growing.pcm"
     path.write_bytes(samples(0.5, voice(1.5), 1.5))
     leader, follower = pty.openpty()
-    # idle for longer than the first answer's graphs take to compile
-    args = command(folder, "--stream", path, "--raw", 16_000, "--idle", 10)
+    # idle for longer than the first answer's graphs take to compile, on a busy machine too
+    args = command(folder, "--stream", path, "--raw", 16_000, "--idle", 30)
     process = subprocess.Popen(args, cwd=ROOT, stdout=follower, stderr=subprocess.PIPE)
     os.close(follower)
     shown = b""

@@ -138,8 +138,9 @@ def _child(outcome: Outcome, folder: Path, at: int, count: int, until: float, wa
 
 def _lines(child) -> Iterator[bytes]:
     """Lines of a process's output until it ends, or says nothing for `WALL` seconds."""
-    waiting = b""
-    while select.select([child.stdout], [], [], WALL)[0]:
+    waiting, poll = b"", select.poll()
+    poll.register(child.stdout, select.POLLIN)
+    while poll.poll(1000 * WALL):
         piece = os.read(child.stdout.fileno(), 1 << 16)
         if not piece:
             return

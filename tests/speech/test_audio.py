@@ -356,7 +356,7 @@ def test_file_objects_that_cannot_be_read(tmp_path):
         ((np.zeros(10),), "tuple of 1"),
         ((np.zeros((2, 16_000)), SAMPLE_RATE), "more channels than samples"),
         ((np.zeros((4, 2, 2)), SAMPLE_RATE), "shape"),
-        ((np.float32(1), SAMPLE_RATE), "shape"),
+        ((np.float32(1), SAMPLE_RATE), "(array, rate)"),
         ((np.zeros(0), SAMPLE_RATE), "0 samples"),
         ((np.zeros((5, 0)), SAMPLE_RATE), "shape"),
         ((np.zeros(4, np.int64), SAMPLE_RATE), "type"),

@@ -40,8 +40,11 @@ def test_own_systems():
 
 
 def test_a_folder_says_its_system_first(tmp_path):
-    cfg = read_config(BUNDLED)  # written before there was a model_type
-    assert cfg.model_type == "osum" and "model_type" not in (BUNDLED / "config.json").read_text()
+    values = json.loads((BUNDLED / "config.json").read_text())
+    del values["model_type"]  # as before there was one
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    cfg = read_config(tmp_path)
+    assert cfg.model_type == "osum" and cfg == read_config(BUNDLED)
     write_config(tmp_path, cfg)
     values = json.loads((tmp_path / "config.json").read_text())
     assert next(iter(values.items())) == ("model_type", "osum") and read_config(tmp_path) == cfg
@@ -69,7 +72,7 @@ def test_a_key_of_before_is_left_out():
     ],
 )
 def test_others_are_refused(tmp_path, change, message):
-    values = change | json.loads((BUNDLED / "config.json").read_text())
+    values = json.loads((BUNDLED / "config.json").read_text()) | change
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(UserError, match=message) as caught:
         read_config(tmp_path)

@@ -142,7 +142,7 @@ def test_word_times_where_no_speed_changes():
 
 def test_strict_is_laid_on_every_stage(tmp_path, monkeypatch):
     jobs = []
-    monkeypatch.setattr("mindspore_osum.training.run.run_job", lambda cfg, fresh: jobs.append(cfg) or 0)
+    monkeypatch.setattr("mindspore_osum.training.run.run_job", lambda cfg, **how: jobs.append(cfg) or 0)
     files = [write_stage(tmp_path, number, "tiny") for number in (1, 2)]
     over = ["--set", "data.max_errors=3"]
     assert main(["train", "--config", *files, *over]) == 0 and not any(cfg.data.strict for cfg in jobs)
