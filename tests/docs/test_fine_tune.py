@@ -48,6 +48,7 @@ def test_sample_data_overwrites_nothing(data, tmp_path):
         sample_data.lay_out(data)
 
 
+@pytest.mark.slow
 def test_fine_tune(data, tmp_path, monkeypatch, capsys):
     """LoRA and adapter learn and nothing else changes; every recording is answered before and after."""
     from mindspore_osum.systems.osum.network import OsumModel
