@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mindspore_osum.cli import main
 from mindspore_osum.config import merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import load_folder
@@ -75,6 +76,19 @@ def test_resuming_is_exact(stored_run, tmp_path, capfd):
     assert losses(straight) == losses(parts) and len(losses(parts)) == STORED_STEPS
     assert same(state(straight, STORED_STEPS), state(parts, STORED_STEPS))
     assert same(arrays(straight / "model"), arrays(parts / "model"))
+
+
+def test_a_named_step_goes_on(stored_run, tmp_path, capfd):
+    """`osum train --from-step`: to the end of the straight run; later checkpoints are kept by other names."""
+    straight, out = stored_run / "run", tmp_path / "again"
+    shutil.copytree(straight, out)
+    job = tmp_path / "job.yaml"
+    job.write_text(json.dumps(stored_job(stored_run / "world", out), default=str))  # JSON is YAML
+    assert main(["train", "--config", str(job), "--from-step", "7"]) == 1
+    assert f"no checkpoint of step 7; there are: 40, 80, {STORED_STEPS}" in capfd.readouterr().err
+    assert main(["train", "--config", str(job), "--from-step", "40"]) == 0
+    assert same(state(straight, STORED_STEPS), state(out, STORED_STEPS)) and losses(straight) == losses(out)
+    assert (out / "checkpoints" / f"step_{STORED_STEPS:06d}.unused").is_dir()
 
 
 def test_parts_that_do_not_learn_keep_every_bit(world, tmp_path):
