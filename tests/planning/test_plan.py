@@ -115,6 +115,7 @@ def test_layouts_follow_what_training_accepts():
     assert {way.stages for way in ways} == {1, 2, 4}  # no more than micro-batches
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_whole_is_cut_or_refused_in_a_line(capsys):
     words = ["plan", "--config", STAGE1, "--model", "osum_pangu_7b", "--memory"]
     assert main([*words, "30GB"]) == 0
