@@ -79,7 +79,7 @@ class Adapters(Weights):
                 self._changed[key] = kind, module
         self._zeros: dict[str, TensorInfo] = {}
         super().__init__(weights.where, infos)
-        if all(form.ours(key) for key in infos):  # else the unknown names are told first
+        if all(form.ours(key) for key in infos):  # else the unknown names are reported first
             self._check_complete()
 
     def _read_modules(self) -> dict[str, TensorInfo]:

@@ -350,7 +350,7 @@ def _is_one(audio) -> bool:
         return True
     if isinstance(audio, tuple) and len(audio) == 2:
         if any(_is_number(part) or hasattr(part, "__array__") for part in audio):
-            return True  # (array, rate), whose mistakes are told where it is read
+            return True  # (array, rate), whose mistakes are reported where it is read
     kind = type(audio).__name__
     if hasattr(audio, "__array__"):
         raise UserError(f"{kind} of samples: an array does not say its rate; give a tuple (array, rate)")

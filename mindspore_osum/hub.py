@@ -139,7 +139,7 @@ def download(repo: Repo, output: str | os.PathLike | None = None) -> Path:
 
 
 def _from_huggingface(repo: Repo, output) -> Path:
-    from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub import HfApi, errors, snapshot_download, try_to_load_from_cache
     from huggingface_hub.utils import disable_progress_bars
     from requests import RequestException
 
@@ -162,7 +162,9 @@ def _from_huggingface(repo: Repo, output) -> Path:
         if cached:
             return Path(snapshot_download(repo.name, local_files_only=True, **how))
         chosen = choose(repo, {file.rfilename: file.size or 0 for file in files.siblings})
-        _check_space(repo, chosen.values(), output or cache)
+        there = [try_to_load_from_cache(repo.name, name, cache, files.sha) for name in chosen]
+        missing = [n for n, path in zip(chosen.values(), there) if output or not isinstance(path, str)]
+        _check_space(repo, missing, output or cache)
         return Path(snapshot_download(repo.name, allow_patterns=[*chosen], **how))
     except errors.GatedRepoError:
         raise UserError(
@@ -250,11 +252,13 @@ def _only_checkpoint(repo: Repo, found: list):
 
 
 def _check_space(repo: Repo, sizes: Iterable[int], folder) -> None:
-    """UserError if the files do not fit on the disk; what the cache has of them already is not deducted."""
+    """UserError if files of these sizes do not fit on the disk."""
     place = Path(folder or Path.home()).absolute()
     while not place.exists():
         place = place.parent
-    needed, free = sum(sizes) + _MARGIN, shutil.disk_usage(place).free
+    if not (needed := sum(sizes)):
+        return
+    needed, free = needed + _MARGIN, shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
             f"{repo}: needs {needed / 1e9:.1f} GB, {place} has {free / 1e9:.1f} GB free; make space there"

@@ -174,3 +174,9 @@ def test_the_verbs(site, tmp_path, capsys):
     assert main(["info", "someone/tiny", "--json", "--no-hashes"]) == 0
     assert hub.title("someone/tiny@v1") == "someone/tiny"
     assert COMMIT in json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))["folder"]
+
+
+def test_a_full_disk_does_not_hinder_what_is_in_the_cache(site, monkeypatch):
+    folder = hub.model_folder("someone/tiny")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: _Usage())
+    assert hub.model_folder("someone/tiny") == folder

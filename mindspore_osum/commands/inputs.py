@@ -65,7 +65,7 @@ def expand(names: Sequence[str]) -> list:
     """Recordings in the order they are named, each once: paths as text, standard input as a file object.
 
     A folder is all recordings in and below it, by the endings of their names, without names that begin with a
-    dot; how many other files there are is told. A pattern is what it matches (``**`` goes below).
+    dot; how many other files there are is reported. A pattern is what it matches (``**`` goes below).
 
     Raises
     ------

@@ -72,7 +72,7 @@ def test_files_of_every_format(folder, transcribe):
 
 
 def test_a_folder_of_a_user(folder, transcribe):
-    """What macOS leaves is no recording, what is none is told, what is broken fails, and names stay apart."""
+    """What macOS leaves is no recording, others are reported, what is broken fails, and names stay apart."""
     for name in ("talks/._one.wav", "talks/.DS_Store", "talks/.cache/a.wav"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(b"\0\5\x16\7" + bytes(78))
