@@ -75,7 +75,7 @@ def watched(end: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, _on_signal)
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     wakeup, over = signal.set_wakeup_fd(writer, warn_on_full_buffer=False), threading.Event()
-    with steady():  # the thread inherits that SIGINT is blocked, and so can wait for it
+    with steady():  # the thread inherits that SIGINT is blocked, and so can see it pending
         threading.Thread(target=_watch, args=(reader, over, end), daemon=True).start()
     try:
         yield
@@ -109,21 +109,15 @@ def _raise(number: int):
 
 def _watch(reader: int, over: threading.Event, end: Callable[[int], None]) -> None:
     """End the process if the main thread does not do so when it is asked to."""
-    asked, passed_on, since = [], 0, 0.0
-    while not over.is_set():
-        new = []
-        # in the main thread's steady blocks SIGINT comes here, otherwise to the main thread and its handler
-        if signal.sigtimedwait({signal.SIGINT}, POLL):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # for the end of the block
-            new, passed_on = [signal.SIGINT], passed_on + 1
+    asked, since = [], time.monotonic()
+    while not over.wait(POLL):
         with contextlib.suppress(BlockingIOError):
-            for number in os.read(reader, 64):
-                if number == signal.SIGINT and passed_on:
-                    passed_on -= 1  # known already
-                else:
-                    new.append(number)
-        since = since if asked else time.monotonic()
-        asked += [number for number in new if signal.getsignal(number) is _on_signal]
-        if asked and (_blocks or len(asked) > 1) and time.monotonic() - since > PATIENCE:
-            end(asked[0])
+            asked += [number for number in os.read(reader, 64) if signal.getsignal(number) is _on_signal]
+        # in the main thread's steady blocks SIGINT is pending. It is only looked at: taken from there, it
+        # could reach a main thread that has left the block meanwhile
+        pending = signal.SIGINT in signal.sigpending() and signal.getsignal(signal.SIGINT) is _on_signal
+        first = asked[0] if asked else signal.SIGINT if pending else None
+        since = since if first else time.monotonic()
+        if first and (_blocks or len(asked) > 1) and time.monotonic() - since > PATIENCE:
+            end(first)
     os.close(reader)

@@ -9,7 +9,7 @@ import pytest
 
 # a block that waits without Python's help, as MindSpore does while it compiles; `%s` is what it holds
 CHILD = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from mindspore_osum.interrupts import delete_unfinished, steady, unfinished, watched
 
@@ -18,6 +18,7 @@ def end(number):
     print("ended", flush=True)
     os._exit(128 + number)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
 half = Path(sys.argv[1])
 half.touch()
 unfinished.add(half)
