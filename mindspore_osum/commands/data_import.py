@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mindspore_osum.data.formats.importers.importing import CORPORA, import_corpus
+from mindspore_osum.data.formats.importers.importing import CORPORA, find_corpus, import_corpus
 from mindspore_osum.data.formats.importers.manifests import PROJECTS, find_project, import_manifest
 from mindspore_osum.data.formats.importers.write import Written
 from mindspore_osum.errors import UserError
@@ -68,6 +68,7 @@ def run(args) -> int:
         task = args.task[0] if args.task else None
         done = [import_manifest(project, args.root, args.out, task, args.limit, args.cut)]
     else:
+        find_corpus(args.name, PROJECTS)
         done = import_corpus(args.name, args.root, args.out, args.split, args.task, args.limit, args.cut)
     print("\n".join(line for manifest in done for line in describe(manifest, args.out)))
     return 0

@@ -32,9 +32,10 @@ def run(args) -> int:
     if args.json:
         print(json.dumps({"valid": valid, "sources": [asdict(r) for r in reports]}, ensure_ascii=False))
     for r in reports:
+        warnings = f"{len(r.warnings)} warnings, " if r.warnings else ""
         say(
             f"{one_line(r.path)}: {r.utterances} usable utterances, {r.hours:.2f} h, {r.errors} errors, "
-            f"{r.left_out} left out by rule; read as {_formats(r)}"
+            f"{warnings}{r.left_out} left out by rule; read as {_formats(r)}"
         )
     return 0 if valid else 1
 

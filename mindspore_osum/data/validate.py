@@ -9,8 +9,14 @@ from mindspore_osum.data.checks import flaws, marks
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import once, open_source
 from mindspore_osum.errors import UserError, one_line
-from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.speech.audio import SAMPLE_RATE, cancels
 from mindspore_osum.text.tokenizer import special_in
+
+_HEARD = 10.0  # seconds of a recording of several channels that are decoded in any case
+_CANCELLED = (
+    "its channels cancel each other out (opposite phase): where their mean is silent, training takes the "
+    "first; export the recording with one channel"
+)
 
 
 @dataclass
@@ -23,6 +29,7 @@ class Report:
     errors: int = 0
     left_out: int = 0  # by rule: without errors, but not used
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # about usable utterances
     formats: dict[str, int] = field(default_factory=dict)  # format -> lines, or samples of shards
 
 
@@ -38,23 +45,26 @@ def validate_source(
     ----------
     path : see `data.formats.sources.open_source`.
     decode : whether recordings are decoded; otherwise only their headers are read.
-    say : called with each problem when it is found.
+    say : called with each problem and warning when it is found.
     special_in : text -> the special pieces in it; by default those of the published tokenizer.
 
     Raises
     ------
     UserError : the source cannot be read at all.
     """
-    report, seen, formats = Report(str(path)), set(), Counter()
+    report, seen, formats, phase = Report(str(path)), set(), Counter(), _Phase(decode)
     for item in open_source(path, formats):
         if isinstance(item, Utterance):
             item = once(item, seen)  # two shards of a list may have the same key
         problems, seconds = _look(item, decode)
         if isinstance(item, Utterance) and not problems:
-            problems = list(marks(item, special_in))
+            problems = [*marks(item, special_in), *phase.problems(item)]
         for problem in map(one_line, problems):
             report.problems.append(problem)
             say(problem)
+        if not problems and isinstance(item, Utterance) and phase.cancels:
+            report.warnings.append(one_line(f"{item.where}: warning: {_CANCELLED}"))
+            say(report.warnings[-1])
         if isinstance(item, Skipped) and not item.error:
             report.left_out += 1
         else:
@@ -63,6 +73,24 @@ def validate_source(
             report.hours += 0 if problems else seconds / 3600
     report.formats = dict(formats.most_common())
     return report
+
+
+class _Phase:
+    """Looks for channels that cancel each other out; parts of a recording in a row share its answer."""
+
+    def __init__(self, decode: bool):
+        self._seconds = float("inf") if decode else _HEARD
+        self._wav, self.cancels = None, False
+
+    def problems(self, utt: Utterance) -> list[str]:
+        """Set `cancels` for an utterance; the error if its recording cannot be decoded."""
+        if utt.wav != self._wav or utt.wav is None:
+            try:
+                self._wav, self.cancels = utt.wav, bool(utt.wav) and cancels(utt.wav, self._seconds)
+            except UserError as error:
+                self._wav, self.cancels = None, False
+                return [f"{utt.where}: {error}"]
+        return []
 
 
 def _look(item: Utterance | Skipped, decode: bool) -> tuple[list[str], float]:

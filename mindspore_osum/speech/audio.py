@@ -155,6 +155,23 @@ def channel_count(source) -> int:
         return file.channels
 
 
+def cancels(source, seconds: float = float("inf")) -> bool:
+    """Whether the channels of a recording cancel each other out somewhere in its first `seconds`.
+
+    Only as much is decoded, and nothing of one channel; `source` and errors as in `load_audio`.
+    """
+    with _opened(source) as file:
+        if file.channels < 2:
+            return False
+        mixer, done = Mixer(file.name, file.rate), 0
+        for x_SC in file.blocks():
+            mixer(x_SC)
+            done += len(x_SC)
+            if mixer.cancelled or done >= seconds * file.rate:
+                break
+        return mixer.cancelled
+
+
 class _Array:
     """A tuple (array (S,) or (S, C), rate) as an open recording; nothing is copied."""
 

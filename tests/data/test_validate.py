@@ -1,5 +1,6 @@
 """`osum data validate`: each kind of mistake is named with its place, and nothing else is."""
 
+import gzip
 import json
 
 import numpy as np
@@ -140,6 +141,47 @@ def test_shards_in_json(folder, capsys):
     assert (shards["formats"], west["formats"]) == ({"shard": 4}, {"messages": 1})
     status, out, _ = validate(capsys, folder / "c.jsonl", "--json")
     assert status == 0 and json.loads(out)["valid"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("train.csv", "audio,text\na.wav,hello\n", "is a table; `osum data import own FOLDER OUT` makes"),
+        ("train.tsv.gz", "audio\ttext\n", "is a table; `osum data import own FOLDER OUT` makes"),
+        ("text", "utt1 hello\nutt2 there\n", "neither a manifest, which has a JSON object a line, nor"),
+        ("b.wav", sound(0.1), "is a recording; give a manifest that names it"),
+    ],
+)
+def test_what_is_no_manifest_is_not_read_as_names_of_shards(folder, capsys, name, content, says):
+    data = content if isinstance(content, bytes) else content.encode()
+    (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    status, out, err = validate(capsys, folder / name)
+    assert (status, out) == (1, "") and err.startswith(f"osum: {folder}/{name}: {says}")
+
+
+def test_a_duration_beyond_the_file_is_an_error(folder, capsys):
+    """NeMo's is the part to read; a little more is rounding."""
+    lines = [{"audio_filepath": "a.wav", "text": "hi", "duration": seconds} for seconds in (0.5, 1.05, 1.5)]
+    status, out, _ = validate(capsys, write(folder, *lines))
+    assert status == 1 and out.startswith(f"{folder}/m.jsonl:3: start 0.0 and end 1.5 do not fit")
+    assert "2 usable utterances" in out and "read as NeMo 3" in out
+
+
+def test_channels_that_cancel_each_other_out_are_a_warning(folder, capsys):
+    """Named with its line, of stereo only; training hears the first channel there."""
+    left_N = np.random.default_rng(0).uniform(-0.5, 0.5, 16000)
+    for name, right_N in {"off": -left_N, "same": left_N, "one": 0 * left_N}.items():
+        soundfile.write(folder / f"{name}.wav", np.stack([left_N, right_N], axis=1), 16000)
+    lines = [{**BASE, "key": name, "wav": f"{name}.wav"} for name in ("same", "off", "one", "a")]
+    part = {**BASE, "key": "part", "wav": "off.wav", "start": 0.2, "end": 0.7}
+    for how in ([], ["--decode"]):
+        status, out, _ = validate(capsys, write(folder, *lines, part), *how)
+        *warnings, totals = out.splitlines()
+        assert [w.split(": ")[0] for w in warnings] == [f"{folder}/m.jsonl:2", f"{folder}/m.jsonl:5"]
+        assert all("warning: its channels cancel each other out" in w for w in warnings)
+        assert status == 0 and ": 5 usable utterances, 0.00 h, 0 errors, 2 warnings, 0 left out" in totals
+    found = json.loads(validate(capsys, folder / "m.jsonl", "--json")[1])["sources"][0]
+    assert len(found["warnings"]) == 2 and not found["problems"]
 
 
 def test_what_cannot_be_read_is_one_line(folder, capsys):

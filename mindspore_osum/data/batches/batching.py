@@ -16,7 +16,7 @@ import numpy as np
 from mindspore_osum.data.batches.columns import Axis, Column, stack
 from mindspore_osum.data.batches.extractor import Example
 from mindspore_osum.data.batches.packing import Room
-from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.data.formats.manifest import END_SLACK, Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
 from mindspore_osum.speech.config import FEATURES, FeatureConfig
@@ -103,7 +103,7 @@ def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
     """First and last sample of the part `start`..`end` of a recording."""
     first = round((utt.start or 0.0) * SAMPLE_RATE)
     last = samples if utt.end is None else round(utt.end * SAMPLE_RATE)
-    if not first < last <= samples + SAMPLE_RATE // 100:  # ends are rounded in published lists
+    if not first < last <= samples + round(END_SLACK * SAMPLE_RATE):
         raise UserError(
             f"{utt.where}: start {utt.start} and end {utt.end} do not fit the recording's "
             f"{samples / SAMPLE_RATE:.2f} s"

@@ -116,10 +116,7 @@ def _pair(values: dict, folder: Path, where: str, task: str | None) -> Items:
 
 def _recording_key(values: dict) -> str | None:
     """The key that names the recording of a line of recording and text; None for other lines."""
-    if "wav" in values:
-        return None
-    has_text = any(name in values for name in TEXTS)
-    return next((name for name in RECORDINGS if has_text and name in values), None)
+    return None if "wav" in values else next((name for name in RECORDINGS if name in values), None)
 
 
 def _recording_and_text(values: dict, folder: Path, where: str, task: str | None) -> Items:
@@ -159,8 +156,14 @@ def _as_published(values: dict, where: str) -> dict:
 
 
 def _part(values: dict, where: str) -> dict[str, float]:
-    """The start and end that `offset` and `duration` give; a duration alone is the whole recording's."""
+    """The start and end that `offset` and `duration` give.
+
+    A duration alone is a part from the beginning in NeMo, which reads no more; elsewhere it only describes
+    the recording, in whatever unit.
+    """
     offset, duration = (seconds_in(values, name, where) for name in ("offset", "duration"))
+    if offset is None and duration and "audio_filepath" in values:
+        offset = 0.0
     if offset is None:
         return {}
     if not duration:

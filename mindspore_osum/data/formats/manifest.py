@@ -20,6 +20,9 @@ from mindspore_osum.tasks import INTENT_KEY, TEXT2TEXT, task_key
 
 TEXT_TASKS = (TEXT2TEXT, INTENT_KEY)  # published task keys whose examples have no recording
 MALFORMED = "malformed"
+END_SLACK = 0.1
+"""Seconds that a part may end after its recording: published lists round them."""
+
 _MAX_SECONDS = 1e9  # 30 years; larger numbers overflow as samples
 _UNUSED_EXTRA = ("speech_token", "speech_tokens")
 

@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
 from mindspore_osum.data.formats.line_formats import format_of, parse_line
@@ -25,6 +26,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.files import as_text
 
 SHARD = "shard"  # the format of a shard's samples
+_SNIFFED = 100  # lines of which a list of shards names one at least
 _MAX_COMBINED = 2**30  # bytes of the list that is combined with one shard
 
 
@@ -45,7 +47,10 @@ def open_source(
     path, formats = Path(path), Counter() if formats is None else formats
     if path.suffix == ".tar":
         return _counted(_one_shard(path), formats)
-    return _manifest(path, formats) if _is_manifest(path) else _counted(_read_list(path), formats)
+    if _is_manifest(path):
+        return _manifest(path, formats)
+    _check_list(path)
+    return _counted(_read_list(path), formats)
 
 
 def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[Utterance], list[str]]:
@@ -96,6 +101,24 @@ def _is_manifest(path: Path) -> bool:
     if suffix_of(path) in (".jsonl", ".json"):
         return True
     return next((raw.lstrip().startswith(b"{") for _, raw in text_lines(path)), True)
+
+
+def _check_list(path: Path) -> None:
+    """UserError if a file is no list of shards, so that its lines are not reported as their names."""
+    from mindspore_osum.speech.audio import READABLE  # numpy: importers do without
+
+    if suffix_of(path) in (".csv", ".tsv"):
+        raise UserError(
+            f"{path}: is a table; `osum data import own FOLDER OUT` makes manifests of a folder's train, "
+            f"valid and test{suffix_of(path)}, with the columns audio and text"
+        )
+    if suffix_of(path).removeprefix(".") in READABLE:
+        raise UserError(f"{path}: is a recording; give a manifest that names it and its text")
+    if not any(raw.rstrip().lower().endswith(b".tar") for _, raw in islice(text_lines(path), _SNIFFED)):
+        raise UserError(
+            f"{path}: neither a manifest, which has a JSON object a line, nor a list of shards, which has "
+            "the path of a .tar a line"
+        )
 
 
 def _manifest(path: Path, formats: Counter[str]) -> Iterator[Utterance | Skipped]:

@@ -174,6 +174,8 @@ def test_a_file_that_the_task_does_not_need_may_be_missing(osum, tmp_path):
         ("esc50", "nothing", ["--task", "<INTENT_CLASSIFICATION>"], "esc50 has no text-only examples"),
         ("esc50", "nothing", ["--cut"], "--cut: esc50 has no segments"),
         ("librispech", "nothing", [], "corpus 'librispech': not known; did you mean 'librispeech'?"),
+        ("nemoo", "nothing", [], "corpus 'nemoo': not known; did you mean 'nemo'?"),
+        ("foo", "nothing", [], "iemocap, kaldi, kespeech, lhotse, librispeech, llama-factory"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(name, gone, options, message, osum, tmp_path):

@@ -132,7 +132,9 @@ def test_what_is_not_clear_about_a_conversation(tmp_path, line, says):
 @pytest.mark.parametrize(
     ("line", "start", "end"),
     [
-        ({"audio_filepath": "a.wav", "duration": 3.2, "text": "hello"}, None, None),
+        ({"audio_filepath": "a.wav", "duration": 3.2, "text": "hello"}, 0.0, 3.2),  # NeMo reads no more
+        ({"audio_filepath": "a.wav", "text": "hello"}, None, None),
+        ({"path": "a.wav", "text": "hello", "duration": 3200}, None, None),  # of no known unit
         ({"audio_filepath": "a.wav", "duration": 0.2, "text": "hello", "offset": 0.1}, 0.1, 0.3),
         ({"key": "x", "source": "a.wav", "source_len": 90, "target": "hello", "target_len": 1}, None, None),
         ({"file_name": "a.wav", "transcription": "hello"}, None, None),
@@ -158,6 +160,7 @@ NEMO = {"audio_filepath": "a.wav", "duration": 3.2, "text": "hello"}
         ({**NEMO, "offset": 10**400}, "'offset' must be seconds, 0 or more, found 1000"),
         ({**NEMO, "offset": 1, "duration": None}, "'offset' needs a 'duration'"),
         ({**NEMO, "text": ""}, "expected one transcript that is not empty"),
+        ({"audio_filepath": "a.wav", "duration": 1}, "one transcript that is not empty (text, target"),
         ({**NEMO, "txt": "other"}, "expected one transcript that is not empty"),
         ({**NEMO, "path": "b.wav"}, "audio_filepath and path names the recording; expected one key"),
         ({**NEMO, "audio_filepath": ["a.wav"]}, "'audio_filepath' must be a path, found ['a.wav']"),

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mindspore_osum.config import did_you_mean
@@ -75,13 +75,23 @@ def appearing(out: Path) -> Iterator[tuple[Path, Path]]:
         raise UserError(f"{error.filename or out}: {error.strerror}") from None
 
 
-def find_corpus(name: str) -> Corpus:
-    """The corpus with this name; case, spaces, `-` and `_` are ignored. UserError if there is none."""
+def find_corpus(name: str, others: Iterable[str] = ()) -> Corpus:
+    """The corpus with this name; case, spaces, `-` and `_` are ignored.
+
+    Parameters
+    ----------
+    others : names of what is no corpus but would have been right as well, for the error.
+
+    Raises
+    ------
+    UserError : there is none.
+    """
     folded = {re.sub(r"[\s_-]", "", known): known for known in CORPORA}
     known = folded.get(re.sub(r"[\s_-]", "", name.lower()))
     if known is None:
         raise UserError(
-            f"corpus {name!r}: not known{did_you_mean(name.lower(), CORPORA)}; see osum data import --list"
+            f"corpus {name!r}: not known{did_you_mean(name.lower(), [*CORPORA, *others])}; "
+            "see osum data import --list"
         )
     return CORPORA[known]
 

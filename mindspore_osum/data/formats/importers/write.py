@@ -25,7 +25,7 @@ from mindspore_osum.data.formats.importers.corpus import (
     Record,
 )
 from mindspore_osum.data.formats.importers.labels import FIELDS, published_label
-from mindspore_osum.data.formats.manifest import Utterance
+from mindspore_osum.data.formats.manifest import END_SLACK, Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
 from mindspore_osum.speech.config import SAMPLE_RATE
@@ -233,7 +233,7 @@ class Segments:
             self._open(wav)
             rate = self.file.samplerate
             first, last = round(record.start * rate), round(record.end * rate)
-            if not first < last <= self.file.frames + rate // 100:  # times are rounded in published lists
+            if not first < last <= self.file.frames + END_SLACK * rate:
                 return Problem(
                     "segment outside its recording",
                     f"{record.where}: {record.key} is {record.start} to {record.end} s, "
