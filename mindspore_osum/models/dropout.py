@@ -13,6 +13,8 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.ops.auto_generate import dropout_ext_op
 
+from mindspore_osum.models.target import target
+
 COUNTER = "dropout_counter"  # name of the parameter
 _ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))  # "lowbias32" (Wellons 2018), a bijection of 32-bit words
 
@@ -51,7 +53,7 @@ class Dropout(nn.Dropout):
     def __init__(self, p: float):
         super().__init__(p=p)
         self.counter, self.salt = None, 0
-        self.hashed = ms.get_context("device_target") == "CPU"
+        self.hashed = target() == "CPU"
         self.add_key, self.mix, self.at_least = ops.Add(), Mix(), ops.GreaterEqual()
         self.mask, self.enlarge = ops.Mul(), ops.Mul()
 

@@ -11,6 +11,7 @@ from mindspore.common.initializer import initializer
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.dropout import Dropout
 from mindspore_osum.models.llama.config import LoraConfig
+from mindspore_osum.models.target import target
 
 
 def zeros(shape, dtype) -> Parameter:
@@ -31,7 +32,7 @@ class Linear(nn.Cell):
         self.d_in, self.d_out = d_in, d_out
         self.matmul = ops.MatMul(transpose_b=True)
         # on CPU the general Add keeps and reads a table of indices for the axes it broadcasts
-        self.add_bias = ops.BiasAdd() if ms.get_context("device_target") == "CPU" else ops.Add()
+        self.add_bias = ops.BiasAdd() if target() == "CPU" else ops.Add()
         self.weight = zeros((d_out, d_in), dtype)
         self.bias = zeros((d_out,), dtype) if bias else None
         self.scale = lora.scale if lora else 0.0

@@ -13,6 +13,8 @@ import mindspore as ms
 from mindformers.core.optim.adamw import AdamW
 from mindspore import ops
 
+from mindspore_osum.models.target import target
+
 _adam_weight_decay = ops.AdamWeightDecay()
 _fused = ops.MultitypeFuncGraph("fused_adamw")
 _round_into = ops.MultitypeFuncGraph("round_into")
@@ -34,7 +36,7 @@ class OsumAdamW(AdamW):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.on_cpu = ms.get_context("device_target") == "CPU"
+        self.on_cpu = target() == "CPU"
 
     def construct(self, gradients):
         """Update the parameters by their gradients."""

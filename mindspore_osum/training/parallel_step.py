@@ -21,6 +21,7 @@ from mindspore.parallel._utils import _get_enable_parallel_optimizer
 
 from mindspore_osum.data.batches.batching import DRAWS
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.target import target
 from mindspore_osum.training import checkpoint, shards
 
 _clear = ops.MultitypeFuncGraph("clear")
@@ -45,7 +46,7 @@ class ParallelTrainStep(MFTrainOneStepCell):
 
     def __init__(self, network, optimizer, micro_batch_num=1, stages=1, **kwargs):
         super().__init__(network, optimizer, **kwargs)
-        self.on_cpu = ms.get_context("device_target") == "CPU"
+        self.on_cpu = target() == "CPU"
         self.value_and_grad = ops.value_and_grad(self.network, None, self.weights)
         losses = get_real_models(network)
         self.columns, self.values = losses.columns, len(losses.shown)

@@ -16,6 +16,8 @@ import mindspore as ms
 from mindformers.wrapper import MFTrainOneStepCell
 from mindspore import Parameter, Tensor, ops
 
+from mindspore_osum.models.target import target
+
 _accumulate = ops.MultitypeFuncGraph("accumulate")
 _mean_and_clear = ops.MultitypeFuncGraph("mean_and_clear")
 _square_sum = ops.MultitypeFuncGraph("square_sum")
@@ -58,7 +60,7 @@ class TrainStep(MFTrainOneStepCell):
     def __init__(self, network, optimizer, accumulation=1, **kwargs):
         super().__init__(network, optimizer, **kwargs)
         self.max_norm = self.clip_grad_norm.clip_norm.reshape(())
-        self.on_cpu = ms.get_context("device_target") == "CPU"
+        self.on_cpu = target() == "CPU"
         self.value_and_grad = ops.value_and_grad(self.network.losses, None, self.weights, has_aux=True)
         self.accumulation = accumulation
         self.share = Tensor(1.0 / accumulation, ms.float32)

@@ -39,6 +39,7 @@ from mindspore_osum.models.ops.common import (
 )
 from mindspore_osum.models.ops.gelu import Gelu
 from mindspore_osum.models.ops.plain import MASKED
+from mindspore_osum.models.target import target
 
 __all__ = [
     "Gelu",
@@ -85,7 +86,7 @@ def cells(dtype) -> ModuleType | SimpleNamespace:
     """The cells above for a model of this type."""
     path = _path or _known(os.environ.get("OSUM_OPS") or "auto", "OSUM_OPS")
     if path == "auto":
-        on_ascend = ms.get_context("device_target") == "Ascend"
+        on_ascend = target() == "Ascend"
         path = "fused" if on_ascend and dtype in (ms.float16, ms.bfloat16) else "plain"
     if path == "plain":
         return plain

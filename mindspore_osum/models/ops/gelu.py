@@ -10,6 +10,8 @@ Notable choices
 import mindspore as ms
 from mindspore import nn, ops
 
+from mindspore_osum.models.target import target
+
 # coefficients of Q in x^2, highest power first: least-squares fit of log(Phi(x) / Phi(-x)) / x on 0 < x <= 6,
 # with weights adjusted to minimise the largest error of x * Phi(x)
 _Q = (
@@ -47,7 +49,7 @@ class Gelu(nn.Cell):
         self.halve, self.shrink, self.erf = ops.Mul(), ops.Mul(), ops.Erf()
         self.add, self.mul = ops.Add(), ops.Mul()
         self.cdf = _NormalCdf()
-        self.by_polynomial = ms.get_context("device_target") == "CPU"
+        self.by_polynomial = target() == "CPU"
 
     def construct(self, x):
         if self.by_polynomial and x.dtype == ms.float32:
