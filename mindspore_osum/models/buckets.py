@@ -3,7 +3,7 @@
 Lengths have four buckets per octave, so that padding adds at most a quarter; batch sizes are powers of two.
 """
 
-SMALLEST_LENGTH = 64  # sequence positions of prompts and caches; one block of models/ops/fused.py
+SMALLEST_LENGTH = 64  # sequence positions of prompts and caches
 SMALLEST_FRAMES = 128  # mel frames
 
 

@@ -184,10 +184,9 @@ class SelfAttention(nn.Cell):
         self.linear_k = Linear(d, d, bias=key_bias, dtype=dtype)
         self.linear_v = Linear(d, d, dtype=dtype)
         self.linear_out = Linear(d, d, dtype=dtype)
-        self.to_heads = ops.Transpose()
 
     def heads(self, x, frames: int):
-        return self.to_heads(x.reshape((-1, frames, self.n_heads, self.head_dim)), (0, 2, 1, 3))
+        return x.reshape((-1, frames, self.n_heads, self.head_dim))
 
     def construct(self, x, mask):
         t = mask.shape[-1]
@@ -203,7 +202,6 @@ class SelfAttention(nn.Cell):
         for linear in (self.linear_q, self.linear_k, self.linear_v):
             linear.shard(p, d_out=p.model_parallel)
         self.linear_out.shard(p, d_in=p.model_parallel)
-        self.to_heads.shard(((p.data_parallel, 1, p.model_parallel, 1),))
         self.attention.shard(p)
 
 

@@ -32,16 +32,19 @@ def tool(shared) -> Path:
 
 @pytest.fixture(scope="session")
 def library(tool) -> Path:
-    """The built kernels, in the user's cache under the digest of their sources."""
-    sources = sorted([*tool.glob("*.cc"), *tool.glob("*.h"), tool / "build.sh"])
+    """The built kernels and those of kernels.cc, in the user's cache under the digest of their sources."""
+    more = Path(__file__).with_name("kernels.cc")
+    sources = [*sorted([*tool.glob("*.cc"), *tool.glob("*.h"), tool / "build.sh"]), more]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindspore_osum_tests" / digest
     if not (cache / LIBRARY).is_file():
         partial = cache / f"partial{os.getpid()}"
-        partial.mkdir(parents=True)
-        subprocess.run([str(tool / "build.sh"), sys.executable, str(partial)], check=True)
+        shutil.copytree(tool, partial)
+        with open(partial / "others.cc", "a", encoding="utf-8") as file:
+            file.write(more.read_text(encoding="utf-8"))
+        subprocess.run([str(partial / "build.sh"), sys.executable, str(partial)], check=True)
         os.replace(partial / LIBRARY, cache / LIBRARY)
-        partial.rmdir()
+        shutil.rmtree(partial)
     return cache / LIBRARY
 
 

@@ -68,27 +68,28 @@ def test_packed_recordings_call_flash_attention(measured, dtype):
 
 
 @pytest.mark.parametrize("what", ["bfloat16:answers", SLOW[1]])
-def test_decoding_is_paged(measured, what):
+def test_decoding_writes_a_static_cache(measured, what):
     dtype = what.partition(":")[0]
     case = measured(what)[f"{dtype} fused answers"]
     assert all(value <= NARROW[dtype] for value in errors(case).values())
     prefill, steps = case["prefill calls"], case["calls"]
     assert count(prefill, "FlashAttentionScore", dtype) == LAYERS
-    assert count(prefill, "ReshapeAndCache", dtype) == DECODER
-    assert count(steps, "ReshapeAndCache", dtype) == count(steps, "PagedAttention", dtype) == STEPS * DECODER
+    assert count(prefill, "KVCacheScatterUpdate", dtype) == 2 * DECODER  # keys and values
+    assert count(steps, "KVCacheScatterUpdate", dtype) == 2 * STEPS * DECODER
+    assert count(steps, "IncreFlashAttention", dtype) == STEPS * DECODER
     assert count(steps, "RmsNorm", dtype) == STEPS * (2 * DECODER + 1)
 
 
-def test_float32_decodes_without_the_paged_cache(measured):
+def test_float32_decodes_with_the_plain_cache(measured):
     case = measured("float32")["float32 fused answers"]
     assert count(case["prefill calls"], "FlashAttentionScore", "float32") == LAYERS
-    assert not [key for key in case["calls"] if key.startswith(("PagedAttention", "ReshapeAndCache"))]
+    assert not [key for key in case["calls"] if key.startswith(("IncreFlash", "KVCache"))]
     assert count(case["calls"], "RmsNorm", "float32") == STEPS * (2 * DECODER + 1)
 
 
 @narrow
 def test_the_plain_path_calls_none_of_them(measured, dtype):
-    fused = ("FlashAttention", "RmsNorm", "Rotary", "Swiglu", "Paged", "ReshapeAndCache")
+    fused = ("FlashAttention", "RmsNorm", "Rotary", "Swiglu", "IncreFlash", "KVCache")
     for case in CASES:
         calls = measured(dtype)[f"{dtype} plain {case}"]["calls"]
         assert not [key for key in calls if key.startswith(fused)], case

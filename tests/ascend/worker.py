@@ -160,7 +160,7 @@ class Runner:
         self.step = ms.value_and_grad(net, None, weights=list(net.get_parameters()), has_aux=True)
         self.speech = Speech(self.model)
         self.generator = Generator(self.model)
-        self.graphs = self.generator._graphs(4, 128)  # two blocks a sequence
+        self.graphs = self.generator._graphs(4, 128)
 
     def run(self, rounding: str, answers_only: bool) -> dict:
         """What comes out, {case: {quantity: values}}."""

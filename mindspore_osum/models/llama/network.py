@@ -34,22 +34,16 @@ class DecoderAttention(nn.Cell):
         self.q_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
         cells = device_ops.cells(dtype)
-        self.to_heads = ops.Transpose()
         self.rotary = cells.Rotary()
         self.attention = cells.Attention(cfg.n_heads, cfg.n_kv_heads, cfg.head_dim, causal=True)
 
-    def qkv(self, x, cos_B1LE, sin_B1LE):
-        """Rotated queries (B, H, L, E), rotated keys and values (B, K, L, E)."""
-        length, e = cos_B1LE.shape[2:]
+    def qkv(self, x, cos_BL1E, sin_BL1E):
+        """Rotated queries (B, L, H, E), rotated keys and values (B, L, K, E)."""
+        _, length, _, e = cos_BL1E.shape
         q = self.q_norm(self.q_proj(x).reshape((-1, length, self.n_heads, e)))
         k = self.k_norm(self.k_proj(x).reshape((-1, length, self.n_kv_heads, e)))
-        q, k, v = self.heads(q), self.heads(k), self.heads(self.v_proj(x).reshape(k.shape))
-        return self.rotary(q, cos_B1LE, sin_B1LE), self.rotary(k, cos_B1LE, sin_B1LE), v
-
-    def heads(self, x_BLHE):
-        """(B, H, L, E); for one position a reshape suffices."""
-        b, length, heads, e = x_BLHE.shape
-        return self.to_heads(x_BLHE, (0, 2, 1, 3)) if length > 1 else x_BLHE.reshape((b, heads, 1, e))
+        v = self.v_proj(x).reshape(k.shape)
+        return self.rotary(q, cos_BL1E, sin_BL1E), self.rotary(k, cos_BL1E, sin_BL1E), v
 
     def construct(self, x, cos, sin, mask):
         q, k, v = self.qkv(x, cos, sin)
@@ -70,7 +64,6 @@ class DecoderAttention(nn.Cell):
         for linear in (self.q_proj, self.k_proj, self.v_proj):
             linear.shard(p, d_out=p.model_parallel)
         self.o_proj.shard(p, d_in=p.model_parallel)
-        self.to_heads.shard(((p.data_parallel, p.context_parallel, p.model_parallel, 1),))
         self.rotary.shard(p)
         self.attention.shard(p, queries=p.context_parallel)
 

@@ -17,8 +17,9 @@ from mindspore_osum.models.ops import plain
 class CarriedAttention(plain.Attention):
     """As plain.Attention, with a `CarriedCache`."""
 
-    def cached(self, q_BHLE, k_BKLE, v_BKLE, mask, k_BKSE, v_BKSE, new_B1S1):
+    def cached(self, q_BLHE, k_BLKE, v_BLKE, mask, k_BKSE, v_BKSE, new_B1S1):
         """As plain.Attention's; returns a new cache."""
+        q_BHLE, k_BKLE, v_BKLE = self.heads(q_BLHE), self.heads(k_BLKE), self.heads(v_BLKE)
         length = q_BHLE.shape[2]
         if length > 1:
             out = self.attend(q_BHLE, k_BKLE, v_BKLE, mask)  # a single product, which converters recognise

@@ -30,7 +30,7 @@ _first_rows = whole(ops.StridedSlice(), 2)
 
 
 class RotaryTables(nn.Cell):
-    """cos and sin of position * frequency, each (B, 1, L, E), float32 (Su et al. 2021, rotate-half form)."""
+    """cos and sin of position * frequency, each (B, L, 1, E), float32 (Su et al. 2021, rotate-half form)."""
 
     def __init__(self, head_dim: int, theta: float):
         super().__init__()
@@ -40,7 +40,7 @@ class RotaryTables(nn.Cell):
     def construct(self, positions_BL):
         b, length = positions_BL.shape
         angle = self.angle(ops.cast(positions_BL, ms.float32).reshape((b, length, 1)), self.inv_freq)
-        angle = self.twice((angle, angle)).reshape((b, 1, length, -1))
+        angle = self.twice((angle, angle)).reshape((b, length, 1, -1))
         return self.cos(angle), self.sin(angle)
 
     def shard(self, p):
@@ -49,7 +49,7 @@ class RotaryTables(nn.Cell):
         self.angle.shard((parts, (1,)))
         self.twice.shard((parts, parts))
         for op in (self.cos, self.sin):
-            op.shard(((p.data_parallel, 1, p.context_parallel, 1),))
+            op.shard(((p.data_parallel, p.context_parallel, 1, 1),))
 
 
 def inverse_frequencies(head_dim: int, theta: float) -> Tensor:

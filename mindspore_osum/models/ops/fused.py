@@ -1,15 +1,16 @@
 """The cells of plain.py with the fused operators of Ascend; same arguments and results.
 
-Legend: B batch, L queries, S keys or cache slots, M blocks per sequence, H query heads, K key/value heads,
-E head size, D width.
+Legend: B batch, L queries, S keys or cache slots, H query heads, K key/value heads, E head size, D width.
 
 Notable choices
 - FlashAttentionScore takes the full mask for padded or packed rows. Its TND layout would skip pairs of
   different segments, but needs their ends at compile time, and they change with every batch. For a purely
   causal mask (prefill) it takes the compressed form and skips the upper half.
-- A new token attends by PagedAttention: the cache consists of blocks of `BLOCK` slots, contiguous for each
-  sequence, and a query passes the number of visible slots instead of a mask. These operators do not support
-  float32: in float32 decode is plain, all else fused.
+- The cache is static: KVCacheScatterUpdate writes new keys into its slots, at positions that are on the
+  device, and a new token attends by IncreFlashAttention with a mask of the slots. No length is read by the
+  host. IncreFlashAttention does not support float32: in float32 decode is plain, all else fused.
+- Heads stay the third axis (layouts BSND and BSH): nothing is transposed, and RotaryPositionEmbedding takes
+  any number of heads for one position, which it refuses in the layout BNSD.
 - Head sizes are padded with zeros to a multiple of 16, as FlashAttentionScore requires.
 - The operators accumulate softmax and norms in float32; rotation is called in float32, so that its angles are
   not rounded to the weights' type. LayerNorm is MindSpore's own on every device.
@@ -22,8 +23,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops.auto_generate import (
     FlashAttentionScore,
-    PagedAttention,
-    ReshapeAndCache,
+    IncreFlashAttention,
+    KVCacheScatterUpdate,
     RmsNorm,
     RotaryPositionEmbedding,
     Swiglu,
@@ -31,8 +32,9 @@ from mindspore.ops.auto_generate import (
 
 from mindspore_osum.models.ops import plain
 
-BLOCK = 64  # slots of a block; inference/generate.py makes caches of whole blocks
 HEAD_MULTIPLE = 16
+SLOT_AXIS = -2  # of the cache, for KVCacheScatterUpdate
+HIGH_PRECISION = 0  # IncreFlashAttention's inner_precise, for float16
 LEFT_UP_CAUSAL = 2  # FlashAttentionScore's sparse_mode; its mask is this triangle for every length
 _LATER = np.triu(np.ones((2048, 2048), np.uint8), 1)
 
@@ -60,27 +62,30 @@ class FlashAttention(plain.Attention):
     def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int, causal: bool = False):
         super().__init__(n_heads, n_kv_heads, head_dim, causal)
         self.head_dim, self.padding = head_dim, -head_dim % HEAD_MULTIPLE
-        self.masked = FlashAttentionScore(n_heads, scale_value=self.scale, input_layout="BNSD")
+        self.masked = FlashAttentionScore(n_heads, scale_value=self.scale, input_layout="BSND")
         self.causal = FlashAttentionScore(
-            n_heads, scale_value=self.scale, input_layout="BNSD", sparse_mode=LEFT_UP_CAUSAL
+            n_heads, scale_value=self.scale, input_layout="BSND", sparse_mode=LEFT_UP_CAUSAL
         )
         self.later = Tensor(_LATER)
         self.pad, self.cut = ops.Concat(-1), ops.StridedSlice()
 
-    def padded(self, x_BHLE):
+    def padded(self, x_BLHE):
         """Pad each head with zeros: scores are unchanged, and the extra output columns are removed."""
         if self.padding == 0:
-            return x_BHLE
-        return self.pad((x_BHLE, ops.zeros(x_BHLE.shape[:-1] + (self.padding,), x_BHLE.dtype)))
+            return x_BLHE
+        return self.pad((x_BLHE, ops.zeros(x_BLHE.shape[:-1] + (self.padding,), x_BLHE.dtype)))
 
-    def construct(self, q_BHLE, k_BKSE, v_BKSE, mask):
+    def construct(self, q_BLHE, k_BSKE, v_BSKE, mask):
         """As plain.Attention's."""
-        q, k, v = self.padded(q_BHLE), self.padded(k_BKSE), self.padded(v_BKSE)
+        return self.attended(self.padded(q_BLHE), self.padded(k_BSKE), self.padded(v_BSKE), mask)
+
+    def attended(self, q_BLHE, k_BSKE, v_BSKE, mask):
+        """`construct` of padded heads."""
         if mask is None:
-            out = self.causal(q, k, v, None, None, None, self.later, None, None, None)[3]
+            out = self.causal(q_BLHE, k_BSKE, v_BSKE, None, None, None, self.later, None, None, None)[3]
         else:
-            out = self.masked(q, k, v, None, None, None, mask, None, None, None)[3]
-        return self.joined(self.join(out, (0, 2, 1, 3)))
+            out = self.masked(q_BLHE, k_BSKE, v_BSKE, None, None, None, mask, None, None, None)[3]
+        return self.joined(out)
 
     def joined(self, x_BLHE):
         """(B, L, H*E) without the padding."""
@@ -93,57 +98,56 @@ class FlashAttention(plain.Attention):
         """As plain.Attention's."""
         super().shard(p, queries)
         dp, mp = p.data_parallel, p.model_parallel
-        heads, keys = (dp, mp, queries, 1), (dp, mp, 1, 1)
+        heads, keys = (dp, queries, mp, 1), (dp, 1, mp, 1)
         self.pad.shard((heads, heads))
         self.masked.shard((heads, keys, keys, (dp, 1, queries, 1)))
         self.causal.shard((heads, keys, keys, (1, 1)))
-        self.cut.shard(((dp, queries, mp, 1),))
+        self.cut.shard((heads,))
 
 
-class PagedFlashAttention(FlashAttention):
-    """As plain.Attention, with a `PagedCache`; not in float32."""
+class CachedFlashAttention(FlashAttention):
+    """As plain.Attention, with a `StaticCache`; not in float32."""
 
     def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int, causal: bool = False):
         super().__init__(n_heads, n_kv_heads, head_dim, causal)
-        self.write = ReshapeAndCache()
-        self.paged = PagedAttention(n_heads, self.scale, n_kv_heads)
+        self.write = KVCacheScatterUpdate()
+        self.one = IncreFlashAttention(n_heads, "BSH", self.scale, n_kv_heads, inner_precise=HIGH_PRECISION)
 
-    def rows(self, x_BHLE):
-        """(B, L, H*E) with the padding, as the operators of the cache require."""
-        b, _, length, _ = x_BHLE.shape
-        return self.padded(x_BHLE).transpose((0, 2, 1, 3)).reshape((b, length, -1))
-
-    def cached(self, q_BHLE, k_BKLE, v_BKLE, mask, k_cache, v_cache, slots):
+    def cached(self, q_BLHE, k_BLKE, v_BLKE, mask, k_cache, v_cache, slots):
         """As plain.Attention's."""
-        written = self.write(self.rows(k_BKLE), self.rows(v_BKLE), k_cache, v_cache, slots)
-        q_BHLE = ops.depend(q_BHLE, written)
-        b, h, length, _ = q_BHLE.shape
+        q_BLHE, k_BLKE, v_BLKE = self.padded(q_BLHE), self.padded(k_BLKE), self.padded(v_BLKE)
+        b, length, h, e = q_BLHE.shape
+        rows = (b, 1, length, k_BLKE.shape[2] * e)
+        written = (
+            self.write(k_cache, slots, k_BLKE.reshape(rows), SLOT_AXIS, "update"),
+            self.write(v_cache, slots, v_BLKE.reshape(rows), SLOT_AXIS, "update"),
+        )
+        # what follows reads the caches themselves: order the writes before it
+        q_BLHE = ops.depend(q_BLHE, written)
         if length > 1:
-            return self.construct(q_BHLE, k_BKLE, v_BKLE, mask), None, None
-        tables_BM, seen_B = mask
-        out = self.paged(self.rows(q_BHLE), k_cache, v_cache, tables_BM, seen_B)
-        return self.joined(out.reshape((b, 1, h, -1))), None, None
+            return self.attended(q_BLHE, k_BLKE, v_BLKE, mask), None, None
+        keys, values = (ops.depend(x, written).reshape((b, -1, rows[3])) for x in (k_cache, v_cache))
+        out = self.one(q_BLHE.reshape((b, 1, h * e)), (keys,), (values,), mask)
+        return self.joined(out.reshape((b, 1, h, e))), None, None
 
 
-class PagedCache(nn.Cell):
-    """Layout of keys and values of B sequences of S slots: (B*S/BLOCK, BLOCK, K, E), slot s at b*S + s."""
+class StaticCache(nn.Cell):
+    """Layout of keys and values of B sequences of S slots: (B, 1, S, K*E), E padded."""
 
     def __init__(self, batch: int, places: int, n_kv_heads: int, head_dim: int):
         super().__init__()
-        if places % BLOCK:
-            raise ValueError(f"a cache of {places} places is not made of whole blocks of {BLOCK}")
-        blocks = batch * places // BLOCK
-        self.shape = (blocks, BLOCK, n_kv_heads, head_dim + -head_dim % HEAD_MULTIPLE)
-        self.first_slot_B1 = Tensor(np.arange(batch, dtype=np.int32)[:, None] * places)
-        self.tables_BM = Tensor(np.arange(blocks, dtype=np.int32).reshape(batch, -1))
+        self.shape = (batch, 1, places, n_kv_heads * (head_dim + -head_dim % HEAD_MULTIPLE))
+        self.first_B = Tensor(np.zeros(batch, np.int32))
+        self.place_1S = Tensor(np.arange(places, dtype=np.int32)[None])
 
     def slots(self, place_BL):
-        """Cache slots for new keys at these positions of each sequence, in (batch, position) order."""
-        return (self.first_slot_B1 + place_BL).reshape((-1,))
+        """The first slot for new keys at these consecutive positions: (B,); a prompt fills the first ones."""
+        return self.first_B if place_BL.shape[1] > 1 else place_BL.reshape((-1,))
 
     def seen(self, position_B):
-        """The blocks of each sequence, and the number of slots that a query at `position_B` sees."""
-        return self.tables_BM, position_B + 1
+        """The mask of a query at `position_B`, which sees the slots up to its own: bool (B, 1, 1, S)."""
+        hidden_BS = self.place_1S > position_B.expand_dims(1)
+        return hidden_BS.expand_dims(1).expand_dims(1)
 
 
 class RMSNorm(nn.Cell):
@@ -183,14 +187,14 @@ class Rotary(nn.Cell):
         super().__init__()
         self.rotate = RotaryPositionEmbedding()
 
-    def construct(self, x_BHLE, cos_B1LE, sin_B1LE):
-        return ops.cast(self.rotate(ops.cast(x_BHLE, ms.float32), cos_B1LE, sin_B1LE, 0), x_BHLE.dtype)
+    def construct(self, x_BLHE, cos_BL1E, sin_BL1E):
+        return ops.cast(self.rotate(ops.cast(x_BLHE, ms.float32), cos_BL1E, sin_BL1E, 0), x_BLHE.dtype)
 
     def shard(self, p):
         """As plain.Rotary.shard."""
         dp, cp = p.data_parallel, p.context_parallel
-        angles = (dp, 1, cp, 1)
-        self.rotate.shard(((dp, p.model_parallel, cp, 1), angles, angles))
+        angles = (dp, cp, 1, 1)
+        self.rotate.shard(((dp, cp, p.model_parallel, 1), angles, angles))
 
 
 class SwiGLU(plain.SwiGLU):
@@ -219,5 +223,5 @@ _BOTH = {
     "Rotary": Rotary,
     "SwiGLU": SwiGLU,
 }
-CELLS = SimpleNamespace(Attention=PagedFlashAttention, Cache=PagedCache, **_BOTH)
+CELLS = SimpleNamespace(Attention=CachedFlashAttention, Cache=StaticCache, **_BOTH)
 CELLS_FLOAT32 = SimpleNamespace(Attention=FlashAttention, Cache=plain.Cache, **_BOTH)

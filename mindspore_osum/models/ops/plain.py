@@ -85,12 +85,18 @@ class Attention(nn.Cell):
         self.add_mask = ops.Add()
         self.softmax = _Softmax()
         self.mix = ops.BatchMatMul()
-        self.join = ops.Transpose()
+        self.to_heads, self.join = ops.Transpose(), ops.Transpose()
         self.write = ops.ScatterUpdate()
         self.is_sharded = False
 
-    def construct(self, q_BHLE, k_BKSE, v_BKSE, mask):
-        """Attend: q (B, H, L, E), k and v (B, K, S, E), mask of `attention_mask` -> (B, L, H*E)."""
+    def heads(self, x_BLHE):
+        """(B, H, L, E); for one position a reshape suffices."""
+        b, length, heads, e = x_BLHE.shape
+        return self.to_heads(x_BLHE, (0, 2, 1, 3)) if length > 1 else x_BLHE.reshape((b, heads, 1, e))
+
+    def construct(self, q_BLHE, k_BSKE, v_BSKE, mask):
+        """Attend: q (B, L, H, E), k and v (B, S, K, E), mask of `attention_mask` -> (B, L, H*E)."""
+        q_BHLE, k_BKSE, v_BKSE = self.heads(q_BLHE), self.heads(k_BSKE), self.heads(v_BSKE)
         length = q_BHLE.shape[2]
         if self.is_sharded or not self.is_causal or length <= BLOCK or mask.shape[2] == 1:
             return self.attend(q_BHLE, k_BKSE, v_BKSE, mask)
@@ -147,21 +153,22 @@ class Attention(nn.Cell):
         self.add_mask.shard((score, mask))
         self.softmax.softmax.shard((heads,))
         self.mix.shard((heads, keys))
+        self.to_heads.shard(((dp, queries, mp, 1),))
         self.join.shard(((dp, mp, queries, 1),))
 
-    def cached(self, q_BHLE, k_BKLE, v_BKLE, mask, k_cache, v_cache, slots):
+    def cached(self, q_BLHE, k_BLKE, v_BLKE, mask, k_cache, v_cache, slots):
         """Write the new keys and values; a prompt (L > 1) fills the first slots and attends to itself, a
         single query attends to the cache. Returns (result, None, None), since the caches change in place."""
-        b, _, length, e = q_BHLE.shape
+        b, length, k, e = k_BLKE.shape
         if length > 1:
-            written = (_begin_with(k_BKLE, k_cache), _begin_with(v_BKLE, v_cache))
+            written = (_begin_with(self.heads(k_BLKE), k_cache), _begin_with(self.heads(v_BLKE), v_cache))
             # this result does not use the cache: order the write before it
-            out = self.construct(ops.depend(q_BHLE, written), k_BKLE, v_BKLE, mask)
+            out = self.construct(ops.depend(q_BLHE, written), k_BLKE, v_BLKE, mask)
             return out, None, None
-        k_rows = self.write(k_cache, slots, k_BKLE.reshape((-1, e)))
-        v_rows = self.write(v_cache, slots, v_BKLE.reshape((-1, e)))
-        shape = (b, k_BKLE.shape[1], -1, e)
-        out = self.attend(q_BHLE, k_rows.reshape(shape), v_rows.reshape(shape), mask)
+        k_rows = self.write(k_cache, slots, k_BLKE.reshape((-1, e)))
+        v_rows = self.write(v_cache, slots, v_BLKE.reshape((-1, e)))
+        shape = (b, k, -1, e)
+        out = self.attend(self.heads(q_BLHE), k_rows.reshape(shape), v_rows.reshape(shape), mask)
         return out, None, None
 
 
@@ -253,26 +260,26 @@ class Rotary(nn.Cell):
         self.join, self.by_cos, self.by_sin, self.add = ops.Concat(-1), ops.Mul(), ops.Mul(), ops.Add()
         self.turn, self.is_sharded = ops.MatMul(), False
 
-    def construct(self, x_BHLE, cos_B1LE, sin_B1LE):
-        (b, h, length, e), dtype = x_BHLE.shape, x_BHLE.dtype
+    def construct(self, x_BLHE, cos_BL1E, sin_BL1E):
+        (b, length, h, e), dtype = x_BLHE.shape, x_BLHE.dtype
         if (
             not self.is_sharded
         ):  # fewer launches, fewer passes over memory, and exact: a product with 0, 1 and -1
-            x_BHLE = ops.cast(x_BHLE, ms.float32)
-            rotated = self.turn(x_BHLE.reshape((-1, e)), Tensor(_turn(e))).reshape(x_BHLE.shape)
-            return ops.cast(x_BHLE * cos_B1LE + rotated * sin_B1LE, dtype)
+            x_BLHE = ops.cast(x_BLHE, ms.float32)
+            rotated = self.turn(x_BLHE.reshape((-1, e)), Tensor(_turn(e))).reshape(x_BLHE.shape)
+            return ops.cast(x_BLHE * cos_BL1E + rotated * sin_BL1E, dtype)
         ones = (1, 1, 1, 1)
-        first = self.first(x_BHLE, (0, 0, 0, 0), (b, h, length, e // 2), ones)
-        second = self.second(x_BHLE, (0, 0, 0, e // 2), (b, h, length, e), ones)
+        first = self.first(x_BLHE, (0, 0, 0, 0), (b, length, h, e // 2), ones)
+        second = self.second(x_BLHE, (0, 0, 0, e // 2), (b, length, h, e), ones)
         rotated = self.join((self.negate(second), first))
-        by_cos = self.by_cos(ops.cast(x_BHLE, ms.float32), cos_B1LE)
-        return ops.cast(self.add(by_cos, self.by_sin(ops.cast(rotated, ms.float32), sin_B1LE)), dtype)
+        by_cos = self.by_cos(ops.cast(x_BLHE, ms.float32), cos_BL1E)
+        return ops.cast(self.add(by_cos, self.by_sin(ops.cast(rotated, ms.float32), sin_BL1E)), dtype)
 
     def shard(self, p):
         """Shard batch, heads and positions."""
         self.is_sharded = True
-        heads = (p.data_parallel, p.model_parallel, p.context_parallel, 1)
-        angles = (p.data_parallel, 1, p.context_parallel, 1)
+        heads = (p.data_parallel, p.context_parallel, p.model_parallel, 1)
+        angles = (p.data_parallel, p.context_parallel, 1, 1)
         for op in (self.first, self.second, self.negate):
             op.shard((heads,))
         for op in (self.join, self.add):
