@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.conversation import history_of
 from mindspore_osum.inference.inquiry import Inquiry, name_of, stream
 from mindspore_osum.inference.passes import plan
 from mindspore_osum.inference.request import Request, make_request
@@ -108,6 +109,8 @@ class OSUM:
         task: str | None = None,
         tasks: Sequence[str] | None = None,
         hotwords: str | Sequence[str] = (),
+        system: str | None = None,
+        history: Sequence[Mapping[str, str]] = (),
         **settings,
     ) -> Response | list[Response]:
         """Answer a request about recordings; without a request, transcribe.
@@ -121,13 +124,16 @@ class OSUM:
         tasks : instead of `request`: several tasks, in as few passes as the published keys allow (see
             `passes.plan`).
         hotwords : names and terms that may be said, a list or a text with commas between them.
+        system : a system message, instead of the text that the model was trained with.
+        history : the turns before in order, each ``{"role": "user" or "assistant", "content": text}``.
+            "<audio>" in a user's text is where the recording was given; else it is given with the request.
         settings :
 
         Raises
         ------
         UserError : an invalid request or setting, or a single recording that cannot be used.
         """
-        requests = _requests(request, task, tasks, hotwords)
+        requests = _after(_requests(request, task, tasks, hotwords), system, history)
         if not _is_one(audio):
             return list(self.each(audio, requests, **settings))
         (response,) = self.each([audio], requests, **settings)
@@ -176,20 +182,28 @@ class OSUM:
 
     @with_settings(_GENERATION | _SPLITTING | _GATE)
     def stream(
-        self, audio, request: str | None = None, *, task: str | None = None, **settings
+        self,
+        audio,
+        request: str | None = None,
+        *,
+        task: str | None = None,
+        system: str | None = None,
+        history: Sequence[Mapping[str, str]] = (),
+        **settings,
     ) -> Iterator[str]:
         """Yield the answer to one recording as it is generated; the joined pieces equal ``response.raw``.
 
         Parameters
         ----------
         audio : one recording, as in a call.
-        request, task : the request, as in a call.
+        request, task, system, history : the request, as in a call.
         settings :
         """
         if not _is_one(audio):
             raise UserError("several recordings: stream answers one; give them one after the other")
         sampling, settings = _sampling(settings), {"gate": _GATE["gate"].default} | settings
-        inquiry = Inquiry(audio, _requests(request, task, None), **settings)
+        requests = _after(_requests(request, task, None), system, history)
+        inquiry = Inquiry(audio, requests, **settings)
         return self._streamed(inquiry, sampling)
 
     def _streamed(self, inquiry: Inquiry, sampling: Sampling | None) -> Iterator[str]:
@@ -333,6 +347,18 @@ def _requests(
     if request is not None or task is not None:
         raise UserError("tasks exclude a request in words and a single task: give one of the three")
     return plan([tasks] if isinstance(tasks, str) else tasks, hotwords=hotwords)
+
+
+def _after(
+    requests: list[Request], system: str | None, history: Sequence[Mapping[str, str]]
+) -> list[Request]:
+    """The requests with what was said before them."""
+    if not isinstance(system, str | None):
+        raise UserError(f"system of type {type(system).__name__}: give text")
+    turns = history_of(history)
+    heard = any(turn.output_type != "text2text" for turn in turns)
+    requests = [replace(one, system=system, history=turns) for one in requests]
+    return [replace(one, output_type="text2text") for one in requests] if heard else requests
 
 
 def _present(audios: Iterable) -> Iterator:

@@ -3,33 +3,42 @@
 Notable choices
 - A turn is a line: words alone are a chat in words; a recording's path is a spoken turn, and words after it
   are the request about it.
-- The model takes one turn: it does not see earlier turns.
+- The model sees the turns before, with one recording in all: a new one ends the turns about another. What
+  would leave no positions for the longest reply drops the oldest turn.
 """
 
 import os
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mindspore_osum.commands.arguments import add_model_arguments, add_new_tokens
 from mindspore_osum.commands.console import clean_stdout, load_model, say
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.conversation import Exchange, exchange
+from mindspore_osum.inference.request import Request, make_request
+from mindspore_osum.speech.audio import duration_seconds
+from mindspore_osum.speech.long import MAX_SECONDS
+from mindspore_osum.tasks import TEXT2TEXT
 
 EXAMPLES = """\
 examples:
   osum chat --model DIR
     > what is the weather like today          words: a reply
     > question.wav                            a spoken turn: a reply to what is said
+    > and how old is the speaker              about the same recording
+    > /new                                    forget what was said
     > a.wav 谁在说话，多大年纪？                 a request about a recording
     > 'my talk.wav' <asr><align>              quotes around spaces; tags are requests, too
     > /mic                                    speak; a pause ends the turn
   printf 'a.wav What does the speaker say?\\n' | osum chat
 """
 HELP = (
-    "a line is a turn, answered without those before it: words, a recording, or a recording and a request; "
-    "/mic to speak, /quit to end"
+    "a line is a turn: words, a recording, or a recording and a request; /mic to speak, /new to begin anew, "
+    "/quit to end"
 )
-MIC, QUIT = "/mic", "/quit"
+MIC, NEW, QUIT = "/mic", "/new", "/quit"
 
 
 def add_arguments(parser) -> None:
@@ -47,9 +56,10 @@ def run(args) -> int:
     with clean_stdout() as stdout:
         model = load_model(args)
         say(HELP)
+        talk = Talk(model, sampling)
         for line in _lines(person):
             try:
-                for piece in _turn(model, line, sampling):
+                for piece in _turn(talk, line):
                     print(piece, end="", file=stdout, flush=True)
             except UserError as error:
                 failed += 1
@@ -76,30 +86,105 @@ def _next_line() -> str:
     return line
 
 
-def _turn(model, line: str, sampling) -> Iterator[str]:
+def _turn(talk: "Talk", line: str) -> Iterator[str]:
     """Show a turn; a truncated reply is reported on standard error, below it."""
-    cut = yield from reply(model, line, sampling)
+    if line == NEW:
+        talk.begin()
+        return
+    cut = yield from talk.reply(line)
     yield "\n"
     if cut:
         say("the reply was truncated at its limit")
 
 
-def reply(model, line: str, sampling) -> Iterator[str]:
-    """The reply to a line, piece by piece where it is words only.
+class Talk:
+    """A conversation.
 
-    The generator's return value (the value of ``yield from``) is whether the reply was truncated.
-
-    Raises
-    ------
-    UserError : what is wrong with the recording or the request.
+    Attributes
+    ----------
+    turns : those that the model sees before the next one.
     """
-    if line == MIC:
-        return (yield from _spoken(model, _heard(), None, sampling))
-    if (found := _recording(line)) is not None:
-        return (yield from _spoken(model, *found, sampling))
-    if line.startswith("/"):
-        raise UserError(f"{line.split()[0]}: no such command; {HELP}")
-    return (yield from _typed(model, line, sampling))
+
+    def __init__(self, model, sampling):
+        self.model, self.sampling = model, sampling
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all turns."""
+        self.turns: list[Exchange] = []
+        self._audio, self._seconds = None, 0.0  # what one of the turns is about
+
+    def reply(self, line: str) -> Iterator[str]:
+        """The reply to a line, piece by piece where it is words only.
+
+        The generator's return value (the value of ``yield from``) is whether the reply was truncated.
+
+        Raises
+        ------
+        UserError : what is wrong with the recording or the request.
+        """
+        if line == MIC:
+            found = _heard(), None
+        elif (found := _recording(line)) is None and line.startswith("/"):
+            raise UserError(f"{line.split()[0]}: no such command; {HELP}")
+        audio, words = found or (None, line)
+        if audio is None:
+            request = Request(words, "text2text", TEXT2TEXT)
+        else:
+            request = make_request(None if words else "sttc", words)
+        return (yield from self._answered(request, words, audio))
+
+    def _answered(self, request: Request, words: str | None, audio) -> Iterator[str]:
+        """The reply to a request about a new recording, or (None) in words, which is kept as a turn."""
+        kept = self.turns, self._audio, self._seconds
+        try:
+            if audio is not None:
+                self._hear(audio)
+            request = self._fitting(request)
+            if self._audio is None:
+                response = yield from self.model.engine.stream("words", request, self.sampling)
+            else:
+                (response,) = self.model.each([self._audio], [request], sampling=self.sampling)
+                if response.error:
+                    raise UserError(response.error)
+                yield shown(response)
+        except UserError:
+            self.turns, self._audio, self._seconds = kept
+            raise
+        if response.raw:  # nothing if nobody speaks
+            self.turns = [*self.turns, exchange(words, response.raw, audio is not None)]
+        return response.cut
+
+    def _hear(self, audio) -> None:
+        """A new recording, which is the only one from here on."""
+        seconds = duration_seconds(audio)
+        if (old := self._with_recording()) is not None:
+            say("a new recording: the turns up to the last one about another are left out")
+            self.turns = self.turns[old + 1 :]
+        self._audio, self._seconds = audio, min(seconds, MAX_SECONDS)
+
+    def _with_recording(self) -> int | None:
+        """Number of the turn that has the recording; None if there is none."""
+        return next((n for n, turn in enumerate(self.turns) if turn.output_type != "text2text"), None)
+
+    def _fitting(self, request: Request) -> Request:
+        """The request with as many turns before it as leave positions for the longest reply."""
+        own = request.output_type != "text2text"
+        while True:
+            if not own and self._with_recording() is None:
+                self._audio, self._seconds = None, 0.0
+            # with a recording in an earlier turn, words may ask for a task about it
+            task = None if self._audio is not None and not own else request.task
+            asked = replace(request, task=task, history=tuple(self.turns))
+            try:
+                enough = self.model.engine.room(asked, self._seconds) >= self.sampling.max_new_tokens
+            except UserError:
+                enough = False
+            if enough or not self.turns:
+                return asked
+            what = "" if self.turns[0].output_type == "text2text" else ", with its recording,"
+            say(f"the model has no positions left: the oldest turn{what} is left out")
+            self.turns = self.turns[1:]
 
 
 def _recording(line: str) -> tuple[str, str | None] | None:
@@ -118,26 +203,11 @@ def _recording(line: str) -> tuple[str, str | None] | None:
     return None
 
 
-def _spoken(model, audio, words: str | None, sampling) -> Iterator[str]:
-    """The answer about a recording; without a request, the reply to the speech."""
-    response = model(audio, words, task=None if words else "sttc", sampling=sampling)
-    yield shown(response)
-    return response.cut
-
-
 def shown(response) -> str:
     """A response as shown in a conversation: words, labels, reply."""
     labels = " ".join(f"<{value}>" for value in response.labels.values())
     times = " ".join(f"{w.text} ({w.start:.2f}-{w.end:.2f})" for w in response.words)
     return "\n".join(filter(None, [times or response.text, labels, response.answer]))
-
-
-def _typed(model, words: str, sampling) -> Iterator[str]:
-    from mindspore_osum.inference.request import Request
-    from mindspore_osum.tasks import TEXT2TEXT
-
-    response = yield from model.engine.stream("words", Request(words, "text2text", TEXT2TEXT), sampling)
-    return response.cut
 
 
 def _heard():

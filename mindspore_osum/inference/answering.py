@@ -227,19 +227,39 @@ class Answerer:
         ------
         UserError : a recording that cannot be read or is too long, or no positions left for the answer.
         """
-        mel_TF, seconds, speech = None, 0.0, None
-        if AUDIO in self.template.needs(request.output_type):
-            mel_TF, seconds = self._features(source, notes)
-            speech = self.cfg.tokens(len(mel_TF))
+        mel_TF, seconds = self._features(source, notes) if self.hears(request) else (None, 0.0)
+        prompt = self._laid_out(request, None if mel_TF is None else self.cfg.tokens(len(mel_TF)), mel_TF)
+        self.generator.room(prompt)  # refuses what is too long
+        return prompt, seconds
+
+    def hears(self, request: Request) -> bool:
+        """Whether a request, or a turn before it, is about a recording."""
+        forms = [request.output_type, *(turn.output_type for turn in request.history)]
+        return any(AUDIO in self.template.needs(form) for form in forms)
+
+    def room(self, request: Request, seconds: float = 0.0) -> int:
+        """Positions left for the answer about a recording of this length; UserError if there are none."""
+        frames = self.cfg.features.frames_in(max(seconds, self.cfg.features.pad_to_seconds))
+        speech = self.cfg.tokens(max(frames, 1)) if self.hears(request) else None
+        return self.generator.room(self._laid_out(request, speech))
+
+    def _laid_out(self, request: Request, speech: int | None, mel_TF: np.ndarray | None = None) -> Prompt:
+        """The prompt of a request about a recording of `speech` tokens, after the turns before it."""
         forced = request.task and request.force_tags
         opening, first, denied = self._opening(request.task) if forced else ((), (), ())
         words = request.words
         if request.hotwords:
             words = self.system.with_hotwords(words, request.task, request.hotwords)
-        turn = Turn(request.output_type, {"request": words}, speech, opening=opening)
-        prompt = Prompt(self.template.sequence(self.tokenizer, turn), mel_TF, opening, first, denied)
-        self.generator.room(prompt)  # refuses what is too long
-        return prompt, seconds
+
+        def turn(form: str, words: str | None, **more) -> Turn:
+            return Turn(
+                form, {"request": words}, speech if AUDIO in self.template.needs(form) else None, **more
+            )
+
+        turns = [turn(form, said, answer=[("", reply)]) for form, said, reply in request.history]
+        turns.append(turn(request.output_type, words, opening=opening))
+        sequence = self.template.sequence(self.tokenizer, *turns, system=request.system)
+        return Prompt(sequence, mel_TF, opening, first, denied)
 
     def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The tokens that every answer to a task begins with, those that may follow (empty: any), and not."""

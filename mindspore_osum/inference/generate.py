@@ -200,7 +200,7 @@ class Generator(Tokens):
         if length >= positions:
             raise UserError(
                 f"{prompt}: the model has {positions}, which leaves none for the answer; shorten the "
-                "recording or the request"
+                "recording, the request, or what was said before it"
             )
         return positions - length
 

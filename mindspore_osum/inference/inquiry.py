@@ -28,6 +28,7 @@ from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds
 from mindspore_osum.speech.long import MAX_SECONDS, Chunk, check_channels, chunks, tracks
 
 _ARRAY = "array"
+OWN_SYSTEM = "system message: the model was trained with its own; with another one it may answer worse"
 
 
 def name_of(source) -> str:
@@ -149,7 +150,7 @@ class Inquiry:
             channels,
         )
         self.parts: list[Part] = []
-        self.notes: list[str] = []
+        self.notes = [OWN_SYSTEM] if any(request.system is not None for request in requests) else []
         self._tracks: list[str] = []
         self.seconds, self.error, self._read = 0.0, None, False
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.conversation import Exchange
 from mindspore_osum.tasks import INTENT_KEY, TASKS, tags_of, task_key, task_of_request, write_tags
 
 
@@ -18,6 +19,8 @@ class Request:
     # where the task is known: the answer's opening tags are given, so that it can be of no other task
     force_tags: bool = True
     hotwords: tuple[str, ...] = ()  # names and terms that may be said; the system puts them into its prompt
+    system: str | None = None  # instead of the system text that the model was trained with
+    history: tuple[Exchange, ...] = ()  # the turns before; the recording may be in one of them
 
     @property
     def asks_for(self) -> str | None:

@@ -156,18 +156,20 @@ class Api:
             raise ApiError(404, f"model {name!r}: not the one served here{hint}", "model", "model_not_found")
 
     def _usage(self, job: Job, response) -> dict:
-        """Tokens of the user's words and recording, without the fixed text around them, and of the answer."""
+        """Tokens of what was said, without the fixed text around it, of the recording, and of the answer."""
         engine = self.batcher.engine
         cfg, heard = engine.cfg.features, response.segments if job.audio is not None else []
         lengths = [max(s.seconds, cfg.pad_to_seconds) for s in heard if not s.no_speech]
         samples = [round(seconds * cfg.sample_rate) for seconds in lengths]
         audio = sum(engine.cfg.tokens(cfg.frames(n)) for n in samples)
         prompt, asked = audio, job.request
+        said = [asked.system, *(text for turn in asked.history for text in (turn.words, turn.reply))]
         if "request" in engine.template.needs(asked.output_type):
             words = asked.words
             if asked.hotwords:
                 words = engine.system.with_hotwords(words, asked.task, asked.hotwords)
-            prompt += len(engine.tokenizer.encode(words))
+            said.append(words)
+        prompt += sum(len(engine.tokenizer.encode(words)) for words in said if words)
         written = len(engine.tokenizer.encode(response.raw))
         return {
             "prompt_tokens": prompt,

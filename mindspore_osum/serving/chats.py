@@ -1,7 +1,8 @@
 """Chats: a recording and words about it; the answer whole or piece by piece.
 
 Notable choices
-- The model takes one turn, and its system text is fixed: system messages and earlier turns are refused.
+- Earlier turns and a system message are laid out before the last message as the model's template says; one
+  recording in all, in any of the user's messages (`inference.conversation`).
 - `content` of an answer is what the model wrote, tags included, whether streamed or not; the parsed answer
   is beside it as `osum`.
 - A recording's format is seen from its bytes; the name that a client gives is checked, but decides nothing.
@@ -12,12 +13,15 @@ import binascii
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from mindspore_osum.inference.request import Request, make_request
+from mindspore_osum.errors import UserError
+from mindspore_osum.inference.conversation import Said, conversation
+from mindspore_osum.inference.request import make_request
 from mindspore_osum.results import Response
 from mindspore_osum.serving.batcher import Job
 from mindspore_osum.serving.bodies import ApiError
@@ -27,7 +31,6 @@ from mindspore_osum.tasks import TEXT2TEXT
 
 MAX_WORDS = 20_000  # characters of a text part; no prompt holds more
 MPEG_NAMES = ("mpeg", "mpga")  # OpenAI's for mp3
-SYSTEM_ROLES = ("system", "developer")
 
 
 class InputAudio(Strict):
@@ -54,9 +57,20 @@ class Part(Strict):
     input_audio: InputAudio | None = None
     text: str | None = Field(None, max_length=MAX_WORDS)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_here(cls, values: Any) -> Any:
+        if isinstance(values, dict) and str(values.get("type")).endswith("_url"):
+            raise PydanticCustomError(
+                "address",
+                "{type}: addresses are not fetched; send the recording itself as input_audio, in base64",
+                {"type": values["type"]},
+            )
+        return values
+
 
 class Message(Strict):
-    """A message; see `ChatRequest` for those that are answered."""
+    """A message; `conversation` says which order they have."""
 
     NEUTRAL: ClassVar[dict[str, tuple]] = {"tool_calls": ([],)}
 
@@ -134,32 +148,41 @@ class ChatRequest(Strict):
 
     def job(self, max_new_tokens: int) -> Job:
         """The one recording with the words about it; alone it is spoken chat, words alone are a chat."""
-        number, message = self._turn()
-        words, sounds = message.words, message.sounds
-        if len(sounds) > 1 or not sounds and not words:
-            raise ApiError(
-                400,
-                f"{len(sounds)} recordings and {len(words)} characters of text: give one "
-                "input_audio part, text, or both",
-                "messages",
-            )
-        task = None if words else "sttc"
-        request = make_request(task, words or None, self.hotwords)
-        if not sounds:
-            if request.hotwords:
-                raise ApiError(400, "hotwords: they are for recordings; here are only words", "hotwords")
-            request = Request(words, "text2text", TEXT2TEXT)
+        self._check_parts()
+        system, history, last = self._conversation()
+        sounds = {
+            f"messages.{number}.content.{n}.input_audio.data": data
+            for number, message in enumerate(self.messages)
+            for n, data in message.sounds.items()
+        }
+        words = last.words or None
+        request = make_request(None if words else "sttc", words, self.hotwords)
+        if not sounds and request.hotwords:
+            raise ApiError(400, "hotwords: they are for recordings; here are only words", "hotwords")
+        if not last.recordings:  # what is heard in an earlier turn may be asked for with tags, too
+            request = replace(request, output_type="text2text", task=None if sounds else TEXT2TEXT)
+        request = replace(request, system=system, history=history)
         asked = {"top_k", "top_p", "temperature", "repetition_penalty", "seed"}
         settings = self.model_dump(include=asked, exclude_none=True)
         limits = [n for n in (self.max_tokens, self.max_completion_tokens) if n is not None]
         how = sampling(min([max_new_tokens, *limits]), **settings)
-        audio = [
-            _decoded(data, f"messages.{number}.content.{n}.input_audio.data") for n, data in sounds.items()
-        ]
+        audio = [_decoded(data, place) for place, data in sounds.items()]
         return Job(audio[0] if audio else None, request, how)
 
-    def _turn(self) -> tuple[int, Message]:
-        """(number, message) of the one turn of the user."""
+    def _conversation(self):
+        """System text, earlier turns, and the last message."""
+        said = [Said(m.role, m.words, len(m.sounds)) for m in self.messages]
+        try:
+            system, history, last = conversation(said)
+        except UserError as error:
+            raise ApiError(400, str(error), str(error).split(":")[0]) from None
+        if last is None:
+            place = f"messages.{len(said) - 1}.role"
+            raise ApiError(400, f"{place}: {said[-1].role!r}: the last message is the user's", place)
+        return system, history, last
+
+    def _check_parts(self) -> None:
+        """Refuse parts with another field than that of their type."""
         for number, message in enumerate(self.messages):
             for n, part in enumerate(message.content):
                 given = [name for name in ("input_audio", "text") if getattr(part, name) is not None]
@@ -168,19 +191,6 @@ class ChatRequest(Strict):
                     raise ApiError(
                         400, f"{place}: a part of type {part.type} has the field {part.type}", place
                     )
-            if message.role in SYSTEM_ROLES and (message.words or message.sounds):
-                raise _refused(
-                    number, message, "the model's system text is fixed; say it in the 'user' message"
-                )
-            if message.role == "assistant":
-                raise _refused(
-                    number, message, "the model takes one turn; send the last 'user' message alone"
-                )
-        turns = [(n, message) for n, message in enumerate(self.messages) if message.role == "user"]
-        if len(turns) != 1:
-            what = f"messages: {len(turns)} of the user; the model takes one turn, so send one"
-            raise ApiError(400, what, "messages")
-        return turns[0]
 
 
 class ChatAnswer:
@@ -246,11 +256,6 @@ class ChatStream:
 def parts(response: Response) -> dict:
     """The parsed answer: text, labels, words, segments (see `results.Response`)."""
     return {name: x for name, x in response.to_dict().items() if name not in ("audio", "raw", "rtf")}
-
-
-def _refused(number: int, message: Message, why: str) -> ApiError:
-    place = f"messages.{number}.role"
-    return ApiError(400, f"{place}: {message.role!r}: {why}", place)
 
 
 def _decoded(data: str, place: str) -> bytes:

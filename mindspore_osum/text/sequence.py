@@ -66,10 +66,12 @@ class Target:
     parts : (name of the loss, words) in order; the name is "" for a part that is no target. A piece across
         the end of a part belongs to that part.
     end : whether the end piece follows; it belongs to the last part.
+    plain : the parts of the text in which special pieces are text; see `Tokenizer.encode`.
     """
 
     parts: Parts
     end: bool = True
+    plain: tuple[range, ...] = ()
 
 
 Span = Text | Audio | Target
@@ -174,7 +176,7 @@ def _target_ids(tokenizer: Tokenizer, span: Target) -> tuple[list[int], list[int
     for _, words in span.parts:
         text += words
         ends.append(text)
-    ids = tokenizer.encode(text) + ([tokenizer.eos_id] if span.end else [])
+    ids = tokenizer.encode(text, plain=span.plain) + ([tokenizer.eos_id] if span.end else [])
     for end in ends[:-1]:
         counts.append(pieces_of_start(tokenizer, ids, end) - sum(counts))
     return ids, [*counts, len(ids) - sum(counts)] if span.parts else []

@@ -7,6 +7,11 @@
 Each entry of a form is a span; a list joins texts to one span, which is tokenized as a whole. `audio` is the
 recording and `answer` the text the model should write. Names that are not in `texts` are words given by the
 caller, such as the user's request.
+
+    system: {left: ["<|system|>", "<|end|>"]}
+
+says between which marks the text `left` has the system text. Another one can take its place, and turns after
+the first have only what follows it, from the second mark on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,6 +64,7 @@ class Template:
     control : names of the caller's words whose special pieces count, such as the role of a turn; in all
         others they are text.
     marks : whether a recording is between the model's speech BOS and EOS.
+    system : name of a text -> the marks around the system text in it; see the top of the file.
     """
 
     forms: dict[str, tuple[Names, ...]]
@@ -70,6 +76,7 @@ class Template:
     end: bool = True
     control: Names = ()
     marks: bool = True
+    system: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def needs(self, form: str) -> set[str]:
         """What a turn of this form needs from the caller: names of words, and AUDIO for a recording.
@@ -83,34 +90,45 @@ class Template:
             raise UserError(f"output type {form!r}: choose one of {', '.join(self.forms)}")
         return {name for span in self.forms[form] for name in span} - self.texts.keys() - {ANSWER}
 
-    def sequence(self, tokenizer: Tokenizer, *turns: Turn) -> HybridSequence:
+    def sequence(self, tokenizer: Tokenizer, *turns: Turn, system: str | None = None) -> HybridSequence:
         """The arrays of a conversation; its last turn has an answer in training and none in inference.
+
+        Parameters
+        ----------
+        system : takes the place of the template's system text.
 
         Raises
         ------
         UserError
-            An unknown form, missing words or speech, or speech for a form without audio.
+            An unknown form, missing words or speech, speech for a form without audio, or no place for a
+            system text or for further turns.
         """
-        return lay_out(tokenizer, self.spans(*turns), self.losses)
+        return lay_out(tokenizer, self.spans(*turns, system=system), self.losses)
 
-    def spans(self, *turns: Turn) -> list[Span]:
+    def spans(self, *turns: Turn, system: str | None = None) -> list[Span]:
         """The spans of a conversation."""
+        if system is not None and not self.system:
+            raise UserError("a system message: sequences of this model have no place for one; leave it out")
         answered, spans = turns[-1].answer is not None, []
-        for turn in turns:
+        # the system text is that of the turn with the recording: the model is to listen, also in other turns
+        leading = next((turn for turn in turns if turn.speech), turns[0])
+        for n, turn in enumerate(turns):
             self._check(turn)
             bos = self.bos if answered else self.bos_unanswered.get(turn.form, self.bos)
             for names in self.forms[turn.form]:
                 if names[0] == AUDIO:
                     spans.append(Audio(turn.speech, self.marks))
                 elif names[0] != ANSWER:
-                    words, plain = self._joined(turn, names)
+                    words, plain = self._joined(turn, names, None if n else leading, system)
                     spans.append(Text(words, names[0] in bos, self.text_loss, plain))
                 elif turn.answer is None:
                     spans += [Text(turn.opening)] if turn.opening else []
                     break
                 else:
                     rest = "".join(self._words(turn, name) for name in names[1:])
-                    spans.append(Target(_extended(turn.answer, rest), self.end))
+                    # in inference, answers that are there already come from whoever asks
+                    plain = () if answered else (range(sum(len(words) for _, words in turn.answer)),)
+                    spans.append(Target(_extended(turn.answer, rest), self.end, plain))
         return spans
 
     def around(self, tokenizer: Tokenizer, form: str) -> int:
@@ -119,14 +137,43 @@ class Template:
         turn = Turn(form, words, speech=1 if AUDIO in words else None, answer=[("", "")])
         return sum(len(text_ids(tokenizer, span)) for span in self.spans(turn) if isinstance(span, Text))
 
-    def _joined(self, turn: Turn, names: Names) -> tuple[str, tuple[range, ...]]:
+    def _joined(
+        self, turn: Turn, names: Names, leading: Turn | None, system: str | None
+    ) -> tuple[str, tuple[range, ...]]:
         """The words of a span, and the ranges of those that a user wrote."""
         words, plain = "", []
         for name in names:
-            start, words = len(words), words + self._words(turn, name)
-            if name not in self.texts and name not in self.control:
-                plain.append(range(start, len(words)))
+            for piece, users in self._pieces(turn, name, leading, system):
+                start, words = len(words), words + piece
+                plain += [range(start, len(words))] if users else []
         return words, tuple(plain)
+
+    def _pieces(
+        self, turn: Turn, name: str, leading: Turn | None, system: str | None
+    ) -> list[tuple[str, bool]]:
+        """The words of a name, each with whether a user wrote them.
+
+        `leading` is the turn whose system text the first turn has, None in further turns.
+        """
+        if name not in self.system or leading is turn and system is None:
+            users = name not in self.texts and name not in self.control
+            return [(self._words(turn, name), users)]
+        before, own, after = self._around_system(leading or turn, name)
+        if leading is None:
+            return [(after, False)]
+        return [(before, False), (own, False) if system is None else (system, True), (after, False)]
+
+    def _around_system(self, turn: Turn, name: str) -> tuple[str, str, str]:
+        """A text of a turn in three: before, in and after its system text."""
+        words, (begin, end) = self._words(turn, name), self.system[name]
+        start = words.find(begin) + len(begin)
+        stop = words.find(end, start)
+        if begin not in words or stop < 0:
+            raise UserError(
+                f"output type {turn.form}: its prompt has no system text between {begin!r} and {end!r}, so "
+                "it takes neither a system message nor several turns; leave them out"
+            )
+        return words[:start], words[start:stop], words[stop:]
 
     def _words(self, turn: Turn, name: str) -> str:
         words = self.texts.get(name, turn.words.get(name))
@@ -163,7 +210,7 @@ def read_template(where: str, data: Mapping, losses: Sequence[str]) -> Template:
     UserError
         Missing or unknown keys, or an invalid value.
     """
-    options = ("bos", "bos_unanswered", "text_loss", "end", "control", "marks")
+    options = ("bos", "bos_unanswered", "text_loss", "end", "control", "marks", "system")
     check_keys(where, data, ("forms", "texts"), options)
     values = {key: data[key] for key in options if key in data}
     forms = {form: _spans(f"{where}: {form}", spans) for form, spans in data["forms"].items()}
@@ -183,6 +230,12 @@ def read_template(where: str, data: Mapping, losses: Sequence[str]) -> Template:
             form: _names(f"{where}: bos_unanswered: {form}", names, known)
             for form, names in unanswered.items()
         }
+    if "system" in values:
+        marks = values["system"]
+        check_keys(f"{where}: system", marks, (), tuple(data["texts"]))
+        values["system"] = {name: _names(f"{where}: system: {name}", pair) for name, pair in marks.items()}
+        if wrong := [name for name, pair in values["system"].items() if len(pair) != 2]:
+            raise UserError(f"{where}: system: {wrong[0]}: expected two marks, one before and one after it")
     return Template(forms, dict(data["texts"]), tuple(losses), **values)
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from mindspore_osum.api import OSUM
 from mindspore_osum.cli import main
-from mindspore_osum.commands.chat import _recording, reply, shown
+from mindspore_osum.commands.chat import Talk, _recording, shown
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED
+from mindspore_osum.inference.conversation import Exchange
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Answer, Response, Word
@@ -64,21 +65,52 @@ def test_what_a_line_means(talk, line, meaning):
 
 def test_replies_are_the_model_s(talk, folder, model, monkeypatch, capfd):
     """Words, a spoken turn and a request, through standard input and output; mistakes do not end the talk."""
-    lines = ["hello there", "", "absent.wav", "/no/talk.wav who", "a.wav", "/bogus", f"a.wav {REQUEST}"]
-    lines += ["/quit", "never read"]
+    lines = [
+        "hello there",
+        "",
+        "absent.wav",
+        "/no/talk.wav who",
+        "/new",
+        "a.wav",
+        "/bogus",
+        f"a.wav {REQUEST}",
+    ]
+    lines += ["and you", "/quit", "never read"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
     assert main(["chat", "--model", str(folder), "--max-new-tokens", "6"]) == 1
     out, err = capfd.readouterr()
     typed = "".join(model.engine.stream("words", Request("hello there", "text2text", TEXT2TEXT), SHORT))
     spoken = model("a.wav", task="sttc", sampling=SHORT)
     asked = model("a.wav", REQUEST, sampling=SHORT)
-    expected = [typed, shown(spoken), shown(asked)]
+    history = (Exchange("text", REQUEST, asked.raw),)
+    (after,) = model.each(["a.wav"], [Request("and you", "text2text", None, history=history)], sampling=SHORT)
+    expected = [typed, shown(spoken), shown(asked), shown(after)]
     assert out == "".join(f"{text}\n" for text in expected)
     assert "\nosum: /no/talk.wav: no such audio file" in f"\n{err}"
     assert "absent.wav: no such audio file" in err and "/bogus: no such command; a line is a turn" in err
     assert "Traceback" not in err
+    assert "a new recording: the turns up to the last one about another are left out" in err
+    cut = 1 + spoken.cut + asked.cut + after.cut
+    assert spoken.cut and err.count("osum: the reply was truncated at its limit\n") == cut
+
+
+def test_turns_are_kept_as_far_as_they_fit(talk, model, monkeypatch, capfd):
+    """The oldest turn goes first, and with it its recording; a line that fails changes nothing."""
+    spoken = Talk(model, SHORT)
+    for line in ("a.wav", "hello there"):
+        list(spoken.reply(line))
+    assert [turn.output_type for turn in spoken.turns] == ["s2t_chat", "text2text"]
+    kept = list(spoken.turns)
+    with pytest.raises(UserError, match="no such audio file"):
+        list(spoken.reply("absent.wav"))
+    assert spoken.turns == kept and capfd.readouterr().err == ""
+    rooms = iter([5, 6])
+    monkeypatch.setattr(model.engine, "room", lambda *_: next(rooms))
+    asked = spoken._fitting(Request("and", "text2text", TEXT2TEXT))
+    assert asked.history == tuple(kept[1:]) and asked.task == TEXT2TEXT and not model.engine.hears(asked)
     assert (
-        spoken.cut and err.count("osum: the reply was truncated at its limit\n") == 1 + spoken.cut + asked.cut
+        capfd.readouterr().err
+        == "osum: the model has no positions left: the oldest turn, with its recording, is left out\n"
     )
 
 
@@ -92,7 +124,7 @@ def test_labels_and_times_are_shown():
 def test_microphone_needs_its_library(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(UserError, match="the microphone needs sounddevice"):
-        list(reply(model, "/mic", SHORT))
+        list(Talk(model, SHORT).reply("/mic"))
 
 
 @pytest.mark.slow

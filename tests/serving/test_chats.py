@@ -6,9 +6,12 @@ from tests.serving.client import audio_part, messages
 
 pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
 
+from mindspore_osum.inference.conversation import Exchange  # noqa: E402
+from mindspore_osum.inference.request import Request  # noqa: E402
 from mindspore_osum.serving.bodies import ApiError  # noqa: E402
 from mindspore_osum.serving.chats import ChatRequest  # noqa: E402
 from mindspore_osum.serving.fields import read_model  # noqa: E402
+from mindspore_osum.tasks import TEXT2TEXT  # noqa: E402
 
 SOUND = audio_part(b"x")
 
@@ -86,8 +89,8 @@ def test_a_format_is_a_name_and_decides_nothing(format):
         (user(audio_part(b"x", "pdf")), "messages.0.content.0.input_audio.format", "wav, flac"),
         (
             user({"type": "audio_url", "audio_url": {"url": "x"}}),
-            "messages.0.content.0.type",
-            "'input_audio'",
+            "messages.0.content.0",
+            "audio_url: addresses are not fetched; send the recording itself as input_audio",
         ),
         (user(SOUND, {"type": "text"}), "messages.0.content.1", "has the field text"),
         (
@@ -101,16 +104,13 @@ def test_a_format_is_a_name_and_decides_nothing(format):
             "messages.0.content.0.input_audio.data",
             "base64",
         ),
-        (
-            [{"role": "system", "content": "Be brief."}, *user(SOUND)],
-            "messages.0.role",
-            "system text is fixed",
-        ),
-        ([*user(SOUND), {"role": "developer", "content": "x"}], "messages.1.role", "system text is fixed"),
-        ([*user(SOUND), {"role": "assistant", "content": "x"}, *user(SOUND)], "messages.1.role", "one turn"),
-        ([*user(SOUND), *user(SOUND)], "messages", "2 of the user"),
+        ([*user(SOUND), {"role": "developer", "content": "x"}], "messages.1.role", "before all other"),
+        ([*user(SOUND), {"role": "assistant", "content": "x"}, *user(SOUND)], "messages", "2 recordings"),
+        ([*user(SOUND), *user(SOUND)], "messages.1.role", "twice in a row"),
+        ([*user(SOUND), {"role": "assistant", "content": "x"}], "messages.1.role", "the last message is"),
         ([{"role": "tool", "content": "x"}], "messages.0.role", "'user'"),
-        ([{"role": "user"}], "messages", "0 recordings"),
+        ([{"role": "user"}], "messages.0.role", "it is empty"),
+        (user(SOUND, SOUND), "messages", "2 recordings"),
         ([{"role": "user", "content": 5}], "messages.0.content", "list"),
         ([], "messages", "at least 1"),
     ],
@@ -126,6 +126,28 @@ def test_messages_that_are_not_answered(said, param, says):
 def test_an_empty_system_message_says_nothing():
     assert job([{"role": "system", "content": " "}, *messages(b"x")]).request == job(messages(b"x")).request
     assert job([{"role": "user", "content": "你好", "name": None}]).request.words == "你好"
+
+
+def test_what_was_said_before():
+    """A system message, earlier turns, and the one recording wherever it is."""
+    system, answer = (
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": "<asr>a man"},
+    )
+    last = {"role": "user", "content": "how old"}
+    asked = job([system, *user(SOUND, {"type": "text", "text": "who?"}), answer, last])
+    assert asked.audio == b"x" and asked.request == Request(
+        "how old",
+        "text2text",
+        None,
+        system="Be brief.",
+        history=(Exchange("text", "who?", "<asr>a man"),),
+    )
+    asked = job([last, answer, *user(SOUND)])
+    assert asked.audio == b"x" and asked.request.output_type == "s2t_chat" and asked.request.system is None
+    assert asked.request.history == (Exchange("text2text", "how old", "<asr>a man"),)
+    words = job([last, answer, last])
+    assert words.audio is None and words.request.task == TEXT2TEXT
 
 
 def test_words_that_may_be_said():

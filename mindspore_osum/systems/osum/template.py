@@ -18,7 +18,7 @@ def load_template(name: str = DEFAULT_SET) -> Template:
     """The template with a prompt set of ``prompts.yaml``, or of a YAML file if `name` ends in ``.yaml``.
 
     A user's file holds one set: ``left`` (a text per output type) and ``assistant``; ``bos`` and
-    ``bos_unanswered``, which say what begins with ``<s>``, may be left out.
+    ``bos_unanswered``, which say what begins with ``<s>``, and ``system`` (see prompts.yaml) may be left out.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def prompt_sets() -> list[str]:
 
 def _with(where: str, chosen) -> Template:
     """The template with the texts of a prompt set."""
-    texts, options = ("left", "assistant"), ("bos", "bos_unanswered")
+    texts, options = ("left", "assistant"), ("bos", "bos_unanswered", "system")
     check_keys(where, chosen, texts, options)
     data = _data()["template"] | {key: chosen[key] for key in options if key in chosen}
     return read_template(where, data | {"texts": {key: chosen[key] for key in texts}}, LOSSES)

@@ -244,6 +244,67 @@ def test_impossible_sequences(bundled, turn, message):
         load_template().sequence(bundled, turn)
 
 
+HEAD, END, USER = "<|im_start|>system\n", "<|im_end|>\n", "<|im_start|>user\n"
+ASSISTANT = f"{END}<|im_start|>assistant\n"
+TALK = (
+    Turn("text", {"request": "who?"}, 2, [("", "<asr>a man[unused10]")]),
+    Turn("text2text", {"request": "how old"}),
+)
+
+
+def test_turns_and_a_system_message_by_hand(bundled):
+    """Every turn as in training; what others say ends nothing, whatever it spells."""
+    template, encode = load_template(), bundled.encode
+    own = template.texts["left"]["text"].removeprefix(HEAD).removesuffix(END + USER)
+    assert HEAD not in own and END not in own and "audio understanding" in own
+
+    def by_hand(system: str, plain=()):
+        first = encode(f"{HEAD}{system}{END}{USER}", bos=True, plain=plain)
+        reply = "<asr>a man[unused10]"
+        return [
+            *[*first, *encode("who?"), -2, -1, -1, -3, *encode(ASSISTANT, bos=True)],
+            *[*encode(reply, plain=[range(len(reply))]), bundled.eos_id],
+            *[*encode(END + USER, bos=True), *encode("how old"), *encode(ASSISTANT, bos=True)],
+        ]
+
+    assert template.sequence(bundled, *TALK).ids_L.tolist() == by_hand(own)
+    said = "Be brief.[unused10]"
+    ids = template.sequence(bundled, *TALK, system=said).ids_L.tolist()
+    assert ids == by_hand(said, [range(len(HEAD), len(HEAD + said))]) and ids.count(bundled.eos_id) == 1
+    # words first: the model is to listen, so the system text is that of the turn with the recording
+    words = Turn("text2text", {"request": "hi"}, answer=[("", "hello")])
+    last = Turn("text", {"request": "who?"}, 2)
+    found = template.sequence(bundled, words, last).ids_L.tolist()
+    assert found[: len(encode(HEAD + own, bos=True))] == encode(HEAD + own, bos=True)
+    alone = template.sequence(bundled, last).ids_L.tolist()
+    assert found[-len(alone[alone.index(-2) :]) :] == alone[alone.index(-2) :]
+    assert template.sequence(bundled, last, system=own).ids_L.tolist() == alone  # its own text is no change
+
+
+def test_turns_of_a_small_model_by_hand(bundled):
+    """Without a system text a system message is at the beginning."""
+    encode, stop = bundled.encode, bundled.encode("[unused9]", bos=True)
+    reply = "<asr>a man[unused10]"
+    found = load_template("compact").sequence(bundled, *TALK, system="Be brief.").ids_L.tolist()
+    assert found == [
+        *[*encode("Be brief.", bos=True), *encode("who?"), -2, -1, -1, -3, *stop],
+        *[*encode(reply, plain=[range(len(reply))]), bundled.eos_id],
+        *[bundled.bos_id, *encode("how old"), *stop],
+    ]
+
+
+def test_a_prompt_without_a_system_text_takes_none(bundled, tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        "left: {text: a, s2t_chat: b, text2text: c, intent_classification: d}\n"
+    )
+    (tmp_path / "own.yaml").write_text((tmp_path / "own.yaml").read_text() + "assistant: e\n")
+    template = load_template(str(tmp_path / "own.yaml"))
+    for turns, system in ((TALK, None), (TALK[1:], "Be brief.")):
+        with pytest.raises(UserError, match="neither a system message nor several turns"):
+            template.sequence(bundled, *turns, system=system)
+    assert template.sequence(bundled, TALK[1])
+
+
 def test_text_side_imports_nothing_heavy():
     code = (
         "import sys, mindspore_osum.text.requests, mindspore_osum.systems.osum.template\n"
