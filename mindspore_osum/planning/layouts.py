@@ -8,7 +8,14 @@ from mindspore_osum.planning.hardware import NODE, Device
 from mindspore_osum.planning.job import Batch, Job, Stage, packed, padded
 from mindspore_osum.planning.memory import MARGIN, parameters, training_memory
 from mindspore_osum.planning.programs import cost_of
-from mindspore_osum.planning.roofline import model_flops, shared_layers, step_seconds
+from mindspore_osum.planning.roofline import (
+    LEAST,
+    LIKELY,
+    launches,
+    model_flops,
+    shared_layers,
+    step_seconds,
+)
 from mindspore_osum.planning.tape import ACTIVATION, F32, GRADIENT, WORKSPACE
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.training.config import TrainConfig, shapes_of
@@ -25,6 +32,11 @@ class Layout:
     stages: int = 1
     recompute: bool = False
 
+    @property
+    def sharded(self) -> bool:
+        """Whether the model is divided among devices, which takes semi-automatic parallel."""
+        return self.model * self.stages > 1
+
     def __str__(self) -> str:
         words = [f"dp {self.data}", f"mp {self.model}", f"pp {self.stages}"]
         return " ".join(words) + (" recompute" if self.recompute else "")
@@ -37,8 +49,10 @@ class Choice:
     layout: Layout
     memory: dict[str, int]  # bytes by part
     seconds: float  # of a step, lower bound
-    utterances: float  # per second, upper bound
-    mfu: float  # upper bound: model FLOP/s over the peak of all devices
+    likely: float  # seconds of a step by the assumptions of roofline.LIKELY
+    launches: int  # of a step, on the device that has most
+    utterances: float  # per second, of likely steps
+    mfu: float  # of likely steps: model FLOP/s over the peak of all devices
     obstacle: str  # why `osum train` cannot run it; "" if it can
 
     @property
@@ -62,7 +76,7 @@ def batches_of(cfg: TrainConfig, job: Job) -> list[Batch]:
 
 def obstacle(cfg: TrainConfig, layout: Layout) -> str:
     """Why training/config.py refuses the job in this layout; "" if it does not."""
-    if layout.model * layout.stages > 1:
+    if layout.sharded:
         mode = {**cfg.parallel, "parallel_mode": 1}  # semi-automatic: shards, and has stages
         ways = {"data_parallel": layout.data, "model_parallel": layout.model, "pipeline_stage": layout.stages}
         try:
@@ -87,7 +101,7 @@ def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Dev
     """Memory and time of a layout for one batch shape."""
     job, stages = replace(job, recompute=layout.recompute), layout.stages
     groups = sum(n > 1 for n in (layout.data, layout.model, stages))
-    worst, slowest = {}, 0.0
+    worst, least, likely, most = {}, 0.0, 0.0, 0
     for index in range(stages):
         stage = Stage(layout.model, stages, index)
         memory, tape = training_memory(job, batch, cfg.accumulation, stage, groups)
@@ -95,25 +109,34 @@ def choose(cfg: TrainConfig, job: Job, batch: Batch, layout: Layout, device: Dev
             worst = memory
         shapes = parameters(job, stage)
         part_of = system_of(job.model.model_type).job.part_of
-        learned = sum(math.prod(shapes[n]) for n in shapes if part_of(n) in job.learn) * job.width
-        slowest = max(
-            slowest,
-            step_seconds(
-                tape,
-                job,
-                device,
-                cfg.accumulation,
-                shared=shared_layers(job, batch, stage),
-                learned=learned,
-                data_parallel=layout.data,
-                model_parallel=layout.model,
-                stages=stages,
-            ),
+        sizes = {
+            "shared": shared_layers(job, batch, stage),
+            "learned": sum(math.prod(shapes[n]) for n in shapes if part_of(n) in job.learn) * job.width,
+            "data_parallel": layout.data,
+            "model_parallel": layout.model,
+            "stages": stages,
+        }
+        times = (
+            step_seconds(tape, job, device, cfg.accumulation, rates=rates, **sizes)
+            for rates in (LEAST, LIKELY)
         )
+        least, likely = map(max, (least, likely), times)
+        end, micro = tape.update_steps, cfg.accumulation
+        most = max(most, micro * launches(tape.steps[:end]) + launches(tape.steps[end:]))
     done = cfg.accumulation * layout.data
-    peak = device.fp32 if job.width == F32 else device.bf16
-    mfu = model_flops(job, batch) * done / (slowest * peak * layout.data * layout.model * stages)
-    return Choice(layout, worst, slowest, batch.rows * done / slowest, mfu, obstacle(cfg, layout))
+    peak = device.fp32 if job.width == F32 else device.half
+    mfu = model_flops(job, batch) * done / (likely * peak * layout.data * layout.model * stages)
+    return Choice(layout, worst, least, likely, most, batch.rows * done / likely, mfu, obstacle(cfg, layout))
+
+
+def ranked(choices: list[Choice], limit: int) -> list[Choice]:
+    """The best first: what fits and can run; of these what leaves the model whole, then what is fastest.
+
+    A model that is whole on each device needs no semi-automatic parallel, which ends with MindSpore 2.11.
+    """
+    return sorted(
+        choices, key=lambda c: (c.needed > limit, bool(c.obstacle), c.layout.sharded, -c.utterances)
+    )
 
 
 def remedy(cfg: TrainConfig, job: Job, batch: Batch, devices: int, limit: int, device: Device) -> str:

@@ -1,11 +1,12 @@
-"""Time of a step by a roofline: each operator is bound by arithmetic or by device memory.
+"""Time of a step by a roofline: each operator is bound by arithmetic, by device memory or by its launch.
 
-The result is a lower bound: no launch overhead, no waiting, no input pipeline, perfect kernels. The fraction
-that a real system reaches must be measured (docs/PLAN.md gives a published value).
+With the rates `LEAST` the result is a lower bound: perfect kernels that start at once. With `LIKELY` it is an
+estimate by assumptions, which docs/PLAN.md compares with a published run. Neither waits for input.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from mindspore_osum.planning.hardware import NODE, Device
 from mindspore_osum.planning.job import Batch, Job, Stage
@@ -13,10 +14,41 @@ from mindspore_osum.planning.programs import cost_of, training
 from mindspore_osum.planning.tape import F32, Step, Tape
 
 
-def roofline(steps: Iterable[Step], device: Device, width: int) -> float:
+@dataclass(frozen=True)
+class Rates:
+    """Fractions of a device's peaks that programs reach, and whether launches take time."""
+
+    matmul: float = 1.0
+    attention: float = 1.0
+    memory: float = 1.0
+    links: float = 1.0
+    launches: bool = False
+
+
+LEAST = Rates()
+# matmul: large ones reach 88 to 94 % (328 TFLOP/s on a 910B, 230 on a 910B4-1, measured in public), odd sizes
+#   less. attention: hand-written kernels on a 910B2 reach 24 to 54 %,
+#   the more keys the more. memory, links: belief.
+LIKELY = Rates(matmul=0.85, attention=0.4, memory=0.8, links=0.6, launches=True)
+# what they make of the published run: OSUM trained at 1.23 s a step on 24 devices (10 days, 704,000 steps)
+PUBLISHED = "by these the published 1.23 s a step on 24 devices means 4 batches a step, 68 to 75% full"
+FREE = ("data", "norm statistics")  # steps that are no operators: inputs, and the second result of a norm
+
+
+def launches(steps: Iterable[Step]) -> int:
+    """Operators among the steps."""
+    return sum(step.name not in FREE for step in steps)
+
+
+def roofline(steps: Iterable[Step], device: Device, width: int, rates: Rates = LEAST) -> float:
     """Seconds of the steps in sequence; `width` is the bytes per element."""
-    peak = device.fp32 if width == F32 else device.bf16
-    return sum(max(step.flops / peak, step.moved / device.hbm) for step in steps)
+    peak, memory = device.fp32 if width == F32 else device.half, device.hbm * rates.memory
+    total = 0.0
+    for step in steps:
+        reached = peak * (rates.attention if step.name == "attention" else rates.matmul)
+        least = device.launch if rates.launches and step.name not in FREE else 0.0
+        total += max(step.flops / reached, step.moved / memory, least)
+    return total
 
 
 def model_flops(job: Job, batch: Batch) -> float:
@@ -24,15 +56,20 @@ def model_flops(job: Job, batch: Batch) -> float:
 
     Recomputation, including that of the scores in fused attention, is not counted.
     """
-    tape = training(replace(job, recompute=False, fused=False), batch)
-    return sum(step.flops for step in tape.steps)
+    return _flops(replace(job, recompute=False, fused=False), batch)
 
 
-def all_reduce(size: float, members: int, within_server: bool, device: Device) -> float:
+@lru_cache(maxsize=64)  # the same for every layout
+def _flops(job: Job, batch: Batch) -> float:
+    return training(job, batch).flops
+
+
+def all_reduce(size: float, members: int, within_server: bool, device: Device, rates: Rates = LEAST) -> float:
     """Seconds of a ring all-reduce (Patarasuk & Yuan 2009)."""
     if members < 2:
         return 0.0
-    return 2 * (members - 1) / members * size / (device.link if within_server else device.network)
+    link = (device.link if within_server else device.network) * rates.links
+    return 2 * (members - 1) / members * size / link
 
 
 def shared_layers(job: Job, batch: Batch, stage: Stage) -> float:
@@ -52,8 +89,9 @@ def step_seconds(
     data_parallel: int,
     model_parallel: int,
     stages: int,
+    rates: Rates = LEAST,
 ) -> float:
-    """Minimum seconds of an optimizer step on the devices of the slowest pipeline stage.
+    """Seconds of an optimizer step on the devices of the slowest pipeline stage.
 
     Parameters
     ----------
@@ -63,8 +101,8 @@ def step_seconds(
     learned : bytes of gradients on a device.
     """
     end = tape.update_steps
-    work = roofline(tape.steps[:end], device, job.width)
-    work += all_reduce(shared, model_parallel, model_parallel <= NODE, device)
+    work = roofline(tape.steps[:end], device, job.width, rates)
+    work += all_reduce(shared, model_parallel, model_parallel <= NODE, device, rates)
     within = data_parallel * model_parallel * stages <= NODE
-    reduction = all_reduce(learned, data_parallel, within, device)
-    return (micro + stages - 1) * work + reduction + roofline(tape.steps[end:], device, job.width)
+    reduction = all_reduce(learned, data_parallel, within, device, rates)
+    return (micro + stages - 1) * work + reduction + roofline(tape.steps[end:], device, job.width, rates)
