@@ -77,7 +77,7 @@ def test_the_parser_takes_it(path, arguments, capsys):
 
 def check_job(args) -> None:
     """The job is read with all its settings, if it is one of ours and not a placeholder."""
-    for config in [args.config] if isinstance(args.config, str) else args.config:
+    for config in [args.config] if isinstance(args.config, str) else args.config or []:
         if config.startswith(PRODUCT_FOLDERS):
             read_job(str(ROOT / config), parse_overrides(args.overrides))
 
