@@ -291,6 +291,7 @@ class OSUM:
         *,
         task: str | None = None,
         tasks: Sequence[str] | None = None,
+        hotwords: str | Sequence[str] = (),
         raw_rate: int | None = None,
         idle: float = 5.0,
         **settings,
@@ -302,6 +303,7 @@ class OSUM:
         source : "mic"; a file that is being written, or a named pipe; a binary file object such as
             ``sys.stdin.buffer``; or an iterable of waveforms, float32 (N,) at 16 kHz.
         request, task, tasks : the request for each utterance; by default its transcript.
+        hotwords : names and terms that may be said, a list or a text with commas between them.
         raw_rate : the source is raw 16-bit samples at this rate.
         idle : seconds without growth after which a file is complete; 0: never.
         settings :
@@ -317,9 +319,10 @@ class OSUM:
         from mindspore_osum.streaming.live import Live, LiveSettings, listen
         from mindspore_osum.streaming.sources import stream_of
 
-        sampling = _sampling(settings)
-        live = Live(self.engine, _requests(request, task, tasks), LiveSettings(**settings), sampling)
-        return listen(live, stream_of(source, raw_rate, idle))
+        sampling, notes = _sampling(settings), []
+        requests = _requests(request, task, tasks, hotwords)
+        live = Live(self.engine, requests, LiveSettings(**settings), sampling, notes)
+        return listen(live, stream_of(source, raw_rate, idle, notes))
 
 
 def _sampling(settings: dict) -> Sampling | None:

@@ -9,6 +9,9 @@ from difflib import get_close_matches
 
 from mindspore_osum.errors import UserError
 
+BATCH_SIZE = 8
+"""Recordings at a time, unless the command line says otherwise."""
+
 _UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[\w-]+)")
 _CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 # what openai-whisper's command calls it: what is asked for here
@@ -53,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         return [parser for group in groups for parser in group]
 
 
-def add_model_arguments(parser, batch_size: int | None = 8) -> None:
+def add_model_arguments(parser, batch_size: int | None = BATCH_SIZE) -> None:
     """The arguments of every verb that runs a model; without a batch size, one recording at a time."""
     from mindspore_osum.folder import BUNDLED
 

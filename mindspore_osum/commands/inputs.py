@@ -49,7 +49,7 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
     parser.add_argument(
         "--no-gate",
         action="store_true",
-        help="ask the model about short recordings of silence and steady noise, too",
+        help="ask the model about short recordings of silence and steady sound, too",
     )
     parser.add_argument(
         "--vad",

@@ -90,6 +90,8 @@ def run(args) -> int:
 
     formats = [check_format(name.strip()) for name in args.format.lower().split(",")]
     cues = check_settings(formats, {name: getattr(args, name) for name in SETTINGS})
+    if args.confidence and "json" not in formats:
+        raise UserError(f"--confidence is in json alone, not in {args.format}: give --format json")
     task = args.task or ("asr" if formats == ["txt"] else "srwt")  # words are heard better without times
     requests, how = [make_request(task, hotwords=args.hotwords)], settings(args)
     if args.highlight_words and "<ALIGN>" not in requests[0].task:

@@ -7,7 +7,7 @@ import sys
 import threading
 from functools import partial
 
-from mindspore_osum.commands.arguments import answer_settings
+from mindspore_osum.commands.arguments import BATCH_SIZE, answer_settings
 from mindspore_osum.commands.console import clean_stdout, load_model, say, width
 from mindspore_osum.commands.inputs import STDIN
 from mindspore_osum.errors import UserError
@@ -47,10 +47,11 @@ def run(args) -> int:
     from mindspore_osum.inference.request import make_request
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.streaming.live import Live, LiveSettings, listen
-    from mindspore_osum.streaming.sources import stream_of
+    from mindspore_osum.streaming.sources import MICROPHONE, stream_of
 
     given = [f"--{name.replace('_', '-')}" for name in OTHERS if getattr(args, name)]
     given += ["--channels"] if args.channels != "mix" else []
+    given += ["--batch-size"] if args.batch_size != BATCH_SIZE else []
     given += ["recordings"] if args.audio else []
     if given or args.format not in ("txt", "json"):
         raise UserError(
@@ -61,15 +62,22 @@ def run(args) -> int:
     every, pause, idle = (SECONDS[name][0] if value is None else value for name, value in chosen.items())
     if idle < 0 or args.raw is not None and not 1000 <= args.raw <= 384_000:
         raise UserError("--idle must be 0 or more seconds, --raw a rate from 1000 to 384000 Hz")
+    if args.idle is not None and args.stream in (STDIN, MICROPHONE):
+        raise UserError(f"--idle is for a file that is being written; --stream {args.stream} ends by itself")
+    if args.raw is not None and args.stream == MICROPHONE:
+        raise UserError("--raw is for bare samples; the microphone has a rate of its own: leave it out")
+    person = sys.stdout.isatty() and args.format == "txt"
+    if person and args.confidence:
+        raise UserError("--confidence is in the JSON lines alone: give --format json")
     settings = LiveSettings(every, pause, args.max_seconds, args.vad)
     sampling = Sampling(max_new_tokens=args.max_new_tokens, **answer_settings(args))
     requests = [make_request(args.task or "srwt", hotwords=args.hotwords)]
     source = sys.stdin.buffer if args.stream == STDIN else args.stream
-    waves = stream_of(source, args.raw, idle)
+    notes: list[str] = []
+    waves = stream_of(source, args.raw, idle, notes)
     stop, failed = threading.Event(), 0
     with clean_stdout() as stdout:
-        live = Live(load_model(args).engine, requests, settings, sampling)
-        person = stdout.isatty() and args.format == "txt"
+        live = Live(load_model(args).engine, requests, settings, sampling, notes)
         show = partial(_terminal, handle=stdout.fileno()) if person else _json
         ends = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, lambda *_: stop.set()) for number in ends}
@@ -78,12 +86,22 @@ def run(args) -> int:
             for heard in listen(live, waves, stop):
                 failed += heard.final and heard.segment.error is not None
                 print(show(heard), end="", file=stdout, flush=True)
-                if heard.final and heard.segment.cut:
-                    say("the answer was truncated at its limit")
+                for line in _warnings(heard):
+                    say(line)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
     return 1 if failed else 0
+
+
+def _warnings(heard) -> list[str]:
+    """What is doubtful about a final answer."""
+    if not heard.final:
+        return []
+    return [
+        *heard.segment.warnings,
+        *(["the answer was truncated at its limit"] if heard.segment.cut else []),
+    ]
 
 
 def _json(heard) -> str:
@@ -91,11 +109,13 @@ def _json(heard) -> str:
 
 
 def _terminal(heard, handle: int) -> str:
-    """The last line of the terminal `handle` is written over until it is final."""
+    """The last line of the terminal `handle` is written over until it is final; as `txt` of recordings."""
     # descriptor 1 is redirected here, see clean_stdout; a terminal without a size gives 0
     s, columns = heard.segment, max(0, (os.get_terminal_size(handle).columns or 80) - 4)
     # control characters in a model's answer must not reach the terminal
-    text = " ".join("".join(c if c.isprintable() else " " for c in s.text or s.error or "").split())
+    reply = [f"reply: {s.answer}"] if s.answer is not None else []
+    said = " ".join([s.text, *(f"<{value}>" for value in s.labels.values()), *reply]).strip() or s.error or ""
+    text = " ".join("".join(c if c.isprintable() else " " for c in said).split())
     if heard.final:
         return f"{CLEAR}{clock(s.start)} - {clock(s.end)}  {text}\n"
     while width(text) > columns:

@@ -290,8 +290,3 @@ def _as_array(values) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:  # rows of unequal lengths, a tensor elsewhere
         kind, reason = type(values).__name__, " ".join(str(error).split())[:200]
         raise UserError(f"audio of type {kind}: cannot be made an array ({reason})") from None
-
-
-def array_part(name: str, x_SC: np.ndarray, start: float, rate) -> np.ndarray:
-    """wave_S of samples that begin at `start` seconds: as scaled floats, averaged to one channel."""
-    return Mixer(name, rate, start=start, repair=False)(as_float(x_SC))

@@ -26,7 +26,7 @@ def voice_activity(detector: str, settings: VadSettings) -> VoiceActivity:
 def speaks(wave_N: np.ndarray, detector: str) -> bool:
     """Whether a short recording (N,), float32, 16 kHz, is worth a question; in doubt it is.
 
-    Energy lets through all that stands out of silence and steady noise: quiet voices, coughs, laughs. A
+    Energy lets through all that stands out of silence and steady sound: quiet voices, coughs, laughs. A
     network decides as it does in long recordings.
     """
     if detector == "energy":

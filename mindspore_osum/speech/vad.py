@@ -71,9 +71,33 @@ _QUIET_VOICES = VadSettings(floor_lowest=-95.0)
 _ANY_SOUNDS = VadSettings(floor_lowest=-95.0, floor_highest=0.0, flatness=1.0, min_speech=0.06)
 
 
+# of smoothed frames, against the average of all: noise of any colour and hum have 0.84 or more and 1.5 dB or
+# less; a recording of speech as loud as white noise has frames of 0.78 or less (docs/USAGE.md, Silence)
+_STEADY_FLATNESS, _STEADY_DB = 0.82, 3.0
+_STEADY_FRAMES = 25  # fewer cannot be told from a vowel
+
+
 def stands_out(wave_N: np.ndarray) -> bool:
-    """Whether anything in a waveform (N,), float32, 16 kHz, is more than silence and steady noise."""
-    return any(speech_spans(wave_N, settings) for settings in (_QUIET_VOICES, _ANY_SOUNDS))
+    """Whether anything in a waveform (N,), float32, 16 kHz, is more than silence and steady sound."""
+    found = any(speech_spans(wave_N, settings) for settings in (_QUIET_VOICES, _ANY_SOUNDS))
+    return found and not is_steady(wave_N)
+
+
+def is_steady(wave_N: np.ndarray) -> bool:
+    """Whether a waveform (N,) of half a second or more sounds the same all the time, as noise and tones do.
+
+    Each frame's spectrum is divided by the average one. What is left is flat if nothing changes, whatever the
+    colour of the sound; voices and coughs leave peaks, and levels that go up and down.
+    """
+    frames = len(wave_N) // FRAME
+    if frames < _STEADY_FRAMES:
+        return False
+    power_TQ = _band_powers(wave_N[: frames * FRAME].reshape(-1, FRAME))
+    ratio_TQ = sliding_window_view(power_TQ, _SMOOTH, axis=0).mean(axis=-1) / power_TQ.mean(axis=0)
+    log_T = np.log(ratio_TQ).mean(axis=1)
+    level_T = 10 / np.log(10) * (log_T - np.median(log_T))
+    other_T = (np.exp(log_T) / ratio_TQ.mean(axis=1) < _STEADY_FLATNESS) | (np.abs(level_T) > _STEADY_DB)
+    return int(other_T.sum()) < _frames(_ANY_SOUNDS.min_speech)
 
 
 def speech_spans(wave_N: np.ndarray, settings: VadSettings | None = None) -> list[Span]:
@@ -217,12 +241,17 @@ class VoiceActivity:
         return span
 
 
-def _spectral(wave_TW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean square in the speech band and its flatness (geometric / arithmetic mean), each (T,)."""
+def _band_powers(wave_TW: np.ndarray) -> np.ndarray:
+    """Mean square in each bin of the speech band (T, Q), above 0."""
     window_W = np.hanning(FRAME + 1)[:-1].astype(np.float32)
     spectrum_TQ = np.fft.rfft(wave_TW * window_W)[:, _BAND]
     power_TQ = (spectrum_TQ.real**2 + spectrum_TQ.imag**2) * (2 / FRAME / np.sum(window_W**2))
-    power_TQ += _SILENCE / power_TQ.shape[1]
+    return power_TQ + _SILENCE / power_TQ.shape[1]
+
+
+def _spectral(wave_TW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean square in the speech band and its flatness (geometric / arithmetic mean), each (T,)."""
+    power_TQ = _band_powers(wave_TW)
     power_T = power_TQ.sum(axis=1)
     return power_T, np.exp(np.log(power_TQ).mean(axis=1)) * power_TQ.shape[1] / power_T
 

@@ -46,8 +46,10 @@ class Heard(NamedTuple):
         s = self.segment
         values = {"final": self.final, "start": round(s.start, 3), "end": round(s.end, 3), "text": s.text}
         if self.final:
-            names = ("tags", "labels", "words", "answer", "raw", "cut")
+            names = ("tags", "labels", "words", "answer", "raw", "cut", "warnings")
             values |= {name: getattr(s, name) for name in names}
+            sure = {"confidence": s.confidence, "word_confidence": s.word_confidence}
+            values |= {name: value for name, value in sure.items() if value is not None}
         return values | ({"error": s.error} if s.error else {})
 
 
@@ -84,7 +86,9 @@ class Live:
 
     Parameters
     ----------
-    requests : asked about each utterance (see `passes.plan`); interim answers are transcripts only.
+    requests : asked about each utterance (see `passes.plan`); interim answers are transcripts only, with the
+        same hotwords.
+    notes : warnings about the stream, which may grow; the next final answer takes them.
     """
 
     def __init__(
@@ -93,11 +97,13 @@ class Live:
         requests: Sequence[Request],
         settings: LiveSettings | None = None,
         sampling: Sampling | None = None,
+        notes: list[str] | None = None,
     ):
         self.engine, self.requests, self.sampling = engine, list(requests), sampling
+        self._notes = [] if notes is None else notes
         self.settings = settings or LiveSettings()
         self._vad = voice_activity(self.settings.vad, self.settings.thresholds)
-        self._so_far = make_request("asr")
+        self._so_far = make_request("asr", hotwords=self.requests[0].hotwords)
         self._wave_N = np.empty(0, np.float32)  # what may still be needed,
         self._offset = 0  # from this sample on
         self._asked = 0  # sample up to which interim answers were asked for
@@ -130,7 +136,10 @@ class Live:
             yield self._final(span)
 
     def _final(self, span: Span) -> Heard:
-        return Heard(True, self._answer(span, self.requests))
+        answer = self._answer(span, self.requests)
+        while self._notes:  # another thread may add to it
+            answer.warnings.append(self._notes.pop(0))
+        return Heard(True, answer)
 
     def _answer(self, span: Span, requests: list[Request]) -> Answer:
         wave_N = self._wave_N[span.start - self._offset : span.end - self._offset]

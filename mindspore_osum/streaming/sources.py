@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.audio import SAMPLE_RATE, array_part, resampled
+from mindspore_osum.speech.audio import SAMPLE_RATE, resampled
+from mindspore_osum.speech.samples import StreamMixer, as_float
 from mindspore_osum.streaming.microphone import microphone
 
 MICROPHONE = "mic"
@@ -33,6 +34,10 @@ _MOST_HEADER = 1 << 20  # bytes before the samples
 # (format tag, bits) of wav -> type of a sample
 _TYPES = {(1, 8): "u1", (1, 16): "<i2", (1, 32): "<i4", (3, 32): "<f4", (3, 64): "<f8"}
 _EXTENSIBLE = 0xFFFE
+_CANCELLED = (
+    "the stream's channels cancel each other out (opposite phase), so their mean is silent; after the first "
+    "second of that the first one is heard: send one channel"
+)
 _SOURCES = "'mic', a path, a binary file object or an iterable of waveforms, float32 (N,) at 16 kHz"
 
 
@@ -44,7 +49,9 @@ class Pcm(NamedTuple):
     dtype: str
 
 
-def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -> Iterator[np.ndarray]:
+def stream_of(
+    source, raw_rate: int | None = None, idle: float = IDLE_SECONDS, notes: list[str] | None = None
+) -> Iterator[np.ndarray]:
     """The waveform of a source while it comes in.
 
     Parameters
@@ -53,6 +60,7 @@ def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -
         file object that need not seek, like ``sys.stdin.buffer``; or an iterable of waveforms already.
     raw_rate : the bytes are 16-bit little-endian samples of one channel at this rate, without a header.
     idle : a file that has not grown for this many seconds is complete; 0: never.
+    notes : takes a line if the channels cancel each other out; the first is taken where they do.
 
     Yields
     ------
@@ -71,12 +79,12 @@ def stream_of(source, raw_rate: int | None = None, idle: float = IDLE_SECONDS) -
                 f"{name}: no such file; a stream is a file that is being written, a named pipe, "
                 f"- or {MICROPHONE}"
             )
-        return waves_of(_growing(name, idle), name, raw_rate)
+        return waves_of(_growing(name, idle), name, raw_rate, notes)
     if hasattr(source, "read"):
         name = str(getattr(source, "name", None) or "stream").replace("<stdin>", "standard input")
         if isinstance(source, io.TextIOBase):
             raise UserError(f"{name}: is open as text; open it with mode 'rb', or give its .buffer")
-        return waves_of(_pipe(source), name, raw_rate)
+        return waves_of(_pipe(source), name, raw_rate, notes)
     return _waveforms(source)
 
 
@@ -97,22 +105,26 @@ def _waveform(wave_N) -> np.ndarray:
     return wave_N
 
 
-def waves_of(pieces: Iterable[bytes], name: str, raw_rate: int | None = None) -> Iterator[np.ndarray]:
+def waves_of(
+    pieces: Iterable[bytes], name: str, raw_rate: int | None = None, notes: list[str] | None = None
+) -> Iterator[np.ndarray]:
     """As `stream_of`, of bytes."""
     pieces = iter(pieces)
     pcm, rest = (Pcm(raw_rate, 1, "<i2"), b"") if raw_rate else _after_header(pieces, name)
     width = pcm.channels * np.dtype(pcm.dtype).itemsize
 
     def parts() -> Iterator[np.ndarray]:
-        kept, done = b"", 0
+        kept, mixer = b"", StreamMixer(name, pcm.rate)
         for piece in chain([rest], pieces):
             data = kept + piece
             whole = len(data) // width * width
             kept = data[whole:]
             if whole:
                 x_SC = np.frombuffer(data[:whole], pcm.dtype).reshape(-1, pcm.channels)
-                yield array_part(name, x_SC, done / pcm.rate, pcm.rate)
-                done += len(x_SC)
+                known = mixer.cancelled
+                yield mixer(as_float(x_SC))
+                if mixer.cancelled and not known and notes is not None:
+                    notes.append(_CANCELLED)
 
     yield from resampled(parts(), pcm.rate)
 

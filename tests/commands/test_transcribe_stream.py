@@ -104,7 +104,13 @@ def test_growing_file_on_a_terminal(folder, tmp_path):
         (["a.wav", "--stream", "-"], "--stream excludes recordings"),
         (["--stream", "-", "--format", "srt"], "--stream excludes --format srt"),
         (["--stream", "-", "--resume", "--output", "x"], "--stream excludes --output, --resume"),
+        (["--stream", "-", "--channels", "left"], "--stream excludes --channels"),
+        (["--stream", "-", "--batch-size", "2", "--no-gate"], "--stream excludes --no-gate, --batch-size"),
+        (["--stream", "-", "--max-words", "2"], "--stream excludes --max-words"),
         (["--stream", "-", "--raw", "1"], "--raw a rate from 1000"),
+        (["--stream", "mic", "--raw", "8000"], "--raw is for bare samples; the microphone has a rate"),
+        (["--stream", "-", "--idle", "2"], "--idle is for a file that is being written; --stream - ends by"),
+        (["a.wav", "--confidence"], "--confidence is in json alone, not in txt: give --format json"),
         (["--stream", "-", "--pause", "9"], "pause 9.0: must be 0.1 to 5"),
         ([], "no recordings: give files"),
         (["a.wav", "--raw", "16000", "--pause", "2"], "--raw, --pause: for a stream only; give --stream"),
@@ -126,6 +132,22 @@ def test_one_line_of_a_terminal_of_any_width():
             fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
             text = _terminal(heard, follower).removeprefix(CLEAR).removesuffix(" ...")
             assert text == "x" * shown, columns
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+def test_confidence_is_refused_where_a_person_reads(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert main(["transcribe", "--stream", "-", "--confidence"]) == 1
+    assert "--confidence is in the JSON lines alone: give --format json" in capsys.readouterr().err
+
+
+def test_labels_and_replies_are_shown_on_a_terminal():
+    leader, follower = pty.openpty()
+    try:
+        answer = Answer(0.0, 1.0, "hello", labels={"age": "OLD"}, answer="good\nmorning")
+        assert _terminal(Heard(True, answer), follower).endswith("  hello <OLD> reply: good morning\n")
     finally:
         os.close(leader)
         os.close(follower)

@@ -9,7 +9,7 @@ import soundfile
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, audio_blocks, duration_seconds, load_audio
 from mindspore_osum.speech.long import TOGETHER_SECONDS, chunks, chunks_of
-from mindspore_osum.speech.vad import VadSettings, speech_spans
+from mindspore_osum.speech.vad import VadSettings, is_steady, speech_spans
 from tests.speech.voices import RECORDINGS, noise, recordings_in_a_row, row, voice
 
 
@@ -82,6 +82,33 @@ def test_the_gate_holds_back_silence_and_steady_noise(seconds):
     dither = np.random.default_rng(0).integers(-1, 2, round(seconds * SAMPLE_RATE)).astype(np.int16)
     for wave_N in (dither, *(noise(seconds, level) for level in (0.0, 1e-4, 0.01, 0.3))):
         assert not list(chunks((wave_N, SAMPLE_RATE), gate=True))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5.0, 25.0])
+@pytest.mark.parametrize("level", [0.001, 0.1, 0.5])
+def test_the_gate_holds_back_sound_that_does_not_change(seconds, level):
+    """Tones, hum of the mains, noise of any colour, also over faint noise of the recording."""
+    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tones = [np.sin(2 * np.pi * hertz * t + 1) for hertz in (100, 440, 1000, 4000)]
+    hum = sum(np.sin(2 * np.pi * 50 * k * t + k) / (2 * k) for k in range(1, 13))
+    dial = (np.sin(2 * np.pi * 350 * t) + np.sin(2 * np.pi * 440 * t)) / 2
+    hertz = np.maximum(np.fft.rfftfreq(len(t), 1 / SAMPLE_RATE), 20)
+    white = np.fft.rfft(noise(seconds, 1.0))
+    colours = [np.fft.irfft(white / hertz**power, len(t)) for power in (0, 0.5, 1)]
+    for wave_N in (*tones, hum, dial, *(x / np.abs(x).max() for x in colours)):
+        for faint in (0.0, 3e-4):
+            heard = (level * wave_N + noise(seconds, faint, seed=1)).astype(np.float32)
+            assert not list(chunks((heard, SAMPLE_RATE), gate=True))
+
+
+def test_the_gate_lets_through_voices_in_noise_as_loud_as_they_are():
+    for n, path in enumerate(RECORDINGS):
+        wave_N = load_audio(path)
+        for level in (wave_N.std(), 0.3 * wave_N.std()):
+            heard = wave_N + noise(len(wave_N) / SAMPLE_RATE, level, seed=n)
+            assert len(list(chunks((heard, SAMPLE_RATE), gate=True))) == 1
+        half = SAMPLE_RATE // 2  # any half second of speech is asked about as before
+        assert not any(is_steady(wave_N[i : i + half]) for i in range(0, len(wave_N) - half, half // 2))
 
 
 @pytest.mark.parametrize("most", [3.0, 6.0, 30.0])

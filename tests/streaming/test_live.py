@@ -9,8 +9,9 @@ from mindspore_osum.api import OSUM
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.results import Answer
 from mindspore_osum.speech.audio import SAMPLE_RATE
-from mindspore_osum.streaming.live import Live, LiveSettings, listen
+from mindspore_osum.streaming.live import Heard, Live, LiveSettings, listen
 from tests.inference.common import small_folder
 from tests.speech.voices import row, voice
 
@@ -98,6 +99,26 @@ def test_so_far_is_never_longer_than_an_utterance(model):
         heard += filter(None, [live.so_far()])
     lengths = [h.segment.seconds for h in heard if not h.final]
     assert len(lengths) > 4 and max(lengths) <= 2 and not any(h.segment.error for h in heard)
+
+
+def test_hotwords_are_in_all_requests_and_notes_in_the_next_final(model, talk, monkeypatch):
+    asked, notes, answer = [], ["wire"], Live._answer
+    monkeypatch.setattr(Live, "_answer", lambda live, s, r: asked.extend(r) or answer(live, s, r))
+    requests = [make_request("asr", hotwords="Osum")]
+    live = Live(model.engine, requests, LiveSettings(every=0.5), SHORT, notes)
+    heard = []
+    for piece_N in pieces(talk[0]):
+        heard += [*live.push(piece_N), *filter(None, [live.so_far()])]
+    finals = [h.to_dict() for h in heard if h.final]
+    assert len(heard) > len(finals) == 2 and {r.hotwords for r in asked} == {("Osum",)}
+    assert "wire" in finals[0]["warnings"] and "wire" not in finals[1]["warnings"] and not notes
+    assert "confidence" not in finals[0]
+
+
+def test_confidence_is_in_what_is_written():
+    sure = Answer(0.0, 1.0, "hello", confidence=0.5, word_confidence=[("hello", 0.5)])
+    written = Heard(True, sure).to_dict()
+    assert (written["confidence"], written["word_confidence"]) == (0.5, [("hello", 0.5)])
 
 
 def test_what_was_heard_comes_before_what_is_wrong(model, talk):

@@ -38,6 +38,25 @@ def test_pieces_of_any_size_are_the_file(size, subtype, format):
     assert np.array_equal(joined(waves_of(pieces, "x")), load_audio(data))
 
 
+@pytest.mark.parametrize("size", [999, 1 << 16])
+def test_channels_in_opposite_phase_are_heard_after_a_second(size):
+    """The second in which it shows is silent, whatever the pieces; where they agree again, it is the mean."""
+    quiet, rate = np.zeros(8000, np.float32), 16_000
+    left_N = np.concatenate([quiet, voice(3.5), voice(2.0)])
+    right_N = np.concatenate([quiet, -voice(3.5), voice(2.0)])
+    data, notes = wav(np.stack([left_N, right_N], axis=1)), []
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    got, expected = joined(waves_of(pieces, "x", None, notes)), left_N.copy()
+    expected[:rate] = 0
+    assert np.abs(got - expected).max() < 1e-3
+    assert len(notes) == 1 and "cancel each other out (opposite phase)" in notes[0]
+
+
+def test_unrelated_channels_are_no_warning():
+    data, notes = wav(np.stack([voice(2.0), voice(2.0, pitch=200.0)], axis=1)), []
+    assert len(joined(waves_of([data], "x", None, notes))) == 32_000 and not notes
+
+
 def test_other_rates_are_resampled():
     data = wav(voice(1.0), 44_100)
     got = joined(waves_of([data[:1000], data[1000:]], "x"))
