@@ -1,20 +1,53 @@
 #!/usr/bin/env bash
-# Start a script in several processes on this machine with msrun, MindFormers' way:
-#   scripts/msrun_launcher.sh "scripts/train.py --config JOB.yaml" WORKERS [MASTER_PORT] [LOG_DIR]
-# Logs: LOG_DIR/worker_N.log (default output/msrun_log). Ctrl-C and SIGTERM ask the workers to stop, a second one
-# kills them. Status: 0, 1 if a process failed, 130 or 143 after Ctrl-C or SIGTERM.
+# Start a script in several processes with msrun; the arguments are those of MindFormers' script of this name:
+#   scripts/msrun_launcher.sh "scripts/train.py --config JOB.yaml"               8 processes on this host
+#   scripts/msrun_launcher.sh COMMAND WORKERS [MASTER_PORT [LOG_DIR]]            on this host
+#   scripts/msrun_launcher.sh COMMAND WORKERS MASTER_PORT LOG_DIR JOIN TIMEOUT   on this host
+#   scripts/msrun_launcher.sh COMMAND WORKERS LOCAL_WORKERS MASTER_ADDR MASTER_PORT NODE_RANK LOG_DIR JOIN TIMEOUT
+# The last form runs on each of several hosts, with its NODE_RANK 0, 1, ... and the address of host 0: WORKERS in
+# all, LOCAL_WORKERS of them here. All hosts must see the job's files and its output folder under the same paths.
+# JOIN is True (wait for the processes, the default) or False (leave them running; nothing stops them then).
+# TIMEOUT is how many seconds processes wait for each other at the start; 300 if not given, MindFormers gives 7200.
+# Logs: LOG_DIR/worker_N.log (default output/msrun_log). Ctrl-C and SIGTERM ask the workers of this host to stop, a
+# second one kills them. Status: 0, 1 if a process failed, 130 or 143 after Ctrl-C or SIGTERM.
 set -euo pipefail
 
-if [ $# -lt 2 ] || [ $# -gt 4 ]; then
-    sed -n '2,5s/^# //p' "$0" >&2
+usage() {
+    sed -n '2,12s/^# //p' "$0" >&2
     exit 2
-fi
-read -r -a command <<<"$1"
-workers=$2 port=${3:-8118} logs=${4:-output/msrun_log}
+}
+refuse() {
+    echo "msrun_launcher.sh: $1" >&2
+    exit 2
+}
+# whole NAME VALUE LOWEST HIGHEST: refuse a value that is no such whole number.
+whole() {
+    [[ $2 =~ ^(0|[1-9][0-9]{0,8})$ ]] && (($2 >= $3 && $2 <= $4)) || refuse "$1 must be a whole number from $3 to $4, got '$2'"
+}
 
-if ! [[ $workers =~ ^[1-9][0-9]*$ && $port =~ ^[1-9][0-9]*$ ]]; then
-    echo "msrun_launcher.sh: WORKERS and MASTER_PORT must be whole numbers, got '$workers' and '$port'" >&2
-    exit 2
+[ $# -ge 1 ] || usage
+read -r -a command <<<"$1"
+workers=${2:-8} here=${2:-8} address='' port=8118 rank='' logs=output/msrun_log join=True timeout=300
+case $# in
+1 | 2) ;;
+3 | 4) port=$3 logs=${4:-$logs} ;;
+6) port=$3 logs=$4 join=$5 timeout=$6 ;;
+9) here=$3 address=$4 port=$5 rank=$6 logs=$7 join=$8 timeout=$9 ;;
+*) usage ;;
+esac
+
+[ ${#command[@]} -gt 0 ] || refuse "COMMAND is empty; give the script and its arguments in quotes"
+whole WORKERS "$workers" 1 65536
+whole MASTER_PORT "$port" 1024 65535
+whole LOCAL_WORKERS "$here" 1 "$workers"
+whole TIMEOUT "$timeout" 1 999999999
+[ -n "$logs" ] || refuse "LOG_DIR is empty"
+case ${join,,} in true) join=True ;; false) join=False ;; *) refuse "JOIN must be True or False, got '$join'" ;; esac
+hosts=()
+if [ "$here" != "$workers" ]; then
+    whole NODE_RANK "$rank" 0 65535
+    [[ $address =~ ^[A-Za-z0-9.-]+$ ]] || refuse "MASTER_ADDR must be the address of host 0, got '$address'"
+    hosts=(--master_addr="$address" --node_rank="$rank")
 fi
 if ! msrun=$(command -v msrun); then
     echo "msrun_launcher.sh: no msrun on the PATH; activate the environment that has mindspore" >&2
@@ -40,8 +73,8 @@ ask() {
 }
 # in a session of its own: on Ctrl-C msrun kills the workers without a checkpoint and ends with 0, on SIGTERM it
 # ends and leaves them at work
-setsid msrun --worker_num="$workers" --local_worker_num="$workers" --master_port="$port" --log_dir="$logs" \
-    --join=True --cluster_time_out=300 "${command[@]}" &
+setsid msrun --worker_num="$workers" --local_worker_num="$here" ${hosts[@]+"${hosts[@]}"} --master_port="$port" \
+    --log_dir="$logs" --join="$join" --cluster_time_out="$timeout" "${command[@]}" &
 pid=$!
 trap 'ask 129' HUP
 trap 'ask 130' INT

@@ -1,5 +1,6 @@
 """scripts/msrun_launcher.sh with an msrun that treats its workers as MindSpore's does, without MindSpore."""
 
+import json
 import os
 import signal
 import subprocess
@@ -148,3 +149,63 @@ def test_a_signal_when_all_workers_are_gone_ends_it(tmp_path, launch):
 @pytest.mark.parametrize(("mode", "status"), [("good", 0), ("bad", 1)])
 def test_without_a_signal_the_status_is_that_of_msrun(launch, mode, status):
     assert launch(mode).wait(60) == status
+
+
+RECORD = """#!{python}
+import json, sys
+from pathlib import Path
+Path({folder!r}, "given.json").write_text(json.dumps(sys.argv[1:]))
+"""
+ONE_HOST = (
+    "--worker_num={0} --local_worker_num={0} --master_port={1} --log_dir={2} --join={3} "
+    "--cluster_time_out={4}"
+)
+FORMS = {  # what follows the command: what msrun gets before it
+    "": ONE_HOST.format(8, 8118, "output/msrun_log", True, 300),
+    "4": ONE_HOST.format(4, 8118, "output/msrun_log", True, 300),
+    "4 9000 logs": ONE_HOST.format(4, 9000, "logs", True, 300),
+    "2 9000 logs False 7200": ONE_HOST.format(2, 9000, "logs", False, 7200),
+    "8 8 10.0.0.1 9000 0 logs True 7200": ONE_HOST.format(8, 9000, "logs", True, 7200),
+    "24 8 10.0.0.1 9000 2 logs false 7200": "--worker_num=24 --local_worker_num=8 --master_addr=10.0.0.1 "
+    "--node_rank=2 --master_port=9000 --log_dir=logs --join=False --cluster_time_out=7200",
+}
+WRONG = {
+    "0": "WORKERS must be a whole number from 1 to 65536, got '0'",
+    "08": "WORKERS must be a whole number",
+    "2 80": "MASTER_PORT must be a whole number from 1024 to 65535, got '80'",
+    "2 9000 logs maybe 7200": "JOIN must be True or False, got 'maybe'",
+    "2 9000 logs True soon": "TIMEOUT must be a whole number",
+    "8 16 10.0.0.1 9000 0 logs True 7200": "LOCAL_WORKERS must be a whole number from 1 to 8, got '16'",
+    "16 8 10.0.0.1 9000 one logs True 7200": "NODE_RANK must be a whole number",
+    "16 8 -x;y 9000 1 logs True 7200": "MASTER_ADDR must be the address of host 0, got '-x;y'",
+    "2 9000 logs True": "JOIN TIMEOUT",  # five arguments: the forms are shown
+}
+
+
+def record(tmp_path, words: str) -> subprocess.CompletedProcess:
+    """The launcher with an msrun that notes its arguments in given.json."""
+    msrun = tmp_path / "bin" / "msrun"
+    msrun.parent.mkdir()
+    msrun.write_text(RECORD.format(python=sys.executable, folder=str(tmp_path)))
+    msrun.chmod(0o755)
+    return subprocess.run(
+        ["bash", LAUNCHER, "train.py --config job.yaml", *words.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{msrun.parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("words", FORMS)
+def test_msrun_gets_what_mindformers_script_gives_it(tmp_path, words):
+    assert record(tmp_path, words).returncode == 0
+    given = json.loads((tmp_path / "given.json").read_text())
+    assert given == [*FORMS[words].split(), "train.py", "--config", "job.yaml"]
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_arguments_are_named(tmp_path, words):
+    done = record(tmp_path, words)
+    assert done.returncode == 2 and WRONG[words] in done.stderr
+    assert not (tmp_path / "given.json").exists() and not (tmp_path / "logs").exists()
