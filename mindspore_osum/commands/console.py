@@ -196,7 +196,7 @@ class Progress:
             self._bar.update(min(amount, self._bar.total - self._bar.n))  # its total is a whole number
         elif now - self._said >= EVERY:
             spent = now - self._start
-            left = spent / self.done * (self.total - self.done) if self.done else 0.0
+            left = max(0.0, spent / self.done * (self.total - self.done)) if self.done else 0.0
             so_far = f"{self.done:.0f} of {self.total:.0f} {UNITS[self.unit]}"
             say(f"{so_far}, {spent:.0f} s, about {left:.0f} s to go")
             self._said = now

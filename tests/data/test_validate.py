@@ -157,6 +157,9 @@ def test_what_is_no_manifest_is_not_read_as_names_of_shards(folder, capsys, name
     (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     status, out, err = validate(capsys, folder / name)
     assert (status, out) == (1, "") and err.startswith(f"osum: {folder}/{name}: {says}")
+    assert cli.main(["data", "pack", str(folder / name), str(folder / "out")]) == 1
+    again = capsys.readouterr().err
+    assert again == err or name == "text" and "not a JSON object" in again
 
 
 def test_a_duration_beyond_the_file_is_an_error(folder, capsys):

@@ -24,7 +24,7 @@ from mindspore_osum.data.formats.conversations import KEYS as CONVERSATION
 from mindspore_osum.data.formats.line_formats import PAIR, PUBLISHED, format_of
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.shards import FIELDS
-from mindspore_osum.data.formats.sources import line_items, once
+from mindspore_osum.data.formats.sources import check_kind, line_items, once
 from mindspore_osum.data.formats.text_files import json_objects
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.files import write_text
@@ -100,6 +100,7 @@ def _write(packable: Iterator[Sample], folder: Path, per_shard: int) -> list[int
 def _packable(manifest: Path, errors: Errors) -> Iterator[Sample]:
     """The usable lines."""
     seen: set[bytes] = set()
+    check_kind(manifest)
     for where, values in json_objects(manifest):
         for item in line_items(values, manifest.parent, where):
             item = once(item, seen) if isinstance(item, Utterance) else item

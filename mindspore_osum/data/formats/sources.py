@@ -47,6 +47,7 @@ def open_source(
     path, formats = Path(path), Counter() if formats is None else formats
     if path.suffix == ".tar":
         return _counted(_one_shard(path), formats)
+    check_kind(path)
     if _is_manifest(path):
         return _manifest(path, formats)
     _check_list(path)
@@ -103,8 +104,8 @@ def _is_manifest(path: Path) -> bool:
     return next((raw.lstrip().startswith(b"{") for _, raw in text_lines(path)), True)
 
 
-def _check_list(path: Path) -> None:
-    """UserError if a file is no list of shards, so that its lines are not reported as their names."""
+def check_kind(path: Path) -> None:
+    """UserError, with what to do, for a table or a recording, which are taken for manifests and lists."""
     from mindspore_osum.speech.audio import READABLE  # numpy: importers do without
 
     if suffix_of(path) in (".csv", ".tsv"):
@@ -114,6 +115,10 @@ def _check_list(path: Path) -> None:
         )
     if suffix_of(path).removeprefix(".") in READABLE:
         raise UserError(f"{path}: is a recording; give a manifest that names it and its text")
+
+
+def _check_list(path: Path) -> None:
+    """UserError if a file is no list of shards, so that its lines are not reported as their names."""
     if not any(raw.rstrip().lower().endswith(b".tar") for _, raw in islice(text_lines(path), _SNIFFED)):
         raise UserError(
             f"{path}: neither a manifest, which has a JSON object a line, nor a list of shards, which has "
