@@ -190,5 +190,7 @@ def test_channels_that_cancel_each_other_out_are_a_warning(folder, capsys):
 def test_what_cannot_be_read_is_one_line(folder, capsys):
     status, out, err = validate(capsys, folder / "none.jsonl")
     assert (status, out) == (1, "") and err.startswith(f"osum: {folder}/none.jsonl: cannot read")
+    status, out, err = validate(capsys, folder)
+    assert (status, out) == (1, "") and err.startswith(f"osum: {folder}: is a folder; give the manifests")
     (folder / "m.jsonl").write_text("")
     assert validate(capsys, folder / "m.jsonl")[0] == 1  # nothing usable in it

@@ -105,9 +105,11 @@ def _is_manifest(path: Path) -> bool:
 
 
 def check_kind(path: Path) -> None:
-    """UserError, with what to do, for a table or a recording, which are taken for manifests and lists."""
+    """UserError, with what to do, for a folder, a table or a recording, where a manifest or list belongs."""
     from mindspore_osum.speech.audio import READABLE  # numpy: importers do without
 
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the manifests or shards in it, as {path}/*.jsonl")
     if suffix_of(path) in (".csv", ".tsv"):
         raise UserError(
             f"{path}: is a table; `osum data import own FOLDER OUT` makes manifests of a folder's train, "

@@ -157,7 +157,7 @@ def test_the_content_decides_where_the_suffix_does_not(tmp_path):
     assert [u.key for u in read_manifest(tmp_path / "tar.list")[0]] == ["a"]
     with pytest.raises(UserError, match="none.tar: no such shard"):
         list(open_source(tmp_path / "none.tar"))
-    with pytest.raises(UserError, match="cannot read the manifest"):
+    with pytest.raises(UserError, match="is a folder; give the manifests or shards in it"):
         list(open_source(tmp_path))
 
 
