@@ -7,7 +7,8 @@ demand.
 Notable choices
 - Every entry must be stored, lie inside the file and not overlap others, which excludes zip bombs.
 - A tensor is (storage, offset, size, stride) and is checked against its storage before use; tensors may
-  share a storage and may be non-contiguous. Repeated elements (stride 0) are refused beyond 64 MiB.
+  share a storage and may be non-contiguous. Repeated elements (stride 0) are refused beyond 64 MiB, as are
+  tensors that together are much larger than the file.
 - The dictionary may be wrapped: `{"state_dict" | "model_state_dict" | "model" | "module": {...}}`, with small
   tensors beside it (a step, a rate). Other values are kept in `extra` (openai-whisper's `dims`).
 """
@@ -18,8 +19,10 @@ import os
 import struct
 import zipfile
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -66,6 +69,19 @@ class _Tensor:
     offset: int  # elements
     shape: tuple[int, ...]
     stride: tuple[int, ...]  # elements
+
+
+class _Bounded:
+    """A file for `zipfile`, which reads the list of entries at once, whatever its end records claim."""
+
+    def __init__(self, file: BinaryIO, fail: Callable[[str], UserError]):
+        self.seek, self.tell, self._read, self._fail = file.seek, file.tell, file.read, fail
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a file; UserError for more than a list of entries has."""
+        if size > _MAX_DIRECTORY:
+            raise self._fail(f"a zip directory of {size} bytes, far more than a model needs")
+        return self._read(size)
 
 
 class TorchWeights(Weights):
@@ -124,11 +140,8 @@ class TorchWeights(Weights):
             raise self._fail(
                 "the old format from before PyTorch 1.6; torch.save it again with a newer PyTorch"
             )
-        listed = self._directory_bytes(size)
-        if listed > _MAX_DIRECTORY:
-            raise self._fail(f"a zip directory of {listed} bytes, far more than a model needs")
         try:
-            with zipfile.ZipFile(self._file) as archive:
+            with zipfile.ZipFile(_Bounded(self._file, self._fail)) as archive:
                 infos = archive.infolist()
         except (
             zipfile.BadZipFile,
@@ -153,20 +166,6 @@ class TorchWeights(Weights):
                 raise self._fail(f"entry {info.filename[:80]!r} appears twice")
             entries[name] = (start, info.file_size)
         return entries
-
-    def _directory_bytes(self, size: int) -> int:
-        """Size of the zip's list of entries as its end records state it; 0 if there are none."""
-        end, long_end, locator = 22, 56, 20  # bytes of the record, and of two before it if the file is large
-        self._file.seek(max(size - 0xFFFF - end - locator - long_end, 0))
-        tail = self._file.read()
-        at = tail.rfind(b"PK\x05\x06")
-        if at < 0 or at + end > len(tail):
-            return 0
-        stated = struct.unpack_from("<I", tail, at + 12)[0]
-        before = at - locator - long_end
-        if before >= 0 and tail[before : before + 4] == b"PK\x06\x06":
-            return struct.unpack_from("<Q", tail, before + 40)[0]
-        return stated
 
     def _data_start(self, info: zipfile.ZipInfo) -> int:
         if (
@@ -243,7 +242,14 @@ class TorchWeights(Weights):
                 extra[key] = value
         if not tensors:
             raise self._fail("no tensors in it")
+        size, most = self._size_of(tensors), 2 * os.fstat(self._file.fileno()).st_size + _MAX_REPEATED
+        if size > most:
+            raise self._fail(f"its tensors repeat what is stored: {size} bytes of them, at most {most}")
         return tensors, extra
+
+    def _size_of(self, tensors: dict[str, _Tensor]) -> int:
+        """Bytes of all tensors, each counted once, whatever its names."""
+        return sum(TensorInfo(t.storage.dtype, t.shape).nbytes for t in set(tensors.values()))
 
     def _storage(self, pid) -> _Storage:
         kind, cls, key, location, count = pid
@@ -267,8 +273,10 @@ class TorchWeights(Weights):
         return {}
 
     def _rebuild_tensor(self, storage, offset, shape, stride, *_unused) -> _Tensor:
-        if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or len(shape) != len(stride):
+        if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
             raise ValueError("bad tensor")
+        if len(shape) != len(stride):
+            raise ValueError("bad stride")
         if not valid_shape(shape) or not all(type(n) is int and n >= 0 for n in (offset, *stride)):
             raise self._fail("a tensor with a bad shape, stride or offset")
         if offset + _span(shape, stride) > storage.count:
@@ -276,7 +284,8 @@ class TorchWeights(Weights):
         info = TensorInfo(storage.dtype, shape)
         if info.nbytes > max(_MAX_REPEATED, storage.count * DTYPES[storage.dtype].itemsize):
             raise self._fail(f"a tensor of shape {shape} repeats {storage.count} stored elements")
-        return _Tensor(storage, offset, shape, stride)
+        # no step leads along a dimension of one element: its stride may be any number, even 2**62
+        return _Tensor(storage, offset, shape, tuple(s if n > 1 else 0 for n, s in zip(shape, stride)))
 
 
 def open_torch(path: str | Path) -> TorchWeights:

@@ -2,7 +2,7 @@
 
 Notable choices
 - A file gets its name only when all of it is on the disk (temporary file, fsync, rename).
-- JSON is limited in bytes and in depth, and its text must be valid Unicode, so that it can be written again.
+- JSON is limited in bytes, values and depth; its text must be valid Unicode, so that it can be written again.
 - All text that people wrote is decoded here: UTF-8, whose byte order mark (editors of Windows) is dropped.
 """
 
@@ -24,6 +24,7 @@ MAX_BYTES = 1 << 20
 """Of a JSON file that describes something."""
 
 _MAX_DEPTH = 50  # of nested objects and lists
+_MAX_VALUES = 1_000_000  # of a JSON text; parsed, the smallest take fifty times their bytes
 
 
 class NoSpace(UserError):
@@ -192,14 +193,22 @@ def json_object(raw: bytes, where: str) -> dict:
 
     Raises
     ------
-    UserError : not JSON in UTF-8, not an object, nested too deeply, or with a lone surrogate in a text.
+    UserError : not JSON in UTF-8, no object, too many values or levels, or a lone surrogate in a text.
     """
     raw = without_mark(raw, where)
+    check_values(raw, where)
     try:
         values = json.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:  # ValueError: also too long numbers
         raise UserError(f"{where}: not a JSON object in UTF-8 ({error})") from None
     return checked_object(values, where, b"\\ud" in raw.lower())
+
+
+def check_values(text: str | bytes, where: str) -> None:
+    """Refuse a JSON text of very many values before it is parsed; those of its texts count, too."""
+    signs = ",[{" if isinstance(text, str) else (b",", b"[", b"{")
+    if (count := sum(map(text.count, signs))) > _MAX_VALUES:
+        raise UserError(f"{where}: JSON of {count} values, at most {_MAX_VALUES} are read")
 
 
 def checked_object(values, where: str, escapes: bool = True) -> dict:

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError, is_plain
-from mindspore_osum.files import finish, open_regular, read_json, sync_folder, write_text
+from mindspore_osum.files import check_values, finish, open_regular, read_json, sync_folder, write_text
 from mindspore_osum.interrupts import unfinished
 
 # dtype code of safetensors -> numpy type of its bits
@@ -277,13 +277,14 @@ class _SafetensorsFile:
             raise self._fail(f"the header claims {length} bytes (file: {size}, limit: {_MAX_HEADER})")
         try:
             raw = self.file.read(length)
-            if raw.count(b'"data_offsets"') > _MAX_TENSORS:
-                raise self._fail(f"more than {_MAX_TENSORS} tensors")
+            check_values(raw, str(self.path))
             header = json.loads(raw.decode("utf-8"), object_pairs_hook=self._unique)
         except (ValueError, RecursionError):
             raise self._fail("the header is not JSON") from None
         if not isinstance(header, dict):
             raise self._fail("the header is not a mapping")
+        if len(header) > _MAX_TENSORS:
+            raise self._fail(f"{len(header)} tensors, at most {_MAX_TENSORS}")
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
             raise self._fail("__metadata__ must map text to text")

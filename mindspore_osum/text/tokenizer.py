@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.text.model_file import check_sizes
 
 MAX_MODEL_BYTES = 64 * 2**20  # the openPangu file is about 2 MB; a much larger file is not a tokenizer
 
@@ -197,4 +198,9 @@ def _load(path: Path):
             f"{path}: not a SentencePiece model; give the tokenizer.model file itself "
             "(a Git LFS pointer of a few lines is not it)"
         ) from None
+    check_sizes(data, str(path))
+    try:
+        processor.id_to_piece(list(range(processor.get_piece_size())))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: a piece that is no text in UTF-8 ({error.reason})") from None
     return processor

@@ -7,6 +7,7 @@ log lines (tests/serving/test_connections.py); bodies that do not end, odd chars
 flipped bits and torn checkpoints (tests/training/test_checkpoint.py); more YAML (tests/test_config.py).
 """
 
+import gzip
 import io
 import json
 import os
@@ -71,6 +72,9 @@ def _text(name: str, text: str, *argv: str) -> Callable[[Path], list[str]]:
     return make
 
 
+_CHECK = ("data", "validate")
+
+
 def _yaml(text: str) -> Callable[[Path], list[str]]:
     return _text("job.yaml", text, "train", "--config")
 
@@ -92,10 +96,13 @@ def _config(**encoder) -> Callable[[Path], list[str]]:
 
 
 def _index(file: str) -> Callable[[Path], list[str]]:
+    return _index_text(json.dumps({"weight_map": {"a": file}}))
+
+
+def _index_text(text: str) -> Callable[[Path], list[str]]:
     def make(folder: Path) -> list[str]:
         (folder / "config.json").write_bytes((BUNDLED / "config.json").read_bytes())
-        index = {"weight_map": {"a": file}}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+        (folder / "model.safetensors.index.json").write_text(text, "utf-8")
         return _convert(folder)
 
     return make
@@ -115,6 +122,72 @@ def _tar(folder: Path) -> list[str]:
     with tarfile.open(folder / "x.tar", "w", format=tarfile.GNU_FORMAT) as tar:
         tar.addfile(tarfile.TarInfo("a\n\x1b[2J.wav"), io.BytesIO())
     return ["data", "validate", str(folder / "x.tar")]
+
+
+def _packed(name: str, text: Callable[[], bytes], verb: str = "stats") -> Callable[[Path], list[str]]:
+    def make(folder: Path) -> list[str]:
+        (folder / name).write_bytes(gzip.compress(text()))
+        return ["data", verb, str(folder / name)]
+
+    return make
+
+
+def large_directory(end: str) -> bytes:
+    """A zip of 9 MB of entries, whose end records say so, or lie: see `DIRECTORY_ENDS`."""
+    entry = b"PK\x01\x02" + bytes(24) + struct.pack("<H", 4) + bytes(16)  # with a name of 4 bytes
+    entries = b"".join(entry + b"%04x" % (n % 65536) for n in range(180_000))
+    before = (
+        b"PK\x06\x06" + bytes(36) + struct.pack("<QQ", 100, 0) + bytes(20) if end == "false zip64" else b""
+    )
+    last = struct.pack("<4s8xIIH", b"PK\x05\x06", len(entries + before), 0, 0)
+    return entries + before + (last[:16] + b"PK\x05\x06\0\0" if end == "two ends" else last)
+
+
+DIRECTORY_ENDS = ("plain", "false zip64", "two ends")
+
+
+def _directory(end: str) -> Callable[[Path], list[str]]:
+    def make(folder: Path) -> list[str]:
+        (folder / "x.pt").write_bytes(large_directory(end))
+        return _convert(folder / "x.pt")
+
+    return make
+
+
+def _header(text: Callable[[], bytes]) -> Callable[[Path], list[str]]:
+    def make(folder: Path) -> list[str]:
+        header = text()
+        (folder / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+        return _convert(folder / "x.safetensors")
+
+    return make
+
+
+def _tokenizer(field: bytes, content: Callable[[], bytes]) -> Callable[[Path], list[str]]:
+    """A field more at the end of a model: what is there twice counts as one."""
+
+    def make(folder: Path) -> list[str]:
+        path = folder / "x.model"
+        path.write_bytes((BUNDLED / "tokenizer.model").read_bytes() + message(field, content()))
+        return ["convert", str(BUNDLED), "--output", str(folder / "out"), "--tokenizer", str(path)]
+
+    return make
+
+
+def message(field: bytes, content: bytes) -> bytes:
+    """A field of protobuf that has a length."""
+    size, groups = len(content), []
+    while size > 127:
+        size, groups = size >> 7, [*groups, size & 127 | 128]
+    return field + bytes([*groups, size]) + content
+
+
+def charsmap(replacement: bytes) -> bytes:
+    """A normaliser that puts a text in the place of each "a"."""
+    units = [0] * 512
+    node = 256 ^ ord("a")
+    units[0], units[node], units[1] = 256 << 10, ord("a") | 1 << 8 | (node ^ 1) << 10, 1 << 31
+    return message(b"\x12", struct.pack("<513I", 2048, *units) + replacement + b"\0")
 
 
 class _Command:
@@ -206,6 +279,36 @@ ATTACKS = {
         _index("../../etc/passwd"),
         "not a plain file name",
     ),
+    "pt, false zip64": Attack(
+        "a record that says 100 bytes hid a directory of 160 MB: 1.4 GB, 23 s",
+        "torch_reader._Bounded: what is read is bounded, not what is said",
+        _directory("false zip64"),
+        "a zip directory of",
+    ),
+    "pt, two ends": Attack(
+        "so did the mark of an end inside of the end",
+        "as above",
+        _directory("two ends"),
+        "a zip directory of",
+    ),
+    "safetensors, escaped": Attack(
+        "235,000 tensors, uncounted since their keys were written as data\\u005foffsets",
+        "values are counted before parsing, tensors after it",
+        _header(lambda: b'{"":{"data\\u005foffsets":[]},' * 200_000 + b'"":0}'),
+        "x.safetensors",
+    ),
+    "safetensors, small values": Attack(
+        "a header of 16 MB of {} took 0.5 GB and 5 s",
+        "files.check_values",
+        _header(lambda: b'{"a":[' + b'{"":[]},' * 1_900_000 + b"0]}"),
+        "values",
+    ),
+    "index, small values": Attack(
+        "so did an index",
+        "files.check_values",
+        _index_text('{"a":[' + "{}," * 600_000 + "0]}"),
+        "values",
+    ),
     "pipe as .pt": Attack("opening a named pipe waits for ever", "files.open_regular", _pipe("x.pt"), "x.pt"),
     "pipe as weights": Attack(
         "opening a named pipe waits for ever",
@@ -279,6 +382,54 @@ ATTACKS = {
         "files.json_object",
         _text("m.jsonl", '{"key": ' + "[" * 10**5, "data", "validate"),
         "not a JSON object",
+    ),
+    "jsonl, small values": Attack(
+        "so did a line",
+        "files.check_values",
+        _text("m.jsonl", '{"a":[' + "[]," * 500_001 + "0]}", *_CHECK),
+        "values",
+    ),
+    "json, small values": Attack(
+        "and an element of an array",
+        "files.check_values",
+        _text("m.json", '[{"a":[' + "[]," * 900_000 + "0]}]", *_CHECK),
+        "values",
+    ),
+    "gz, lines of nothing": Attack(
+        "290 kB of gzip took a minute and more",
+        "a million blank lines are no manifest",
+        _packed("m.jsonl.gz", lambda: b"\n" * 20_000_000),
+        "blank lines",
+    ),
+    "gz, lines of {}": Attack(
+        "so did 58 kB",
+        "no more than 20,000 lines that cannot be used, while there are few that can",
+        _packed("m.jsonl.gz", lambda: b"{}\n" * 100_000),
+        "cannot be used",
+    ),
+    "gz, a list": Attack(
+        "17 kB that name two million shards took 0.4 GB and 40 s",
+        "as above",
+        _packed("m.list.gz", lambda: b"a.tar\n" * 100_000),
+        "cannot be used",
+    ),
+    "gz, spaces": Attack(
+        "1 MB became 1 GB",
+        "gzip becomes at most 100 times as long",
+        _packed("m.json.gz", lambda: b"[" + b" " * 50_000_000, "validate"),
+        "gunzip",
+    ),
+    "tokenizer, replacement": Attack(
+        "a tokenizer of 5 MB turned every letter a into 5 MB",
+        "text/model_file.py",
+        _tokenizer(b"\x1a", lambda: charsmap(b"x" * 5_000_000)),
+        "replaces a character by 5000000 bytes",
+    ),
+    "tokenizer, bytes": Attack(
+        "a piece that is no text ended an answer in a traceback",
+        "tokenizer._load reads all pieces",
+        _tokenizer(b"\x0a", lambda: message(b"\x0a", b"a\xff") + b"\x15\0\0\0\0"),
+        "no text in UTF-8",
     ),
     "list, NUL": Attack(
         "a path with a zero byte ended in a traceback",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ckpt_convert.torch_reader import open_torch
 from mindspore_osum.errors import UserError
+from tests.attacks.attacks import DIRECTORY_ENDS, large_directory
 from tests.convert.common import bits, pickle_of, rewrite_zip, save, text, torch, write_pt
 
 DTYPES = (
@@ -362,14 +363,40 @@ def edit_directory(path, edit):
     return path
 
 
-def test_more_entries_than_any_model_has(good, tmp_path):
+@pytest.mark.parametrize("end", DIRECTORY_ENDS)
+def test_more_entries_than_any_model_has(tmp_path, end):
     """Refused by the size of the zip's directory, before it is read."""
-    data = bytearray(good.read_bytes())
-    at, large = data.rfind(b"PK\x05\x06"), data.rfind(b"PK\x06\x06")
-    data[at + 12 : at + 16] = struct.pack("<I", 64 << 20)
-    data[large + 40 : large + 48] = struct.pack("<Q", 64 << 20)  # torch writes both records
-    (tmp_path / "x.pt").write_bytes(data)
-    refused(tmp_path / "x.pt", "a zip directory of 67108864 bytes")
+    (tmp_path / "x.pt").write_bytes(large_directory(end))
+    refused(tmp_path / "x.pt", "a zip directory of 90000")
+
+
+def test_strides_that_no_step_takes(tmp_path):
+    changes = dict(shape=(1, 2), stride=(2**62, 2))
+    with open_torch(write_pt(tmp_path / "x.pt", one_tensor(**changes), {"0": bytes(16)})) as weights:
+        assert weights.read("a").shape == (1, 2)
+
+
+@pytest.mark.parametrize("stride", [b"](K\x02K\x01e", b"}K\x02NsK\x01Ns", b"C\x02\x02\x01"])
+def test_strides_are_a_tuple(tmp_path, stride):
+    """A list could be changed after it was checked, and cannot be compared."""
+    made = tensor_opcodes(V2, TAIL).replace(b"t\x89}tR", b"\x89}tR")
+    at = made.rindex(b"(")
+    pickle = pickle_of(b"}", text("a"), made[:at] + stride + TAIL + b"tR", b"s")
+    refused(write_pt(tmp_path / "x.pt", pickle, {"0": bytes(16)}), "damaged pickle")
+
+
+def test_tensors_that_together_are_larger_than_the_file(tmp_path):
+    changes = dict(shape=(2**22,), stride=(0,))  # 16 MB each, of another element each
+    several = [
+        piece
+        for n in range(4)
+        for piece in (text(f"a{n}"), tensor_opcodes(V2, TAIL, offset=n, **changes), b"s")
+    ]
+    path = write_pt(tmp_path / "x.pt", pickle_of(b"}", *several[:9]), {"0": bytes(16)})
+    with open_torch(path) as weights:
+        assert len(weights.infos) == 3
+    more = several + [text("b"), tensor_opcodes(V2, TAIL, shape=(2**20,), stride=(0,)), b"s"]
+    refused(write_pt(tmp_path / "y.pt", pickle_of(b"}", *more), {"0": bytes(16)}), "repeat what is stored")
 
 
 def test_entries_that_share_bytes(tmp_path):

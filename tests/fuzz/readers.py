@@ -261,6 +261,23 @@ def _source_read(folder: Path) -> None:
         raise UserError(report.problems[0])
 
 
+def _gzip_write(folder: Path, rng: random.Random, n: int) -> None:
+    """Manifests and lists in gzip: damaged, several members, and what becomes long."""
+    lines = [json.dumps(line).encode() + b"\n" for line in _once(seeds.lines)]
+    (folder / "a.wav").symlink_to(_once(_wave_file))
+    name = rng.choice(("m.jsonl.gz", "m.jsonl.gz", "m.json.gz", "m.list.gz"))
+    piece = rng.choice(
+        (rng.choice(lines), b"\n", b" ", b"{}\n", b"[", b"[],", b"a.tar\n", b"\0", rng.randbytes(9))
+    )
+    before = b"[" if name == "m.json.gz" and n % 2 else b""
+    text = (
+        before + rng.choice(lines) + piece * rng.choice((1, 1, 30, 1000, 300_000 if len(piece) < 4 else 1000))
+    )
+    data = gzip.compress(text, 1)
+    data = data * rng.choice((1, 1, 1, 2)) if len(data) < 1 << 16 else data
+    (folder / name).write_bytes(changed(data, rng, lines) if rng.random() < 0.5 else data)
+
+
 def _tar_write(folder: Path, rng: random.Random, n: int) -> None:
     all_tars = _once(seeds.tars)
     data = bytearray(all_tars[n % len(all_tars)])
@@ -282,6 +299,40 @@ def _tar_write(folder: Path, rng: random.Random, n: int) -> None:
     if rng.random() < 0.5:
         data = changed(bytes(data), rng, all_tars)
     (folder / "x.tar").write_bytes(data)
+
+
+def _tokenizer_write(folder: Path, rng: random.Random, n: int) -> None:
+    from tests.attacks.attacks import charsmap, message
+
+    good = (BUNDLED / "tokenizer.model").read_bytes()
+    texts = (b"", b"a", b"\xff", b"<s>", b"[unused10]", b"x\n\x1b[2J", b"\xe2\x96\x81" * 99, rng.randbytes(9))
+    kind = rng.randrange(4)
+    if kind == 0:
+        data = changed(good, rng)
+    elif kind == 1:  # its last bytes say how texts are normalised and what the special pieces are
+        data = good[:-200] + changed(good[-200:], rng)
+    elif kind == 2:
+        data = good + message(b"\x1a", changed(charsmap(rng.choice(texts)), rng))
+    else:
+        score = rng.choice((0.0, float("nan"), float("-inf"), 3e38))
+        pieces = [
+            message(b"\x0a", rng.choice(texts) + b"%d" % i) + struct.pack("<Bf", 0x15, score)
+            for i in range(9)
+        ]
+        kinds = [piece + bytes((0x18, rng.randrange(8))) for piece in pieces]
+        data = good + b"".join(message(b"\x0a", piece) for piece in kinds)
+        data = changed(data, rng) if rng.random() < 0.5 else data
+    (folder / "x.model").write_bytes(data)
+
+
+def _tokenizer_read(folder: Path) -> None:
+    from mindspore_osum.text.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer(folder / "x.model")
+    ids = tokenizer.encode("Well, a [unused10] banana <s> 20\u4e2d\U0001f600", bos=True, plain=[range(0, 20)])
+    tokenizer.decode(
+        [*ids, *range(min(300, tokenizer.vocab_size)), tokenizer.vocab_size - 1, tokenizer.pad_id]
+    )
 
 
 def _audio_write(folder: Path, rng: random.Random, n: int) -> None:
@@ -379,6 +430,8 @@ READERS = {
         Reader("index", "indexes of sharded weights", 2_000, _index_write, _tensors_read),
         Reader("yaml", "jobs in YAML", 2_000, _yaml_write, _yaml_read),
         Reader("manifest", "lines of manifests", 10_000, _manifest_write, _source_read),
+        Reader("gzip", "manifests and lists in gzip", 2_000, _gzip_write, _source_read),
+        Reader("tokenizer", "tokenizers", 2_000, _tokenizer_write, _tokenizer_read),
         Reader("tar", "shards", 5_000, _tar_write, _source_read),
         Reader("audio", "recordings, 28 formats", 10_000, _audio_write, _audio_read),
         Reader("http", "HTTP bodies", 5_000, _http_write, _http_read),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import check_values
 
 CHUNK = 2**20  # characters read at once
 MAX_ELEMENT = 2**28  # characters; no recording has a list of segments that long
@@ -85,4 +86,5 @@ def _decode(window: _Window, where: str, most: int) -> tuple[object, int]:
                 raise UserError(
                     f"{where}: damaged or truncated JSON ({reason}); get the file again"
                 ) from None
+            check_values(window.text, where)
             size *= 2

@@ -27,6 +27,7 @@ from mindspore_osum.files import as_text
 
 SHARD = "shard"  # the format of a shard's samples
 _SNIFFED = 100  # lines of which a list of shards names one at least
+_MOST_BAD = 20_000  # items that cannot be used, while there are not a tenth as many that can
 _MAX_COMBINED = 2**30  # bytes of the list that is combined with one shard
 
 
@@ -46,12 +47,12 @@ def open_source(
     """
     path, formats = Path(path), Counter() if formats is None else formats
     if path.suffix == ".tar":
-        return _counted(_one_shard(path), formats)
+        return _bounded(_counted(_one_shard(path), formats), path)
     check_kind(path)
     if _is_manifest(path):
-        return _manifest(path, formats)
+        return _bounded(_manifest(path, formats), path)
     _check_list(path)
-    return _counted(_read_list(path), formats)
+    return _bounded(_counted(_read_list(path), formats), path)
 
 
 def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[Utterance], list[str]]:
@@ -83,6 +84,18 @@ def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[U
             f"{path}: no usable line" + (f"; the first problem: {problems[0]}" if problems else "")
         )
     return utterances, problems
+
+
+def _bounded(items: Iterator[Utterance | Skipped], path: Path) -> Iterator[Utterance | Skipped]:
+    """The items, until it is clear that they are none: a small file of gzip has millions of them."""
+    good, bad, first = 0, 0, ""
+    for item in items:
+        good += isinstance(item, Utterance)
+        if isinstance(item, Skipped) and item.error:
+            bad, first = bad + 1, first or item.text
+            if bad > _MOST_BAD + 10 * good:
+                raise UserError(f"{path}: {bad} items cannot be used, only {good} can; the first: {first}")
+        yield item
 
 
 def _one_shard(path: Path) -> Iterator[Utterance | Skipped]:

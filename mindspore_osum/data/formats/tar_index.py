@@ -136,11 +136,11 @@ class TarReader:
 
     def _pax(self, content: bytes, at: int) -> dict:
         """Name and size from a pax header, whose lines are "length key=value"."""
-        stated = {}
-        while content:
-            length, _, _ = content.partition(b" ")
-            end = int(length) if length.isdigit() and len(length) < 8 else 0
-            key, equals, value = content[len(length) + 1 : end - 1].partition(b"=")
+        stated, start = {}, 0
+        while start < len(content):
+            length = content[start : start + 8].partition(b" ")[0]
+            end = start + int(length) if length.isdigit() and len(length) < 8 else 0
+            key, equals, value = content[start + len(length) + 1 : max(end - 1, 0)].partition(b"=")
             if not equals or content[end - 1 : end] != b"\n":
                 raise UserError(f"{self.path}: damaged at byte {at}: broken pax header")
             if key == b"path":
@@ -151,7 +151,7 @@ class TarReader:
                 stated["size"] = int(value)
             elif key.startswith(b"GNU.sparse"):
                 raise UserError(f"{self.path}: holds sparse files (byte {at}); pack plain ones")
-            content = content[end:]
+            start = end
         return stated
 
     def _bytes(self, at: int, size: int) -> bytes:

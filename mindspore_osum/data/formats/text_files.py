@@ -15,6 +15,33 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.files import checked_object, json_object, without_mark
 
 MAX_LINE = 2**24  # bytes; of an element of an array, characters
+_MAX_BLANK = 10**6  # lines of nothing, one after the other
+_MAX_RATIO, _FREE = 100, 4 << 20  # bytes of text for one of gzip, whose manifests have 5 to 30; and at least
+
+
+class _Unpacked(io.RawIOBase):
+    """A file of gzip that does not become a thousand times as long: OSError where it does."""
+
+    def __init__(self, path: Path):
+        self._file, self._most = gzip.open(path, "rb"), _MAX_RATIO * path.stat().st_size + _FREE
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        piece = self._file.read(len(buffer))
+        buffer[: len(piece)] = piece
+        if self._file.tell() > self._most:
+            raise OSError(f"it becomes more than {self._most} bytes; if that is right, unpack it with gunzip")
+        return len(piece)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _open(path: Path) -> BinaryIO:
+    return io.BufferedReader(_Unpacked(path), 1 << 16) if path.suffix.lower() == ".gz" else open(path, "rb")
 
 
 def suffix_of(path: Path) -> str:
@@ -28,7 +55,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: cannot read the manifest (not a file)")
-        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+        with _open(path) as file:
             yield file
     except (OSError, ValueError, EOFError, zlib.error) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or error
@@ -43,14 +70,17 @@ def text_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     UserError : the file cannot be read, or is not in UTF-8.
     """
     with _reading(path) as file:
-        number = 0
+        number = used = 0
         while raw := file.readline(MAX_LINE + 1):
             number += 1
             rest = raw
             while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
                 rest = file.readline(MAX_LINE + 1)
             raw = without_mark(raw, str(path)) if number == 1 else raw
+            if number - used > _MAX_BLANK:
+                raise UserError(f"{path}:{number}: {_MAX_BLANK} blank lines, so no manifest")
             if raw.strip():
+                used = number
                 yield f"{path}:{number}", raw
 
 
