@@ -77,5 +77,5 @@ setup(
     python_requires=">=3.10,<3.12",
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["osum = mindspore_osum.cli:main"]},
+    entry_points={"console_scripts": ["osum = mindspore_osum.__main__:main"]},
 )

@@ -82,6 +82,7 @@ class OSUM:
         return f"<OSUM {self.engine.folder} on {self.engine.device}>"
 
     @classmethod
+    @with_settings({})
     def load(cls, folder: str | os.PathLike = "tiny", device: str = "auto", waiting=None) -> "OSUM":
         """Load a model folder, or "tiny" for the bundled model, on "CPU", "Ascend" or "auto".
 
@@ -121,8 +122,8 @@ class OSUM:
             of them, for a list of responses.
         request : in plain words, in any language of the model.
         task : instead of `request`: an abbreviation ("sap") or a published key.
-        tasks : instead of `request`: several tasks, in as few passes as the published keys allow (see
-            `passes.plan`).
+        tasks : instead of `request`: several tasks in a list or with commas between them, in as few passes as
+            the published keys allow (see `passes.plan`).
         hotwords : names and terms that may be said, a list or a text with commas between them.
         system : a system message, instead of the text that the model was trained with.
         history : the turns before in order, each ``{"role": "user" or "assistant", "content": text}``.
@@ -215,6 +216,7 @@ class OSUM:
             except UserError as error:
                 raise UserError(f"{name_of(inquiry.source)}: {error}") from None
 
+    @with_settings({})
     def inputs(self, audio, request: str | None = None, *, task: str | None = None) -> dict:
         """The named inputs of the model for recordings and a request, as `logits` takes them.
 
@@ -342,14 +344,20 @@ def _requests(
 ) -> list[Request]:
     for name, value in {"request": request, "task": task}.items():
         if not isinstance(value, str | None):
-            raise UserError(f"{name} of type {type(value).__name__}: give text")
+            several = "; several tasks are given as `tasks`" if name == "task" else ""
+            raise UserError(f"{name} of type {type(value).__name__}: give text{several}")
     if request is not None and len(request) < 4096 and os.path.isfile(request):
         raise UserError(f"the request {request!r} is a file; several recordings are given as a list")
     if tasks is None:
         return [make_request(task, request, hotwords)]
     if request is not None or task is not None:
         raise UserError("tasks exclude a request in words and a single task: give one of the three")
-    return plan([tasks] if isinstance(tasks, str) else tasks, hotwords=hotwords)
+    named = isinstance(tasks, Iterable) and not isinstance(tasks, Mapping)
+    tasks = tasks.split(",") if isinstance(tasks, str) else list(tasks) if named else [tasks]
+    for one in tasks:
+        if not isinstance(one, str):
+            raise UserError(f'tasks: {one!r} is no task; give names in a list, as ["asr", "gender"]')
+    return plan([task.strip() for task in tasks], hotwords=hotwords)
 
 
 def _after(

@@ -10,6 +10,8 @@ from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+# what other libraries have -> why it is not here
+_ELSEWHERE = {"language": ": leave it out; the model detects the language by itself"}
 _MARK = "settings :"  # the line of a docstring that the settings replace
 
 
@@ -27,7 +29,7 @@ def with_settings(settings: Mapping[str, Setting]) -> Callable:
 
     Raises
     ------
-    UserError : (the method) no such setting, or one of another type.
+    UserError : (the method) no such setting, one of another type, or missing or surplus arguments.
     """
 
     def decorate(method):
@@ -38,14 +40,21 @@ def with_settings(settings: Mapping[str, Setting]) -> Callable:
             for name, setting in settings.items()
         ]
         names = {p.name for p in [*own, *more]}
+        known = names - {"self", "cls"}
 
         @functools.wraps(method)
         def call(*args, **given):
             for name, value in given.items():
                 if name not in names:
-                    raise UserError(f"no setting {name!r}{did_you_mean(name, names - {'self'})}")
+                    raise UserError(f"no setting {name!r}{_ELSEWHERE.get(name) or did_you_mean(name, known)}")
                 if name in settings:
                     _check(name, value, settings[name].default)
+            try:
+                signature.bind(*args, **given)
+            except TypeError as error:
+                raise UserError(
+                    f"{method.__name__.strip('_')}: {error}; settings are given by name"
+                ) from None
             return method(*args, **given)
 
         call.__signature__ = signature.replace(parameters=[*own, *more])

@@ -150,6 +150,7 @@ TASKS = {
     )
 }
 CHAT = TASKS["sttc"].key
+_OF_WHISPER = {"transcribe": ["asr"]}  # its command's name of a task
 
 
 def task_key(task: str) -> str:
@@ -165,7 +166,10 @@ def task_key(task: str) -> str:
     spaced = re.sub(r">\s*<", "> <", task.strip().upper())
     if spaced in TASK_KEYS or spaced == INTENT_KEY:
         return spaced
-    near = [t.abbr for t in TASKS.values() if t.tags[-1] == short] or get_close_matches(short, TASKS, n=1)
+    if short == "translate":
+        raise UserError(f"task {task!r}: the model does not translate; choose one of {', '.join(TASKS)}")
+    near = [t.abbr for t in TASKS.values() if t.tags[-1] == short] or _OF_WHISPER.get(short)
+    near = near or get_close_matches(short, TASKS, n=1)
     near = [key for key in TASK_KEYS if sorted(key.split()) == sorted(spaced.split())] or near
     raise UserError(
         f"task {task!r}: choose one of {', '.join(TASKS)} or a published key like "
@@ -247,6 +251,18 @@ def task_of_request(words: str) -> str | None:
     return _known_requests().get(words)
 
 
+def unknown_tags(words: str) -> str:
+    """One line if a request is a tag string of no published task, else ""."""
+    words = words.strip().casefold()
+    if not _TAG_STRING.fullmatch(words) or task_of_request(words):
+        return ""
+    tags = [tag.strip() for tag in re.findall(r"<([^<>]*)>", words)]
+    known = TAG_OF_KEY_PART.values()
+    if others := [tag for tag in tags if tag not in known]:
+        return f"the request has the tag <{others[0]}>, which no task has; tags are {', '.join(known)}"
+    return f"the request {write_tags(tags)} is no published combination of tags; ask for the tasks one by one"
+
+
 def format_answer(task: str, *, text: str = "", labels=None, words=(), answer: str | None = None) -> str:
     """Write the training label of a task: tags, then the body (OSUM Table 1), normalised as published.
 
@@ -295,6 +311,7 @@ def _write_labels(task: str, tags, labels: dict[str, str]) -> str:
     return "".join(out)
 
 
+_TAG_STRING = re.compile(r"(<[^<>]*>\s*)+")
 _LEADING_TAG = re.compile(r"\s*<\s*(" + "|".join(TAG_OF_KEY_PART.values()) + r")\s*>", re.IGNORECASE)
 _MARK = re.compile(r"<\s*开始回答\s*>")
 _BRACKET = re.compile(r"<([^<>]*)>")

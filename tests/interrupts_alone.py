@@ -1,12 +1,15 @@
 """What `test_interrupts` runs in a process of its own: signals to the process itself."""
 
 import ctypes
+import io
 import os
 import signal
 import time
 
 import pytest
 
+from mindspore_osum.cli import main
+from mindspore_osum.folder import BUNDLED
 from mindspore_osum.interrupts import Terminated, steady, watched
 
 # what started the tests may have SIGINT ignored (a job in the background of a script) or blocked
@@ -48,3 +51,36 @@ def test_the_second_does_not_disturb_how_the_first_ends():
             time.sleep(0.01)
             ends.append("cleaned up")
     assert ends == ["cleaned up"]
+
+
+def interrupted(*args, **named):
+    """What a verb calls when Ctrl-C arrives."""
+    kill(signal.SIGINT)
+    time.sleep(5)
+
+
+def test_chat_ends(monkeypatch, capfd):
+    """While it waits for a line."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr("mindspore_osum.commands.chat.load_model", lambda args: None)
+    monkeypatch.setattr("mindspore_osum.commands.chat._next_line", interrupted)
+    assert main(["chat"]) == 130
+    assert capfd.readouterr().err.splitlines()[-1] == "osum: interrupted"
+
+
+def test_eval_ends_and_says_how_to_go_on(monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr("mindspore_osum.commands.eval.load_model", interrupted)
+    manifest = BUNDLED.parent / "recordings" / "manifest.jsonl"
+    assert main(["eval", "--manifest", str(manifest), "--output", str(tmp_path / "out")]) == 130
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith("osum: interrupted; go on with: osum eval ")
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_convert_leaves_nothing(monkeypatch, capfd, tmp_path):
+    """When the weights are written and are about to get their name."""
+    monkeypatch.setattr("os.replace", interrupted)
+    assert main(["convert", str(BUNDLED), "--to", "published", "--output", str(tmp_path / "a.pt")]) == 130
+    said = capfd.readouterr().err
+    assert said.splitlines()[-1] == "osum: interrupted" and "Traceback" not in said
+    assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from mindspore_osum import __version__, cli
+from mindspore_osum import __main__, __version__, cli
 from mindspore_osum.commands.console import resumable
 from mindspore_osum.commands.data import SUBVERBS
 from mindspore_osum.commands.verbs import VERBS, Verb, parser_of
@@ -76,15 +76,16 @@ def test_sub_verb_help_has_examples(name, capsys):
         (["infer", "a.wav", "--device", "Ascent"], "; did you mean 'Ascend'?"),
         (["transcribe", "a.wav", "--output_format", "srt"], "; did you mean '--format'?"),
         (["transcribe", "a.wav", "--language", "en"], "the model detects the language by itself"),
-        (["data", "stats", "--language", "en"], "unrecognized arguments: --language\n"),
+        (["data", "stats", "--language", "en"], "unrecognized arguments: --language ("),
         (["data", "imprt"], "; did you mean 'import'?"),
         (["data", "stats", "x.jsonl", "--plto", "y"], "; did you mean '--plot'?"),
-        (["infer", "a.wav", "--zzzzzzz"], "unrecognized arguments: --zzzzzzz\n"),
+        (["infer", "a.wav", "--zzzzzzz"], "unrecognized arguments: --zzzzzzz ("),
     ],
 )
 def test_misspelt_options_and_choices(argv, message, capsys):
     assert cli.main(argv) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and "--help says more" in said
 
 
 def test_version(capsys):
@@ -196,4 +197,24 @@ def test_broken_pipe_of_something_else_is_not_hidden(verb):
 
 def test_console_command_is_this_main():
     (command,) = entry_points(group="console_scripts", name="osum")
-    assert command.load() is cli.main
+    assert command.load() in (cli.main, __main__.main)  # the first where it was installed before
+
+
+def test_interrupted_while_it_is_imported():
+    """Ctrl-C at the first import of the command: no traceback."""
+    code = """
+import os, signal, sys
+
+class AtImport:
+    def find_spec(self, name, *_):
+        if name == "mindspore_osum.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+sys.meta_path.insert(0, AtImport())
+from mindspore_osum.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "osum: interrupted\n")

@@ -20,6 +20,7 @@ from mindspore_osum.tasks import (
     task_key,
     task_of_request,
     task_of_tags,
+    unknown_tags,
     write_tags,
 )
 
@@ -349,3 +350,19 @@ def test_parsing_garbage_is_cheap(raw):
     start = time.perf_counter()
     parse_answer(raw)
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("<asr><age>", ""),
+        ("<age> <asr>", ""),
+        ("who is that <person>", ""),
+        ("how old", ""),
+        ("", ""),
+        ("<emotion><gender>", "the request <emotion><gender> is no published combination of tags"),
+        ("<asr> <agee>", "the request has the tag <agee>, which no task has; tags are asr, align, chat"),
+    ],
+)
+def test_tags_that_are_no_task(words, said):
+    assert unknown_tags(words).startswith(said) and bool(unknown_tags(words)) == bool(said)

@@ -7,7 +7,7 @@ import argparse
 import re
 from difflib import get_close_matches
 
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import UserError, one_line
 
 BATCH_SIZE = 8
 """Recordings at a time, unless the command line says otherwise."""
@@ -30,8 +30,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **how)
 
     def error(self, message: str):
-        """Print what is wrong, with a suggestion, and leave with 2."""
-        super().error(message + self._suggestion(message))
+        """Print what is wrong in one line, with a suggestion, and leave with 2."""
+        line = one_line(message + self._suggestion(message))
+        self.exit(2, f"{self.prog}: error: {line} ({self.prog} --help says more)\n")
 
     def _suggestion(self, message: str) -> str:
         if found := _UNKNOWN.search(message):

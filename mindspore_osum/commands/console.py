@@ -47,17 +47,24 @@ def load_model(args):
     loading(args)
     with steady():
         from mindspore_osum.api import OSUM
-    return OSUM.load(args.model, args.device, waiting if sys.stderr.isatty() else None)
+    return OSUM.load(args.model, args.device, waiting)
 
 
 def waiting(what: str, done: int, total: int) -> None:
-    """Show what is waited for on the last line of the terminal, in place of a bar; see `Engine`."""
+    """Show what is waited for on the last line of the terminal, in place of a bar; see `Engine`.
+
+    Progress does not count the time of it, so that what it says is left is measured on answers.
+    """
+    if Progress.present:
+        Progress.present.wait(bool(what))
+    if not sys.stderr.isatty():
+        return
     texts = {
         "weights": f"reading weights, {done / 1e6:.0f} of {total / 1e6:.0f} MB",
-        "graph": f"compiling graph {done}",
+        "graph": f"compiling graph {done} of {total} for this length",
     }
-    if Progress.shown:
-        Progress.shown.clear()
+    if Progress.present:
+        Progress.present.clear()
     print(f"\r\x1b[K{texts.get(what, '')}", end="", file=sys.stderr, flush=True)
 
 
@@ -162,17 +169,17 @@ class Progress:
     unit : of `total`, a key of `UNITS`.
     """
 
-    shown: "Progress | None" = None  # the one with a bar
+    present: "Progress | None" = None
 
     def __init__(self, total: float, unit: str = "rec"):
         self.total, self.unit, self.done = total, unit, 0.0
         self._start = self._said = time.monotonic()
-        self._bar = None
+        self._bar = self._waits = None
+        Progress.present = self
         if sys.stderr.isatty():
             from tqdm import tqdm
 
             form = f"{{l_bar}}{{bar}}| {{n:.0f}}/{{total_fmt}} {UNITS[unit]} "
-            Progress.shown = self
             self._bar = tqdm(
                 total=round(total),
                 unit=unit,
@@ -184,9 +191,9 @@ class Progress:
         return self
 
     def __exit__(self, *exc):
+        Progress.present = None
         if self._bar is not None:
             self._bar.close()
-            Progress.shown = None
 
     def __call__(self, amount: float = 1) -> None:
         """Advance by this amount."""
@@ -196,10 +203,22 @@ class Progress:
             self._bar.update(min(amount, self._bar.total - self._bar.n))  # its total is a whole number
         elif now - self._said >= EVERY:
             spent = now - self._start
-            left = max(0.0, spent / self.done * (self.total - self.done)) if self.done else 0.0
-            so_far = f"{self.done:.0f} of {self.total:.0f} {UNITS[self.unit]}"
-            say(f"{so_far}, {spent:.0f} s, about {left:.0f} s to go")
+            so_far = f"{self.done:.0f} of {self.total:.0f} {UNITS[self.unit]}, {spent:.0f} s"
+            left = max(0.0, spent / self.done * (self.total - self.done)) if self.done else None
+            say(so_far if left is None else f"{so_far}, about {left:.0f} s to go")
             self._said = now
+
+    def wait(self, begins: bool) -> None:
+        """What is no progress, such as compiling, begins or ends: its time is not counted."""
+        now = time.monotonic()
+        if begins:
+            self._waits = self._waits or now
+        elif self._waits is not None:
+            self._start += now - self._waits
+            if self._bar is not None:
+                self._bar.start_t += now - self._waits
+                self._bar.last_print_t += now - self._waits
+            self._waits = None
 
     def clear(self) -> None:
         """Remove the bar so that a line can be printed; the bar is drawn again below it."""

@@ -16,12 +16,14 @@ from mindspore_osum.commands.arguments import (
     answer_settings,
 )
 from mindspore_osum.commands.console import Progress, clean_stdout, failures, load_model, say, warn
+from mindspore_osum.commands.inputs import add_channels
 from mindspore_osum.commands.jsonl import kept_lines, writing
 from mindspore_osum.errors import UserError
 
 EXAMPLES = """\
 examples:
   osum infer a.wav b.flac --task sap
+  osum infer call.wav --channels split --task sgc        # a line for each channel
   osum infer a.wav --instruction "What does the speaker say?" --table
   osum infer --manifest set.jsonl --model DIR --device Ascend --output out.jsonl --resume
   cat a.wav | osum infer - --task asr
@@ -51,6 +53,7 @@ def add_arguments(parser) -> None:
         "--output", metavar="FILE", help="write the JSON lines there instead of standard output"
     )
     add_resume(parser, "that are in --output")
+    add_channels(parser)
     parser.add_argument(
         "--table", action="store_true", help="a table to read, as on a terminal, instead of JSON lines"
     )
@@ -82,7 +85,7 @@ def run(args) -> int:
     kept = kept_lines(args.output, _identity, "infer") if args.resume else {}
     if args.resume:
         say(f"{len(kept)} recordings are there already")
-        sources = [s for s in sources if _identity({"audio": _name(s), **_key(s)}) not in kept]
+        sources = [s for s in sources if _identity({"audio": _name(s), **_key(s), **_channel(s)}) not in kept]
     with clean_stdout() as stdout, _json_lines(args, kept, stdout) as write:
         shown = []
         for source, response in _responses(args, sources, request, sampling):
@@ -100,8 +103,10 @@ def _sources(args) -> tuple[list, list[str]]:
     """Paths and manifest lines, and what was wrong in the manifest."""
     from mindspore_osum.commands.inputs import expand
 
-    sources, problems = expand(args.audio), []
+    sources, problems = _channels(args, expand(args.audio)), []
     if args.manifest:
+        if args.channels != "mix":
+            raise UserError("--channels is for recordings; of those of a --manifest the mean is heard")
         from mindspore_osum.data.formats.sources import read_manifest
 
         utterances, problems = read_manifest(args.manifest)
@@ -111,9 +116,32 @@ def _sources(args) -> tuple[list, list[str]]:
     return sources, problems
 
 
+def _channels(args, sources: list) -> list:
+    """The recordings, or a `Track` for each channel that --channels chooses of them."""
+    from mindspore_osum.speech.long import Track, tracks
+
+    if args.channels == "mix":
+        return sources
+    found = []
+    for source in sources:
+        try:
+            chosen = tracks(source, args.channels)
+        except UserError:  # its response has the reason
+            chosen = {"": None}
+        found += [Track(source, name, channel) for name, channel in chosen.items()]
+    return found
+
+
 def _key(source) -> dict[str, str]:
     """`key` of a manifest line, nothing for other sources."""
     return {"key": source.key} if hasattr(source, "key") else {}
+
+
+def _channel(source) -> dict[str, str]:
+    """`channel` of one of several, nothing for other sources."""
+    from mindspore_osum.speech.long import Track
+
+    return {"channel": source.name} if isinstance(source, Track) and source.name else {}
 
 
 def _name(source) -> str:
@@ -124,7 +152,7 @@ def _name(source) -> str:
 
 def _identity(line: dict) -> tuple:
     """What distinguishes the recording of an output line from others."""
-    return line.get("key"), line["audio"]
+    return line.get("key"), line["audio"], line.get("channel")
 
 
 def _own_request(source, hotwords: str):
@@ -155,13 +183,16 @@ def _responses(args, sources: list, request, sampling) -> Iterator[tuple]:
 
 def _line(source, response) -> dict:
     """The JSON object of one recording; `key` is for manifest lines only."""
-    line = _key(source) | {"audio": response.audio}
+    line = _key(source) | {"audio": response.audio} | _channel(source)
     if response.error:
         return line | {"error": response.error}
     (answer,) = response.segments
     line |= dataclasses.asdict(answer)
-    for name in ("start", "end", "probabilities", "error", "channel"):  # it is all of the recording
+    for name in ("start", "end", "probabilities", "error"):  # it is all of the recording
         del line[name]
+    line |= _channel(source)
+    if not line["channel"]:
+        del line["channel"]
     for name in ("confidence", "word_confidence"):
         if line[name] is None:
             del line[name]

@@ -19,6 +19,7 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import READABLE
 from mindspore_osum.speech.detectors import DETECTORS, check_detector
 from mindspore_osum.speech.long import CHANNELS, MAX_SECONDS, check_max_seconds
+from mindspore_osum.speech.opening import is_address
 
 STDIN = "-"
 MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not
@@ -40,12 +41,7 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
         metavar="S",
         help=f"longer recordings are split at pauses into chunks up to this length (default {MAX_SECONDS:g})",
     )
-    parser.add_argument(
-        "--channels",
-        choices=CHANNELS,
-        default=CHANNELS[0],
-        help="of stereo: the mean (mix, default), left, right, or split: each on its own",
-    )
+    add_channels(parser)
     parser.add_argument(
         "--no-gate",
         action="store_true",
@@ -59,6 +55,16 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
     )
     add_new_tokens(parser, "longest answer to a chunk, in tokens")
     add_answer_arguments(parser)
+
+
+def add_channels(parser) -> None:
+    """--channels."""
+    parser.add_argument(
+        "--channels",
+        choices=CHANNELS,
+        default=CHANNELS[0],
+        help="of stereo: the mean (mix, default), left, right, or split: each on its own",
+    )
 
 
 def expand(names: Sequence[str]) -> list:
@@ -78,7 +84,7 @@ def expand(names: Sequence[str]) -> list:
             found[name] = found.get(name) or _standard_input()
         elif os.path.isdir(name):
             found |= {path: path for path in _of_folder(name)}
-        elif glob.has_magic(name) and not os.path.exists(name):
+        elif glob.has_magic(name) and not os.path.exists(name) and not is_address(name):
             matches = sorted(path for path in glob.glob(name, recursive=True) if os.path.isfile(path))
             if not matches:
                 raise UserError(f"{name}: no file has such a name")

@@ -4,6 +4,7 @@ from mindspore_osum.commands.console import align
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.inference.request import Request
 from mindspore_osum.results import Answer, Response
+from mindspore_osum.speech.long import Track
 from mindspore_osum.tasks import LABEL_SETS, parse_answer, tags_of, write_tags
 
 SECONDS = "s"  # the column of numbers
@@ -20,7 +21,8 @@ def table(pairs: list[tuple[object, Response]], request: Request | None) -> str:
     for source, response in pairs:
         known = isinstance(source, Utterance)
         seconds = "" if response.error else f"{response.seconds:.1f}"
-        start = (source.key if known else response.audio, seconds)
+        channel = f" {source.name}" if isinstance(source, Track) and source.name else ""
+        start = (source.key if known else response.audio + channel, seconds)
         heard = (f"error: {response.error}" if response.error else written(response),)
         if referenced:
             mark = ("" if not known else "ok" if agrees(response, source, request) else "X",)

@@ -30,6 +30,7 @@ from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, buck
 from mindspore_osum.results import Answer, Response
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import log_mel
+from mindspore_osum.speech.long import Track
 from mindspore_osum.systems.base import Config, Prompt
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.text.sequence import denied_ids, opening_ids
@@ -89,7 +90,8 @@ class Answerer:
 
         Parameters
         ----------
-        sources : what `load_audio` takes (paths, bytes, (array, rate)), or manifest lines (`Utterance`).
+        sources : what `load_audio` takes (paths, bytes, (array, rate)), a `Track` of it, or manifest lines
+            (`Utterance`).
         task : abbreviation ("asr") or published key; its tags are the request. Default "asr".
         instruction : the request in free words, instead of a task.
         requests : instead of both, a request for each source (see `make_request`).
@@ -287,7 +289,8 @@ class Answerer:
             frames = frames_of(source, cfg)
             self._check_length(frames)
             return features(source, cfg), cfg.seconds(frames)
-        wave_N = load_audio(source, notes=notes)
+        source, channel = (source.source, source.channel) if isinstance(source, Track) else (source, None)
+        wave_N = load_audio(source, channel=channel, notes=notes)
         self._check_length(cfg.frames(len(wave_N)))
         return log_mel(wave_N, cfg), len(wave_N) / SAMPLE_RATE
 

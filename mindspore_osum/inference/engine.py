@@ -28,7 +28,7 @@ class Engine(Answerer):
     device : "CPU", which computes in float32, "Ascend", in the type of config.json, or "auto": Ascend if
         there is one.
     waiting : called before what takes long with "weights" and bytes read and in all, or "graph", its number
-        and 0; with "" when it is over.
+        and how many are needed by now (see `Generator`); with "" when it is over.
 
     Attributes
     ----------

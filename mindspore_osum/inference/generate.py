@@ -128,7 +128,8 @@ class Generator(Tokens):
     ----------
     model : with its weights; put into evaluation mode here.
     eos_ids : tokens that end an answer; by default the model's own end tokens.
-    waiting : called before a graph is compiled with "graph", its number and 0; after it with "".
+    waiting : called before a graph is compiled with "graph", its number, and how many the present batch needs
+        with those before; other recordings may need more. After it with "".
 
     Attributes
     ----------
@@ -141,7 +142,7 @@ class Generator(Tokens):
         self.model, self.cfg = model, model.cfg
         self.parts = system_of(self.cfg.model_type).generation(model)
         self.eos_ids = frozenset(self.parts.eos_ids if eos_ids is None else eos_ids)
-        self.compile_seconds, self.waiting = 0.0, waiting
+        self.compile_seconds, self.waiting, self._needed = 0.0, waiting, 0
         self._shapes: set[tuple] = set()
         self._log_p = Graph(LogProbability())
         self.logits = Logits(self.parts.embed, self.parts.decoder)
@@ -174,9 +175,10 @@ class Generator(Tokens):
         prefill, step, batch = graphs
         penalty_B = Tensor(np.full(batch, sampling.repetition_penalty, np.float32))
         streams = [np.random.default_rng(sampling.seed) for _ in prompts]
-        token_B, position_B, scores_BV = self._run(
-            prefill, *self._inputs(prompts, batch, length, sampling.repetition_penalty)
-        )
+        inputs = self._inputs(prompts, batch, length, sampling.repetition_penalty)
+        new = {_shape(prefill, inputs), _shape(step, [penalty_B] * 3)} - self._shapes
+        self._needed = self.compiles + len(new)
+        token_B, position_B, scores_BV = self._run(prefill, *inputs)
         if any(prompt.first or prompt.denied for prompt in prompts):
             scores_BV = Tensor(restricted(on_host(scores_BV), prompts))
             token_B = Tensor(on_host(scores_BV).argmax(-1).astype(np.int32))
@@ -228,16 +230,24 @@ class Generator(Tokens):
         return self._run(graph, *(None if x is None else Tensor(x) for x in inputs))
 
     def _run(self, graph: Graph, *inputs):
-        shapes = [None if x is None else x.shape for x in inputs]
-        if (graph, *shapes) not in self._shapes:
-            start = time.perf_counter()
+        shape = _shape(graph, inputs)
+        if shape not in self._shapes:
+            start, number = time.perf_counter(), self.compiles + 1
             if self.waiting:
-                self.waiting("graph", self.compiles + 1, 0)
-            with steady(), graph_cache.kept(graph.cell, {"config": self.cfg.to_dict(), "inputs": shapes}):
+                self.waiting("graph", number, max(number, self._needed))
+            with (
+                steady(),
+                graph_cache.kept(graph.cell, {"config": self.cfg.to_dict(), "inputs": [*shape[1:]]}),
+            ):
                 graph(*inputs)[0].asnumpy()  # repeating a prefill or a step changes nothing
             self.compile_seconds += time.perf_counter() - start
-            self._shapes.add((graph, *shapes))
+            self._shapes.add(shape)
             if self.waiting:
                 self.waiting("", 0, 0)
         with steady():
             return graph(*inputs)
+
+
+def _shape(graph: Graph, inputs: Sequence[Tensor | None]) -> tuple:
+    """A graph and its static shape, which together are compiled once."""
+    return graph, *(None if x is None else x.shape for x in inputs)

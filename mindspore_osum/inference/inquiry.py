@@ -25,7 +25,7 @@ from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Answer, Response, clock
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds
-from mindspore_osum.speech.long import MAX_SECONDS, Chunk, check_channels, chunks, tracks
+from mindspore_osum.speech.long import MAX_SECONDS, Chunk, Track, check_channels, chunks, tracks
 
 _ARRAY = "array"
 OWN_SYSTEM = "system message: the model was trained with its own; with another one it may answer worse"
@@ -33,13 +33,17 @@ OWN_SYSTEM = "system message: the model was trained with its own; with another o
 
 def name_of(source) -> str:
     """The name of a recording in responses."""
+    if isinstance(source, Track):
+        source = source.source
     if isinstance(source, Utterance):
         return str(source.wav or source.key)
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source)
     if isinstance(source, tuple):
         return _ARRAY
-    return str(getattr(source, "name", None) or "bytes")
+    if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+        return str(getattr(source, "name", None) or "bytes")
+    return type(source).__name__
 
 
 class Part:

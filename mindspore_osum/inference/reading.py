@@ -15,6 +15,7 @@ from mindspore_osum.inference.sampling import RETRY_PENALTY
 from mindspore_osum.inference.tokens import Generated
 from mindspore_osum.results import Answer
 from mindspore_osum.systems.base import Prompt, System
+from mindspore_osum.tasks import unknown_tags
 from mindspore_osum.text.tokenizer import Tokenizer
 
 
@@ -53,6 +54,8 @@ class Reader:
             unit = self.tokenizer.decode(written.tokens[-written.unit :]).strip()
             answer.warnings.append(f"a loop: {unit!r} was repeated {times} times, and the answer ended there")
         if (task := request.asks_for) and (line := self.system.other_task(task, answer)):
+            answer.warnings.append(line)
+        if not request.task and (line := unknown_tags(request.words or "")):
             answer.warnings.append(line)
         if probabilities:
             answer.probabilities = self.labels.probabilities(prompt, answer.raw, answer.labels)

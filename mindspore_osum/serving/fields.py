@@ -15,6 +15,7 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Response
 from mindspore_osum.serving.bodies import ApiError
 
+MAX_TEMPERATURE = 2  # as in OpenAI's API
 MAX_VALUES = 100_000  # of a JSON body; parsed they take far more memory than as text
 
 
@@ -70,6 +71,8 @@ def event(data: dict | str) -> str:
 
 def sampling(max_new_tokens: int, **settings) -> Sampling:
     """Settings of generation; an impossible one is refused by its name."""
+    if settings.get("temperature", 0) > MAX_TEMPERATURE:
+        raise ApiError(400, f"temperature: must be at most {MAX_TEMPERATURE}", "temperature")
     try:
         return Sampling(max_new_tokens=max_new_tokens, **settings)
     except UserError as error:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
+from pydantic import field_validator
+
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.results import Response, join_text
@@ -40,6 +42,12 @@ class TranscriptionForm(Strict):
     prompt: str = ""
     keywords: list[str] = []
     hotwords: str = ""
+
+    @field_validator("timestamp_granularities", "keywords", mode="before")
+    @classmethod
+    def _one_of_a_list(cls, value: Any) -> Any:
+        """Written without the brackets of a list, it is a single one."""
+        return [value] if isinstance(value, str) else value
 
     def check(self) -> None:
         """Refuse fields that exclude each other."""

@@ -61,6 +61,22 @@ CHANNELS = ("mix", "left", "right", "split")
 """What is heard of several channels: their mean, the first, the second, or each on its own."""
 
 
+@dataclass(frozen=True)
+class Track:
+    """A channel of a recording, to be heard as a recording of its own.
+
+    Attributes
+    ----------
+    source : what `load_audio` takes.
+    name : as in `tracks`; "" where it is what is heard of the whole recording.
+    channel : of `load_audio`.
+    """
+
+    source: object
+    name: str
+    channel: int | None
+
+
 def check_channels(channels: str) -> None:
     """UserError if there is no such choice."""
     if channels not in CHANNELS:

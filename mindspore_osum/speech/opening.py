@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -99,6 +100,11 @@ def open_bytes(source, stack: ExitStack) -> tuple[str, io.BufferedIOBase]:
     return name, stream
 
 
+def is_address(name: str) -> bool:
+    """Whether this is an address like https://..., and not a path."""
+    return bool(re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE))
+
+
 def _open_path(name: str):
     try:
         if os.path.exists(name) and not os.path.isfile(name):  # opening a named pipe could block forever
@@ -106,6 +112,8 @@ def _open_path(name: str):
             raise UserError(f"{name}: is {kind}, not an audio file")
         return open(name, "rb")
     except FileNotFoundError as error:
+        if is_address(name):
+            raise UserError(f"{name}: addresses are not fetched; download it and give the file") from None
         raise UserError(f"{name}: no such audio file") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or error

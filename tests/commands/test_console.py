@@ -80,12 +80,38 @@ def test_lines_on_a_full_disk(tmp_path):
     assert jsonl.kept_lines(str(out), lambda line: line["audio"], "infer") == {"a": '{"audio": "a"}\n'}
 
 
-def test_waits_are_one_line(capsys):
+def test_waits_are_one_line(monkeypatch, capsys):
+    console.waiting("graph", 1, 2)
+    assert capsys.readouterr().err == ""  # no terminal
+    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: True)
     console.waiting("weights", 5_000_000, 10_000_000)
-    console.waiting("graph", 2, 0)
+    console.waiting("graph", 2, 4)
     console.waiting("", 0, 0)
     lines = capsys.readouterr().err.split("\r\x1b[K")
-    assert lines == ["", "reading weights, 5 of 10 MB", "compiling graph 2", ""]
+    assert lines == ["", "reading weights, 5 of 10 MB", "compiling graph 2 of 4 for this length", ""]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_compiling_is_no_progress(terminal, monkeypatch, capsys):
+    """What is left is what was measured on answers; nothing is said before there was one."""
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.sys.stderr, "isatty", lambda: terminal)
+    with console.Progress(40) as progress:
+        now[0] += 60
+        progress(0)
+        console.waiting("graph", 1, 2)
+        now[0] += 300
+        console.waiting("", 0, 0)
+        now[0] += 60
+        progress(20)
+        if terminal:
+            assert progress._bar.start_t - progress._bar.last_print_t <= 300 and progress._start == 400
+    if not terminal:
+        assert capsys.readouterr().err.splitlines() == [
+            "osum: 0 of 40 recordings, 60 s",
+            "osum: 20 of 40 recordings, 120 s, about 120 s to go",
+        ]
 
 
 def test_nothing_is_left_of_nothing(tmp_path):

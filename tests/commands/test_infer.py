@@ -139,6 +139,36 @@ def test_folders_standard_input_and_resume(files, model_folder, tmp_path, monkey
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_channels(files, model_folder, tmp_path, monkeypatch, capfd):
+    """Each is answered as a recording of its own, in a line of its own; one channel has no name."""
+    monkeypatch.chdir(tmp_path)
+    left, rate = soundfile.read(files / "a.wav")
+    soundfile.write("call.wav", np.stack([left, left[::-1]], 1), rate, "FLOAT")
+    soundfile.write("right.wav", left[::-1], rate, "FLOAT")
+    soundfile.write("left.wav", left, rate, "FLOAT")
+    how = [
+        "--max-new-tokens",
+        "2",
+        "--model",
+        str(model_folder),
+        "--output",
+        "out.jsonl",
+        "--channels",
+        "split",
+    ]
+    assert main(["infer", "call.wav", "left.wav", "right.wav", "absent.wav", *how]) == 1
+    lines = [json.loads(line) for line in open("out.jsonl", encoding="utf-8")]
+    named = [(line["audio"], line.get("channel")) for line in lines]
+    assert named[:2] == [("call.wav", "left"), ("call.wav", "right")]
+    assert named[2:] == [("left.wav", None), ("right.wav", None), ("absent.wav", None)]
+    assert [line["raw"] for line in lines[:2]] == [line["raw"] for line in lines[2:4]]
+    assert "no such audio file" in lines[4]["error"]
+    assert main(["infer", "call.wav", *how, "--resume"]) == 0
+    assert "osum: 4 recordings are there already" in capfd.readouterr().err
+    assert main(["infer", "left.wav", *how[:4], "--channels", "right"]) == 1
+    assert "left.wav" in capfd.readouterr().err
+
+
 def test_nothing_is_left_of_a_run_without_a_line(files, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(files)
     assert main(["infer", "a.wav", "--model", "nowhere", "--output", str(tmp_path / "out.jsonl")]) == 1
@@ -179,6 +209,8 @@ def test_script(files):
         (["a.wav", "--resume"], 1, "--resume continues the file of --output"),
         (["a.wav", "--top-p", "2"], 1, "top_p 2.0: must be above 0 and at most 1"),
         (["a.wav", "--batch-size", "0"], 1, "batch_size 0: must be 1 or more"),
+        (["--manifest", "x.jsonl", "--channels", "left"], 1, "--channels is for recordings"),
+        (["https://example.org/a.wav?x=1"], 1, "addresses are not fetched; download it"),
         (["--manifest", "nowhere.jsonl"], 1, "nowhere.jsonl: cannot read the manifest"),
         (["a.wav", "--output", "nowhere/out.jsonl"], 1, "nowhere/out.jsonl: cannot write there"),
         (["a.wav", "--task", "asr", "--instruction", "x"], 2, "not allowed with argument"),

@@ -212,6 +212,17 @@ def test_streamed_characters_are_whole(osum, monkeypatch):
         ({"a.wav"}, {}, "audio of type set: give a path"),
         (RECORDINGS[0], {"request": str(RECORDINGS[1])}, "several recordings are given as a list"),
         (RECORDINGS[0], {"request": ["asr"]}, "request of type list: give text"),
+        (
+            RECORDINGS[0],
+            {"task": ["sgc"]},
+            "task of type list: give text; several tasks are given as `tasks`",
+        ),
+        (RECORDINGS[0], {"tasks": 5}, "tasks: 5 is no task; give names in a list"),
+        (RECORDINGS[0], {"tasks": ["asr", None]}, "tasks: None is no task"),
+        (RECORDINGS[0], {"tasks": "asr,gendr"}, "task 'gendr': choose"),
+        (RECORDINGS[0], {"task": "translate"}, "task 'translate': the model does not translate"),
+        (RECORDINGS[0], {"language": "en"}, "no setting 'language': leave it out; the model detects"),
+        ("https://example.org/a.wav", {}, "addresses are not fetched; download it and give the file"),
         (RECORDINGS[0], {"max_tokens": 5}, "no setting 'max_tokens'; did you mean 'max_new_tokens'"),
         (RECORDINGS[0], {"max_new_tokens": "5"}, "max_new_tokens='5': must be a whole number"),
         (RECORDINGS[0], {"sampling": 5}, "sampling of type int: give a Sampling"),
@@ -223,10 +234,35 @@ def test_mistakes(osum, audio, how, message):
     assert "\n" not in str(error.value)
 
 
+def test_mistakes_of_a_call(osum):
+    """What Python would refuse with a TypeError is one line, too."""
+    for call, message in (
+        (lambda: osum("a.wav", "who?", "sgc"), "call: too many positional arguments; settings are given by"),
+        (lambda: osum.transcribe(), "transcribe: missing a required argument: 'audio'"),
+        (lambda: osum.transcribe("a.wav", language="zh"), "no setting 'language': leave it out"),
+        (lambda: osum.inputs("a.wav", language="zh"), "no setting 'language'"),
+        (lambda: OSUM.load("tiny", dtype="float16"), "no setting 'dtype'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+def test_tasks_may_be_one_text(osum):
+    assert (
+        osum(RECORDINGS[0], tasks="asr, gender", **HOW).raw == osum(RECORDINGS[0], tasks=["sgc"], **HOW).raw
+    )
+
+
+def test_tags_that_are_no_combination_are_said(osum):
+    assert any(
+        "no published combination" in w for w in osum(RECORDINGS[0], "<emotion><gender>", **HOW).warnings
+    )
+
+
 def test_several_of_different_kinds(osum):
     """What is no recording among several has an error, and the others are answered."""
     good, bad = osum([RECORDINGS[0], 7], **HOW)
-    assert not good.error and "type int: give a path" in bad.error
+    assert not good.error and bad.error.startswith("int: ") and "type int: give a path" in bad.error
     with pytest.raises(UserError, match="recording 1 of the list is None: give a path"):
         osum([RECORDINGS[0], None], **HOW)
 
@@ -241,6 +277,8 @@ def test_waits_have_names(osum, waits):
     assert done == sorted(done) and done[0] == 0 and done[-1] < waits[0][2]
     graphs = [done for what, done, _ in waits if what == "graph"]
     assert graphs == list(range(1, osum.engine.generator.compiles + 1))
+    totals = [total for what, _, total in waits if what == "graph"]
+    assert totals[:2] == [2, 2] and all(done <= total for done, total in zip(graphs, totals, strict=True))
 
 
 def test_settings_have_names(osum):

@@ -123,6 +123,13 @@ def test_messages_that_are_not_answered(said, param, says):
     assert says in str(caught.value) and str(caught.value).startswith(param) or param == "messages"
 
 
+def test_temperatures_are_those_of_the_api():
+    assert job(messages(b"x"), temperature=2).sampling.temperature == 2
+    with pytest.raises(ApiError, match="temperature: must be at most 2") as caught:
+        job(messages(b"x"), temperature=2.5)
+    assert caught.value.param == "temperature"
+
+
 def test_an_empty_system_message_says_nothing():
     assert job([{"role": "system", "content": " "}, *messages(b"x")]).request == job(messages(b"x")).request
     assert job([{"role": "user", "content": "你好", "name": None}]).request.words == "你好"

@@ -26,6 +26,13 @@ def test_a_list_is_several_fields():
     fields = [("timestamp_granularities[]", name) for name in ("word", "segment")]
     form = read_form([("model", "tiny"), ("response_format", "verbose_json"), *fields])
     assert form.timestamp_granularities == ["word", "segment"]
+    alone = [
+        ("timestamp_granularities", "word"),
+        ("keywords", "Beijing"),
+        ("response_format", "verbose_json"),
+    ]
+    form = read_form([("model", "tiny"), *alone])  # without the brackets it is one
+    assert (form.timestamp_granularities, form.keywords) == (["word"], ["Beijing"])
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,7 @@ def test_fields_that_ask_for_nothing_are_taken(field):
         ({"include[]": "logprobs"}, "include"),
         ({"chunking_strategy": '{"type": "server_vad"}'}, "chunking_strategy"),
         ({"langage": "en"}, "langage"),
+        ({"timestamp_granularities": "words"}, "timestamp_granularities.0"),
     ],
 )
 def test_fields_that_are_not_honoured_are_refused(fields, param):

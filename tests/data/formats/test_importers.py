@@ -323,7 +323,7 @@ def test_documentation_names_every_corpus():
 )
 def test_wrong_command_lines_end_with_2(argv, capsys):
     assert cli.main(argv) == 2
-    assert "usage: osum data" in capsys.readouterr().err
+    assert "osum data" in capsys.readouterr().err
 
 
 def test_import_loads_nothing_heavy(tmp_path):
