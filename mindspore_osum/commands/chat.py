@@ -90,6 +90,7 @@ def _turn(talk: "Talk", line: str) -> Iterator[str]:
     """Show a turn; a truncated reply is reported on standard error, below it."""
     if line == NEW:
         talk.begin()
+        say("what was said is forgotten")
         return
     cut = yield from talk.reply(line)
     yield "\n"

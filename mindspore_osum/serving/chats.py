@@ -29,7 +29,8 @@ from mindspore_osum.serving.fields import Strict, event, finish_reason, sampling
 from mindspore_osum.speech.audio import READABLE
 from mindspore_osum.tasks import TEXT2TEXT
 
-MAX_WORDS = 20_000  # characters of a text part; no prompt holds more
+MAX_WORDS = 20_000  # characters of a text part
+MAX_CONVERSATION = 200_000  # characters of all messages; no prompt holds more
 MPEG_NAMES = ("mpeg", "mpga")  # OpenAI's for mp3
 
 
@@ -172,6 +173,9 @@ class ChatRequest(Strict):
     def _conversation(self):
         """System text, earlier turns, and the last message."""
         said = [Said(m.role, m.words, len(m.sounds)) for m in self.messages]
+        if (long := sum(len(one.words) for one in said)) > MAX_CONVERSATION:
+            what = f"messages: {long} characters, at most {MAX_CONVERSATION} are read; leave out the oldest"
+            raise ApiError(400, what, "messages")
         try:
             system, history, last = conversation(said)
         except UserError as error:

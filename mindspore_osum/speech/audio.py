@@ -34,7 +34,7 @@ _RATES = (1_000, 384_000)  # Hz; a rate outside this range means a damaged heade
 _MAX_SAMPLES = 2**29  # before resampling: 2 GiB as float32, 3.1 h at 48 kHz
 CANCELLED = (
     "its channels cancel each other out (opposite phase), so their mean is silent; where it is, the first "
-    'one was heard: give a recording of one channel, or choose it (--channels left, channels="left")'
+    "one was heard: choose a channel, or give a recording of one"
 )
 
 

@@ -111,6 +111,7 @@ def test_a_format_is_a_name_and_decides_nothing(format):
         ([{"role": "tool", "content": "x"}], "messages.0.role", "'user'"),
         ([{"role": "user"}], "messages.0.role", "it is empty"),
         (user(SOUND, SOUND), "messages", "2 recordings"),
+        (user(*[{"type": "text", "text": "x" * 20_000}] * 11), "messages", "characters, at most 200000"),
         ([{"role": "user", "content": 5}], "messages.0.content", "list"),
         ([], "messages", "at least 1"),
     ],

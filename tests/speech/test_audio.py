@@ -94,7 +94,7 @@ def test_opposite_phase_is_heard_and_said():
     x, notes = noise(300_000), []
     opposite = np.hstack([x, -x]), SAMPLE_RATE
     np.testing.assert_array_equal(load_audio(opposite, notes=notes), x[:, 0])
-    assert len(notes) == 1 and "opposite phase" in notes[0] and "--channels left" in notes[0]
+    assert len(notes) == 1 and "opposite phase" in notes[0] and "choose a channel" in notes[0]
     for fine in (
         [x, x],
         [x, 0 * x],
