@@ -83,6 +83,7 @@ ROOMS = {
     "export": "errors interrupts device files config weights_io speech text tasks results models systems "
     "folder hub inference",
     "planning": "errors models data systems training",
+    "ascend": "errors config models data systems text inference training",
     "bench": "errors files allocator figures weights_io speech text tasks models data systems folder "
     "inference training ckpt_convert",
     "settings": "errors config",
@@ -90,7 +91,7 @@ ROOMS = {
     "__init__": "quiet api",
     "commands": "errors interrupts device files quiet config figures weights_io speech text tasks results "
     "subtitles models data systems folder hub inference training evaluation streaming serving demo export "
-    "ckpt_convert planning bench api",
+    "ckpt_convert planning ascend bench api",
     "cli": "__init__ errors interrupts files config commands",
     "__main__": "cli",
 }

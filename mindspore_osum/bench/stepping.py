@@ -33,24 +33,14 @@ class Training:
 
     def __init__(self, cfg: Config, learn: list[str] = LEARN):
         models.use_cpu()
-        from mindspore_osum.training.adamw import OsumAdamW
+        from mindspore_osum.training.assembled import assemble
         from mindspore_osum.training.network import NetworkConfig, TrainingNetwork
         from mindspore_osum.training.schedule import WarmupLR
-        from mindspore_osum.training.step import TrainStep
 
         self.cfg = cfg
         self.network = TrainingNetwork(NetworkConfig(to_values(cfg), learn=learn))
-        weights = [p for p in self.network.get_parameters() if p.requires_grad]
-        vectors = [p for p in weights if len(p.shape) == 1]  # norms and biases, which do not decay
-        groups = [
-            {"params": [p for p in weights if len(p.shape) > 1], "weight_decay": DECAY},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        optimizer = OsumAdamW(groups, learning_rate=WarmupLR(LEARNING_RATE, 1, 10**6), betas=BETAS, eps=EPS)
-        self.step = TrainStep(
-            self.network, optimizer, use_clip_grad=True, max_grad_norm=CLIP, scale_sense=1.0
-        )
-        self.step.set_train(True)
+        rate = WarmupLR(LEARNING_RATE, 1, 10**6)
+        self.step = assemble(self.network, rate, DECAY, CLIP, betas=BETAS, eps=EPS)
 
     def work(self, batch: dict[str, np.ndarray]) -> Callable[[], float]:
         """A function that takes one step on a batch and returns its loss."""

@@ -15,6 +15,7 @@ examples:
   osum plan --config configs/osum_pangu_7b/stage3.yaml --model osum_pangu_7b --devices 24 --json
   osum plan --config configs/tiny/stage1.yaml --model tiny --dtype float32 --set batch.size=64
   osum plan --model osum_pangu_7b --device 310P3 --answers 1   # answering alone
+  osum plan --config configs/osum_pangu_7b/stage1.yaml --model osum_pangu_7b --check-operators
 """
 
 
@@ -51,6 +52,12 @@ def add_arguments(parser) -> None:
         metavar="N",
         help="recordings answered together, for inference (default: %(default)s)",
     )
+    parser.add_argument(
+        "--check-operators",
+        action="store_true",
+        help="no plan: compile the graphs of the job and of answers, run none, compare each operator with "
+        "what Ascend's documentation allows; exit status 1 for one that it does not allow or name",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
@@ -62,6 +69,12 @@ def run(args) -> int:
         if value < 1:
             raise UserError(f"{name} {value}: must be at least 1")
     device, memory = device_of(args.device, args.memory)
+    if args.check_operators:
+        from mindspore_osum.commands import plan_operators
+
+        cfg = _read(args) if args.config else None
+        model = job_of(cfg, args, device).model if cfg else answering_model(args, device)
+        return plan_operators.run(args, cfg, model)
     plan = _training(args, device, memory) if args.config else _answering(args, device, memory)
     print(json.dumps(plan) if args.json else (text if args.config else answering_text)(plan))
     return 0
@@ -72,14 +85,12 @@ def _training(args, device, memory: int) -> dict:
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.planning import layouts
     from mindspore_osum.planning.report import device_facts, inference, report
-    from mindspore_osum.training.config import read_job
 
     if not device.trains:
         raise UserError(
             f"--device {device.name}: does not train; leave --config away to plan answering on it"
         )
-    model = {"model": {"start": args.model}} if args.model else {}
-    cfg = read_job(args.config, merge(parse_overrides(args.overrides), model))
+    cfg = _read(args)
     limit, said = device.pool(memory), cfg.context.get("max_device_memory")
     if said:  # MindSpore's GB are GiB
         limit = min(limit, parse_bytes(said, "context.max_device_memory", binary=True))
@@ -110,18 +121,21 @@ def _training(args, device, memory: int) -> dict:
     return plan
 
 
+def _read(args):
+    """The job, with what the arguments change of it."""
+    from mindspore_osum.training.config import read_job
+
+    model = {"model": {"start": args.model}} if args.model else {}
+    return read_job(args.config, merge(parse_overrides(args.overrides), model))
+
+
 def _answering(args, device, memory: int) -> dict:
     """The plan of answering recordings of 30 s on `memory` bytes of a device."""
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.planning.job import Job
     from mindspore_osum.planning.report import device_facts, inference, model_facts, prompt_of
 
-    if not args.model:
-        raise UserError("give --config JOB.yaml to plan a job, or --model NAME to plan answering alone")
-    asked = parse_overrides(args.overrides)
-    if others := set(asked) - {"model"} or set(asked.get("model", {})) - {"overrides"}:
-        raise UserError(f"--set {sorted(others)[0]}: without --config only model.overrides can be set")
-    model = _model(args.model, asked.get("model", {}).get("overrides", {}), args, device, "--model")
+    model = answering_model(args, device)
     job, limit = Job(model, frozenset(), model.dtype != "float32"), device.pool(memory)
     batch = prompt_of(model, 30.0)
     return {
@@ -132,17 +146,27 @@ def _answering(args, device, memory: int) -> dict:
     }
 
 
+def answering_model(args, device):
+    """The configuration of --model, with what --set changes of it."""
+    if not args.model:
+        raise UserError("give --config JOB.yaml to plan a job, or --model NAME to plan answering alone")
+    asked = parse_overrides(args.overrides)
+    if others := set(asked) - {"model"} or set(asked.get("model", {})) - {"overrides"}:
+        raise UserError(f"--set {sorted(others)[0]}: without --config only model.overrides can be set")
+    return model_of(args.model, asked.get("model", {}).get("overrides", {}), args, device, "--model")
+
+
 def job_of(cfg, args, device):
     """The job's model and what it computes."""
     from mindspore_osum.planning.job import Job
     from mindspore_osum.planning.programs import cost_of
 
-    model = _model(cfg.model.start, cfg.model.overrides, args, device)
+    model = model_of(cfg.model.start, cfg.model.overrides, args, device)
     cfg.system.job.check_model(cfg, model)
     return Job(model, frozenset(cfg.learn), model.dtype != "float32", **cost_of(model).ctc_head(cfg, model))
 
 
-def _model(start: str, overrides: dict, args, device, said: str = "model.start"):
+def model_of(start: str, overrides: dict, args, device, said: str = "model.start"):
     """The configuration of a preset or folder, in the type that is planned for."""
     from mindspore_osum.folder import read_config
     from mindspore_osum.systems.registry import presets

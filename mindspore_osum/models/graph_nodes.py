@@ -26,7 +26,7 @@ LARGEST_VALUE = 16  # elements of a constant tensor whose values are kept
 NO_KERNEL = frozenset(
     "Reshape ExpandDims Squeeze Flatten StopGradient Depend Load UpdateState TupleGetItem MakeTuple "
     "RealMakeTuple RealTupleGetItem ListGetItem MakeList Return Switch Partial call Shape ScalarToTensor "
-    "TensorToScalar".split()
+    "TensorToScalar make_list make_tuple".split()
 )
 
 

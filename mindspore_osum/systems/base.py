@@ -182,9 +182,14 @@ class System:
         raise NotImplementedError
 
     def init_weights(self, model: Any, seed: int) -> None:
-        """Initialise the parameters of a network for training from scratch."""
-        from mindspore import Tensor
+        """Initialise the parameters of a network for training from scratch.
 
+        Under MindSpore's no_init_parameters it keeps shapes without values: such a network is only looked at.
+        """
+        from mindspore import Parameter, Tensor
+
+        if not Parameter.init_param:
+            return
         for name, param in model.parameters_and_names():
             value = self.initial_value(model.cfg, name, param.shape, seed)
             param.set_data(Tensor(value, param.dtype))

@@ -34,6 +34,9 @@ def _assign(weight, master):
 class OsumAdamW(AdamW):
     """MindFormers' AdamW for float32 parameters; the arguments are the same."""
 
+    # in a graph super() means the parent of the object's own class, here of MasterAdamW: this method again
+    small_operators = AdamW.construct
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.on_cpu = target() == "CPU"
@@ -41,7 +44,7 @@ class OsumAdamW(AdamW):
     def construct(self, gradients):
         """Update the parameters by their gradients."""
         if not self.on_cpu:
-            return super().construct(gradients)
+            return self.small_operators(gradients)
         decay, rate = self.get_weight_decay(), self.get_lr().reshape(())
         if not self.is_group:  # then it is one number
             decay = (decay,) * len(self._parameters)

@@ -47,3 +47,15 @@ def test_it_is_adamw_and_small_steps_add_up(dtype, kind, decays):
     names = [p.name for p in optimizer.get_parameters()]
     assert {"adam_m.a", "adam_v.b", "global_step"} < set(names)
     assert ({"master.a", "master.b"} < set(names)) == (kind is MasterAdamW)
+
+
+def test_on_ascend_the_copies_are_updated_by_mindformers_operators():
+    """Compiled, not run: a graph once called itself without end, which no CPU showed."""
+    from mindspore_osum.models.graph_nodes import nodes
+    from mindspore_osum.models.target import made_for
+
+    with made_for("Ascend"):
+        param = Parameter(Tensor(np.ones((3, 4)), ms.bfloat16), name="ascend")
+        optimizer = MasterAdamW([param], learning_rate=1e-4)
+    found = [node.name for node in nodes(optimizer, (Tensor(np.ones((3, 4)), ms.bfloat16),))]
+    assert "Addcmul" in found and "AdamWeightDecay" not in found

@@ -150,9 +150,13 @@ def graphs_of(model: OsumModel, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[
         return Tensor(np.ones(shape, np.int32))
 
     mel_BTF = Tensor(np.zeros((b, sizes.frames, cfg.features.n_mels), np.float32))
-    z_BZD = ops.zeros((b, cfg.tokens(sizes.frames), dec.d_model), dtype)
+
+    def zeros(*shape: int) -> Tensor:
+        return Tensor(np.zeros(shape, np.float32), dtype)
+
+    z_BZD = zeros(b, cfg.tokens(sizes.frames), dec.d_model)
     shape = model.decoder.new_cache(b, sizes.places).shape
-    cache = ops.zeros((dec.n_layers, *shape), dtype)
+    cache = zeros(dec.n_layers, *shape)
     prompt = (ints(b, sizes.prompt), ints(b, sizes.prompt), z_BZD, ints(b))
     return {
         "speech": (Speech(model), (mel_BTF, ints(b))),

@@ -16,7 +16,7 @@ import time
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 from mindspore_osum.interrupts import steady
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
@@ -30,18 +30,40 @@ SMALLEST_LABEL = 8  # tokens
 _BRACKET = re.compile(r"<([^<>]*)>")
 
 
+class LogProbabilities(nn.Cell):
+    """Sums (C,) of log-probabilities: of `token_CP` after the positions `place_CP`, where `real_CP` is 1."""
+
+    def __init__(self, model: OsumModel):
+        super().__init__(auto_prefix=False)
+        self.model = model
+
+    def construct(self, mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP):
+        rows, length = token_ids_CL.shape
+        places_CL = ops.arange(0, length, dtype=ms.int32).expand_dims(0).broadcast_to((rows, length))
+        hidden_CLD = self.model.hidden_states(
+            mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, places_CL, ops.ones_like(token_ids_CL)
+        )
+        first_C1 = (ops.arange(0, rows, dtype=ms.int32) * length).expand_dims(1)
+        asked_CPD = ops.gather(hidden_CLD.reshape((rows * length, -1)), first_C1 + place_CP, 0)
+        scores_CPV = ops.log_softmax(self.model.decoder.logits(asked_CPD), -1)
+        chosen_CP = ops.gather_elements(scores_CPV, -1, token_CP.expand_dims(-1)).squeeze(-1)
+        return ops.reduce_sum(chosen_CP * real_CP, -1)
+
+
 class LabelScorer:
     """Label probabilities of one model.
 
     Attributes
     ----------
+    cell : what its graphs compute.
     compile_seconds : time spent on compiling graphs, one for each static shape, the first run included.
     """
 
     def __init__(self, model: OsumModel, tokenizer: Tokenizer):
         self.model, self.tokenizer = model, tokenizer
         self.compile_seconds = 0.0
-        self._graph, self._shapes = ms.jit(self._log_probabilities), set()
+        self.cell = LogProbabilities(model)
+        self._graph, self._shapes = ms.jit(self.cell.construct), set()
 
     def probabilities(self, prompt: Prompt, raw: str, labels: dict[str, str]) -> dict[str, dict[str, float]]:
         """Probability of each label.
@@ -99,6 +121,13 @@ class LabelScorer:
 
     def _score(self, prompt: Prompt, ids: list[list[int]], shared: int) -> np.ndarray:
         """Log-probability of each answer's tokens after the first `shared` ones, which all have in common."""
+        inputs = self.inputs(prompt, ids, shared)
+        with steady():
+            scores = self._run(*map(Tensor, inputs)).asnumpy()
+        return scores[: len(ids)].astype(np.float64)
+
+    def inputs(self, prompt: Prompt, ids: list[list[int]], shared: int) -> tuple[np.ndarray, ...]:
+        """The inputs of `cell` for these answers."""
         start = len(prompt.sequence) - len(prompt.opening)  # the answers begin with it
         rows, longest = batch_bucket(len(ids)), max(map(len, ids))
         length = bucket(max(start + longest, len(prompt.sequence)), SMALLEST_LENGTH)
@@ -118,10 +147,7 @@ class LabelScorer:
         mel_1TF = np.zeros((1, frames, prompt.mel_TF.shape[1]), np.float32)
         mel_1TF[0, : len(prompt.mel_TF)] = prompt.mel_TF
         mel_len_1 = np.array([len(prompt.mel_TF)], np.int32)
-        inputs = (mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP)
-        with steady():
-            scores = self._run(*map(Tensor, inputs)).asnumpy()
-        return scores[: len(ids)].astype(np.float64)
+        return mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP
 
     def _run(self, *inputs):
         shapes = tuple(x.shape for x in inputs)
@@ -131,17 +157,3 @@ class LabelScorer:
             self.compile_seconds += time.perf_counter() - start
             self._shapes.add(shapes)
         return self._graph(*inputs)
-
-    def _log_probabilities(
-        self, mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP
-    ):
-        rows, length = token_ids_CL.shape
-        places_CL = ops.arange(0, length, dtype=ms.int32).expand_dims(0).broadcast_to((rows, length))
-        hidden_CLD = self.model.hidden_states(
-            mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, places_CL, ops.ones_like(token_ids_CL)
-        )
-        first_C1 = (ops.arange(0, rows, dtype=ms.int32) * length).expand_dims(1)
-        asked_CPD = ops.gather(hidden_CLD.reshape((rows * length, -1)), first_C1 + place_CP, 0)
-        scores_CPV = ops.log_softmax(self.model.decoder.logits(asked_CPD), -1)
-        chosen_CP = ops.gather_elements(scores_CPV, -1, token_CP.expand_dims(-1)).squeeze(-1)
-        return ops.reduce_sum(chosen_CP * real_CP, -1)

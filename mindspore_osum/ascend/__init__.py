@@ -1,0 +1,1 @@
+"""What an Ascend device asks of a program: rules of operators, versions of its software, a self-test."""
