@@ -22,3 +22,8 @@ def made_for(device: str) -> Iterator[None]:
         yield
     finally:
         _made_for = before
+
+
+def has_values() -> bool:
+    """Whether parameters made now get values: not under MindSpore's no_init_parameters."""
+    return getattr(ms.Parameter, "init_param", True)

@@ -186,9 +186,11 @@ class System:
 
         Under MindSpore's no_init_parameters it keeps shapes without values: such a network is only looked at.
         """
-        from mindspore import Parameter, Tensor
+        from mindspore import Tensor
 
-        if not Parameter.init_param:
+        from mindspore_osum.models.target import has_values
+
+        if not has_values():
             return
         for name, param in model.parameters_and_names():
             value = self.initial_value(model.cfg, name, param.shape, seed)
