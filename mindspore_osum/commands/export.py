@@ -11,6 +11,7 @@ examples:
   osum export --output deploy                                   # the bundled model
   osum export --model DIR --output deploy --seconds 10 --max-new-tokens 128
   osum export --model DIR --output deploy --device Ascend --batch-size 4
+  osum export --model DIR --output deploy --dtype float16       # for a 310P
   python examples/deployment/answer.py deploy a.wav --task asr  # answers from the exported folder
 """
 
@@ -19,6 +20,11 @@ def add_arguments(parser) -> None:
     """The arguments of `osum export`."""
     add_model_arguments(parser, batch_size=1)
     parser.add_argument("--format", default="mindir", choices=("mindir",), help="default: mindir")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        help="of weights and computation (default: on CPU float32, on Ascend the model's); 310P: float16",
+    )
     parser.add_argument("--output", metavar="DIR", required=True, help="to write; an export is replaced")
     for flag, kind, value, what in (
         ("--seconds", float, 30.0, "longest recording; what is longer is split at pauses"),
@@ -40,6 +46,7 @@ def run(args) -> int:
             args.model,
             args.output,
             device=args.device,
+            dtype=args.dtype,
             seconds=args.seconds,
             batch=args.batch_size,
             request_tokens=args.request_tokens,

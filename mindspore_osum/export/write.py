@@ -30,6 +30,9 @@ from mindspore_osum.systems.registry import system_of, to_values
 # largest difference of graphs and model, over the largest value, by the type they compute in
 ALLOWED = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
+# for MindSpore Lite, which would compute everything in float16 by default (enforce_fp16)
+LITE, LITE_SETTINGS = "lite.cfg", "[ascend_context]\nprecision_mode=enforce_origin\n"
+
 
 def export(
     model: str | os.PathLike,
@@ -40,13 +43,15 @@ def export(
     request_tokens: int = 64,
     new_tokens: int = 400,
     batch: int = 1,
+    dtype: str | None = None,
 ) -> dict:
     """Write the folder `target`; returns the contents of its export.json.
 
     Parameters
     ----------
     model : a model folder, or "tiny".
-    device : "CPU", in float32, or "Ascend", in the model's own type.
+    device : "CPU" or "Ascend".
+    dtype : "float32" or "float16"; by default on CPU float32, on Ascend the model's own type.
     seconds, request_tokens, new_tokens : the longest recording, request and answer that the graphs take.
     batch : recordings at a time.
 
@@ -61,7 +66,7 @@ def export(
     exports, template = system.export(), system.template(cfg)
     sizes = exports.sizes_for(cfg, tokenizer, template, seconds, request_tokens, new_tokens, batch)
     device = use_device(device)
-    cells = _carried_model(folder)
+    cells = _carried_model(folder, dtype)
     with _appearing(target) as temp:
         made = exports.graphs_of(cells, sizes)
         graphs = {name: _write(*made[name], temp, name) for name in made}
@@ -69,6 +74,7 @@ def export(
         compared = exports.compare(cells, sizes, loaded)
         check(compared, cells.cfg.dtype)
         shutil.copyfile(folder / TOKENIZER, temp / TOKENIZER)
+        write_text(temp / LITE, LITE_SETTINGS)
         files = sorted(path for path in temp.rglob("*") if path.is_file())
         facts = {
             "version": VERSION,
@@ -145,11 +151,11 @@ def _replace(temp: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _carried_model(folder: Path):
+def _carried_model(folder: Path, dtype: str | None = None):
     """The model of a folder in elementary operators, which MindIR readers know; nothing is in place."""
     device_ops.use("carried")
     try:
-        return load_folder(folder)
+        return load_folder(folder, dtype)
     finally:
         device_ops.use(None)
 

@@ -16,7 +16,7 @@ from mindspore_osum.models.whisper.config import EncoderConfig  # noqa: E402
 from mindspore_osum.planning.job import Batch, Job  # noqa: E402
 from mindspore_osum.planning.programs import training  # noqa: E402
 from mindspore_osum.systems.osum.config import ModelConfig  # noqa: E402
-from tests.planning.measure import measured  # noqa: E402
+from tests.planning.compiled import products  # noqa: E402
 
 # every width another, so that no product can be taken for another one
 DECODER = DecoderConfig(vocab_size=53, d_model=32, n_layers=1, n_heads=4, n_kv_heads=2, head_dim=10, d_ff=36)
@@ -46,24 +46,14 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    """Name of a case -> FLOP of each product in its compiled graph."""
-    asked = [{"model": cfg.to_dict(), "shape": SHAPE, "learn": learn} for _, cfg, learn in CASES]
-    return dict(
-        zip((name for name, *_ in CASES), measured(*asked, by="tests.planning.compiled"), strict=True)
-    )
-
-
-@pytest.mark.parametrize(("name", "cfg", "learn"), CASES, ids=[name for name, *_ in CASES])
-def test_products_are_those_of_the_compiled_graph(name, cfg, learn, compiled):
+@pytest.mark.parametrize(("cfg", "learn"), [case for _, *case in CASES], ids=[name for name, *_ in CASES])
+def test_products_are_those_of_the_compiled_graph(cfg, learn):
     """As many of every size, forward and backward; what does not learn has none for its weights."""
     rows, frames, text = SHAPE
     (shape,) = bucket_shapes(cfg, rows, [frames], text)
     tape = training(
         Job(cfg, frozenset(learn), fused=False), Batch(rows, rows, frames, shape.length, shape.length - 1)
     )
-    assert compiled[name]["loss"] > 0
-    want, got = Counter(compiled[name]["flops"]), Counter(step.flops for step in tape.steps if step.flops)
+    want, got = Counter(products(cfg, learn, SHAPE)), Counter(step.flops for step in tape.steps if step.flops)
     assert got == want, f"more: {got - want}, missing: {want - got}"
     assert sum(want.values()) > 50

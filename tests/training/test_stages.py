@@ -154,8 +154,16 @@ def test_finished_stages_are_skipped_and_a_lost_model_comes_back(stages, capfd):
     assert "compiling" not in said and same(arrays(model), before)
 
 
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("stage", "k"),
+    [
+        (0, 1),
+        (1, 3),
+        (2, 1),
+        (2, 3),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0, 3), (1, 1))),
+    ],
+)
 def test_every_stage_resumes_exactly(stages, tmp_path, stage, k):
     """A run that stopped after step k, in the first or second epoch, goes on as if it had not."""
     job = stages.jobs[stage]

@@ -5,6 +5,8 @@ Legend: B batch, L queries, S cache slots, H query heads, K key/value heads, E h
 Notable choices
 - Nothing is written in place: exported graphs share no parameters. A runtime can bind the cache's outputs to
   its inputs to avoid the copy.
+- Masks survive float16, to which converters may turn a graph: -1e9 would become minus infinity there, and
+  visible keys, 0 times that, NaN.
 """
 
 from types import SimpleNamespace
@@ -12,6 +14,14 @@ from types import SimpleNamespace
 from mindspore import ops
 
 from mindspore_osum.models.ops import plain
+
+MASKED = -1e4  # exp(MASKED - max) is 0.0 in float32 and float16, as long as scores are below 9,000
+
+
+class CarriedMask(plain.AttentionMask):
+    """As plain.AttentionMask."""
+
+    masked = MASKED
 
 
 class CarriedAttention(plain.Attention):
@@ -38,6 +48,8 @@ def _with_one(new_B1S1, one_BK1E, cache_BKSE):
 class CarriedCache(plain.Cache):
     """Layout of keys and values of B sequences of S slots: (B, K, S, E)."""
 
+    masked = MASKED
+
     def __init__(self, batch: int, places: int, n_kv_heads: int, head_dim: int):
         super().__init__(batch, places, n_kv_heads, head_dim)
         self.shape = (batch, n_kv_heads, places, head_dim)
@@ -47,4 +59,5 @@ class CarriedCache(plain.Cache):
         return (self.place_1S == place_B1).expand_dims(1).expand_dims(-1)
 
 
-CELLS = SimpleNamespace(**{**vars(plain), "Attention": CarriedAttention, "Cache": CarriedCache})
+_CARRIED = {"AttentionMask": CarriedMask, "Attention": CarriedAttention, "Cache": CarriedCache}
+CELLS = SimpleNamespace(**{**vars(plain), **_CARRIED})

@@ -24,12 +24,14 @@ BLOCK = 128  # queries whose causal attention is computed together
 class AttentionMask(nn.Cell):
     """Convert a mask of common.py to additive float32, as `Attention` needs it; None means causal."""
 
+    masked = MASKED
+
     def __init__(self):
         super().__init__()
         self.mul = ops.Mul()
 
     def construct(self, hidden, length: int):
-        return self.mul(ops.cast(causal_mask(length) if hidden is None else hidden, ms.float32), MASKED)
+        return self.mul(ops.cast(causal_mask(length) if hidden is None else hidden, ms.float32), self.masked)
 
     def shard(self, p, queries: int = 1):
         """Shard the batch of (B, 1, L, S) and, into `queries` parts, the queries."""
@@ -184,6 +186,8 @@ def _begin_with(x_BKLE, cache):
 class Cache(nn.Cell):
     """Layout of keys and values of B sequences of S slots: (B*K*S, E), row (b*K + k)*S + s."""
 
+    masked = MASKED
+
     def __init__(self, batch: int, places: int, n_kv_heads: int, head_dim: int):
         super().__init__()
         self.shape = (batch * n_kv_heads * places, head_dim)
@@ -198,7 +202,7 @@ class Cache(nn.Cell):
     def seen(self, position_B):
         """The mask of a query at `position_B`, which sees the slots up to its own: (B, 1, 1, S)."""
         hidden_BS = ops.cast(self.place_1S > position_B.expand_dims(1), ms.float32)
-        return (hidden_BS * MASKED).expand_dims(1).expand_dims(1)
+        return (hidden_BS * self.masked).expand_dims(1).expand_dims(1)
 
 
 class RMSNorm(nn.Cell):
