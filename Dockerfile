@@ -8,10 +8,11 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /usr/src/osum
-# the dependencies first, from the two files that name them: a layer that changes of the code leave alone
+# the dependencies first, from the three files that name them: a layer that changes of the code leave alone
 COPY setup.py ./
 COPY mindspore_osum/__init__.py mindspore_osum/
-RUN pip install --no-cache-dir ".[serve]"
+COPY scripts/stacks/2.7.txt ./
+RUN pip install --no-cache-dir -c 2.7.txt ".[serve]"
 COPY . .
 RUN pip install --no-cache-dir --no-deps --force-reinstall . && osum --version
 

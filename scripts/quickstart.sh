@@ -4,6 +4,6 @@
 #   scripts/quickstart.sh --instruction "What does the speaker say, and how old is she?"
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-"$root/scripts/setup_env.sh"
+STACK=2.7 "$root/scripts/setup_env.sh"
 cd "$root"
 exec .venv/bin/osum infer --manifest mindspore_osum/assets/recordings/manifest.jsonl --table "$@"

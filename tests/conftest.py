@@ -77,6 +77,23 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def instrument(shared):
+    """instrument(name) -> the folder of an instrument that changes MindSpore, built for 2.7.2."""
+
+    def find(name: str) -> Path:
+        folder, version = shared / "tools" / name, importlib.metadata.version("mindspore")
+        if not folder.is_dir():
+            pytest.skip(f"needs {folder}")
+        if version != "2.7.2":
+            pytest.skip(f"{name} needs MindSpore 2.7.2, this is {version}")
+        if not shutil.which("g++"):
+            pytest.skip(f"needs g++ to build {name}")
+        return folder
+
+    return find
+
+
 @cache
 def code_digest() -> str:
     """Of all that results follow from: the package, the tests' helpers, and the frameworks."""

@@ -20,14 +20,9 @@ LIBRARY = "libascend_ops_cpu.so"
 
 
 @pytest.fixture(scope="session")
-def tool(shared) -> Path:
-    """The folder of ascend_ops_cpu."""
-    folder = shared / "tools" / "ascend_ops_cpu"
-    if not folder.is_dir():
-        pytest.skip(f"needs the operators of Ascend as CPU kernels at {folder}")
-    if not shutil.which("g++"):
-        pytest.skip("needs g++ to build the CPU kernels of Ascend's operators")
-    return folder
+def tool(instrument) -> Path:
+    """The folder of ascend_ops_cpu, Ascend's operators as CPU kernels."""
+    return instrument("ascend_ops_cpu")
 
 
 @pytest.fixture(scope="session")

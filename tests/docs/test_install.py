@@ -8,6 +8,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from tests.docs.commands import ROOT
 
@@ -28,11 +30,26 @@ def instructions(path: Path) -> list[tuple[str, str]]:
     return [tuple(line.split(maxsplit=1)) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
-def test_versions_are_those_that_setup_pins():
-    for package in ("mindspore", "mindformers", "transformers"):
-        pinned = re.search(rf'"{package}==([\d.]+)"', SETUP)[1]
-        found = {part.lower(): version for part, version in matrix().items()}
-        assert found[package] == pinned
+STACKS = {
+    path.stem: dict(line.split("==") for line in path.read_text().split())
+    for path in (ROOT / "scripts" / "stacks").iterdir()
+}
+
+
+def test_versions_are_those_of_the_stack():
+    found = {part.lower(): version for part, version in matrix().items()}
+    assert STACKS["2.7"] == {package: found[package] for package in ("mindspore", "mindformers")}
+    assert f'"transformers=={found["transformers"]}"' in SETUP
+
+
+def test_setup_takes_every_stack_and_nothing_beside():
+    named = [Requirement(text) for text in re.findall(r'"((?:mindspore|mindformers)[<>=][^"]*)"', SETUP)]
+    assert {r.name for r in named} == {"mindspore", "mindformers"}
+    for requirement in named:
+        tried = {Version(stack[requirement.name]) for stack in STACKS.values()}
+        assert all(version in requirement.specifier for version in tried)
+        assert f"{min(tried).major}.{min(tried).minor - 1}.0" not in requirement.specifier
+        assert f"{max(tried).major}.{max(tried).minor + 1}.0" not in requirement.specifier
 
 
 def test_versions_belong_together():

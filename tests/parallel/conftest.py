@@ -6,7 +6,6 @@ It changes a copy of the environment, which is made once and kept in the user's 
 import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,13 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def environment(shared) -> Path:
-    """A copy of this environment with cpu_semi_auto in it."""
-    tool = shared / "tools" / "cpu_semi_auto"
-    if not tool.is_dir():
-        pytest.skip(f"needs semi-automatic parallel graphs on CPU, {tool}")
-    if not shutil.which("g++"):
-        pytest.skip("needs g++ to build the collectives of cpu_semi_auto")
+def environment(instrument) -> Path:
+    """A copy of this environment with cpu_semi_auto, for sharded graphs on CPU, in it."""
+    tool = instrument("cpu_semi_auto")
     prefix = Path(sys.prefix).resolve()  # of a link to an environment the copy would be a link to it, too
     packages = sorted(path.name for path in prefix.glob("lib/python*/site-packages/*.dist-info"))
     sources = [path.read_bytes() for path in sorted(tool.iterdir()) if path.is_file()]
