@@ -1,5 +1,6 @@
 """What a model computes on: named in any case, or chosen."""
 
+import contextlib
 import glob
 
 from mindspore_osum.allocator import keep_freed_memory
@@ -30,6 +31,17 @@ def device_of(name: str) -> str:
     return device
 
 
+def exact_convolutions() -> None:
+    """Let Ascend compute float32 convolutions in float32; the default of CANN is HF32 (11 bits of mantissa).
+
+    Our convolutions are in float32 (models/layers.py); matrix products in float32 are exact by default.
+    """
+    from mindspore.device_context.ascend import op_precision
+
+    with contextlib.suppress(RuntimeError):  # it was set in this process already
+        op_precision.conv_allow_hf32(False)
+
+
 def use_device(name: str) -> str:
     """Compute on the device of this name from now on; returns `device_of` it.
 
@@ -46,6 +58,8 @@ def use_device(name: str) -> str:
         return device  # it may be in use already, and cannot be set then
     try:
         ms.set_device(device)
+        if device == "Ascend":
+            exact_convolutions()
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"device {device}: not available here ({reason}); CPU always is") from None

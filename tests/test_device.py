@@ -33,3 +33,15 @@ def test_auto_is_what_is_there(tmp_path, monkeypatch):
 def test_unknown(name):
     with pytest.raises(UserError, match="is unknown; "):
         device.device_of(name)
+
+
+def test_float32_convolutions_are_not_rounded_on_ascend(monkeypatch):
+    """HF32 is CANN's default there."""
+    ms = pytest.importorskip("mindspore")
+    from mindspore.device_context.ascend import op_precision
+
+    said = []
+    monkeypatch.setattr(ms, "set_device", said.append)
+    monkeypatch.setattr(op_precision, "conv_allow_hf32", said.append)
+    monkeypatch.setattr(ms, "get_context", lambda name: "CPU")
+    assert device.use_device("NPU") == "Ascend" and said == ["Ascend", False]

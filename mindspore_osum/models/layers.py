@@ -38,7 +38,7 @@ class Linear(nn.Cell):
         self.scale = lora.scale if lora else 0.0
         self.lora_A = Linear(d_in, lora.rank, False, dtype) if lora else None
         self.lora_B = Linear(lora.rank, d_out, False, dtype) if lora else None
-        self.lora_dropout = Dropout(lora.dropout) if lora and lora.dropout > 0 else None
+        self.lora_dropout = Dropout(lora.dropout, d_in) if lora and lora.dropout > 0 else None
         self.scale_low, self.add_low = ops.Mul(), ops.Add()
 
     def construct(self, x):
@@ -246,7 +246,7 @@ class TransformerLayer(nn.Cell):
         self.feed_forward = FeedForward(d, d_ff, activation, dtype)
         self.norm1 = LayerNorm(d, eps, dtype)
         self.norm2 = LayerNorm(d, eps, dtype)
-        self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.dropout = Dropout(dropout, d) if dropout > 0 else nn.Identity()
         self.add_attention, self.add_feed_forward = ops.Add(), ops.Add()
 
     def construct(self, x, mask):

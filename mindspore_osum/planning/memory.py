@@ -54,7 +54,7 @@ def training_memory(
         "LoRA": lora * job.width,
         "moments": 2 * F32 * learned,
         "float32 copies": F32 * learned if job.width != F32 else 0,
-        "summed gradients": job.width * learned if accumulation > 1 else 0,
+        "summed gradients": F32 * learned if accumulation > 1 else 0,
         "inputs": F32 * cost_of(job.model).input_numbers(job.model, batch),
         **step,
         "kernels": tape.tables,

@@ -6,7 +6,7 @@ Notable choices
   need.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -181,10 +181,15 @@ class System:
         """
         raise NotImplementedError
 
-    def init_weights(self, model: Any, seed: int) -> None:
+    def init_weights(self, model: Any, seed: int, known: Container[str] = ()) -> None:
         """Initialise the parameters of a network for training from scratch.
 
         Under MindSpore's no_init_parameters it keeps shapes without values: such a network is only looked at.
+
+        Parameters
+        ----------
+        known : names of parameters that have their values already; drawing them would take minutes for
+            billions of numbers. The others get the same numbers either way.
         """
         from mindspore import Tensor
 
@@ -193,8 +198,9 @@ class System:
         if not has_values():
             return
         for name, param in model.parameters_and_names():
-            value = self.initial_value(model.cfg, name, param.shape, seed)
-            param.set_data(Tensor(value, param.dtype))
+            if name not in known:
+                value = self.initial_value(model.cfg, name, param.shape, seed)
+                param.set_data(Tensor(value, param.dtype))
 
     def template(self, cfg: Config) -> Any:
         """The layout of its sequences, a `text.template.Template`."""

@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -279,12 +280,19 @@ def check_start(weights: Weights, shapes: Shapes) -> None:
             )
 
 
-def load_start(model, folder: str) -> None:
-    """Fill `model` from a model folder; LoRA parameters missing there keep their random start."""
-    params = {p.name.removeprefix("model."): p for p in model.get_parameters()}
+def load_start(model, folder: str, known: Container[str] = ()) -> set[str]:
+    """Fill `model` from a model folder, which may miss LoRA parameters; returns the names that it has.
+
+    Parameters
+    ----------
+    known : names that are not read, because their values come from elsewhere.
+    """
+    params = dict(model.parameters_and_names())
     with open_weights(folder) as weights:
         check_start(weights, {name: tuple(param.shape) for name, param in params.items()})
-        fill({name: param for name, param in params.items() if name in weights.infos}, weights)
+        names = {name for name in params if name in weights.infos}
+        fill({name: params[name] for name in params if name in names and name not in known}, weights)
+    return names
 
 
 def load_heads(objective, start: str) -> None:

@@ -83,9 +83,6 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
     if start and known and known != weights_digest(start):
         raise UserError(f"{start}: its weights have changed since {path} was written; bring them back")
     network = system.build(model)
-    system.init_weights(network, seed)
-    if start:
-        checkpoint.load_start(network, start)
     params = {f"model.{name}": param for name, param in network.parameters_and_names()}
     with checkpoint.open_state(path) as weights:
         part_of, of_speech = system.job.part_of, set(system.job.speech_parts)
@@ -100,4 +97,8 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
                 "removed or is damaged, use another checkpoint"
             )
         fill({name: param for name, param in params.items() if name in weights.infos}, weights)
+    known = {name.removeprefix("model.") for name in kept}
+    if start:
+        known |= checkpoint.load_start(network, start, known)
+    system.init_weights(network, seed, known)
     return network

@@ -6,11 +6,14 @@ Notable choices
 - On SIGTERM or SIGINT the run finishes the step, writes a checkpoint and stops.
 - A step with a non-finite loss or gradient is skipped and counted, as with loss scaling; several in a row
   stop the run. No checkpoint is written during such a series, so that the last good ones are kept.
-- The first process writes checkpoints while the others wait, so that all processes know of a failure.
+- The first process writes checkpoints while the others wait, so that all processes know of a failure. They
+  look for a file meanwhile: a collective that one of them delays fails after HCCL_EXEC_TIMEOUT (30 min).
+- Data-parallel processes take turns at the batches of the validation data, and exchange the losses of each.
 """
 
 import hashlib
 import math
+import os
 import signal
 import sys
 import time
@@ -31,6 +34,7 @@ from mindspore_osum.training.parallel_step import ShardedCheckpoint
 from mindspore_osum.training.report import Metrics, clock, say
 from mindspore_osum.training.tally import Tally, add_losses
 
+SAVES = ".saves_{}"  # in the run's folder while several processes train
 LOSS = "loss"  # the training loss, the weighted sum of the others
 
 
@@ -53,6 +57,7 @@ class RunMonitor(Callback):
         self.resume, self.fingerprint, self.main = run.resume, run.fingerprint, run.rank == 0
         self.rank, self.ranks = run.rank, run.ranks
         self.metrics, self.stop_file = None, run.folder / "stop_after_step"
+        self.saves = 0  # checkpoints of this process so far; so many does the name of `_saves_file` say
         self.network, self.evaluation, self.signal = None, None, 0
         # not in a cell: MindSpore would shard its graph over devices and stages
         self.sum_over_ranks = ops.AllReduce() if run.ranks > 1 else None
@@ -72,6 +77,10 @@ class RunMonitor(Callback):
         self.network = get_real_models(step_cell)
         if self.resume:
             checkpoint.restore(self.resume, state_params(step_cell))
+        if self.main and self.ranks > 1:
+            for stale in self.folder.glob(SAVES.format("*")):
+                stale.unlink()
+            write_text(self._saves_file(), "")
         short = self.first % 1000  # float32 holds the sum of these exactly
         if self._meet(short) != short * self.ranks:
             raise UserError(f"{self.folder}: processes resume at different steps; one folder must be shared")
@@ -198,7 +207,7 @@ class RunMonitor(Callback):
         path = save(self.folder / "checkpoints", self.step, arrays, about, self.cfg.keep_last)
         say(f"saved {path}")
         self.save_is_due = False
-        if self.valid and validate and (self.main or self.cfg.is_sharded):
+        if self.valid and validate:
             self._validate()
         if self.main:
             self.metrics.refresh()
@@ -206,14 +215,29 @@ class RunMonitor(Callback):
 
     def _save_alone(self, *args) -> Path | None:
         """checkpoint.save in the first process; the others wait, so that all know of a failure."""
-        path, problem = None, None
+        path, problem, before = None, None, self._saves_file()
+        self.saves += 1
         try:
             path = checkpoint.save(*args) if self.main else None
         except UserError as error:
             problem = error
+        finally:
+            if self.main and self.ranks > 1:
+                os.replace(before, self._saves_file())  # which needs no space on a full disk
+        while not self.main and not self._saves_file().exists():
+            time.sleep(0.05)
         if self._meet(int(problem is not None)):
             raise problem or UserError(f"{self.folder}: the first process could not write the checkpoint")
         return path
+
+    def _saves_file(self) -> Path:
+        """The file by which the first process says how many checkpoints it has written."""
+        return self.folder / SAVES.format(self.saves)
+
+    def on_train_end(self, run_context):
+        """Remove the file of `_saves_file`; all processes have met since they looked for it."""
+        if self.main:
+            self._saves_file().unlink(missing_ok=True)
 
     def _meet(self, number: int) -> int:
         """Wait for all processes; returns the sum of their numbers."""
@@ -223,25 +247,26 @@ class RunMonitor(Callback):
 
     def _validate(self) -> None:
         """The losses over the validation data, each averaged over its own targets; no dropout."""
-        is_sharded, net, tally = (
-            self.cfg.is_sharded,
-            self.network,
-            Tally(),
-        )  # a sharded network returns means
+        is_sharded, net, tally = self.cfg.is_sharded, self.network, Tally()
         self.evaluation = self.evaluation or (net if is_sharded else Evaluation(net))
         self.evaluation.set_train(False)
-        for step in range(self.valid.steps_per_epoch):
+        steps, alone = self.valid.steps_per_epoch, is_sharded or self.ranks == 1
+        values_SV = np.zeros((steps, len(net.shown) + max(1, len(net.counted))), np.float32)
+        for step in range(0 if alone else self.rank, steps, 1 if alone else self.ranks):
             found = self.evaluation(*map(Tensor, self.valid.micro_batch(step, 0).values()))
+            # a sharded network returns one vector that begins with the loss
+            parts = [found.asnumpy()[1:]] if is_sharded else [part.asnumpy() for part in found]
+            values_SV[step] = np.concatenate(parts)
+        net.set_train(True)
+        if not alone:  # the others have zeros there: every process gets the numbers of one alone, to the bit
+            values_SV = self.sum_over_ranks(Tensor(values_SV)).asnumpy()
+        for step, values_V in enumerate(values_SV):
             counts = self.valid.counts(step)
             over = {name: counts[column] for name, column in zip(net.shown, net.over) if column}
-            if is_sharded:
-                _, *values = found.asnumpy()
-                values_K, counts_J = values[: len(net.shown)], values[len(net.shown) :]
+            values_K, counts_J = values_V[: len(net.shown)], values_V[len(net.shown) :]
+            if is_sharded:  # means
                 values_K = [v * over.get(name, 1) for name, v in zip(net.shown, values_K)]
-            else:
-                values_K, counts_J = (part.asnumpy() for part in found)
             add_losses(tally, net.shown, net.counted, values_K, counts_J, over)
-        net.set_train(True)
         if self.main:
             self.metrics.write({"step": self.step, **tally.means("valid_")})
             say(f"step {self.step}  valid {self._told(tally)}")

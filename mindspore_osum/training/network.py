@@ -13,7 +13,7 @@ import os
 
 import mindspore as ms
 from mindformers.models import PretrainedConfig, PreTrainedModel
-from mindspore import ParameterTuple, nn, ops
+from mindspore import nn, ops
 
 from mindspore_osum.config import from_dict
 from mindspore_osum.data.batches.batching import DRAWS, STEP_COLUMNS
@@ -65,9 +65,7 @@ class TrainingNetwork(PreTrainedModel):
         system = system_of(cfg.model_type)
         self.columns = (*(column.name for column in system.columns), *STEP_COLUMNS)
         model = system.build(cfg)
-        system.init_weights(model, config.seed)
-        if config.start:
-            load_start(model, config.start)
+        system.init_weights(model, config.seed, load_start(model, config.start) if config.start else ())
         sections = from_dict(system.job.Sections, config.sections, "job")
         self.objective = system.objective(model, sections, config.vocab, config.seed, config.speech)
         self.shown = tuple(loss.name for loss in self.objective.losses)
@@ -78,13 +76,15 @@ class TrainingNetwork(PreTrainedModel):
         for name, param in self.objective.parameters_and_names():
             param.requires_grad = system.job.part_of(name) in config.learn
         is_sharded = ms.get_auto_parallel_context("parallel_mode") == "semi_auto_parallel"
-        rank = (
-            0 if is_sharded else int(os.environ.get("RANK_ID", "0"))
-        )  # a sharded mask is the same for all processes
-        self.draws = count_dropout(model, config.seed, rank)
-        self.stage_draws = ParameterTuple([])  # copies of that number for the later pipeline stages
         parallel = getattr(config, "parallel_config", None)  # MindFormers adds it
         self.sharded = self._shard(ParallelConfig.of(parallel)) if is_sharded else None
+        # a sharded mask is the same for all processes
+        rank = 0 if is_sharded else int(os.environ.get("RANK_ID", "0"))
+        self.draws = count_dropout(model, config.seed, rank)
+        if self.draws is not None:
+            if is_sharded and parallel.pipeline_stage > 1:
+                count_by_stage(self.draws, model.stages(parallel.pipeline_stage))
+            self.drawn = self.draws.parameters
         if parallel is not None and parallel.recompute.recompute:
             model.recompute_layers(parallel.recompute)
 
@@ -96,8 +96,6 @@ class TrainingNetwork(PreTrainedModel):
     def _shard(self, p: ParallelConfig) -> nn.Cell:
         """Shard the model over devices; its losses."""
         self.model.shard(p)
-        if self.draws is not None and p.pipeline_stage > 1:
-            self.stage_draws = count_by_stage(self.model.stages(p.pipeline_stage))
         return self.objective.sharded(p)
 
     def check_pipeline_stage(self):
@@ -107,11 +105,14 @@ class TrainingNetwork(PreTrainedModel):
         """The columns by name; a graph loses shapes and types with `dict(zip(...))`."""
         return {name: column for name, column in zip(self.columns, batch)}  # noqa: C416
 
+    def draw(self, batch: tuple) -> None:
+        """Choose the dropout masks of a batch; called before its step, outside of the graph."""
+        if self.draws is not None:
+            self.draws.begin(int(batch[self.columns.index(DRAWS)].asnumpy()[0]))
+
     def losses(self, *batch):
         """(loss, values_K, counts_J) of the objective, float32, in the order of `shown`."""
         columns = self.named(batch)
-        if self.draws is not None and self.training:
-            ops.assign(self.draws, columns[DRAWS][:1])
         loss, values, counts = self.objective(columns)
         values_K = ops.stack([values[name] for name in self.shown])
         if not self.counted:

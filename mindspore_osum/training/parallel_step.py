@@ -6,6 +6,7 @@ Notable choices
   time).
 - Sums over devices are not written here: MindSpore inserts them where the strategies need them. The gradient
   norm is MindFormers' ClipGradNorm, which MindSpore recognises and completes over slices and stages.
+- Sums over micro-batches are in float32, and so are those over devices (`gradient_fp32_sync`).
 - The micro-batches of a step share their dropout masks: MindSpore's schedule of micro-batches does not order
   an operator that changes a parameter within one of them.
 """
@@ -19,10 +20,10 @@ from mindspore import ops
 from mindspore.communication import create_group, get_group_size, get_rank
 from mindspore.parallel._utils import _get_enable_parallel_optimizer
 
-from mindspore_osum.data.batches.batching import DRAWS
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.target import target
 from mindspore_osum.training import checkpoint, shards
+from mindspore_osum.training.step import float32_zeros
 
 _clear = ops.MultitypeFuncGraph("clear")
 
@@ -49,16 +50,14 @@ class ParallelTrainStep(MFTrainOneStepCell):
         self.on_cpu = target() == "CPU"
         self.value_and_grad = ops.value_and_grad(self.network, None, self.weights)
         losses = get_real_models(network)
-        self.columns, self.values = losses.columns, len(losses.shown)
+        self.values = len(losses.shown)
         self.shown = 1 + self.values + max(1, len(losses.counted))  # length: loss, its parts, their counts
-        # bypasses nn.Cell, which would rename the parameters
-        draws = () if losses.draws is None else (losses.draws, *losses.stage_draws)
-        object.__setattr__(self, "draws", draws)
+        self.draw = losses.draw
         self.micros = micro_batch_num
         self.sums = ()  # gradient sums over the micro-batches of a step so far
         if micro_batch_num > 1:
             # MindSpore looks for this name to accumulate the gradients of micro-batches
-            self.accu_grads = self.weights.clone(prefix="accu_grads", init="zeros")
+            self.accu_grads = float32_zeros(self.weights, "accu_grads")
             self.sums = tuple(self.accu_grads)
         self.opt_shard = _get_enable_parallel_optimizer()
         self.stages, self.is_last = stages, True
@@ -76,10 +75,8 @@ class ParallelTrainStep(MFTrainOneStepCell):
         return super().start_overflow_check(pre_cond, compute_input)
 
     def __call__(self, *inputs):
-        """Set dropout's counter, then run; within a stage's graph the order would be undefined."""
-        first = inputs[self.columns.index(DRAWS)].asnumpy()[:1]
-        for number in self.draws:
-            number.set_data(ms.Tensor(first))
+        """Choose dropout's masks, then run; within a stage's graph the order would be undefined."""
+        self.draw(inputs)
         return super().__call__(*inputs)
 
     def construct(self, *inputs):

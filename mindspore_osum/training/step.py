@@ -8,17 +8,23 @@ Notable choices
 - The returned losses are reduced over all ranks, so that every rank decides and logs the same.
 - Gradients of micro-batches are summed in parameters; the last one of a step reduces and applies them. One
   graph serves all micro-batches.
+- Sums over micro-batches and ranks, and clipping, are in float32 whatever the weights' type: in bfloat16 a
+  term below 1/512 of the sum so far is lost.
 
 Legend: K reported losses, J counts (training/network.py).
 """
 
+from collections.abc import Iterable
+
 import mindspore as ms
 from mindformers.wrapper import MFTrainOneStepCell
-from mindspore import Parameter, Tensor, ops
+from mindspore import Parameter, ParameterTuple, Tensor, ops
+from mindspore.common.initializer import initializer
 
 from mindspore_osum.models.target import target
 
 _accumulate = ops.MultitypeFuncGraph("accumulate")
+_widen = ops.MultitypeFuncGraph("widen")
 _mean_and_clear = ops.MultitypeFuncGraph("mean_and_clear")
 _square_sum = ops.MultitypeFuncGraph("square_sum")
 _scale = ops.MultitypeFuncGraph("scale")
@@ -27,7 +33,12 @@ _l2_loss = ops.L2Loss()
 
 @_accumulate.register("Tensor", "Tensor")
 def _add(total, grad):
-    return ops.assign_add(total, grad)
+    return ops.assign_add(total, ops.cast(grad, ms.float32))
+
+
+@_widen.register("Tensor")
+def _to_float32(grad):
+    return ops.cast(grad, ms.float32)
 
 
 @_square_sum.register("Tensor")
@@ -46,6 +57,20 @@ def _take(share, total, grad):
     return ops.depend(mean, ops.assign(total, ops.depend(ops.zeros_like(grad), mean)))
 
 
+def float32_zeros(weights: Iterable[Parameter], prefix: str) -> ParameterTuple:
+    """A parameter of float32 zeros for each weight, named `prefix`.NAME and sharded as the weight is."""
+    sums = []
+    for weight in weights:
+        total = Parameter(initializer("zeros", weight.shape, ms.float32))
+        total.param_info = weight.param_info.clone()  # MindSpore shards what was cloned as its origin
+        if not hasattr(weight.param_info, "cloned_obj"):
+            weight.param_info.cloned_obj = []
+        weight.param_info.cloned_obj.append(total)
+        total.name = f"{prefix}.{weight.name}"
+        sums.append(total)
+    return ParameterTuple(sums)
+
+
 class TrainStep(MFTrainOneStepCell):
     """(loss, not finite, loss scale, learning rate, gradient norm, values_K, counts_J) of one micro-batch.
 
@@ -62,12 +87,13 @@ class TrainStep(MFTrainOneStepCell):
         self.max_norm = self.clip_grad_norm.clip_norm.reshape(())
         self.on_cpu = target() == "CPU"
         self.value_and_grad = ops.value_and_grad(self.network.losses, None, self.weights, has_aux=True)
+        self.draw = getattr(self.network, "draw", None)
         self.accumulation = accumulation
         self.share = Tensor(1.0 / accumulation, ms.float32)
         self.sums = ()  # gradient sums over the micro-batches of a step so far
         if accumulation > 1:
             self.micro = Parameter(Tensor(0, ms.int32), name="micro", requires_grad=False)
-            self.totals = self.weights.clone(prefix="accumulated", init="zeros")
+            self.totals = float32_zeros(self.weights, "accumulated")
             self.sums = (self.micro, *self.totals)
         self.sum_over_ranks = ops.AllReduce() if self.reducer_flag else None
 
@@ -76,6 +102,12 @@ class TrainStep(MFTrainOneStepCell):
         if self.on_cpu:
             return pre_cond, compute_input
         return super().start_overflow_check(pre_cond, compute_input)
+
+    def __call__(self, *inputs):
+        """Choose dropout's masks, then run; the host makes them (models/dropout.py)."""
+        if self.draw is not None:
+            self.draw(inputs)
+        return super().__call__(*inputs)
 
     def clip(self, grads):
         """As the parent's clip_grad_norm, with two operators per gradient instead of ten."""
@@ -107,7 +139,7 @@ class TrainStep(MFTrainOneStepCell):
 
     def update(self, status, loss, values_K, counts_J, grads):
         """Reduce, check, clip, step."""
-        grads = self.grad_reducer(grads)
+        grads = self.grad_reducer(self.hyper_map(_widen, grads))
         clipped, norm = self.clip(grads) if self.on_cpu else self.clip_grad_norm(grads)
         norm = norm.reshape(())
         if self.on_cpu:

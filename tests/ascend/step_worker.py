@@ -16,6 +16,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.dropout import PACKED, ROWS, Dropout, count_dropout
 
 FINE, TOO_MUCH = np.ones((2,), np.float32), np.full((2,), 3e38, np.float32)
 
@@ -65,6 +66,31 @@ def run(accumulation: int, micro_batches) -> list[dict]:
     return found
 
 
+def masks() -> dict:
+    """Whether x and its gradient lose the same elements, packed into bits and with a byte each."""
+    x, found = Tensor(np.ones((30, 256), np.float32)), {}
+    for form in (PACKED, ROWS):
+        cell = Dropout(0.3, 256).set_train()
+        found[f"{form} is chosen"] = cell.form == form
+        cell.form = form
+        count_dropout(cell, 1, 0).begin(9)
+        y, grad = ops.value_and_grad(Summed(cell), 0, None, has_aux=True)(x)
+        found[form] = [y[1].asnumpy().tolist(), grad.asnumpy().tolist()]
+    return found
+
+
+class Summed(nn.Cell):
+    """The sum of a cell's result, and the result."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def construct(self, x):
+        y = self.cell(x)
+        return ops.reduce_sum(y), y
+
+
 def main() -> None:
     """Measure, write."""
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
@@ -74,6 +100,7 @@ def main() -> None:
     measured = {
         "one": run(1, [fine, too_much, fine, stale]),
         "two": run(2, [fine, fine, too_much, fine, fine, too_much, fine, fine]),
+        "masks": masks(),
         "calls": ascend_ops_cpu.calls(),
     }
     Path(sys.argv[1]).write_text(json.dumps(measured), encoding="utf-8")

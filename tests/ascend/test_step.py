@@ -30,3 +30,11 @@ def test_an_overflow_in_any_micro_batch_skips_the_step(steps):
 def test_the_flag_was_read(steps):
     for operator in ("NPUGetFloatStatusV2", "NPUClearFloatStatusV2", "RmsNorm", "RmsNormGrad"):
         assert any(key.split()[0] == operator for key in steps["calls"]), operator
+
+
+def test_packed_dropout_masks_are_those_with_a_byte_each(steps):
+    packed, rows = (np.array(steps["masks"][form]) for form in ("packed", "rows"))
+    assert steps["masks"]["packed is chosen"] and np.array_equal(packed, rows)
+    y, grad = packed
+    assert np.array_equal(y, grad) and set(np.unique(y)) == {0.0, np.float32(1 / 0.7)}
+    assert abs((y > 0).mean() - 0.7) < 0.03 and steps["calls"]["DropoutDoMaskExt Float32"] == 2

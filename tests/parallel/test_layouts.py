@@ -14,7 +14,8 @@ MICROS = {"micros": 2, "dropout": 0.0}
 
 FAST = {
     "2x2": {
-        "alone": "sgd",
+        "alone": "rows",
+        "rows": True,  # dropout as on Ascend
         "parallel": {"data_parallel": 2, "model_parallel": 2, "vocab_emb_dp": False},
         "forward": True,
     },

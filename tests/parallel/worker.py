@@ -22,6 +22,7 @@ from mindspore import Tensor, nn
 from mindspore.communication import init
 
 from mindspore_osum.data.batches.batching import STEP_COLUMNS, TARGETS, UTTERANCES
+from mindspore_osum.models import dropout
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.sharding import ParallelConfig
@@ -78,6 +79,7 @@ def network(case: dict) -> TrainingNetwork:
         sections={"loss": {"intent": 2.0, "content": 0.5}},
         learn=case.get("learn", ["encoder", "adapter", "lora", "decoder"]),
     )
+    dropout.form_for = lambda width: dropout.ROWS if case.get("rows") else dropout.HASHED
     recompute = TransformerRecomputeConfig(recompute=case.get("recompute", False))
     config.parallel_config = TransformerOpParallelConfig(recompute=recompute, **case["parallel"])
     net = TrainingNetwork(config)

@@ -60,6 +60,45 @@ def test_a_model_is_its_start_and_what_learned(trained, tmp_path):
     assert weights_digest(start) == known["start_weights"]
 
 
+@pytest.fixture
+def drawn(monkeypatch) -> list[str]:
+    """Names of the parameters whose random numbers were drawn."""
+    from mindspore_osum.systems.osum.system import SYSTEM
+
+    names, real = [], SYSTEM.initial_value
+    record = lambda cfg, name, *rest: names.append(name) or real(cfg, name, *rest)  # noqa: E731
+    monkeypatch.setattr(SYSTEM, "initial_value", record, raising=False)
+    return names
+
+
+def test_only_what_neither_start_nor_checkpoint_has_is_drawn(trained, tmp_path, drawn):
+    config, start, learned, known = trained
+    path = checkpoint.save(tmp_path / "checkpoints", 3, learned, {"fingerprint": known}, 1)
+    restored(path, config, str(start), 0, LEARN)
+    assert drawn == []
+    model = restored(path, config, "", 0, LEARN)
+    assert {f"model.{name}" for name in drawn} | learned.keys() == {
+        f"model.{name}" for name, _ in model.parameters_and_names()
+    }
+    assert len(drawn) + len(learned) == len(list(model.parameters_and_names()))
+
+
+def test_a_job_draws_only_what_its_start_lacks(trained, drawn):
+    """The same numbers as if it had drawn all: new LoRA on a model without."""
+    pytest.importorskip("mindformers")
+    from mindspore_osum.systems.osum.init import initial_value
+    from mindspore_osum.training.mindformers_job import plain
+    from mindspore_osum.training.network import NetworkConfig, TrainingNetwork
+
+    config, start, _, _ = trained
+    values = merge(config.to_dict(), {"lora": {"rank": 2, "alpha": 4.0}})
+    net = TrainingNetwork(NetworkConfig(model=plain(values), start=str(start), learn=["lora"], seed=5))
+    params = dict(net.model.parameters_and_names())
+    assert sorted(drawn) == sorted(name for name in params if "lora_" in name) != []
+    for name in drawn:
+        assert np.array_equal(params[name].asnumpy(), initial_value(name, params[name].shape, 1, 5))
+
+
 def test_a_job_of_text_alone_has_no_adapter_to_lose(trained, tmp_path):
     """Its network has none, though `learn` may name it."""
     config, start, _, known = trained

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -163,6 +165,91 @@ def test_a_report_has_the_numbers_of_the_last_step_that_was_applied(tmp_path, mo
     assert (record["step"], record["loss"], record["lr"], record["grad_norm"]) == (2, 3.0, 0.1, 5.0)
     assert (record["a"], record["b"]) == (0.5, 1.5)  # a mean, and a sum over its count
     json.dumps(record, allow_nan=False)
+
+
+def validating(tmp_path, rank: int, ranks: int, sum_over_ranks=None):
+    """A monitor of a process and the batches that it was asked for: five of validation, with known losses."""
+    from mindspore_osum.training.monitor import RunMonitor
+
+    asked, known = [], np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
+    columns = lambda step, micro: {"x": np.array([step], np.int32)}  # noqa: E731
+    counts = lambda step: {"utterances_B": 1, "targets_B": 2 + step}  # noqa: E731
+    run = SimpleNamespace(
+        cfg=job_from(small_job(tmp_path, tmp_path), "job"),
+        folder=tmp_path,
+        loader=None,
+        valid=SimpleNamespace(steps_per_epoch=5, micro_batch=columns, counts=counts),
+        first=0,
+        last=9,
+        resume=None,
+        fingerprint={},
+        rank=rank,
+        ranks=1,
+    )
+    monitor = RunMonitor(run)
+    monitor.ranks, monitor.sum_over_ranks = ranks, sum_over_ranks
+
+    def evaluate(x):
+        step = int(x.asnumpy()[0])
+        asked.append(step)
+        values = known[step, :3], known[step, 3:]
+        return [SimpleNamespace(asnumpy=lambda value=value: value) for value in values]
+
+    evaluate.set_train = lambda on: None
+    monitor.evaluation, monitor.records = evaluate, []
+    monitor.metrics = SimpleNamespace(write=monitor.records.append)
+    monitor.network = SimpleNamespace(
+        shown=("a", "b", "c"),
+        over=("targets_B", "utterances_B", ""),
+        counted=("c",),
+        set_train=lambda on: None,
+    )
+    return monitor, asked
+
+
+def test_processes_take_turns_at_validation_and_report_what_one_alone_does(tmp_path):
+    alone, asked = validating(tmp_path, 0, 1)
+    alone._validate()
+    assert asked == [0, 1, 2, 3, 4]
+    exchanged, turns = [], []
+
+    def total(mine):
+        exchanged.append(mine.asnumpy())
+        return SimpleNamespace(asnumpy=lambda: np.sum(exchanged, 0))
+
+    for rank in (1, 2, 0):  # the first process is the last: it gets the sum
+        monitor, asked = validating(tmp_path, rank, 3, total)
+        monitor._validate()
+        turns.append(asked)
+    assert turns == [[1, 4], [2], [0, 3]] and len(exchanged) == 3
+    assert monitor.records == alone.records != []
+
+
+def test_other_processes_look_for_a_file_while_the_first_one_saves(tmp_path, monkeypatch):
+    """And not in a collective, which would end after half an hour; also when the disk is full."""
+    problem = UserError("no space")
+
+    def save(*args):
+        time.sleep(0.2)
+        raise problem
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    monitors, met = [validating(tmp_path, rank, 2)[0] for rank in (0, 1)], []
+    for monitor in monitors:
+        monitor._meet = lambda failed, monitor=monitor: met.append(monitor.rank) or 1
+    monitors[0]._saves_file().touch()
+
+    def refused(monitor):
+        with pytest.raises(UserError) as caught:
+            monitor._save_alone()
+        return str(caught.value)
+
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(refused, monitors))
+    assert said[0] == "no space" and "the first process could not write the checkpoint" in said[1]
+    assert sorted(met) == [0, 1]
+    monitors[0].on_train_end(None)
+    assert not list(tmp_path.glob(".saves*"))
 
 
 def test_curves_take_what_the_file_has(tmp_path):

@@ -100,3 +100,50 @@ def test_micro_batches_are_averaged_and_applied_once():
     cell(Tensor(np.array([[7.0, 7.0]], np.float32)))
     cell(Tensor(np.array([[7.0, 7.0]], np.float32)))
     assert net.w.asnumpy() == pytest.approx(np.array([[7.0, 7.0]]), abs=1e-5)  # nothing left of the first two
+
+
+class Narrow(nn.Cell):
+    """sum(w x) of a bfloat16 weight: the gradient is x, rounded to bfloat16."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = Parameter(Tensor(np.ones((1, 3), np.float32)).astype(ms.bfloat16), name="w")
+
+    def losses(self, x):
+        loss = ops.reduce_sum(ops.cast(self.w, ms.float32) * x)
+        return loss, loss.reshape((1,)), loss.reshape((1,))
+
+    def construct(self, x):
+        return self.losses(x)[0]
+
+
+class Seen(nn.Optimizer):
+    """Keeps the gradient that it is given."""
+
+    def __init__(self, params, rate):
+        super().__init__(rate, params)
+        self.seen = Parameter(Tensor(np.zeros((1, 3), np.float32)), name="seen", requires_grad=False)
+
+    def construct(self, grads):
+        return ops.assign(self.seen, grads[0])
+
+
+def test_gradients_of_bfloat16_weights_are_summed_in_float32():
+    """In bfloat16 256 + 1 is 256, however many ones follow."""
+    pytest.importorskip("mindformers", reason="needs mindformers")
+    from mindspore_osum.training.schedule import WarmupLR
+    from mindspore_osum.training.step import TrainStep
+
+    net = Narrow()
+    optimizer = Seen(net.trainable_params(), WarmupLR(1.0, 1, 10**9, "linear"))
+    cell = TrainStep(net, optimizer, accumulation=4, use_clip_grad=True, max_grad_norm=1e9).set_train()
+    batches = np.array([[256, 1e-3, 3.1], [1, 1e-3, 2.7], [1, 1e-3, -3.1], [1, 1e-3, 1e-4]], np.float32)
+    for _ in range(2):  # the second step begins with nothing
+        for x in batches:
+            cell(Tensor(x[None]))
+        terms = Tensor(batches).astype(ms.bfloat16).astype(ms.float32).asnumpy()
+        total = np.zeros(3, np.float32)
+        for term in terms:
+            total += term
+        assert optimizer.seen.asnumpy().tobytes() == (total * np.float32(0.25)).tobytes()
+    assert total[0] == 259 and {param.dtype for param in cell.totals} == {ms.float32}
