@@ -38,6 +38,11 @@ def add_arguments(parser) -> None:
         action="store_true",
         help="lay data.strict: true on every job: the first wrong line or recording ends it",
     )
+    parser.add_argument(
+        "--config-only",
+        action="store_true",
+        help="write config.yaml and mindformers.yaml into the output folder and train nothing",
+    )
 
 
 def run(args) -> int:
@@ -54,7 +59,7 @@ def run(args) -> int:
     for path, cfg in stages.items():
         if len(stages) > 1:
             say(f"stage {path}: {cfg.output_dir}")
-        status = run_job(cfg, fresh=args.fresh, from_step=args.from_step)
+        status = run_job(cfg, args.fresh, args.from_step, args.config_only)
         if status:
             return status
     return 0

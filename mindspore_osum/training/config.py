@@ -21,6 +21,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, read_config
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.registry import DEFAULT, preset, presets, system_of
+from mindspore_osum.training import mindformers_keys
 
 MODEL = "model"  # the model's folder in a run's folder
 DEVICES = ("data_parallel", "model_parallel", "context_parallel", "pipeline_stage")  # their product is all
@@ -138,6 +139,9 @@ class TrainConfig:
     parallel: dict = field(default_factory=dict)  # MindFormers `parallel` keys
     parallel_config: dict = field(default_factory=dict)  # MindFormers `parallel_config` keys
     recompute_config: dict = field(default_factory=dict)  # MindFormers `recompute_config` keys
+    callbacks: list[dict] = field(default_factory=list)  # MindFormers callbacks beside ours
+    monitor_config: dict = field(default_factory=dict)  # MindFormers `monitor_config` keys
+    profiling: dict = field(default_factory=dict)  # MindFormers `profile*` keys, which may be at the top, too
 
     def __post_init__(self):
         check_job(self)
@@ -164,6 +168,7 @@ def job_from(values: dict, where: str, system: System | None = None) -> TrainCon
     where : file, for errors.
     system : of its model; None for that of `model.start`, or OSUM while that folder does not exist yet.
     """
+    values = mindformers_keys.taken(values, where) if isinstance(values, dict) else values
     return from_dict(job_class(system or system_of_start(values)), values, where)
 
 
@@ -282,6 +287,7 @@ def check_job(cfg: TrainConfig) -> None:
     need(not cached, "data.cache: keeps features, which wave_augment changes each time; give one of them up")
     cfg.system.job.check(cfg)
     check_passed_on(cfg)
+    mindformers_keys.check(cfg.callbacks, cfg.profiling, cfg.monitor_config)
     if cfg.is_sharded:
         check_sharded(cfg)
 

@@ -15,10 +15,13 @@ import logging
 import os
 from pathlib import Path
 
+from mindspore_osum.config import did_you_mean
+from mindspore_osum.errors import UserError
 from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import to_values
-from mindspore_osum.training.config import TrainConfig, own_sections
+from mindspore_osum.training.config import TrainConfig, own_sections, to_dict
 
+DATA, RUN, PLUGIN = "OsumData", "OsumRun", "osum_plugin"  # registered.py, and the file that names them
 STEP_OF_MICRO_BATCHES = "MFPipelineWithLossScaleCell"  # the only one MindFormers names for micro-batches
 
 
@@ -87,14 +90,22 @@ def mindformers_config(
             "data_loader": {"type": "MindDataset", "dataset_dir": ""},
             "batch_size": cfg.batch.size,
         },
-        "train_dataset_task": {"type": "CausalLanguageModelDataset", "dataset_config": {}},
-        "callbacks": [{"type": "MFLossMonitor", "per_print_times": cfg.log_every}],
-        "context": {"mode": 0, "device_target": cfg.device, **cfg.context},
+        "train_dataset_task": {
+            "type": DATA,
+            "auto_register": f"{PLUGIN}.{DATA}",
+            "dataset_config": {},
+            "job": to_dict(cfg),
+        },
+        "callbacks": _callbacks(cfg),
+        **cfg.profiling,
+        **({"monitor_config": cfg.monitor_config} if cfg.monitor_config else {}),
+        "context": _context(cfg),
         "parallel": {
             "parallel_mode": 0,
             "full_batch": cfg.is_sharded,
             # the loss of a sharded model is already that of the global batch
             "gradients_mean": not cfg.is_sharded,
+            "gradient_fp32_sync": True,
             "strategy_ckpt_save_file": str(inside / "strategy.ckpt"),
             **cfg.parallel,
         },
@@ -107,6 +118,14 @@ def mindformers_config(
     }
 
 
+def _context(cfg: TrainConfig) -> dict:
+    """The device; on Ascend float32 convolutions are exact (device.py) unless the job says otherwise."""
+    context = {"mode": 0, "device_target": cfg.device, **cfg.context}
+    if cfg.device == "Ascend":
+        context["ascend_config"] = {"conv_allow_hf32": False, **(context.get("ascend_config") or {})}
+    return context
+
+
 def _step_cell(cfg: TrainConfig) -> dict:
     """The step cell and its own arguments."""
     if not cfg.is_sharded:
@@ -115,8 +134,21 @@ def _step_cell(cfg: TrainConfig) -> dict:
     return {"type": STEP_OF_MICRO_BATCHES, "micro_batch_num": cfg.accumulation, "stages": stages}
 
 
-def register() -> None:
-    """Register our classes in MindFormers by name."""
+def _callbacks(cfg: TrainConfig) -> list[dict]:
+    """MindFormers' own report into its log, the job's callbacks, and our run."""
+    loss = {"type": "MFLossMonitor", "per_print_times": cfg.log_every}
+    given = [callback["type"] for callback in cfg.callbacks]
+    own = {"type": RUN, "auto_register": f"{PLUGIN}.{RUN}"}
+    return [*([] if loss["type"] in given else [loss]), *cfg.callbacks, own]
+
+
+def register(data, run) -> None:
+    """Register our classes in MindFormers by name.
+
+    Parameters
+    ----------
+    data, run : make the data set and the callback of the run; see registered.py.
+    """
     from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
     from mindspore_osum.training.adamw import MasterAdamW, OsumAdamW
@@ -134,7 +166,26 @@ def register() -> None:
         (MindFormerModuleType.WRAPPER, TrainStep),
     ):
         MindFormerRegister.register_cls(cls, kind)
+    MindFormerRegister.register_cls(data, MindFormerModuleType.DATASET, DATA)
+    MindFormerRegister.register_cls(run, MindFormerModuleType.CALLBACK, RUN)
     MindFormerRegister.register_cls(ParallelTrainStep, MindFormerModuleType.WRAPPER, STEP_OF_MICRO_BATCHES)
+
+
+def without_plugin(config) -> None:
+    """Leave out what tells MindFormers to import our plugin: `register` was called in this process."""
+    for section in (config.train_dataset_task, *config.callbacks):
+        section.pop("auto_register", None)
+
+
+def check_callbacks(cfg: TrainConfig) -> None:
+    """Refuse callbacks that MindFormers does not know."""
+    from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
+
+    known = MindFormerRegister.registry[MindFormerModuleType.CALLBACK]
+    for i, callback in enumerate(cfg.callbacks):
+        kind = callback["type"]
+        if kind not in known:
+            raise UserError(f"callbacks[{i}]: MindFormers has no {kind}{did_you_mean(kind, known)}")
 
 
 def import_mindformers(folder: Path):

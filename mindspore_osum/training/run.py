@@ -47,6 +47,9 @@ FREE = {
     "model",
     "context",
     "max_bad_steps",
+    "callbacks",
+    "monitor_config",
+    "profiling",
 }
 FREE_DATA = {"valid", "ahead", "strict", "max_errors"}
 # schedules whose rate at a step depends on the length of the whole job
@@ -75,12 +78,15 @@ class Run:
         return any(any(loader.corpus.frames) for loader in (self.loader, self.valid) if loader)
 
 
-def run_job(cfg: TrainConfig, fresh: bool = False, from_step: int | None = None) -> int:
+def run_job(
+    cfg: TrainConfig, fresh: bool = False, from_step: int | None = None, config_only: bool = False
+) -> int:
     """Train a job; resumes from the newest whole checkpoint of the run's folder unless `fresh`.
 
     Parameters
     ----------
     from_step : resume from the checkpoint of this step instead.
+    config_only : write the run's YAML files and train nothing.
 
     Returns
     -------
@@ -97,22 +103,44 @@ def run_job(cfg: TrainConfig, fresh: bool = False, from_step: int | None = None)
     model, start = model_config(cfg, tokenizer)
     with locked(Path(cfg.output_dir)) if process()[0] == 0 else contextlib.nullcontext():
         run = prepare(cfg, model, start, tokenizer, fresh, from_step)
+        if config_only:
+            if run.rank == 0:
+                write_configs(run, model, start, tokenizer.vocab_size)
+                say(f"written: {run.folder / 'mindformers.yaml'}")
+            return 0
         if run.first < run.last:
             return run_steps(run, model, start, tokenizer.vocab_size)
+        finish(run, model, start)
+        return 0
+
+
+def write_configs(run: Run, model: Config, start: str, vocab: int) -> None:
+    """Write the job and what MindFormers gets of it into the run's folder."""
+    config = job.mindformers_config(run.cfg, model, start, vocab, run.last, run.ranks, run.speech)
+    with writing(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_text(run.folder / "config.yaml", job.yaml_text(to_dict(run.cfg)))
+        write_text(run.folder / "mindformers.yaml", job.yaml_text(config))
+
+
+def finish(run: Run, model: Config, start: str, network=None) -> None:
+    """Write the model of a run whose steps are done, if it is not written yet.
+
+    Parameters
+    ----------
+    network : the training network; None if the run trained nothing in this process.
+    """
+    if network is None:
         say(f"{run.folder}: trained to step {run.first} already")
         if not is_written(run):
-            write_model(run, lambda: restored(run.resume, model, start, cfg.seed, cfg.learn))
-        return 0
+            write_model(run, lambda: restored(run.resume, model, start, run.cfg.seed, run.cfg.learn))
+    else:
+        write_model(run, lambda: last_model(run, model, start) if run.cfg.is_sharded else network.model)
 
 
 def run_steps(run: Run, model: Config, start: str, vocab: int) -> int:
     """Train the remaining steps of a run and write its model; returns the status of `run_job`."""
-    cfg = run.cfg
-    config = job.mindformers_config(cfg, model, start, vocab, run.last, run.ranks, run.speech)
-    with writing(run.folder):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        write_text(run.folder / "config.yaml", job.yaml_text(to_dict(cfg)))
-        write_text(run.folder / "mindformers.yaml", job.yaml_text(config))
+    write_configs(run, model, start, vocab)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         monitor = train(run)
@@ -121,7 +149,7 @@ def run_steps(run: Run, model: Config, start: str, vocab: int) -> int:
             signal.signal(number, handler)
     if monitor.signal:
         return 128 + monitor.signal
-    write_model(run, lambda: last_model(run, model, start) if cfg.is_sharded else monitor.network.model)
+    finish(run, model, start, monitor.network)
     return 0
 
 
@@ -170,22 +198,30 @@ def prepare(
 
 def train(run: Run):
     """Run `mindformers.Trainer`; returns its RunMonitor."""
-    steps = Steps(run.loader, run.first, run.last)
+    steps, monitors = Steps(run.loader, run.first, run.last), []
     try:
         with job.quiet(run.folder, run.rank):
             mindformers = job.import_mindformers(run.folder)
             from mindspore_osum.training.monitor import RunMonitor
 
-            job.register()
+            def data(**_):
+                return generator_dataset(steps, run.cfg.data.ahead)
+
+            def callback(**_):
+                monitors.append(RunMonitor(run))
+                return monitors[0]
+
+            job.register(data, callback)
+            job.check_callbacks(run.cfg)
             config = mindformers.MindFormerConfig(str(run.folder / "mindformers.yaml"))
+            job.without_plugin(config)
             mindformers.build_context(config)
-            monitor, dataset = RunMonitor(run), generator_dataset(steps, run.cfg.data.ahead)
-            mindformers.Trainer(args=config, train_dataset=dataset, callbacks=[monitor]).train()
+            mindformers.Trainer(args=config).train()
     except RuntimeError:
         if steps.error is not None:  # a worker's error, which the dataset passed on as text
             raise steps.error from None
         raise
-    return monitor
+    return monitors[0]
 
 
 def process() -> tuple[int, int]:
