@@ -24,13 +24,13 @@ from ckpt_convert.sources import EXTRAS, Source, open_sources
 from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import ordinary, write_text
-from mindspore_osum.folder import TOKENIZER, write_config
+from mindspore_osum.folder import write_config
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models.forms import Computed, Form
 from mindspore_osum.models.table import Shapes
 from mindspore_osum.systems.base import Config, System
 from mindspore_osum.systems.registry import all_systems
-from mindspore_osum.text.tokenizer import Tokenizer, check_ids
+from mindspore_osum.text.tokenizer import BYTE_PAIRS, SENTENCE_PIECE, open_tokenizer, tokenizer_files
 from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode
 
 REPORT = "conversion_report.json"
@@ -64,7 +64,7 @@ def convert(
     form : "folder" (ours; default for a folder) or a form of the system (`System.forms`; the first is the
         default for a file).
     settings : configuration values, allowed mismatches, LoRA merging, seed.
-    tokenizer : tokenizer.model to put into the folder; default: that of the sources.
+    tokenizer : folder or file of the tokenizer to put into the folder; default: that of the sources.
     buffers : also write the positional buffers of the published form, which are computed.
     shard_bytes : maximum size of a weight file in a folder.
     base_name : for the form "peft", name or path of the adapters' Hugging Face base model.
@@ -102,13 +102,13 @@ def convert(
     try:
         system, parts = open_sources(paths, settings.preset, settings.config)
         report = Report(" + ".join(str(p) for p in paths.values()), str(output))
-        pieces = _find_tokenizer(tokenizer, paths) if form == "folder" else None
+        pieces = _find_tokenizer(tokenizer, paths)
         plan = make_plan(system, parts, settings, report)
+        _check_end(system, plan.config, pieces, report.source)
         if form == "folder":
-            _check_end(plan.config, pieces, report.source)
-            _write_folder(plan, output, pieces and Path(pieces.path), shard_bytes, report, started)
+            _write_folder(plan, output, pieces, shard_bytes, report, started)
         else:
-            _write_form(plan, system, form, output, buffers, shard_bytes, base_name, report)
+            _write_form(plan, system, form, output, buffers, shard_bytes, base_name, pieces, report)
     except OSError as error:
         raise UserError(f"{error.filename or output}: {error.strerror or error}") from None
     finally:
@@ -118,25 +118,31 @@ def convert(
     return report
 
 
-def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Tokenizer | None:
-    """The tokenizer given, else the one beside the sources; UserError if it is none that can be read."""
+def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Path | None:
+    """Folder or file of the tokenizer given, else of the one beside the sources."""
     if given:
-        return Tokenizer(given)
+        return Path(given)
     whole = [paths[part] for part in ("model", "decoder") if part in paths]
-    beside = [(p if p.is_dir() else p.parent) / TOKENIZER for p in whole]
-    return next((Tokenizer(p) for p in beside if p.is_file()), None)
+    beside = [p if p.is_dir() else p.parent for p in whole]
+    known = (SENTENCE_PIECE, BYTE_PAIRS)
+    return next((folder for folder in beside if any((folder / name).is_file() for name in known)), None)
 
 
-def _check_end(cfg: Config, pieces: Tokenizer | None, source: str) -> None:
-    """Refuse a model whose end token is none of its rows, or of its tokenizer's pieces."""
+def _check_end(system: System, cfg: Config, tokenizer: Path | None, source: str) -> None:
+    """Refuse a model whose end token is none of its rows, and a tokenizer that is not the model's."""
     rows, end = cfg.decoder.vocab_size, cfg.decoder.eos_id
     if not 0 <= end < rows:
         raise UserError(
             f"{source}: decoder.eos_id {end}, the token that ends an answer, is none of the {rows} rows of "
             "its embedding; give the right one with --set decoder.eos_id=N"
         )
-    if pieces is not None:
-        check_ids(pieces, rows, end, source)
+    if tokenizer is not None:
+        system.fit_tokenizer(open_tokenizer(tokenizer), cfg, source)
+
+
+def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
+    for name, file in tokenizer_files(tokenizer).items():
+        shutil.copyfile(file, folder / name)
 
 
 def _write_folder(
@@ -148,9 +154,9 @@ def _write_folder(
             rows = {key: str(n) for key, n in plan.buffers.items()}
             _write_items(WeightsWriter(folder / EXTRAS, _infos(plan.aside), rows), plan.aside, report)
         if tokenizer:
-            shutil.copyfile(tokenizer, folder / TOKENIZER)
+            _copy_tokenizer(tokenizer, folder)
         else:
-            report.notes.append(f"no {TOKENIZER} was found; add it with --tokenizer before the model is used")
+            report.notes.append("no tokenizer was found; add it with --tokenizer before the model is used")
         write_config(folder, plan.config)
         report.seconds = time.monotonic() - started
         write_text(folder / REPORT, json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
@@ -193,6 +199,7 @@ def _write_form(
     buffers: bool,
     shard_bytes: int,
     base: str | None,
+    tokenizer: Path | None,
     report: Report,
 ) -> None:
     forms = system.forms(plan.config)
@@ -203,7 +210,8 @@ def _write_form(
     if form.holds == "adapters" and output.suffix in _FILES:
         raise UserError(f"{output}: {form.title} are a folder, not a {output.suffix} file")
     if output.suffix == ".pt":
-        return _write_items(TorchWriter(output, _infos(items), aliases), items, report)
+        beside = form.beside(plan.config) if form.beside else {}
+        return _write_items(TorchWriter(output, _infos(items), aliases, beside), items, report)
     items |= {key: items[of] for key, of in aliases.items()}
     if output.suffix == ".safetensors":
         return _write_items(WeightsWriter(output, _infos(items), _FROM_TORCH), items, report)
@@ -212,9 +220,12 @@ def _write_form(
     config = form.folder.describe(plan.config, base)
 
     def fill(folder: Path) -> None:
-        write_text(folder / form.folder.config, json.dumps(config, indent=2))
+        for name, values in {form.folder.config: config, **form.folder.more(plan.config)}.items():
+            write_text(folder / name, json.dumps(values, indent=2))
         target = folder / form.folder.weights if form.folder.weights else folder
         _write_items(WeightsWriter(target, _infos(items), _FROM_TORCH, shard_bytes), items, report)
+        if tokenizer and form.holds in ("model", "decoder"):
+            _copy_tokenizer(tokenizer, folder)
 
     _make_folder(output, fill)
 
@@ -233,7 +244,8 @@ def _form_items(
     for name, item in plan.items.items():
         key = form.theirs(name, adapted(name, expected), peft=has_lora)
         if key is not None:
-            items[key], named[name] = item, key
+            info = TensorInfo(item.info.dtype, form.shape(name, item.info.shape))
+            items[key], named[name] = Item(info, item.load), key
         elif form.holds == "model":
             raise UserError(
                 f"{name} has no name in the {form.name} form, so this model cannot be written in it"
@@ -250,7 +262,9 @@ def _form_items(
             rows = plan.buffers.get(other.pattern, other.computed.usual)
             items[other.pattern] = _buffer(form, other.computed, rows, CODES[plan.config.dtype])
     plain = {form.plain(key): key for key in items}
-    return items, {o.pattern: plain[o.of] for o in form.others if o.kind == "copy" and o.of in plain}
+    return items, {
+        o.pattern: plain[o.of] for o in form.others if o.kind == "copy" and o.written and o.of in plain
+    }
 
 
 def _buffer(form: Form, computed: Computed, rows: int, code: str) -> Item:

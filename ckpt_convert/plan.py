@@ -84,7 +84,7 @@ def make_plan(system: System, parts: dict[str, Source], settings: Settings, repo
         plan.config = replace(cfg, lora=replace(cfg.lora, rank=0))
     for name, shape in system.shapes(plan.config).items():
         if name in chosen:
-            plan.items[name] = _item(name, chosen, updates, report)
+            plan.items[name] = _item(name, shape, chosen, updates, report)
         else:
             if name not in report.initialised:
                 report.initialised.append(name)
@@ -151,13 +151,14 @@ def _choose(found: dict, system: System, expected: Shapes, started: set[str], re
     chosen = {}
     for name, (source, key) in found.items():
         shape = source.weights.infos[key].shape
+        form = source.form
         if name not in expected:
             if other := stand_in(system.tables(), name):
                 _drop_tied(found, name, other, report)
             else:
                 report.unexpected[source.label + key] = f"the model described has no {name}"
-        elif shape != expected[name]:
-            report.wrong_shape[name] = f"found {shape}, expected {expected[name]}"
+        elif shape != (wanted := form.shape(name, expected[name]) if form else expected[name]):
+            report.wrong_shape[name] = f"found {shape}, expected {wanted}"
         elif source.weights.infos[key].dtype not in _FLOATS:
             report.wrong_shape[name] = f"found type {source.weights.infos[key].dtype}, expected {_FLOATS}"
         else:
@@ -244,10 +245,13 @@ def _updates(
     return updates
 
 
-def _item(name: str, chosen: dict, updates: dict[str, Update], report: Report) -> Item:
+def _item(
+    name: str, shape: tuple[int, ...], chosen: dict, updates: dict[str, Update], report: Report
+) -> Item:
     source, key = chosen[name]
     tensor = (source.weights, key)
-    info = source.weights.infos[key]
+    stored = source.weights.infos[key]
+    info = TensorInfo(stored.dtype, shape)
     if name in updates:
         report.merged.append(name)
         return Item(info, lambda: merged(tensor, updates[name]))

@@ -58,7 +58,7 @@ def settle_config(
         return from_dict(system.Config, merge(values, settings.overrides), "config.json with --set")
     name = settings.preset or next(iter(system.presets))
     base = preset(name)
-    shapes = {name: source.weights.infos[key].shape for name, (source, key) in found.items()}
+    shapes = {name: _own_shape(name, source, key) for name, (source, key) in found.items()}
     stated: dict = {}
     for part, source in parts.items():
         stated = merge(stated, _stated(system, part, source))
@@ -80,6 +80,11 @@ def settle_config(
     cfg = from_dict(system.Config, merge(merge(base.to_dict(), inferred), given), str(report.source))
     _note_differences(cfg, base, name, report)
     return cfg
+
+
+def _own_shape(name: str, source: Source, key: str) -> tuple[int, ...]:
+    shape = source.weights.infos[key].shape
+    return shape[1:] if source.form and name in source.form.batched else shape
 
 
 def _stated(system: System, part: str, source: Source) -> dict:

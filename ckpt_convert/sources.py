@@ -67,7 +67,7 @@ def open_sources(
     ----------
     paths : "model", or parts of a model ("encoder", "decoder", "adapters") -> checkpoint.
     preset, config : name or file of a configuration, which determines the system; without them a folder of
-        ours among the paths does, else the first system that supports all the checkpoints.
+        ours among the paths does, else the system that supports all the checkpoints and knows most keys.
 
     Raises
     ------
@@ -81,13 +81,25 @@ def open_sources(
         systems = [system_of(read_config(own[0]).model_type)]
     else:
         systems = sorted(all_systems().values(), key=lambda system: system.model_type != DEFAULT)
-    errors = []
+    errors, opened = [], []
     for system in systems:
         try:
-            return system, _open_as(system, paths)
+            opened.append((system, _open_as(system, paths)))
         except UserError as error:
             errors.append(error)
-    raise errors[0]
+    if not opened:
+        raise errors[0]
+    opened.sort(key=lambda one: sum(map(_unknown, one[1].values())))  # the first of those that know the same
+    for _, parts in opened[1:]:
+        for source in parts.values():
+            source.close()
+    return opened[0]
+
+
+def _unknown(source: Source) -> int:
+    """How many keys of a source its form does not know."""
+    form = source.form
+    return sum(not form.ours(key) and not form.other(key) for key in source.weights.infos) if form else 0
 
 
 def _open_as(system: System, paths: dict[str, Path]) -> dict[str, Source]:
@@ -107,6 +119,8 @@ def _open_as(system: System, paths: dict[str, Path]) -> dict[str, Source]:
 def _check_part(part: str, source: Source, system: System) -> None:
     """Refuse a checkpoint that is not the given part."""
     holds = "model" if source.form is None else source.form.holds
+    if part not in ("model", *(form.holds for form in system.forms().values())):
+        raise UserError(f"{source.path}: a {system.model_type} model is not made of parts; give it whole")
     if part == "adapters" and holds != part:
         files = [form.folder.config for form in system.forms().values() if form.holds == part]
         raise UserError(f"{source.path}: no PEFT adapters (their folder has {', '.join(files)})")
@@ -157,6 +171,9 @@ def _open_folder(path: Path, forms: dict[str, Form]) -> Source:
 def _open_described(path: Path, form: Form) -> Source:
     about, file = path / form.folder.config, form.folder.weights
     values = read_json(about, "a model description")
+    for name in form.folder.beside:
+        if (path / name).is_file():
+            values = values | {name: read_json(path / name, "a description of a model")}
     weights = _adapter_weights(path / file) if file else _hf_weights(path)
     try:
         if form.folder.adapters:

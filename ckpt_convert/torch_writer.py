@@ -36,13 +36,20 @@ class TorchWriter(Writer):
     path : the file.
     infos : name -> `TensorInfo` of every tensor.
     aliases : additional name -> name of the tensor that it shares.
+    beside : name -> whole numbers by name, beside the tensors, which are then under "model_state_dict".
 
     Raises
     ------
     UserError : a dtype that PyTorch storages do not have.
     """
 
-    def __init__(self, path: str | Path, infos: Mapping[str, TensorInfo], aliases: Mapping[str, str]):
+    def __init__(
+        self,
+        path: str | Path,
+        infos: Mapping[str, TensorInfo],
+        aliases: Mapping[str, str],
+        beside: Mapping[str, Mapping[str, int]] | None = None,
+    ):
         self._path = Path(path)
         self._infos = dict(infos)
         for name, info in self._infos.items():
@@ -58,7 +65,8 @@ class TorchWriter(Writer):
         self._file = os.fdopen(handle, "wb")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
         try:
-            self._write_text("data.pkl", _describe(self._infos, self._keys, aliases))
+            state = _describe(self._infos, self._keys, aliases)
+            self._write_text("data.pkl", b"\x80\x02" + (_with(beside, state) if beside else state) + b".")
             self._write_text("byteorder", b"little")
         except BaseException:
             self.abort()
@@ -105,8 +113,8 @@ class TorchWriter(Writer):
 
 
 def _describe(infos: Mapping[str, TensorInfo], keys: Mapping[str, str], aliases: Mapping[str, str]) -> bytes:
-    """The pickle (protocol 2) of an OrderedDict of tensors."""
-    out = [b"\x80\x02", b"ccollections\nOrderedDict\n", b")R("]
+    """The opcodes (pickle protocol 2) of an OrderedDict of tensors."""
+    out = [b"ccollections\nOrderedDict\n", b")R("]
     for name in [*infos, *aliases]:
         owner = aliases.get(name, name)
         info = infos[owner]
@@ -128,7 +136,15 @@ def _describe(infos: Mapping[str, TensorInfo], keys: Mapping[str, str], aliases:
             _ints(strides[::-1] if info.shape else []),
             b"\x89ccollections\nOrderedDict\n)RtR",
         ]
-    return b"".join([*out, b"u."])
+    return b"".join([*out, b"u"])
+
+
+def _with(beside: Mapping[str, Mapping[str, int]], state: bytes) -> bytes:
+    """The opcodes of a dictionary of dictionaries of numbers, and of the tensors."""
+    out = []
+    for name, values in beside.items():
+        out += [_text(name), b"}(", *(_text(key) + _int(value) for key, value in values.items()), b"u"]
+    return b"".join([b"}(", *out, _text("model_state_dict"), state, b"u"])
 
 
 def _text(value: str) -> bytes:

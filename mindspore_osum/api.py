@@ -59,7 +59,11 @@ _GATE = {
 }
 _ALL = _GENERATION | _SPLITTING | _GATE | _BATCHES
 _WORDS = {
-    "hotwords": Setting((), "names and terms that may be said, a list or a text with commas between them")
+    "hotwords": Setting((), "names and terms that may be said, a list or a text with commas between them"),
+    "language": Setting(
+        "", "of what is said, a code or an English name, for a Whisper; by default it detects it"
+    ),
+    "translate": Setting(False, "have a transcript in English, of a Whisper"),
 }
 _LIVE = {
     "every": Setting(1.0, "seconds of new speech between two preliminary results; 0: final ones only"),
@@ -110,6 +114,8 @@ class OSUM:
         task: str | None = None,
         tasks: Sequence[str] | None = None,
         hotwords: str | Sequence[str] = (),
+        language: str = "",
+        translate: bool = False,
         system: str | None = None,
         history: Sequence[Mapping[str, str]] = (),
         **settings,
@@ -125,6 +131,8 @@ class OSUM:
         tasks : instead of `request`: several tasks in a list or with commas between them, in as few passes as
             the published keys allow (see `passes.plan`).
         hotwords : names and terms that may be said, a list or a text with commas between them.
+        language : of what is said, a code or an English name, for a Whisper; by default it detects it.
+        translate : have a transcript in English, of a Whisper.
         system : a system message, instead of the text that the model was trained with.
         history : the turns before in order, each ``{"role": "user" or "assistant", "content": text}``.
             "<audio>" in a user's text is where the recording was given; else it is given with the request.
@@ -134,7 +142,7 @@ class OSUM:
         ------
         UserError : an invalid request or setting, or a single recording that cannot be used.
         """
-        requests = _after(_requests(request, task, tasks, hotwords), system, history)
+        requests = _after(_requests(request, task, tasks, hotwords, language, translate), system, history)
         if not _is_one(audio):
             return list(self.each(audio, requests, **settings))
         (response,) = self.each([audio], requests, **settings)
@@ -341,6 +349,8 @@ def _requests(
     task: str | None,
     tasks: Sequence[str] | None,
     hotwords: str | Sequence[str] = (),
+    language: str = "",
+    translate: bool = False,
 ) -> list[Request]:
     for name, value in {"request": request, "task": task}.items():
         if not isinstance(value, str | None):
@@ -349,7 +359,7 @@ def _requests(
     if request is not None and len(request) < 4096 and os.path.isfile(request):
         raise UserError(f"the request {request!r} is a file; several recordings are given as a list")
     if tasks is None:
-        return [make_request(task, request, hotwords)]
+        return [make_request(task, request, hotwords, language, translate)]
     if request is not None or task is not None:
         raise UserError("tasks exclude a request in words and a single task: give one of the three")
     named = isinstance(tasks, Iterable) and not isinstance(tasks, Mapping)
@@ -357,7 +367,8 @@ def _requests(
     for one in tasks:
         if not isinstance(one, str):
             raise UserError(f'tasks: {one!r} is no task; give names in a list, as ["asr", "gender"]')
-    return plan([task.strip() for task in tasks], hotwords=hotwords)
+    planned = plan([task.strip() for task in tasks], hotwords=hotwords)
+    return [replace(one, language=language, translate=translate) for one in planned]
 
 
 def _after(

@@ -1,4 +1,4 @@
-"""Model folders: config.json + safetensors + tokenizer.model.
+"""Model folders: config.json + safetensors + tokenizer.model or tokenizer.json.
 
 Notable choices
 - The dtype on disk may differ from the model's: weights are converted one by one as they are read. If it is
@@ -28,9 +28,10 @@ from mindspore_osum.systems.registry import (
     system_of,
     to_values,
 )
+from mindspore_osum.text.tokenizer import SENTENCE_PIECE, tokenizer_files
 from mindspore_osum.weights_io import CODES, FLOATS, TensorInfo, Weights, WeightsWriter, open_weights
 
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.model"
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", SENTENCE_PIECE
 BUNDLED = Path(__file__).resolve().parent / "assets" / "tiny"  # the model that is part of the package
 
 
@@ -115,7 +116,7 @@ def load_folder(folder: str | os.PathLike, dtype: str | None = None, *, train: b
 
 
 def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) -> None:
-    """Write `model`, a cell with `cfg`, as a model folder in its own dtype, and copy the tokenizer file.
+    """Write `model`, a cell with `cfg`, as a model folder in its own dtype, and copy the tokenizer's files.
 
     Weights and config appear only when they are complete; an existing model is replaced.
     """
@@ -129,10 +130,11 @@ def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) 
         with WeightsWriter(folder, infos) as writer:
             for name, param in params.items():
                 writer.write(name, param.astype(float32).asnumpy())
-        target = folder / TOKENIZER
-        if not (target.exists() and target.samefile(tokenizer)):
-            with open(tokenizer, "rb") as source, replacing(target) as copy:
-                shutil.copyfileobj(source, copy)
+        for name, file in tokenizer_files(tokenizer).items():
+            target = folder / name
+            if not (target.exists() and target.samefile(file)):
+                with open(file, "rb") as source, replacing(target) as copy:
+                    shutil.copyfileobj(source, copy)
         write_config(folder, model.cfg)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the model ({error.strerror})") from None

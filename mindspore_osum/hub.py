@@ -2,6 +2,7 @@
 
     model_folder("tiny")                        # the bundled model
     model_folder("output/model")                # a folder
+    model_folder("whisper-base")                # a folder of Hugging Face that is a whole model: converted
     model_folder("owner/name@v1.0")             # huggingface.co, a revision of it
     model_folder("modelscope:owner/name")       # modelscope.cn
     model_folder("owner/name/step_1.pt")        # one file of a repository with several checkpoints
@@ -14,6 +15,7 @@ Notable choices
 - What exists on this machine is never looked for elsewhere: a path of an existing folder is no hub name.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -24,6 +26,7 @@ from pathlib import Path
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json
 from mindspore_osum.folder import BUNDLED, CONFIG, is_own_config
+from mindspore_osum.systems.registry import all_systems
 
 HUGGINGFACE, MODELSCOPE = "huggingface", "modelscope"
 CACHE = "OSUM_CACHE"  # environment variable: folder of converted models
@@ -92,7 +95,7 @@ def model_folder(name: str | os.PathLike) -> Path:
     repo = parse(name)
     if repo is None:
         tiny = os.fspath(name) == BUNDLED.name and not Path(name).is_dir()
-        return BUNDLED if tiny else Path(name)
+        return BUNDLED if tiny else _own_or_converted(Path(name))
     source = download(repo)
     if source.is_file():
         return _converted(repo, source, None)
@@ -102,6 +105,22 @@ def model_folder(name: str | os.PathLike) -> Path:
     if not is_own_config(read_json(config, "a model description")):
         return _converted(repo, source, None)
     return _converted(repo, checkpoints[0], config) if len(checkpoints) == 1 else source
+
+
+def _own_or_converted(folder: Path) -> Path:
+    """A folder here; one of another program that is a whole model is converted once for each state of it."""
+    about = folder / CONFIG
+    values = read_json(about, "a model description") if about.is_file() else {}
+    forms = [form for system in all_systems().values() for form in system.forms().values()]
+    whole = {name for f in forms if f.folder and f.holds == "model" for name in f.folder.model_types}
+    if not values or is_own_config(values) or str(values.get("model_type")) not in whole:
+        return folder
+    facts = [str(folder.resolve())]
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        about = path.stat()
+        facts.append(f"{path.name} {about.st_size} {about.st_mtime_ns}")
+    digest = hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return _made(f"{folder.resolve().name}@{digest}", folder, None)
 
 
 def title(name: str | os.PathLike) -> str:
@@ -272,14 +291,19 @@ def _converted(repo: Repo, source: Path, config: Path | None) -> Path:
     ----------
     config : a config.json of ours that describes it, instead of a preset.
     """
+    folder = source if source.is_dir() else source.parent
+    file = "" if source.is_dir() else f"--{source.stem}"
+    commit = f"{repo.revision or ''}-{folder.name}-{int(source.stat().st_mtime)}"
+    return _made(f"{repo.hub}--{repo.name}{file}@{commit}", source, config)
+
+
+def _made(name: str, source: Path, config: Path | None) -> Path:
+    """The converted model of this name in the cache, made if it is not there."""
     from ckpt_convert.convert import convert
     from ckpt_convert.settle import Settings
 
     home = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "mindspore_osum") / "models"
-    folder = source if source.is_dir() else source.parent
-    file = "" if source.is_dir() else f"--{source.stem}"
-    commit = f"{repo.revision or ''}-{folder.name}-{int(source.stat().st_mtime)}"
-    target = home / re.sub(r"[^\w.-]", "-", f"{repo.hub}--{repo.name}{file}@{commit}")
+    target = home / re.sub(r"[^\w.-]", "-", name)
     if not (target / CONFIG).is_file():
         home.mkdir(parents=True, exist_ok=True)
         try:

@@ -48,10 +48,33 @@ class Answer:
     # probability of what was written, and of each word of it; None unless requested (inference/confidence.py)
     confidence: float | None = None
     word_confidence: list[tuple[str, float]] | None = None
+    sections: list[Word] = field(default_factory=list)  # of a transcript with times: text, start, end
+    language: str = ""  # of what is said, its code, where the model says so
+    # probability that nobody speaks, and mean log-probability of the tokens, where the model says so
+    no_speech_prob: float | None = None
+    avg_logprob: float | None = None
     no_speech: bool = False  # nobody speaks here; the model was not asked
     channel: str = ""  # of a recording whose channels were asked about one by one: left, right, channel3
     warnings: list[str] = field(default_factory=list)  # what is doubtful about it, one line each
     error: str | None = None  # one line
+
+    def divided(self) -> list["Answer"]:
+        """An answer for each of its sections; itself if it has none. Times are as they are here."""
+        if not self.sections:
+            return [self]
+        own = {"sections": [], "word_confidence": None}
+        return [
+            replace(self, start=start, end=end, text=text, raw=text, **own)
+            for text, start, end in self.sections
+        ]
+
+    def to_dict(self) -> dict:
+        """Plain values; without those that few models give, where there are none."""
+        values = asdict(self)
+        for name in ("sections", "language", "no_speech_prob", "avg_logprob"):
+            if not values[name] and values[name] != 0:
+                del values[name]
+        return values
 
     def __repr__(self) -> str:
         return f"<Answer {self.start:.1f}-{self.end:.1f} s{_short(self)}>"
@@ -106,6 +129,14 @@ class Response:
     def raw(self) -> str:
         """The whole text of the model; segments (and passes) are separated by line breaks."""
         return "\n".join(segment.raw for segment in self.segments)
+
+    @property
+    def language(self) -> str:
+        """Code of the language of what is said, where the model says so: that of most of the time."""
+        seconds: Counter = Counter()
+        for segment in self.segments:
+            seconds[segment.language] += segment.seconds if segment.language else 0.0
+        return max(seconds, key=seconds.get, default="")
 
     @property
     def answer(self) -> str | None:
@@ -186,7 +217,9 @@ class Response:
         names = ("text", "tags", "labels", "label_counts", "probabilities", "words", "answer", "raw", "cut")
         names += ("confidence", "no_speech", "warnings")
         whole |= {name: getattr(self, name) for name in names}
-        segments = [asdict(s) | {"start": round(s.start, 3), "end": round(s.end, 3)} for s in self.segments]
+        if self.language:
+            whole["language"] = self.language
+        segments = [s.to_dict() | {"start": round(s.start, 3), "end": round(s.end, 3)} for s in self.segments]
         for segment in segments:
             if not segment["channel"]:
                 del segment["channel"]

@@ -14,7 +14,7 @@ from mindspore_osum.evaluation.scoring import tasks_of
 from mindspore_osum.folder import TOKENIZER, read_config
 from mindspore_osum.systems.registry import preset
 from mindspore_osum.tasks import LABEL_SETS, TASKS
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "mindspore_osum" / "assets"
@@ -93,7 +93,7 @@ def test_recordings_were_not_trained_on():
 def test_model_is_the_preset_with_its_tokenizer():
     cfg = read_config(ASSETS / "tiny")
     assert cfg == preset("tiny")
-    tokenizer = Tokenizer(ASSETS / "tiny" / TOKENIZER)
+    tokenizer = open_tokenizer(ASSETS / "tiny" / TOKENIZER)
     assert tokenizer.vocab_size <= cfg.decoder.vocab_size
     assert (tokenizer.bos_id, tokenizer.eos_id) == (cfg.decoder.bos_id, cfg.decoder.eos_id)
 

@@ -74,11 +74,11 @@ def _loader(setup: Setup) -> float:
     """Seconds of audio a second that the loader decodes, turns into log-mel and stacks."""
     from mindspore_osum.data.batches.corpus import Corpus
     from mindspore_osum.data.batches.loader import Loader
-    from mindspore_osum.text.tokenizer import Tokenizer
+    from mindspore_osum.text.tokenizer import open_tokenizer
 
     manifest = BUNDLED.parent / "recordings" / "manifest.jsonl"
     cfg = models.TRAIN["tiny"]
-    shapes, tokenizer = bucket_shapes(cfg, 6, [300], 100), Tokenizer(BUNDLED / TOKENIZER)
+    shapes, tokenizer = bucket_shapes(cfg, 6, [300], 100), open_tokenizer(BUNDLED / TOKENIZER)
     extractor = system_of(cfg.model_type).extractor(cfg, tokenizer, requests="tag")
     corpus = Corpus([("bundled", manifest, 1.0)], extractor, shapes)
     loader, steps = Loader(corpus, 0), itertools.count()

@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--tokenizer",
         metavar="FILE",
-        help="tokenizer.model (SentencePiece) for the folder (default: the one beside the source)",
+        help="tokenizer for the folder: tokenizer.model (SentencePiece), tokenizer.json (byte-level BPE),"
+        " or a folder that has one (default: the one beside the source)",
     )
     add("--merge-lora", action="store_true", help="add LoRA to the weights it belongs to")
     add(
@@ -131,13 +132,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _local(name: str, tokenizer: bool) -> str:
     """The path itself, or what is downloaded of a hub's repository."""
-    from mindspore_osum.folder import TOKENIZER
+    from mindspore_osum.folder import CONFIG
     from mindspore_osum.hub import download, parse
 
     if (repo := parse(name)) is None:
         return name
-    if tokenizer and not repo.file:
-        repo = replace(repo, file=TOKENIZER)
+    if tokenizer and not repo.file:  # with one small file come all others, and no weights
+        return str(download(replace(repo, file=CONFIG)).parent)
     return str(download(repo))
 
 

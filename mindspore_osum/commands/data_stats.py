@@ -8,7 +8,7 @@ from mindspore_osum.data.formats.sources import open_source
 from mindspore_osum.data.stats import Stats, describe, draw
 from mindspore_osum.figures import require_matplotlib
 from mindspore_osum.systems.registry import DEFAULT, system_of
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 
 
 def add_arguments(parser) -> None:
@@ -25,7 +25,7 @@ def run(args) -> int:
     tokens, stats = None, Stats()
     if args.tokenizer:
         system = system_of(DEFAULT)
-        extractor = system.extractor(system.Config(), Tokenizer(args.tokenizer), requests="tag")
+        extractor = system.extractor(system.Config(), open_tokenizer(args.tokenizer), requests="tag")
         tokens = lambda utt: extractor.scan(utt).labels  # noqa: E731
     for path in args.manifests:
         for item in open_source(path):

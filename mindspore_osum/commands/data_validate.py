@@ -6,7 +6,8 @@ from dataclasses import asdict
 from mindspore_osum.commands.arguments import add_sources
 from mindspore_osum.data.validate import Report, validate_source
 from mindspore_osum.errors import one_line
-from mindspore_osum.text.tokenizer import Tokenizer, special_in
+from mindspore_osum.text.sentence_piece import special_in
+from mindspore_osum.text.tokenizer import open_tokenizer
 
 
 def add_arguments(parser) -> None:
@@ -26,7 +27,7 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Print what is wrong; 1 if anything is."""
     say = (lambda text: None) if args.json else print
-    pieces = Tokenizer(args.tokenizer).special_in if args.tokenizer else special_in
+    pieces = open_tokenizer(args.tokenizer).special_in if args.tokenizer else special_in
     reports = [validate_source(path, args.decode, say, pieces) for path in args.manifests]
     valid = all(r.utterances and not r.errors for r in reports)
     if args.json:

@@ -187,7 +187,7 @@ def _line(source, response) -> dict:
     if response.error:
         return line | {"error": response.error}
     (answer,) = response.segments
-    line |= dataclasses.asdict(answer)
+    line |= answer.to_dict()
     for name in ("start", "end", "probabilities", "error"):  # it is all of the recording
         del line[name]
     line |= _channel(source)

@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 from mindspore_osum.errors import UserError, one_line
-from mindspore_osum.folder import BUNDLED, TOKENIZER, read_config
+from mindspore_osum.folder import BUNDLED, read_config
 from mindspore_osum.hub import model_folder
 from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import system_of
+from mindspore_osum.text.tokenizer import BYTE_PAIRS, SENTENCE_PIECE
 from mindspore_osum.weights_io import CODES, TensorInfo, open_weights
 
 EXAMPLES = """\
@@ -70,7 +71,7 @@ def describe(folder: Path, hashes: bool = True) -> dict:
         "bytes": sum(path.stat().st_size for path in _files(folder)),
         "positions": cfg.decoder.max_positions,
         "tokens": cfg.decoder.vocab_size,
-        "tokenizer": (folder / TOKENIZER).is_file(),
+        "tokenizer": next((n for n in (SENTENCE_PIECE, BYTE_PAIRS) if (folder / n).is_file()), None),
         "licence": sorted({p.name for pattern in LICENCE_FILES for p in folder.glob(pattern)}),
         "files": [_file(path, hashes) for path in _files(folder)],
     }
@@ -102,7 +103,10 @@ def text_of(facts: dict) -> str:
         ("computes in", f"{facts['dtype']} on Ascend, float32 on CPU"),
         ("decoder", f"{facts['positions']} positions, {facts['tokens']} tokens"),
         *([("prompts", facts["prompts"])] if "prompts" in facts else ()),
-        ("tokenizer", TOKENIZER if facts["tokenizer"] else f"missing: copy {TOKENIZER} into the folder"),
+        (
+            "tokenizer",
+            facts["tokenizer"] or f"missing: copy {SENTENCE_PIECE} or {BYTE_PAIRS} into the folder",
+        ),
         ("licence", ", ".join(facts["licence"]) or "no licence file in the folder"),
     ]
     for file in facts["files"]:

@@ -21,7 +21,7 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Merge; returns the exit status."""
     from mindspore_osum.folder import save_folder
-    from mindspore_osum.text.tokenizer import Tokenizer
+    from mindspore_osum.text.tokenizer import open_tokenizer
     from mindspore_osum.training import checkpoint
     from mindspore_osum.training.config import read_job
     from mindspore_osum.training.model_files import restored
@@ -34,7 +34,7 @@ def run(args) -> int:
     if output.exists():
         raise UserError(f"{output}: exists; give a new folder")
     cfg = read_job(str(folder / "config.yaml"))
-    model, start = model_config(cfg, Tokenizer(cfg.tokenizer))
+    model, start = model_config(cfg, open_tokenizer(cfg.tokenizer))
     save_folder(output, restored(chosen[1], model, start, cfg.seed, cfg.learn), cfg.tokenizer)
     print(f"{output}: the model of {chosen[1]}")
     return 0

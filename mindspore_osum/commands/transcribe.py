@@ -39,6 +39,7 @@ examples:
   osum transcribe call.wav --channels split --format srt,json --output out   # call.left.srt, call.right.srt
   arecord -f S16_LE -r 16000 -d 10 | osum transcribe - --format vtt
   arecord -f S16_LE -r 16000 | osum transcribe --stream -        # while you speak; Ctrl-C ends it
+  osum transcribe talk.m4a --model openai/whisper-base --format srt --language de --task translate
   osum transcribe --stream growing.wav                           # a file that is being written
 """
 ONE_EACH = ("srt", "vtt", "tsv", "textgrid")  # formats of which one file can hold only one recording
@@ -59,7 +60,14 @@ def add_arguments(parser) -> None:
     add_resume(parser, "whose files are there")
     parser.add_argument(
         "--task",
-        help="what the model is asked: asr (default for txt alone) or srwt (words with times; default else)",
+        help="what the model is asked: asr (default for txt alone) or srwt (words with times; default else); "
+        "transcribe, the same, or translate: have it in English, of a Whisper",
+    )
+    parser.add_argument(
+        "--language",
+        default="",
+        metavar="NAME",
+        help="of what is said, code or English name, for a Whisper (default: it detects the language)",
     )
     _add_cues(parser)
     streaming.add_arguments(parser)
@@ -85,17 +93,18 @@ def run(args) -> int:
     streaming.check_absent(args)
     if not args.audio:
         raise UserError("no recordings: give files, folders, 'patterns*.wav', - or --stream")
-    from mindspore_osum.inference.request import make_request
     from mindspore_osum.subtitles import SETTINGS, check_format, check_settings
 
     formats = [check_format(name.strip()) for name in args.format.lower().split(",")]
     cues = check_settings(formats, {name: getattr(args, name) for name in SETTINGS})
     if args.confidence and "json" not in formats:
         raise UserError(f"--confidence is in json alone, not in {args.format}: give --format json")
-    task = args.task or ("asr" if formats == ["txt"] else "srwt")  # words are heard better without times
-    requests, how = [make_request(task, hotwords=args.hotwords)], settings(args)
+    usual = "asr" if formats == ["txt"] else "srwt"  # words are heard better without times
+    requests, how = [streaming.request_of(args, usual)], settings(args)
     if args.highlight_words and "<ALIGN>" not in requests[0].task:
-        raise UserError(f"--highlight-words needs times of words, and {task} gives none: take --task srwt")
+        raise UserError(
+            f"--highlight-words needs times of words, and {args.task or usual} gives none: take --task srwt"
+        )
     sources = expand(args.audio)
     targets = _targets(args, sources, formats)
     if args.resume:
@@ -107,6 +116,7 @@ def run(args) -> int:
     hint = resumable("--resume") if args.output else contextlib.nullcontext()
     with hint, clean_stdout() as stdout:
         model = load_model(args)
+        model.engine.check(requests[0])
         show = partial(_show, stdout=stdout, title=len(targets) > 1)
         with progress(sources) as done:
             for response in model.each(sources, requests, progress=done, **how):

@@ -13,6 +13,7 @@ from mindspore_osum.commands.inputs import STDIN
 from mindspore_osum.errors import UserError
 from mindspore_osum.results import clock
 
+OF_WHISPER = ("transcribe", "translate")  # tasks by the names that openai-whisper gives them
 CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing on it
 # options of files that are complete
 OTHERS = ("output", "resume", "no_gate", "max_line_width", "max_lines", "max_words", "highlight_words")
@@ -36,6 +37,15 @@ def add_arguments(parser) -> None:
         stream.add_argument(f"--{name}", type=float, metavar="S", help=f"{what} (default {value:g})")
 
 
+def request_of(args, usual: str):
+    """The request of a transcript; `usual` is the task that is asked without --task."""
+    from mindspore_osum.inference.request import make_request
+
+    task = None if args.task in OF_WHISPER else args.task
+    how = {"language": args.language, "translate": args.task == "translate"}
+    return make_request(task or usual, hotwords=args.hotwords, **how)
+
+
 def check_absent(args) -> None:
     """Refuse the options of --stream without it."""
     if given := [f"--{name}" for name in ("raw", *SECONDS) if getattr(args, name) is not None]:
@@ -44,7 +54,6 @@ def check_absent(args) -> None:
 
 def run(args) -> int:
     """Listen until the stream ends, or Ctrl-C; 0, or 1 if an utterance could not be answered."""
-    from mindspore_osum.inference.request import make_request
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.streaming.live import Live, LiveSettings, listen
     from mindspore_osum.streaming.sources import MICROPHONE, stream_of
@@ -71,7 +80,7 @@ def run(args) -> int:
         raise UserError("--confidence is in the JSON lines alone: give --format json")
     settings = LiveSettings(every, pause, args.max_seconds, args.vad)
     sampling = Sampling(max_new_tokens=args.max_new_tokens, **answer_settings(args))
-    requests = [make_request(args.task or "srwt", hotwords=args.hotwords)]
+    requests = [request_of(args, "srwt")]
     source = sys.stdin.buffer if args.stream == STDIN else args.stream
     notes: list[str] = []
     waves = stream_of(source, args.raw, idle, notes)

@@ -13,7 +13,7 @@ from reprlib import repr as short
 from mindspore_osum.data.formats.manifest import TEXT_TASKS, Skipped, Utterance
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.tasks import ANSWER_MARK, INTENT_KEY, LABEL_SETS, TAG_OF_KEY_PART, parse_answer, tags_of
-from mindspore_osum.text.tokenizer import special_in
+from mindspore_osum.text.sentence_piece import special_in
 
 _TAG = re.compile(rf"<\s*({'|'.join(TAG_OF_KEY_PART.values())})\s*>", re.IGNORECASE)
 TIME_SLACK = 0.1  # seconds that a word may end after its recording, since aligners round

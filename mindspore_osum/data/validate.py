@@ -10,7 +10,7 @@ from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import once, open_source
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.speech.audio import SAMPLE_RATE, cancels
-from mindspore_osum.text.tokenizer import special_in
+from mindspore_osum.text.sentence_piece import special_in
 
 _HEARD = 10.0  # seconds of a recording of several channels that are decoded in any case
 _CANCELLED = (

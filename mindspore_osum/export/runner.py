@@ -22,7 +22,7 @@ from mindspore_osum.config import from_dict
 from mindspore_osum.device import use_device
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json
-from mindspore_osum.folder import CONFIG, TOKENIZER
+from mindspore_osum.folder import CONFIG
 from mindspore_osum.inference.answering import Answerer
 from mindspore_osum.inference.engine import tokenizer_for
 from mindspore_osum.inference.request import Request
@@ -32,6 +32,7 @@ from mindspore_osum.inference.tokens import ENDED, Tokens, drawn, log_probabilit
 from mindspore_osum.results import Response
 from mindspore_osum.speech.long import LONGEST_CHUNK
 from mindspore_osum.systems.registry import from_values, system_of
+from mindspore_osum.text.tokenizer import BYTE_PAIRS, SENTENCE_PIECE
 
 DESCRIPTION, VERSION = "export.json", 1
 
@@ -170,7 +171,8 @@ def read_description(folder: Path) -> dict:
             raise UserError(
                 f"{path}: version {version}, this program reads {VERSION}; export the model again"
             )
-        names = [TOKENIZER, *facts["graphs"].values(), *facts["files"]]
+        pieces = BYTE_PAIRS if BYTE_PAIRS in facts["files"] else SENTENCE_PIECE
+        names = [pieces, *facts["graphs"].values(), *facts["files"]]
         missing = [name for name in names if _size(folder / name) != facts["files"][name]]
     except OSError as error:
         raise UserError(f"{path}: cannot read the export ({error.strerror})") from None

@@ -20,12 +20,13 @@ from mindspore_osum.device import use_device
 from mindspore_osum.errors import UserError
 from mindspore_osum.export.runner import DESCRIPTION, VERSION, load_graph
 from mindspore_osum.files import ordinary, read_json, write_text
-from mindspore_osum.folder import TOKENIZER, load_folder, read_config
+from mindspore_osum.folder import load_folder, read_config
 from mindspore_osum.hub import model_folder
 from mindspore_osum.inference.engine import tokenizer_for
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.systems.registry import system_of, to_values
+from mindspore_osum.text.tokenizer import tokenizer_files
 
 # largest difference of graphs and model, over the largest value, by the type they compute in
 ALLOWED = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
@@ -73,7 +74,8 @@ def export(
         loaded = {name: load_graph(temp / file) for name, file in graphs.items()}
         compared = exports.compare(cells, sizes, loaded)
         check(compared, cells.cfg.dtype)
-        shutil.copyfile(folder / TOKENIZER, temp / TOKENIZER)
+        for name, file in tokenizer_files(folder).items():
+            shutil.copyfile(file, temp / name)
         write_text(temp / LITE, LITE_SETTINGS)
         files = sorted(path for path in temp.rglob("*") if path.is_file())
         facts = {

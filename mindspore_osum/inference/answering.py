@@ -33,8 +33,6 @@ from mindspore_osum.speech.features import log_mel
 from mindspore_osum.speech.long import Track
 from mindspore_osum.systems.base import Config, Prompt
 from mindspore_osum.systems.registry import system_of
-from mindspore_osum.text.sequence import denied_ids, opening_ids
-from mindspore_osum.text.template import AUDIO, Turn
 from mindspore_osum.text.tokenizer import Tokenizer
 
 WINDOW = 16  # batches that are read ahead and sorted together
@@ -72,8 +70,8 @@ class Answerer:
         generator.pieces = tokenizer.vocab_size
         self.system = system_of(cfg.model_type)
         self.template = self.system.template(cfg)
+        self.prompts = self.system.prompts(cfg, tokenizer)
         self.reader = Reader(self.system, tokenizer, labels)
-        self._openings: dict[str, tuple] = {}
 
     def answer(
         self,
@@ -184,12 +182,9 @@ class Answerer:
         with closing(self.generator.stream([job.prompt], sampling)) as steps:
             for (token,) in steps:
                 spent += self._clock() - begun
+                self.generator.note(written, 0, int(token), sampling)
                 if token in self.generator.eos_ids:
-                    written.cut = False
                     break
-                written.tokens.append(int(token))
-                if sampling and sampling.confidence:
-                    written.log_p.append(float(self.generator.log_p_N[0]))
                 ids.append(int(token))
                 # the first bytes of a character that needs more are shown as U+FFFD until it is complete
                 text = self.tokenizer.decode(ids).rstrip("\ufffd")
@@ -229,48 +224,27 @@ class Answerer:
         ------
         UserError : a recording that cannot be read or is too long, or no positions left for the answer.
         """
+        self.check(request)
         mel_TF, seconds = self._features(source, notes) if self.hears(request) else (None, 0.0)
-        prompt = self._laid_out(request, None if mel_TF is None else self.cfg.tokens(len(mel_TF)), mel_TF)
+        speech = None if mel_TF is None else self.cfg.tokens(len(mel_TF))
+        prompt = self.prompts.prompt(request, speech, mel_TF)
         self.generator.room(prompt)  # refuses what is too long
         return prompt, seconds
 
+    def check(self, request: Request) -> None:
+        """UserError for what the model cannot be asked, whatever the recording."""
+        self.system.check_request(request, self.cfg)
+
     def hears(self, request: Request) -> bool:
         """Whether a request, or a turn before it, is about a recording."""
-        forms = [request.output_type, *(turn.output_type for turn in request.history)]
-        return any(AUDIO in self.template.needs(form) for form in forms)
+        return self.prompts.hears(request)
 
     def room(self, request: Request, seconds: float = 0.0) -> int:
         """Positions left for the answer about a recording of this length; UserError if there are none."""
+        self.check(request)
         frames = self.cfg.features.frames_in(max(seconds, self.cfg.features.pad_to_seconds))
         speech = self.cfg.tokens(max(frames, 1)) if self.hears(request) else None
-        return self.generator.room(self._laid_out(request, speech))
-
-    def _laid_out(self, request: Request, speech: int | None, mel_TF: np.ndarray | None = None) -> Prompt:
-        """The prompt of a request about a recording of `speech` tokens, after the turns before it."""
-        forced = request.task and request.force_tags
-        opening, first, denied = self._opening(request.task) if forced else ((), (), ())
-        words = request.words
-        if request.hotwords:
-            words = self.system.with_hotwords(words, request.task, request.hotwords)
-
-        def turn(form: str, words: str | None, **more) -> Turn:
-            return Turn(
-                form, {"request": words}, speech if AUDIO in self.template.needs(form) else None, **more
-            )
-
-        turns = [turn(form, said, answer=[("", reply)]) for form, said, reply in request.history]
-        turns.append(turn(request.output_type, words, opening=opening))
-        sequence = self.template.sequence(self.tokenizer, *turns, system=request.system)
-        return Prompt(sequence, mel_TF, opening, first, denied)
-
-    def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """The tokens that every answer to a task begins with, those that may follow (empty: any), and not."""
-        if task not in self._openings:
-            opening, texts = self.system.openings(task)
-            ids, first = opening_ids(self.tokenizer, opening, texts)
-            denied = denied_ids(self.tokenizer, ids, texts, self.system.other_openings(task))
-            self._openings[task] = ids, first, denied
-        return self._openings[task]
+        return self.generator.room(self.prompts.prompt(request, speech))
 
     def _features(self, source, notes: list[str] | None) -> tuple[np.ndarray, float]:
         """Log-mel (T, F) and the seconds of a recording; one that is too long is refused first."""

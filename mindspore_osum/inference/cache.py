@@ -7,6 +7,8 @@ Notable choices
 - Its rows need no clearing: a slot is written before the mask shows it to any query.
 """
 
+from collections.abc import Sequence
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -20,20 +22,22 @@ class DecodeState(nn.Cell):
     ----------
     decoder : defines the cache's form (`new_cache`, `n_layers`, `dtype`) and `vocab_size`.
     batch, slots : sequences, and cache slots of each.
+    more : (name, shape, type) of what else is kept (`systems.base.Generation.states`).
 
     Attributes
     ----------
-    keys_values : parameters (k_0, v_0, k_1, v_1, ...), as `cache` says.
+    keys_values : parameters (k_0, v_0, k_1, v_1, ...), as `cache` says, then those of `more`.
     cache : the layout of keys and values in them, and which a query sees (models/ops).
     factor_BV : parameter (B*V,) float32, the repetition penalty of each token; 1 for those not generated yet.
     """
 
-    def __init__(self, decoder, batch: int, slots: int):
+    def __init__(self, decoder, batch: int, slots: int, more: Sequence[tuple] = ()):
         super().__init__()
         self.batch, self.slots, self.vocab = batch, slots, decoder.vocab_size
         self.cache = decoder.new_cache(batch, slots)
         names = [f"{kind}_{i}" for i in range(decoder.n_layers) for kind in ("key", "value")]
         states = [_state(name, "zeros", self.cache.shape, decoder.dtype) for name in names]
+        states += [_state(name, "zeros", shape, dtype) for name, shape, dtype in more]
         self.keys_values = ms.ParameterTuple(states)
         self.factor_BV = _state("factor", "ones", (batch * self.vocab,), ms.float32)
         self.first_token_B = Tensor(np.arange(batch, dtype=np.int32) * self.vocab)

@@ -9,13 +9,13 @@ import os
 from pathlib import Path
 
 from mindspore_osum.device import use_device
-from mindspore_osum.folder import CONFIG, TOKENIZER, load_folder
+from mindspore_osum.folder import CONFIG, load_folder
 from mindspore_osum.hub import model_folder
 from mindspore_osum.inference.answering import Answerer
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.interrupts import steady
 from mindspore_osum.systems.registry import system_of
-from mindspore_osum.text.tokenizer import Tokenizer, check_ids
+from mindspore_osum.text.tokenizer import Tokenizer, open_tokenizer
 
 
 class Engine(Answerer):
@@ -23,7 +23,7 @@ class Engine(Answerer):
 
     Parameters
     ----------
-    folder : model folder (config.json, weights, tokenizer.model), "tiny" for the bundled one, or a name as in
+    folder : model folder (config.json, weights, tokenizer), "tiny" for the bundled one, or a name as in
         `hub.model_folder`.
     device : "CPU", which computes in float32, "Ascend", in the type of config.json, or "auto": Ascend if
         there is one.
@@ -55,6 +55,6 @@ class Engine(Answerer):
 
 def tokenizer_for(cfg, folder: str | os.PathLike) -> Tokenizer:
     """The folder's tokenizer; UserError if it does not belong to the model."""
-    tokenizer = Tokenizer(Path(folder) / TOKENIZER)
-    check_ids(tokenizer, cfg.decoder.vocab_size, cfg.decoder.eos_id, str(Path(folder) / CONFIG))
+    tokenizer = open_tokenizer(folder)
+    system_of(cfg.model_type).fit_tokenizer(tokenizer, cfg, str(Path(folder) / CONFIG))
     return tokenizer

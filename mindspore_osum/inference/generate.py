@@ -28,6 +28,7 @@ from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn, restri
 from mindspore_osum.interrupts import steady
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
 from mindspore_osum.models.ops import segment_causal_mask
+from mindspore_osum.systems.base import Generation
 from mindspore_osum.systems.registry import system_of
 
 SMALLEST_OPENING = 32  # tokens; those of all published keys
@@ -44,33 +45,34 @@ class Prefill(nn.Cell):
     The opening of an answer, which a prompt may end with, is penalised as if it had been generated.
     """
 
-    def __init__(self, embed: nn.Cell, decoder: nn.Cell, state: DecodeState):
+    def __init__(self, parts: Generation, state: DecodeState):
         super().__init__(auto_prefix=False)  # parameters keep their names
-        self.embed, self.decoder, self.state = embed, decoder, state
+        self.embed, self.decoder, self.rules, self.state = parts.embed, parts.decoder, parts.rules, state
 
     def construct(self, length_B, opening_BP, penalty_BP, *inputs):
-        x_BLD = self.embed(*inputs)
-        batch, length = x_BLD.shape[:2]
+        read = self.embed(*inputs)
+        batch, length = (read[0] if isinstance(read, tuple) else read).shape[:2]
         position_1L = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
         position_BL = position_1L.broadcast_to((batch, length))
         slots = self.state.cache.slots(position_BL)
         # padding lies after the prompt, so the causal mask hides it
-        h_BLD, _ = self.decoder.cached(x_BLD, position_BL, None, self.state.keys_values, slots)
+        h_BLD, _ = self.decoder.cached(read, position_BL, None, self.state.keys_values, slots)
         last_B = ops.arange(0, batch, dtype=ms.int32) * length + length_B - 1
         scores_BV = self.decoder.logits(ops.gather(h_BLD.reshape((batch * length, -1)), last_B, 0))
         scores_BV = penalized(scores_BV, self.state.begin(opening_BP, penalty_BP))
-        return ops.cast(ops.argmax(scores_BV, -1), ms.int32), length_B, scores_BV
+        ruled = (scores_BV,) if self.rules is None else self.rules.begin(scores_BV, h_BLD, read)
+        return (ops.cast(ops.argmax(ruled[0], -1), ms.int32), length_B) + ruled
 
 
 class Step(nn.Cell):
     """The tokens chosen last -> scores of the next ones."""
 
-    def __init__(self, decoder: nn.Cell, state: DecodeState):
+    def __init__(self, parts: Generation, state: DecodeState):
         super().__init__(auto_prefix=False)
-        self.decoder, self.state = decoder, state
+        self.decoder, self.rules, self.state = parts.decoder, parts.rules, state
         self.last_slot = state.slots - 1
 
-    def construct(self, token_B, position_B, penalty_B):
+    def construct(self, token_B, position_B, penalty_B, *held):
         decoder, state = self.decoder, self.state
         position_B1 = position_B.expand_dims(1)
         x_B1D = decoder.embed(token_B.expand_dims(1))
@@ -80,7 +82,8 @@ class Step(nn.Cell):
         scores_BV = penalized(scores_BV, state.remember(token_B, penalty_B))
         # a finished sequence keeps rewriting its own last slot, and never one of another
         next_B = ops.minimum(position_B + 1, self.last_slot)
-        return ops.cast(ops.argmax(scores_BV, -1), ms.int32), next_B, scores_BV
+        ruled = (scores_BV,) if self.rules is None else self.rules(scores_BV, token_B, *held)
+        return (ops.cast(ops.argmax(ruled[0], -1), ms.int32), next_B) + ruled
 
 
 class LogProbability(nn.Cell):
@@ -156,7 +159,7 @@ class Generator(Tokens):
     def stream(
         self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1
     ) -> Iterator[np.ndarray]:
-        sampling = sampling or Sampling()
+        sampling = self.parts.settings(sampling or Sampling())
         limits = self.limits(prompts, sampling)
         length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
         slots = min(length + sampling.max_new_tokens, max(length, self.parts.positions))
@@ -176,9 +179,16 @@ class Generator(Tokens):
         penalty_B = Tensor(np.full(batch, sampling.repetition_penalty, np.float32))
         streams = [np.random.default_rng(sampling.seed) for _ in prompts]
         inputs = self._inputs(prompts, batch, length, sampling.repetition_penalty)
-        new = {_shape(prefill, inputs), _shape(step, [penalty_B] * 3)} - self._shapes
+        rules = self.parts.rules
+        held = [] if rules is None else [Tensor(np.zeros((batch, rules.width), np.int32))]
+        new = {_shape(prefill, inputs), _shape(step, [penalty_B] * 3 + held)} - self._shapes
         self._needed = self.compiles + len(new)
-        token_B, position_B, scores_BV = self._run(prefill, *inputs)
+        token_B, position_B, scores_BV, *held = self._run(prefill, *inputs)
+        self.log_p_N, self.facts_N = None, []
+        if rules is not None:
+            *held, facts_FB = held
+            values = on_host(facts_FB)[:, : len(prompts)].T.tolist()
+            self.facts_N = [self.parts.facts(one) for one in values]
         if any(prompt.first or prompt.denied for prompt in prompts):
             scores_BV = Tensor(restricted(on_host(scores_BV), prompts))
             token_B = Tensor(on_host(scores_BV).argmax(-1).astype(np.int32))
@@ -188,13 +198,13 @@ class Generator(Tokens):
             else:
                 tokens_N = drawn(on_host(scores_BV)[:, : self.pieces], sampling, streams, limits)
                 token_B = Tensor(np.pad(np.maximum(tokens_N, 0), (0, batch - len(prompts))))
-            if sampling.confidence:
+            if sampling.confidence or self.parts.log_probabilities:
                 self.log_p_N = on_host(self._run(self._log_p, scores_BV, token_B)[0])
             tokens_N[limits.ended_N] = ENDED
             yield tokens_N
             if limits.take(tokens_N):
                 return
-            token_B, position_B, scores_BV = self._run(step, token_B, position_B, penalty_B)
+            token_B, position_B, scores_BV, *held = self._run(step, token_B, position_B, penalty_B, *held)
 
     def room(self, prompt) -> int:
         """The positions left for an answer to `prompt`; UserError if there are none."""
@@ -219,9 +229,8 @@ class Generator(Tokens):
         return [None if x is None else Tensor(x) for x in inputs]
 
     def _graphs(self, batch: int, slots: int):
-        decoder = self.parts.decoder
-        state = DecodeState(decoder, batch, slots)
-        prefill, step = Prefill(self.parts.embed, decoder, state), Step(decoder, state)
+        state = DecodeState(self.parts.decoder, batch, slots, self.parts.states(batch))
+        prefill, step = Prefill(self.parts, state), Step(self.parts, state)
         return Graph(prefill), Graph(step), batch
 
     def compute(self, cell: nn.Cell, inputs: Sequence[np.ndarray | None]):

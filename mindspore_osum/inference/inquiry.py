@@ -203,7 +203,7 @@ class Inquiry:
         response = Response(name_of(self.source), self.seconds, error=self.error, notes=self.notes)
         for part in self.parts:
             answer = part.answer()
-            response.segments.append(answer)
+            response.segments += answer.divided()
             if self.seconds:
                 response.rtf += part.rtf * part.seconds / self.seconds
             if answer.error:

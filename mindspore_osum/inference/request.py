@@ -19,6 +19,8 @@ class Request:
     # where the task is known: the answer's opening tags are given, so that it can be of no other task
     force_tags: bool = True
     hotwords: tuple[str, ...] = ()  # names and terms that may be said; the system puts them into its prompt
+    language: str = ""  # of what is said, code or English name; "": the model finds out
+    translate: bool = False  # the answer in English, whatever is said
     system: str | None = None  # instead of the system text that the model was trained with
     history: tuple[Exchange, ...] = ()  # the turns before; the recording may be in one of them
 
@@ -29,7 +31,11 @@ class Request:
 
 
 def make_request(
-    task: str | None = None, instruction: str | None = None, hotwords: str | Sequence[str] = ()
+    task: str | None = None,
+    instruction: str | None = None,
+    hotwords: str | Sequence[str] = (),
+    language: str = "",
+    translate: bool = False,
 ) -> Request:
     """Make a request from a task (its tags; by default asr) or from free words.
 
@@ -39,23 +45,27 @@ def make_request(
     Parameters
     ----------
     hotwords : names and terms that may be said: a list, or a text with commas between them.
+    language : of what is said, a code or an English name, for models that are told; "": they find out.
+    translate : have the words in English, of models that translate.
 
     Raises
     ------
-    UserError : no such task, an empty instruction, or hotwords that are no texts.
+    UserError : no such task, an empty instruction, or hotwords or a language that are no texts.
     """
     hotwords = _hotwords(hotwords)
+    if not isinstance(language, str):
+        raise UserError(f"language of type {type(language).__name__}: give its code or its English name")
     if instruction is not None:
         if task is not None:
             raise UserError("a task and an instruction exclude each other: give one of them")
         if not instruction.strip():
             raise UserError("the instruction is empty: say what to do with the recording")
-        return Request(instruction, "text", None, hotwords=hotwords)
+        return Request(instruction, "text", None, True, hotwords, language, translate)
     key = task_key(task or "asr")
     if key == INTENT_KEY:
         raise UserError(f"task {task}: reads words, not a recording")
     output_type = next((t.output_type for t in TASKS.values() if t.key == key and not hotwords), "text")
-    return Request(write_tags(tags_of(key)), output_type, key, hotwords=hotwords)
+    return Request(write_tags(tags_of(key)), output_type, key, True, hotwords, language, translate)
 
 
 def _hotwords(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ class Generated:
     cut: bool = True  # no end token came before the limit
     retried: bool = False  # with a stronger penalty, as the first answer was a loop
     log_p: list[float] = field(default_factory=list)  # of each token, if `Sampling.confidence`
+    sum_log_p: float | None = None  # of all tokens and the end, if the model always computes them
+    facts: dict[str, object] = field(default_factory=dict)  # about the recording, as `Tokens.facts_N`
     unit: int = 0  # tokens that the end repeats in a loop, which ended the answer; 0 if there is none
 
     def find_loop(self, sampling: Sampling | None) -> None:
@@ -37,13 +39,15 @@ class Tokens:
     ----------
     eos_ids : tokens that end an answer.
     compile_seconds : time spent on compiling graphs, the first run of each included.
-    log_p_N : log-probabilities of the tokens that a stream has just given, if `Sampling.confidence`.
+    log_p_N : log-probabilities of the tokens that a stream has just given; None unless they are computed.
+    facts_N : what the model says of each prompt's recording before its answer, by name; [] if nothing.
     pieces : of the tokenizer, where the model has more rows than that; none behind them is drawn.
     """
 
     eos_ids: frozenset[int]
     compile_seconds: float = 0.0
     log_p_N: np.ndarray | None = None
+    facts_N: Sequence[dict[str, object]] = ()
     pieces: int | None = None
 
     def room(self, prompt) -> int:
@@ -75,15 +79,25 @@ class Tokens:
         found = [Generated() for _ in prompts]
         for tokens_N in self.stream(prompts, sampling, rows):
             for n, (one, token) in enumerate(zip(found, tokens_N.tolist(), strict=True)):
-                if token in self.eos_ids:
-                    one.cut = False
-                elif token != ENDED:
-                    one.tokens.append(token)
-                    if sampling and sampling.confidence:
-                        one.log_p.append(float(self.log_p_N[n]))
+                self.note(one, n, token, sampling)
         for one in found:
             one.find_loop(sampling)
         return found
+
+    def note(self, one: Generated, n: int, token: int, sampling: Sampling | None) -> None:
+        """Add the token that a stream has just given for prompt `n`."""
+        if token == ENDED:
+            return
+        if self.facts_N:
+            one.facts = self.facts_N[n]
+        if self.log_p_N is not None:
+            one.sum_log_p = (one.sum_log_p or 0.0) + float(self.log_p_N[n])
+        if token in self.eos_ids:
+            one.cut = False
+            return
+        one.tokens.append(token)
+        if sampling and sampling.confidence:
+            one.log_p.append(float(self.log_p_N[n]))
 
     def limits(self, prompts: Sequence, sampling: Sampling) -> "Limits":
         """What ends the answers to `prompts`."""

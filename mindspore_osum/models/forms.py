@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mindspore_osum.models.table import Table, Values, size_of
+from mindspore_osum.models.table import Batched, Table, Values, Whole, size_of
 
 PEFT_PREFIX = "base_model.model."
 # what wrappers put into names, at any depth: torch.compile, DDP and DeepSpeed, FSDP, activation checkpointing
@@ -56,6 +56,7 @@ class Other:
         `of`), "aside" (unused by the model, kept in extras.safetensors) or "dropped".
     why : reason for the report.
     of : for a copy, key of the original.
+    written : whether a copy is written, too.
     """
 
     pattern: str
@@ -63,6 +64,7 @@ class Other:
     why: str
     of: str = ""
     computed: Computed | None = None
+    written: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Folder:
         models/llama/peft.py `PeftSettings` says it.
     weights : name of the file of the weights; None for the writer's own.
     model_types : the values of `model_type` that identify this form; empty where the file name `config` does.
+    beside : names of other descriptions in JSON, which `stated` gets under their names where they exist.
+    more : our configuration -> name -> values of the other descriptions.
     """
 
     config: str
@@ -87,6 +91,8 @@ class Folder:
     adapters: Callable[[dict, str], Any] | None = None
     weights: str | None = None
     model_types: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    more: Callable[[Any], dict[str, dict]] = lambda cfg: {}
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,11 @@ class Form:
     marks : patterns of keys that identify the form in files without a description.
     folder : layout of its folder; None for a form that is a file.
     header : (contents of a `.pt` other than tensors, file) -> values as for `Folder.stated`.
+    beside : our configuration -> contents of a `.pt` beside the tensors, which are then `model_state_dict`.
     rows : (our parameter, theirs) with `{i}` for a layer.
     bases : of adapters alone, such rows of the parameters that they belong to.
     values : part -> settings, for the computed buffers.
+    batched : our names of the tensors that have a leading axis of 1 in the form.
     """
 
     name: str
@@ -121,9 +129,11 @@ class Form:
     marks: tuple[str, ...] = ()
     folder: Folder | None = None
     header: Callable[[dict, str], dict] | None = None
+    beside: Callable[[Any], dict[str, dict[str, int]]] | None = None
     rows: tuple[tuple[str, str], ...] = ()
     bases: tuple[tuple[str, str], ...] = ()
     values: Mapping[str, Values] = field(default_factory=dict)
+    batched: frozenset[str] = frozenset()
     _to_ours: list = field(default_factory=list, compare=False, repr=False, init=False)
     _to_bases: list = field(default_factory=list, compare=False, repr=False, init=False)
     _to_theirs: list = field(default_factory=list, compare=False, repr=False, init=False)
@@ -136,19 +146,25 @@ class Form:
     def of(self, tables: Iterable[Table]) -> "Form":
         """The form with the rows of these tables."""
         tables = tuple(tables)
-        rows = tuple(
-            (f"{table.prefix}{row.ours}.{param.name}", f"{self.prefixes[table.part]}{theirs}.{param.name}")
-            for table in tables
-            if table.part in self.prefixes
-            for row in table.rows
-            if (theirs := row.names.get(self.name)) is not None
-            for param in row.params
-        )
-        values = {table.part: table.values for table in tables}
+        rows, batched = [], set()
+        for table in (table for table in tables if table.part in self.prefixes):
+            for row in table.rows:
+                if (theirs := row.names.get(self.name)) is None:
+                    continue
+                key = f"{self.prefixes[table.part]}{theirs}"
+                for param in row.params:
+                    ours = f"{table.prefix}{row.ours}.{param.name}"
+                    rows.append((ours, key if isinstance(theirs, Whole) else f"{key}.{param.name}"))
+                    batched |= {ours} if isinstance(theirs, Batched) else set()
+        rows, values = tuple(rows), {table.part: table.values for table in tables}
         if self.lora != "alone":
-            return replace(self, rows=rows, values=values)
+            return replace(self, rows=rows, values=values, batched=frozenset(batched))
         lora = tuple(row for row in rows if ".lora_" in row[0])
         return replace(self, rows=lora, bases=tuple(row for row in rows if row not in lora), values=values)
+
+    def shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that our tensor `name` of this shape has in the form."""
+        return (1, *shape) if name in self.batched else shape
 
     def ours(self, key: str) -> str | None:
         """Our name of the form's `key` (plain or decorated), or None."""

@@ -31,6 +31,14 @@ class Param:
     when: str = ""
 
 
+class Whole(str):
+    """A name in another form that is the whole key of a row's only parameter, which no module has there."""
+
+
+class Batched(Whole):
+    """As `Whole`, of a tensor that has a leading axis of 1 there."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A module that has parameters.
@@ -38,7 +46,7 @@ class Row:
     Attributes
     ----------
     ours : its name in the part; `{i}` stands for the number of its layer.
-    names : form -> its name there, without the prefix of the part.
+    names : form -> its name there, without the prefix of the part; a `Whole` also without its parameter's.
     params : its parameters, in the order of files.
     layers : setting with the number of layers, where `ours` has `{i}`.
     tied : the module whose weight is shared where this one does not exist.

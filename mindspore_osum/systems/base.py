@@ -18,7 +18,9 @@ from mindspore_osum.models.buckets import SMALLEST_LENGTH, bucket
 from mindspore_osum.models.forms import Form
 from mindspore_osum.models.table import Shapes, Table, shapes
 from mindspore_osum.results import Answer
-from mindspore_osum.text.sequence import HybridSequence
+from mindspore_osum.text.sequence import HybridSequence, denied_ids, opening_ids
+from mindspore_osum.text.template import AUDIO, Turn
+from mindspore_osum.text.tokenizer import Tokenizer, check_ids
 
 
 class Config(Hearing, Protocol):
@@ -69,14 +71,69 @@ class Prompt:
         return f"prompt of {len(self)} positions ({self.sequence.n_speech} of speech)"
 
 
+class Prompts:
+    """Makes the prompts of one model whose sequences a template lays out.
+
+    Parameters
+    ----------
+    system : the `System`.
+    """
+
+    def __init__(self, system: Any, cfg: Config, tokenizer: Tokenizer):
+        self.system, self.cfg, self.tokenizer = system, cfg, tokenizer
+        self.template = system.template(cfg)
+        self._openings: dict[str, tuple] = {}
+
+    def hears(self, request) -> bool:
+        """Whether a `Request`, or a turn before it, is about a recording."""
+        forms = [request.output_type, *(turn.output_type for turn in request.history)]
+        return any(AUDIO in self.template.needs(form) for form in forms)
+
+    def prompt(self, request, speech: int | None, mel_TF: np.ndarray | None = None) -> Prompt:
+        """The prompt of a `Request` after the turns before it.
+
+        Parameters
+        ----------
+        speech : tokens of the recording, None without one.
+        mel_TF : its log-mel; without it the prompt has the right length, and cannot be answered.
+        """
+        forced = request.task and request.force_tags
+        opening, first, denied = self._opening(request.task) if forced else ((), (), ())
+        words = request.words
+        if request.hotwords:
+            words = self.system.with_hotwords(words, request.task, request.hotwords)
+
+        def turn(form: str, words: str | None, **more) -> Turn:
+            heard = speech if AUDIO in self.template.needs(form) else None
+            return Turn(form, {"request": words}, heard, **more)
+
+        turns = [turn(form, said, answer=[("", reply)]) for form, said, reply in request.history]
+        turns.append(turn(request.output_type, words, opening=opening))
+        sequence = self.template.sequence(self.tokenizer, *turns, system=request.system)
+        return Prompt(sequence, mel_TF, opening, first, denied)
+
+    def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The tokens that every answer to a task begins with, those that may follow (empty: any), and not."""
+        if task not in self._openings:
+            opening, texts = self.system.openings(task)
+            ids, first = opening_ids(self.tokenizer, opening, texts)
+            denied = denied_ids(self.tokenizer, ids, texts, self.system.other_openings(task))
+            self._openings[task] = ids, first, denied
+        return self._openings[task]
+
+
 class Generation:
     """Interface for inference/generate.py: generation with a model, and its intermediate results.
 
     Attributes
     ----------
-    embed : a cell from the values of `inputs` to input embeddings (B, L, D) of the decoder.
+    embed : a cell from the values of `inputs` to input embeddings (B, L, D) of the decoder; where that reads
+        more than these, to a tuple that begins with them.
     decoder : a cell like that of models/llama/network.py: `embed`, `logits`, and the properties of its cache
         (`new_cache`, `n_layers`, `vocab_size`, `dtype`).
+    rules : a cell that changes scores by what was written so far, and keeps `width` numbers of a sequence for
+        it (systems/whisper_asr/generation.py `Rules`); None if any token may follow.
+    log_probabilities : whether those of an answer's tokens are always computed.
     eos_ids : tokens that end an answer.
     positions : maximum length of prompt and answer together.
     encode : a cell from the columns of a recording to the model's outputs before the decoder; None if there
@@ -88,9 +145,23 @@ class Generation:
     decoder: Any
     eos_ids: Sequence[int]
     positions: int
+    rules: Any = None
+    log_probabilities: bool = False
     encode: Any = None
     encode_columns: tuple[str, ...] = ()
     encode_names: tuple[str, ...] = ()
+
+    def states(self, batch: int) -> Sequence[tuple[str, tuple[int, ...], Any]]:
+        """(name, shape, type) of what `batch` rows keep between steps, after the caches."""
+        return ()
+
+    def facts(self, values: Sequence[float]) -> dict[str, Any]:
+        """What the rules say of a recording before its answer, by name, from their numbers."""
+        return {}
+
+    def settings(self, sampling: Any) -> Any:
+        """The settings of generation (`Sampling`) as the model needs them."""
+        return sampling
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, Any]:
         """Named inputs of `embed` in their order, arrays or None, for `rows` >= len(prompts) rows of `length`
@@ -166,13 +237,16 @@ class System:
     model_type : its name in config.json.
     Config : dataclass of the other values in config.json.
     presets : name -> Config of its published sizes; the first is the default for conversion.
-    job : rules for training jobs of its models.
     """
 
     model_type: str
     Config: type[Config]
     presets: dict[str, Config]
-    job: JobRules
+
+    @property
+    def job(self) -> JobRules:
+        """Rules for training jobs of its models; UserError if they cannot be trained."""
+        raise UserError(f"{self.model_type}: models of this system cannot be trained")
 
     def build(self, cfg: Config) -> Any:
         """The network, a `mindspore.nn.Cell` with attribute `cfg`; its weights are not initialised yet.
@@ -202,13 +276,41 @@ class System:
                 value = self.initial_value(model.cfg, name, param.shape, seed)
                 param.set_data(Tensor(value, param.dtype))
 
+    def fit_tokenizer(self, tokenizer: Tokenizer, cfg: Config, where: str) -> None:
+        """Refuse a tokenizer that does not belong to a model; may add pieces that its file does not list.
+
+        Parameters
+        ----------
+        where : description of the model, for the error.
+        """
+        check_ids(tokenizer, cfg.decoder.vocab_size, cfg.decoder.eos_id, where)
+
     def template(self, cfg: Config) -> Any:
         """The layout of its sequences, a `text.template.Template`."""
         raise NotImplementedError
 
+    def prompts(self, cfg: Config, tokenizer: Tokenizer) -> Any:
+        """What makes prompts of accepted requests, with the methods of `Prompts`."""
+        return Prompts(self, cfg, tokenizer)
+
+    def check_request(self, request: Any, cfg: Config) -> None:
+        """Refuse a `Request` that no recording could be asked."""
+        for what, given in {"language": request.language, "translate": request.translate}.items():
+            if given:
+                raise UserError(f"{what}: a model of {self.model_type} has no such setting; ask without")
+
     def answer(self, raw: str, task: str | None) -> Answer:
         """Parse the text that a model generated; `task` is the requested key, where it is known."""
         raise NotImplementedError
+
+    def describe(self, answer: Answer, facts: dict[str, Any], log_p: float | None) -> None:
+        """Add what a model says beside the answer.
+
+        Parameters
+        ----------
+        facts : `Generation.facts` of the recording; {} if there are none.
+        log_p : mean log-probability of the tokens and the end, where they are always computed.
+        """
 
     def with_hotwords(self, words: str | None, task: str | None, hotwords: Sequence[str]) -> str:
         """The words of a request that mentions names and terms which may be said.

@@ -26,7 +26,7 @@ from mindspore_osum.files import write_text
 from mindspore_osum.folder import read_config
 from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import preset, presets
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import Tokenizer, find_tokenizer, open_tokenizer
 from mindspore_osum.training import checkpoint
 from mindspore_osum.training import mindformers_job as job
 from mindspore_osum.training.config import DEVICES, TrainConfig, shapes_of, to_dict
@@ -99,7 +99,7 @@ def run_job(
     """
     if cfg.device == "CPU":
         keep_freed_memory()
-    tokenizer = Tokenizer(cfg.tokenizer)
+    tokenizer = open_tokenizer(cfg.tokenizer)
     model, start = model_config(cfg, tokenizer)
     with locked(Path(cfg.output_dir)) if process()[0] == 0 else contextlib.nullcontext():
         run = prepare(cfg, model, start, tokenizer, fresh, from_step)
@@ -328,7 +328,7 @@ def job_fingerprint(
             "ranks": loader.ranks,
             "utterances": len(loader.corpus.utterances),
             "data_digest": loader.corpus.utterances.digest,
-            "tokenizer_digest": hashlib.sha256(Path(cfg.tokenizer).read_bytes()).hexdigest()[:16],
+            "tokenizer_digest": hashlib.sha256(find_tokenizer(cfg.tokenizer).read_bytes()).hexdigest()[:16],
             "start_weights": weights_digest(start) if start else "",
             "model": model.to_dict(),
         }

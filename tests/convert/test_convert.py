@@ -452,7 +452,7 @@ def test_failure_while_writing_leaves_nothing(monkeypatch, source, tmp_path):
 
 def test_tokenizer_given_beside_or_absent(source, tmp_path):
     report = convert(source, tmp_path / "a", settings=SETTINGS)
-    assert "no tokenizer.model was found" in report.table()
+    assert "no tokenizer was found" in report.table()
     beside, given = write_pieces(tmp_path / "tokenizer.model", 20), write_pieces(tmp_path / "other", 21)
     convert(source, tmp_path / "b", settings=SETTINGS)
     convert(source, tmp_path / "c", settings=SETTINGS, tokenizer=tmp_path / "other")
@@ -470,7 +470,7 @@ def test_what_is_no_tokenizer_of_the_model_is_refused(source, tmp_path):
     wrong("ends an answer, is none of the 61 rows", None, eos_id=-1)
     write_pieces(tmp_path / "large.model", 70)
     wrong("70 pieces, but the model has only 61", tmp_path / "large.model")
-    wrong("only SentencePiece tokenizers are read; give the tokenizer.model", tmp_path)
+    wrong("no tokenizer in this folder", tmp_path)
     (tmp_path / "tokenizer.model").write_text("version https://git-lfs.github.com/spec/v1")
     for given in (tmp_path / "tokenizer.model", None):  # also where it lies beside the source
         wrong("not a SentencePiece model", given)

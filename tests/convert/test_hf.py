@@ -258,14 +258,16 @@ def test_parts_of_whole_models(whisper, pangu, tmp_path):
 def test_parts_given_as_what_they_are_not(whisper, pangu, tmp_path):
     openai = openai_file(tmp_path / "tiny.pt", whisper)
     for paths, option in (
-        (dict(source=whisper), "--encoder"),
         (dict(source=pangu), "--decoder"),
-        (dict(source=openai), "--encoder"),
         (dict(encoder=pangu), "--decoder"),
         (dict(decoder=openai), "--encoder"),
     ):
         with pytest.raises(UserError, match=f"give it with {option}"):
             convert(**{"source": None} | paths, output=tmp_path / "m")
+    with pytest.raises(UserError, match="do not say: decoder.eos_id .50 tokens"):  # a whole Whisper
+        convert(whisper, tmp_path / "m")
+    with pytest.raises(UserError, match="decoder.embed_positions.weight. is missing"):
+        convert(openai, tmp_path / "m")
 
 
 def test_one_part_alone_is_not_a_model(whisper, pangu, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from mindspore_osum import cli
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 from tests.data.formats.tars import sample, sound, write_tar
 from tests.training.tones import write_tokenizer
 
@@ -52,7 +52,7 @@ def test_counts(folder, capsys):
 
 def test_tokens_and_plot(folder, capsys):
     write_tokenizer(folder / "tokenizer.model")
-    tokenizer = Tokenizer(folder / "tokenizer.model")
+    tokenizer = open_tokenizer(folder / "tokenizer.model")
     labels = ["<asr><age>ab<OLD>", "<asr><age>abc<OLD>", "<asr><age>abcd<ADULT>", "<asr>x", "Paris"]
     tokens = [len(tokenizer.encode(label)) + 1 for label in labels]
     status, out, _ = stats(

@@ -8,7 +8,7 @@ import manifests
 import pytest
 
 from mindspore_osum import tasks
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import Tokenizer, open_tokenizer
 from tests.examples.common import run
 
 MOST_PIECES = 2048  # of the tiny model's vocabulary
@@ -16,7 +16,7 @@ MOST_PIECES = 2048  # of the tiny model's vocabulary
 
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_model) -> Tokenizer:
-    return Tokenizer(tokenizer_model)
+    return open_tokenizer(tokenizer_model)
 
 
 def test_size(tokenizer, tokenizer_model):
@@ -113,7 +113,7 @@ def test_words_of_a_manifest_are_added_and_nothing_else_moves(tokenizer, tmp_pat
     manifest, model = tmp_path / "more.jsonl", tmp_path / "more.model"
     manifest.write_text('{"txt": "<zzz>zebra 龘"}\n', encoding="utf-8")
     assert run("make_tokenizer.py", "--manifest", manifest, "--output", model).returncode == 0
-    larger = Tokenizer(model)
+    larger = open_tokenizer(model)
     assert larger.vocab_size == tokenizer.vocab_size + 3  # zebra with and without a space, 龘
     assert len(larger.encode("zebra 龘")) == 3
     assert len(larger.encode("zzz")) == 4  # what stands in < > is no word: a space and letters

@@ -31,7 +31,7 @@ from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.tasks import TASK_KEYS, answer_starts
 from mindspore_osum.text.sequence import opening_ids
 from mindspore_osum.text.template import Turn
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 from tests.inference.common import SMALL, small_folder, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,7 +218,7 @@ def test_a_tokenizer_of_another_model(folder, tmp_path, capfd):
 @pytest.mark.parametrize("name", ["compact", "osum_pangu_published_inference"])
 def test_requests_of_the_length_that_was_asked_for_fit(folder, name):
     """Also where <s> stands before the request."""
-    tokenizer, words = Tokenizer(folder / TOKENIZER), "turn on the light in the kitchen"
+    tokenizer, words = open_tokenizer(folder / TOKENIZER), "turn on the light in the kitchen"
     texts = {"left": {"text": "you hear and write", "s2t_chat": "you"}, "assistant": "so"}
     template = replace(load_template(name), texts=texts)
     count = len(tokenizer.encode(words))

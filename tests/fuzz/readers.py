@@ -326,9 +326,9 @@ def _tokenizer_write(folder: Path, rng: random.Random, n: int) -> None:
 
 
 def _tokenizer_read(folder: Path) -> None:
-    from mindspore_osum.text.tokenizer import Tokenizer
+    from mindspore_osum.text.tokenizer import open_tokenizer
 
-    tokenizer = Tokenizer(folder / "x.model")
+    tokenizer = open_tokenizer(folder / "x.model")
     ids = tokenizer.encode("Well, a [unused10] banana <s> 20\u4e2d\U0001f600", bos=True, plain=[range(0, 20)])
     tokenizer.decode(
         [*ids, *range(min(300, tokenizer.vocab_size)), tokenizer.vocab_size - 1, tokenizer.pad_id]

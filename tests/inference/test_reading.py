@@ -16,7 +16,7 @@ from mindspore_osum.results import Answer
 from mindspore_osum.systems.base import Prompt, System
 from mindspore_osum.systems.osum.system import SYSTEM
 from mindspore_osum.text.sequence import Text, lay_out
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 from tests.inference.test_loops import Scripted
 
 PROMPT = Prompt(lay_out(None, [Text([5])]))
@@ -24,7 +24,7 @@ PROMPT = Prompt(lay_out(None, [Text([5])]))
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer(BUNDLED / TOKENIZER)
+    return open_tokenizer(BUNDLED / TOKENIZER)
 
 
 class Labels:

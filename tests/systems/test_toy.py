@@ -16,7 +16,7 @@ from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems import registry
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 from mindspore_osum.weights_io import TensorInfo
 from tests.training.tones import make_world, random_words
 
@@ -104,7 +104,7 @@ def test_converts_both_ways(toy, published, folder, tmp_path, capsys):
 
 def job(world, out, **over) -> Path:
     """A job of two steps, as a file."""
-    pieces = Tokenizer(world / "tokenizer.model").vocab_size
+    pieces = open_tokenizer(world / "tokenizer.model").vocab_size
     values = {
         "output_dir": str(out),
         "device": "CPU",

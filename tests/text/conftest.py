@@ -1,6 +1,7 @@
 """A tiny SentencePiece model of the openPangu kind, trained on the spot."""
 
 import io
+import json
 
 import pytest
 
@@ -50,6 +51,27 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(tiny_model):
-    from mindspore_osum.text.tokenizer import Tokenizer
+    from mindspore_osum.text.tokenizer import open_tokenizer
 
-    return Tokenizer(tiny_model)
+    return open_tokenizer(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def byte_pairs(tmp_path_factory):
+    """Folder of a byte-level BPE tokenizer with <|user|> and its end <|end|>; bos_token says nothing."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder = tmp_path_factory.mktemp("byte_pairs")
+    pieces = Tokenizer(models.BPE())
+    pieces.pre_tokenizer, pieces.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    pieces.train_from_iterator(SENTENCES, trainer)
+    pieces.add_special_tokens(["<|user|>", "<|end|>"])
+    pieces.save(str(folder / "tokenizer.json"))
+    names = {"bos_token": "<|end|>", "eos_token": "<|end|>", "pad_token": None}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    return folder

@@ -29,7 +29,7 @@ from mindspore_osum.text.sequence import (
     opening_ids,
     stack_sequences,
 )
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import Tokenizer, open_tokenizer
 
 LOSSES = ("intent", "content")
 
@@ -55,7 +55,7 @@ def test_spans_are_tokenized_one_by_one(tiny):
 
 @lru_cache(maxsize=1)
 def bundled() -> Tokenizer:
-    return Tokenizer(BUNDLED / TOKENIZER)
+    return open_tokenizer(BUNDLED / TOKENIZER)
 
 
 @lru_cache
@@ -180,7 +180,7 @@ def test_a_piece_across_the_end_of_a_part_belongs_to_it(tmp_path):
         minloglevel=2,
     )
     (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
-    tokenizer = Tokenizer(tmp_path / "tokenizer.model")
+    tokenizer = open_tokenizer(tmp_path / "tokenizer.model")
     seq = example(tokenizer, None, [("intent", "<asr>"), ("content", "hello")])
     assert tokenizer.decode(seq.labels_L[seq.spans_L == 1]) == "<asr>h"
     assert tokenizer.decode(seq.labels_L[seq.spans_L == 2]) == "ello"

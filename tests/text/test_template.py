@@ -12,7 +12,7 @@ import yaml
 from mindspore_osum.errors import UserError
 from mindspore_osum.text.sequence import IGNORE, Audio, Target, Text, stack_sequences
 from mindspore_osum.text.template import AUDIO, Turn, read_template
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 
 CHAT = """
 forms:
@@ -185,7 +185,7 @@ def test_linear_aligner(shared):
     answer = [("content", "please open the window and call my mother")]
     turn = Turn("ask", {"request": "识别出音频内容"}, 1500, answer)
     template = read_template("linear_aligner", data, ["content"])
-    seq = template.sequence(Tokenizer(folder / "tokenizer.model"), turn)
+    seq = template.sequence(open_tokenizer(folder / "tokenizer.model"), turn)
     before, after, answer = (arrays[f"ids_{part}"].tolist() for part in ("before", "after", "answer"))
     assert seq.ids_L.tolist() == [*before, *[-1] * 1500, *after, *answer]
     assert seq.labels_L[seq.labels_L != IGNORE].tolist() == answer

@@ -14,7 +14,7 @@ from mindspore_osum.systems.osum.extractor import OsumExtractor
 from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.registry import preset
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 from mindspore_osum.training.config import job_from
 
 LETTERS = "abcdefgh"
@@ -86,7 +86,7 @@ def extractor(
     """What the preset `tiny` makes of the utterances of `world`, with the prompts `compact`."""
     model = preset("tiny")
     model = replace(model, encoder=replace(model.encoder, pad_to_seconds=pad_to_seconds))
-    texts = Texts(Tokenizer(world / "tokenizer.model"), load_template("compact"), requests)
+    texts = Texts(open_tokenizer(world / "tokenizer.model"), load_template("compact"), requests)
     return OsumExtractor(model, texts, ctc)
 
 
@@ -124,7 +124,7 @@ def model_folder(world: Path, folder: Path, poison: str = "", **over) -> str:
     if poison:
         embed = model.decoder.model.embed_tokens.weight
         values = embed.asnumpy()
-        values[Tokenizer(str(world / "tokenizer.model")).encode(poison)[-1]] = np.nan
+        values[open_tokenizer(str(world / "tokenizer.model")).encode(poison)[-1]] = np.nan
         embed.set_data(Tensor(values))
     save_folder(folder, model, world / "tokenizer.model")
     return str(folder)

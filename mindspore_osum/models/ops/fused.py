@@ -61,7 +61,7 @@ class FlashAttention(plain.Attention):
 
     def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int, causal: bool = False):
         super().__init__(n_heads, n_kv_heads, head_dim, causal)
-        self.head_dim, self.padding = head_dim, -head_dim % HEAD_MULTIPLE
+        self.padding = -head_dim % HEAD_MULTIPLE
         self.masked = FlashAttentionScore(n_heads, scale_value=self.scale, input_layout="BSND")
         self.causal = FlashAttentionScore(
             n_heads, scale_value=self.scale, input_layout="BSND", sparse_mode=LEFT_UP_CAUSAL
@@ -86,6 +86,18 @@ class FlashAttention(plain.Attention):
         else:
             out = self.masked(q_BLHE, k_BSKE, v_BSKE, None, None, None, mask, None, None, None)[3]
         return self.joined(out)
+
+    def keep(self, x_BSKE):
+        """As plain.Attention's."""
+        return self.padded(x_BSKE)
+
+    def kept_shape(self, batch: int, keys: int) -> tuple[int, ...]:
+        """As plain.Attention's."""
+        return batch, keys, self.n_kv_heads, self.head_dim + self.padding
+
+    def kept(self, q_BLHE, k_kept, v_kept, mask):
+        """As plain.Attention's."""
+        return self.attended(self.padded(q_BLHE), k_kept, v_kept, mask)
 
     def joined(self, x_BLHE):
         """(B, L, H*E) without the padding."""
@@ -127,8 +139,20 @@ class CachedFlashAttention(FlashAttention):
         if length > 1:
             return self.attended(q_BLHE, k_BLKE, v_BLKE, mask), None, None
         keys, values = (ops.depend(x, written).reshape((b, -1, rows[3])) for x in (k_cache, v_cache))
-        out = self.one(q_BLHE.reshape((b, 1, h * e)), (keys,), (values,), mask)
-        return self.joined(out.reshape((b, 1, h, e))), None, None
+        return self.alone(q_BLHE, keys, values, mask), None, None
+
+    def alone(self, q_B1HE, keys, values, mask):
+        """A single padded query with keys and values (B, S, K*E)."""
+        b, _, h, e = q_B1HE.shape
+        out = self.one(q_B1HE.reshape((b, 1, h * e)), (keys,), (values,), mask)
+        return self.joined(out.reshape((b, 1, h, e)))
+
+    def kept(self, q_BLHE, k_kept, v_kept, mask):
+        """As plain.Attention's."""
+        if q_BLHE.shape[1] > 1:
+            return super().kept(q_BLHE, k_kept, v_kept, mask)
+        rows = k_kept.shape[:2] + (-1,)
+        return self.alone(self.padded(q_BLHE), k_kept.reshape(rows), v_kept.reshape(rows), mask)
 
 
 class StaticCache(nn.Cell):

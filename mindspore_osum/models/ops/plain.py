@@ -81,6 +81,7 @@ class Attention(nn.Cell):
     def __init__(self, n_heads: int, n_kv_heads: int, head_dim: int, causal: bool = False):
         super().__init__()
         self.is_causal = causal
+        self.n_kv_heads, self.head_dim = n_kv_heads, head_dim
         self.groups, self.scale = n_heads // n_kv_heads, head_dim**-0.5
         self.shrink = ops.Mul()
         self.scores = ops.BatchMatMul(transpose_b=True)
@@ -172,6 +173,18 @@ class Attention(nn.Cell):
         shape = (b, k, -1, e)
         out = self.attend(self.heads(q_BLHE), k_rows.reshape(shape), v_rows.reshape(shape), mask)
         return out, None, None
+
+    def keep(self, x_BSKE):
+        """Keys or values that many queries attend to, one after the other, as `kept` reads them."""
+        return self.heads(x_BSKE)
+
+    def kept_shape(self, batch: int, keys: int) -> tuple[int, ...]:
+        """The shape of what `keep` returns."""
+        return batch, self.n_kv_heads, keys, self.head_dim
+
+    def kept(self, q_BLHE, k_kept, v_kept, mask):
+        """As `construct`, with keys and values from `keep`."""
+        return self.attend(self.heads(q_BLHE), k_kept, v_kept, mask)
 
 
 def _begin_with(x_BKLE, cache):

@@ -1,4 +1,7 @@
-"""Sizes of the Whisper encoder; does not import MindSpore. Named ones: Radford et al. 2022, Table 1."""
+"""Sizes of Whisper's encoder and text decoder; does not import MindSpore.
+
+Named ones: Radford et al. 2022, Table 1.
+"""
 
 from dataclasses import dataclass
 
@@ -29,6 +32,20 @@ class EncoderConfig:
     def frames(self, mel_frames):
         """Number of encoder frames for a number of mel frames (int or array): half of it, rounded up."""
         return -(-mel_frames // STRIDE)
+
+
+@dataclass(frozen=True)
+class TextDecoderConfig:
+    """Whisper's text decoder (Radford et al. 2022); defaults are Whisper-medium, multilingual."""
+
+    vocab_size: int = 51865
+    d_model: int = 1024  # width, that of the encoder
+    n_layers: int = 24
+    n_heads: int = 16
+    d_ff: int = 4096  # inner width of the feed-forward
+    max_positions: int = 448  # of prompt and answer together
+    norm_eps: float = 1e-5
+    eos_id: int = 50257  # ends an answer; the first of the special tokens
 
 
 ENCODERS = {

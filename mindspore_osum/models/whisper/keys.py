@@ -1,17 +1,27 @@
-"""Names, shapes and forms of the Whisper encoder's parameters; does not import MindSpore.
+"""Names, shapes and forms of Whisper's parameters; does not import MindSpore.
 
 Sources: modules of the published OSUM code (WeNet's), transformers' Whisper, openai-whisper's model.py.
 """
 
 from mindspore_osum.models.forms import Computed, Folder, Form, Other
 from mindspore_osum.models.positions import sinusoids
-from mindspore_osum.models.table import Param, Row, Shapes, Values, affine, axis_of, read_sizes
-from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.models.table import (
+    Batched,
+    Param,
+    Row,
+    Shapes,
+    Values,
+    Whole,
+    affine,
+    axis_of,
+    read_sizes,
+)
+from mindspore_osum.models.whisper.config import EncoderConfig, TextDecoderConfig
 from mindspore_osum.models.whisper.hugging_face import encoder_hf_config, encoder_values, openai_values
 
 
 def _rows(params: tuple[Param, ...], ours: str, hugging_face: str, openai: str) -> Row:
-    names = {"published": ours, "hf_whisper": hugging_face, "openai_whisper": openai}
+    names = {"published": ours, "wenet": ours, "hf_whisper": hugging_face, "openai_whisper": openai}
     return Row(ours, names, params, "n_layers" if "{i}" in ours else "")
 
 
@@ -35,6 +45,47 @@ ROWS = (
         )
     ),
     _rows(_NORM, "after_norm", "layer_norm", "ln_post"),
+)
+
+STORED_POSITIONS = Row(
+    "embed_positions",
+    {
+        "wenet": Batched("embed.pos_enc.pe"),
+        "hf_whisper": "embed_positions",
+        "openai_whisper": Whole("positional_embedding"),
+    },
+    affine("positions", _D, bias=False),
+)
+"""The encoder's positions, where they are a parameter."""
+
+_TOKENS = {"wenet": "embed.0", "hf_whisper": "embed_tokens", "openai_whisper": "token_embedding"}
+_PLACES = {
+    "wenet": Batched("embed.1.pe"),
+    "hf_whisper": "embed_positions",
+    "openai_whisper": Whole("positional_embedding"),
+}
+DECODER_ROWS = (
+    Row("embed_tokens", _TOKENS, affine("vocab_size", _D, bias=False)),
+    Row("embed_positions", _PLACES, affine("max_positions", _D, bias=False)),
+    *(
+        _rows(params, f"decoders.{{i}}.{ours}", f"layers.{{i}}.{hugging_face}", f"blocks.{{i}}.{openai}")
+        for params, ours, hugging_face, openai in (
+            (_SQUARE, "self_attn.linear_q", "self_attn.q_proj", "attn.query"),
+            (affine(_D, _D, bias=False), "self_attn.linear_k", "self_attn.k_proj", "attn.key"),
+            (_SQUARE, "self_attn.linear_v", "self_attn.v_proj", "attn.value"),
+            (_SQUARE, "self_attn.linear_out", "self_attn.out_proj", "attn.out"),
+            (_SQUARE, "src_attn.linear_q", "encoder_attn.q_proj", "cross_attn.query"),
+            (affine(_D, _D, bias=False), "src_attn.linear_k", "encoder_attn.k_proj", "cross_attn.key"),
+            (_SQUARE, "src_attn.linear_v", "encoder_attn.v_proj", "cross_attn.value"),
+            (_SQUARE, "src_attn.linear_out", "encoder_attn.out_proj", "cross_attn.out"),
+            (affine("d_ff", _D), "feed_forward.w_1", "fc1", "mlp.0"),
+            (affine(_D, "d_ff"), "feed_forward.w_2", "fc2", "mlp.2"),
+            (_NORM, "norm1", "self_attn_layer_norm", "attn_ln"),
+            (_NORM, "norm2", "encoder_attn_layer_norm", "cross_attn_ln"),
+            (_NORM, "norm3", "final_layer_norm", "mlp_ln"),
+        )
+    ),
+    _rows(_NORM, "after_norm", "layer_norm", "ln"),
 )
 
 
@@ -110,3 +161,14 @@ def infer(found: Shapes, prefix: str, base: EncoderConfig, given: dict, needs: l
     if "n_heads" not in given and d != base.d_model:
         needs.append(f"encoder.n_heads (width {d}, preset {base.d_model}; Whisper has a head for every 64)")
     return read_sizes(ROWS, prefix, found, vars(base).keys())
+
+
+def infer_decoder(found: Shapes, prefix: str, base: TextDecoderConfig, given: dict, needs: list[str]) -> dict:
+    """Infer `TextDecoderConfig` values from tensors; arguments and result as of `infer`."""
+    first = f"{prefix}embed_tokens.weight"
+    if first not in found:
+        return {}
+    d = axis_of(found, first, 1)
+    if "n_heads" not in given and d != base.d_model:
+        needs.append(f"decoder.n_heads (width {d}, preset {base.d_model}; Whisper has a head for every 64)")
+    return read_sizes(DECODER_ROWS, prefix, found, vars(base).keys())

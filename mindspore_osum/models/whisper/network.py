@@ -6,13 +6,14 @@ Notable choices
 - Padding never changes results: frames beyond an item's end are zeroed after each convolution and masked as
   attention keys. A batch gives the same results as its items one by one, which equal the published model's.
   So a row may hold several recordings (data/batches/packing.py); `frame_places` then replace the lengths.
-- Positions are Whisper's sinusoids, computed and never stored; parameter names are the published ones.
+- Positions are Whisper's sinusoids; OSUM computes them, Whisper itself has them as a table, which published
+  files round. Parameter names are the published ones.
 """
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindspore_osum.models.layers import Conv1d, LayerNorm, TransformerLayer
+from mindspore_osum.models.layers import Conv1d, Embedding, LayerNorm, TransformerLayer
 from mindspore_osum.models.ops import Gelu, cells, frame_positions, halved, key_mask, length_mask
 from mindspore_osum.models.positions import sinusoids
 from mindspore_osum.models.whisper.config import MAX_FRAMES, EncoderConfig
@@ -49,9 +50,14 @@ class ConvStem(nn.Cell):
 
 
 class WhisperEncoder(nn.Cell):
-    """Log-mel frames to encoder frames at half the rate."""
+    """Log-mel frames to encoder frames at half the rate.
 
-    def __init__(self, cfg: EncoderConfig, dtype=ms.float32):
+    Parameters
+    ----------
+    positions : rows of a table of positions that is a parameter; 0: they are computed.
+    """
+
+    def __init__(self, cfg: EncoderConfig, dtype=ms.float32, positions: int = 0):
         super().__init__()
         self.embed = ConvStem(cfg, dtype)
         self.encoders = nn.CellList(
@@ -72,7 +78,8 @@ class WhisperEncoder(nn.Cell):
         self.after_norm = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.dtype, self.attention_mask = dtype, cells(dtype).AttentionMask()
         self.add_positions, self.keep, self.is_sharded = ops.Add(), ops.Mul(), False
-        self.positions_UD = Tensor(sinusoids(MAX_FRAMES, cfg.d_model), dtype)
+        self.embed_positions = Embedding(positions, cfg.d_model, dtype) if positions else None
+        self.positions_UD = None if positions else Tensor(sinusoids(MAX_FRAMES, cfg.d_model), dtype)
 
     def construct(self, mel_BTF, mel_len_B):
         """Encode.
@@ -90,7 +97,8 @@ class WhisperEncoder(nn.Cell):
         b, frames, d = x_BUD.shape
         len_B = halved(mel_len_B)
         mask = self.attention_mask(key_mask(frames, len_B), frames)
-        x_BUD = self.add_positions(x_BUD, frame_positions(self.positions_UD, len_B, frames))
+        table_UD = self.positions_UD if self.embed_positions is None else self.embed_positions.weight
+        x_BUD = self.add_positions(x_BUD, frame_positions(table_UD, len_B, frames))
         x = x_BUD.reshape((-1, d)) if self.is_sharded else x_BUD
         for layer in self.encoders:
             x = layer(x, mask)

@@ -23,8 +23,9 @@ from mindspore_osum.systems.osum.extractor import OsumExtractor
 from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.registry import preset
+from mindspore_osum.text.sentence_piece import SentencePieceTokenizer
 from mindspore_osum.text.sequence import IGNORE
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 from tests.training.tones import add_texts, extractor, make_world, random_words, shape
 
 SHAPES = [shape(2, 36, 24), shape(2, 64, 24)]
@@ -156,7 +157,7 @@ def test_the_scan_knows_the_length_with_every_request(tmp_path):
         (None, "<TEXT2TEXT>", "Paris", {"question": "capital of France?"}),
     )
     for prompts in ("compact", "osum_pangu"):
-        texts = Texts(Tokenizer(world / "tokenizer.model"), load_template(prompts), "both")
+        texts = Texts(open_tokenizer(world / "tokenizer.model"), load_template(prompts), "both")
         made = OsumExtractor(preset("tiny"), texts)
         scanned = Corpus([("w", world / "words.jsonl", 1.0)], made, [shape(2, 64, 900)])
         assert len(scanned.utterances) == 6
@@ -174,9 +175,11 @@ def test_the_scan_knows_the_length_with_every_request(tmp_path):
 def test_the_scan_tokenizes_a_request_once(tmp_path, monkeypatch):
     world = make_world(tmp_path, random_words(40))
     seen = Counter()
-    real = Tokenizer.encode
+    real = SentencePieceTokenizer.encode
     monkeypatch.setattr(
-        Tokenizer, "encode", lambda self, text, **how: (seen.update([text]), real(self, text, **how))[1]
+        SentencePieceTokenizer,
+        "encode",
+        lambda self, text, **how: (seen.update([text]), real(self, text, **how))[1],
     )
     scanned = corpus(world, shapes=[shape(2, 64, 200)], requests="both")
     requests = set(scanned.requests.sets[0])

@@ -20,7 +20,7 @@ from mindspore_osum.systems.osum.extractor import COLUMNS
 from mindspore_osum.systems.osum.template import load_template, prompt_sets
 from mindspore_osum.tasks import format_answer
 from mindspore_osum.text.template import AUDIO, Turn
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 
 FORMS = ["text", "s2t_chat", "text2text", "intent_classification"]
 TEXT = "<asr>hello 你好"
@@ -34,7 +34,7 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def bundled():
-    return Tokenizer(BUNDLED / TOKENIZER)
+    return open_tokenizer(BUNDLED / TOKENIZER)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def golden(shared):
     with np.load(shared / "golden/golden_wav1.npz") as npz:
         arrays = {k: npz[k][0] for k in npz if k.endswith(("_ids", "_labels", "train_attention_mask"))}
         n_speech = npz["speech_embeds"].shape[1]
-    return config, arrays, n_speech, Tokenizer(shared / "golden/tokenizer.model")
+    return config, arrays, n_speech, open_tokenizer(shared / "golden/tokenizer.model")
 
 
 def digest(arrays) -> str:

@@ -14,7 +14,7 @@ from mindspore_osum.systems.osum.texts import POOL, Texts, label_of, output_type
 from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS, tags_of, write_tags
 from mindspore_osum.text.requests import task_requests
 from mindspore_osum.text.sequence import IGNORE
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 from tests.training.tones import write_tokenizer
 
 TEMPLATE = load_template("compact")
@@ -24,7 +24,7 @@ TEMPLATE = load_template("compact")
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
     write_tokenizer(path)
-    return Tokenizer(path)
+    return open_tokenizer(path)
 
 
 @pytest.fixture(scope="module")

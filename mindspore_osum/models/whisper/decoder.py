@@ -1,0 +1,203 @@
+"""Whisper's text decoder (Radford et al. 2022): it reads the tokens written so far and the encoder's frames.
+
+Legend: B batch, L positions, U encoder frames, S cache slots per sequence, D width, V vocabulary.
+
+Notable choices
+- The keys and values of the frames do not depend on the tokens: they are computed once for a recording and
+  kept beside the cache of the tokens, in the layout that the device's attention reads.
+- Parameter names are WeNet's, as those of the encoder; positions are learned.
+"""
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.layers import Embedding, FeedForward, LayerNorm, SelfAttention
+from mindspore_osum.models.whisper.config import TextDecoderConfig
+
+
+class CausalAttention(SelfAttention):
+    """Attention of tokens to themselves and earlier ones; with a cache for these."""
+
+    def __init__(self, d: int, n_heads: int, dtype=ms.float32):
+        super().__init__(d, n_heads, key_bias=False, dtype=dtype)
+        self.attention = device_ops.cells(dtype).Attention(n_heads, n_heads, self.head_dim, causal=True)
+
+    def qkv(self, x_BLD):
+        """Queries, keys and values (B, L, heads, head size)."""
+        length = x_BLD.shape[1]
+        return (
+            self.heads(self.linear_q(x_BLD), length),
+            self.heads(self.linear_k(x_BLD), length),
+            self.heads(self.linear_v(x_BLD), length),
+        )
+
+    def construct(self, x_BLD, mask):
+        q, k, v = self.qkv(x_BLD)
+        return self.linear_out(self.attention(q, k, v, mask))
+
+    def cached(self, x_BLD, mask, k_cache, v_cache, slots):
+        """With a cache; also returns the caches as `cached` of models/ops does."""
+        q, k, v = self.qkv(x_BLD)
+        out_BLD, k_cache, v_cache = self.attention.cached(q, k, v, mask, k_cache, v_cache, slots)
+        return self.linear_out(out_BLD), k_cache, v_cache
+
+
+class CrossAttention(SelfAttention):
+    """Attention of tokens to the encoder's frames."""
+
+    def __init__(self, d: int, n_heads: int, dtype=ms.float32):
+        super().__init__(d, n_heads, key_bias=False, dtype=dtype)
+
+    def memory(self, frames_BUD):
+        """Keys and values of the frames, as the attention keeps them."""
+        frames, keep = frames_BUD.shape[1], self.attention.keep
+        k = keep(self.heads(self.linear_k(frames_BUD), frames))
+        return k, keep(self.heads(self.linear_v(frames_BUD), frames))
+
+    def construct(self, x_BLD, k_kept, v_kept, mask):
+        q = self.heads(self.linear_q(x_BLD), x_BLD.shape[1])
+        return self.linear_out(self.attention.kept(q, k_kept, v_kept, mask))
+
+
+class TextDecoderLayer(nn.Cell):
+    """Pre-norm self-attention, cross-attention and feed-forward, each with a residual, on (B, L, D)."""
+
+    def __init__(self, cfg: TextDecoderConfig, dtype):
+        super().__init__()
+        self.self_attn = CausalAttention(cfg.d_model, cfg.n_heads, dtype)
+        self.src_attn = CrossAttention(cfg.d_model, cfg.n_heads, dtype)
+        self.feed_forward = FeedForward(cfg.d_model, cfg.d_ff, "gelu", dtype)
+        self.norm1 = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
+        self.norm2 = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
+        self.norm3 = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
+
+    def construct(self, x, mask, k_kept, v_kept, cross_mask):
+        return self.continued(x, self.self_attn(self.norm1(x), mask), k_kept, v_kept, cross_mask)
+
+    def cached(self, x, mask, k_cache, v_cache, slots, k_kept, v_kept, cross_mask):
+        """The layer with a cache; also returns the caches of its self-attention."""
+        attended, k_cache, v_cache = self.self_attn.cached(self.norm1(x), mask, k_cache, v_cache, slots)
+        return self.continued(x, attended, k_kept, v_kept, cross_mask), k_cache, v_cache
+
+    def continued(self, x, attended, k_kept, v_kept, cross_mask):
+        """The part of the layer after self-attention."""
+        x = x + attended
+        x = x + self.src_attn(self.norm2(x), k_kept, v_kept, cross_mask)
+        return x + self.feed_forward(self.norm3(x))
+
+
+class TextDecoder(nn.Cell):
+    """Token ids and encoder frames to hidden states; `logits` maps them to the vocabulary.
+
+    What it reads is a tuple: token embeddings (B, L, D), the memory of the frames (`memory`), and how many
+    frames each recording has, int32 (B,).
+
+    Parameters
+    ----------
+    frames : encoder frames of the window, of which a recording may fill a part.
+    """
+
+    def __init__(self, cfg: TextDecoderConfig, frames: int, dtype=ms.float32):
+        super().__init__()
+        self.frames = frames
+        self.embed_tokens = Embedding(cfg.vocab_size, cfg.d_model, dtype)
+        self.embed_positions = Embedding(cfg.max_positions, cfg.d_model, dtype)
+        self.decoders = nn.CellList([TextDecoderLayer(cfg, dtype) for _ in range(cfg.n_layers)])
+        self.after_norm = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
+        self.head = ops.MatMul(transpose_b=True)
+        cells = device_ops.cells(dtype)
+        self.attention_mask, self.cache = cells.AttentionMask(), cells.Cache
+        self.d_model, self.vocab_size, self.n_layers, self.dtype = (
+            cfg.d_model,
+            cfg.vocab_size,
+            cfg.n_layers,
+            dtype,
+        )
+        self.n_heads, self.last_position = cfg.n_heads, cfg.max_positions - 1
+
+    def new_cache(self, batch: int, places: int) -> nn.Cell:
+        """The cache layout for keys and values of `batch` sequences of `places` slots."""
+        return self.cache(batch, places, self.n_heads, self.d_model // self.n_heads)
+
+    def memory_states(self, batch: int) -> list[tuple[str, tuple[int, ...], ms.Type]]:
+        """(name, shape, type) of what is kept of the frames between steps."""
+        shape = self.decoders[0].src_attn.attention.kept_shape(batch, self.frames)
+        kinds = [f"{kind}_{i}" for i in range(self.n_layers) for kind in ("frame_key", "frame_value")]
+        return [(name, shape, self.dtype) for name in kinds] + [("frames", (batch,), ms.int32)]
+
+    def embed(self, ids):
+        """Look up token embeddings, without positions."""
+        return self.embed_tokens(ids)
+
+    def memory(self, frames_BUD):
+        """Keys and values of the frames for every layer: (k_0, v_0, k_1, v_1, ...)."""
+        kept = ()
+        for layer in self.decoders:
+            kept += layer.src_attn.memory(frames_BUD)
+        return kept
+
+    def positioned(self, x_BLD, positions_BL):
+        """Embeddings with those of their positions."""
+        return x_BLD + self.embed_positions(ops.minimum(positions_BL, self.last_position))
+
+    def cross_mask(self, frames: int, frames_B, length: int):
+        """The mask of `length` queries over `frames`, which hides those beyond the end of each recording."""
+        return self.attention_mask(device_ops.key_mask(frames, frames_B), length)
+
+    def construct(self, read, positions_BL, mask):
+        """Run the layers over whole sequences: as `models.llama.network.Decoder`, with a tuple to read."""
+        x_BLD, kept, frames_B = read[0], read[1], read[2]
+        length = x_BLD.shape[1]
+        mask, cross_mask = self.attention_mask(mask, length), self.cross_mask(self.frames, frames_B, length)
+        x = self.positioned(x_BLD, positions_BL)
+        for i, layer in enumerate(self.decoders):
+            x = layer(x, mask, kept[2 * i], kept[2 * i + 1], cross_mask)
+        return self.after_norm(x)
+
+    def begin(self, read, positions_BL, caches, slots):
+        """Read prompts: fill the cache, and keep the memory of the frames for the steps.
+
+        Parameters
+        ----------
+        caches : (k_0, v_0, ...) in the cache's `shape`, then the parameters of `memory_states`.
+        slots : where the new keys go, the cache's `slots`.
+
+        Returns
+        -------
+        (B, L, D) after the last norm.
+        """
+        x_BLD, kept, frames_B = read[0], read[1], read[2]
+        for i in range(2 * self.n_layers):
+            ops.assign(caches[2 * self.n_layers + i], kept[i])
+        ops.assign(caches[4 * self.n_layers], frames_B)
+        mask = self.attention_mask(None, x_BLD.shape[1])
+        return self.layers(x_BLD, positions_BL, mask, kept, frames_B, caches, slots)
+
+    def step(self, x_B1D, positions_B1, mask, caches, slots):
+        """The next position of each sequence; arguments and result as those of `begin`."""
+        kept = caches[2 * self.n_layers :]
+        return self.layers(x_B1D, positions_B1, mask, kept, caches[4 * self.n_layers], caches, slots)
+
+    def layers(self, x_BLD, positions_BL, mask, kept, frames_B, caches, slots):
+        """The layers with a cache, and the last norm."""
+        cross_mask = self.cross_mask(self.frames, frames_B, x_BLD.shape[1])
+        x = self.positioned(x_BLD, positions_BL)
+        for i, layer in enumerate(self.decoders):
+            k, v = kept[2 * i], kept[2 * i + 1]
+            x = layer.cached(x, mask, caches[2 * i], caches[2 * i + 1], slots, k, v, cross_mask)[0]
+        return self.after_norm(x)
+
+    def cached(self, read, positions_BL, mask, caches, slots):
+        """Run the layers with a cache: as `models.llama.network.Decoder.cached`.
+
+        `read` is the tuple above for prompts, and the embeddings (B, 1, D) of one token for a step.
+        """
+        if isinstance(read, tuple):
+            return self.begin(read, positions_BL, caches, slots), None
+        return self.step(read, positions_BL, mask, caches, slots), None
+
+    def logits(self, hidden):
+        """float32 scores over the vocabulary for hidden states (..., D)."""
+        flat = self.head(hidden.reshape((-1, self.d_model)), self.embed_tokens.weight)
+        return ops.cast(flat.reshape(hidden.shape[:-1] + (-1,)), ms.float32)

@@ -1,0 +1,184 @@
+"""Whisper's generation interface: prompts as inputs, language detection, and the rules of its timestamps.
+
+Legend: B batch, T mel frames, U encoder frames, L prompt positions, D width, V vocabulary, R values that the
+rules remember of a sequence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mindspore_osum.models.ops import MASKED
+from mindspore_osum.systems.base import Generation, Prompt
+from mindspore_osum.systems.whisper_asr.config import WhisperConfig
+from mindspore_osum.systems.whisper_asr.descriptions import suppressed, suppressed_first
+from mindspore_osum.systems.whisper_asr.network import WhisperModel
+from mindspore_osum.systems.whisper_asr.vocabulary import DETECT, TIME_STEP
+
+
+class Embed(nn.Cell):
+    """What the decoder reads of prompts, and the detected languages.
+
+    A language is the likeliest one after the beginning of a transcript; it takes the place of `DETECT`.
+    """
+
+    def __init__(self, model: WhisperModel):
+        super().__init__(auto_prefix=False)  # keeps parameter names
+        self.encoder, self.decoder = model.encoder, model.decoder
+        words = model.cfg.vocabulary
+        self.sot, self.detects, self.first = words.sot, words.multilingual, words.first_language
+        self.last = words.first_language + words.languages
+
+    def construct(self, mel_BTF, mel_len_B, token_ids_BL, about_BR):
+        frames_BUD, frames_B = self.encoder(mel_BTF, mel_len_B)
+        memory = self.decoder.memory(frames_BUD)
+        b = frames_B.shape[0]
+        language_B, chance_B = about_BR[:, 2], ops.ones((b,), ms.float32)
+        if self.detects:
+            begin_B1 = ops.full((b, 1), self.sot, dtype=ms.int32)
+            read = (self.decoder.embed(begin_B1), memory, frames_B)
+            h_B1D = self.decoder(read, ops.zeros((b, 1), ms.int32), None)
+            p_BL = ops.softmax(self.decoder.logits(h_B1D).reshape((b, -1))[:, self.first : self.last], -1)
+            best_B = ops.cast(ops.argmax(p_BL, -1), ms.int32)
+            language_B = ops.select(language_B == DETECT, best_B + self.first, language_B)
+            chance_B = ops.gather_elements(p_BL, 1, (language_B - self.first).expand_dims(1)).reshape((b,))
+            found_BL = language_B.expand_dims(1).broadcast_to(token_ids_BL.shape)
+            token_ids_BL = ops.select(token_ids_BL == DETECT, found_BL, token_ids_BL)
+        return self.decoder.embed(token_ids_BL), memory, frames_B, language_B, chance_B, about_BR
+
+
+class Encode(nn.Cell):
+    """Encoder frames (B, U, D), and how many each recording has (B,)."""
+
+    def __init__(self, model: WhisperModel):
+        super().__init__(auto_prefix=False)
+        self.encoder = model.encoder
+
+    def construct(self, mel_BTF, mel_len_B):
+        return self.encoder(mel_BTF, mel_len_B)
+
+
+class Rules(nn.Cell):
+    """What may follow what was written: scores of other tokens become `MASKED`.
+
+    Some tokens are never written. With timestamps, these come first, in pairs around texts, and never go
+    back; and if all timestamps together are likelier than any other token, one of them follows.
+
+    The memory of a sequence, int32: whether it has timestamps; whether its last token and the one before are
+    such (before the first token: yes); the last timestamp, 0 if there is none.
+    """
+
+    width = 4  # of the memory
+
+    def __init__(self, decoder: nn.Cell, cfg: WhisperConfig):
+        super().__init__(auto_prefix=False)
+        self.decoder, words, rows = decoder, cfg.vocabulary, cfg.decoder.vocab_size
+        self.eot, self.no_speech = words.eot, words.no_speech
+        self.first_time, self.last_time = words.first_time, words.last_time
+        self.latest = words.first_time + round(cfg.latest_first_time / TIME_STEP)
+        self.id_1V = Tensor(np.arange(rows, dtype=np.int32)[None])
+        never_V, first_V = np.zeros(rows, bool), np.zeros(rows, bool)
+        never_V[[*suppressed(cfg)]] = True
+        first_V[[*suppressed_first(cfg)]] = True
+        self.never_1V, self.first_1V = Tensor(never_V[None]), Tensor((never_V | first_V)[None])
+        id_V = np.arange(rows)
+        self.never_timed_1V = Tensor((never_V | (id_V == words.no_timestamps))[None])
+        self.time_1V = Tensor(((id_V >= words.first_time) & (id_V <= words.last_time))[None])
+
+    def begin(self, scores_BV, h_BLD, read):
+        """The scores of first tokens under the rules, the memory, and `facts` (3, B) of the recordings."""
+        language_B, chance_B, about_BR = read[3], read[4], read[5]
+        b, length = h_BLD.shape[:2]
+        # nobody speaks: by the scores after the token that begins the transcript
+        sot_B = ops.arange(0, b, dtype=ms.int32) * length + about_BR[:, 1]
+        h_BD = ops.gather(h_BLD.reshape((b * length, -1)), sot_B, 0)
+        silence_B = ops.softmax(self.decoder.logits(h_BD), -1)[:, self.no_speech]
+        timed_B1 = about_BR[:, :1] > 0
+        outside_BV = ops.logical_or(self.id_1V < self.first_time, self.id_1V > self.latest)
+        hidden_BV = ops.logical_or(self.first_1V, ops.logical_and(timed_B1, outside_BV))
+        ones_B1 = ops.ones((b, 1), ms.int32)
+        memory_BR = ops.concat((about_BR[:, :1], ones_B1, ones_B1, ops.zeros((b, 1), ms.int32)), 1)
+        facts = ops.stack((ops.cast(language_B, ms.float32), chance_B, silence_B))
+        return ops.select(hidden_BV, MASKED * ops.ones_like(scores_BV), scores_BV), memory_BR, facts
+
+    def construct(self, scores_BV, token_B, memory_BR):
+        """The scores after `token_B`, and the memory with it."""
+        timed_B1, before_B1 = memory_BR[:, :1] > 0, memory_BR[:, 1:2] > 0
+        token_B1 = token_B.expand_dims(1)
+        last_B1 = ops.logical_and(token_B1 >= self.first_time, token_B1 <= self.last_time)
+        time_B1 = ops.select(last_B1, token_B1, memory_BR[:, 3:])
+        closed_B1 = ops.logical_and(last_B1, before_B1)  # text follows
+        open_B1 = ops.logical_and(last_B1, ops.logical_not(before_B1))  # a timestamp or the end follows
+        text_BV = ops.logical_and(open_B1, self.id_1V < self.eot)
+        earliest_B1 = time_B1 + ops.cast(ops.logical_not(open_B1), ms.int32)
+        past_BV = ops.logical_or(closed_B1, self.id_1V < earliest_B1)
+        barred_BV = ops.logical_or(text_BV, ops.logical_and(self.time_1V, past_BV))
+        barred_BV = ops.logical_and(timed_B1, ops.logical_or(barred_BV, self.never_timed_1V))
+        masked_BV = MASKED * ops.ones_like(scores_BV)
+        scores_BV = ops.select(ops.logical_or(self.never_1V, barred_BV), masked_BV, scores_BV)
+        # timestamps together against the best of all others
+        others_BV = ops.select(self.time_1V.broadcast_to(scores_BV.shape), masked_BV, scores_BV)
+        times_BV = scores_BV[:, self.first_time : self.last_time + 1]
+        best_B1 = times_BV.max(-1, keepdims=True)
+        together_B1 = best_B1 + ops.log(ops.exp(times_BV - best_B1).sum(-1, keepdims=True))
+        only_B1 = ops.logical_and(timed_B1, together_B1 > others_BV.max(-1, keepdims=True))
+        hidden_BV = ops.logical_and(only_B1, ops.logical_not(self.time_1V))
+        memory_BR = ops.concat((memory_BR[:, :1], ops.cast(last_B1, ms.int32), memory_BR[:, 1:2], time_B1), 1)
+        return ops.select(hidden_BV, masked_BV, scores_BV), memory_BR
+
+
+class WhisperGeneration(Generation):
+    """The generation interface of one model."""
+
+    encode_columns = ("mel_BTF", "mel_len_B")
+    encode_names = ("encoder_BUD", "encoder_len_B")
+    log_probabilities = True
+
+    def __init__(self, model: WhisperModel):
+        self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder
+        self.eos_ids, self.positions = (model.cfg.decoder.eos_id,), model.cfg.decoder.max_positions
+        self.encode, self.rules = Encode(model), Rules(model.decoder, model.cfg)
+
+    def states(self, batch: int):
+        return self.decoder.memory_states(batch)
+
+    def facts(self, values):
+        language, chance, silence = values
+        code = self.cfg.vocabulary.code(round(language))
+        return {"language": code, "language_probability": chance, "no_speech_probability": silence}
+
+    def settings(self, sampling):
+        """Without the repetition penalty that OSUM has by default; answers of half the positions at most."""
+        usual = type(sampling)()
+        penalty = sampling.repetition_penalty
+        return replace(
+            sampling,
+            repetition_penalty=1.0 if penalty == usual.repetition_penalty else penalty,
+            max_new_tokens=min(sampling.max_new_tokens, self.positions // 2),
+        )
+
+    def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray]:
+        words, frames = self.cfg.vocabulary, self.cfg.most_frames
+        mel_BTF = np.zeros((rows, frames, self.cfg.encoder.n_mels), np.float32)
+        mel_len_B = np.full(rows, frames, np.int32)
+        token_ids_BL = np.full((rows, length), words.eot, np.int32)
+        # whether it has timestamps, the slot of sot, the language
+        about_BR = np.tile(np.array([0, 0, words.first_language], np.int32), (rows, 1))
+        for row, prompt in enumerate(prompts):
+            ids = prompt.sequence.ids_L
+            token_ids_BL[row, : len(ids)] = ids
+            mel_BTF[row, : len(prompt.mel_TF)] = prompt.mel_TF
+            mel_len_B[row] = len(prompt.mel_TF)
+            begin = int(np.flatnonzero(ids == words.sot)[-1])
+            about_BR[row, :2] = ids[-1] != words.no_timestamps, begin
+            if words.multilingual:
+                about_BR[row, 2] = ids[begin + 1]
+        return {
+            "mel_BTF": mel_BTF,
+            "mel_len_B": mel_len_B,
+            "token_ids_BL": token_ids_BL,
+            "about_BR": about_BR,
+        }

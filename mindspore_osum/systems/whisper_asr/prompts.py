@@ -1,0 +1,64 @@
+"""What a request becomes: the tokens that Whisper's answer follows, and what it cannot be asked.
+
+[<|startofprev|> hotwords] <|startoftranscript|> [language task] [<|notimestamps|>]
+"""
+
+import numpy as np
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.systems.base import Prompt
+from mindspore_osum.systems.whisper_asr.config import WhisperConfig
+from mindspore_osum.systems.whisper_asr.vocabulary import DETECT
+from mindspore_osum.text.sequence import Text, lay_out
+from mindspore_osum.text.tokenizer import Tokenizer
+
+PLAIN, TIMED = "<TRANSCRIBE>", "<TRANSCRIBE> <ALIGN>"  # tasks: words alone, words with times
+
+
+def check(request, cfg: WhisperConfig) -> None:
+    """Refuse a `Request` that is not for Whisper; UserError in one line."""
+    if request.task not in (PLAIN, TIMED) or request.history or request.system is not None:
+        asked = request.task or "a request in words"
+        raise UserError(
+            f"{asked}: a Whisper writes what is said, or translates it to English; ask for asr, or srwt for "
+            "times, and use an OSUM model for everything else"
+        )
+    words = cfg.vocabulary
+    if not words.multilingual and request.translate:
+        raise UserError("translate: this Whisper knows English only; use a multilingual one")
+    if request.language and words.language(request.language) != words.first_language:
+        if not words.multilingual:
+            raise UserError(
+                f"language {request.language!r}: this Whisper knows English only; use a multilingual one"
+            )
+
+
+class WhisperPrompts:
+    """Makes the prompts of one model."""
+
+    def __init__(self, cfg: WhisperConfig, tokenizer: Tokenizer):
+        self.cfg, self.tokenizer, self.words = cfg, tokenizer, cfg.vocabulary
+
+    def hears(self, request) -> bool:
+        """Whether a request is about a recording: every one is."""
+        return True
+
+    def prompt(self, request, speech: int | None, mel_TF: np.ndarray | None = None) -> Prompt:
+        """The prompt of a `Request` about a recording with this log-mel (T, F)."""
+        words, ids = self.words, self._before(request.hotwords)
+        ids.append(words.sot)
+        if words.multilingual:
+            ids.append(words.language(request.language) if request.language else DETECT)
+            ids.append(words.translate if request.translate else words.transcribe)
+        if request.task != TIMED:
+            ids.append(words.no_timestamps)
+        return Prompt(lay_out(None, [Text(ids)]), mel_TF)
+
+    def _before(self, hotwords: tuple[str, ...]) -> list[int]:
+        """Hotwords as if they had been said before: the last that half the positions hold."""
+        if not hotwords:
+            return []
+        text = " " + ", ".join(hotwords)
+        ids = self.tokenizer.encode(text, plain=[range(len(text))])
+        most = self.cfg.decoder.max_positions // 2 - 1
+        return [self.words.start_of_previous, *ids[-most:]]

@@ -1,0 +1,73 @@
+"""Whisper as a system, found by the registry; imports neither MindSpore nor PyTorch."""
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.whisper_asr import keys
+from mindspore_osum.systems.whisper_asr.config import WhisperConfig
+from mindspore_osum.systems.whisper_asr.presets import PRESETS
+
+
+class WhisperSystem(System):
+    """Encoder and text decoder; see `network`."""
+
+    model_type = WhisperConfig.model_type
+    Config = WhisperConfig
+    presets = PRESETS
+
+    def tables(self, cfg: WhisperConfig | None = None):
+        return keys.tables(cfg)
+
+    def published_forms(self):
+        return keys.FORMS
+
+    def infer(self, found, base, given, assumed):
+        return keys.infer(found, base, given)
+
+    def initial_value(self, cfg, name, shape, seed):
+        raise UserError(f"{name}: Whisper is not made from nothing; convert published weights that have it")
+
+    def build(self, cfg: WhisperConfig):
+        from mindspore_osum.systems.whisper_asr.network import WhisperModel
+
+        return WhisperModel(cfg)
+
+    def template(self, cfg: WhisperConfig):
+        from mindspore_osum.text.template import ANSWER, AUDIO, Template
+
+        return Template({"text": ((AUDIO,), (ANSWER,))}, {}, ("text",), marks=False)
+
+    def fit_tokenizer(self, tokenizer, cfg: WhisperConfig, where: str) -> None:
+        from mindspore_osum.text.byte_pairs import BytePairTokenizer
+
+        if not isinstance(tokenizer, BytePairTokenizer):
+            raise UserError(f"{tokenizer.path}: a Whisper has byte-level BPE; give its tokenizer.json")
+        super().fit_tokenizer(tokenizer, cfg, where)
+        tokenizer.extend(cfg.vocabulary.pieces())
+
+    def prompts(self, cfg: WhisperConfig, tokenizer):
+        from mindspore_osum.systems.whisper_asr.prompts import WhisperPrompts
+
+        return WhisperPrompts(cfg, tokenizer)
+
+    def check_request(self, request, cfg: WhisperConfig) -> None:
+        from mindspore_osum.systems.whisper_asr.prompts import check
+
+        check(request, cfg)
+
+    def answer(self, raw: str, task: str | None):
+        from mindspore_osum.systems.whisper_asr.answer import parse
+
+        return parse(raw)
+
+    def describe(self, answer, facts, log_p) -> None:
+        from mindspore_osum.systems.whisper_asr.answer import describe
+
+        describe(answer, facts, log_p)
+
+    def generation(self, model):
+        from mindspore_osum.systems.whisper_asr.generation import WhisperGeneration
+
+        return WhisperGeneration(model)
+
+
+SYSTEM = WhisperSystem()

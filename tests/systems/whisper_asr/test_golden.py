@@ -1,0 +1,99 @@
+"""Network and greedy decoding against openai-whisper and transformers (golden/whisper_decoder)."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mindspore_osum.cli import main
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.speech.audio import load_audio
+from mindspore_osum.speech.features import log_mel
+from mindspore_osum.systems.whisper_asr.vocabulary import DETECT
+from tests.systems.whisper_asr.common import prompt, scores
+
+SOT, EN, TRANSCRIBE, NO_TIMES = 50258, 50259, 50359, 50363
+MOST = 40  # tokens of the golden answers
+
+
+@pytest.fixture(scope="module")
+def arrays(golden):
+    with np.load(golden / "golden_wav4.npz") as npz:
+        return dict(npz)
+
+
+@pytest.fixture(scope="module")
+def told(golden):
+    return json.loads((golden / "config.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    pytest.importorskip("mindspore")
+    from mindspore_osum.device import use_device
+    from mindspore_osum.folder import load_folder
+
+    use_device("CPU")
+    return load_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def mel_TF(golden, model):
+    return log_mel(load_audio(golden / "wav4.wav"), model.cfg.features)
+
+
+def test_features_are_of_thirty_seconds(mel_TF, arrays):
+    assert mel_TF.shape == (3000, 80)
+    assert np.abs(mel_TF[:400].T - arrays["mel_first400"]).max() < 1e-4
+    assert np.abs(mel_TF[400:] - arrays["mel_pad_value"]).max() < 1e-4
+
+
+def test_network(model, mel_TF, arrays):
+    import mindspore as ms
+    from mindspore import Tensor
+
+    frames_1UD, _ = model.encoder(Tensor(mel_TF[None]), Tensor([len(mel_TF)], ms.int32))
+    assert np.abs(frames_1UD.asnumpy() - arrays["encoder_out"]).max() < 1e-4
+    for name in ("tf", "tf_ts"):
+        found_LV, columns = scores(model, mel_TF, arrays[f"{name}_tokens"]), arrays["cols_index"]
+        assert np.abs(found_LV[:, columns] - arrays[f"{name}_cols"]).max() < 1e-3
+        assert np.array_equal(np.argsort(-found_LV)[:, :10], arrays[f"{name}_top10_ids"])
+
+
+def test_greedy_decoding(model, mel_TF, arrays, told):
+    from mindspore_osum.inference.generate import Generator
+
+    generator, sampling = Generator(model), Sampling(max_new_tokens=MOST, loops="keep")
+    for times in (False, True):
+        expected = told["decode"][f"wav4_without_timestamps={not times}"]
+        ids = [SOT, EN, TRANSCRIBE] + [NO_TIMES] * (not times)
+        (found,) = generator.generate([prompt(ids, mel_TF)], sampling)
+        assert found.tokens == expected["tokens"]
+        assert found.sum_log_p / (len(found.tokens) + 1) == pytest.approx(expected["avg_logprob"], abs=1e-4)
+        silence = found.facts["no_speech_probability"]
+        assert silence == pytest.approx(expected["no_speech_prob"], rel=1e-3)
+        assert found.facts["language"] == "en"  # that of the prompt
+        chance = arrays["language_probs"][told["languages"].index("en")]
+        assert found.facts["language_probability"] == pytest.approx(chance, abs=1e-5)
+    (found,) = generator.generate([prompt([SOT, DETECT, TRANSCRIBE, NO_TIMES], mel_TF)], sampling)
+    best = int(arrays["language_probs"].argmax())
+    assert found.facts["language"] == told["languages"][best]
+    chance = arrays["language_probs"][best]
+    assert found.facts["language_probability"] == pytest.approx(chance, abs=1e-5)
+    (again,) = generator.generate([prompt([SOT, EN + best, TRANSCRIBE, NO_TIMES], mel_TF)], sampling)
+    assert again.tokens == found.tokens
+    assert generator.compiles == 3  # prefill, step, and the probability of a token
+
+
+def test_the_command(golden, folder, told, capsys):
+    """All the way to subtitles; each section has the times that were written."""
+    args = ["transcribe", str(golden / "wav4.wav"), "--model", str(folder), "--max-new-tokens", str(MOST)]
+    assert main([*args, "--format", "json", "--language", "English", "--task", "transcribe"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    expected = told["decode"]["wav4_without_timestamps=False"]
+    assert found["language"] == "en" and found["segments"][0]["start"] == (expected["tokens"][0] - 50364) / 50
+    assert found["segments"][0]["avg_logprob"] == pytest.approx(expected["avg_logprob"], abs=1e-4)
+    assert found["segments"][0]["no_speech_prob"] == pytest.approx(0, abs=1e-5)
+    assert main([*args, "--format", "srt", "--language", "en", "--hotwords", "<|en|>"]) == 1
+    assert main([*args, "--format", "srt", "--language", "en"]) == 0
+    assert "00:00:00,240 -->" in capsys.readouterr().out

@@ -1,0 +1,103 @@
+"""Real weights on real voices against transformers: whisper-base, human recordings.
+
+    OSUM_REAL_PARTS=DIR pytest -m slow -s tests/systems/whisper_asr/test_real.py
+
+DIR has `whisper-base`, a Hugging Face folder, and `recordings`: `librivox.jsonl`, `asterisk_dev.jsonl`, lines
+of wav and txt. It prints what it measured; docs/WHISPER.md has the figures.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindspore_osum.api import OSUM
+from mindspore_osum.inference.request import make_request
+from mindspore_osum.inference.sampling import KEEP, Sampling
+from tests.systems.whisper_asr.common import scores
+
+torch = pytest.importorskip("torch", reason="needs PyTorch to compare with")
+pytestmark = pytest.mark.slow
+
+TOGETHER, FORCED = 4, 12  # recordings in a batch; recordings whose scores are compared
+BEGIN = [50258, 50259, 50359, 50363]
+
+
+@pytest.fixture(scope="module")
+def parts() -> Path:
+    path = Path(os.environ.get("OSUM_REAL_PARTS") or "no such folder")
+    if not (path / "whisper-base/config.json").is_file():
+        pytest.skip("needs the real whisper-base and recordings: set OSUM_REAL_PARTS to their folder")
+    return path
+
+
+@pytest.fixture(scope="module")
+def recordings(parts) -> list[tuple[Path, str]]:
+    found = []
+    for name in ("librivox", "asterisk_dev"):
+        for line in (parts / f"recordings/{name}.jsonl").read_text("utf-8").splitlines():
+            values = json.loads(line)
+            found.append((parts / "recordings" / values["wav"], values["txt"]))
+    return found
+
+
+def test_real_whisper(parts, recordings, tmp_path, monkeypatch):
+    """Greedy tokens are those of transformers; encoder and teacher-forced scores differ by less than 1e-4."""
+    import mindspore as ms
+    from mindspore import Tensor
+    from transformers import WhisperForConditionalGeneration
+
+    monkeypatch.setenv("OSUM_CACHE", str(tmp_path))
+    engine = OSUM.load(parts / "whisper-base", device="CPU").engine
+    model, sampling = engine.generator.model, Sampling(loops=KEEP)
+    theirs = WhisperForConditionalGeneration.from_pretrained(
+        parts / "whisper-base", dtype=torch.float32
+    ).eval()
+    how = {"language": "en", "task": "transcribe", "do_sample": False, "num_beams": 1, "max_new_tokens": 224}
+    other, largest, frames, words, wrong = [], 0.0, 0.0, 0, 0
+    for first in range(0, len(recordings), TOGETHER):
+        batch = recordings[first : first + TOGETHER]
+        request = make_request("asr", language="en")
+        prompts = [engine.prompt(path, request)[0] for path, _ in batch]
+        found = engine.generator.generate(prompts, sampling, TOGETHER)
+        for (path, text), asked, one in zip(batch, prompts, found, strict=True):
+            mel_1FT = torch.from_numpy(asked.mel_TF.T[None])
+            with torch.no_grad():
+                ids = theirs.generate(mel_1FT, **how)[0].tolist()
+            expected = [i for i in ids if i < 50257]
+            if one.tokens != expected:
+                other.append(f"{path.name}: {engine.tokenizer.decode(one.tokens)!r}, transformers {expected}")
+            said = engine.tokenizer.decode(one.tokens)
+            errors, count = word_errors(text, said)
+            wrong, words = wrong + errors, words + count
+            if first < FORCED:
+                forced = [*BEGIN, *expected]
+                with torch.no_grad():
+                    told = theirs(mel_1FT, decoder_input_ids=torch.tensor([forced]))
+                ours_UD = model.encoder(Tensor(asked.mel_TF[None]), Tensor([3000], ms.int32))[0].asnumpy()[0]
+                frames = max(frames, difference(ours_UD, told.encoder_last_hidden_state[0].numpy()))
+                largest = max(
+                    largest, difference(scores(model, asked.mel_TF, forced), told.logits[0].numpy())
+                )
+        print(f"{first + len(batch)}: {len(other)} other", end="; ", flush=True)
+    equal = len(recordings) - len(other)
+    print(f"\n{len(recordings)} recordings: {equal} with equal tokens, WER {wrong / words:.1%}")
+    print(f"of {FORCED}: encoder {frames:.1e}, teacher-forced scores {largest:.1e} of the largest value")
+    assert not other and frames < 1e-4 and largest < 1e-4, "\n".join(other)
+    assert engine.generator.compiles == 3  # one shape for all
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest difference over the largest value."""
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def word_errors(reference: str, said: str) -> tuple[int, int]:
+    """Wrong words, and words, in lower case and without punctuation."""
+    import jiwer
+
+    plain = jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.Strip()])
+    counts = jiwer.process_words(plain(reference), plain(said) or "-")
+    return counts.substitutions + counts.deletions + counts.insertions, len(plain(reference).split())
