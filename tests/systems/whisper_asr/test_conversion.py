@@ -105,5 +105,5 @@ def test_what_is_refused(golden, folder, tmp_path):
     pieces["added_tokens"][0]["id"] = 50256  # that of the English vocabulary
     pieces["model"]["vocab"].popitem()
     (source / "tokenizer.json").write_text(json.dumps(pieces))
-    refused("another model's tokenizer", source)
+    refused("does not belong to this model", source)
     refused("not made of parts", None, decoder=folder)
