@@ -75,7 +75,7 @@ def test_sub_verb_help_has_examples(name, capsys):
         (["infer", "a.wav", "--modle", "x"], "unrecognized arguments: --modle x; did you mean '--model'?"),
         (["infer", "a.wav", "--device", "Ascent"], "; did you mean 'Ascend'?"),
         (["transcribe", "a.wav", "--output_format", "srt"], "; did you mean '--format'?"),
-        (["transcribe", "a.wav", "--language", "en"], "the model detects the language by itself"),
+        (["infer", "a.wav", "--language", "en"], "the model detects the language by itself"),
         (["data", "stats", "--language", "en"], "unrecognized arguments: --language ("),
         (["data", "imprt"], "; did you mean 'import'?"),
         (["data", "stats", "x.jsonl", "--plto", "y"], "; did you mean '--plot'?"),
