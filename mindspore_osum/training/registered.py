@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mindspore_osum.data.batches.loader import Steps, generator_dataset
 from mindspore_osum.errors import UserError, one_line
-from mindspore_osum.text.tokenizer import Tokenizer
+from mindspore_osum.text.tokenizer import open_tokenizer
 from mindspore_osum.training.config import job_from
 from mindspore_osum.training.lock import locked
 from mindspore_osum.training.monitor import RunMonitor
@@ -55,7 +55,7 @@ def prepared(job: dict | None) -> Run:
     if not isinstance(job, dict):
         raise UserError(f"{JOB}: the job is missing; take the mindformers.yaml that osum train writes")
     cfg = job_from(plain(job), JOB)
-    tokenizer = Tokenizer(cfg.tokenizer)
+    tokenizer = open_tokenizer(cfg.tokenizer)
     model, start = model_config(cfg, tokenizer)
     lock = locked(Path(cfg.output_dir)) if process()[0] == 0 else None
     run = prepare(cfg, model, start, tokenizer, fresh=False)
