@@ -21,7 +21,7 @@ import numpy as np
 from mindspore_osum.bench import models
 from mindspore_osum.bench.card import Curve, Outcome
 from mindspore_osum.bench.setup import Setup
-from mindspore_osum.bench.stepping import Training, example
+from mindspore_osum.bench.stepping import Training
 from mindspore_osum.bench.timing import Timing, measure, show_seconds
 from mindspore_osum.data.batches.batching import (
     bucket_shapes,
@@ -34,6 +34,7 @@ from mindspore_osum.data.batches.forms import published_batches
 from mindspore_osum.data.batches.packing import aishell_like, efficiency, pack_items, room_for
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.registry import system_of
+from mindspore_osum.training.examples import example
 
 LEARN = ["encoder", "adapter", "lora"]
 COUNT = 20000  # utterances

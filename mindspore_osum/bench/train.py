@@ -7,11 +7,12 @@ import numpy as np
 from mindspore_osum.bench import models
 from mindspore_osum.bench.card import Outcome
 from mindspore_osum.bench.setup import Setup
-from mindspore_osum.bench.stepping import BETAS, CLIP, DECAY, EPS, LEARNING_RATE, Training, example
+from mindspore_osum.bench.stepping import BETAS, CLIP, DECAY, EPS, LEARNING_RATE, Training
 from mindspore_osum.bench.timing import clocked, race
 from mindspore_osum.data.batches.batching import bucket_shapes, padded_batch, step_columns
 from mindspore_osum.folder import BUNDLED, TOKENIZER, save_folder
 from mindspore_osum.systems.registry import system_of
+from mindspore_osum.training.examples import example
 
 # rows, seconds: the batches of both sides. All rows are full, so that PyTorch needs no masks for padding
 BATCHES = {"tiny": (16, 3.0), "30m": (8, 4.5)}

@@ -35,6 +35,7 @@ VERBS = {
     "serve": Verb("mindspore_osum.commands.serve", "the model behind HTTP, in OpenAI's forms"),
     "demo": Verb("mindspore_osum.commands.demo", "a web page to record, ask and look at the answer"),
     "info": Verb("mindspore_osum.commands.info", "what a model folder is: sizes, types, preset, hashes"),
+    "doctor": Verb("mindspore_osum.commands.doctor", "versions, devices, and a self-test of this machine"),
     "completion": Verb(
         "mindspore_osum.commands.completion", "a script that completes osum's words in bash or zsh"
     ),

@@ -88,6 +88,16 @@ def test_graphs_that_are_refused(cell, shapes, problem):
     assert any(problem in str(line) for line in rules.check("graph", found))
 
 
+def test_a_training_step_with_dropout_keeps_to_the_rules(monkeypatch):
+    """The cheapest one that has nearly all operators: one layer of each stack, two projections adapted."""
+    monkeypatch.setitem(LORA, "targets", ("q_proj", "down_proj"))
+    step = next(training("stage1", "batch.seconds=[10.0]", layers=1))
+    check([step])
+    names = {node.name for node in step.nodes}
+    assert {"FlashAttentionScore", "FlashAttentionScoreGrad", "RmsNormGrad", "AllFinite"} <= names
+    assert "DropoutDoMaskExt" in names
+
+
 def test_answers_of_one_layer_keep_to_the_rules():
     answers = graphs.inference(model("float16"), 8, layers=1)
     check([next(answers), next(answers)])
