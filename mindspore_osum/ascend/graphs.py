@@ -88,10 +88,18 @@ def training(job: TrainConfig, model: Config, layers: int = LAYERS) -> Iterator[
     """
     step, evaluation = _step(job, shallow(model, layers))
     shapes = shapes_of(job.batch, model)
-    batches = {f"{s.size} rows of {s.frames} frames": _batch(job, model, s) for s in shapes}
+    batches = {_named(job, shape): _batch(job, model, shape) for shape in shapes}
     for name, batch in batches.items():
         yield Graph(f"training step, {name}", _nodes(step.set_train(True), batch))
     yield Graph(f"validation, {name}", _nodes(evaluation.set_train(False), batch))
+
+
+def _named(job: TrainConfig, shape: Shape) -> str:
+    """A shape of a job in words."""
+    if job.batch.pack:
+        return f"{shape.size} packs of {job.batch.pack} positions"
+    frames = f", {shape.frames} frames" if job.batch.seconds else ""
+    return f"{shape.size} rows of {shape.length} positions{frames}"
 
 
 def _step(job: TrainConfig, model: Config):
