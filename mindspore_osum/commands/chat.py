@@ -3,8 +3,9 @@
 Notable choices
 - A turn is a line: words alone are a chat in words; a recording's path is a spoken turn, and words after it
   are the request about it.
-- The model sees the turns before, with one recording in all: a new one ends the turns about another. What
-  would leave no positions for the longest reply drops the oldest turn.
+- The model sees the turns before. A recording begins anew: there is one in all, and a model that was trained
+  on single turns hears it worse after others. What would leave no positions for the longest reply drops the
+  oldest turn.
 """
 
 import os
@@ -159,9 +160,9 @@ class Talk:
     def _hear(self, audio) -> None:
         """A new recording, which is the only one from here on."""
         seconds = duration_seconds(audio)
-        if (old := self._with_recording()) is not None:
-            say("a new recording: the turns up to the last one about another are left out")
-            self.turns = self.turns[old + 1 :]
+        if self.turns:
+            say("a new recording: what was said before is left out")
+            self.turns = []
         self._audio, self._seconds = audio, min(seconds, MAX_SECONDS)
 
     def _with_recording(self) -> int | None:

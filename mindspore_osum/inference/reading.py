@@ -63,14 +63,22 @@ class Reader:
         if probabilities:
             answer.probabilities = self.labels.probabilities(prompt, answer.raw, answer.labels)
         if request.task and request.force_tags:
+            if not self.system.other_task(request.task, answer):
+                self._leave_out_labels(request.task, answer)
             self._decide_labels(prompt, request.task, answer)
         return answer
 
     def _text(self, prompt: Prompt, tokens: list[int]) -> str:
         return self.tokenizer.decode([*prompt.opening, *tokens])
 
+    def _leave_out_labels(self, task: str, answer: Answer) -> None:
+        """Labels that the task does not ask for."""
+        for name in [name for name in answer.labels if name not in self.system.labels_of(task)]:
+            answer.marks.append(f"<{answer.labels.pop(name)}>")
+            answer.warnings.append(f"left out, as it was not asked for: {name} {answer.marks[-1]}")
+
     def _decide_labels(self, prompt: Prompt, task: str, answer: Answer) -> None:
-        lacking = self.system.lacking(task, answer)
+        lacking = [name for name in self.system.labels_of(task) if name not in answer.labels]
         if lacking and self.labels is None:
             answer.warnings.append(f"no {', '.join(lacking)} was written; an export cannot decide it")
         elif lacking:

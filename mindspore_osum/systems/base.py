@@ -325,8 +325,8 @@ class System:
         """
         raise UserError(f"hotwords: a model of {self.model_type} has no place for them; ask without")
 
-    def lacking(self, task: str, answer: Answer) -> list[str]:
-        """Fields of the labels that an answer to a task lacks."""
+    def labels_of(self, task: str) -> list[str]:
+        """Names of the labels that an answer to a task has: keys of `Answer.labels`."""
         return []
 
     def other_task(self, task: str, answer: Answer) -> str:

@@ -89,7 +89,7 @@ def test_replies_are_the_model_s(talk, folder, model, monkeypatch, capfd):
     assert "\nosum: /no/talk.wav: no such audio file" in f"\n{err}"
     assert "absent.wav: no such audio file" in err and "/bogus: no such command; a line is a turn" in err
     assert "Traceback" not in err
-    assert "a new recording: the turns up to the last one about another are left out" in err
+    assert "a new recording: what was said before is left out" in err
     cut = 1 + spoken.cut + asked.cut + after.cut
     assert spoken.cut and err.count("osum: the reply was truncated at its limit\n") == cut
 

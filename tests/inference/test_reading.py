@@ -94,6 +94,14 @@ def test_a_label_that_is_missing_is_decided(tokenizer):
     ]
 
 
+def test_a_label_that_was_not_asked_for_is_left_out(tokenizer):
+    answer = read(tokenizer, make_request("asr"), "<asr>hello<DISGUST>")
+    assert answer.text == "hello" and answer.labels == {} and answer.marks == ["<DISGUST>"]
+    assert answer.warnings == ["left out, as it was not asked for: emotion <DISGUST>"]
+    free = read(tokenizer, make_request(instruction="what is said"), "<asr>hello<DISGUST>")
+    assert free.labels == {"emotion": "DISGUST"} and not free.warnings
+
+
 def test_confidence_of_words(tokenizer):
     """Each word has its own tokens; times and tags are no words."""
     text = "<asr><align><0.20>turn<0.48><0.48>0<0.60>"

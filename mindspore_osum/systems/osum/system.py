@@ -54,10 +54,10 @@ class OsumSystem(System):
 
         return with_hotwords(words, task, hotwords)
 
-    def lacking(self, task: str, answer):
+    def labels_of(self, task: str):
         from mindspore_osum.tasks import label_sets_of
 
-        return [labels.field for labels in label_sets_of(task) if labels.field not in answer.labels]
+        return [labels.field for labels in label_sets_of(task)]
 
     def other_task(self, task: str, answer):
         from mindspore_osum.tasks import other_tags
