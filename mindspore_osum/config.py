@@ -22,6 +22,7 @@ from mindspore_osum.files import read_text
 
 T = TypeVar("T")
 MOST_VALUES, MOST_DEPTH = 200_000, 50  # of a YAML file
+_LONG_WORD = 200  # characters
 _BIG = 2**63  # numbers of settings are below
 
 
@@ -64,7 +65,8 @@ def from_dict(cls: type[T], values: Any, where: str) -> T:
 def did_you_mean(word: str, known) -> str:
     """'; did you mean X?' for the nearest known word, else the list of known words."""
     known = sorted(str(k) for k in known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    short = len(word) <= _LONG_WORD  # comparing a word of 30 MB takes a minute and 1.5 GB
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5) if short else ()
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 
 

@@ -169,7 +169,7 @@ def task_key(task: str) -> str:
     if short == "translate":
         raise UserError(f"task {task!r}: the model does not translate; choose one of {', '.join(TASKS)}")
     near = [t.abbr for t in TASKS.values() if t.tags[-1] == short] or _OF_WHISPER.get(short)
-    near = near or get_close_matches(short, TASKS, n=1)
+    near = near or get_close_matches(short[:100], TASKS, n=1)
     near = [key for key in TASK_KEYS if sorted(key.split()) == sorted(spaced.split())] or near
     raise UserError(
         f"task {task!r}: choose one of {', '.join(TASKS)} or a published key like "

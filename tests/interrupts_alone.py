@@ -6,11 +6,14 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
+import soundfile
 
 from mindspore_osum.cli import main
 from mindspore_osum.folder import BUNDLED
 from mindspore_osum.interrupts import Terminated, steady, watched
+from mindspore_osum.speech.audio import load_audio
 
 # what started the tests may have SIGINT ignored (a job in the background of a script) or blocked
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,6 +54,32 @@ def test_the_second_does_not_disturb_how_the_first_ends():
             time.sleep(0.01)
             ends.append("cleaned up")
     assert ends == ["cleaned up"]
+
+
+class Interrupting(io.BytesIO):
+    """A recording during whose reading a signal arrives."""
+
+    def __init__(self, data: bytes, number: int):
+        super().__init__(data)
+        self.number, self.reads = number, 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.reads += 1
+        if self.reads == 6:  # within the calls of a decoder, which begin with the second or third
+            kill(self.number)
+            time.sleep(0.01)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "MP3"])
+@pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_decoder_loses_no_signal(kind, number, error, capfd):
+    """Those of libsndfile and FFmpeg call Python, and print and forget what is raised there."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(16_000 * 60), 16_000, format=kind)
+    with pytest.raises(error), watched(print):
+        load_audio(Interrupting(file.getvalue(), number))
+    assert not capfd.readouterr().err
 
 
 def interrupted(*args, **named):

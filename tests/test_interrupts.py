@@ -37,7 +37,7 @@ def test_signals_to_this_process():
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
     path = Path(__file__).with_name("interrupts_alone.py")
     done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "7 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "11 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

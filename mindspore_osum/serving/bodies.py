@@ -12,6 +12,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import JSONResponse
 
+from mindspore_osum.errors import NAME, one_line
+
 FORM_FIELDS, FORM_FIELD_BYTES = 32, 1 << 16
 GONE = 499  # as nginx calls it: the client did not wait for its answer
 SLOW = 408  # its body did not arrive in time
@@ -43,8 +45,8 @@ class ApiError(Exception):
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None, **headers: str
     ):
-        super().__init__(message)
-        self.status, self.param, self.code = status, param, code
+        super().__init__(one_line(message))  # what a client sent is repeated to it, but not all of 30 MB
+        self.status, self.param, self.code = status, param and one_line(param, NAME), code
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def body(self) -> dict:

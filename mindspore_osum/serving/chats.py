@@ -157,6 +157,8 @@ class ChatRequest(Strict):
             for n, data in message.sounds.items()
         }
         words = last.words or None
+        if (long := sum(map(len, self.hotwords))) > MAX_WORDS:  # of a text or of a list
+            raise ApiError(400, f"hotwords: {long} characters, at most {MAX_WORDS} are read", "hotwords")
         request = make_request(None if words else "sttc", words, self.hotwords)
         if not sounds and request.hotwords:
             raise ApiError(400, "hotwords: they are for recordings; here are only words", "hotwords")

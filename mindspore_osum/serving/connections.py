@@ -9,6 +9,7 @@ Notable choices
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEADER_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 MOST_DESCRIPTORS = 8192
+PIECE = 1 << 14  # bytes read at once: parsing 256 KiB in chunks of a byte keeps others waiting for seconds
 SPARE = 128  # descriptors for files, libraries and compiling
 LINES, WITHIN = 5, 10.0  # of one logger, in seconds
 
@@ -34,6 +36,8 @@ class Patient(H11Protocol):
     def connection_made(self, transport) -> None:
         """A new connection; an older one may be closed for it."""
         self.since = time.monotonic()
+        with contextlib.suppress(AttributeError):  # uvloop's transports have no such setting
+            transport.max_size = PIECE
         super().connection_made(transport)
         if len(self.connections) > self.cap:
             silent = (c for c in self.connections if c.conn.their_state is h11.IDLE)

@@ -6,6 +6,7 @@ Notable choices
 - Headers of these formats often have no length, or a wrong one: packets are counted where there is no index.
 - A silence that only the clock shows (sound that begins after the picture, pauses that were not sent) is
   filled in, so that times are those of the film.
+- FFmpeg, too, reads through callbacks in Python: see sound_file.py.
 
 Legend: S samples at the recording's own rate, C channels.
 """
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.interrupts import steady
 from mindspore_osum.speech.opening import Nameless
 from mindspore_osum.speech.samples import BLOCK_VALUES, as_float
 
@@ -70,7 +72,8 @@ class Media:
 
         self._stream.seek(0)
         try:
-            return stack.enter_context(av.open(Nameless(self._stream), options=_HOW))
+            with steady():
+                return stack.enter_context(av.open(Nameless(self._stream), options=_HOW))
         except (av.FFmpegError, ValueError) as error:
             self._stream.seek(0)
             if self._stream.read(8)[4:] == b"ftyp":
@@ -106,8 +109,14 @@ class Media:
     def _packets(self) -> Iterator:
         import av
 
+        packets = self._container.demux(self._audio)
         try:
-            yield from self._container.demux(self._audio)
+            while True:
+                with steady():
+                    packet = next(packets, None)
+                if packet is None:
+                    return
+                yield packet
         except (av.FFmpegError, IndexError) as error:  # IndexError: PyAV chose a stream that it does not list
             why = getattr(error, "strerror", None) or "its streams are mixed up"
             raise UserError(f"{self.name}: damaged, cannot be read to its end ({why})") from error
@@ -181,7 +190,7 @@ class Media:
 
         self._stream.seek(0)
         beginning = io.BytesIO(self._stream.read(self._first + _BEGINNING))
-        with av.open(beginning, format="mp3", options=_HOW) as container:
+        with steady(), av.open(beginning, format="mp3", options=_HOW) as container:
             return self._declared(container)
 
 

@@ -3,6 +3,9 @@
 It shortens a file whose header declares more than there is, and of several files end to end it hears the
 first; both would be a transcript of a part, so here they are found.
 
+It reads through callbacks in Python, in which an exception would be printed and lost: a signal waits until
+the call is over (`steady`).
+
 Legend: S samples at the recording's own rate, C channels.
 """
 
@@ -15,6 +18,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.interrupts import steady
 from mindspore_osum.speech.opening import Nameless
 from mindspore_osum.speech.samples import BLOCK_VALUES
 
@@ -57,7 +61,8 @@ class SoundFile:
         import soundfile
 
         self.name, self._stream = name, stream
-        self._file = stack.enter_context(soundfile.SoundFile(Nameless(stream)))
+        with steady():
+            self._file = stack.enter_context(soundfile.SoundFile(Nameless(stream)))
         self.rate, self.channels, self.frames = self._file.samplerate, self._file.channels, self._file.frames
 
     def seconds(self) -> float:
@@ -71,7 +76,8 @@ class SoundFile:
         block, done = max(1, BLOCK_VALUES // self.channels), 0
         try:
             while done < self.frames:
-                x_SC = self._file.read(block, dtype="float32", always_2d=True)
+                with steady():
+                    x_SC = self._file.read(block, dtype="float32", always_2d=True)
                 if not len(x_SC):
                     break
                 yield x_SC

@@ -84,10 +84,10 @@ def _line(**values) -> Callable[[Path], list[str]]:
     return _text("m.jsonl", json.dumps(line), "data", "validate")
 
 
-def _config(**encoder) -> Callable[[Path], list[str]]:
+def _config(section: str = "encoder", **given) -> Callable[[Path], list[str]]:
     def make(folder: Path) -> list[str]:
         values = json.loads((BUNDLED / "config.json").read_text("utf-8"))
-        values["encoder"] |= encoder
+        values[section] |= given
         (folder / "config.json").write_text(json.dumps(values), "utf-8")
         (folder / "model.safetensors").symlink_to(BUNDLED / "model.safetensors")
         return _convert(folder)
@@ -337,6 +337,42 @@ ATTACKS = {
         "settings are finite (config.from_dict)",
         _config(norm_eps=float("inf")),
         "finite",
+    ),
+    "config, heads": Attack(
+        "one head per column took 5 GB for a minute of sound, from a file of 5 MB",
+        "systems/osum/config.py MOST",
+        _config(n_heads=144),
+        "encoder.n_heads must be at most 32",
+    ),
+    "config, wide heads": Attack(
+        "weights of 30 MB with heads 100,000 times as wide as the model took 4 GB of cache",
+        "systems/osum/config.py WIDEST",
+        _config("decoder", head_dim=10**6),
+        "times d_model",
+    ),
+    "config, wide layers": Attack(
+        "so did their inner width", "as above", _config(d_ff=10**7), "encoder.d_ff must be at most"
+    ),
+    "config, angles": Attack(
+        "a base of 1e-300 made every answer NaN",
+        "numbers that a model computes with are within what models have",
+        _config("decoder", rope_theta=1e-300),
+        "rope_theta must be 1 or more",
+    ),
+    "config, norm": Attack(
+        "so did 1e300 in a norm", "as above", _config("decoder", norm_eps=1e300), "norm_eps must be at most 1"
+    ),
+    "config, targets": Attack(
+        "100,000 names of modules took seconds",
+        "no more names than there are modules",
+        _config("lora", targets=["q_proj"] * 100_000),
+        "lora.targets has 100000 names",
+    ),
+    "config, long key": Attack(
+        "an unknown key of 0.5 MB was compared with the known ones; in a request, of 30 MB, for a minute",
+        "config.did_you_mean compares words",
+        _config(**{"xy" * (1 << 18): 1}),
+        "unknown key",
     ),
     "yaml, aliases": Attack(
         "1.5 kB became 2 GB",

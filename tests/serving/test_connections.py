@@ -31,7 +31,7 @@ async def hello(scope, receive, send):
 def running(cap: int = 1024, seconds: float = 10.0):
     """connect() of a server with these limits."""
     kind = type("Limited", (Patient,), {"cap": cap, "seconds": seconds, "answer_seconds": seconds})
-    server = uvicorn.Server(uvicorn.Config(hello, http=kind, log_config=None, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(hello, http=kind, loop="asyncio", log_config=None, lifespan="off"))
     with ExitStack() as opened:
         bound = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
@@ -92,6 +92,21 @@ def test_an_answer_that_nobody_takes():
             while more := stuck.recv(1 << 20):
                 found += len(more)
         assert found < 1000 << 16 <= taken
+
+
+def test_chunks_of_a_byte_take_turns_with_others(monkeypatch):
+    """3 MB in chunks of a byte, 256 KiB of them parsed at once, stopped /health for six seconds."""
+    sizes, taken = [], Patient.data_received
+    monkeypatch.setattr(
+        Patient, "data_received", lambda self, data: (sizes.append(len(data)), taken(self, data))
+    )
+    head = b"POST /long HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with running() as connect:
+        client = connect()
+        client.sendall(head + b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n")
+        assert client.recv(100)
+        assert answered(connect())
+    assert max(sizes) <= connections.PIECE
 
 
 def test_others_are_answered_however_many_are_silent():

@@ -28,6 +28,7 @@ from mindspore_osum.data.formats.sources import check_kind, line_items, once
 from mindspore_osum.data.formats.text_files import json_objects
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.files import write_text
+from mindspore_osum.interrupts import steady
 from mindspore_osum.speech.audio import SAMPLE_RATE
 
 LIST = "shards.list"
@@ -181,6 +182,8 @@ def _wav(utt: Utterance) -> io.BytesIO:
     import soundfile
 
     stream = io.BytesIO()
-    soundfile.write(stream, samples(utt), SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    wave_N = samples(utt)
+    with steady():  # it writes through callbacks, in which the exception of a signal would be lost
+        soundfile.write(stream, wave_N, SAMPLE_RATE, subtype="PCM_16", format="WAV")
     stream.seek(0)
     return stream
