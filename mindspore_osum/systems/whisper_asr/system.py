@@ -64,6 +64,16 @@ class WhisperSystem(System):
 
         describe(answer, facts, log_p)
 
+    def verification(self):
+        from mindspore_osum.systems.whisper_asr import verify
+
+        return verify
+
+    def reference(self):
+        from mindspore_osum.systems.whisper_asr import reference
+
+        return reference
+
     def generation(self, model):
         from mindspore_osum.systems.whisper_asr.generation import WhisperGeneration
 

@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from ckpt_convert.convert import convert
+from ckpt_convert.torch_reader import open_torch
 from mindspore_osum.cli import main
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.systems.whisper_asr.vocabulary import DETECT
+from mindspore_osum.weights_io import open_weights
 from tests.systems.whisper_asr.common import prompt, scores
 
 SOT, EN, TRANSCRIBE, NO_TIMES = 50258, 50259, 50359, 50363
@@ -58,6 +61,21 @@ def test_network(model, mel_TF, arrays):
         found_LV, columns = scores(model, mel_TF, arrays[f"{name}_tokens"]), arrays["cols_index"]
         assert np.abs(found_LV[:, columns] - arrays[f"{name}_cols"]).max() < 1e-3
         assert np.array_equal(np.argsort(-found_LV)[:, :10], arrays[f"{name}_top10_ids"])
+
+
+def test_reference(model, golden, folder, tmp_path):
+    """The two sides of a verification, for every form of a checkpoint."""
+    pytest.importorskip("transformers", reason="needs transformers as reference")
+    from mindspore_osum.systems.whisper_asr import reference, verify
+
+    inputs = verify.inputs(model.cfg, 96, 12, np.random.default_rng(0))
+    ours = verify.stages(model, inputs, ("encoder", "logits"))
+    convert(folder, tmp_path / "wenet.pt", form="wenet")
+    for source in (golden / "tiny.pt", tmp_path / "wenet.pt", golden / "hf"):
+        with open_weights(source) if source.is_dir() else open_torch(source) as weights:
+            theirs = reference.stages(weights, model.cfg, None, inputs, "model")
+        for name, expected in theirs.items():
+            assert np.abs(ours[name] - expected).max() < 1e-4 * np.abs(expected).max(), (source, name)
 
 
 def test_greedy_decoding(model, mel_TF, arrays, told):
