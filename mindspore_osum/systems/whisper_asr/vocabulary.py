@@ -125,12 +125,11 @@ class Vocabulary:
         return self.codes[number] if 0 <= number < len(self.codes) else ""
 
     def pieces(self) -> Iterator[tuple[str, int]]:
-        """(text, id) of the special tokens whose text is the same everywhere."""
+        """(text, id) of the special tokens with one text everywhere; codes of languages have changed."""
         yield from {"<|endoftext|>": self.eot, "<|startoftranscript|>": self.sot}.items()
         yield from {"<|translate|>": self.translate, "<|transcribe|>": self.transcribe}.items()
         yield from {"<|startoflm|>": self.start_of_lm, "<|startofprev|>": self.start_of_previous}.items()
         yield "<|notimestamps|>", self.no_timestamps
-        yield from ((f"<|{code}|>", self.first_language + n) for n, code in enumerate(self.codes))
         yield from ((f"<|{n * TIME_STEP:.2f}|>", self.first_time + n) for n in range(_TIMES))
 
 
