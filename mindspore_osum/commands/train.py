@@ -59,7 +59,8 @@ def run(args) -> int:
     for path, cfg in stages.items():
         if len(stages) > 1:
             say(f"stage {path}: {cfg.output_dir}")
-        status = run_job(cfg, args.fresh, args.from_step, args.config_only)
+        asked = {"fresh": args.fresh, "from_step": args.from_step, "config_only": args.config_only}
+        status = run_job(cfg, **asked)
         if status:
             return status
     return 0

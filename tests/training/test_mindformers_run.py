@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.training import mindformers_keys, mindformers_plugin
 from mindspore_osum.training.config import job_from, to_dict
@@ -107,6 +108,16 @@ def test_the_yaml_has_the_job(world, tmp_path):
     run = registered.OsumRun()
     assert (run.first, run.last, run.folder) == (0, 6, tmp_path / "run") and not registered._prepared
     run.prepared[-1].close()
+
+
+def test_the_yaml_is_written_without_training(world, tmp_path, capsys):
+    path, out = tmp_path / "job.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump(small_job(world, out)))
+    assert main(["train", "--config", str(path), "--config-only"]) == 0
+    assert f"written: {out / 'mindformers.yaml'}" in capsys.readouterr().err
+    assert {file.name for file in out.iterdir()} == {"run.lock", "config.yaml", "mindformers.yaml"}
+    config = yaml.safe_load((out / "mindformers.yaml").read_text())
+    assert config["train_dataset_task"]["job"] == yaml.safe_load((out / "config.yaml").read_text())
 
 
 def test_a_job_with_a_mistake_ends_mindformers_script_with_one_line(world, tmp_path, capsys):
