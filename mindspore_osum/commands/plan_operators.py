@@ -24,7 +24,8 @@ def run(args, cfg, model) -> int:
         graphs.append({"graph": graph.name, "operators": count, "findings": len(wrong)})
         found += wrong
         if not args.json:
-            verdict = f"{len(wrong)} findings" if wrong else "all within their rules"
+            findings = "1 finding" if len(wrong) == 1 else f"{len(wrong)} findings"
+            verdict = findings if wrong else "all within their rules"
             print(f"{graph.name}: {count} operators, {verdict}", flush=True)
             for finding in wrong:
                 print(finding, file=sys.stderr, flush=True)

@@ -22,13 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = "osum_pangu_7b"
 LORA = {"rank": 64, "alpha": 32.0, "dropout": 0.1}  # of stage 1, which later stages start from
 HEADS = "ctc.weight=0.3", "ctc.at=adapter", "ctc.aligned=1", "classify.weight=1"
+PACKED = "batch.pack=2048", "batch.seconds=[40.0]"
 JOBS = {
     "stage 1": ("stage1",),
     "stage 2": ("stage2",),
     "stage 3": ("stage3",),
-    "stage 3, packed": ("stage3", "batch.pack=2048"),
+    "stage 3, packed": ("stage3", *PACKED),
     "stage 1, all losses": ("stage1", "batch.seconds=[10.0]", *HEADS),
-    "stage 1, all losses, packed": ("stage1", "batch.pack=2048", *HEADS),
+    "stage 1, all losses, packed": ("stage1", *PACKED, *HEADS),
 }
 
 

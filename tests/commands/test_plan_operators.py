@@ -36,7 +36,7 @@ def test_a_finding_is_a_line_and_a_status(made, capsys):
     made.append(graphs.Graph("prefill", [WRONG, FINE]))
     assert main([*PLAN]) == 1
     said = capsys.readouterr()
-    assert "prefill: 2 operators, 1 findings" in said.out
+    assert "prefill: 2 operators, 1 finding" in said.out
     (line,) = said.err.splitlines()
     assert line.startswith("prefill: Mul: input 0 is uint32") and "in layer" in line
 
