@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import ClassVar
 
 from mindspore_osum.errors import UserError
@@ -10,6 +11,20 @@ from mindspore_osum.speech.config import FeatureConfig
 from mindspore_osum.systems.whisper_asr.vocabulary import Vocabulary
 
 WINDOW = 30.0  # seconds that Whisper reads at once
+# Settings that the shapes of small weights allow, and with which a small file would take all memory or time.
+# Published models have at most what the comments say.
+MOST = {
+    "encoder.n_mels": 256,  # 128
+    "encoder.n_layers": 256,  # 32
+    "encoder.n_heads": 32,  # 20; each has a table of all pairs of frames
+    "encoder.norm_eps": 1,  # 1e-5
+    "decoder.n_layers": 256,  # 32
+    "decoder.n_heads": 32,  # 20
+    "decoder.norm_eps": 1,
+    "decoder.max_positions": 4096,  # 448
+    "positions": 6000,  # 1500
+}
+WIDEST = 32  # inner width of a feed-forward, times d_model: 4
 
 
 @dataclass(frozen=True)
@@ -77,11 +92,16 @@ def check_model(cfg: WhisperConfig) -> None:
             f"{name}.d_model {part.d_model} must be divisible by n_heads {part.n_heads}",
         )
         need(part.norm_eps >= 0, f"{name}.norm_eps must be 0 or more, not {part.norm_eps}")
+        widest = WIDEST * part.d_model
+        need(part.d_ff <= widest, f"{name}.d_ff must be at most {WIDEST} times d_model, not {part.d_ff}")
     need(
         cfg.encoder.d_model == cfg.decoder.d_model,
         f"encoder.d_model {cfg.encoder.d_model} and decoder.d_model {cfg.decoder.d_model} must be equal",
     )
-    need(0 < cfg.positions < 2**20, f"positions must be positive and below 2^20, not {cfg.positions}")
+    need(cfg.positions > 0, f"positions must be positive, not {cfg.positions}")
+    for name, most in MOST.items():
+        value = attrgetter(name)(cfg)
+        need(value <= most, f"{name} must be at most {most:g}, not {value:g}")
     most = cfg.features.seconds(cfg.most_frames)
     need(
         0 <= cfg.encoder.pad_to_seconds <= most,

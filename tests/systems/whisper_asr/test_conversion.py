@@ -25,7 +25,7 @@ def same(one, other, names=None) -> None:
         assert np.array_equal(one.raw(name), other.raw(name)), name
 
 
-@pytest.mark.parametrize("name", ["whisper_tiny", "whisper_tiny_en", "whisper_large_v3_turbo"])
+@pytest.mark.parametrize("name", ["whisper_tiny_en", "whisper_large_v3_turbo"])
 def test_tables_are_those_of_the_cells(name):
     pytest.importorskip("mindspore")
     from mindspore.nn.utils import no_init_parameters

@@ -104,7 +104,7 @@ def test_greedy_decoding(model, mel_TF, arrays, told):
 
 
 def test_the_command(golden, folder, told, capfd):
-    """All the way to subtitles; each section has the times that were written."""
+    """All the way to the answer; each section has the times that were written."""
     args = ["transcribe", str(golden / "wav4.wav"), "--model", str(folder), "--max-new-tokens", str(MOST)]
     assert main([*args, "--format", "json", "--language", "English", "--task", "transcribe"]) == 0
     found = json.loads(capfd.readouterr().out)
@@ -112,5 +112,3 @@ def test_the_command(golden, folder, told, capfd):
     assert found["language"] == "en" and found["segments"][0]["start"] == (expected["tokens"][0] - 50364) / 50
     assert found["segments"][0]["avg_logprob"] == pytest.approx(expected["avg_logprob"], abs=1e-4)
     assert found["segments"][0]["no_speech_prob"] == pytest.approx(0, abs=1e-5)
-    assert main([*args, "--format", "srt", "--language", "en"]) == 0
-    assert "00:00:00,240 -->" in capfd.readouterr().out

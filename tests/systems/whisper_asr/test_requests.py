@@ -128,5 +128,10 @@ def test_sizes_are_refused():
         replace(BASE, encoder=replace(BASE.encoder, d_model=256, n_heads=4))
     with pytest.raises(UserError, match="holds no special tokens of 99 languages"):
         replace(BASE, decoder=replace(BASE.decoder, vocab_size=51864))
+    for part, change in (("encoder", {"n_heads": 64}), ("decoder", {"max_positions": 9999, "d_ff": 10**6})):
+        with pytest.raises(UserError, match="must be at most"):
+            replace(BASE, **{part: replace(getattr(BASE, part), **change)})
+    with pytest.raises(UserError, match="positions must be at most 6000"):
+        replace(BASE, positions=10**6)
     with pytest.raises(UserError, match="alignment_heads"):
         replace(BASE, alignment_heads=((6, 0),))
