@@ -87,12 +87,20 @@ class OSUM:
 
     @classmethod
     @with_settings({})
-    def load(cls, folder: str | os.PathLike = "tiny", device: str = "auto", waiting=None) -> "OSUM":
+    def load(
+        cls,
+        folder: str | os.PathLike = "tiny",
+        device: str = "auto",
+        waiting=None,
+        merge_lora: bool = True,
+    ) -> "OSUM":
         """Load a model folder, or "tiny" for the bundled model, on "CPU", "Ascend" or "auto".
 
         Parameters
         ----------
         waiting : called with what is waited for, see `Engine`.
+        merge_lora : add LoRA adapters to their weights while loading, which answers faster; files are not
+            changed.
 
         Raises
         ------
@@ -103,7 +111,7 @@ class OSUM:
         quiet_libraries()
         with steady():
             from mindspore_osum.inference.engine import Engine
-        return cls(Engine(folder, device, waiting))
+        return cls(Engine(folder, device, waiting, merge_lora))
 
     @with_settings(_ALL)
     def __call__(
@@ -290,7 +298,8 @@ class OSUM:
 
     @property
     def model(self):
-        """The network, a `mindspore.nn.Cell` in evaluation mode, for uses beyond these methods."""
+        """The network, a `mindspore.nn.Cell` in evaluation mode, for uses beyond these methods; in the form
+        for answering, without adapters (see `load`)."""
         return self.engine.generator.model
 
     @with_settings(_GENERATION | _SPLITTING | _LIVE)

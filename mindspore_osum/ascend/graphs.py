@@ -162,13 +162,14 @@ def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]
     layers : as in `training`.
     """
     from mindspore_osum.inference.generate import Generator
+    from mindspore_osum.models.joined import prepare
 
     model, system = shallow(model, layers), system_of(model.model_type)
     prompt = _prompt(model)
     rows, length = batch_bucket(rows), bucket(len(prompt), SMALLEST_LENGTH)
     slots = bucket(min(length + ANSWER, model.decoder.max_positions), SMALLEST_LENGTH)
     with on_ascend():
-        network = system.build(model).set_train(False)
+        network = prepare(system.build(model).set_train(False))
         generator = Generator(network)
         prefill, step, _ = generator._graphs(rows, slots)
         scorer = system.label_scorer(network, None)

@@ -31,6 +31,7 @@ RATIOS = {
     "decode_bandwidth_share": Bound("decode, batch 1: bytes read a second / memory bandwidth", 0.7),
     "decode_batch8_gain": Bound("decode: tokens/s of batch 8 / batch 1", 4.0),
     "cache_gain": Bound("recompute / KV cache, a token at 256", 8.0),
+    "launches_decode_layer": Bound("Ascend: kernels a decoder layer starts for a token", 20, False),
     "prefill_vs_torch": Bound("prefill: PyTorch's time / ours", 1.0),
     "train_step_vs_torch": Bound("training step, the worse of two models: PyTorch's time / ours", 1.0),
     "packed_vs_static32": Bound("useful tokens/s: packed / static batch of 32", 1.6),

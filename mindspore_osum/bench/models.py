@@ -28,9 +28,9 @@ ENCODER = ModelConfig(encoder=ENCODERS["base"], decoder=_STUB_DECODER, **_STUB)
 ENCODER_QUICK = replace(ENCODER, encoder=ENCODERS["tiny"])
 
 # Llama's shape: 12 layers of 7.1 M parameters, embedding and head of 3.1 M
-_STUB_ENCODER = EncoderConfig(d_model=32, n_layers=1, n_heads=2, d_ff=32)
+STUB_ENCODER = EncoderConfig(d_model=32, n_layers=1, n_heads=2, d_ff=32)
 DECODER_90M = ModelConfig(
-    encoder=_STUB_ENCODER, decoder=DecoderConfig(4096, 768, 12, 12, 12, 64, 2048, **_LLAMA), **_STUB
+    encoder=STUB_ENCODER, decoder=DecoderConfig(4096, 768, 12, 12, 12, 64, 2048, **_LLAMA), **_STUB
 )
 # the same depth with minimal layers: the cost of a step without reading weights
 DECODER_HOLLOW = replace(DECODER_90M, decoder=DecoderConfig(64, 32, 12, 12, 12, 4, 32, **_LLAMA))

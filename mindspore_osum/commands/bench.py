@@ -25,6 +25,7 @@ from mindspore_osum.quiet import quiet_libraries
 # subject -> seconds it may take as a part of `all`
 SUBJECTS = {
     "encoder": 200,
+    "launches": 120,
     "prefill": 150,
     "decode": 300,
     "train": 300,
@@ -39,6 +40,7 @@ EXAMPLES = """\
 examples:
   osum bench all --output bench             # everything, and the plots
   osum bench decode --threads 1
+  osum bench launches                       # operators of Ascend's graphs, counted on any machine
   osum bench all --quick | tail -1          # does it work? its ratios mean nothing
 """
 

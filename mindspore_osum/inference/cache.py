@@ -8,6 +8,7 @@ Notable choices
 """
 
 from collections.abc import Sequence
+from math import prod
 
 import mindspore as ms
 import numpy as np
@@ -42,6 +43,22 @@ class DecodeState(nn.Cell):
         self.factor_BV = _state("factor", "ones", (batch * self.vocab,), ms.float32)
         self.first_token_B = Tensor(np.arange(batch, dtype=np.int32) * self.vocab)
         self.write = ops.ScatterUpdate()
+
+    @staticmethod
+    def bytes_for(decoder, batch: int, slots: int, more: Sequence[tuple] = ()) -> int:
+        """Bytes of the parameters."""
+        cache = [("", decoder.new_cache(batch, slots).shape, decoder.dtype)] * (2 * decoder.n_layers)
+        factor = [("", (batch, decoder.vocab_size), ms.float32)]
+        return sum(prod(shape) * Tensor(0, dtype).itemsize for _, shape, dtype in [*cache, *more, *factor])
+
+    def free(self):
+        """Free the parameters' memory; the cell is useless then.
+
+        MindSpore's compiler may hold the parameters themselves for as long as the process lives.
+        """
+        self.factor_BV.asnumpy()  # waits for a step that still runs
+        for param in (*self.keys_values, self.factor_BV):
+            param.set_data(Tensor(np.zeros(1), param.dtype), slice_shape=True)
 
     def begin(self, opening_BP, penalty_BP):
         """Remember only the opening tokens of the answers; returns every token's penalty (B, V)."""

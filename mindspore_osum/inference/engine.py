@@ -14,6 +14,7 @@ from mindspore_osum.hub import model_folder
 from mindspore_osum.inference.answering import Answerer
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.interrupts import steady
+from mindspore_osum.models.joined import prepare
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.text.tokenizer import Tokenizer, open_tokenizer
 
@@ -29,6 +30,7 @@ class Engine(Answerer):
         there is one.
     waiting : called before what takes long with "weights" and bytes read and in all, or "graph", its number
         and how many are needed by now (see `Generator`); with "" when it is over.
+    merge_lora : add adapters to their weights, which answers faster; files are not changed.
 
     Attributes
     ----------
@@ -40,12 +42,14 @@ class Engine(Answerer):
     UserError : not a model folder or an incomplete one, or an unavailable device.
     """
 
-    def __init__(self, folder: str | os.PathLike, device: str = "auto", waiting=None):
+    def __init__(
+        self, folder: str | os.PathLike, device: str = "auto", waiting=None, merge_lora: bool = True
+    ):
         with steady():
             self.device = use_device(device)
         self.folder = folder = model_folder(folder)
         with steady():
-            model = load_folder(folder, waiting=waiting)
+            model = prepare(load_folder(folder, waiting=waiting), merge_lora)
             tokenizer = tokenizer_for(model.cfg, folder)
             labels = system_of(model.cfg.model_type).label_scorer(model, tokenizer)
             super().__init__(model.cfg, tokenizer, Generator(model, waiting=waiting), labels)

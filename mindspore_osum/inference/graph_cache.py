@@ -12,7 +12,9 @@ Notable choices
   renamed, so that no process reads an incomplete one.
 - After the first graph whose file is missing MindSpore reads no more files in this process. A dummy file
   would prevent that, but MindSpore reports it to the user as an error: only tests use one.
-- Used on CPU only, where it was measured; elsewhere, or without a writable folder, graphs are compiled.
+- By default on CPU only, where it was measured. MindSpore documents its cache of the front end for every
+  device, so on Ascend it is used where `FOLDER` names a folder; what follows the front end is compiled there
+  in any case. Without a writable folder graphs are compiled.
 """
 
 import atexit
@@ -35,6 +37,7 @@ from mindspore.common import api
 
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models import ops
+from mindspore_osum.models.target import target
 
 FOLDER = "OSUM_GRAPH_CACHE"  # environment variable: where, or "off"
 LARGEST = 256 << 20  # bytes of all graphs; those used longest ago are deleted
@@ -56,7 +59,7 @@ def kept(cell: nn.Cell, about: dict) -> Iterator[None]:
     """
     global _number
     folder = _folder()
-    if folder is None or _has_device_operators(cell):
+    if folder is None or (target() == "CPU" and _has_device_operators(cell)):
         yield
         return
     home, work = folder / _digest(cell, about), _work() / "rank_0" / "graph_cache"
@@ -115,7 +118,7 @@ def _folder() -> Path | None:
     """The folder of all graphs; None if there is none, or if MindSpore's own variables are set."""
     name = os.environ.get(FOLDER, "")
     own = {"MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH"} & os.environ.keys()
-    if name == "off" or own or ms.get_context("device_target") != "CPU":
+    if name == "off" or own or (not name and target() != "CPU"):
         return None
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(name or os.path.join(caches, "mindspore_osum", "graphs"))
@@ -134,7 +137,8 @@ def _has_device_operators(cell: nn.Cell) -> bool:
 def _digest(cell: nn.Cell, about: dict) -> str:
     """Digest of everything that the graph depends on."""
     names = [(name, p.shape, str(p.dtype)) for name, p in cell.parameters_dict().items()]
-    source = [ms.__version__, platform.machine(), _code(), _foreign(cell), type(cell).__name__, names, about]
+    where = [ms.__version__, platform.machine(), target()]
+    source = [*where, _code(), _foreign(cell), type(cell).__name__, names, about]
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -1,6 +1,6 @@
 """How the next token is chosen from the model's scores: settings, and the draw itself (numpy, on the host).
 
-Legend: V vocabulary, C candidates.
+Legend: V vocabulary, C candidates, K best tokens, which a device can select.
 """
 
 from dataclasses import dataclass
@@ -76,16 +76,49 @@ def candidates(scores_V: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np
     ids_C = np.argpartition(-scores_V, k - 1)[:k]
     ids_C = ids_C[np.lexsort((ids_C, -scores_V[ids_C]))]
     p_C = np.exp(scores_V[ids_C] - scores_V[ids_C[0]])
-    p_C /= p_C.sum()
-    if sampling.top_p < 1:
+    return _within(ids_C, p_C / p_C.sum(), sampling.top_p)
+
+
+def _within(ids_C: np.ndarray, p_C: np.ndarray, top_p: float) -> tuple[np.ndarray, np.ndarray]:
+    """The fewest tokens, best first, that hold the probability `top_p`, and their shares of it."""
+    if top_p < 1:
         better_C = np.cumsum(p_C) - p_C  # probability of all better tokens
-        keep = max(1, int(np.count_nonzero(better_C < sampling.top_p)))
+        keep = max(1, int(np.count_nonzero(better_C < top_p)))
         ids_C, p_C = ids_C[:keep], p_C[:keep] / p_C[:keep].sum()
     return ids_C, p_C
 
 
-def draw(scores_V: np.ndarray, sampling: Sampling, rng: np.random.Generator) -> int:
-    """One token, by inverting the cumulative distribution at one uniform number of `rng`."""
+def draw(scores_V: np.ndarray, sampling: Sampling, uniform: float) -> int:
+    """One token, by inverting the cumulative distribution at a uniform number from 0 to 1."""
     ids_C, p_C = candidates(scores_V, sampling)
-    place = np.searchsorted(np.cumsum(p_C), rng.random(), side="right")
+    place = np.searchsorted(np.cumsum(p_C), uniform, side="right")
     return int(ids_C[min(place, len(ids_C) - 1)])
+
+
+def draw_of_best(
+    scores_K: np.ndarray, ids_K: np.ndarray, log_total: float, sampling: Sampling, uniform: float
+) -> int | None:
+    """As `draw`, from the scores of the K best tokens.
+
+    Parameters
+    ----------
+    scores_K, ids_K : the best tokens, at least `top_k` of them if that is set.
+    log_total : logarithm of the sum of exp(score / temperature) over all tokens.
+
+    Returns
+    -------
+    The token; None if it may be one of the others: those after the best decide, too.
+    """
+    if sampling.top_k:  # the best of the best, in the order of their numbers if they are equal
+        at = draw(scores_K[np.argsort(ids_K)], sampling, uniform)
+        return int(np.sort(ids_K)[at])
+    order = np.lexsort((ids_K, -scores_K))
+    ids_C, p_C = ids_K[order], np.exp(scores_K[order].astype(np.float64) / sampling.temperature - log_total)
+    held = p_C.sum()
+    if held < sampling.top_p < 1:
+        return None
+    ids_C, p_C = _within(ids_C, p_C, sampling.top_p)
+    place = np.searchsorted(np.cumsum(p_C), uniform, side="right")
+    if place == len(ids_C):  # of all candidates the last one, by rounding; of some the answer is not here
+        return int(ids_C[-1]) if sampling.top_p < 1 else None
+    return int(ids_C[place])

@@ -155,4 +155,6 @@ def drawn(
 ) -> np.ndarray:
     """The next token of each prompt, int32 (N,), from its own random numbers; other rows are padding."""
     rows = zip(scores_BV, streams, limits.ended_N, strict=False)
-    return np.array([ENDED if over else draw(row_V, sampling, rng) for row_V, rng, over in rows], np.int32)
+    return np.array(
+        [ENDED if over else draw(row_V, sampling, rng.random()) for row_V, rng, over in rows], np.int32
+    )

@@ -4,9 +4,13 @@ Legend: B batch, T time, D width, C channels, H heads, E head size.
 Parameters start as zeros; `systems/osum/init.py` initialises them for training, loading overwrites them.
 """
 
+from collections.abc import Sequence
+
 import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
+from mindspore.nn.utils import no_init_parameters
+from mindspore.ops.auto_generate import Dense
 
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.dropout import Dropout
@@ -40,16 +44,53 @@ class Linear(nn.Cell):
         self.lora_B = Linear(lora.rank, d_out, False, dtype) if lora else None
         self.lora_dropout = Dropout(lora.dropout, d_in) if lora and lora.dropout > 0 else None
         self.scale_low, self.add_low = ops.Mul(), ops.Add()
+        self.dense = None  # product and bias in one operator, after `fuse_bias`
 
     def construct(self, x):
-        y = self.matmul(x.reshape((-1, self.d_in)), self.weight)
-        if self.bias is not None:
-            y = self.add_bias(y, self.bias)
+        if self.dense is not None:
+            y = self.dense(x.reshape((-1, self.d_in)), self.weight, self.bias)
+        else:
+            y = self.matmul(x.reshape((-1, self.d_in)), self.weight)
+            if self.bias is not None:
+                y = self.add_bias(y, self.bias)
         y = y.reshape(x.shape[:-1] + (self.d_out,))
         if self.lora_A is not None:
             low = x if self.lora_dropout is None else self.lora_dropout(x)
             y = self.add_low(y, self.lora_B(self.scale_low(self.lora_A(low), self.scale)))
         return y
+
+    def fuse_bias(self):
+        """Add the bias in the operator of the product."""
+        if self.bias is not None:
+            self.dense = Dense()
+
+    def merge_lora(self):
+        """Add the adapters' product to the weight, in float32 and rounded once, and drop them."""
+        if self.lora_A is None:
+            return
+        if not self.weight.has_init:  # else there is no data: the graph alone is of interest
+            low, high = (linear.weight.astype(ms.float32) for linear in (self.lora_A, self.lora_B))
+            weight = self.weight.astype(ms.float32) + self.scale * ops.matmul(high, low)
+            self.weight.set_data(weight.astype(self.weight.dtype))
+        del self.lora_A, self.lora_B
+        self.lora_A = self.lora_B = self.lora_dropout = None
+
+    @classmethod
+    def joined(cls, linears: Sequence["Linear"]) -> "Linear":
+        """One product with the results of several of the same input, side by side.
+
+        Parameters
+        ----------
+        linears : all with a bias or all without, none with adapters.
+        """
+        first = linears[0]
+        with no_init_parameters():
+            one = cls(first.d_in, sum(x.d_out for x in linears), first.bias is not None, first.weight.dtype)
+        for kind in ("weight", "bias")[: 1 + (first.bias is not None)]:
+            parts = [getattr(x, kind) for x in linears]
+            if not any(part.has_init for part in parts):
+                getattr(one, kind).set_data(ops.concat(parts, 0))
+        return one
 
     def shard(self, p, d_in: int = 1, d_out: int = 1):
         """Shard the rows of x, its width into `d_in` parts and the result's into `d_out`; one of them is 1.
@@ -96,6 +137,10 @@ class RMSNorm(nn.Cell):
 
     def construct(self, x):
         return self.norm(x, self.weight)
+
+    def added(self, x, y):
+        """The norm of x + y, and x + y."""
+        return self.norm.added(x, y, self.weight)
 
     def shard(self, rows: int, rows_out: int = 0):
         """Shard the rows of x, which has two axes; those of the result into `rows_out` parts if given."""

@@ -19,6 +19,7 @@ from mindspore import Tensor, nn
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.adapters.config import AdapterConfig
+from mindspore_osum.models.joined import prepare
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.losses import token_losses
 from mindspore_osum.models.whisper.config import EncoderConfig
@@ -165,6 +166,8 @@ class Runner:
     def run(self, rounding: str, answers_only: bool) -> dict:
         """What comes out, {case: {quantity: values}}."""
         set_weights(self.model, rounding)
+        if answers_only:
+            prepare(self.model)  # as it answers: adapters merged, products joined
         cases = {} if answers_only else train(self.step, rounding)
         if not answers_only:
             cases["recordings"] = encode(self.speech, rounding)

@@ -16,6 +16,7 @@ from mindspore_osum.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {
     "encoder": {"encoder_30s_vs_torch", "encoder_unpadded_gain"},
+    "launches": {"launches_decode_layer"},
     "prefill": {"prefill_vs_torch"},
     "decode": {"decode_vs_torch", "decode_bandwidth_share", "decode_batch8_gain", "cache_gain"},
     "train": {"train_step_vs_torch", "loader_vs_demand"},

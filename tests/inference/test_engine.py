@@ -254,3 +254,15 @@ def test_half_precision_folder_on_cpu(model_folder, wavs, tmp_path):
     assert answers(half.answer([wavs[0]], sampling=SHORT)) == answers(
         Engine(model_folder).answer([wavs[0]], sampling=SHORT)
     )
+
+
+def test_merged_adapters_answer_as_adapters_do(engine, generator, model_folder, prompt):
+    prompts = [prompt(11, 9, 80), prompt(12, 20, 100)]
+    sampling = Sampling(max_new_tokens=8, confidence=True)
+    merged, apart = (g.generate(prompts, sampling) for g in (engine.generator, generator))
+    assert [a.tokens for a in merged] == [a.tokens for a in apart]
+    for a, b in zip(merged, apart, strict=True):
+        np.testing.assert_allclose(a.log_p, b.log_p, atol=1e-4)
+    kept = Engine(model_folder, merge_lora=False).generator.model
+    counts = [sum("lora" in p.name for p in m.get_parameters()) for m in (engine.generator.model, kept)]
+    assert counts == [0, 2 * 6 * 2]  # A and B of six modules in two layers

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference import generate
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.graph_cache import FOLDER
 from mindspore_osum.inference.sampling import Sampling
@@ -234,6 +235,17 @@ def test_drawing(generator, prompt):
     greedy = generator.generate(prompts, Sampling(max_new_tokens=16))
     assert drawn != greedy
     assert greedy == generator.generate(prompts, Sampling(max_new_tokens=16, temperature=1.0, top_k=1))
+
+
+@pytest.mark.parametrize("sampling", [{"top_k": 20, "top_p": 0.9}, {"top_p": 0.8}, {}], ids=str)
+def test_the_device_draws_what_the_host_draws(generator, prompt, monkeypatch, sampling):
+    """From the best tokens alone, and from all scores, which leave the device for that."""
+    prompts = [prompt(93, 9, 80), prompt(94, 20, 100)]
+    warm = Sampling(max_new_tokens=16, temperature=1.5, seed=5, **sampling)
+    monkeypatch.setattr(generate, "BEST", (64, 128))
+    device = generator.generate(prompts, warm)
+    monkeypatch.setattr(generate, "BEST", (512, 512))  # too large a part of the vocabulary
+    assert device == generator.generate(prompts, warm)
 
 
 @pytest.mark.parametrize("smallest", [64, 128])

@@ -10,6 +10,7 @@ import pytest
 from mindspore_osum.inference import graph_cache
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.models.target import made_for
 from tests.inference.common import SMALL, fill, random_prompt
 
 SETTINGS = Sampling(max_new_tokens=24, repetition_penalty=1.1)
@@ -154,3 +155,13 @@ def test_the_script_that_mindspore_looks_through_imports_nothing():
     """MindSpore makes each module anew that it imports; sys made anew writes elsewhere."""
     tree = ast.parse(graph_cache.SCRIPT.read_text(encoding="utf-8"))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def test_elsewhere_than_on_cpu_a_folder_has_to_be_named(monkeypatch, tmp_path):
+    monkeypatch.delenv(graph_cache.FOLDER, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert graph_cache._folder() == tmp_path / "mindspore_osum" / "graphs"
+    with made_for("Ascend"):
+        assert graph_cache._folder() is None
+        monkeypatch.setenv(graph_cache.FOLDER, str(tmp_path / "named"))
+        assert graph_cache._folder() == tmp_path / "named"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.sampling import Sampling, candidates, draw
+from mindspore_osum.inference.sampling import Sampling, candidates, draw, draw_of_best
 
 SCORES_V = np.array([2.0, -1.0, 0.5, 3.0, 2.9, 0.0, -4.0, 1.5, 2.0, -0.5], np.float32)
 SETTINGS = [
@@ -45,7 +45,9 @@ def test_candidates(sampling):
 @pytest.mark.parametrize("sampling", SETTINGS, ids=str)
 def test_distribution_by_chi_square(sampling):
     rng, n = np.random.default_rng(7), 20_000
-    counts_V = np.bincount([draw(SCORES_V, sampling, rng) for _ in range(n)], minlength=len(SCORES_V))
+    counts_V = np.bincount(
+        [draw(SCORES_V, sampling, rng.random()) for _ in range(n)], minlength=len(SCORES_V)
+    )
     p_V = expected(sampling)
     assert not counts_V[p_V == 0].any()
     seen = p_V > 0
@@ -81,9 +83,8 @@ def test_as_transformers_warps_scores():
 
 
 def test_extreme_scores():
-    rng = np.random.default_rng(0)
-    assert draw(np.array([0.0, 1e4, -1e4], np.float32), Sampling(temperature=0.01), rng) == 1
-    assert draw(np.array([-np.inf, -np.inf, 0.0], np.float32), Sampling(temperature=1.0), rng) == 2
+    assert draw(np.array([0.0, 1e4, -1e4], np.float32), Sampling(temperature=0.01), 0.6) == 1
+    assert draw(np.array([-np.inf, -np.inf, 0.0], np.float32), Sampling(temperature=1.0), 0.3) == 2
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,34 @@ def test_extreme_scores():
 def test_settings_are_checked(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+@pytest.mark.parametrize("sampling", [*SETTINGS, Sampling(temperature=0.7, top_p=0.99)], ids=str)
+@pytest.mark.parametrize("spread", [1.0, 4.0])
+def test_the_best_tokens_give_the_same_draws(sampling, spread):
+    """None only where a token behind them was drawn, or has a say in it. Of equal scores at the edge of the
+    k best, any may be one of them."""
+    rng, decided = np.random.default_rng(9), 0
+    for _ in range(20):
+        scores_V = (rng.standard_normal(2048) * spread).astype(np.float32)
+        if not sampling.top_k:
+            scores_V = np.round(scores_V, 2)
+        best_K = np.argsort(-scores_V, kind="stable")[:256]
+        scaled_V = scores_V.astype(np.float64) / sampling.temperature
+        total, uniform = np.log(np.exp(scaled_V).sum()), rng.random()
+        token = draw_of_best(scores_V[best_K], best_K, total, sampling, uniform)
+        decided += token is not None
+        if token is not None:
+            assert token == draw(scores_V, sampling, uniform)
+        else:
+            assert not sampling.top_k
+    assert decided == 20 if sampling.top_k else decided > 0 or spread < 4
+
+
+def test_a_draw_behind_the_best_tokens_is_left_to_all_of_them():
+    scores_V, total = np.zeros(8, np.float32), np.log(8)
+    best = scores_V[:4], np.arange(4), total
+    assert draw_of_best(*best, Sampling(temperature=1.0), 0.49) == 3
+    assert draw_of_best(*best, Sampling(temperature=1.0), 0.51) is None
+    assert draw_of_best(*best, Sampling(temperature=1.0, top_p=0.6), 0.1) is None  # more than four hold it
+    assert draw_of_best(*best, Sampling(temperature=1.0, top_p=0.5), 0.999) == 3

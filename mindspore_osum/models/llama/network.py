@@ -13,6 +13,7 @@ Notable choices
 
 import mindspore as ms
 from mindspore import nn, ops
+from mindspore.ops.auto_generate import SplitWithSize
 
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.layers import Embedding, Linear, RMSNorm
@@ -33,6 +34,7 @@ class DecoderAttention(nn.Cell):
         dtype = self.q_proj.weight.dtype
         self.q_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(cfg.head_dim, cfg.norm_eps, dtype) if cfg.qk_norm else nn.Identity()
+        self.qkv_proj, self.parts = None, SplitWithSize()  # all three in one, after `join`
         cells = device_ops.cells(dtype)
         self.rotary = cells.Rotary()
         self.attention = cells.Attention(cfg.n_heads, cfg.n_kv_heads, cfg.head_dim, causal=True)
@@ -40,10 +42,30 @@ class DecoderAttention(nn.Cell):
     def qkv(self, x, cos_BL1E, sin_BL1E):
         """Rotated queries (B, L, H, E), rotated keys and values (B, L, K, E)."""
         _, length, _, e = cos_BL1E.shape
+        if self.qkv_proj is not None:
+            return self.joined_qkv(x, cos_BL1E, sin_BL1E)
         q = self.q_norm(self.q_proj(x).reshape((-1, length, self.n_heads, e)))
         k = self.k_norm(self.k_proj(x).reshape((-1, length, self.n_kv_heads, e)))
         v = self.v_proj(x).reshape(k.shape)
         return self.rotary(q, cos_BL1E, sin_BL1E), self.rotary(k, cos_BL1E, sin_BL1E), v
+
+    def joined_qkv(self, x, cos_BL1E, sin_BL1E):
+        """`qkv` by one product, whose heads of queries and keys are rotated together."""
+        _, length, _, e = cos_BL1E.shape
+        turned, kv = self.n_heads + self.n_kv_heads, self.n_kv_heads
+        all_BLHE = self.qkv_proj(x).reshape((-1, length, turned + kv, e))
+        if isinstance(self.q_norm, RMSNorm):
+            q, k, v = self.parts(all_BLHE, (self.n_heads, kv, kv), 2)
+            q, k = self.q_norm(q), self.k_norm(k)
+            return self.rotary(q, cos_BL1E, sin_BL1E), self.rotary(k, cos_BL1E, sin_BL1E), v
+        qk, v = self.parts(all_BLHE, (turned, kv), 2)
+        q, k = self.parts(self.rotary(qk, cos_BL1E, sin_BL1E), (self.n_heads, kv), 2)
+        return q, k, v
+
+    def join(self):
+        """Compute queries, keys and values by one product from now on; not with adapters."""
+        self.qkv_proj = Linear.joined((self.q_proj, self.k_proj, self.v_proj))
+        del self.q_proj, self.k_proj, self.v_proj
 
     def construct(self, x, cos, sin, mask):
         q, k, v = self.qkv(x, cos, sin)
@@ -76,9 +98,17 @@ class DecoderMLP(nn.Cell):
         self.gate_proj = linear("gate_proj", cfg.d_model, cfg.d_ff, False)
         self.up_proj = linear("up_proj", cfg.d_model, cfg.d_ff, False)
         self.down_proj = linear("down_proj", cfg.d_ff, cfg.d_model, False)
+        self.gate_up_proj = None  # both in one, after `join`
         self.swiglu = device_ops.cells(self.gate_proj.weight.dtype).SwiGLU()
 
+    def join(self):
+        """Compute gate and up by one product from now on; not with adapters."""
+        self.gate_up_proj = Linear.joined((self.gate_proj, self.up_proj))
+        del self.gate_proj, self.up_proj
+
     def construct(self, x):
+        if self.gate_up_proj is not None:
+            return self.down_proj(self.swiglu.joined(self.gate_up_proj(x)))
         return self.down_proj(self.swiglu(self.gate_proj(x), self.up_proj(x)))
 
     def shard(self, p):
@@ -102,19 +132,24 @@ class DecoderLayer(nn.Cell):
         self.add_attention, self.add_mlp = ops.Add(), ops.Add()
 
     def construct(self, x, cos, sin, mask):
-        return self.continued(x, self.self_attn(self.input_layernorm(x), cos, sin, mask))
-
-    def cached(self, x, cos, sin, mask, k_cache, v_cache, slots):
-        """The layer with a cache; also returns the caches of its attention."""
-        attended, k_cache, v_cache = self.self_attn.cached(
-            self.input_layernorm(x), cos, sin, mask, k_cache, v_cache, slots
-        )
-        return self.continued(x, attended), k_cache, v_cache
-
-    def continued(self, x, attended):
-        """The part of the layer after attention."""
-        x = self.add_attention(x, attended)
+        x = self.add_attention(x, self.self_attn(self.input_layernorm(x), cos, sin, mask))
         return self.add_mlp(x, self.mlp(self.post_attention_layernorm(x)))
+
+    def cached(self, x, change, cos, sin, mask, k_cache, v_cache, slots):
+        """The layer with a cache, on x + change, of which the first layer has none.
+
+        Returns
+        -------
+        x, change : their sum is the result; the next norm adds them, in one operator where there is one.
+        k_cache, v_cache : the caches of its attention.
+        """
+        if change is None:
+            y = self.input_layernorm(x)
+        else:
+            y, x = self.input_layernorm.added(x, change)
+        attended, k_cache, v_cache = self.self_attn.cached(y, cos, sin, mask, k_cache, v_cache, slots)
+        y, x = self.post_attention_layernorm.added(x, attended)
+        return x, self.mlp(y), k_cache, v_cache
 
     def shard(self, p):
         """Shard rows, heads and inner width; with sequence parallel, norms and residuals over more rows."""
@@ -157,11 +192,12 @@ class DecoderModel(nn.Cell):
         length = x_BLD.shape[1]
         if length > 1:
             mask = self.attention_mask(mask, length)
-        x, after = x_BLD, ()
+        x, change, after = x_BLD, None, ()
         for i, layer in enumerate(self.layers):
-            x, k_cache, v_cache = layer.cached(x, cos, sin, mask, caches[2 * i], caches[2 * i + 1], slots)
+            cache = caches[2 * i], caches[2 * i + 1]
+            x, change, k_cache, v_cache = layer.cached(x, change, cos, sin, mask, *cache, slots)
             after += (k_cache, v_cache)
-        return self.norm(x), after
+        return self.norm.added(x, change)[0], after
 
     def shard(self, p):
         """Shard all cells; a mask has the full batch size and a row for every query."""

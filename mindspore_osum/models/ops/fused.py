@@ -22,6 +22,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops.auto_generate import (
+    AddRmsNorm,
     FlashAttentionScore,
     IncreFlashAttention,
     KVCacheScatterUpdate,
@@ -179,10 +180,15 @@ class RMSNorm(nn.Cell):
 
     def __init__(self, d: int, eps: float):
         super().__init__()
-        self.norm = RmsNorm(eps)
+        self.eps, self.norm, self.add_norm = eps, RmsNorm(eps), AddRmsNorm()
 
     def construct(self, x, weight):
         return self.norm(x, weight)[0]
+
+    def added(self, x, y, weight):
+        """As plain.RMSNorm.added."""
+        normed, _, total = self.add_norm(x, y, weight, self.eps)
+        return normed, total
 
     def shard(self, rows: int, rows_out: int = 0):
         """As plain.RMSNorm.shard, for x with two axes; each consumer gathers the result."""
@@ -232,7 +238,11 @@ class SwiGLU(plain.SwiGLU):
     def construct(self, gate, up):
         if self.is_sharded:
             return super().construct(gate, up)
-        return self.swiglu(ops.concat((gate, up), -1), -1)
+        return self.joined(ops.concat((gate, up), -1))
+
+    def joined(self, gate_up):
+        """`construct` of both side by side."""
+        return self.swiglu(gate_up, -1)
 
     def shard(self, p):
         """As plain.SwiGLU.shard."""
@@ -246,6 +256,7 @@ _BOTH = {
     "LayerNorm": LayerNorm,
     "Rotary": Rotary,
     "SwiGLU": SwiGLU,
+    "JOINS": True,
 }
 CELLS = SimpleNamespace(Attention=CachedFlashAttention, Cache=StaticCache, **_BOTH)
 CELLS_FLOAT32 = SimpleNamespace(Attention=FlashAttention, Cache=plain.Cache, **_BOTH)

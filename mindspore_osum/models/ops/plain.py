@@ -19,6 +19,8 @@ from mindspore_osum.models.ops.common import causal_mask
 
 MASKED = -1e9  # exp(MASKED - max) is 0.0 in float32
 BLOCK = 128  # queries whose causal attention is computed together
+# whether models/joined.py saves launches: here as many slices would copy the parts of a joined product
+JOINS = False
 
 
 class AttentionMask(nn.Cell):
@@ -235,6 +237,11 @@ class RMSNorm(nn.Cell):
     def construct(self, x, weight):
         x_ND = self.normed(ops.cast(x, ms.float32).reshape((-1, x.shape[-1])))
         return self.weigh(ops.cast(x_ND, x.dtype).reshape(x.shape), weight)
+
+    def added(self, x, y, weight):
+        """The norm of x + y, and x + y."""
+        x = x + y
+        return self.construct(x, weight), x
 
     def shard(self, rows: int, rows_out: int = 0):
         """Shard the rows of x, which has two axes; those of the result into `rows_out` parts if given."""
