@@ -178,7 +178,7 @@ def parse_yaml(text: str, where: str) -> Any:
         raise UserError(
             f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error})"
         ) from None
-    except ValueError as error:  # 2001-99-99, or a number of thousands of digits
+    except (ValueError, OverflowError) as error:  # 2001-99-99, thousands of digits, 1:59:59:... .5
         reason = str(error).partition(";")[0]
         raise UserError(f"{where}: no such date or number ({reason}); put texts in quotes") from None
 
@@ -188,10 +188,13 @@ def _check_size(events: Iterable, where: str) -> None:
     import yaml
 
     sizes: dict[str, int] = {}  # values of each anchor's node, its aliases replaced
-    open_nodes: list[list] = []  # [anchor, values so far] from the outermost to the innermost
+    # [anchor, values so far, keys or None in a list, nodes so far] from the outermost to the innermost
+    open_nodes: list[list] = []
     total = 0
     for event in events:
         here = f"{where}:{event.start_mark.line + 1}"
+        if isinstance(event, yaml.NodeEvent) and open_nodes and open_nodes[-1][2] is not None:
+            _check_key(event, open_nodes[-1], here)
         if isinstance(event, yaml.AliasEvent):
             size = sizes.get(event.anchor)
             if size is None:
@@ -205,9 +208,10 @@ def _check_size(events: Iterable, where: str) -> None:
                 if isinstance(event, yaml.ScalarEvent):
                     sizes[event.anchor] = 1
             if isinstance(event, yaml.CollectionStartEvent):
-                open_nodes.append([event.anchor, 0])
+                keys = set() if isinstance(event, yaml.MappingStartEvent) else None
+                open_nodes.append([event.anchor, 0, keys, 0])
         elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, size = open_nodes.pop()
+            anchor, size, *_ = open_nodes.pop()
             if anchor is not None:
                 sizes[anchor] = size
             if open_nodes:
@@ -222,6 +226,16 @@ def _check_size(events: Iterable, where: str) -> None:
             what = f"{MOST_VALUES} values" if total > MOST_VALUES else f"{MOST_DEPTH} lists or mappings"
             more = ", aliases counted as what they stand for" if total > MOST_VALUES else " in one another"
             raise UserError(f"{here}: more than {what}{more}; settings are smaller")
+
+
+def _check_key(event, mapping: list, here: str) -> None:
+    """UserError if this node is a key that its mapping has already: the last value would count, silently."""
+    mapping[3] += 1
+    key = getattr(event, "value", None)
+    if mapping[3] % 2 and key not in (None, "<<"):
+        if key in mapping[2]:
+            raise UserError(f"{here}: key {key[:80]!r} is given twice; leave one out")
+        mapping[2].add(key)
 
 
 class Reader:

@@ -8,6 +8,7 @@ Legend: N samples at 16 kHz, S samples at the recording's own rate, C channels.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -77,12 +78,7 @@ def load_audio(
         if samples is not None:
             _check_length(file.name, samples)
             _check_size(file.name, samples, rate, max_seconds)
-        wave_S = _whole(file, _mono(file, channel, notes), max_seconds)
-    if rate == SAMPLE_RATE:
-        return wave_S
-    import librosa  # over a second to import, and most recordings do not need it
-
-    return librosa.resample(wave_S, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")
+        return _whole(file, _mono(file, channel, notes), max_seconds)
 
 
 def audio_blocks(
@@ -270,17 +266,34 @@ def _mono(file, channel: int | None, notes: list[str] | None) -> Iterator[np.nda
 
 
 def _whole(file, blocks: Iterator[np.ndarray], max_seconds: float) -> np.ndarray:
-    """wave_S of an open recording; if its length is known, peak memory is the result plus one block."""
+    """wave_N of an open recording; if its length is known, peak memory is the result plus one block."""
+    read = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal read
+        for block_S in blocks:
+            read += len(block_S)
+            _check_size(file.name, read, file.rate, max_seconds)
+            yield block_S
+
     done, parts = 0, []
-    wave_S = None if file.frames is None else np.empty(file.frames, np.float32)
-    for block_S in blocks:
-        _check_size(file.name, done + len(block_S), file.rate, max_seconds)
-        if wave_S is None:
-            parts.append(block_S)
+    wave_N = None if file.frames is None else np.zeros(_length(file.frames, file.rate), np.float32)
+    for block_N in resampled(counted(), file.rate):
+        if wave_N is None:
+            parts.append(block_N)
         else:
-            wave_S[done : done + len(block_S)] = block_S
-        done += len(block_S)
-    return np.concatenate(parts) if wave_S is None else wave_S
+            block_N = block_N[: len(wave_N) - done]
+            wave_N[done : done + len(block_N)] = block_N
+        done += len(block_N)
+    if wave_N is None:
+        size = _length(read, file.rate)
+        wave_N = np.concatenate([*parts, np.zeros(max(0, size - done), np.float32)])[:size]
+    return wave_N
+
+
+def _length(samples: int, rate) -> int:
+    """Number of samples at 16 kHz; a part of one at the end is a zero, as librosa has it."""
+    return math.ceil(samples * (SAMPLE_RATE / rate))
 
 
 def _as_array(values) -> np.ndarray:

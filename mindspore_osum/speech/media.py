@@ -112,14 +112,18 @@ class Media:
         packets = self._container.demux(self._audio)
         try:
             while True:
-                with steady():
-                    packet = next(packets, None)
+                try:
+                    with steady():
+                        packet = next(packets, None)
+                except IndexError:  # of a stream that PyAV does not list: one byte in a transport stream
+                    packets = self._container.demux(self._audio)  # goes on behind it
+                    continue
                 if packet is None:
                     return
                 yield packet
-        except (av.FFmpegError, IndexError) as error:  # IndexError: PyAV chose a stream that it does not list
-            why = getattr(error, "strerror", None) or "its streams are mixed up"
-            raise UserError(f"{self.name}: damaged, cannot be read to its end ({why})") from error
+        except av.FFmpegError as error:
+            why = f"damaged, cannot be read to its end ({error.strerror})"
+            raise UserError(f"{self.name}: {why}") from error
 
     def blocks(self) -> Iterator[np.ndarray]:
         """x_SC float32, in pieces; damage is found at the end."""

@@ -401,6 +401,18 @@ ATTACKS = {
         _yaml("a: " + "9" * 5000),
         "no such date or number",
     ),
+    "yaml, base 60": Attack(
+        "so did a number in base 60 of 20,000 digits",
+        "config.parse_yaml",
+        _yaml("a: 1" + ":59" * 20_000 + ".5"),
+        "no such date or number",
+    ),
+    "yaml, key twice": Attack(
+        "of a key given twice the last value counted, and nobody saw it",
+        "config._check_key",
+        _yaml("model: {a: 1, b: 2, a: 3}"),
+        "key 'a' is given twice",
+    ),
     "jsonl, number": Attack(
         "an end at 10^400 s ended in a traceback",
         "manifest.seconds_in",

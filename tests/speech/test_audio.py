@@ -226,6 +226,16 @@ def test_decoding_takes_little_more_than_the_result(tmp_path):
     assert peak < wave_N.nbytes + 4 * 2**20 < 960_000 * 8 * 4
 
 
+def test_a_high_rate_takes_no_more():
+    """2 MB of flac at 384 kHz took 2.4 GB: the samples were resampled when all were there."""
+    x_S = np.zeros(6_000_000, np.int16)
+    tracemalloc.start()
+    wave_N = load_audio((x_S, 384_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(wave_N) == 250_000 and peak < 8 * 2**20 < 4 * len(x_S)
+
+
 # ---- errors --------------------------------------------------------------------------------
 
 

@@ -176,14 +176,11 @@ def test_pictures_have_no_sound():
 
 
 def test_a_transport_stream_of_mixed_up_streams():
-    """The number of a stream is another in one packet, and PyAV chooses one that it does not list."""
-    data, refused = encoded(voice(0.3), "ts"), []
-    for at in range(0, len(data), 188):
-        try:
-            duration_seconds(data[: at + 2] + b"\1" + data[at + 3 :])
-        except UserError as error:
-            refused.append(str(error))
-    assert any("mixed up" in line for line in refused)
+    """A packet that has another's number, of a stream that PyAV does not list, is passed over."""
+    whole = encoded(voice(0.3), "ts")
+    for at in range(0, len(whole), 188):
+        data = whole[: at + 2] + b"\1" + whole[at + 3 :]
+        assert len(load_audio(data)) / SAMPLE_RATE == pytest.approx(0.3, abs=0.15)
 
 
 def test_before_the_beginning_is_an_error_to_decoders(tmp_path):
