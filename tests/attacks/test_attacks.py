@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,13 @@ def test_it_is_refused_by_one_line(answers, name):
 
 def test_every_attack_says_what_it_was_and_what_closes_it():
     assert all(attack.was and attack.closed and attack.says for attack in ATTACKS.values())
+
+
+def test_what_holds_the_promises_is_there():
+    """Files and tests that SECURITY.md names."""
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    files = [ROOT / name for name in re.findall(r"`((?:tests|scripts)/[\w/.]+)`", text)]
+    assert len(files) > 10 and all(file.exists() for file in files)
+    inside = "".join(file.read_text("utf-8") for file in files if file.suffix == ".py")
+    named = re.findall(r"`(test_\w+)`", text)
+    assert len(named) > 4 and [name for name in named if f"def {name}(" not in inside] == []
