@@ -33,7 +33,8 @@ def published():
 def site(tmp_path, monkeypatch, published):
     """A running hub with empty caches; `site.repos` may be changed."""
     repos = {
-        "someone/tiny": FILES | {"README.md": b"#", "model.onnx": b"x", "old/model.safetensors": b"x"},
+        "someone/tiny": FILES
+        | {"README.md": b"#", "modeling.py": b"x", "model.onnx": b"x", "old/model.safetensors": b"x"},
         "someone/published": {"step_1.pt": published}
         | {n: FILES[n] for n in ("tokenizer.model", "config.json")},
         "someone/several": {"a.pt": b"x", "b.pt": b"x"},
@@ -59,7 +60,7 @@ def gets(site) -> list[str]:
 def test_a_model_folder_is_downloaded_once(site, name):
     folder = hub.model_folder(name)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in FILES} == FILES
-    assert not {"README.md", "model.onnx", "old"} & {path.name for path in folder.iterdir()}
+    assert not {"README.md", "modeling.py", "model.onnx", "old"} & {path.name for path in folder.iterdir()}
     fetched = [path for path in gets(site) if "safetensors" in path]
     assert len(fetched) == 1
     assert hub.model_folder(name) == folder

@@ -30,6 +30,7 @@ _HEADER_SLACK = 64
 _UNKNOWN_FRAMES = 2**62  # libsndfile reports 2**63 - 1 if a FLAC stream has no length
 _OGG_PAGE = 2**16  # bytes; no page is longer
 _FLAC_START = b"fLaC\0\0\0\x22"  # marker and header of the first block, which is 34 bytes long
+_FLAC_REST = 2**16  # bytes that may follow the last frame: tags of other formats
 _OGG_START = b"OggS\0\2" + bytes(8)  # a page that begins a stream, and what stands before its number
 _SCAN = 2**22  # bytes searched at once
 _W64 = b"riff\x2e\x91\xcf\x11"
@@ -90,11 +91,15 @@ class SoundFile:
 
     def _check_complete(self, done: int) -> None:
         """Refuse a file that is shorter or longer than declared: its transcript would not match."""
-        kind, seconds = self._file.format, done / self.rate
+        kind, seconds, reached = self._file.format, done / self.rate, self._stream.tell()
         if done < self.frames or _is_cut(self._file.extra_info) or kind == "OGG" and not self._last_page()[0]:
             raise UserError(
                 f"{self.name}: incomplete, only {seconds:.2f} s of it are there; copy it again, or "
                 "convert it to flac if nothing is missing"
+            )
+        if kind == "FLAC" and self._stream.seek(0, os.SEEK_END) - reached > _FLAC_REST:
+            raise UserError(
+                f"{self.name}: damaged, its header declares {seconds:.2f} s and more follows; copy it again"
             )
         start = _OGG_START + self._stream_number(0) if kind == "OGG" else _FLAC_START
         if kind in ("OGG", "FLAC") and _holds_again(self._stream, start):

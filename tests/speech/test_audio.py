@@ -336,6 +336,17 @@ def test_flac_without_a_length_is_read_to_its_end(recording):
     assert duration_seconds(path) == 1000 / SAMPLE_RATE
 
 
+def test_flac_that_declares_a_part_is_not_heard_in_part():
+    stream = io.BytesIO()
+    soundfile.write(stream, np.random.default_rng(0).uniform(-0.5, 0.5, 80_000), SAMPLE_RATE, format="FLAC")
+    data = bytearray(stream.getvalue())
+    assert len(load_audio(bytes(data) + b"TAG" + bytes(125))) == 80_000
+    for samples in (1, 20_000):
+        data[22:26] = samples.to_bytes(4, "big")
+        with pytest.raises(UserError, match="and more follows"):
+            load_audio(bytes(data))
+
+
 def test_files_end_to_end_are_heard_whole_or_refused(recording):
     ogg, flac, wav = (encode(noise(16_000), format=kind) for kind in ("OGG", "FLAC", "WAV"))
     chained = ogg + encode(noise(8_000), format="OGG")
