@@ -119,11 +119,12 @@ def _answers(dtype: str) -> Iterator[tuple[str, np.ndarray]]:
     from mindspore import Tensor
 
     from mindspore_osum.inference.generate import Generator
+    from mindspore_osum.models.joined import prepare
 
     def values(x) -> np.ndarray:
         return x.astype(ms.float32).asnumpy()
 
-    model = _model(dtype)
+    model = prepare(_model(dtype))
     generator, rng, cfg = Generator(model), np.random.default_rng(SEED), model.cfg
     mel_TF = rng.standard_normal((FRAMES, cfg.features.n_mels), np.float32)
     before, after = np.split(rng.integers(5, cfg.decoder.vocab_size, TEXT), 2)
