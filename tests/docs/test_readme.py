@@ -30,6 +30,7 @@ NOT_RUN = {
     "bash examples/speech_world/install_espeak.sh": "installs a program",
     "source .venv/bin/activate": "for a person's shell",
     "osum convert ASLP-lab/": "downloads gigabytes; tests/test_hub.py does so in small",
+    "osum transcribe a.wav --model openai/": "downloads; tests/systems/whisper_asr reads such folders",
     "osum transcribe a.wav --model model": "the model of the line before",
     "pip install": "changes the environment; tests/walk installs the package elsewhere",
     "python examples/speech_world/run.py": "takes hours; tests/examples/test_run_all.py runs it in small",
