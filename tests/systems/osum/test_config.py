@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mindspore_osum.config import from_dict
+from mindspore_osum.errors import UserError
 from mindspore_osum.models.adapters.kinds import kinds
-from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.config import MOST, ModelConfig
 
 PUBLISHED = ModelConfig()
 
@@ -32,3 +34,14 @@ def test_a_kind_makes_a_token_of_the_frames_it_spans(kind):
 def test_what_it_hears_is_what_the_encoder_was_trained_with():
     cfg = replace(PUBLISHED, encoder=replace(PUBLISHED.encoder, n_mels=128, pad_to_seconds=30.0))
     assert (cfg.features.n_mels, cfg.features.padding) == (128, 3000)
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_sizes_that_the_weights_do_not_show_are_bounded(name):
+    values, most = PUBLISHED.to_dict(), MOST[name]
+    *section, key = name.split(".")
+    inside = values[section[0]] if section else values
+    assert inside[key] <= most
+    inside[key] = most + 1
+    with pytest.raises(UserError, match=f"{name} must be at most"):
+        from_dict(ModelConfig, values, "config.json")
