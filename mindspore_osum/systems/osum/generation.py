@@ -54,7 +54,8 @@ class OsumGeneration(Generation):
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray | None]:
         mels = [p.mel_TF for p in prompts if p.mel_TF is not None]
-        frames = bucket(max(map(len, mels)), SMALLEST_FRAMES) if mels else 0
+        # no more than the encoder has positions for: the bucket of 52 s is longer than a minute
+        frames = min(bucket(max(map(len, mels)), SMALLEST_FRAMES), self.cfg.most_frames) if mels else 0
         slots, pad = rows if mels else 0, ((0, rows - len(prompts)), (0, 0))
         columns = stack_sequences([p.sequence for p in prompts], length, self.cfg.tokens(frames), slots)
         texts = {
