@@ -16,6 +16,11 @@ def bucket(n: int, smallest: int) -> int:
     return max(1, -(-n // step)) * step
 
 
+def frame_bucket(model, frames: int) -> int:
+    """The bucket of a recording's mel frames, at most what `model`, a `systems.base.Config`, takes."""
+    return min(bucket(frames, SMALLEST_FRAMES), model.most_frames)
+
+
 def batch_bucket(n: int) -> int:
     """The smallest power of two that holds `n` rows."""
     return 1 << max(n - 1, 0).bit_length()

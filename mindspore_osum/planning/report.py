@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict, replace
 
-from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
+from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket, frame_bucket
 from mindspore_osum.planning.hardware import Device, max_device_memory
 from mindspore_osum.planning.job import Batch
 from mindspore_osum.planning.layouts import gigabytes
@@ -126,7 +126,7 @@ def inference(job, batch, rows: int, new: int, device, limit: int) -> dict:
     decoder's weights twice unless the runtime shares them.
     """
     rows = batch_bucket(rows)
-    frames = bucket(batch.frames, SMALLEST_FRAMES) if batch.audio_rows else 0
+    frames = frame_bucket(job.model, batch.frames) if batch.audio_rows else 0
     length = bucket(min(batch.length, cost_of(job.model).longest(job.model)), SMALLEST_LENGTH)
     places = bucket(length + new, SMALLEST_LENGTH)
     prompts = replace(batch, rows=rows, audio_rows=rows if frames else 0, frames=frames, length=length)

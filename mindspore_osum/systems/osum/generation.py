@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import nn
 
-from mindspore_osum.models.buckets import SMALLEST_FRAMES, bucket
+from mindspore_osum.models.buckets import SMALLEST_FRAMES, frame_bucket
 from mindspore_osum.systems.base import Generation, Prompt
 from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.text.sequence import stack_sequences
@@ -54,8 +54,7 @@ class OsumGeneration(Generation):
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray | None]:
         mels = [p.mel_TF for p in prompts if p.mel_TF is not None]
-        # no more than the encoder has positions for: the bucket of 52 s is longer than a minute
-        frames = min(bucket(max(map(len, mels)), SMALLEST_FRAMES), self.cfg.most_frames) if mels else 0
+        frames = frame_bucket(self.cfg, max(map(len, mels))) if mels else 0
         slots, pad = rows if mels else 0, ((0, rows - len(prompts)), (0, 0))
         columns = stack_sequences([p.sequence for p in prompts], length, self.cfg.tokens(frames), slots)
         texts = {

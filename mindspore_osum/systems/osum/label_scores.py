@@ -19,7 +19,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.interrupts import steady
-from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, batch_bucket, bucket
+from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket, frame_bucket
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.tasks import LABEL_SETS, LabelSet, label_sets_of, tags_of, write_tags
@@ -132,7 +132,7 @@ class LabelScorer:
         rows, longest = batch_bucket(len(ids)), max(map(len, ids))
         length = bucket(max(start + longest, len(prompt.sequence)), SMALLEST_LENGTH)
         tokens = bucket(longest - shared, SMALLEST_LABEL)
-        frames = bucket(len(prompt.mel_TF), SMALLEST_FRAMES)
+        frames = frame_bucket(self.model.cfg, len(prompt.mel_TF))
         one = stack_sequences([prompt.sequence], length, self.model.cfg.tokens(frames), 1)
         token_ids_CL, speech_row_CL = (
             np.repeat(one[name], rows, axis=0) for name in ("token_ids_BL", "speech_row_BL")
