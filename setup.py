@@ -34,7 +34,7 @@ CORE = [
 EXTRAS = {
     # the PyTorch-free oracle of the published classes; newer peft and diffusers break its import
     "mindnlp": ["mindnlp==0.5.0", "peft==0.17.1", "accelerate==1.10.1", "diffusers==0.35.1"],
-    "serve": ["fastapi>=0.110,<1", "starlette>=1,<2", "uvicorn>=0.29,<1", "python-multipart>=0.0.18,<1"],
+    "serve": ["fastapi>=0.110,<1", "starlette>=1,<2", "uvicorn>=0.29,<1", "python-multipart>=0.0.34,<1"],
     "demo": ["gradio>=6.10,<6.18"],  # 6.18 asks for a huggingface_hub that transformers 4.57 refuses
     "microphone": ["sounddevice>=0.4.6,<1"],  # and PortAudio itself: apt install libportaudio2
     "silero": ["silero-vad>=6,<7"],  # brings torch; voice activity by a network, for whoever asks for it
