@@ -53,6 +53,9 @@ class Answer:
     # probability that nobody speaks, and mean log-probability of the tokens, where the model says so
     no_speech_prob: float | None = None
     avg_logprob: float | None = None
+    # of its draws, 0 if there were none, and how often its text repeats itself, where the model says so
+    temperature: float | None = None
+    compression_ratio: float | None = None
     no_speech: bool = False  # nobody speaks here; the model was not asked
     channel: str = ""  # of a recording whose channels were asked about one by one: left, right, channel3
     warnings: list[str] = field(default_factory=list)  # what is doubtful about it, one line each
@@ -71,7 +74,8 @@ class Answer:
     def to_dict(self) -> dict:
         """Plain values; without those that few models give, where there are none."""
         values = asdict(self)
-        for name in ("sections", "language", "no_speech_prob", "avg_logprob"):
+        few = ("sections", "language", "no_speech_prob", "avg_logprob", "temperature", "compression_ratio")
+        for name in few:
             if not values[name] and values[name] != 0:
                 del values[name]
         return values

@@ -121,13 +121,22 @@ def add_answer_arguments(parser) -> None:
     parser.add_argument(
         "--confidence", action="store_true", help="also how sure the model is of each answer and word"
     )
+    parser.add_argument(
+        "--no-fallback",
+        action="store_true",
+        help="keep what is doubtful, which a Whisper draws anew at temperatures from 0.2 to 1",
+    )
 
 
 def answer_settings(args) -> dict:
     """The fields of `Sampling` that `add_answer_arguments` declares."""
     from mindspore_osum.inference.sampling import END, RETRY
 
-    return {"loops": RETRY if args.retry_loops else END, "confidence": args.confidence}
+    return {
+        "loops": RETRY if args.retry_loops else END,
+        "confidence": args.confidence,
+        "fallback": not args.no_fallback,
+    }
 
 
 def add_resume(parser, what: str) -> None:

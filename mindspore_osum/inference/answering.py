@@ -21,6 +21,7 @@ import numpy as np
 from mindspore_osum.data.batches.batching import features, frames_of
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.fallback import fall_back
 from mindspore_osum.inference.inquiry import name_of
 from mindspore_osum.inference.reading import Reader
 from mindspore_osum.inference.request import Request, make_request
@@ -296,8 +297,9 @@ class Answerer:
         return time.perf_counter() - compiling
 
     def _generated(self, prompts: list[Prompt], sampling: Sampling, rows: int) -> list[Generated]:
-        """The answers; loops are generated once more if `sampling` says so."""
+        """The answers; what is doubtful, and loops if `sampling` says so, are generated once more."""
         found = self.generator.generate(prompts, sampling, rows)
+        fall_back(self.system, self.generator, self.tokenizer.decode, prompts, found, sampling, rows)
         again = [n for n, one in enumerate(found) if one.unit] if sampling.loops == RETRY else []
         if again:
             stronger = replace(

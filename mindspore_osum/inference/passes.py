@@ -71,8 +71,9 @@ def merge(answers: Sequence[Answer], start: float, end: float) -> Answer:
     times = next((a.sections for a in answers if a.sections), [])
     one.sections = [Word(text, min(start + a, end), min(start + b, end)) for text, a, b in times]
     one.language = next((a.language for a in answers if a.language), "")
-    one.no_speech_prob = next((a.no_speech_prob for a in answers if a.no_speech_prob is not None), None)
-    one.avg_logprob = next((a.avg_logprob for a in answers if a.avg_logprob is not None), None)
+    for name in ("no_speech_prob", "avg_logprob", "temperature", "compression_ratio"):
+        given = (getattr(a, name) for a in answers)
+        setattr(one, name, next((value for value in given if value is not None), None))
     one.error = next((a.error for a in answers if a.error), None)
     one.no_speech = bool(answers) and all(a.no_speech for a in answers)
     one.warnings = list(dict.fromkeys(line for a in answers for line in a.warnings))

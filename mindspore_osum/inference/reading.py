@@ -46,9 +46,8 @@ class Reader:
             tokens, times = without_loop(written.tokens, written.unit)
         answer = self.system.answer(self._text(prompt, tokens), request.task)
         answer.raw, answer.cut = self._text(prompt, written.tokens), written.cut
-        total = written.sum_log_p
-        log_p = None if total is None else total / (len(written.tokens) + 1)
-        self.system.describe(answer, written.facts, log_p)
+        self.system.describe(answer, written.facts, written.mean_log_p)
+        answer.temperature = written.temperature
         if written.log_p:
             add_confidence(answer, self.tokenizer, prompt.opening, tokens, written.log_p)
         if written.retried:

@@ -28,6 +28,7 @@ class Sampling:
     loops: str = "end"  # of an answer that repeats itself: one of LOOPS
     seed: int = 0  # of the draws; every sequence draws from its own random stream, whatever batch it is in
     confidence: bool = False  # also the probability of each chosen token
+    fallback: bool = True  # greedy answers that are doubtful are drawn anew, see inference/fallback.py
 
     def __post_init__(self):
         def need(ok: bool, name: str, what: str):
@@ -59,6 +60,7 @@ SAMPLING = {  # what its settings are, for help
 ANSWERS = {
     "loops": "an answer that repeats itself is ended (end), generated once more (retry) or kept (keep)",
     "confidence": "also how sure the model is of each answer and word",
+    "fallback": "of a Whisper: what is doubtful is drawn anew, at temperatures from 0.2 to 1",
 }
 
 

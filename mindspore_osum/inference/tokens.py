@@ -25,6 +25,12 @@ class Generated:
     sum_log_p: float | None = None  # of all tokens and the end, if the model always computes them
     facts: dict[str, object] = field(default_factory=dict)  # about the recording, as `Tokens.facts_N`
     unit: int = 0  # tokens that the end repeats in a loop, which ended the answer; 0 if there is none
+    temperature: float | None = None  # of its draws, 0 if there were none; of models that fall back
+
+    @property
+    def mean_log_p(self) -> float | None:
+        """Mean log-probability of all tokens and the end, if the model always computes them."""
+        return None if self.sum_log_p is None else self.sum_log_p / (len(self.tokens) + 1)
 
     def find_loop(self, sampling: Sampling | None) -> None:
         """Set `unit` after the last token."""

@@ -237,8 +237,10 @@ class System:
     model_type : its name in config.json.
     Config : dataclass of the other values in config.json.
     presets : name -> Config of its published sizes; the first is the default for conversion.
+    temperatures : of the draws that replace a doubtful answer, one after the other.
     """
 
+    temperatures: tuple[float, ...] = ()
     model_type: str
     Config: type[Config]
     presets: dict[str, Config]
@@ -311,6 +313,16 @@ class System:
         facts : `Generation.facts` of the recording; {} if there are none.
         log_p : mean log-probability of the tokens and the end, where they are always computed.
         """
+
+    def doubtful(self, text: str, facts: dict[str, Any], log_p: float | None) -> bool:
+        """Whether an answer should be generated anew, at the next of `temperatures`.
+
+        Parameters
+        ----------
+        text : of the generated tokens.
+        facts, log_p : as in `describe`.
+        """
+        return False
 
     def with_hotwords(self, words: str | None, task: str | None, hotwords: Sequence[str]) -> str:
         """The words of a request that mentions names and terms which may be said.

@@ -146,7 +146,7 @@ def test_a_system_without_a_place_for_hotwords_refuses():
 def test_a_loop_is_generated_once_more_if_asked(tokenizer):
     """The others of the batch keep their answers; the penalty is the only other thing."""
     answerer = Answerer.__new__(Answerer)
-    answerer.generator = Scripted()
+    answerer.generator, answerer.system, answerer.tokenizer = Scripted(), SYSTEM, tokenizer
     fine, again = answerer._generated(["fine", "loop"], Sampling(loops="retry"), 2)
     assert (fine.tokens, fine.retried) == ([9, 8, 7], False)
     assert (again.tokens, again.retried, again.unit) == ([9, 8, 7], True, 0)

@@ -1,11 +1,15 @@
 """What Whisper wrote as an answer: text between timestamps, and what it says of the recording."""
 
 import re
+import zlib
 
 from mindspore_osum.results import Answer, Word
 from mindspore_osum.systems.whisper_asr.config import WINDOW
 
-SILENCE, DOUBT = 0.6, -1.0  # nobody speaks if this is likelier, and the words are unlikelier (openai-whisper)
+# openai-whisper's: nobody speaks if this is likelier, and the words are unlikelier; words that are unlikelier
+# or that repeat themselves more are drawn anew
+SILENCE, DOUBT, REPEATED = 0.6, -1.0, 2.4
+TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
 _TIME = re.compile(r"<\|(\d{1,2}\.\d\d)\|>")
 _MARK = re.compile(r"<\|[^<>|]{1,30}\|>")
 
@@ -24,9 +28,28 @@ def parse(raw: str) -> Answer:
 def describe(answer: Answer, facts: dict[str, object], log_p: float | None) -> None:
     """As `System.describe`."""
     answer.avg_logprob = None if log_p is None else round(log_p, 6)
+    answer.compression_ratio = round(compression_ratio(answer.text), 6)
     if not facts:
         return
     answer.language = facts["language"]
     answer.no_speech_prob = round(facts["no_speech_probability"], 6)
-    if answer.no_speech_prob > SILENCE and log_p is not None and log_p < DOUBT:
+    if silent(facts, log_p):
         answer.text, answer.sections, answer.no_speech = "", [], True
+
+
+def silent(facts: dict[str, object], log_p: float | None) -> bool:
+    """Whether nobody speaks in a window."""
+    return bool(facts) and facts["no_speech_probability"] > SILENCE and log_p is not None and log_p < DOUBT
+
+
+def doubtful(raw: str, facts: dict[str, object], log_p: float | None) -> bool:
+    """As `System.doubtful`."""
+    unlikely = log_p is not None and log_p < DOUBT
+    repeated = compression_ratio(parse(raw).text) > REPEATED
+    return (unlikely or repeated) and not silent(facts, log_p)
+
+
+def compression_ratio(text: str) -> float:
+    """Bytes of a text over those that zlib makes of them."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data))

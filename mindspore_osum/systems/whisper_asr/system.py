@@ -3,6 +3,7 @@
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.whisper_asr import keys
+from mindspore_osum.systems.whisper_asr.answer import TEMPERATURES
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.presets import PRESETS
 
@@ -13,6 +14,7 @@ class WhisperSystem(System):
     model_type = WhisperConfig.model_type
     Config = WhisperConfig
     presets = PRESETS
+    temperatures = TEMPERATURES
 
     def tables(self, cfg: WhisperConfig | None = None):
         return keys.tables(cfg)
@@ -63,6 +65,11 @@ class WhisperSystem(System):
         from mindspore_osum.systems.whisper_asr.answer import describe
 
         describe(answer, facts, log_p)
+
+    def doubtful(self, text, facts, log_p) -> bool:
+        from mindspore_osum.systems.whisper_asr.answer import doubtful
+
+        return doubtful(text, facts, log_p)
 
     def verification(self):
         from mindspore_osum.systems.whisper_asr import verify

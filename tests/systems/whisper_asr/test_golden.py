@@ -11,6 +11,7 @@ from mindspore_osum.cli import main
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
+from mindspore_osum.systems.whisper_asr.answer import compression_ratio
 from mindspore_osum.systems.whisper_asr.vocabulary import DETECT
 from mindspore_osum.weights_io import open_weights
 from tests.systems.whisper_asr.common import prompt, scores
@@ -106,9 +107,17 @@ def test_greedy_decoding(model, mel_TF, arrays, told):
 def test_the_command(golden, folder, told, capfd):
     """All the way to the answer; each section has the times that were written."""
     args = ["transcribe", str(golden / "wav4.wav"), "--model", str(folder), "--max-new-tokens", str(MOST)]
-    assert main([*args, "--format", "json", "--language", "English", "--task", "transcribe"]) == 0
+    args += ["--format", "json", "--language", "English", "--task", "transcribe"]
+    assert main([*args, "--no-fallback"]) == 0
     found = json.loads(capfd.readouterr().out)
     expected = told["decode"]["wav4_without_timestamps=False"]
     assert found["language"] == "en" and found["segments"][0]["start"] == (expected["tokens"][0] - 50364) / 50
     assert found["segments"][0]["avg_logprob"] == pytest.approx(expected["avg_logprob"], abs=1e-4)
     assert found["segments"][0]["no_speech_prob"] == pytest.approx(0, abs=1e-5)
+    assert found["segments"][0]["temperature"] == 0
+    ratio = found["segments"][0]["compression_ratio"]
+    assert ratio == pytest.approx(compression_ratio(found["text"]), abs=0.05)
+    # these words are unlikely at every temperature
+    assert main(args) == 0
+    drawn = json.loads(capfd.readouterr().out)
+    assert {one["temperature"] for one in drawn["segments"]} == {1.0} and drawn["text"] != found["text"]

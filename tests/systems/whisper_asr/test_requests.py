@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.fallback import fall_back
 from mindspore_osum.inference.request import make_request
+from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.tokens import Generated
 from mindspore_osum.results import Answer, Response, Word
 from mindspore_osum.systems.registry import preset, system_of
 from mindspore_osum.systems.whisper_asr.answer import parse
@@ -121,6 +124,42 @@ def test_nobody_speaks():
     sure = parse(" Thanks.")
     SYSTEM.describe(sure, {"language": "en", "no_speech_probability": 0.9}, -0.2)
     assert sure.text == "Thanks." and not sure.no_speech
+
+
+@pytest.mark.parametrize(
+    "text, silence, log_p, doubtful",
+    [
+        (" Thanks.", 0.1, -0.5, False),
+        (" Thanks.", 0.1, -1.5, True),
+        (" Thanks.", 0.9, -1.5, False),  # nobody speaks
+        ("<|0.00|>" + " la" * 30 + "<|2.00|>", 0.1, -0.2, True),  # it repeats itself
+    ],
+)
+def test_doubtful_answers(text, silence, log_p, doubtful):
+    assert SYSTEM.doubtful(text, {"no_speech_probability": silence}, log_p) == doubtful
+
+
+def test_answers_are_drawn_until_nothing_is_doubtful():
+    class Fake:
+        def __init__(self):
+            self.asked = []
+
+        def generate(self, prompts, sampling, rows):
+            self.asked.append((prompts, sampling.temperature))
+            sure = {"a": 0.4, "b": 2.0}
+            return [Generated([1], sum_log_p=0 if sampling.temperature >= sure[p] else -9) for p in prompts]
+
+    def answers():
+        return [Generated([1], sum_log_p=-9), Generated([1], sum_log_p=-0.1), Generated([1], sum_log_p=-9)]
+
+    found, fake = answers(), Fake()
+    fall_back(SYSTEM, fake, str, ["a", "sure", "b"], found, Sampling(), 3)
+    assert [one.temperature for one in found] == [0.4, 0.0, 1.0]
+    assert fake.asked[:2] == [(["a", "b"], 0.2), (["a", "b"], 0.4)] and fake.asked[-1] == (["b"], 1.0)
+    for sampling in (Sampling(fallback=False), Sampling(temperature=0.7)):
+        found, fake = answers(), Fake()
+        fall_back(SYSTEM, fake, str, ["a", "sure", "b"], found, sampling, 3)
+        assert not fake.asked and {one.temperature for one in found} == {sampling.temperature}
 
 
 def test_sizes_are_refused():
