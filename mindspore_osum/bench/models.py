@@ -34,7 +34,7 @@ DECODER_90M = ModelConfig(
 )
 # the same depth with minimal layers: the cost of a step without reading weights
 DECODER_HOLLOW = replace(DECODER_90M, decoder=DecoderConfig(64, 32, 12, 12, 12, 4, 32, **_LLAMA))
-DECODER_QUICK = replace(DECODER_90M, decoder=DecoderConfig(512, 128, 2, 4, 4, 32, 256, **_LLAMA))
+DECODER_QUICK = replace(DECODER_90M, decoder=DecoderConfig(2048, 128, 2, 4, 4, 32, 256, **_LLAMA))
 
 # 110 M parameters in tensors of many sizes: what is converted and loaded
 CONVERTED = replace(DECODER_90M, encoder=ENCODERS["base"])
