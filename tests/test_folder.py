@@ -32,20 +32,22 @@ def change(folder, part: str, **values) -> None:
 @pytest.mark.parametrize(
     "part, key, value, says",
     [
-        ("decoder", "n_layers", 1_000_000_000, "1000000000 layers, at most 10000"),
-        ("decoder", "n_layers", 9_000, "missing: decoder.model.layers.1"),
+        ("decoder", "n_layers", 1_000_000_000, "decoder.n_layers must be at most 256, not 1000000000"),
+        ("decoder", "n_layers", 200, "missing: decoder.model.layers.1"),
         ("encoder", "n_layers", 10**400, "encoder.n_layers: a number of 1329 bits is too large"),
         ("adapter", "n_layers", -1, "adapter.n_layers must be positive"),
-        ("decoder", "d_ff", 2**30, "of another shape"),
+        ("decoder", "d_ff", 2**30, "at most 128 times d_model 192"),
+        ("decoder", "d_ff", 1024, "of another shape"),
         ("decoder", "vocab_size", 2**62, "must be positive and below 2^31"),
         ("decoder", "max_positions", 2**40, "must be positive and below 2^31"),
         ("encoder", "pad_to_seconds", 1e300, "pad_to_seconds must be 0 to 60"),
         ("encoder", "pad_to_seconds", -1.0, "pad_to_seconds must be 0 to 60"),
         ("encoder", "norm_eps", float("nan"), "must be a finite number"),
         ("decoder", "rope_theta", float("inf"), "must be a finite number"),
-        ("decoder", "rope_theta", 0.0, "rope_theta must be positive"),
+        ("decoder", "rope_theta", 0.0, "rope_theta must be 1 or more"),
         ("adapter", "norm_eps", -1e-5, "norm_eps must be 0 or more"),
-        ("lora", "rank", 2**62, "36 missing: decoder.model.layers.0"),
+        ("lora", "rank", 2**62, "lora.rank must be at most"),
+        ("lora", "rank", 8, "36 missing: decoder.model.layers.0"),
     ],
 )
 def test_sizes_are_refused_before_a_network_is_built(folder, part, key, value, says):

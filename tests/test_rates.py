@@ -24,9 +24,6 @@ ALLOWED = {
         "SAMPLE_RATE = 16_000": "the one place",
         "hop: int = 160": "the one place",
     },
-    "mindspore_osum/data/batches/batching.py": {
-        "SAMPLE_RATE // 100": "10 ms by which published lists round the end of a recording"
-    },
     "mindspore_osum/speech/silero.py": {"FRAME // 2": "the middle of a frame of the detector's own rate"},
 }
 

@@ -95,7 +95,7 @@ def check_model(cfg: ModelConfig) -> None:
     enc, ada, dec = cfg.encoder, cfg.adapter, cfg.decoder
     for name, most in MOST.items():
         value = attrgetter(name)(cfg)
-        need(value <= most, f"{name} must be at most {most:g}, not {value:g}")
+        need(value <= most, f"{name} must be at most {most:g}, not {value}")
     need(cfg.speech_token_num > 0, f"speech_token_num must be positive, not {cfg.speech_token_num}")
     widths = {
         "encoder.d_ff": (enc.d_ff, enc.d_model, "d_ff"),
