@@ -14,5 +14,5 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
 cd "$root"
 venv=.venv
 [ "${STACK:-2.7}" = 2.7 ] || venv=.venv-$STACK
-exec "$venv/bin/python" -m pytest -m "not slow" -q --durations=10 -n "$workers" --dist loadfile \
+exec "$venv/bin/python" -m pytest -m "not slow" -q --durations=40 -n "$workers" --dist loadfile \
   --no-loadscope-reorder "$@"
