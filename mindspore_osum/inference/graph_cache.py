@@ -33,7 +33,6 @@ from pathlib import Path
 
 import mindspore as ms
 from mindspore import nn
-from mindspore.common import api
 
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models import ops
@@ -46,6 +45,7 @@ GRAPH, SCRIPTS = "graph.mindir", "scripts.hash"
 # anew every module that it imports, and a new sys would have other streams: so it imports nothing
 SCRIPT = Path(__file__).resolve().with_name("__init__.py")
 _PACKAGE = SCRIPT.parents[1]
+api = sys.modules[ms.jit.__module__]  # mindspore.common.api, in 2.9 mindspore.graph.api
 _number = 0  # of graphs that this process passed through the cache
 
 
