@@ -72,6 +72,7 @@ def test_two_processes_equal_one_with_the_same_global_batch_in_every_stage(tmp_p
             steps=4,
             batch={"size": size},
             ctc={"weight": 0.3},
+            data={"valid": [{"name": "words", "path": str(world / "words.jsonl")}]},
             optimizer={"lr": 1e-3, "eps": 1.0},
         )  # Adam would magnify rounding of gradients near 0
         after = {**job, "output_dir": str(tmp_path / name / "next"), "steps": 2, "learn": ["adapter"]}
@@ -81,6 +82,9 @@ def test_two_processes_equal_one_with_the_same_global_batch_in_every_stage(tmp_p
         one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
         lines = [(out / "metrics.jsonl").read_text().splitlines() for out in (one, two)]
         records = [list(map(json.loads, found)) for found in lines]
+        checked = [[r for r in found if "valid_ce" in r] for found in records]
+        assert checked[1][0] == pytest.approx(checked[0][0], rel=1e-5) and len(checked[1]) == 1
+        records = [[r for r in found if "loss" in r] for found in records]
         assert [r["step"] for r in records[1]] == list(range(1, steps + 1))
         for a, b in zip(*records, strict=True):
             for key in ("loss", "intent_loss", "content_loss"):
