@@ -54,11 +54,10 @@ def use_device(name: str) -> str:
     device = device_of(name)
     if device == "CPU":
         keep_freed_memory()
-    if ms.get_context("device_target") == device:
-        return device  # it may be in use already, and cannot be set then
     try:
-        ms.set_device(device)
-        if device == "Ascend":
+        if ms.get_context("device_target") != device:  # else it may be in use already, and cannot be set
+            ms.set_device(device)
+        if device == "Ascend":  # also where it is MindSpore's default
             exact_convolutions()
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

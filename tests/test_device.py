@@ -45,3 +45,6 @@ def test_float32_convolutions_are_not_rounded_on_ascend(monkeypatch):
     monkeypatch.setattr(op_precision, "conv_allow_hf32", said.append)
     monkeypatch.setattr(ms, "get_context", lambda name: "CPU")
     assert device.use_device("NPU") == "Ascend" and said == ["Ascend", False]
+    said.clear()  # where Ascend is MindSpore's default
+    monkeypatch.setattr(ms, "get_context", lambda name: "Ascend")
+    assert device.use_device("NPU") == "Ascend" and said == [False]

@@ -165,15 +165,15 @@ class Talk:
             self.turns = []
         self._audio, self._seconds = audio, min(seconds, MAX_SECONDS)
 
-    def _with_recording(self) -> int | None:
-        """Number of the turn that has the recording; None if there is none."""
-        return next((n for n, turn in enumerate(self.turns) if turn.output_type != "text2text"), None)
+    def _has_recording(self) -> bool:
+        """Whether a turn has the recording: then the first one, as recordings begin anew."""
+        return bool(self.turns) and self.turns[0].output_type != "text2text"
 
     def _fitting(self, request: Request) -> Request:
         """The request with as many turns before it as leave positions for the longest reply."""
         own = request.output_type != "text2text"
         while True:
-            if not own and self._with_recording() is None:
+            if not own and not self._has_recording():
                 self._audio, self._seconds = None, 0.0
             # with a recording in an earlier turn, words may ask for a task about it
             task = None if self._audio is not None and not own else request.task
@@ -184,7 +184,7 @@ class Talk:
                 enough = False
             if enough or not self.turns:
                 return asked
-            what = "" if self.turns[0].output_type == "text2text" else ", with its recording,"
+            what = ", with its recording," if self._has_recording() else ""
             say(f"the model has no positions left: the oldest turn{what} is left out")
             self.turns = self.turns[1:]
 

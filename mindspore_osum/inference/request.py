@@ -45,7 +45,7 @@ def make_request(
     Parameters
     ----------
     hotwords : names and terms that may be said: a list, or a text with commas between them.
-    language : of what is said, a code or an English name, for models that are told; "": they find out.
+    language : of what is said, a code or an English name, for models that take one; "": they detect it.
     translate : have the words in English, of models that translate.
 
     Raises
