@@ -28,13 +28,13 @@ def _transformer_layer(ops, x, mask, sizes, learns: bool, gelu: bool, dropout: f
     y = ops.norm(x, d, learns, centred=True)
     q, k, v = (ops.transposed(ops.linear(y, d, d // mp, learns, not gelu or name != "k")) for name in "qkv")
     y = ops.attention(q, k, v, mask, (n * heads // mp, frames, frames, d // heads))
-    x = ops.same("add", x, ops.dropout(ops.linear(y, d // mp, d, learns), dropout))
+    x = ops.same("add", x, ops.dropout(ops.linear(y, d // mp, d, learns), dropout, d))
     y = ops.linear(ops.norm(x, d, learns, centred=True), d, d_ff // mp, learns)
     y = ops.gelu(y) if gelu else ops.unary("relu", y, 1, keeps_output=True)
-    return ops.same("add", x, ops.dropout(ops.linear(y, d_ff // mp, d, learns), dropout))
+    return ops.same("add", x, ops.dropout(ops.linear(y, d_ff // mp, d, learns), dropout, d))
 
 
 def low_rank(ops, x, y, rank: int, d_in: int, d_out: int, learns: bool, dropout: float):
     """y plus the LoRA term of layers.Linear for the input x."""
-    low = ops.matmul(ops.dropout(x, dropout), d_in, rank, learns)
+    low = ops.matmul(ops.dropout(x, dropout, d_in), d_in, rank, learns)
     return ops.same("add", y, ops.matmul(ops.copy(low), rank, d_out, learns))

@@ -3,6 +3,7 @@
 Notable choices
 - Memory of parameters is exact, from their shapes; other memory of a step comes from the tape.
 - Moments are float32, and so are AdamW's copies of 16-bit weights (training/adamw.py).
+- Dropout's tables on Ascend hold a bit per element, or a byte where cells are sharded (models/dropout.py).
 - Each micro-batch in flight in a pipeline keeps its activations: stage s of p has p - s of them.
 """
 
@@ -17,6 +18,7 @@ from mindspore_osum.systems.registry import system_of
 MARGIN = 0.15  # of the memory that is not parameters: measured peaks may exceed the model by this
 # HCCL_BUFFSIZE, 200 MB by default, for sending and for receiving, per group of devices (CANN, HCCL guide)
 GROUP_BUFFERS = 2 * 200 * 10**6
+DROPOUT_ROWS, DROPOUT_NUMBERS = 1 << 15, 1 << 17  # of a table; row numbers of a step (models/dropout.py)
 
 
 def parameters(job: Job, stage: Stage = WHOLE) -> Shapes:
@@ -58,10 +60,20 @@ def training_memory(
         "inputs": F32 * cost_of(job.model).input_numbers(job.model, batch),
         **step,
         "kernels": tape.tables,
+        "dropout tables": dropout_tables(tape, stage),
         "groups": groups * GROUP_BUFFERS,
     }
     parts[ACTIVATION] += waiting * tape.kept
     return parts, tape
+
+
+def dropout_tables(tape: Tape, stage: Stage) -> int:
+    """Bytes of the masks that dropout takes on Ascend, and of the row numbers of a step."""
+    if not tape.dropout:
+        return 0
+    sharded = stage.model_parallel * stage.stages > 1
+    columns = sum(width // 8 if width % 128 == 0 and not sharded else width for width, _ in tape.dropout)
+    return DROPOUT_ROWS * columns + DROPOUT_NUMBERS * F32
 
 
 def inference_memory(job: Job, batch: Batch, slots: int) -> tuple[dict[str, int], Tape, Tape]:

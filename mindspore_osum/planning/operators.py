@@ -258,10 +258,17 @@ class Operators(Attention, Losses):
 
         return self.tape.op("norm", [x, statistics], x.bytes, gradient, learns)
 
-    def dropout(self, x: Value, p: float) -> Value:
-        """Dropout; keeps a mask of one bit per element on Ascend, of one full element each on CPU."""
+    def dropout(self, x: Value, p: float, width: int) -> Value:
+        """Dropout; keeps a mask of one bit per element on Ascend, of one full element each on CPU.
+
+        Parameters
+        ----------
+        width : elements of x's last axis; on Ascend all cells of one width and p share a table of masks.
+        """
         if p <= 0 or not self.dropping:
             return x
+        if self.fused:
+            self.tape.dropout.add((width, p))
         elements = x.bytes // self.width
         keep = self.data(elements // 8, 1) if self.fused else self.data(elements, F32)
 

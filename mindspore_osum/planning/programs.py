@@ -5,7 +5,7 @@ The network comes from the `cost` module of the model's system; the optimizer (t
 
 from mindspore_osum.planning.job import WHOLE, Batch, Job, Stage
 from mindspore_osum.planning.operators import Operators
-from mindspore_osum.planning.tape import F32, WORKSPACE, Tape
+from mindspore_osum.planning.tape import F32, GRADIENT, WORKSPACE, Tape
 from mindspore_osum.systems.registry import system_of
 
 
@@ -33,15 +33,14 @@ def training(job: Job, batch: Batch, stage: Stage = WHOLE) -> Tape:
 
 
 def _update(tape: Tape, job: Job) -> None:
-    """Clipping by the global gradient norm, then AdamW parameter by parameter."""
-    full, grads, tape.update_steps = F32 / job.width, tape.weight_grads, len(tape.steps)
+    """Clipping by the global gradient norm in float32, then AdamW parameter by parameter."""
+    full, grads, tape.update_steps = F32 // job.width, tape.weight_grads, len(tape.steps)
+    if full > 1:
+        grads = [tape.step("cast", [g], full * g.bytes, kind=GRADIENT) for g in grads]
     tape.step("norm", grads, F32, kind=WORKSPACE)
-    clipped = [tape.step("scale", [g], g.bytes, kind=WORKSPACE) for g in grads]
-    for grad in clipped:
-        size = int(grad.bytes * full)
-        state = 2 * 3 * size  # weight or its copy and two moments, read and written
-        whole = tape.step("cast", [grad], size, kind=WORKSPACE) if full > 1 else grad
-        tape.step("adamw", [whole], size if job.fused else 0, params=state, kind=WORKSPACE)
+    for grad in [tape.step("scale", [g], g.bytes, kind=WORKSPACE) for g in grads]:
+        state = 2 * 3 * grad.bytes  # weight or its copy and two moments, read and written
+        tape.step("adamw", [grad], grad.bytes if job.fused else 0, params=state, kind=WORKSPACE)
 
 
 def prefill(job: Job, batch: Batch) -> Tape:

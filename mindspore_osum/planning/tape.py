@@ -66,6 +66,7 @@ class Tape:
         self._recording, self._kind = True, ACTIVATION
         self.forward_steps = self.update_steps = 0  # first steps of backward and optimizer
         self.tables = 0  # bytes that kernels keep between steps
+        self.dropout: set[tuple[int, float]] = set()  # width and p of the tables of masks
 
     def step(
         self, name: str, reads: Sequence[Block], size: int, flops: float = 0, params: int = 0, kind: str = ""

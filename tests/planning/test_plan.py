@@ -1,6 +1,7 @@
 """`osum plan`: what it says of published sizes, what it proposes, what it refuses."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mindspore_osum.planning.report import reason, settings
 from mindspore_osum.planning.roofline import LIKELY, all_reduce, launches, model_flops, roofline
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.job import Ctc
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.training.config import read_job
 
 STAGE1 = str(Path(mindspore_osum.__file__).parents[1] / "configs/osum_pangu_7b/stage1.yaml")
@@ -164,6 +166,33 @@ def count(job: Job, stage: Stage = Stage()) -> dict[str, int]:  # noqa: B008
     from math import prod
 
     return {name: prod(shape) for name, shape in parameters(job, stage).items()}
+
+
+def test_dropout_tables_are_those_of_training():
+    """A bit for each column of each width, a byte where cells are sharded; the sizes of models/dropout.py."""
+    pytest.importorskip("mindspore")
+    from mindspore_osum.models.dropout import SPAN, TABLE
+
+    batch, decoder, width = Batch(2, 2, 400, 200, 99), PANGU.decoder, PANGU.encoder.d_model
+
+    def planned(stage: Stage, job: Job = LORA) -> int:
+        return training_memory(job, batch, stage=stage)[0]["dropout tables"]
+
+    inputs = {decoder.d_model, decoder.n_heads * decoder.head_dim, decoder.d_ff}  # of layers with LoRA
+    drops = {(size, PANGU.lora.dropout) for size in inputs}
+    drops |= {(width, PANGU.adapter.dropout), (width, PANGU.encoder.dropout)}
+    columns = sum(width for width, p in drops if p)
+    assert columns and planned(Stage()) == 2 * TABLE * columns // 8 + 4 * SPAN
+    assert planned(Stage(stages=2)) > planned(Stage()) * 4
+    assert planned(Stage(), replace(LORA, fused=False)) == planned(Stage(), replace(LORA, dropout=False)) == 0
+
+
+def test_gradients_are_clipped_in_float32():
+    tape = training(LORA, Batch(1, 1, 40, 20, 9))
+    wide = sum(b.bytes for step, b in zip(tape.steps, tape.blocks, strict=True) if step.name == "scale")
+    shapes, part_of = parameters(LORA), system_of(PANGU.model_type).job.part_of
+    learned = sum(math.prod(s) for n, s in shapes.items() if part_of(n) in LORA.learn)
+    assert wide == pytest.approx(4 * learned, rel=1e-3)  # those of norms are float32 before
 
 
 def test_work_and_activations_are_divided():
