@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.real_parts import part
+
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindspore_osum_tests"
 # they begin first, so that no worker is left alone with one of them at the end
@@ -75,6 +77,12 @@ def shared() -> Path:
     if not (path / "golden").is_dir():
         pytest.skip(f"needs the shared folder at {path} (or set OSUM_SHARED)")
     return path
+
+
+@pytest.fixture(scope="session")
+def real_part(shared):
+    """real_part(name) -> the folder of real weights or of human recordings (tests/real_parts.py)."""
+    return lambda name: part(name, shared, CACHE)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,13 @@
 """Real weights on real voices against transformers: whisper-base, human recordings.
 
-    OSUM_REAL_PARTS=DIR pytest -m slow -s tests/systems/whisper_asr/test_real.py
+    pytest -m "slow or not slow" -s tests/systems/whisper_asr/test_real.py      all of them; without -m a few
 
-DIR has `whisper-base`, a Hugging Face folder, and `recordings`: `librivox.jsonl`, `asterisk_dev.jsonl`, lines
-of wav and txt. It prints what it measured; docs/WHISPER.md has the figures.
+The parts are made once, or those of OSUM_REAL_PARTS: a folder that has `whisper-base`, of Hugging Face, and
+`recordings` with `librivox.jsonl`, `asterisk_dev.jsonl`, lines of wav and txt. It prints what it measured;
+docs/WHISPER.md has the figures.
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,42 +19,34 @@ from mindspore_osum.inference.sampling import KEEP, Sampling
 from tests.systems.whisper_asr.common import scores
 
 torch = pytest.importorskip("torch", reason="needs PyTorch to compare with")
-pytestmark = pytest.mark.slow
 
-TOGETHER, FORCED = 4, 12  # recordings in a batch; recordings whose scores are compared
+TOGETHER, FORCED = 3, 3  # recordings in a batch; recordings whose scores are compared
+FEW = 6
 BEGIN = [50258, 50259, 50359, 50363]
 
 
 @pytest.fixture(scope="module")
-def parts() -> Path:
-    path = Path(os.environ.get("OSUM_REAL_PARTS") or "no such folder")
-    if not (path / "whisper-base/config.json").is_file():
-        pytest.skip("needs the real whisper-base and recordings: set OSUM_REAL_PARTS to their folder")
-    return path
-
-
-@pytest.fixture(scope="module")
-def recordings(parts) -> list[tuple[Path, str]]:
-    found = []
+def recordings(real_part) -> list[tuple[Path, str]]:
+    home, found = real_part("recordings"), []
     for name in ("librivox", "asterisk_dev"):
-        for line in (parts / f"recordings/{name}.jsonl").read_text("utf-8").splitlines():
+        for line in (home / f"{name}.jsonl").read_text("utf-8").splitlines():
             values = json.loads(line)
-            found.append((parts / "recordings" / values["wav"], values["txt"]))
+            found.append((home / values["wav"], values["txt"]))
     return found
 
 
-def test_real_whisper(parts, recordings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("count", [FEW, pytest.param(None, marks=pytest.mark.slow)], ids=["few", "all"])
+def test_real_whisper(count, real_part, recordings, tmp_path, monkeypatch):
     """Greedy tokens are those of transformers; encoder and teacher-forced scores differ by less than 1e-4."""
     import mindspore as ms
     from mindspore import Tensor
     from transformers import WhisperForConditionalGeneration
 
+    recordings, base = recordings[:count], real_part("whisper-base")
     monkeypatch.setenv("OSUM_CACHE", str(tmp_path))
-    engine = OSUM.load(parts / "whisper-base", device="CPU").engine
+    engine = OSUM.load(base, device="CPU").engine
     model, sampling = engine.generator.model, Sampling(loops=KEEP)
-    theirs = WhisperForConditionalGeneration.from_pretrained(
-        parts / "whisper-base", dtype=torch.float32
-    ).eval()
+    theirs = WhisperForConditionalGeneration.from_pretrained(base, dtype=torch.float32).eval()
     how = {"language": "en", "task": "transcribe", "do_sample": False, "num_beams": 1, "max_new_tokens": 224}
     other, largest, frames, words, wrong = [], 0.0, 0.0, 0, 0
     for first in range(0, len(recordings), TOGETHER):
