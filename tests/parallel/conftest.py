@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.ascend.conftest import library, tool  # noqa: F401 fixtures
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def environment(instrument) -> Path:
     """A copy of this environment with cpu_semi_auto, for sharded graphs on CPU, in it."""
-    tool = instrument("cpu_semi_auto")
+    source = instrument("cpu_semi_auto")
     prefix = Path(sys.prefix).resolve()  # of a link to an environment the copy would be a link to it, too
     packages = sorted(path.name for path in prefix.glob("lib/python*/site-packages/*.dist-info"))
-    sources = [path.read_bytes() for path in sorted(tool.iterdir()) if path.is_file()]
+    sources = [path.read_bytes() for path in sorted(source.iterdir()) if path.is_file()]
     digest = hashlib.sha256(b"".join([*sources, str((prefix, packages)).encode()])).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindspore_osum_tests"
     copy = cache / f"parallel_{digest}"
@@ -31,7 +33,9 @@ def environment(instrument) -> Path:
         if os.stat(cache).st_dev != os.stat(prefix).st_dev:
             pytest.skip(f"needs {cache} on the file system of {prefix}, whose files it links to")
         partial = cache / f"partial{os.getpid()}"
-        subprocess.run([str(tool / "prepare.sh"), str(prefix), str(partial)], check=True, capture_output=True)
+        subprocess.run(
+            [str(source / "prepare.sh"), str(prefix), str(partial)], check=True, capture_output=True
+        )
         os.replace(partial, copy)
     return copy
 
@@ -40,7 +44,9 @@ def environment(instrument) -> Path:
 def launch(environment):
     """launch(processes, *command, cwd=, ok=True): run a Python script in several processes under msrun."""
 
-    def run(processes: int, *command, logs: Path, ok: bool = True) -> subprocess.CompletedProcess:
+    def run(
+        processes: int, *command, logs: Path, ok: bool = True, more: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
@@ -50,6 +56,7 @@ def launch(environment):
             "OMP_NUM_THREADS": "1",
             "GLOG_v": "3",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **(more or {}),
         }
         done = subprocess.run(
             [
@@ -80,10 +87,10 @@ def launch(environment):
 def measure(launch, tmp_path_factory):
     """measure(processes, cases): what worker.py found, [{case: result} of each process]."""
 
-    def run(processes: int, cases: dict) -> list[dict]:
+    def run(processes: int, cases: dict, **more: str) -> list[dict]:
         folder = tmp_path_factory.mktemp("parallel")
         (folder / "cases.json").write_text(json.dumps(cases))
-        launch(processes, "tests/parallel/worker.py", folder, logs=folder / "logs")
+        launch(processes, "tests/parallel/worker.py", folder, logs=folder / "logs", more=more)
         return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(processes)]
 
     return run

@@ -1,9 +1,12 @@
 """A small model trained in one process and cut over several: the same losses and weights, and the collectives
 that the strategy needs. See worker.py."""
 
+import os
 from collections import Counter
 
 import pytest
+
+from tests.parallel.conftest import ROOT
 
 LOSS, WEIGHT = 1e-4, 1e-3
 # widths in worker.py: encoder and adapter, decoder, LoRA's rank; rows of a half of the batch
@@ -60,6 +63,15 @@ FOUR = {
     "2x2, positions of norms, Adam": {
         "alone": "adam",
         "optimizer": "adam",
+        "parallel": {"data_parallel": 2, "model_parallel": 2, "use_seq_parallel": True},
+    },
+}
+FUSED = {
+    "2x2, fused": {"alone": "rows", "rows": True, "ops": "fused", "parallel": FAST["2x2"]["parallel"]},
+    "2x2, fused, positions of norms": {
+        "alone": "rows",
+        "rows": True,
+        "ops": "fused",
         "parallel": {"data_parallel": 2, "model_parallel": 2, "use_seq_parallel": True},
     },
 }
@@ -129,6 +141,17 @@ def test_four_processes(measure):
     found = measure(4, FOUR)
     for name, case in FOUR.items():
         check(case, [result[name] for result in found])
+
+
+@pytest.mark.slow
+def test_fused_operators_are_cut(measure, tool, library):
+    """Ascend's operators over devices, learn what plain ones do in one process."""
+    path = os.pathsep.join([str(ROOT), str(tool)])
+    found = measure(4, FUSED, ASCEND_OPS_CPU_LIB=str(library), PYTHONPATH=path)
+    for name, case in FUSED.items():
+        check(case, [result[name] for result in found])
+        ran = {operator.split()[0] for operator in found[0][name]["operators"]}
+        assert ran >= {"FlashAttentionScore", "FlashAttentionScoreGrad", "RmsNorm", "RotaryPositionEmbedding"}
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from mindspore_osum.data.batches.batching import STEP_COLUMNS, TARGETS, UTTERANC
 from mindspore_osum.models import dropout
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.ops import use
 from mindspore_osum.models.sharding import ParallelConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
@@ -70,8 +71,9 @@ def batch(step: int) -> dict[str, np.ndarray]:
     return dict(zip(names, columns, strict=True))
 
 
-def network(case: dict) -> TrainingNetwork:
-    """The training network with weights in which nothing is 0 or 1."""
+def network(case: dict, path: str = "plain") -> TrainingNetwork:
+    """The training network with weights in which nothing is 0 or 1, by the operators of `path`."""
+    use(path)
     model = replace(CFG, lora=replace(CFG.lora, dropout=case.get("dropout", CFG.lora.dropout)))
     config = NetworkConfig(
         model=plain(model.to_dict()),
@@ -138,7 +140,7 @@ def together(case: dict, rank: int, want: dict) -> dict:
     p, micros = ParallelConfig(**case["parallel"]), case.get("micros", 1)
     cpu_semi_auto.set_parallel(**case.get("context", {}), pipeline_stages=p.pipeline_stage)
     before = len(cpu_semi_auto.collectives())
-    net, forward = network(case), []
+    net, forward = network(case, case.get("ops", "plain")), []
     params = net.trainable_params()
     wrapped = net
     if p.pipeline_stage > 1:
@@ -180,8 +182,16 @@ def together(case: dict, rank: int, want: dict) -> dict:
         "norm": abs(float(out[4].asnumpy()) - float(want["norm"])),
         "losses": [float(s[0]) for s in shown],
         "forward": forward,
+        "operators": operators(),
         "collectives": collectives(before),
     }
+
+
+def operators() -> list[str]:
+    """Ascend's operators that ran, with their types."""
+    if "ascend_ops_cpu" not in sys.modules:
+        return []
+    return sorted(sys.modules["ascend_ops_cpu"].calls(reset=True))
 
 
 def collectives(first: int) -> list[list]:
@@ -215,6 +225,10 @@ def main(folder: Path) -> None:
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
     init()
     rank = int(os.environ["RANK_ID"])
+    if "ASCEND_OPS_CPU_LIB" in os.environ:
+        import ascend_ops_cpu
+
+        ascend_ops_cpu.enable()
     cpu_semi_auto.enable(trace=str(folder / f"trace{rank}.jsonl"), timeout=600)
     run_cases(folder, rank)
 
