@@ -20,6 +20,7 @@ _OF_WHISPER = {
     "--output_dir": "--output",
     "--initial_prompt": "--hotwords",
     "--max_line_count": "--max-lines",
+    "--beam_size": "--beams",
 }
 
 
@@ -126,6 +127,7 @@ def add_answer_arguments(parser) -> None:
         action="store_true",
         help="keep what is doubtful, which a Whisper draws anew at temperatures from 0.2 to 1",
     )
+    add_beam_arguments(parser)
 
 
 def answer_settings(args) -> dict:
@@ -136,7 +138,37 @@ def answer_settings(args) -> dict:
         "loops": RETRY if args.retry_loops else END,
         "confidence": args.confidence,
         "fallback": not args.no_fallback,
-    }
+    } | beam_settings(args)
+
+
+def add_beam_arguments(parser) -> None:
+    """Options of a beam search; `beam_settings` reads them."""
+    parser.add_argument(
+        "--beams",
+        type=int,
+        default=1,
+        metavar="N",
+        help="a beam search with so many hypotheses (default 1: none); OSUM's publication takes 4, "
+        "openai-whisper's command 5",
+    )
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        metavar="X",
+        help="of a beam search: above 0 favours long answers, below 0 short ones (default: the mean counts)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="of a beam search of a Whisper: it ends when N times X hypotheses have ended (default 1)",
+    )
+
+
+def beam_settings(args) -> dict:
+    """The fields of `Sampling` that `add_beam_arguments` declares."""
+    return {name: getattr(args, name) for name in ("beams", "length_penalty", "patience")}
 
 
 def add_resume(parser, what: str) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 
-from mindspore_osum.commands.arguments import add_device, add_new_tokens
+from mindspore_osum.commands.arguments import add_beam_arguments, add_device, add_new_tokens, beam_settings
 from mindspore_osum.commands.console import Progress, load_model, resumable, say
 from mindspore_osum.errors import UserError
 
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="recordings at a time (16)")
     add_new_tokens(parser)
+    add_beam_arguments(parser)
     add_device(parser)
     parser.add_argument("--no-plots", action="store_true", help="draw nothing (plots need the extra `plots`)")
     judge = parser.add_argument_group("a language model as judge of instruction following and of spoken chat")
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         "limit": args.limit,
         "force_tags": args.force_tags,
         "numbers": args.numbers,
-    }
+    } | (beam_settings(args) if args.beams > 1 else {})
     _write(folder, result, problems, [] if args.no_plots else plots.draw_all(cases, result, folder))
     return 1 if any(problems[kind] for kind in FAILURES if kind in problems) else 0
 
@@ -130,7 +131,9 @@ def _check(args: argparse.Namespace) -> None:
     if not args.predictions:
         from mindspore_osum.folder import BUNDLED
         from mindspore_osum.hub import model_folder
+        from mindspore_osum.inference.sampling import Sampling
 
+        Sampling(**beam_settings(args))  # refused before the model is read
         args.model = str(model_folder(args.model) if args.model else BUNDLED)
 
 
@@ -173,7 +176,8 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     from mindspore_osum.evaluation.run import answer_all
     from mindspore_osum.inference.sampling import KEEP, Sampling
 
-    sampling = Sampling(max_new_tokens=args.max_new_tokens, loops=KEEP)  # what a loop inserts is counted
+    # what a loop inserts is counted
+    sampling = Sampling(max_new_tokens=args.max_new_tokens, loops=KEEP, **beam_settings(args))
     with resumable(), Progress(len(todo)) as progress:
         new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress)
     return known + new, failed
@@ -200,7 +204,7 @@ def _settings(args: argparse.Namespace, asked) -> dict:
         "max_new_tokens": args.max_new_tokens,
         "device": args.device,
         "force_tags": args.force_tags,
-    }
+    } | (beam_settings(args) if args.beams > 1 else {})
 
 
 def _write(folder: Path, result: dict, problems: dict, plots: list[str]) -> None:

@@ -28,7 +28,7 @@ from mindspore_osum.inference.engine import tokenizer_for
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.respond import respond
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.inference.tokens import ENDED, Tokens, drawn, log_probabilities, restricted
+from mindspore_osum.inference.tokens import ENDED, Tokens, drawn, log_probabilities, no_beams, restricted
 from mindspore_osum.results import Response
 from mindspore_osum.speech.long import LONGEST_CHUNK
 from mindspore_osum.systems.registry import from_values, system_of
@@ -115,6 +115,7 @@ class ExportedTokens(Tokens):
         from mindspore import Tensor
 
         sampling, sizes = sampling or Sampling(), self.sizes
+        no_beams(sampling)
         limits = self.limits(prompts, sampling)
         streams = [np.random.default_rng(sampling.seed) for _ in prompts]
         filled = self._filled(prompts)

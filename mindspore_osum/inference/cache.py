@@ -24,6 +24,8 @@ class DecodeState(nn.Cell):
     decoder : defines the cache's form (`new_cache`, `n_layers`, `dtype`) and `vocab_size`.
     batch, slots : sequences, and cache slots of each.
     more : (name, shape, type) of what else is kept (`systems.base.Generation.states`).
+    shared : parameters of another state that come after these.
+    prefix : of the parameters' names.
 
     Attributes
     ----------
@@ -32,15 +34,23 @@ class DecodeState(nn.Cell):
     factor_BV : parameter (B*V,) float32, the repetition penalty of each token; 1 for those not generated yet.
     """
 
-    def __init__(self, decoder, batch: int, slots: int, more: Sequence[tuple] = ()):
+    def __init__(
+        self,
+        decoder,
+        batch: int,
+        slots: int,
+        more: Sequence[tuple] = (),
+        shared: Sequence[Parameter] = (),
+        prefix: str = "",
+    ):
         super().__init__()
         self.batch, self.slots, self.vocab = batch, slots, decoder.vocab_size
         self.cache = decoder.new_cache(batch, slots)
         names = [f"{kind}_{i}" for i in range(decoder.n_layers) for kind in ("key", "value")]
-        states = [_state(name, "zeros", self.cache.shape, decoder.dtype) for name in names]
-        states += [_state(name, "zeros", shape, dtype) for name, shape, dtype in more]
-        self.keys_values = ms.ParameterTuple(states)
-        self.factor_BV = _state("factor", "ones", (batch * self.vocab,), ms.float32)
+        states = [_state(prefix + name, "zeros", self.cache.shape, decoder.dtype) for name in names]
+        states += [_state(prefix + name, "zeros", shape, dtype) for name, shape, dtype in more]
+        self.keys_values = ms.ParameterTuple([*states, *shared])
+        self.factor_BV = _state(prefix + "factor", "ones", (batch * self.vocab,), ms.float32)
         self.first_token_B = Tensor(np.arange(batch, dtype=np.int32) * self.vocab)
         self.write = ops.ScatterUpdate()
 

@@ -39,7 +39,7 @@ def fall_back(
         again = [n for n in again if system.doubtful(texts[n], found[n].facts, found[n].mean_log_p)]
         if not again:
             return
-        warmer = replace(sampling, temperature=temperature)
+        warmer = replace(sampling, temperature=temperature, beams=1, length_penalty=None, patience=1.0)
         drawn = generator.generate([prompts[n] for n in again], warmer, rows)
         for n, one in zip(again, drawn, strict=True):
             one.temperature = temperature

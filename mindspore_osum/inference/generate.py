@@ -16,156 +16,25 @@ Notable choices
 import time
 from collections.abc import Iterator, Sequence
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
-from mindspore.common import api
+from mindspore import Tensor, nn
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference import graph_cache
+from mindspore_osum.inference.beam_search import Search
 from mindspore_osum.inference.cache import DecodeState
+from mindspore_osum.inference.cells import Best, Logits, LogProbability, Prefill, Step
+from mindspore_osum.inference.graph import Graph, on_host, shapes_of
 from mindspore_osum.inference.pool import Pool, State
 from mindspore_osum.inference.sampling import Sampling, draw, draw_of_best
-from mindspore_osum.inference.tokens import ENDED, Limits, Tokens, drawn, restricted
+from mindspore_osum.inference.tokens import ENDED, Generated, Limits, Tokens, drawn, no_beams, restricted
 from mindspore_osum.interrupts import steady
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
-from mindspore_osum.models.ops import segment_causal_mask
-from mindspore_osum.systems.base import Generation
 from mindspore_osum.systems.registry import system_of
 
 SMALLEST_OPENING = 32  # tokens; those of all published keys
 # best tokens that a draw looks at first, if they are a small part of the vocabulary: with top-k, without
 BEST = (64, 1024)
-
-
-def penalized(scores_BV, factor_BV):
-    """Scores under the repetition penalty of each token (Keskar et al. 2019)."""
-    return ops.select(scores_BV < 0, scores_BV * factor_BV, scores_BV / factor_BV)
-
-
-class Prefill(nn.Cell):
-    """Prompts -> scores of their first new token; fills the cache.
-
-    The opening of an answer, which a prompt may end with, is penalised as if it had been generated.
-    """
-
-    def __init__(self, parts: Generation, state: DecodeState):
-        super().__init__(auto_prefix=False)  # parameters keep their names
-        self.embed, self.decoder, self.rules, self.state = parts.embed, parts.decoder, parts.rules, state
-
-    def construct(self, length_B, opening_BP, penalty_BP, *inputs):
-        read = self.embed(*inputs)
-        batch, length = (read[0] if isinstance(read, tuple) else read).shape[:2]
-        position_1L = ops.arange(0, length, dtype=ms.int32).expand_dims(0)
-        position_BL = position_1L.broadcast_to((batch, length))
-        slots = self.state.cache.slots(position_BL)
-        # padding lies after the prompt, so the causal mask hides it
-        h_BLD, _ = self.decoder.cached(read, position_BL, None, self.state.keys_values, slots)
-        last_B = ops.arange(0, batch, dtype=ms.int32) * length + length_B - 1
-        scores_BV = self.decoder.logits(ops.gather(h_BLD.reshape((batch * length, -1)), last_B, 0))
-        scores_BV = penalized(scores_BV, self.state.begin(opening_BP, penalty_BP))
-        ruled = (scores_BV,) if self.rules is None else self.rules.begin(scores_BV, h_BLD, read)
-        return (ops.cast(ops.argmax(ruled[0], -1), ms.int32), length_B) + ruled
-
-
-class Step(nn.Cell):
-    """The tokens chosen last -> scores of the next ones."""
-
-    def __init__(self, parts: Generation, state: DecodeState):
-        super().__init__(auto_prefix=False)
-        self.decoder, self.rules, self.state = parts.decoder, parts.rules, state
-        self.last_slot = state.slots - 1
-
-    def construct(self, token_B, position_B, penalty_B, *held):
-        decoder, state = self.decoder, self.state
-        position_B1 = position_B.expand_dims(1)
-        x_B1D = decoder.embed(token_B.expand_dims(1))
-        seen, slots = state.cache.seen(position_B), state.cache.slots(position_B1)
-        h_B1D, _ = decoder.cached(x_B1D, position_B1, seen, state.keys_values, slots)
-        scores_BV = decoder.logits(h_B1D.squeeze(1))
-        scores_BV = penalized(scores_BV, state.remember(token_B, penalty_B))
-        # a finished sequence keeps rewriting its own last slot, and never one of another
-        next_B = ops.minimum(position_B + 1, self.last_slot)
-        ruled = (scores_BV,) if self.rules is None else self.rules(scores_BV, token_B, *held)
-        return (ops.cast(ops.argmax(ruled[0], -1), ms.int32), next_B) + ruled
-
-
-class LogProbability(nn.Cell):
-    """Log-probability of the chosen tokens."""
-
-    def construct(self, scores_BV, token_B):
-        log_BV = ops.log_softmax(ops.cast(scores_BV, ms.float32), -1)
-        return (ops.gather_elements(log_BV, 1, token_B.expand_dims(1)).squeeze(1),)
-
-
-class Best(nn.Cell):
-    """The `count` best of the first `pieces` tokens, and the logarithm of all these tokens' total.
-
-    Scores are divided by the temperature in the total only.
-    """
-
-    def __init__(self, count: int, pieces: int):
-        super().__init__()
-        self.count, self.pieces, self.top = count, pieces, ops.TopK(sorted=True)
-        self.sizes = [count, pieces]  # that neither inputs nor parameters tell
-
-    def construct(self, scores_BV, temperature_1):
-        if self.pieces < scores_BV.shape[1]:
-            scores_BV = scores_BV[:, : self.pieces]
-        best_BK, ids_BK = self.top(scores_BV, self.count)
-        most_B1 = best_BK[:, :1]
-        total_B = ops.exp((scores_BV - most_B1) / temperature_1).sum(-1)
-        return best_BK, ids_BK, ops.log(total_B) + most_B1.squeeze(1) / temperature_1
-
-
-class Logits(nn.Cell):
-    """Scores (B, L, V) of the token after each position, without a cache."""
-
-    def __init__(self, embed: nn.Cell, decoder: nn.Cell):
-        super().__init__(auto_prefix=False)
-        self.embed, self.decoder = embed, decoder
-
-    def construct(self, *columns):
-        positions_BL, segments_BL = columns[-2], columns[-1]  # after the inputs of `embed`
-        x_BLD = self.embed(*columns[:-2])
-        return self.decoder.logits(self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL)))
-
-
-class Graph:
-    """A cell's construct as a graph, without the overhead of calling a cell.
-
-    Attributes
-    ----------
-    shapes : those of inputs that it is compiled for.
-    """
-
-    def __init__(self, cell: nn.Cell):
-        # a method of one object is compiled for that object alone; a decorated class would go by addresses
-        self.cell, self.call = cell, ms.jit(cell.construct)
-        self.shapes: set[tuple] = set()
-        self._phases: set[str] = set()  # MindSpore's names of what it compiled
-
-    def __call__(self, *inputs):
-        return self.call(*inputs)
-
-    def keep(self, shapes: tuple) -> None:
-        """Remember what has just been compiled."""
-        self.shapes.add(shapes)
-        self._phases.update(self.cell.phase_cache.values())
-
-    def release(self) -> None:
-        """Let MindSpore free what it has compiled, which it would keep for as long as the process lives."""
-        executors = api._cell_graph_executor, api.JitExecutor_.get_instance()  # each frees a part
-        for executor in executors:
-            executor.del_net_res(None, self._phases)
-        executors[1].set_weights_values({})  # it holds the parameters of the last cell that was compiled
-        api.ms_compile_cache.difference_update(self._phases)
-
-
-def on_host(x: Tensor) -> np.ndarray:
-    """The values of a tensor, when they are computed."""
-    with steady():
-        return x.asnumpy()
 
 
 class Generator(Tokens):
@@ -198,11 +67,19 @@ class Generator(Tokens):
         self.logits = Logits(self.parts.embed, self.parts.decoder)
         self._cells: dict[nn.Cell, Graph] = {}
         self.pool = Pool(cache_bytes)
+        self._search = Search(self)
+
+    def generate(self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1) -> list[Generated]:
+        sampling = self.parts.settings(sampling or Sampling())
+        if sampling.beams > 1:
+            return self._search.generate(prompts, sampling, rows)
+        return super().generate(prompts, sampling, rows)
 
     def stream(
         self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1
     ) -> Iterator[np.ndarray]:
         sampling = self.parts.settings(sampling or Sampling())
+        no_beams(sampling)
         limits = self.limits(prompts, sampling)
         length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
         slots = min(length + sampling.max_new_tokens, max(length, self.parts.positions))
@@ -224,14 +101,13 @@ class Generator(Tokens):
         inputs = self._inputs(prompts, batch, length, sampling.repetition_penalty)
         rules = self.parts.rules
         held = [] if rules is None else [Tensor(np.zeros((batch, rules.width), np.int32))]
-        known = _shapes(inputs) in prefill.shapes, _shapes([penalty_B] * 3 + held) in step.shapes
+        known = shapes_of(inputs) in prefill.shapes, shapes_of([penalty_B] * 3 + held) in step.shapes
         self._needed = self.compiles + known.count(False)
         token_B, position_B, scores_BV, *held = self._run(prefill, *inputs)
         self.log_p_N, self.facts_N = None, []
         if rules is not None:
             *held, facts_FB = held
-            values = on_host(facts_FB)[:, : len(prompts)].T.tolist()
-            self.facts_N = [self.parts.facts(one) for one in values]
+            self.facts_N = self.facts(facts_FB, len(prompts))
         if any(prompt.first or prompt.denied for prompt in prompts):
             scores_BV = Tensor(restricted(on_host(scores_BV), prompts))
             token_B = Tensor(on_host(scores_BV).argmax(-1).astype(np.int32))
@@ -248,6 +124,10 @@ class Generator(Tokens):
             if limits.take(tokens_N):
                 return
             token_B, position_B, scores_BV, *held = self._run(step, token_B, position_B, penalty_B, *held)
+
+    def facts(self, facts_FB: Tensor, prompts: int) -> list[dict[str, object]]:
+        """What the rules say of each prompt's recording, by name."""
+        return [self.parts.facts(one) for one in on_host(facts_FB)[:, :prompts].T.tolist()]
 
     def _drawn(self, scores_BV, sampling: Sampling, streams: Sequence, limits: Limits) -> np.ndarray:
         """As tokens.drawn; scores leave the device only where the best of them do not suffice."""
@@ -312,7 +192,8 @@ class Generator(Tokens):
         return self._run(graph, *(None if x is None else Tensor(x) for x in inputs))
 
     def _run(self, graph: Graph, *inputs):
-        shapes = _shapes(inputs)
+        """The outputs of a graph; a new shape of inputs is compiled."""
+        shapes = shapes_of(inputs)
         if shapes not in graph.shapes:
             start, number = time.perf_counter(), self.compiles + 1
             if self.waiting:
@@ -328,8 +209,3 @@ class Generator(Tokens):
                 self.waiting("", 0, 0)
         with steady():
             return graph(*inputs)
-
-
-def _shapes(inputs: Sequence[Tensor | None]) -> tuple:
-    """The static shapes of a graph's inputs, for which it is compiled once."""
-    return tuple(None if x is None else x.shape for x in inputs)

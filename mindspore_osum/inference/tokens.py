@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.inference.loops import loop_at_end
 from mindspore_osum.inference.sampling import KEEP, Sampling, draw
 
@@ -134,6 +135,15 @@ class Limits:
                 tokens.append(int(tokens_N[n]))
                 self.ended_N[n] = loop_at_end(tokens) > 0
         return bool(self.ended_N.all())
+
+
+def no_beams(sampling: Sampling) -> None:
+    """Refuse a beam search where tokens are given one by one."""
+    if sampling.beams > 1:
+        raise UserError(
+            f"beams {sampling.beams}: a beam search gives whole answers of a model folder; an answer that is "
+            "streamed, or of an export, has none"
+        )
 
 
 def restricted(scores_BV: np.ndarray, prompts: Sequence) -> np.ndarray:

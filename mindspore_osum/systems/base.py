@@ -134,6 +134,7 @@ class Generation:
     rules : a cell that changes scores by what was written so far, and keeps `width` numbers of a sequence for
         it (systems/whisper_asr/generation.py `Rules`); None if any token may follow.
     log_probabilities : whether those of an answer's tokens are always computed.
+    beams : whose beam search it is, one of inference/beams.py `RULES`.
     eos_ids : tokens that end an answer.
     positions : maximum length of prompt and answer together.
     encode : a cell from the columns of a recording to the model's outputs before the decoder; None if there
@@ -147,6 +148,7 @@ class Generation:
     positions: int
     rules: Any = None
     log_probabilities: bool = False
+    beams: str = "transformers"
     encode: Any = None
     encode_columns: tuple[str, ...] = ()
     encode_names: tuple[str, ...] = ()

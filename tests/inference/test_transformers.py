@@ -30,7 +30,7 @@ def llama(cfg: DecoderConfig, values: dict[str, np.ndarray]):
 
 
 @torch.no_grad()
-def reference(module, ids_L: np.ndarray) -> tuple[list[int], float]:
+def reference(module, ids_L: np.ndarray, **how) -> tuple[list[int], float]:
     """New tokens up to the end token, and the smallest distance from the best to the second score."""
     embeds = module.get_input_embeddings()(torch.from_numpy(ids_L.astype(np.int64))[None])
     out = module.generate(
@@ -43,6 +43,7 @@ def reference(module, ids_L: np.ndarray) -> tuple[list[int], float]:
         pad_token_id=0,
         output_scores=True,
         return_dict_in_generate=True,
+        **how,
     )
     tokens = out.sequences[0].tolist()
     best = torch.stack(out.scores)[:, 0].topk(2).values
@@ -51,17 +52,47 @@ def reference(module, ids_L: np.ndarray) -> tuple[list[int], float]:
     return tokens, float((best[:, 0] - best[:, 1]).min())
 
 
-def test_fifty_prompts(record_property):
+@pytest.fixture(scope="module")
+def both():
+    """Our generator, and transformers' model."""
     from mindspore_osum.inference.generate import Generator
     from mindspore_osum.systems.osum.network import OsumModel
 
-    cfg = replace(SMALL, decoder=DECODER, lora=LoraConfig(rank=0))
-    model = OsumModel(cfg)
+    model = OsumModel(replace(SMALL, decoder=DECODER, lora=LoraConfig(rank=0)))
     module = llama(DECODER, fill(model, seed=8))
+    return Generator(model, ENDS), module
+
+
+def prompts_of(generator, count: int) -> list:
+    """Random prompts.
+
+    From two tokens on: transformers gives something else than its own forward pass after a single embedding.
+    """
     rng = np.random.default_rng(11)
-    # from two tokens on: transformers gives something else than its own forward pass after a single embedding
-    prompts = [random_prompt(cfg, rng, text=int(rng.integers(2, 64))) for _ in range(50)]
-    generator, sampling = Generator(model, ENDS), Sampling(max_new_tokens=NEW, repetition_penalty=PENALTY)
+    return [random_prompt(generator.cfg, rng, text=int(rng.integers(2, 64))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("beams, length_penalty", [(4, None), (4, -1.0)])
+def test_beams(both, beams, length_penalty):
+    """`num_beams`, with several end tokens and the penalty, which is of log-probabilities there."""
+    generator, module = both
+    prompts = prompts_of(generator, 16)
+    how = {"max_new_tokens": NEW, "repetition_penalty": PENALTY}
+    sampling = Sampling(**how, beams=beams, length_penalty=length_penalty)
+    ours = [answer for i in range(0, 16, 8) for answer in generator.generate(prompts[i : i + 8], sampling)]
+    theirs = {"num_beams": beams, "length_penalty": 1.0 if length_penalty is None else length_penalty}
+    cut = 0
+    for prompt, answer in zip(prompts, ours, strict=True):
+        tokens, _ = reference(module, prompt.sequence.ids_L, **theirs)
+        assert answer.tokens == tokens
+        cut += answer.cut
+    assert cut < 16
+
+
+def test_fifty_prompts(both, record_property):
+    generator, module = both
+    sampling = Sampling(max_new_tokens=NEW, repetition_penalty=PENALTY)
+    prompts = prompts_of(generator, 50)
     ours = [answer for i in range(0, 50, 8) for answer in generator.generate(prompts[i : i + 8], sampling)]
     margins, ended = [], 0
     for prompt, answer in zip(prompts, ours, strict=True):

@@ -169,6 +169,10 @@ class StaticCache(nn.Cell):
         """The first slot for new keys at these consecutive positions: (B,); a prompt fills the first ones."""
         return self.first_B if place_BL.shape[1] > 1 else place_BL.reshape((-1,))
 
+    def rows(self, sequence_M):
+        """As plain.Cache.rows."""
+        return sequence_M
+
     def seen(self, position_B):
         """The mask of a query at `position_B`, which sees the slots up to its own: bool (B, 1, 1, S)."""
         hidden_BS = self.place_1S > position_B.expand_dims(1)

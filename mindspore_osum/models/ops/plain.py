@@ -208,11 +208,16 @@ class Cache(nn.Cell):
         self.shape = (batch * n_kv_heads * places, head_dim)
         heads_BK1 = np.arange(batch * n_kv_heads, dtype=np.int32).reshape(batch, -1, 1)
         self.first_slot_BK1 = Tensor(heads_BK1 * places)
+        self.slot_1S = Tensor(np.arange(n_kv_heads * places, dtype=np.int32)[None])  # of a sequence
         self.place_1S = Tensor(np.arange(places, dtype=np.int32)[None])
 
     def slots(self, place_BL):
         """Rows of new keys at these positions of each sequence, in (batch, head, position) order."""
         return (self.first_slot_BK1 + place_BL.expand_dims(1)).reshape((-1,))
+
+    def rows(self, sequence_M):
+        """Where all slots of these sequences are on the first axis."""
+        return (sequence_M.expand_dims(1) * self.slot_1S.shape[1] + self.slot_1S).reshape((-1,))
 
     def seen(self, position_B):
         """The mask of a query at `position_B`, which sees the slots up to its own: (B, 1, 1, S)."""

@@ -56,8 +56,13 @@ class CrossAttention(SelfAttention):
         return k, keep(self.heads(self.linear_v(frames_BUD), frames))
 
     def construct(self, x_BLD, k_kept, v_kept, mask):
-        q = self.heads(self.linear_q(x_BLD), x_BLD.shape[1])
-        return self.linear_out(self.attention.kept(q, k_kept, v_kept, mask))
+        """With several rows for each recording, which follow each other, all of them attend to its frames."""
+        (rows, length, d), recordings = x_BLD.shape, k_kept.shape[0]
+        q = self.heads(self.linear_q(x_BLD), length)
+        if rows > recordings:
+            q = q.reshape((recordings, -1) + q.shape[2:])
+        out_BLD = self.attention.kept(q, k_kept, v_kept, mask)
+        return self.linear_out(out_BLD.reshape((rows, length, d)) if rows > recordings else out_BLD)
 
 
 class TextDecoderLayer(nn.Cell):
@@ -175,13 +180,18 @@ class TextDecoder(nn.Cell):
         return self.layers(x_BLD, positions_BL, mask, kept, frames_B, caches, slots)
 
     def step(self, x_B1D, positions_B1, mask, caches, slots):
-        """The next position of each sequence; arguments and result as those of `begin`."""
+        """The next position of each sequence, or of several for each recording (a beam search); arguments and
+        result as those of `begin`."""
         kept = caches[2 * self.n_layers :]
         return self.layers(x_B1D, positions_B1, mask, kept, caches[4 * self.n_layers], caches, slots)
 
     def layers(self, x_BLD, positions_BL, mask, kept, frames_B, caches, slots):
         """The layers with a cache, and the last norm."""
-        cross_mask = self.cross_mask(self.frames, frames_B, x_BLD.shape[1])
+        beams = x_BLD.shape[0] // frames_B.shape[0]
+        cross_mask = self.cross_mask(self.frames, frames_B, beams * x_BLD.shape[1])
+        if beams > 1:  # a row for every query; one for all would be made a column of the keys, a copy of them
+            shape = (frames_B.shape[0], 1, beams * x_BLD.shape[1], self.frames)
+            cross_mask = ops.broadcast_to(cross_mask, shape)
         x = self.positioned(x_BLD, positions_BL)
         for i, layer in enumerate(self.decoders):
             k, v = kept[2 * i], kept[2 * i + 1]

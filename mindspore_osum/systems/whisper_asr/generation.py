@@ -136,6 +136,7 @@ class WhisperGeneration(Generation):
     encode_columns = ("mel_BTF", "mel_len_B")
     encode_names = ("encoder_BUD", "encoder_len_B")
     log_probabilities = True
+    beams = "openai-whisper"
 
     def __init__(self, model: WhisperModel):
         self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder

@@ -1,6 +1,7 @@
 """Network and greedy decoding against openai-whisper and transformers (golden/whisper_decoder)."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +103,41 @@ def test_greedy_decoding(model, mel_TF, arrays, told):
     (again,) = generator.generate([prompt([SOT, EN + best, TRANSCRIBE, NO_TIMES], mel_TF)], sampling)
     assert again.tokens == found.tokens
     assert generator.compiles == 3  # prefill, step, and the probability of a token
+
+
+BEAMS = json.loads(Path(__file__).with_name("beams.json").read_text("utf-8"))
+SETTINGS = [(3, 2.0, None), (4, None, 0.6), (2, None, 1.0), (8, None, None)]
+
+
+@pytest.mark.parametrize(
+    "beams, patience, length_penalty",
+    [(5, None, None), *(pytest.param(*one, marks=pytest.mark.slow) for one in SETTINGS)],
+)
+def test_beams(model, golden, mel_TF, beams, patience, length_penalty):
+    """Tokens of openai-whisper 20250625, `DecodingOptions(language="en", sample_len=40, beam_size=...)`, for
+    the golden recording and for it backwards, which are one batch here."""
+    from mindspore_osum.inference.generate import Generator
+
+    wave_N = load_audio(golden / "wav4.wav")
+    mels = {False: mel_TF, True: log_mel(wave_N[::-1], model.cfg.features)}
+    sampling = Sampling(
+        max_new_tokens=MOST, loops="keep", beams=beams, patience=patience or 1, length_penalty=length_penalty
+    )
+    generator = Generator(model)
+    for times in (False, True):
+        expected = [
+            one
+            for one in BEAMS
+            if [one.get(name) for name in ("beam_size", "patience", "length_penalty", "timestamps")]
+            == [beams, patience, length_penalty, times]
+        ]
+        ids = [SOT, EN, TRANSCRIBE] + [NO_TIMES] * (not times)
+        prompts = [prompt(ids, mels[one["reversed"]]) for one in expected]
+        found = generator.generate(prompts, sampling)
+        for one, answer in zip(expected, found, strict=True):
+            assert answer.tokens == one["tokens"], one
+            assert answer.mean_log_p == pytest.approx(one["avg_logprob"], abs=1e-4)
+            assert answer.facts["language"] == "en"
 
 
 def test_the_command(golden, folder, told, capfd):

@@ -1,0 +1,52 @@
+"""A cell's construct as a compiled graph."""
+
+from collections.abc import Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore.common import api
+
+from mindspore_osum.interrupts import steady
+
+
+class Graph:
+    """A cell's construct as a graph, without the overhead of calling a cell.
+
+    Attributes
+    ----------
+    shapes : those of inputs that it is compiled for.
+    """
+
+    def __init__(self, cell: nn.Cell):
+        # a method of one object is compiled for that object alone; a decorated class would go by addresses
+        self.cell, self.call = cell, ms.jit(cell.construct)
+        self.shapes: set[tuple] = set()
+        self._phases: set[str] = set()  # MindSpore's names of what it compiled
+
+    def __call__(self, *inputs):
+        return self.call(*inputs)
+
+    def keep(self, shapes: tuple) -> None:
+        """Remember what has just been compiled."""
+        self.shapes.add(shapes)
+        self._phases.update(self.cell.phase_cache.values())
+
+    def release(self) -> None:
+        """Let MindSpore free what it has compiled, which it would keep for as long as the process lives."""
+        executors = api._cell_graph_executor, api.JitExecutor_.get_instance()  # each frees a part
+        for executor in executors:
+            executor.del_net_res(None, self._phases)
+        executors[1].set_weights_values({})  # it holds the parameters of the last cell that was compiled
+        api.ms_compile_cache.difference_update(self._phases)
+
+
+def on_host(x: Tensor) -> np.ndarray:
+    """The values of a tensor, when they are computed."""
+    with steady():
+        return x.asnumpy()
+
+
+def shapes_of(inputs: Sequence[Tensor | None]) -> tuple:
+    """The static shapes of a graph's inputs, for which it is compiled once."""
+    return tuple(None if x is None else x.shape for x in inputs)
