@@ -1,10 +1,14 @@
 """Beam search of a model: against whole texts computed anew, one by one, and what it leaves and refuses."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 
+from mindspore_osum.api import OSUM
+from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.graph_cache import FOLDER
@@ -115,6 +119,23 @@ def test_caches_are_counted_and_freed(model, prompt):
     ours.pool.budget = greedy
     ours.generate(two, replace(HOW, beams=1))
     assert ours.pool.nbytes == greedy
+
+
+def test_the_command(model_folder, tmp_path, capfd):
+    """Through the verb, with adapters merged; words of the chosen hypothesis have its probabilities."""
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(8000), 16_000)
+    args = ["infer", str(tmp_path / "a.wav"), "--model", str(model_folder), "--confidence"]
+    args += ["--max-new-tokens", "12"]
+    found = []
+    for beams in ("1", "4"):
+        assert main([*args, "--beams", beams]) == 0
+        found.append(json.loads(capfd.readouterr().out))
+    assert found[0]["raw"] != found[1]["raw"]
+    assert all(0 < one["confidence"] < 1 for one in found)
+    assert found[1]["confidence"] > found[0]["confidence"]
+    with pytest.raises(UserError, match="a.wav: beams 4: a beam search gives whole answers"):
+        next(OSUM.load(model_folder).stream(str(tmp_path / "a.wav"), beams=4, gate=False))
 
 
 def test_refusals(generator, prompt):
