@@ -82,6 +82,13 @@ def test_decoding_writes_a_static_cache(measured, what):
     assert count(steps, "AddRmsNorm", dtype) == STEPS * 2 * DECODER
 
 
+def test_rows_of_a_beam_search_are_moved_in_a_static_cache(measured):
+    """The plain path in float32 makes the same moves."""
+    case = measured("bfloat16:answers")["bfloat16 fused beams"]
+    assert errors(case) and all(value <= NARROW["bfloat16"] for value in errors(case).values())
+    assert count(case["calls"], "IncreFlashAttention", "bfloat16") == STEPS * DECODER
+
+
 def test_float32_decodes_with_the_plain_cache(measured):
     case = measured("float32")["float32 fused answers"]
     assert count(case["prefill calls"], "FlashAttentionScore", "float32") == LAYERS

@@ -16,6 +16,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from mindspore_osum.inference.beam_search import Graphs, make_graphs
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.adapters.config import AdapterConfig
@@ -135,6 +136,27 @@ def generate(generator: Generator, graphs: tuple, rounding: str) -> dict:
     return {"scores": np.stack(scores), "prefill calls": prefill_calls, "calls": ascend_ops_cpu.calls()}
 
 
+def search(generator: Generator, graphs: Graphs, rounding: str) -> dict:
+    """Scores of the rows of a beam search, two for each prompt, for forced tokens and after moves of rows."""
+    rng = np.random.default_rng(10)
+    prompts = [random_prompt(CFG, rng, *size) for size in ((9, 40), (14, 24), (5, 0))]
+    prompts = [replace(p, mel_TF=None if p.mel_TF is None else rounded(p.mel_TF, rounding)) for p in prompts]
+    _, position_B, _ = graphs.prefill(*generator._inputs(prompts, graphs.batch, 64))
+    (position_R,), rows, scores = graphs.spread(position_B), 2 * graphs.batch, []
+    ascend_ops_cpu.calls(reset=True)
+    for turn in range(4):
+        token_R = rng.integers(0, CFG.decoder.vocab_size, rows).astype(np.int32)
+        _, position_R, scores_RV = graphs.step(Tensor(token_R), position_R, Tensor(np.ones(rows, np.float32)))
+        scores.append(scores_RV.asnumpy()[: 2 * len(prompts)])
+        moved_M = np.arange(graphs.batch, dtype=np.int32) * 2  # one way, the other way, or not at all
+        other_M = moved_M + np.array([1, 0, turn % 2, 1], np.int32)
+        pair = (other_M, moved_M) if turn % 2 else (moved_M, other_M)
+        parent_R = np.arange(rows, dtype=np.int32)
+        parent_R[pair[1]] = pair[0]
+        (position_R,) = graphs.move(*map(Tensor, (*pair, parent_R)), position_R)
+    return {"scores": np.stack(scores), "calls": ascend_ops_cpu.calls()}
+
+
 def off(got, want) -> float:
     """Largest difference by largest value; of lists of arrays, length of the difference by length."""
     if isinstance(want, list):
@@ -162,6 +184,7 @@ class Runner:
         self.speech = Speech(self.model)
         self.generator = Generator(self.model)
         self.graphs = self.generator._graphs(4, 128)
+        self.beams = make_graphs(self.generator.parts, 4, 128, beams=2)
 
     def run(self, rounding: str, answers_only: bool) -> dict:
         """What comes out, {case: {quantity: values}}."""
@@ -171,6 +194,8 @@ class Runner:
         cases = {} if answers_only else train(self.step, rounding)
         if not answers_only:
             cases["recordings"] = encode(self.speech, rounding)
+        else:
+            cases["beams"] = search(self.generator, self.beams, rounding)
         return cases | {"answers": generate(self.generator, self.graphs, rounding)}
 
 

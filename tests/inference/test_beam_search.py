@@ -13,7 +13,6 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.graph_cache import FOLDER
 from mindspore_osum.inference.sampling import KEEP, Sampling
-from tests.inference.common import SMALL, fill
 from tests.inference.test_beams import by_definition
 from tests.inference.test_generate import FRAMES, opened, recomputed
 
@@ -46,24 +45,36 @@ def scorer(forward, prompt, opening=()):
     return model
 
 
-def test_it_is_the_search_in_whole_texts(model, generator, prompt, monkeypatch):
-    """With two end tokens, an opening that is penalised, a short and a long prompt, together and alone."""
-    prompts = [prompt(1, 30, FRAMES), prompt(2, 20, 61), opened(prompt(16, 9, 80), [7, 300])]
-    forward = recomputed(model)
-    for ends in ({11, 433}, set(range(0, 512, 16))):
-        monkeypatch.setattr(generator, "eos_ids", frozenset(ends))
-        found = generator.generate(prompts, replace(HOW, confidence=True))
-        alone = [generator.generate([one], replace(HOW, confidence=True))[0] for one in prompts]
-        assert [(one.tokens, one.cut) for one in found] == [(one.tokens, one.cut) for one in alone]
-        for one, answer in zip(prompts, found, strict=True):
-            scores = scorer(forward, one, one.opening)
-            expected = by_definition(scores, 512, NEW, ends, BEAMS, 1.0)
-            assert tuple(answer.tokens) == (expected if answer.cut else expected[:-1])
-            assert answer.cut == (expected[-1] not in ends)
-            log_p = [log_softmax(scores(expected[:n]))[token] for n, token in enumerate(expected)]
-            np.testing.assert_allclose(answer.log_p, log_p[: len(answer.tokens)], atol=1e-3)
-            assert answer.sum_log_p == pytest.approx(sum(log_p), abs=1e-2)
-    assert not all(answer.cut for answer in found)
+@pytest.fixture
+def many_ends(generator, monkeypatch):
+    """Every sixteenth token ends an answer."""
+    monkeypatch.setattr(generator, "eos_ids", frozenset(range(0, 512, 16)))
+    return generator.eos_ids
+
+
+def test_batch_equals_one_by_one(generator, many_ends, prompt):
+    """Of different lengths, without speech, and after an opening; some end, some are cut."""
+    prompts = [prompt(1, 30, FRAMES), prompt(2, 20, 61), opened(prompt(16, 9, 80), [7, 300]), prompt(13, 25)]
+    found = generator.generate(prompts, HOW)
+    assert found == [generator.generate([one], HOW)[0] for one in prompts]
+    assert {one.cut for one in found} == {True, False}
+    assert [one.tokens for one in found] != [
+        one.tokens for one in generator.generate(prompts, replace(HOW, beams=1))
+    ]
+
+
+@pytest.mark.slow
+def test_it_is_the_search_in_whole_texts(model, generator, many_ends, prompt):
+    """Without a cache, with the probabilities of tokens; test_transformers.py has other searches of texts."""
+    prompts, forward = [prompt(1, 30, FRAMES), opened(prompt(16, 9, 80), [7, 300])], recomputed(model)
+    for one, answer in zip(prompts, generator.generate(prompts, replace(HOW, confidence=True)), strict=True):
+        scores = scorer(forward, one, one.opening)
+        expected = by_definition(scores, 512, NEW, many_ends, BEAMS, 1.0)
+        assert tuple(answer.tokens) == (expected if answer.cut else expected[:-1])
+        assert answer.cut == (expected[-1] not in many_ends)
+        log_p = [log_softmax(scores(expected[:n]))[token] for n, token in enumerate(expected)]
+        np.testing.assert_allclose(answer.log_p, log_p[: len(answer.tokens)], atol=1e-3)
+        assert answer.sum_log_p == pytest.approx(sum(log_p), abs=1e-2)
 
 
 def test_more_beams_find_what_is_likelier(generator, endless, prompt):
@@ -84,18 +95,6 @@ def test_what_may_come_first(generator, prompt):
     assert 17 in begins and len(begins) == 2
     (denied,) = generator.generate([replace(free, denied=tuple(begins))], HOW)
     assert denied.tokens[0] not in begins
-
-
-def test_narrow_types(prompt):
-    """Batch = one by one in bfloat16, and nearly the answer of float32."""
-    from mindspore_osum.systems.osum.network import OsumModel
-
-    narrow = OsumModel(replace(SMALL, dtype="bfloat16"))
-    fill(narrow, seed=5)
-    generator, prompts = Generator(narrow), [prompt(1, 30, 80), prompt(2, 20, 61)]
-    found = generator.generate(prompts, HOW)
-    assert found == [generator.generate([one], HOW)[0] for one in prompts]
-    assert all(one.tokens for one in found)
 
 
 def test_nothing_compiles_after_warm_up(model, prompt, monkeypatch):

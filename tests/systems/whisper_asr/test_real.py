@@ -8,11 +8,15 @@ docs/WHISPER.md has the figures.
 """
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ckpt_convert.convert import convert
 from mindspore_osum.api import OSUM
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import KEEP, Sampling
@@ -21,7 +25,7 @@ from tests.systems.whisper_asr.common import scores
 torch = pytest.importorskip("torch", reason="needs PyTorch to compare with")
 
 TOGETHER, FORCED = 3, 3  # recordings in a batch; recordings whose scores are compared
-FEW = 6
+FEW, BEAMS = 6, 5
 BEGIN = [50258, 50259, 50359, 50363]
 
 
@@ -79,6 +83,45 @@ def test_real_whisper(count, real_part, recordings, tmp_path, monkeypatch):
     print(f"of {FORCED}: encoder {frames:.1e}, teacher-forced scores {largest:.1e} of the largest value")
     assert not other and frames < 1e-4 and largest < 1e-4, "\n".join(other)
     assert engine.generator.compiles == 3  # one shape for all
+
+
+@pytest.mark.slow
+def test_real_beams(real_part, recordings, tmp_path, monkeypatch):
+    """Tokens of 5 beams, with timestamps, are those of openai-whisper, which a Python of its own may have:
+    OSUM_WHISPER_PYTHON."""
+    python = os.environ.get("OSUM_WHISPER_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import whisper"], capture_output=True).returncode:
+        pytest.skip("needs openai-whisper: OSUM_WHISPER_PYTHON names no Python that has it")
+    monkeypatch.setenv("OSUM_CACHE", str(tmp_path))
+    engine = OSUM.load(real_part("whisper-base"), device="CPU").engine
+    convert(engine.folder, tmp_path / "base.pt", form="openai_whisper")
+    theirs = subprocess.run(
+        [python, Path(__file__).with_name("openai_beams.py"), tmp_path / "base.pt", str(BEAMS)],
+        input="".join(f"{path}\n" for path, _ in recordings),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    request, sampling = make_request("srwt", language="en"), Sampling(loops=KEEP, beams=BEAMS)
+    other, words, wrong = [], 0, 0
+    for (path, text), line in zip(recordings, theirs.stdout.splitlines(), strict=True):
+        (found,), expected = (
+            engine.generator.generate([engine.prompt(path, request)[0]], sampling),
+            json.loads(line),
+        )
+        said = engine.system.answer(engine.tokenizer.decode(found.tokens), "srwt").text
+        errors, count = word_errors(text, said)
+        wrong, words = wrong + errors, words + count
+        if found.tokens != expected["tokens"]:
+            other.append(f"{path.name}: {found.tokens}, openai-whisper {expected['tokens']}")
+        else:
+            assert found.mean_log_p == pytest.approx(expected["avg_logprob"], abs=1e-3)
+    equal = len(recordings) - len(other)
+    print(
+        f"\n{len(recordings)} recordings: {equal} with equal tokens of {BEAMS} beams, WER {wrong / words:.1%}"
+    )
+    assert len(other) <= 0.02 * len(recordings), "\n".join(other)
+    assert engine.generator.compiles == 6  # one shape for all
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
