@@ -44,6 +44,17 @@ _SPLITTING = {
     ),
     "vad": Setting("energy", 'finds the speech: "energy", or "silero" if its package is installed'),
 }
+_LONG = {
+    "long": Setting(
+        "",
+        'how recordings are read that are too long for the model: "pauses", in parts between pauses, or '
+        '"seek", of a Whisper, as openai-whisper does: each window begins where the words of the last one '
+        "end; by default as is usual for the model, or between pauses if `max_seconds` is given",
+    ),
+    "condition_on_previous_text": Setting(
+        True, "of seeking: the model reads what it wrote before a window, unless that was drawn above 0.5"
+    ),
+}
 _BATCHES = {
     "channels": Setting(
         "mix", 'what is heard of several: "mix", "left", "right", or "split", each on its own (`by_channel`)'
@@ -57,13 +68,15 @@ _GATE = {
         True, "a recording in which nothing stands out of silence and noise is not answered: `no_speech`"
     )
 }
-_ALL = _GENERATION | _SPLITTING | _GATE | _BATCHES
+_ALL = _GENERATION | _SPLITTING | _LONG | _GATE | _BATCHES
 _WORDS = {
     "hotwords": Setting((), "names and terms that may be said, a list or a text with commas between them"),
     "language": Setting(
         "", "of what is said, a code or an English name, for a Whisper; by default it detects it"
     ),
     "translate": Setting(False, "have a transcript in English, of a Whisper"),
+    "prompt": Setting("", "of a Whisper: words as if they had been said before the recording"),
+    "word_times": Setting(False, "of a Whisper: also the times of words"),
 }
 _LIVE = {
     "every": Setting(1.0, "seconds of new speech between two preliminary results; 0: final ones only"),
@@ -124,6 +137,8 @@ class OSUM:
         hotwords: str | Sequence[str] = (),
         language: str = "",
         translate: bool = False,
+        prompt: str = "",
+        word_times: bool = False,
         system: str | None = None,
         history: Sequence[Mapping[str, str]] = (),
         **settings,
@@ -141,6 +156,8 @@ class OSUM:
         hotwords : names and terms that may be said, a list or a text with commas between them.
         language : of what is said, a code or an English name, for a Whisper; by default it detects it.
         translate : have a transcript in English, of a Whisper.
+        prompt : words as if they had been said before the recording, of a Whisper.
+        word_times : also the times of words, of a Whisper.
         system : a system message, instead of the text that the model was trained with.
         history : the turns before in order, each ``{"role": "user" or "assistant", "content": text}``.
             "<audio>" in a user's text is where the recording was given; else it is given with the request.
@@ -150,7 +167,9 @@ class OSUM:
         ------
         UserError : an invalid request or setting, or a single recording that cannot be used.
         """
-        requests = _after(_requests(request, task, tasks, hotwords, language, translate), system, history)
+        words = {"hotwords": hotwords, "language": language, "translate": translate}
+        words |= {"prompt": prompt, "word_times": word_times}
+        requests = _after(_requests(request, task, tasks, **words), system, history)
         if not _is_one(audio):
             return list(self.each(audio, requests, **settings))
         (response,) = self.each([audio], requests, **settings)
@@ -194,7 +213,8 @@ class OSUM:
 
         if isinstance(requests, str | Request) or not all(isinstance(r, Request) for r in requests):
             raise UserError("requests of each: give a list of what `make_request` or `plan` returns")
-        sampling, settings = _sampling(settings), {"gate": _GATE["gate"].default} | settings
+        usual = {name: setting.default for name, setting in (_GATE | _LONG).items()}
+        sampling, settings = _sampling(settings), usual | settings
         return respond(self.engine, _present(audios), requests, sampling=sampling, **settings)
 
     @with_settings(_GENERATION | _SPLITTING | _GATE)
@@ -358,8 +378,7 @@ def _requests(
     task: str | None,
     tasks: Sequence[str] | None,
     hotwords: str | Sequence[str] = (),
-    language: str = "",
-    translate: bool = False,
+    **words,
 ) -> list[Request]:
     for name, value in {"request": request, "task": task}.items():
         if not isinstance(value, str | None):
@@ -368,7 +387,7 @@ def _requests(
     if request is not None and len(request) < 4096 and os.path.isfile(request):
         raise UserError(f"the request {request!r} is a file; several recordings are given as a list")
     if tasks is None:
-        return [make_request(task, request, hotwords, language, translate)]
+        return [make_request(task, request, hotwords, **words)]
     if request is not None or task is not None:
         raise UserError("tasks exclude a request in words and a single task: give one of the three")
     named = isinstance(tasks, Iterable) and not isinstance(tasks, Mapping)
@@ -377,7 +396,7 @@ def _requests(
         if not isinstance(one, str):
             raise UserError(f'tasks: {one!r} is no task; give names in a list, as ["asr", "gender"]')
     planned = plan([task.strip() for task in tasks], hotwords=hotwords)
-    return [replace(one, language=language, translate=translate) for one in planned]
+    return [replace(one, **words) for one in planned]
 
 
 def _after(

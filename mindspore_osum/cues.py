@@ -81,7 +81,7 @@ def cues(
     ------
     UserError : highlighting without the times of any word.
     """
-    segments = [(segment, timed_words(segment)) for segment in response.segments if segment.text.strip()]
+    segments = [(segment, _spaced_words(segment)) for segment in response.segments if segment.text.strip()]
     if layout.highlight_words and segments and not any(words for _, words in segments):
         raise UserError(
             f"{response.audio}: highlighting needs times of words, and the answer has none; ask for srwt, or "
@@ -104,6 +104,17 @@ def timed_words(segment: Answer) -> list[Word]:
     """The words of a segment if they cover all of its text, else none."""
     text, words = ("".join(part.split()) for part in (segment.text, "".join(w.text for w in segment.words)))
     return segment.words if words == text else []
+
+
+def _spaced_words(segment: Answer) -> list[Word]:
+    """As `timed_words`, each word with the space that is before it in the segment's text."""
+    found, rest = [], segment.text.strip()
+    for word in timed_words(segment):
+        space = " " if rest[:1].isspace() else ""
+        for _ in "".join(word.text.split()):
+            rest = rest.lstrip()[1:]
+        found.append(word._replace(text=space + word.text.strip()))
+    return found
 
 
 def laid_out(spans: Iterable[Span], response: Response, least: int) -> list[Span]:
@@ -181,12 +192,10 @@ def _ideographic(char: str) -> bool:
 
 
 def _word_units(words: Sequence[Word]) -> list[_Unit]:
-    units, before = [], ""
+    """The pieces of words, each of which begins with a space if there is one before it."""
+    units: list[_Unit] = []
     for n, word in enumerate(words):
-        text = word.text.strip()
-        spaced = bool(before) and join_text([before, text])[len(before)] == " "
-        units += _units(text, spaced, n)
-        before = text or before
+        units += _units(word.text.strip(), bool(units) and word.text.startswith(" "), n)
     return units
 
 

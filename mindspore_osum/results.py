@@ -8,7 +8,7 @@ Notable choices
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
@@ -65,11 +65,25 @@ class Answer:
         """An answer for each of its sections; itself if it has none. Times are as they are here."""
         if not self.sections:
             return [self]
-        own = {"sections": [], "word_confidence": None}
-        return [
-            replace(self, start=start, end=end, text=text, raw=text, **own)
-            for text, start, end in self.sections
-        ]
+        found, sure = [], self.word_confidence or []
+        own = 0 < len(sure) == len(self.words)  # else it is not of these words
+        for (text, start, end), (first, last) in zip(self.sections, self._words_of_sections(), strict=True):
+            parts = {"words": self.words[first:last], "word_confidence": sure[first:last] if own else None}
+            found.append(replace(self, start=start, end=end, text=text, raw=text, sections=[], **parts))
+        return found
+
+    def _words_of_sections(self) -> Iterator[tuple[int, int]]:
+        """The words of each section, from and to: those that begin in its text."""
+        begins, letters, word = [], 0, 0
+        for one in self.words:
+            begins.append(letters)
+            letters += _letters(one.text)
+        letters = 0
+        for section in self.sections:
+            letters, first = letters + _letters(section.text), word
+            while word < len(begins) and (begins[word] < letters or section is self.sections[-1]):
+                word += 1
+            yield first, word
 
     def to_dict(self) -> dict:
         """Plain values; without those that few models give, where there are none."""
@@ -259,6 +273,11 @@ class Response:
         if self.words:
             lines.append("  words: " + " ".join(f"{w.start:.2f}-{w.end:.2f} {w.text}" for w in self.words))
         return "\n".join(lines)
+
+
+def _letters(text: str) -> int:
+    """Characters that are not spaces."""
+    return len("".join(text.split()))
 
 
 def _channel_order(name: str) -> tuple[int, str]:

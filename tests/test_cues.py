@@ -67,6 +67,15 @@ def test_words_of_a_cue():
     assert [row.split("\t")[2] for row in rows[1:]] == [line for (line,) in cues]
 
 
+def test_spaces_are_those_of_the_text():
+    """Some models write parts of a word as words; a line may end between them."""
+    response = spoken(["It", "is", "twenty", "-five", "o'clock"])
+    response.segments[0].text = "It is twenty-five o'clock"
+    assert parse(write(response, "srt"))[0][2] == ["It is twenty-five o'clock"]
+    cues = parse(write(response, "srt", max_words=3))
+    assert [lines for *_, lines in cues] == [["It is twenty"], ["-five o'clock"]]
+
+
 def test_chinese_is_wide_and_splits_without_spaces():
     """Two columns a character; marks stay with what they close or open."""
     for response in (untimed(CHINESE), spoken(list(CHINESE.replace("，", "").replace("（真好）。", "真好")))):

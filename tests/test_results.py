@@ -116,3 +116,16 @@ def test_shown_in_a_notebook(tmp_path):
         assert "<audio" not in page and "<script" not in page
     wav.write_bytes(bytes(notebook.MAX_BYTES + 1))
     assert "<audio" not in Response(str(wav))._repr_html_()
+
+
+def test_sections_have_their_words():
+    """Those that begin in their text, with their confidence; a mark may belong to the word before."""
+    words = [Word("well,", 1, 2), Word('this."', 2, 3), Word("no", 4, 5), Word("你", 5, 6), Word("好", 6, 7)]
+    sure = [(word.text, 0.5 + n / 10) for n, word in enumerate(words)]
+    sections = [Word("well, this.", 1, 3), Word('"', 3, 4), Word("no 你好", 4, 7)]
+    answer = Answer(0, 8, 'well, this." no 你好', words=words, word_confidence=sure, sections=sections)
+    parts = answer.divided()
+    assert [part.words for part in parts] == [words[:2], [], words[2:]]
+    assert [part.word_confidence for part in parts] == [sure[:2], [], sure[2:]]
+    (plain,) = Answer(0, 8, "a b", word_confidence=[("a", 0.5)], sections=[Word("a b", 0, 2)]).divided()
+    assert plain.words == [] and plain.word_confidence is None

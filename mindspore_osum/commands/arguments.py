@@ -18,7 +18,9 @@ _CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 _OF_WHISPER = {
     "--output_format": "--format",
     "--output_dir": "--output",
-    "--initial_prompt": "--hotwords",
+    "--initial_prompt": "--prompt",
+    "--word_timestamps": "--word-times",
+    "--condition_on_previous_text": "--no-condition-on-previous-text",
     "--max_line_count": "--max-lines",
     "--beam_size": "--beams",
 }

@@ -18,7 +18,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import READABLE
 from mindspore_osum.speech.detectors import DETECTORS, check_detector
-from mindspore_osum.speech.long import CHANNELS, MAX_SECONDS, check_max_seconds
+from mindspore_osum.speech.long import CHANNELS, LONG_FORMS, MAX_SECONDS, check_max_seconds
 from mindspore_osum.speech.opening import is_address
 
 STDIN = "-"
@@ -52,6 +52,18 @@ def add_listening_arguments(parser, nargs: str = "+") -> None:
         choices=DETECTORS,
         default="energy",
         help="finds speech (default energy; silero: a package)",
+    )
+    parser.add_argument(
+        "--long",
+        choices=LONG_FORMS,
+        default="",
+        help="how recordings are read that are too long for the model: split at pauses, or seek, of a "
+        "Whisper, as openai-whisper (default: as usual for the model; pauses with --max-seconds)",
+    )
+    parser.add_argument(
+        "--no-condition-on-previous-text",
+        action="store_true",
+        help="of seek: the model does not read what it wrote before a window",
     )
     add_new_tokens(parser, "longest answer to a chunk, in tokens")
     add_answer_arguments(parser)
@@ -141,6 +153,8 @@ def settings(args) -> dict:
         "vad": args.vad,
         "gate": not args.no_gate,
         "channels": args.channels,
+        "long": args.long,
+        "condition_on_previous_text": not args.no_condition_on_previous_text,
     }
 
 

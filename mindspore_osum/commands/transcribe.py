@@ -69,6 +69,10 @@ def add_arguments(parser) -> None:
         metavar="NAME",
         help="of what is said, code or English name, for a Whisper (default: it detects the language)",
     )
+    parser.add_argument(
+        "--prompt", default="", metavar="TEXT", help="of a Whisper: words as if said before it"
+    )
+    parser.add_argument("--word-times", action="store_true", help="of a Whisper: also the times of words")
     _add_cues(parser)
     streaming.add_arguments(parser)
 
@@ -101,9 +105,10 @@ def run(args) -> int:
         raise UserError(f"--confidence is in json alone, not in {args.format}: give --format json")
     usual = "asr" if formats == ["txt"] else "srwt"  # words are heard better without times
     requests, how = [streaming.request_of(args, usual)], settings(args)
-    if args.highlight_words and "<ALIGN>" not in requests[0].task:
+    if args.highlight_words and "<ALIGN>" not in requests[0].task and not args.word_times:
         raise UserError(
-            f"--highlight-words needs times of words, and {args.task or usual} gives none: take --task srwt"
+            f"--highlight-words needs times of words, and {args.task or usual} gives none: take --task srwt, "
+            "or --word-times with a Whisper"
         )
     sources = expand(args.audio)
     targets = _targets(args, sources, formats)

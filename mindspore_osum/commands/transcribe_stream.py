@@ -16,7 +16,17 @@ from mindspore_osum.results import clock
 OF_WHISPER = ("transcribe", "translate")  # tasks by the names that openai-whisper gives them
 CLEAR = "\r\x1b[K"  # to the beginning of the line, and nothing on it
 # options of files that are complete
-OTHERS = ("output", "resume", "no_gate", "max_line_width", "max_lines", "max_words", "highlight_words")
+OTHERS = (
+    "output",
+    "resume",
+    "no_gate",
+    "max_line_width",
+    "max_lines",
+    "max_words",
+    "highlight_words",
+    "long",
+)
+OTHERS += ("no_condition_on_previous_text",)
 SECONDS = {  # option -> default, what it is
     "every": (1.0, "seconds of new speech between partial answers; 0: final ones only"),
     "pause": (0.5, "seconds that end an utterance"),
@@ -43,6 +53,7 @@ def request_of(args, usual: str):
 
     task = None if args.task in OF_WHISPER else args.task
     how = {"language": args.language, "translate": args.task == "translate"}
+    how |= {"prompt": args.prompt, "word_times": args.word_times}
     return make_request(task or usual, hotwords=args.hotwords, **how)
 
 

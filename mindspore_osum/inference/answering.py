@@ -11,10 +11,11 @@ Legend: T mel frames.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class _Job:
     where: str  # for errors: the recording, or its manifest's file:line
     request: Request
     prompt: Prompt | None = None  # None if it cannot be answered
+    written: Generated | None = None  # what was generated
+    words: Any = None  # of the system's aligner, if they were asked for
     spent: float = 0.0  # seconds of reading and features
 
     def fail(self, error: UserError) -> None:
@@ -64,10 +67,12 @@ class Answerer:
     cfg : description of the model.
     generator : generates tokens from the model's prompts.
     labels : gives probabilities of labels; without it (None) a request for them is refused.
+    aligner : gives times of words (`System.aligner`); without it a request for them is refused.
     """
 
-    def __init__(self, cfg: Config, tokenizer: Tokenizer, generator: Tokens, labels=None):
+    def __init__(self, cfg: Config, tokenizer: Tokenizer, generator: Tokens, labels=None, aligner=None):
         self.cfg, self.tokenizer, self.generator, self.labels = cfg, tokenizer, generator, labels
+        self.aligner = aligner
         generator.pieces = tokenizer.vocab_size
         self.system = system_of(cfg.model_type)
         self.template = self.system.template(cfg)
@@ -235,6 +240,8 @@ class Answerer:
     def check(self, request: Request) -> None:
         """UserError for what the model cannot be asked, whatever the recording."""
         self.system.check_request(request, self.cfg)
+        if request.word_times and self.aligner is None:
+            raise UserError("word_times: an exported model does not give them; ask without")
 
     def hears(self, request: Request) -> bool:
         """Whether a request, or a turn before it, is about a recording."""
@@ -280,16 +287,45 @@ class Answerer:
     def _run(self, jobs: list[_Job], sampling: Sampling, rows: int, probabilities: bool) -> None:
         start = self._clock()
         generated = self._generated([job.prompt for job in jobs], sampling, rows)
-        spent, seconds = self._clock() - start, sum(job.response.seconds for job in jobs)
         for job, written in zip(jobs, generated, strict=True):
+            job.written = written
+        asked = [job for job in jobs if job.request.word_times]
+        found = self.aligner.words([self._heard(job) for job in asked], rows) if asked else []
+        for job, words in zip(asked, found, strict=True):
+            job.words = words
+        spent, seconds = self._clock() - start, sum(job.response.seconds for job in jobs)
+        for job in jobs:
             start = self._clock()
             try:
-                self._read(job, written, probabilities)
+                self._read(job, job.written, probabilities)
             except UserError as error:
                 job.fail(error)
             if job.response.seconds:
                 own = job.spent + self._clock() - start
                 job.response.rtf = own / job.response.seconds + spent / seconds
+
+    def _heard(self, job: _Job) -> tuple:
+        """What the aligner needs to know of an answered job."""
+        return job.request, job.written, job.prompt.mel_TF, job.response.seconds
+
+    def windows(
+        self, asked: Sequence[tuple[np.ndarray, Request]], sampling: Sampling, rows: int
+    ) -> list[tuple[Response, Generated | None, Any]]:
+        """Answer windows of recordings as one batch, for `seeking`.
+
+        Parameters
+        ----------
+        asked : log-mel (T, F) and what is asked about it.
+        rows : as in `Tokens.generate`.
+
+        Returns
+        -------
+        For each the response, what was generated (None if it has an error), and words that were asked for.
+        """
+        jobs = [self._prepare(n, *one) for n, one in enumerate(asked)]
+        if possible := [job for job in jobs if job.prompt]:
+            self._run(possible, sampling, rows, False)
+        return [(job.response, job.written, job.words) for job in jobs]
 
     def _clock(self) -> float:
         """Seconds that pass while nothing is compiled."""
@@ -315,6 +351,8 @@ class Answerer:
         """The generated tokens as the answer of the job's response."""
         answer = self.reader.read(job.prompt, job.request, written, probabilities)
         answer.end = job.response.seconds
+        if job.words is not None and job.request.earlier is None:
+            self.aligner.add(answer, self._heard(job), job.words)
         job.response.segments = [answer]
 
 

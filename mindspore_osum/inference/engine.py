@@ -51,8 +51,10 @@ class Engine(Answerer):
         with steady():
             model = prepare(load_folder(folder, waiting=waiting), merge_lora)
             tokenizer = tokenizer_for(model.cfg, folder)
-            labels = system_of(model.cfg.model_type).label_scorer(model, tokenizer)
-            super().__init__(model.cfg, tokenizer, Generator(model, waiting=waiting), labels)
+            system, generator = system_of(model.cfg.model_type), Generator(model, waiting=waiting)
+            labels = system.label_scorer(model, tokenizer)
+            aligner = system.aligner(model, tokenizer, generator.compute)
+            super().__init__(model.cfg, tokenizer, generator, labels, aligner)
         if waiting:
             waiting("", 0, 0)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.inference.conversation import Exchange
@@ -23,6 +24,9 @@ class Request:
     translate: bool = False  # the answer in English, whatever is said
     system: str | None = None  # instead of the system text that the model was trained with
     history: tuple[Exchange, ...] = ()  # the turns before; the recording may be in one of them
+    prompt: str = ""  # words as if they had been said before the recording
+    word_times: bool = False  # also the times of words, where the task does not give them
+    earlier: Any = None  # what was read of a recording before this window, by the system's own reading
 
     @property
     def asks_for(self) -> str | None:
@@ -36,6 +40,8 @@ def make_request(
     hotwords: str | Sequence[str] = (),
     language: str = "",
     translate: bool = False,
+    prompt: str = "",
+    word_times: bool = False,
 ) -> Request:
     """Make a request from a task (its tags; by default asr) or from free words.
 
@@ -47,25 +53,30 @@ def make_request(
     hotwords : names and terms that may be said: a list, or a text with commas between them.
     language : of what is said, a code or an English name, for models that take one; "": they detect it.
     translate : have the words in English, of models that translate.
+    prompt : words as if they had been said before the recording, of models that read such.
+    word_times : also the times of words, of models whose tasks do not give them.
 
     Raises
     ------
-    UserError : no such task, an empty instruction, or hotwords or a language that are no texts.
+    UserError : no such task, an empty instruction, or hotwords, a prompt or a language that are no texts.
     """
     hotwords = _hotwords(hotwords)
     if not isinstance(language, str):
         raise UserError(f"language of type {type(language).__name__}: give its code or its English name")
+    if not isinstance(prompt, str):
+        raise UserError(f"prompt of type {type(prompt).__name__}: give text")
+    more = {"language": language, "translate": translate, "prompt": prompt.strip(), "word_times": word_times}
     if instruction is not None:
         if task is not None:
             raise UserError("a task and an instruction exclude each other: give one of them")
         if not instruction.strip():
             raise UserError("the instruction is empty: say what to do with the recording")
-        return Request(instruction, "text", None, True, hotwords, language, translate)
+        return Request(instruction, "text", None, True, hotwords, **more)
     key = task_key(task or "asr")
     if key == INTENT_KEY:
         raise UserError(f"task {task}: reads words, not a recording")
     output_type = next((t.output_type for t in TASKS.values() if t.key == key and not hotwords), "text")
-    return Request(write_tags(tags_of(key)), output_type, key, True, hotwords, language, translate)
+    return Request(write_tags(tags_of(key)), output_type, key, True, hotwords, **more)
 
 
 def _hotwords(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -9,9 +9,17 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.inference.inquiry import Inquiry, Question
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
+from mindspore_osum.inference.seeking import respond_by_seeking
 from mindspore_osum.results import Response
 from mindspore_osum.speech.detectors import check_detector
-from mindspore_osum.speech.long import MAX_SECONDS, check_channels, check_max_seconds
+from mindspore_osum.speech.long import (
+    LONG_FORMS,
+    MAX_SECONDS,
+    PAUSES,
+    SEEK,
+    check_channels,
+    check_max_seconds,
+)
 
 
 def respond(
@@ -26,6 +34,8 @@ def respond(
     gate: bool = False,
     channels: str = "mix",
     probabilities: bool = False,
+    long: str = PAUSES,
+    condition_on_previous_text: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Response]:
     """Responses to all requests about all recordings, in order; memory does not grow with length or number.
@@ -38,6 +48,9 @@ def respond(
     batch_size : chunks computed together.
     max_seconds, vad, gate, channels : see `Inquiry`.
     probabilities : also label probabilities.
+    long : how recordings are read that the model does not take at once, one of `LONG_FORMS`; "" is the
+        model's usual way, or at pauses if `max_seconds` is not the usual.
+    condition_on_previous_text : of seeking: whether the model reads what it wrote before a window.
     progress : called with the seconds of recordings that are done.
 
     Raises
@@ -47,6 +60,13 @@ def respond(
     check_max_seconds(max_seconds)
     check_detector(vad)
     check_channels(channels)
+    if _long_form(engine, long, max_seconds) == SEEK:
+        if probabilities:
+            raise UserError("probabilities: a model that reads recordings by seeking has no labels")
+        how = {"sampling": sampling, "batch_size": batch_size, "vad": vad, "gate": gate, "channels": channels}
+        more = {"previous_text": condition_on_previous_text, "progress": progress}
+        yield from respond_by_seeking(engine, sources, requests, **how, **more)
+        return
     waiting: deque[Inquiry] = deque()
     asked: dict[int, tuple[Question, int]] = {}  # and how many channels its recording has
 
@@ -69,6 +89,27 @@ def respond(
             yield _finished(waiting.popleft(), progress)
     for inquiry in waiting:  # after the last answer: recordings in which there was nothing to ask about
         yield _finished(inquiry, progress)
+
+
+def _long_form(engine, long: str, max_seconds: float) -> str:
+    """How long recordings are read; UserError if the model cannot."""
+    if long == PAUSES:
+        return long
+    usual = engine.system.long_forms
+    if not long:
+        return usual[0] if max_seconds == MAX_SECONDS else PAUSES
+    if long not in LONG_FORMS:
+        raise UserError(f"long {long!r}: must be {' or '.join(LONG_FORMS)}")
+    if long not in usual:
+        raise UserError(
+            f"long {long!r}: a model of {engine.system.model_type} splits recordings at {usual[0]}"
+        )
+    if max_seconds != MAX_SECONDS:
+        raise UserError(
+            f"max_seconds {max_seconds:g}: {long} reads windows of the model's own length; take {PAUSES}, or "
+            "leave it out"
+        )
+    return long
 
 
 def _finished(inquiry: Inquiry, progress) -> Response:

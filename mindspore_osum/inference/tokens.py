@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.inference.loops import loop_at_end
+from mindspore_osum.inference.loops import loop_at_end, without_loop
 from mindspore_osum.inference.sampling import KEEP, Sampling, draw
 
 ENDED = -1  # in the arrays of `Tokens.stream`: this sequence has ended and has no token
@@ -32,6 +32,11 @@ class Generated:
     def mean_log_p(self) -> float | None:
         """Mean log-probability of all tokens and the end, if the model always computes them."""
         return None if self.sum_log_p is None else self.sum_log_p / (len(self.tokens) + 1)
+
+    @property
+    def kept(self) -> list[int]:
+        """The tokens, of a loop its first repetition alone."""
+        return without_loop(self.tokens, self.unit)[0] if self.unit else self.tokens
 
     def find_loop(self, sampling: Sampling | None) -> None:
         """Set `unit` after the last token."""

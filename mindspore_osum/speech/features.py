@@ -54,18 +54,29 @@ def log_mel(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     missing = round(cfg.pad_to_seconds * cfg.sample_rate) - len(wave_N)
     if missing > 0:
         wave_N = np.pad(wave_N, (0, missing))
-    window_W = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(cfg.n_fft) / cfg.n_fft)
-    filters_QF = mel_filters(cfg.n_mels, cfg.sample_rate, cfg.n_fft).T
+    mel_filters(cfg.n_mels, cfg.sample_rate, cfg.n_fft)  # refuses an impossible n_mels
     mel_TF = np.empty((cfg.frames(len(wave_N)), cfg.n_mels), np.float32)
     for start in range(0, len(mel_TF), _CHUNK):
         stop = min(start + _CHUNK, len(mel_TF))
-        with np.errstate(invalid="ignore"):  # from Inf samples, which are refused below
-            spectrum_TQ = np.fft.rfft(_frames(wave_N, start, stop, cfg) * window_W)
-            power_TQ = spectrum_TQ.real**2 + spectrum_TQ.imag**2
-            mel_TF[start:stop] = np.log10(np.maximum(power_TQ @ filters_QF, _FLOOR))
+        mel_TF[start:stop] = log_power(_frames(wave_N, start, stop, cfg), cfg)
     peak = mel_TF.max()
     if not np.isfinite(peak):
         raise UserError("waveform: has NaN or infinite samples; see load_audio")
+    return normalized(mel_TF, peak)
+
+
+def log_power(frames_TW: np.ndarray, cfg: FeatureConfig) -> np.ndarray:
+    """Logarithm to base 10 of the mel power of frames of samples, (T, F) float64, at least -10."""
+    window_W = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(cfg.n_fft) / cfg.n_fft)
+    filters_QF = mel_filters(cfg.n_mels, cfg.sample_rate, cfg.n_fft).T
+    with np.errstate(invalid="ignore"):  # from Inf samples, which `log_mel` refuses
+        spectrum_TQ = np.fft.rfft(frames_TW * window_W)
+        power_TQ = spectrum_TQ.real**2 + spectrum_TQ.imag**2
+        return np.log10(np.maximum(power_TQ @ filters_QF, _FLOOR))
+
+
+def normalized(mel_TF: np.ndarray, peak: float) -> np.ndarray:
+    """Features from float32 logarithms of power, in place; `peak` is the recording's largest."""
     np.maximum(mel_TF, peak - _RANGE, out=mel_TF)
     mel_TF += 4
     mel_TF /= 4

@@ -29,6 +29,10 @@ from mindspore_osum.speech.vad import Span, VadSettings
 MAX_SECONDS = 30.0
 """Longest chunk by default: what Whisper's encoder was trained on."""
 
+LONG_FORMS = PAUSES, SEEK = "pauses", "seek"
+"""How a recording is read that a model does not take at once: in chunks between pauses, or in windows that
+begin where the words of the last one end."""
+
 LONGEST_CHUNK = 60.0
 """Seconds; no encoder of ours takes more at once."""
 

@@ -18,6 +18,7 @@ from mindspore_osum.models.buckets import SMALLEST_LENGTH, bucket
 from mindspore_osum.models.forms import Form
 from mindspore_osum.models.table import Shapes, Table, shapes
 from mindspore_osum.results import Answer
+from mindspore_osum.speech.long import PAUSES
 from mindspore_osum.text.sequence import HybridSequence, denied_ids, opening_ids
 from mindspore_osum.text.template import AUDIO, Turn
 from mindspore_osum.text.tokenizer import Tokenizer, check_ids
@@ -184,6 +185,31 @@ class Generation:
         return found | {"segments_BL": inside_BL.astype(np.int32)}
 
 
+class Seeking(Protocol):
+    """The windows of a recording, one after the other.
+
+    Attributes
+    ----------
+    at, frames : the first mel frame of the next window, and how many it has; 0 after the last one.
+    request : the `Request` about it.
+    """
+
+    at: int
+    frames: int
+    request: Any
+
+    def take(self, answer: Answer, written: Any, words: Any) -> None:
+        """What the model said about the window; the answer is changed, and the next window chosen.
+
+        Parameters
+        ----------
+        answer : as it is of any recording; times from the beginning of the window.
+        written : the `Generated` tokens.
+        words : of the system's aligner; None unless they were asked for.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class NamedLoss:
     """A loss that a run reports, by its name in metrics.jsonl.
@@ -240,9 +266,11 @@ class System:
     Config : dataclass of the other values in config.json.
     presets : name -> Config of its published sizes; the first is the default for conversion.
     temperatures : of the draws that replace a doubtful answer, one after the other.
+    long_forms : how its models read recordings that they do not take at once, the usual way first.
     """
 
     temperatures: tuple[float, ...] = ()
+    long_forms: tuple[str, ...] = (PAUSES,)
     model_type: str
     Config: type[Config]
     presets: dict[str, Config]
@@ -299,8 +327,8 @@ class System:
 
     def check_request(self, request: Any, cfg: Config) -> None:
         """Refuse a `Request` that no recording could be asked."""
-        for what, given in {"language": request.language, "translate": request.translate}.items():
-            if given:
+        for what in ("language", "translate", "prompt", "word_times"):
+            if getattr(request, what):
                 raise UserError(f"{what}: a model of {self.model_type} has no such setting; ask without")
 
     def answer(self, raw: str, task: str | None) -> Answer:
@@ -325,6 +353,31 @@ class System:
         facts, log_p : as in `describe`.
         """
         return False
+
+    def seeking(self, prompts: Any, request: Any, frames: int, previous_text: bool) -> "Seeking":
+        """The windows of a recording, where each says where the next one begins.
+
+        Parameters
+        ----------
+        prompts, request : of `System.prompts`, and about the recording.
+        frames : mel frames of the recording.
+        previous_text : whether the model reads what it wrote before a window.
+
+        Raises
+        ------
+        UserError : not supported by the system.
+        """
+        raise UserError(f"{self.model_type}: this system reads recordings in parts that do not overlap")
+
+    def aligner(self, model: Any, tokenizer: Tokenizer, compute: Any) -> Any:
+        """What finds times of words that a model does not write, or None: systems/whisper_asr/alignment.py
+        `Aligner` has its methods.
+
+        Parameters
+        ----------
+        compute : runs a cell as a graph (`Generator.compute`).
+        """
+        return None
 
     def with_hotwords(self, words: str | None, task: str | None, hotwords: Sequence[str]) -> str:
         """The words of a request that mentions names and terms which may be said.

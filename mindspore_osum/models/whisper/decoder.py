@@ -55,6 +55,13 @@ class CrossAttention(SelfAttention):
         k = keep(self.heads(self.linear_k(frames_BUD), frames))
         return k, keep(self.heads(self.linear_v(frames_BUD), frames))
 
+    def scores(self, x_BLD, frames_BUD, chosen: ms.Tensor):
+        """Scores of frames by the heads `chosen`, int32 (A,), before the softmax: float32 (B, A, L, U)."""
+        q_BLAE = ops.gather(self.heads(self.linear_q(x_BLD), x_BLD.shape[1]), chosen, 2)
+        k_BUAE = ops.gather(self.heads(self.linear_k(frames_BUD), frames_BUD.shape[1]), chosen, 2)
+        q_BALE, k_BAUE = (ops.cast(x, ms.float32).transpose(0, 2, 1, 3) for x in (q_BLAE, k_BUAE))
+        return ops.BatchMatMul(transpose_b=True)(q_BALE * self.head_dim**-0.5, k_BAUE)
+
     def construct(self, x_BLD, k_kept, v_kept, mask):
         """With several rows for each recording, which follow each other, all of them attend to its frames."""
         (rows, length, d), recordings = x_BLD.shape, k_kept.shape[0]

@@ -2,9 +2,13 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 
 from mindspore_osum.results import Answer, Word
 from mindspore_osum.systems.whisper_asr.config import WINDOW
+from mindspore_osum.systems.whisper_asr.sections import text_tokens
+from mindspore_osum.systems.whisper_asr.vocabulary import Vocabulary
+from mindspore_osum.systems.whisper_asr.words import Section
 
 # openai-whisper's: nobody speaks if this is likelier, and the words are unlikelier; words that are unlikelier
 # or that repeat themselves more are drawn anew
@@ -47,6 +51,22 @@ def doubtful(raw: str, facts: dict[str, object], log_p: float | None) -> bool:
     unlikely = log_p is not None and log_p < DOUBT
     repeated = compression_ratio(parse(raw).text) > REPEATED
     return (unlikely or repeated) and not silent(facts, log_p)
+
+
+def fill(
+    answer: Answer, sections: Sequence[Section], tokenizer, vocabulary: Vocabulary, start: float
+) -> None:
+    """Give an answer these sections, their words, and the text of both; times from `start`, the window's."""
+
+    def text(sections: Sequence[Section]) -> str:
+        return tokenizer.decode(text_tokens(sections, vocabulary)).strip()
+
+    answer.text = text(sections)
+    answer.sections = [Word(text([one]), one.start - start, one.end - start) for one in sections]
+    words = [word for section in sections for word in section.words if word.text.strip()]
+    if words:
+        answer.words = [Word(word.text.strip(), word.start - start, word.end - start) for word in words]
+        answer.word_confidence = [(word.text.strip(), round(word.probability, 4)) for word in words]
 
 
 def compression_ratio(text: str) -> float:

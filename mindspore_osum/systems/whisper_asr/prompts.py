@@ -1,6 +1,7 @@
 """What a request becomes: the tokens that Whisper's answer follows, and what it cannot be asked.
 
-[<|startofprev|> hotwords] <|startoftranscript|> [language task] [<|notimestamps|>]
+[<|startofprev|> hotwords, prompt or what was written before] <|startoftranscript|> [language task]
+[<|notimestamps|>]
 """
 
 import numpy as np
@@ -38,6 +39,7 @@ class WhisperPrompts:
 
     def __init__(self, cfg: WhisperConfig, tokenizer: Tokenizer):
         self.cfg, self.tokenizer, self.words = cfg, tokenizer, cfg.vocabulary
+        self.most = cfg.decoder.max_positions // 2 - 1  # tokens before a transcript
 
     def hears(self, request) -> bool:
         """Whether a request is about a recording: every one is."""
@@ -45,20 +47,26 @@ class WhisperPrompts:
 
     def prompt(self, request, speech: int | None, mel_TF: np.ndarray | None = None) -> Prompt:
         """The prompt of a `Request` about a recording with this log-mel (T, F)."""
-        words, ids = self.words, self._before(request.hotwords)
+        words, ids, earlier = self.words, self._before(request), request.earlier
         ids.append(words.sot)
         if words.multilingual:
             ids.append(words.language(request.language) if request.language else DETECT)
             ids.append(words.translate if request.translate else words.transcribe)
-        if request.task != TIMED:
+        if request.task != TIMED and earlier is None:  # seeking goes by timestamps
             ids.append(words.no_timestamps)
+        if earlier is not None and mel_TF is not None:  # published so: not silence, but zeros follow it
+            mel_TF = np.pad(mel_TF, ((0, max(0, self.cfg.features.padding - len(mel_TF))), (0, 0)))
         return Prompt(lay_out(None, [Text(ids)]), mel_TF)
 
-    def _before(self, hotwords: tuple[str, ...]) -> list[int]:
-        """Hotwords as if they had been said before: the last that half the positions hold."""
-        if not hotwords:
-            return []
-        text = " " + ", ".join(hotwords)
-        ids = self.tokenizer.encode(text, plain=[range(len(text))])
-        most = self.cfg.decoder.max_positions // 2 - 1
-        return [self.words.start_of_previous, *ids[-most:]]
+    def _before(self, request) -> list[int]:
+        """Hotwords, then the prompt or what was written before: the last tokens that half the positions hold,
+        hotwords first."""
+        hotwords = self.text(", ".join(request.hotwords))[-self.most :]
+        said = self.text(request.prompt) if request.earlier is None else [*request.earlier.tokens]
+        ids = hotwords + said[max(0, len(said) - (self.most - len(hotwords))) :]
+        return [self.words.start_of_previous, *ids] if ids else []
+
+    def text(self, said: str) -> list[int]:
+        """The tokens of what is read as if it had been said before."""
+        text = " " + said.strip()
+        return self.tokenizer.encode(text, plain=[range(len(text))]) if said.strip() else []

@@ -1,6 +1,7 @@
 """Whisper as a system, found by the registry; imports neither MindSpore nor PyTorch."""
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.speech.long import PAUSES, SEEK
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.whisper_asr import keys
 from mindspore_osum.systems.whisper_asr.answer import TEMPERATURES
@@ -15,6 +16,7 @@ class WhisperSystem(System):
     Config = WhisperConfig
     presets = PRESETS
     temperatures = TEMPERATURES
+    long_forms = (SEEK, PAUSES)
 
     def tables(self, cfg: WhisperConfig | None = None):
         return keys.tables(cfg)
@@ -55,6 +57,16 @@ class WhisperSystem(System):
         from mindspore_osum.systems.whisper_asr.prompts import check
 
         check(request, cfg)
+
+    def seeking(self, prompts, request, frames, previous_text):
+        from mindspore_osum.systems.whisper_asr.seeking import Seeking
+
+        return Seeking(prompts, request, frames, previous_text)
+
+    def aligner(self, model, tokenizer, compute):
+        from mindspore_osum.systems.whisper_asr.alignment import Aligner
+
+        return Aligner(model, tokenizer, compute)
 
     def answer(self, raw: str, task: str | None):
         from mindspore_osum.systems.whisper_asr.answer import parse

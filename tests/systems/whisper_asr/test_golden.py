@@ -144,7 +144,7 @@ def test_the_command(golden, folder, told, capfd):
     """All the way to the answer; each section has the times that were written."""
     args = ["transcribe", str(golden / "wav4.wav"), "--model", str(folder), "--max-new-tokens", str(MOST)]
     args += ["--format", "json", "--language", "English", "--task", "transcribe"]
-    assert main([*args, "--no-fallback"]) == 0
+    assert main([*args, "--no-fallback", "--long", "pauses"]) == 0
     found = json.loads(capfd.readouterr().out)
     expected = told["decode"]["wav4_without_timestamps=False"]
     assert found["language"] == "en" and found["segments"][0]["start"] == (expected["tokens"][0] - 50364) / 50
@@ -153,7 +153,14 @@ def test_the_command(golden, folder, told, capfd):
     assert found["segments"][0]["temperature"] == 0
     ratio = found["segments"][0]["compression_ratio"]
     assert ratio == pytest.approx(compression_ratio(found["text"]), abs=0.05)
+    # as usual it is read by seeking, and the section has the times of its words
+    assert main([*args, "--no-fallback", "--word-times"]) == 0
+    timed = json.loads(capfd.readouterr().out)
+    assert timed["segments"][0]["start"] == timed["words"][0][1]
+    assert [word for one in timed["segments"] for word in one["words"]] == timed["words"]
+    moments = [moment for _, *span in timed["words"] for moment in span]
+    assert moments == sorted(moments)
     # these words are unlikely at every temperature
-    assert main(args) == 0
+    assert main([*args, "--long", "pauses"]) == 0
     drawn = json.loads(capfd.readouterr().out)
     assert {one["temperature"] for one in drawn["segments"]} == {1.0} and drawn["text"] != found["text"]
