@@ -72,10 +72,14 @@ class Report:
         """Raise `ConversionError` for missing, unexpected or wrongly shaped tensors that are not allowed."""
         troubles = zip(TROUBLES, (self.missing, self.unexpected, self.wrong_shape), strict=True)
         bad = {kind: names for kind, names in troubles if names and kind not in allow}
+        if wrong := bad.get("wrong-shape"):  # of the first one also what it is, and should be
+            first = next(iter(wrong))
+            bad["wrong-shape"] = {f"{first} ({wrong[first]})": ""} | {k: "" for k in list(wrong)[1:]}
         if bad:
-            what = "; ".join(f"{len(names)} {kind}: {_some(list(names), 3)}" for kind, names in bad.items())
-            hint = ",".join(bad)
-            raise ConversionError(f"{self.source}: {what} (--allow {hint} goes on without them)", self)
+            some = {kind: _some(names, 3, 2 * NAME) for kind, names in bad.items()}
+            what = "; ".join(f"{len(bad[kind])} {kind}: {names}" for kind, names in some.items())
+            hint = f"osum convert --allow {','.join(bad)} goes on without them"
+            raise ConversionError(f"{self.source}: {what} ({hint})", self)
 
 
 class ConversionError(UserError):

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mindspore_osum.config import did_you_mean
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import NAME, UserError
 from mindspore_osum.files import read_json, replacing, write_text
 from mindspore_osum.parameters import fill
 from mindspore_osum.systems.base import Config
@@ -48,8 +48,10 @@ def read_config(folder: str | os.PathLike) -> Config:
     values = read_json(path, "a model description")
     if not is_own_config(values):
         if "architectures" in values:
+            kind = str(values.get(MODEL_TYPE, "unknown"))[:NAME]
             raise UserError(
-                f"{folder}: a Hugging Face folder, not one of ours; convert it with `osum convert`"
+                f"{folder}: a Hugging Face folder of the type {kind!r}, not one of ours; convert it with "
+                "`osum convert`"
             )
         try:
             system_of(values[MODEL_TYPE], str(path))

@@ -307,7 +307,8 @@ def _made(name: str, source: Path, config: Path | None) -> Path:
     if not (target / CONFIG).is_file():
         home.mkdir(parents=True, exist_ok=True)
         try:
-            convert(source, target, settings=Settings(config=config and str(config)))
+            pieces = source if source.is_dir() else None  # without a tokenizer a model could not be used
+            convert(source, target, tokenizer=pieces, settings=Settings(config=config and str(config)))
         except UserError:
             if not (target / CONFIG).is_file():  # unless another process has just made it
                 raise

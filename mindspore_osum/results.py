@@ -56,6 +56,7 @@ class Answer:
     # of its draws, 0 if there were none, and how often its text repeats itself, where the model says so
     temperature: float | None = None
     compression_ratio: float | None = None
+    window: float | None = None  # of a section: the beginning of what the model heard at once
     no_speech: bool = False  # nobody speaks here; the model was not asked
     channel: str = ""  # of a recording whose channels were asked about one by one: left, right, channel3
     warnings: list[str] = field(default_factory=list)  # what is doubtful about it, one line each
@@ -69,7 +70,8 @@ class Answer:
         own = 0 < len(sure) == len(self.words)  # else it is not of these words
         for (text, start, end), (first, last) in zip(self.sections, self._words_of_sections(), strict=True):
             parts = {"words": self.words[first:last], "word_confidence": sure[first:last] if own else None}
-            found.append(replace(self, start=start, end=end, text=text, raw=text, sections=[], **parts))
+            own_part = {"start": start, "end": end, "text": text, "raw": text, "window": self.start}
+            found.append(replace(self, sections=[], **own_part, **parts))
         return found
 
     def _words_of_sections(self) -> Iterator[tuple[int, int]]:
@@ -88,6 +90,7 @@ class Answer:
     def to_dict(self) -> dict:
         """Plain values; without those that few models give, where there are none."""
         values = asdict(self)
+        del values["window"]
         few = ("sections", "language", "no_speech_prob", "avg_logprob", "temperature", "compression_ratio")
         for name in few:
             if not values[name] and values[name] != 0:

@@ -10,7 +10,7 @@ Legend: B batch, L positions, T mel frames, F mel bins.
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,8 @@ from mindspore_osum.data.batches.batching import Shape, packed_batch, padded_bat
 from mindspore_osum.data.batches.packing import room_for
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
-from mindspore_osum.systems.base import Config, Prompt
+from mindspore_osum.systems.base import Config
 from mindspore_osum.systems.registry import system_of, to_values
-from mindspore_osum.text.sequence import Audio, Text, lay_out
 from mindspore_osum.training.config import TrainConfig, own_sections, shapes_of
 
 LAYERS = 2
@@ -42,18 +41,6 @@ class Graph:
 
     name: str
     nodes: list
-
-
-def shallow(cfg, layers: int):
-    """The same configuration with at most `layers` layers in each stack."""
-    changed = {}
-    for field in fields(cfg):
-        value = getattr(cfg, field.name)
-        if field.name == "n_layers":
-            changed[field.name] = min(value, layers)
-        elif is_dataclass(value):
-            changed[field.name] = shallow(value, layers)
-    return replace(cfg, **changed)
 
 
 @contextmanager
@@ -86,7 +73,7 @@ def training(job: TrainConfig, model: Config, layers: int = LAYERS) -> Iterator[
     model : to train, as `Config`.
     layers : compiled of each stack of layers.
     """
-    step, evaluation = _step(job, shallow(model, layers))
+    step, evaluation = _step(job, system_of(model.model_type).shallow(model, layers))
     shapes = shapes_of(job.batch, model)
     batches = {_named(job, shape): _batch(job, model, shape) for shape in shapes}
     for name, batch in batches.items():
@@ -162,34 +149,28 @@ def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]
     layers : as in `training`.
     """
     from mindspore_osum.inference.generate import Generator
+    from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.models.joined import prepare
 
-    model, system = shallow(model, layers), system_of(model.model_type)
-    prompt = _prompt(model)
+    system = system_of(model.model_type)
+    model = system.shallow(model, layers)
+    prompt = system.example(model, _frames(model), REQUEST)
     rows, length = batch_bucket(rows), bucket(len(prompt), SMALLEST_LENGTH)
-    slots = bucket(min(length + ANSWER, model.decoder.max_positions), SMALLEST_LENGTH)
     with on_ascend():
         network = prepare(system.build(model).set_train(False))
         generator = Generator(network)
+        new = generator.parts.settings(Sampling(max_new_tokens=ANSWER)).max_new_tokens
+        slots = bucket(min(length + new, model.decoder.max_positions), SMALLEST_LENGTH)
         prefill, step, _ = generator._graphs(rows, slots)
         scorer = system.label_scorer(network, None)
     inputs = generator._inputs([prompt] * rows, rows, length)
     yield Graph(f"prefill of {rows} rows, {length} positions", _nodes(prefill.cell, inputs))
-    ints, ones = np.zeros(rows, np.int32), np.ones(rows, np.float32)
-    yield Graph(f"decode of {rows} rows, {slots} slots", _nodes(step.cell, [ints, ints, ones]))
+    yield Graph(f"decode of {rows} rows, {slots} slots", _nodes(step.cell, generator.step_inputs(rows)))
     if scorer is not None:
         count, tokens, shared = LABELS
         answers = [[1] * tokens] * count
         yield Graph(f"scores of {count} labels", _nodes(scorer.cell, scorer.inputs(prompt, answers, shared)))
     yield from _exported(model, len(prompt), slots)
-
-
-def _prompt(model: Config) -> Prompt:
-    """A request with a recording."""
-    frames = _frames(model)
-    half = [0] * (REQUEST // 2)
-    sequence = lay_out(None, [Text(half), Audio(model.tokens(frames)), Text(half)])
-    return Prompt(sequence, np.zeros((frames, model.features.n_mels), np.float32))
 
 
 def _frames(model: Config) -> int:

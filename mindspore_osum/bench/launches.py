@@ -17,7 +17,7 @@ from mindspore_osum.bench.card import Outcome
 from mindspore_osum.bench.setup import Setup
 from mindspore_osum.systems.registry import preset, system_of
 
-PUBLISHED = "osum_pangu_7b"
+PUBLISHED, WHISPER = "osum_pangu_7b", "whisper_medium"
 ROWS, PROMPT, SLOTS = 8, 64, 128
 GRAPHS = {
     "decode": "a token",
@@ -25,6 +25,8 @@ GRAPHS = {
     "decode_adapters": "a token, adapters not merged",
     "forward": "training, forward",
     "backward": "training, backward",
+    "whisper_decode": "a token of a Whisper",
+    "whisper_prefill": "a Whisper's prompt, and the language",
 }
 
 
@@ -56,6 +58,9 @@ def _counted(layers: int) -> Iterator[tuple[str, Counter]]:
         graphs = _answering(prepare(model))
         for name in ("decode", "prefill"):
             yield name, _kernels(*graphs[name])
+        graphs = _answering(prepare(_whisper(layers)))
+        for name in ("decode", "prefill"):
+            yield f"whisper_{name}", _kernels(*graphs[name])
 
 
 def _kernels(cell, inputs) -> Counter:
@@ -76,6 +81,15 @@ def _model(layers: int):
     model = system_of(cfg.model_type).build(cfg).set_train(True)
     count_dropout(model, 0, 0)
     return model
+
+
+def _whisper(layers: int):
+    """A Whisper of the published structure in small, with so many decoder layers and one of the encoder."""
+    cfg = system_of(preset(WHISPER).model_type).shallow(preset(WHISPER), layers)
+    sizes = {"d_model": 256, "n_heads": 4, "d_ff": 512}
+    encoder = replace(cfg.encoder, **sizes | {"n_layers": 1})
+    cfg = replace(cfg, encoder=encoder, decoder=replace(cfg.decoder, **sizes), dtype="bfloat16")
+    return system_of(cfg.model_type).build(cfg).set_train(False)
 
 
 def _training(model, gradients: bool) -> tuple:
@@ -110,19 +124,17 @@ def _training(model, gradients: bool) -> tuple:
 
 
 def _answering(model) -> dict[str, tuple]:
-    """The graphs of `osum infer` for words alone, and inputs."""
-    import numpy as np
-    from mindspore import Tensor
-
+    """The graphs of answers, and inputs; without a recording if the model can do without."""
     from mindspore_osum.bench.decode import prompt_of
     from mindspore_osum.inference.generate import Generator
     from mindspore_osum.systems.base import Prompt
 
-    generator = Generator(model)
+    generator, cfg = Generator(model), model.cfg
     prefill, step, _ = generator._graphs(ROWS, SLOTS)
-    prompts = [Prompt(prompt_of(model.cfg.decoder, PROMPT))] * ROWS
-    ints_B, penalty_B = Tensor(np.ones(ROWS, np.int32)), Tensor(np.ones(ROWS, np.float32))
+    prompt = Prompt(prompt_of(cfg.decoder, PROMPT))
+    if generator.parts.rules is not None:  # a Whisper, whose prompts are of recordings
+        prompt = system_of(cfg.model_type).example(cfg, cfg.most_frames, 0)
     return {
-        "prefill": (prefill.cell, generator._inputs(prompts, ROWS, PROMPT)),
-        "decode": (step.cell, (ints_B, ints_B, penalty_B)),
+        "prefill": (prefill.cell, generator._inputs([prompt] * ROWS, ROWS, PROMPT)),
+        "decode": (step.cell, generator.step_inputs(ROWS)),
     }

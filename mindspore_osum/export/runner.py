@@ -114,14 +114,14 @@ class ExportedTokens(Tokens):
     ) -> Iterator[np.ndarray]:
         from mindspore import Tensor
 
-        sampling, sizes = sampling or Sampling(), self.sizes
+        sizes, sampling = self.sizes, self.exports.settings(self.cfg, sampling or Sampling())
         no_beams(sampling)
         limits = self.limits(prompts, sampling)
         streams = [np.random.default_rng(sampling.seed) for _ in prompts]
         filled = self._filled(prompts)
         position_B = np.array([len(prompt) for prompt in filled], np.int32)
-        inputs = self.exports.inputs(self._run, self.cfg, sizes, filled)
-        scores, *cache = self._run("prefill", *inputs, Tensor(position_B))
+        scores, state, kept, facts = self.exports.prefill(self._run, self.cfg, sizes, filled, position_B)
+        self.facts_N = facts[: len(prompts)]
         scores = Tensor(restricted(scores.asnumpy(), prompts))
         penalty_BV = np.ones(scores.shape, np.float32)
         for row_V, prompt in zip(penalty_BV, prompts, strict=False):
@@ -133,7 +133,7 @@ class ExportedTokens(Tokens):
                 tokens_N = scores_BV[: len(prompts)].argmax(-1).astype(np.int32)
             else:
                 tokens_N = drawn(scores_BV[:, : self.pieces], sampling, streams, limits)
-            if sampling.confidence:
+            if sampling.confidence or self.facts_N:
                 self.log_p_N = log_probabilities(scores_BV, tokens_N)
             tokens_N[limits.ended_N] = ENDED
             yield tokens_N
@@ -142,7 +142,7 @@ class ExportedTokens(Tokens):
             token_B = np.zeros(sizes.batch, np.int32)
             token_B[: len(prompts)] = np.maximum(tokens_N, 0)
             penalty_BV[np.arange(sizes.batch), token_B] = sampling.repetition_penalty
-            scores, *cache = self._run("decode", Tensor(token_B), Tensor(position_B), *cache)
+            scores, *state = self._run("decode", Tensor(token_B), Tensor(position_B), *state, *kept)
             # a finished sequence keeps rewriting its own last slot
             position_B = np.minimum(position_B + 1, np.int32(sizes.places - 1))
 

@@ -237,6 +237,12 @@ class Answerer:
         self.generator.room(prompt)  # refuses what is too long
         return prompt, seconds
 
+    @property
+    def log_probabilities(self) -> bool:
+        """Whether answers always have their mean log-probability."""
+        parts = getattr(self.generator, "parts", None)  # an export has none
+        return parts is not None and parts.log_probabilities
+
     def check(self, request: Request) -> None:
         """UserError for what the model cannot be asked, whatever the recording."""
         self.system.check_request(request, self.cfg)

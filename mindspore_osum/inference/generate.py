@@ -171,6 +171,12 @@ class Generator(Tokens):
         inputs = [length_B, opening_BP, penalty_BP, *self.parts.inputs(prompts, batch, length).values()]
         return [None if x is None else Tensor(x) for x in inputs]
 
+    def step_inputs(self, rows: int) -> list[Tensor]:
+        """Inputs of a step of `rows` rows, of the right shapes and types: to look at its graph."""
+        ints, rules = np.zeros(rows, np.int32), self.parts.rules
+        held = [] if rules is None else [np.zeros((rows, rules.width), np.int32)]
+        return [Tensor(x) for x in (ints, ints, np.ones(rows, np.float32), *held)]
+
     def _graphs(self, batch: int, slots: int):
         state = DecodeState(self.parts.decoder, batch, slots, self.parts.states(batch))
         prefill, step = Prefill(self.parts, state), Step(self.parts, state)

@@ -5,6 +5,14 @@
 Legend: B rows, T frames, D width.
 """
 
+HEAD_MULTIPLE = 16  # models/ops/fused.py pads heads to it
+CAUSAL_TRIANGLE = 2048**2  # bytes of its constant for prefill, in each layer
+
+
+def padded_head(size: int) -> int:
+    """The size of a head that the fused operators take."""
+    return size + -size % HEAD_MULTIPLE
+
 
 def transformer_layers(
     ops, x, sizes: tuple[int, ...], count: int, learns: bool, *, gelu: bool, dropout: float

@@ -12,6 +12,7 @@ from mindspore import nn
 from mindspore_osum.models import ops
 from mindspore_osum.models.layers import Linear
 from mindspore_osum.models.llama.network import DecoderAttention, DecoderMLP
+from mindspore_osum.models.whisper.decoder import CausalAttention
 
 
 def prepare(model: nn.Cell, merge_lora: bool = True) -> nn.Cell:
@@ -28,7 +29,7 @@ def prepare(model: nn.Cell, merge_lora: bool = True) -> nn.Cell:
             cell.merge_lora()
     for cell in [cell for _, cell in model.cells_and_names()] if joins else []:
         adapted = any(isinstance(x, Linear) and x.lora_A is not None for x in cell.cells())
-        if isinstance(cell, DecoderAttention | DecoderMLP) and not adapted:
+        if isinstance(cell, CausalAttention | DecoderAttention | DecoderMLP) and not adapted:
             cell.join()
     for cell in [cell for _, cell in model.cells_and_names()] if joins else []:
         if isinstance(cell, Linear):

@@ -7,6 +7,7 @@ Parameters start as zeros; `systems/osum/init.py` initialises them for training,
 from collections.abc import Sequence
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 from mindspore.nn.utils import no_init_parameters
@@ -81,15 +82,18 @@ class Linear(nn.Cell):
 
         Parameters
         ----------
-        linears : all with a bias or all without, none with adapters.
+        linears : none with adapters; one without a bias gets zeros if another has one.
         """
-        first = linears[0]
+        dtype, bias = linears[0].weight.dtype, any(x.bias is not None for x in linears)
         with no_init_parameters():
-            one = cls(first.d_in, sum(x.d_out for x in linears), first.bias is not None, first.weight.dtype)
-        for kind in ("weight", "bias")[: 1 + (first.bias is not None)]:
-            parts = [getattr(x, kind) for x in linears]
-            if not any(part.has_init for part in parts):
-                getattr(one, kind).set_data(ops.concat(parts, 0))
+            one = cls(linears[0].d_in, sum(x.d_out for x in linears), bias, dtype)
+        if linears[0].weight.has_init:  # without values: the graph alone is of interest
+            return one
+        one.weight.set_data(ops.concat([x.weight for x in linears], 0))
+        if bias:
+            none = [ms.Tensor(np.zeros(x.d_out, np.float32)).astype(dtype) for x in linears]
+            parts = [zero if x.bias is None else x.bias for x, zero in zip(linears, none, strict=True)]
+            one.bias.set_data(ops.concat(parts, 0))
         return one
 
     def shard(self, p, d_in: int = 1, d_out: int = 1):

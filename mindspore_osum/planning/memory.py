@@ -86,7 +86,7 @@ def inference_memory(job: Job, batch: Batch, slots: int) -> tuple[dict[str, int]
     """
     cost, model = cost_of(job.model), job.model
     system = system_of(model.model_type)
-    part_of = system.job.part_of
+    part_of = system.part_of
     counts = {name: math.prod(shape) for name, shape in system.shapes(model).items()}
     lora = sum(n for name, n in counts.items() if part_of(name) == "lora")
     prompts, step = prefill(job, batch), decoding(job, batch.rows, slots)

@@ -58,7 +58,7 @@ def report(cfg, job, batch, choices, limit: int) -> dict:
 
 def model_facts(job) -> dict:
     """Type and operators of a model, and the numbers of its parameters by part."""
-    part_of = system_of(job.model.model_type).job.part_of
+    part_of = system_of(job.model.model_type).part_of
     sizes: dict[str, int] = {}
     for name, shape in parameters(job).items():
         sizes[part_of(name)] = sizes.get(part_of(name), 0) + math.prod(shape)
@@ -116,7 +116,7 @@ def _fits_faster(choice, best, limit: int) -> bool:
 def prompt_of(model, seconds: float, request: int = 64) -> Batch:
     """A prompt with a recording of this length, and a request of so many tokens."""
     frames = model.features.frames_in(max(seconds, model.features.pad_to_seconds))
-    return Batch(1, 1, frames, model.tokens(frames) + request, 1)
+    return Batch(1, 1, frames, len(system_of(model.model_type).example(model, frames, request)), 1)
 
 
 def inference(job, batch, rows: int, new: int, device, limit: int) -> dict:
@@ -128,7 +128,7 @@ def inference(job, batch, rows: int, new: int, device, limit: int) -> dict:
     rows = batch_bucket(rows)
     frames = frame_bucket(job.model, batch.frames) if batch.audio_rows else 0
     length = bucket(min(batch.length, cost_of(job.model).longest(job.model)), SMALLEST_LENGTH)
-    places = bucket(length + new, SMALLEST_LENGTH)
+    places = bucket(length + cost_of(job.model).answer_tokens(job.model, new), SMALLEST_LENGTH)
     prompts = replace(batch, rows=rows, audio_rows=rows if frames else 0, frames=frames, length=length)
     answering = replace(job, learn=frozenset(), dropout=False)
     memory, prefill, step = inference_memory(answering, prompts, places)

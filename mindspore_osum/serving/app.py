@@ -21,7 +21,13 @@ from mindspore_osum.serving.fields import event, read_json, read_model
 from mindspore_osum.serving.gate import CHAT, PATHS, RETRY, TRANSCRIPTIONS, TRANSLATIONS, Gate
 from mindspore_osum.serving.metrics import Metrics
 from mindspore_osum.serving.request_log import RequestLog
-from mindspore_osum.serving.transcriptions import TranscriptStream, read_form
+from mindspore_osum.serving.transcriptions import (
+    SpeechForm,
+    TranscriptionForm,
+    TranscriptStream,
+    TranslationForm,
+    read_form,
+)
 
 LOOK_S = 1.0  # how often to look whether the client still waits
 
@@ -62,31 +68,39 @@ class Api:
 
     async def transcriptions(self, request: Request) -> Response:
         """A recording -> text, words with times, or subtitles."""
-        fields, audio = await read_upload(request, self.limits)
-        form = read_form(fields)
-        self._check_model(form.model)
-        job = form.job(audio, self.limits.max_new_tokens)
-        if form.stream:
-            engine = self.batcher.engine
-            writer = TranscriptStream(
-                form, lambda raw: engine.system.answer(raw, job.request.task).text, partial(self._usage, job)
+        return await self._written(request, TranscriptionForm)
+
+    async def translations(self, request: Request) -> Response:
+        """A recording -> the same in English, from a model that translates."""
+        if "translate" not in self.batcher.engine.system.takes:
+            raise ApiError(
+                400,
+                f"this model transcribes and does not translate; ask at {TRANSCRIPTIONS}",
+                "model",
+                "unsupported",
             )
-            return await self._streamed(request, job, writer, form.headers())
+        return await self._written(request, TranslationForm)
+
+    async def _written(self, request: Request, kind: type[SpeechForm]) -> Response:
+        """A recording -> what a form of this kind asks for."""
+        fields, audio = await read_upload(request, self.limits)
+        form, engine = read_form(fields, kind), self.batcher.engine
+        self._check_model(form.model)
+        job = form.job(audio, self.limits.max_new_tokens, engine)
+        if getattr(form, "stream", False):
+            writer = TranscriptStream(
+                form,
+                lambda raw: engine.system.answer(raw, job.request.task).text,
+                partial(self._usage, job),
+                engine,
+            )
+            return await self._streamed(request, job, writer, form.headers(None, engine))
         response = await self._answered(request, job)
-        content, media_type = form.body(response)
-        headers = form.headers(response)  # text and subtitles have no fields
+        content, media_type = form.body(response, engine)
+        headers = form.headers(response, engine)  # text and subtitles have no fields
         if isinstance(content, dict):
             return JSONResponse(content, headers=headers)
         return Response(content, headers=headers, media_type=media_type)
-
-    async def translations(self) -> Response:
-        """Refused: no model here translates."""
-        raise ApiError(
-            400,
-            f"this model transcribes and does not translate; ask at {TRANSCRIPTIONS}",
-            "model",
-            "unsupported",
-        )
 
     async def chat(self, request: Request) -> Response:
         """A recording and words about it -> what the model writes, at once or piece by piece."""
@@ -96,6 +110,7 @@ class Api:
         )
         self._check_model(chat.model)
         job = await run_in_threadpool(chat.job, self.limits.max_new_tokens)
+        self.batcher.engine.check(job.request)
         chat.messages.clear()
         if chat.stream:
             return await self._streamed(request, job, ChatStream(chat, partial(self._usage, job)))

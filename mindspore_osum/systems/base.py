@@ -7,7 +7,7 @@ Notable choices
 """
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -19,9 +19,11 @@ from mindspore_osum.models.forms import Form
 from mindspore_osum.models.table import Shapes, Table, shapes
 from mindspore_osum.results import Answer
 from mindspore_osum.speech.long import PAUSES
-from mindspore_osum.text.sequence import HybridSequence, denied_ids, opening_ids
+from mindspore_osum.text.sequence import Audio, HybridSequence, Text, denied_ids, lay_out, opening_ids
 from mindspore_osum.text.template import AUDIO, Turn
 from mindspore_osum.text.tokenizer import Tokenizer, check_ids
+
+SETTINGS = ("language", "translate", "prompt", "word_times")  # of a `Request`, that few models have
 
 
 class Config(Hearing, Protocol):
@@ -266,10 +268,12 @@ class System:
     Config : dataclass of the other values in config.json.
     presets : name -> Config of its published sizes; the first is the default for conversion.
     temperatures : of the draws that replace a doubtful answer, one after the other.
+    takes : settings of a `Request` that its models heed, of `SETTINGS`.
     long_forms : how its models read recordings that they do not take at once, the usual way first.
     """
 
     temperatures: tuple[float, ...] = ()
+    takes: tuple[str, ...] = ()
     long_forms: tuple[str, ...] = (PAUSES,)
     model_type: str
     Config: type[Config]
@@ -279,6 +283,14 @@ class System:
     def job(self) -> JobRules:
         """Rules for training jobs of its models; UserError if they cannot be trained."""
         raise UserError(f"{self.model_type}: models of this system cannot be trained")
+
+    def part_of(self, parameter: str) -> str:
+        """The part of the network that a parameter belongs to."""
+        return self.job.part_of(parameter)
+
+    def shallow(self, cfg: Config, layers: int) -> Config:
+        """The same widths with at most `layers` layers in each stack: to look at graphs."""
+        return _shallow(cfg, layers)
 
     def build(self, cfg: Config) -> Any:
         """The network, a `mindspore.nn.Cell` with attribute `cfg`; its weights are not initialised yet.
@@ -325,11 +337,22 @@ class System:
         """What makes prompts of accepted requests, with the methods of `Prompts`."""
         return Prompts(self, cfg, tokenizer)
 
+    def example(self, cfg: Config, frames: int, request: int) -> Prompt:
+        """A silent recording of so many mel frames with a request of so many tokens: to look at graphs and
+        their sizes, which needs no tokenizer."""
+        half = [0] * (request // 2)
+        sequence = lay_out(None, [Text(half), Audio(cfg.tokens(frames)), Text(half)])
+        return Prompt(sequence, np.zeros((frames, cfg.features.n_mels), np.float32))
+
     def check_request(self, request: Any, cfg: Config) -> None:
         """Refuse a `Request` that no recording could be asked."""
-        for what in ("language", "translate", "prompt", "word_times"):
-            if getattr(request, what):
+        for what in SETTINGS:
+            if what not in self.takes and getattr(request, what):
                 raise UserError(f"{what}: a model of {self.model_type} has no such setting; ask without")
+
+    def language_name(self, code: str) -> str:
+        """English name, in lower case, of a language that answers are in; "" if there is none."""
+        return code
 
     def answer(self, raw: str, task: str | None) -> Answer:
         """Parse the text that a model generated; `task` is the requested key, where it is known."""
@@ -544,3 +567,14 @@ class System:
         UserError : not supported by the system.
         """
         raise UserError(f"{self.model_type}: this system has no reference in PyTorch to compare with")
+
+
+def _shallow(cfg: Any, layers: int) -> Any:
+    changed = {}
+    for field in fields(cfg):
+        value = getattr(cfg, field.name)
+        if field.name == "n_layers":
+            changed[field.name] = min(value, layers)
+        elif is_dataclass(value):
+            changed[field.name] = _shallow(value, layers)
+    return replace(cfg, **changed)

@@ -15,7 +15,7 @@ from mindspore.ops.auto_generate import RotaryPositionEmbedding
 from mindspore_osum.ascend import graphs, rules
 from mindspore_osum.config import merge, parse_overrides
 from mindspore_osum.models.graph_nodes import nodes
-from mindspore_osum.systems.registry import preset
+from mindspore_osum.systems.registry import preset, system_of
 from mindspore_osum.training.config import read_job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +121,6 @@ def test_answers_and_exports_keep_to_the_rules(dtype, rows):
 
 def test_a_model_is_made_shallow_and_keeps_its_widths():
     whole = model("bfloat16")
-    small = graphs.shallow(whole, 2)
+    small = system_of(whole.model_type).shallow(whole, 2)
     assert (small.encoder.n_layers, small.decoder.n_layers) == (2, 2)
     assert small.decoder.d_model == whole.decoder.d_model

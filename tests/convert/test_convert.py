@@ -294,15 +294,13 @@ def test_missing_unexpected_and_wrong_shape(state, tmp_path):
     state["mystery.weight"] = torch.ones(2)
     del state[f"{LLM}model.norm.weight"]
     path = save(state, tmp_path / "a.pt")
-    error = refused(
-        "(--allow missing,unexpected,wrong-shape goes on", path, tmp_path / "m", settings=SETTINGS
-    )
+    error = refused("--allow missing,unexpected,wrong-shape goes on", path, tmp_path / "m", settings=SETTINGS)
     assert isinstance(error, ConversionError)
     assert error.report.missing == ["decoder.model.norm.weight"]
     assert list(error.report.unexpected) == ["mystery.weight"]
     assert error.report.wrong_shape == {"encoder.after_norm.weight": "found (37,), expected (36,)"}
     for allowed in ("missing,unexpected", "missing,wrong-shape", "unexpected,wrong-shape"):
-        refused("(--allow", path, tmp_path / "m", settings=settings(allow=frozenset(allowed.split(","))))
+        refused("--allow", path, tmp_path / "m", settings=settings(allow=frozenset(allowed.split(","))))
     assert not (tmp_path / "m").exists()
 
     everything = settings(allow=frozenset(["missing", "unexpected", "wrong-shape"]))

@@ -54,5 +54,24 @@ def products(cfg, learn: list[str], shape: list[int]) -> list[float]:
     named = model.parameters_and_names()
     learning = [param for name, param in named if system.job.part_of(name) in learn]
     columns = [Tensor(column) for column in random_batch(cfg, shape)]
-    found = graph_nodes.nodes(Gradients(model, learning), *columns[:7])
+    return _products(Gradients(model, learning), columns[:7])
+
+
+def _products(cell: nn.Cell, inputs) -> list[float]:
+    found = graph_nodes.nodes(cell, *inputs)
     return [flops for node in found if node.name in KINDS and (flops := _flops(node))]
+
+
+def answering(cfg, rows: int, length: int, slots: int) -> dict[str, list[float]]:
+    """As `products`, of the graphs of answers: "prefill" of prompts of `length`, and "step"."""
+    from mindspore_osum.inference.generate import Generator
+
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    system = system_of(cfg.model_type)
+    with no_init_parameters():
+        generator = Generator(system.build(cfg))
+        prefill, step, _ = generator._graphs(rows, slots)
+    prompts = [system.example(cfg, cfg.most_frames, 0)] * rows
+    inputs = {"prefill": generator._inputs(prompts, rows, length), "step": generator.step_inputs(rows)}
+    cells = {"prefill": prefill.cell, "step": step.cell}
+    return {name: _products(cell, inputs[name]) for name, cell in cells.items()}

@@ -41,7 +41,12 @@ class Still:
         cfg, tokenizer = preset("tiny"), SimpleNamespace(encode=list)
         system = system_of(cfg.model_type)
         self.engine = SimpleNamespace(
-            cfg=cfg, tokenizer=tokenizer, template=system.template(cfg), system=system
+            cfg=cfg,
+            tokenizer=tokenizer,
+            template=system.template(cfg),
+            system=system,
+            check=lambda request: system.check_request(request, cfg),
+            log_probabilities=False,
         )
 
     def submit(self, job):

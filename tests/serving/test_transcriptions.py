@@ -1,11 +1,25 @@
 """The form of a transcription."""
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
 
 from mindspore_osum.serving.bodies import ApiError  # noqa: E402
-from mindspore_osum.serving.transcriptions import read_form  # noqa: E402
+from mindspore_osum.serving.transcriptions import TranslationForm, read_form  # noqa: E402
+from mindspore_osum.systems.registry import preset, system_of  # noqa: E402
+
+
+def engine(name: str) -> SimpleNamespace:
+    """What a form asks of an engine, for a preset."""
+    cfg = preset(name)
+    system = system_of(cfg.model_type)
+    check = lambda request: system.check_request(request, cfg)  # noqa: E731
+    return SimpleNamespace(system=system, check=check, log_probabilities=name != "tiny")
+
+
+ENGINE = engine("tiny")
 
 
 @pytest.mark.parametrize(
@@ -80,9 +94,45 @@ def test_words_with_times_where_they_have_a_field():
 def test_words_that_may_be_said():
     """By the names of OpenAI and of others, in the request."""
     for fields in ([("prompt", "Beijing, Shanghai")], [("hotwords", "Beijing，Shanghai")]):
-        assert read_form([("model", "tiny"), *fields]).job(b"", 9).request.hotwords == ("Beijing", "Shanghai")
+        assert read_form([("model", "tiny"), *fields]).job(b"", 9, ENGINE).request.hotwords == (
+            "Beijing",
+            "Shanghai",
+        )
     fields = [("model", "tiny"), ("keywords[]", "Beijing"), ("keywords[]", "Xi'an")]
-    assert read_form(fields).job(b"", 9).request.hotwords == ("Beijing", "Xi'an")
+    assert read_form(fields).job(b"", 9, ENGINE).request.hotwords == ("Beijing", "Xi'an")
     with pytest.raises(ApiError, match="^prompt: hotword '<x>': ") as caught:
-        read_form([("model", "tiny"), ("prompt", "<x>")]).job(b"", 9)
+        read_form([("model", "tiny"), ("prompt", "<x>")]).job(b"", 9, ENGINE)
     assert (caught.value.status, caught.value.param) == (400, "prompt")
+
+
+def test_what_a_model_takes_is_asked_of_it():
+    """A language, and a translation; to others a language is echoed with a warning."""
+    fields = [("model", "tiny"), ("language", "de"), ("response_format", "verbose_json"), ("prompt", "a, b")]
+    form, whisper = read_form(fields), engine("whisper_base")
+    job = form.job(b"", 9, whisper)
+    assert (job.request.language, job.request.prompt, job.request.hotwords) == ("de", "a, b", ())
+    assert not job.sampling.confidence and not job.request.word_times and not form.warnings(None, whisper)
+    job = form.job(b"", 9, ENGINE)
+    assert (job.request.language, job.request.hotwords) == ("", ("a", "b")) and job.sampling.confidence
+    assert form.warnings(None, ENGINE) == [
+        "language de: had no effect, the model detects the language by itself"
+    ]
+    job = read_form([("model", "tiny")], TranslationForm).job(b"", 9, whisper)
+    assert job.request.translate and job.request.task == "<TRANSCRIBE>"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fields", "param", "message"),
+    [
+        ("whisper_base", None, {"language": "germna"}, "language", "did you mean 'german'"),
+        ("whisper_base_en", None, {"language": "de"}, "language", "this Whisper knows English only"),
+        ("whisper_base_en", TranslationForm, {}, None, "this Whisper knows English only"),
+        ("whisper_base", TranslationForm, {"language": "de"}, "language", "not a field of this server"),
+        ("whisper_base", TranslationForm, {"stream": "true"}, "stream", "not a field of this server"),
+    ],
+)
+def test_what_a_whisper_is_not_asked(name, kind, fields, param, message):
+    with pytest.raises(ApiError, match=message) as caught:
+        form = read_form([("model", "tiny"), *fields.items()], *([kind] if kind else []))
+        form.job(b"", 9, engine(name))
+    assert (caught.value.status, caught.value.param) == (400, param) and "\n" not in str(caught.value)

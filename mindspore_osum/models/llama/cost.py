@@ -3,11 +3,8 @@
 Legend: B rows, L positions, S cache slots per row, D width, E head size, V vocabulary.
 """
 
-from mindspore_osum.models.cost import low_rank
+from mindspore_osum.models.cost import CAUSAL_TRIANGLE, low_rank, padded_head
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
-
-HEAD_MULTIPLE = 16  # models/ops/fused.py pads heads to it
-CAUSAL_TRIANGLE = 2048**2  # bytes of its constant for prefill, in each layer
 
 
 class Decoder:
@@ -94,7 +91,7 @@ class Decoder:
 
 def cache_bytes(cfg: DecoderConfig, rows: int, slots: int, width: int, fused: bool) -> int:
     """Bytes of the keys and values of all layers, `width` bytes per element."""
-    head = cfg.head_dim + (-cfg.head_dim % HEAD_MULTIPLE if fused else 0)
+    head = padded_head(cfg.head_dim) if fused else cfg.head_dim
     return 2 * cfg.n_layers * rows * slots * cfg.n_kv_heads * head * width
 
 

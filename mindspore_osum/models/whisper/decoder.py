@@ -10,9 +10,10 @@ Notable choices
 
 import mindspore as ms
 from mindspore import nn, ops
+from mindspore.ops.auto_generate import SplitWithSize
 
 from mindspore_osum.models import ops as device_ops
-from mindspore_osum.models.layers import Embedding, FeedForward, LayerNorm, SelfAttention
+from mindspore_osum.models.layers import Embedding, FeedForward, LayerNorm, Linear, SelfAttention
 from mindspore_osum.models.whisper.config import TextDecoderConfig
 
 
@@ -22,10 +23,19 @@ class CausalAttention(SelfAttention):
     def __init__(self, d: int, n_heads: int, dtype=ms.float32):
         super().__init__(d, n_heads, key_bias=False, dtype=dtype)
         self.attention = device_ops.cells(dtype).Attention(n_heads, n_heads, self.head_dim, causal=True)
+        self.qkv_proj, self.parts = None, SplitWithSize()  # all three in one, after `join`
+
+    def join(self):
+        """Compute queries, keys and values by one product from now on."""
+        self.qkv_proj = Linear.joined((self.linear_q, self.linear_k, self.linear_v))
+        del self.linear_q, self.linear_k, self.linear_v
 
     def qkv(self, x_BLD):
         """Queries, keys and values (B, L, heads, head size)."""
         length = x_BLD.shape[1]
+        if self.qkv_proj is not None:
+            all_BLHE = self.qkv_proj(x_BLD).reshape((-1, length, 3 * self.n_heads, self.head_dim))
+            return self.parts(all_BLHE, (self.n_heads,) * 3, 2)
         return (
             self.heads(self.linear_q(x_BLD), length),
             self.heads(self.linear_k(x_BLD), length),
@@ -184,26 +194,27 @@ class TextDecoder(nn.Cell):
             ops.assign(caches[2 * self.n_layers + i], kept[i])
         ops.assign(caches[4 * self.n_layers], frames_B)
         mask = self.attention_mask(None, x_BLD.shape[1])
-        return self.layers(x_BLD, positions_BL, mask, kept, frames_B, caches, slots)
+        return self.layers(x_BLD, positions_BL, mask, kept, frames_B, caches, slots)[0]
 
     def step(self, x_B1D, positions_B1, mask, caches, slots):
         """The next position of each sequence, or of several for each recording (a beam search); arguments and
         result as those of `begin`."""
         kept = caches[2 * self.n_layers :]
-        return self.layers(x_B1D, positions_B1, mask, kept, caches[4 * self.n_layers], caches, slots)
+        return self.layers(x_B1D, positions_B1, mask, kept, caches[4 * self.n_layers], caches, slots)[0]
 
     def layers(self, x_BLD, positions_BL, mask, kept, frames_B, caches, slots):
-        """The layers with a cache, and the last norm."""
+        """The layers with a cache, and the last norm; also returns the caches, as `cached` of models/ops."""
         beams = x_BLD.shape[0] // frames_B.shape[0]
         cross_mask = self.cross_mask(self.frames, frames_B, beams * x_BLD.shape[1])
         if beams > 1:  # a row for every query; one for all would be made a column of the keys, a copy of them
             shape = (frames_B.shape[0], 1, beams * x_BLD.shape[1], self.frames)
             cross_mask = ops.broadcast_to(cross_mask, shape)
-        x = self.positioned(x_BLD, positions_BL)
+        x, written = self.positioned(x_BLD, positions_BL), ()
         for i, layer in enumerate(self.decoders):
             k, v = kept[2 * i], kept[2 * i + 1]
-            x = layer.cached(x, mask, caches[2 * i], caches[2 * i + 1], slots, k, v, cross_mask)[0]
-        return self.after_norm(x)
+            done = layer.cached(x, mask, caches[2 * i], caches[2 * i + 1], slots, k, v, cross_mask)
+            x, written = done[0], written + (done[1], done[2])
+        return self.after_norm(x), written
 
     def cached(self, read, positions_BL, mask, caches, slots):
         """Run the layers with a cache: as `models.llama.network.Decoder.cached`.

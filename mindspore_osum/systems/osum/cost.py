@@ -144,6 +144,11 @@ def longest(model: ModelConfig) -> int:
     return model.decoder.max_positions
 
 
+def answer_tokens(model: ModelConfig, asked: int) -> int:
+    """Tokens of the longest answer."""
+    return asked
+
+
 def ctc_head(job, model: ModelConfig) -> dict:
     """Values of `Job` (planning/job.py) for the CTC head of a training job."""
     if not job.ctc.weight:

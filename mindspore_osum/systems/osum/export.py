@@ -14,13 +14,13 @@ Notable choices
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.exported import STEPS, Sizes, check_counts, difference, mels
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.network import OsumModel
@@ -29,24 +29,6 @@ from mindspore_osum.text.sequence import opening_ids, stack_sequences
 from mindspore_osum.text.template import AUDIO, Turn
 
 GRAPHS = ("speech", "prefill", "decode")
-STEPS = 4  # decode steps that are compared
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The static shapes of an export."""
-
-    batch: int  # B, recordings at a time
-    frames: int  # T
-    prompt: int  # L
-    places: int  # S: the prompt and the longest answer
-
-    @property
-    def new_tokens(self) -> int:
-        """Longest answer."""
-        return self.places - self.prompt
-
-    to_dict = asdict
 
 
 def sizes_for(
@@ -60,12 +42,7 @@ def sizes_for(
     """
     hears = cfg.features
     longest = hears.seconds(cfg.most_frames)
-    if not 1 <= seconds <= longest:  # recordings are not split into parts below a second
-        raise UserError(f"--seconds {seconds:g}: recordings are 1 to {longest:g} seconds at most")
-    counts = {"request-tokens": request_tokens, "max-new-tokens": new_tokens, "batch-size": batch}
-    for name, value in counts.items():
-        if value < 1:
-            raise UserError(f"--{name} {value}: must be 1 or more")
+    check_counts(longest, seconds, request_tokens, new_tokens, batch)
     speech = cfg.tokens(hears.frames_in(max(seconds, hears.pad_to_seconds)))
     around = max(
         len(template.sequence(tokenizer, Turn(form, {"request": ""}, speech=1)))
@@ -180,17 +157,17 @@ def compare(model: OsumModel, sizes: Sizes, graphs: dict) -> dict[str, float]:
     expected_SBV = _whole_pass(model, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B, steps)
 
     z_BZD = graphs["speech"](mel_BTF, mel_len_B)
-    compared = {"speech": _difference(z_BZD, model.encode_speech(mel_BTF, mel_len_B)[0])}
+    compared = {"speech": difference(z_BZD, model.encode_speech(mel_BTF, mel_len_B)[0])}
     inside_BL = np.arange(sizes.prompt) < length_B[:, None]
     prompt_BL = np.where(inside_BL, token_ids_BL[:, : sizes.prompt], 0)
     row_BL = speech_row_BL[:, : sizes.prompt].copy()
     scores, *cache = graphs["prefill"](Tensor(prompt_BL), Tensor(row_BL), z_BZD, Tensor(length_B))
-    compared |= {"prefill": _difference(scores, expected_SBV[0]), "decode": 0.0}
+    compared |= {"prefill": difference(scores, expected_SBV[0]), "decode": 0.0}
     for n in range(steps):
         place_B = length_B + np.int32(n)
         token_B = np.take_along_axis(token_ids_BL, place_B[:, None], 1)[:, 0]
         scores, *cache = graphs["decode"](Tensor(token_B), Tensor(place_B), *cache)
-        compared["decode"] = max(compared["decode"], _difference(scores, expected_SBV[n + 1]))
+        compared["decode"] = max(compared["decode"], difference(scores, expected_SBV[n + 1]))
     return compared
 
 
@@ -215,27 +192,26 @@ def _whole_pass(model, mel_BTF, mel_len_B, token_ids_BL, speech_row_BL, length_B
     return model.decoder.logits(h_BLD[Tensor(rows_SB.astype(np.int32))])
 
 
-def _difference(got: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest value, in float32."""
-    got, expected = (x.astype(ms.float32).asnumpy() for x in (got, expected))
-    return float(np.abs(got - expected).max() / np.abs(expected).max())
+def settings(cfg: ModelConfig, sampling):
+    """The settings of generation as the model needs them."""
+    return sampling
 
 
-def inputs(run, cfg: ModelConfig, sizes: Sizes, prompts: Sequence[Prompt]) -> list[Tensor]:
-    """The prefill's inputs before the lengths, for a whole batch of prompts.
+def prefill(run, cfg: ModelConfig, sizes: Sizes, prompts: Sequence[Prompt], length_B) -> tuple:
+    """Scores after a whole batch of prompts, what steps read and return, what they read, and no facts.
 
     Parameters
     ----------
     run : (name, *inputs) -> outputs of that graph.
+    length_B : positions of the prompts.
     """
-    mel_BTF = np.zeros((sizes.batch, sizes.frames, cfg.features.n_mels), np.float32)
-    for mel_TF, prompt in zip(mel_BTF, prompts, strict=True):
-        mel_TF[: len(prompt.mel_TF)] = prompt.mel_TF
-    mel_len_B = np.array([len(prompt.mel_TF) for prompt in prompts], np.int32)
-    z_BZD = run("speech", Tensor(mel_BTF), Tensor(mel_len_B))
+    mel_BTF, mel_len_B = mels(cfg, sizes, prompts)
+    z_BZD = run("speech", mel_BTF, mel_len_B)
     sequences = [prompt.sequence for prompt in prompts]
     columns = stack_sequences(sequences, sizes.prompt, cfg.tokens(sizes.frames), sizes.batch)
-    return [Tensor(columns["token_ids_BL"]), Tensor(columns["speech_row_BL"]), z_BZD]
+    tokens = Tensor(columns["token_ids_BL"]), Tensor(columns["speech_row_BL"])
+    scores, *cache = run("prefill", *tokens, z_BZD, Tensor(length_B))
+    return scores, cache, (), []
 
 
 def eos_id(cfg: ModelConfig) -> int:

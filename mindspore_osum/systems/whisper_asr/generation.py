@@ -34,7 +34,10 @@ class Embed(nn.Cell):
 
     def construct(self, mel_BTF, mel_len_B, token_ids_BL, about_BR):
         frames_BUD, frames_B = self.encoder(mel_BTF, mel_len_B)
-        memory = self.decoder.memory(frames_BUD)
+        return self.prompted(self.decoder.memory(frames_BUD), frames_B, token_ids_BL, about_BR)
+
+    def prompted(self, memory, frames_B, token_ids_BL, about_BR):
+        """`construct` for the memory of the frames (`TextDecoder.memory`)."""
         b = frames_B.shape[0]
         language_B, chance_B = about_BR[:, 2], ops.ones((b,), ms.float32)
         if self.detects:
@@ -130,21 +133,14 @@ class Rules(nn.Cell):
         return ops.select(hidden_BV, masked_BV, scores_BV), memory_BR
 
 
-class WhisperGeneration(Generation):
-    """The generation interface of one model."""
+class WhisperInputs(Generation):
+    """What of the generation interface needs no network: exported graphs have it, too."""
 
-    encode_columns = ("mel_BTF", "mel_len_B")
-    encode_names = ("encoder_BUD", "encoder_len_B")
     log_probabilities = True
     beams = "openai-whisper"
 
-    def __init__(self, model: WhisperModel):
-        self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder
-        self.eos_ids, self.positions = (model.cfg.decoder.eos_id,), model.cfg.decoder.max_positions
-        self.encode, self.rules = Encode(model), Rules(model.decoder, model.cfg)
-
-    def states(self, batch: int):
-        return self.decoder.memory_states(batch)
+    def __init__(self, cfg: WhisperConfig):
+        self.cfg, self.eos_ids, self.positions = cfg, (cfg.decoder.eos_id,), cfg.decoder.max_positions
 
     def facts(self, values):
         language, chance, silence = values
@@ -183,3 +179,18 @@ class WhisperGeneration(Generation):
             "token_ids_BL": token_ids_BL,
             "about_BR": about_BR,
         }
+
+
+class WhisperGeneration(WhisperInputs):
+    """The generation interface of one model."""
+
+    encode_columns = ("mel_BTF", "mel_len_B")
+    encode_names = ("encoder_BUD", "encoder_len_B")
+
+    def __init__(self, model: WhisperModel):
+        super().__init__(model.cfg)
+        self.embed, self.decoder = Embed(model), model.decoder
+        self.encode, self.rules = Encode(model), Rules(model.decoder, model.cfg)
+
+    def states(self, batch: int):
+        return self.decoder.memory_states(batch)

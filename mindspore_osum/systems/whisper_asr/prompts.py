@@ -34,6 +34,13 @@ def check(request, cfg: WhisperConfig) -> None:
             )
 
 
+def example(cfg: WhisperConfig, frames: int) -> Prompt:
+    """As `System.example`: a transcript with times, of a language that is detected."""
+    words = cfg.vocabulary
+    ids = [words.sot, DETECT, words.transcribe] if words.multilingual else [words.sot]
+    return Prompt(lay_out(None, [Text(ids)]), np.zeros((frames, cfg.features.n_mels), np.float32))
+
+
 class WhisperPrompts:
     """Makes the prompts of one model."""
 

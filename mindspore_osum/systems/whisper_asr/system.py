@@ -1,12 +1,15 @@
 """Whisper as a system, found by the registry; imports neither MindSpore nor PyTorch."""
 
+from dataclasses import replace
+
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.long import PAUSES, SEEK
-from mindspore_osum.systems.base import System
+from mindspore_osum.systems.base import SETTINGS, System
 from mindspore_osum.systems.whisper_asr import keys
 from mindspore_osum.systems.whisper_asr.answer import TEMPERATURES
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.presets import PRESETS
+from mindspore_osum.systems.whisper_asr.vocabulary import names
 
 
 class WhisperSystem(System):
@@ -16,6 +19,7 @@ class WhisperSystem(System):
     Config = WhisperConfig
     presets = PRESETS
     temperatures = TEMPERATURES
+    takes = SETTINGS
     long_forms = (SEEK, PAUSES)
 
     def tables(self, cfg: WhisperConfig | None = None):
@@ -29,6 +33,9 @@ class WhisperSystem(System):
 
     def initial_value(self, cfg, name, shape, seed):
         raise UserError(f"{name}: Whisper is not made from nothing; convert published weights that have it")
+
+    def shallow(self, cfg: WhisperConfig, layers: int) -> WhisperConfig:
+        return super().shallow(replace(cfg, alignment_heads=()), layers)
 
     def build(self, cfg: WhisperConfig):
         from mindspore_osum.systems.whisper_asr.network import WhisperModel
@@ -53,6 +60,11 @@ class WhisperSystem(System):
 
         return WhisperPrompts(cfg, tokenizer)
 
+    def example(self, cfg: WhisperConfig, frames: int, request: int):
+        from mindspore_osum.systems.whisper_asr.prompts import example
+
+        return example(cfg, frames)
+
     def check_request(self, request, cfg: WhisperConfig) -> None:
         from mindspore_osum.systems.whisper_asr.prompts import check
 
@@ -68,6 +80,9 @@ class WhisperSystem(System):
 
         return Aligner(model, tokenizer, compute)
 
+    def language_name(self, code):
+        return names().get(code, code)
+
     def answer(self, raw: str, task: str | None):
         from mindspore_osum.systems.whisper_asr.answer import parse
 
@@ -82,6 +97,19 @@ class WhisperSystem(System):
         from mindspore_osum.systems.whisper_asr.answer import doubtful
 
         return doubtful(text, facts, log_p)
+
+    def part_of(self, parameter: str) -> str:
+        return parameter.split(".")[0]
+
+    def export(self):
+        from mindspore_osum.systems.whisper_asr import export
+
+        return export
+
+    def cost(self):
+        from mindspore_osum.systems.whisper_asr import cost
+
+        return cost
 
     def verification(self):
         from mindspore_osum.systems.whisper_asr import verify

@@ -133,6 +133,11 @@ class Vocabulary:
         yield from ((f"<|{n * TIME_STEP:.2f}|>", self.first_time + n) for n in range(_TIMES))
 
 
+def names() -> dict[str, str]:
+    """Code -> English name of all languages."""
+    return _data()["languages"]
+
+
 @lru_cache(maxsize=1)
 def _data() -> dict:
     return read_yaml(str(Path(__file__).with_name("vocabulary.yaml")))

@@ -7,18 +7,41 @@ import numpy as np
 ROWS = 50257  # pieces before the special ones
 
 
-def write_tokenizer(folder):
-    """tokenizer.json of bytes alone: a piece for each, and others that no text has."""
+def write_tokenizer(folder, rows: int = ROWS):
+    """tokenizer.json of `rows` pieces, of bytes alone: a piece for each, and others that no text has."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces += [f"{a}{b}" for a in pieces for b in pieces][: ROWS - len(pieces)]
+    pieces += [f"{a}{b}" for a in pieces for b in pieces][: rows - len(pieces)]
     tokenizer = Tokenizer(models.BPE({piece: n for n, piece in enumerate(pieces)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|endoftext|>"])
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
+    return folder
+
+
+def small_folder(folder):
+    """`folder` as a Whisper with random weights, windows of 4 s and few tokens."""
+    from mindspore_osum.folder import save_folder
+    from mindspore_osum.models.whisper.config import EncoderConfig, TextDecoderConfig
+    from mindspore_osum.systems.whisper_asr.config import WhisperConfig
+    from mindspore_osum.systems.whisper_asr.network import WhisperModel
+    from tests.inference.common import fill
+
+    sizes, pieces = {"d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 48}, 300
+    cfg = WhisperConfig(
+        encoder=EncoderConfig(**sizes, pad_to_seconds=4.0),
+        decoder=TextDecoderConfig(1908, **sizes, eos_id=pieces),
+        positions=200,
+        suppressed=(),
+        suppressed_first=(),
+    )
+    folder.mkdir()
+    model = WhisperModel(cfg)
+    fill(model, seed=5)
+    save_folder(folder, model, write_tokenizer(folder, pieces))
     return folder
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from ckpt_convert.convert import convert
-from tests.systems.whisper_asr.common import write_tokenizer
+from tests.systems.whisper_asr.common import small_folder, write_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +16,9 @@ def folder(golden, tmp_path_factory):
     home = tmp_path_factory.mktemp("whisper")
     convert(golden / "tiny.pt", home / "model", tokenizer=write_tokenizer(home))
     return home / "model"
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A model folder with random weights, whose windows are short."""
+    return small_folder(tmp_path_factory.mktemp("small") / "model")
