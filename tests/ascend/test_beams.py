@@ -1,5 +1,7 @@
 """The graphs of a beam search keep to Ascend's rules, as all others: compiled in real widths, not run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,12 +14,8 @@ ROWS, BEAMS, SLOTS = 8, 4, 512
 
 def layer_of(name: str, dtype: str):
     """A preset with one layer in each stack, in this type."""
-    from dataclasses import replace
-
     whole = model(dtype) if name.startswith("osum") else replace(preset(name), dtype=dtype)
-    system = system_of(whole.model_type)
-    shallow = getattr(system, "shallow", None) or graphs.shallow
-    return shallow(whole, 1)
+    return system_of(whole.model_type).shallow(whole, 1)
 
 
 @pytest.mark.parametrize("name, dtype", [("osum_pangu_7b", "bfloat16"), ("whisper_base", "float16")])
