@@ -141,7 +141,8 @@ def _batch(job: TrainConfig, model: Config, shape: Shape) -> list[np.ndarray]:
 
 
 def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]:
-    """The graphs of answers: prefill of recordings of `SECONDS`, decode, scores of labels; and of an export.
+    """The graphs of answers: prefill of recordings of `SECONDS`, decode, scores of labels, times of words;
+    and those of an export.
 
     Parameters
     ----------
@@ -163,6 +164,7 @@ def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]
         slots = bucket(min(length + new, model.decoder.max_positions), SMALLEST_LENGTH)
         prefill, step, _ = generator._graphs(rows, slots)
         scorer = system.label_scorer(network, None)
+        aligner = system.aligner(network, None, None)
     inputs = generator._inputs([prompt] * rows, rows, length)
     yield Graph(f"prefill of {rows} rows, {length} positions", _nodes(prefill.cell, inputs))
     yield Graph(f"decode of {rows} rows, {slots} slots", _nodes(step.cell, generator.step_inputs(rows)))
@@ -170,6 +172,9 @@ def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]
         count, tokens, shared = LABELS
         answers = [[1] * tokens] * count
         yield Graph(f"scores of {count} labels", _nodes(scorer.cell, scorer.inputs(prompt, answers, shared)))
+    if aligner is not None:
+        inputs = aligner.inputs([], rows, SMALLEST_LENGTH)
+        yield Graph(f"alignment of {rows} rows, {SMALLEST_LENGTH} positions", _nodes(aligner.cell, inputs))
     yield from _exported(model, len(prompt), slots)
 
 

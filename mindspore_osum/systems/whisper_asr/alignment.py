@@ -139,7 +139,8 @@ class Aligner:
                 found[n] = words
         return found
 
-    def _batch(self, batch: Sequence[Transcript], rows: int, length: int) -> list[list[SpokenWord]]:
+    def inputs(self, batch: Sequence[Transcript], rows: int, length: int) -> list[np.ndarray]:
+        """The inputs of `cell` for these transcripts, of at most `length` positions each."""
         mel_BTF = np.zeros((rows, self.cfg.most_frames, self.cfg.encoder.n_mels), np.float32)
         mel_len_B = np.full(rows, self.cfg.most_frames, np.int32)
         ids_BL = np.full((rows, length), self.cfg.vocabulary.eot, np.int32)
@@ -147,7 +148,10 @@ class Aligner:
             ids, mel_len_B[row] = self._ids(one), len(one.mel_TF)
             ids_BL[row, : len(ids)], mel_BTF[row, : len(one.mel_TF)] = ids, one.mel_TF
         next_BL = np.minimum(np.roll(ids_BL, -1, 1), self.cfg.vocabulary.eot - 1)
-        outputs = self.compute(self.cell, [mel_BTF, mel_len_B, ids_BL, next_BL])
+        return [mel_BTF, mel_len_B, ids_BL, next_BL]
+
+    def _batch(self, batch: Sequence[Transcript], rows: int, length: int) -> list[list[SpokenWord]]:
+        outputs = self.compute(self.cell, self.inputs(batch, rows, length))
         with steady():
             scores_BALU, p_BL = (x.asnumpy() for x in outputs)
         return [self._words(one, scores_BALU[row], p_BL[row]) for row, one in enumerate(batch)]

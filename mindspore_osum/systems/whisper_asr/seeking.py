@@ -61,7 +61,7 @@ class Seeking:
         fill(answer, kept, self.prompts.tokenizer, self.cfg.vocabulary, start)
         answer.cut = answer.cut and until >= start + seconds  # else the next window has the rest
         self._remember(kept, written.temperature)
-        self.at = features.frames_in(until)
+        self.at = max(self.at + 1, features.frames_in(until))
 
     def _with_words(self, reading: Reading, words: list[SpokenWord], start: float) -> float:
         """Give the sections their words; returns until when the window was read."""
