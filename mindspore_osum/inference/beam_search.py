@@ -16,7 +16,7 @@ Notable choices
   made of what stays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,7 +108,7 @@ class Move(nn.Cell):
 
 
 class Graphs(NamedTuple):
-    """What a search runs; `cells` in the order of a search."""
+    """What a search runs, in its order, for a batch of so many rows of prompts."""
 
     prefill: Graph
     spread: Graph
@@ -233,8 +233,10 @@ def _tokens(searches: Sequence[Beams], rows: int) -> np.ndarray:
     return np.array(tokens + [0] * (rows - len(tokens)), np.int32)
 
 
-def _moves(parents: Sequence[Sequence[int]], batch: int, beams: int):
-    """Yield what the graph `Move` is given, as often as it has to run; int32 arrays."""
+def _moves(
+    parents: Sequence[Sequence[int]], batch: int, beams: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """What the graph `Move` is given, as often as it has to run: int32 arrays."""
     moves = [[(p, row) for row, p in enumerate(own) if p != row] for own in parents]
     for turn in range(max(map(len, moves))):
         pairs = [own[turn] if turn < len(own) else (0, 0) for own in moves]
