@@ -66,7 +66,7 @@ def run(args) -> int:
     loading(args)
     limits = Limits(args.max_audio, args.max_seconds, args.max_new_tokens)
     listener = Listener(lambda waiting: OSUM.load(args.model, args.device, waiting), limits)
-    page = build(listener, name)
+    page = build(listener, name, _tasks(args.model))
     try:
         _launch(page, port, args.max_body)
         say(f"the page is on http://{HOST}:{port}")
@@ -82,6 +82,22 @@ def run(args) -> int:
     if not idle:  # the interpreter would wait for a model that is being loaded, or for an answer
         os._exit(0)
     return 0
+
+
+def _tasks(model: str) -> list[str]:
+    """The tasks that a model can be asked, by its config.json."""
+    from mindspore_osum.folder import read_config
+    from mindspore_osum.hub import model_folder
+    from mindspore_osum.inference.request import make_request
+    from mindspore_osum.systems.registry import system_of
+    from mindspore_osum.tasks import TASKS
+
+    cfg, found = read_config(model_folder(model)), []
+    for task in TASKS:
+        with contextlib.suppress(UserError):
+            system_of(cfg.model_type).check_request(make_request(task), cfg)
+            found.append(task)
+    return found
 
 
 def _check(args) -> None:

@@ -7,6 +7,7 @@ Notable choices
 """
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from mindspore_osum.demo.views import (
     words_html,
 )
 from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import TASKS
 
 WAITING = 8  # requests that may wait; further ones are refused with a message
 KEPT_SECONDS = 3600  # recordings are deleted after that, and when the page's process ends
@@ -66,8 +68,8 @@ def _texts(request: gr.Request) -> Texts:
     return Texts(request.headers.get("accept-language"))
 
 
-def build(listener: Listener, name: str) -> gr.Blocks:
-    """The page; `name` is the model's."""
+def build(listener: Listener, name: str, tasks: Sequence[str] = tuple(TASKS)) -> gr.Blocks:
+    """The page; `name` is the model's, and `tasks` are those that it can be asked."""
     text = Texts()
     with gr.Blocks(title=f"OSUM: {name}", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         head = gr.HTML(head_html(name, text))
@@ -84,7 +86,7 @@ def build(listener: Listener, name: str) -> gr.Blocks:
                     waveform_options=gr.WaveformOptions(show_recording_waveform=False),
                 )
                 bundle = gr.Dropdown(bundled(text), value=None, label=text("bundled"), elem_id="osum-bundled")
-                task = gr.Dropdown(text.choices(), value="asr", label=text("task"), elem_id="osum-task")
+                task = gr.Dropdown(text.choices(tasks), value="asr", label=text("task"), elem_id="osum-task")
                 words = gr.Textbox(
                     "",
                     label=text("request"),
@@ -119,7 +121,7 @@ def build(listener: Listener, name: str) -> gr.Blocks:
                 head_html(name, text),
                 gr.Audio(label=text("recording")),
                 gr.Dropdown(bundled(text), label=text("bundled")),
-                gr.Dropdown(text.choices(), label=text("task")),
+                gr.Dropdown(text.choices(tasks), label=text("task")),
                 gr.Textbox(label=text("request"), placeholder=text("placeholder")),
                 gr.Textbox(label=text("hotwords")),
                 gr.Button(text("listen")),

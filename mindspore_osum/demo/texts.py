@@ -1,5 +1,7 @@
 """What the page says, in English and Chinese; the browser chooses (`Accept-Language`)."""
 
+from collections.abc import Sequence
+
 from mindspore_osum.tasks import LABEL_SETS, TASKS
 
 ALL = "all"  # a choice beside the eight tasks
@@ -148,9 +150,10 @@ class Texts:
         text = self._texts.get(key, key)
         return text.format(**values) if values else text
 
-    def choices(self) -> list[tuple[str, str]]:
-        """The tasks: what is shown, and the value behind it."""
-        return [*((f"{self(abbr)} ({abbr})", abbr) for abbr in TASKS), (self(ALL), ALL)]
+    def choices(self, tasks: Sequence[str] = tuple(TASKS)) -> list[tuple[str, str]]:
+        """The tasks, by default all: what is shown, and the value behind it."""
+        every = [(self(ALL), ALL)] if len(tasks) == len(TASKS) else []
+        return [*((f"{self(abbr)} ({abbr})", abbr) for abbr in tasks), *every]
 
     def join(self, parts) -> str:
         """Parts of a line, with commas."""

@@ -55,11 +55,14 @@ def respond(
 
     Raises
     ------
-    UserError : an impossible setting. What is wrong with a recording is in its response.
+    UserError : an impossible setting, or a request that the model cannot be asked. What is wrong with a
+        recording is in its response.
     """
     check_max_seconds(max_seconds)
     check_detector(vad)
     check_channels(channels)
+    for request in requests:
+        engine.check(request)
     if _long_form(engine, long, max_seconds) == SEEK:
         if probabilities:
             raise UserError("probabilities: a model that reads recordings by seeking has no labels")

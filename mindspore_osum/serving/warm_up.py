@@ -1,6 +1,7 @@
 """Graphs compiled before the first client is answered."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,14 +28,17 @@ def warm_up(
     """
     rng = np.random.default_rng(0)
     sizes = [min(2**n, batch_size) for n in range((batch_size - 1).bit_length() + 1)]
+    # what a model may draw anew has a graph of its own
+    ways = [replace(sampling, fallback=False, temperature=t) for t in (0.0, *engine.system.temperatures[:1])]
     done, total = 0, GRAPHS * len(sizes) * len(seconds)
     for length in seconds:
         wave_N = 0.01 * rng.standard_normal(round(length * SAMPLE_RATE)).astype(np.float32)
         for rows in sizes:
             enter(Stage("compiling graphs", done, total))
-            results = engine.answer([(wave_N, SAMPLE_RATE)] * rows, batch_size=batch_size, sampling=sampling)
-            if results[0].error:  # nothing was compiled
-                raise UserError(f"--warm-up {length:g}: {results[0].error.removeprefix('array: ')}")
+            for how in ways:
+                results = engine.answer([(wave_N, SAMPLE_RATE)] * rows, batch_size=batch_size, sampling=how)
+                if results[0].error:  # nothing was compiled
+                    raise UserError(f"--warm-up {length:g}: {results[0].error.removeprefix('array: ')}")
             done += GRAPHS
     if total:
         enter(Stage("compiling graphs", done, total))

@@ -10,6 +10,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.vocabulary import DETECT
+from mindspore_osum.tasks import tags_of, write_tags
 from mindspore_osum.text.sequence import Text, lay_out
 from mindspore_osum.text.tokenizer import Tokenizer
 
@@ -24,6 +25,8 @@ def check(request, cfg: WhisperConfig) -> None:
             f"{asked}: a Whisper writes what is said, or translates it to English; ask for asr, or srwt for "
             "times, and use an OSUM model for everything else"
         )
+    if request.words and request.words != write_tags(tags_of(request.task)):
+        raise UserError("a request in words: a Whisper reads none; ask for a task, or an OSUM model")
     words = cfg.vocabulary
     if not words.multilingual and request.translate:
         raise UserError("translate: this Whisper knows English only; use a multilingual one")
@@ -35,9 +38,9 @@ def check(request, cfg: WhisperConfig) -> None:
 
 
 def example(cfg: WhisperConfig, frames: int) -> Prompt:
-    """As `System.example`: a transcript with times, of a language that is detected."""
+    """As `System.example`: a transcript without times, of a language that is detected."""
     words = cfg.vocabulary
-    ids = [words.sot, DETECT, words.transcribe] if words.multilingual else [words.sot]
+    ids = [words.sot, *((DETECT, words.transcribe) if words.multilingual else ()), words.no_timestamps]
     return Prompt(lay_out(None, [Text(ids)]), np.zeros((frames, cfg.features.n_mels), np.float32))
 
 
