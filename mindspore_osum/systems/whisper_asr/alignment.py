@@ -25,7 +25,9 @@ from mindspore_osum.systems.whisper_asr.warping import alignment_matrix, warping
 from mindspore_osum.systems.whisper_asr.words import WITHOUT_SPACES, SpokenWord, place, spelled, timed
 from mindspore_osum.text.tokenizer import Tokenizer
 
-LARGEST = 1 << 28  # bytes of cross-attention that are computed at once, if that is more than one row's
+# bytes of attention to frames, in one layer of the encoder and of alignment heads, that are computed at once;
+# one row may have more
+LARGEST = 1 << 28
 
 
 class Align(nn.Cell):
@@ -124,12 +126,13 @@ class Aligner:
 
         Parameters
         ----------
-        rows : of the graph, at least; fewer where their cross-attention would take too much memory.
+        rows : of the graph, at least; fewer where their attention would take too much memory.
         """
         found: list[list[SpokenWord]] = [[] for _ in transcripts]
         asked = [n for n, one in enumerate(transcripts) if one.tokens]
         length = bucket(max((len(self._ids(transcripts[n])) for n in asked), default=1), SMALLEST_LENGTH)
-        row_bytes = 4 * self.heads * length * self.cfg.positions
+        frames = self.cfg.positions
+        row_bytes = 4 * frames * (self.heads * length + self.cfg.encoder.n_heads * frames)
         rows = batch_bucket(max(rows, len(asked)))
         while rows > 1 and rows * row_bytes > LARGEST:
             rows //= 2
