@@ -141,8 +141,8 @@ def _batch(job: TrainConfig, model: Config, shape: Shape) -> list[np.ndarray]:
 
 
 def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]:
-    """The graphs of answers: prefill of recordings of `SECONDS`, decode, scores of labels, times of words;
-    and those of an export.
+    """The graphs of answers: prefill of recordings of `SECONDS`, decode, choices, scores of labels, times of
+    words; and those of an export.
 
     Parameters
     ----------
@@ -168,6 +168,7 @@ def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]
     inputs = generator._inputs([prompt] * rows, rows, length)
     yield Graph(f"prefill of {rows} rows, {length} positions", _nodes(prefill.cell, inputs))
     yield Graph(f"decode of {rows} rows, {slots} slots", _nodes(step.cell, generator.step_inputs(rows)))
+    yield from _choices(model.decoder.vocab_size, rows)
     if scorer is not None:
         count, tokens, shared = LABELS
         answers = [[1] * tokens] * count
@@ -176,6 +177,18 @@ def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]
         inputs = aligner.inputs([], rows, SMALLEST_LENGTH)
         yield Graph(f"alignment of {rows} rows, {SMALLEST_LENGTH} positions", _nodes(aligner.cell, inputs))
     yield from _exported(model, len(prompt), slots)
+
+
+def _choices(vocab: int, rows: int) -> Iterator[Graph]:
+    """The graphs that look at scores: how likely a token is, and the best ones for a draw."""
+    from mindspore_osum.inference.cells import Best, LogProbability
+    from mindspore_osum.inference.generate import BEST
+
+    scores_BV, token_B = np.zeros((rows, vocab), np.float32), np.zeros(rows, np.int32)
+    with on_ascend():
+        yield Graph(f"log-probability of {rows} tokens", _nodes(LogProbability(), [scores_BV, token_B]))
+        best, one = Best(min(BEST[0], vocab), vocab), np.ones(1, np.float32)
+        yield Graph(f"draws of {rows} tokens", _nodes(best, [scores_BV, one]))
 
 
 def _frames(model: Config) -> int:

@@ -28,8 +28,9 @@ from mindspore_osum.models import ops as device_ops
 from mindspore_osum.systems.registry import system_of, to_values
 from mindspore_osum.text.tokenizer import tokenizer_files
 
-# largest difference of graphs and model, over the largest value, by the type they compute in
-ALLOWED = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+# largest difference of graphs and model, over the largest value, by the type they compute in; float16 on CPU
+# is rounded as sums go on, each in its own order: a Whisper's encoder is 2 % from its values in float32
+ALLOWED = {"float32": 1e-4, "float16": 3e-2, "bfloat16": 5e-2}
 
 # for MindSpore Lite, which would compute everything in float16 by default (enforce_fp16)
 LITE, LITE_SETTINGS = "lite.cfg", "[ascend_context]\nprecision_mode=enforce_origin\n"

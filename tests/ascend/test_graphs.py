@@ -104,6 +104,22 @@ def test_answers_of_one_layer_keep_to_the_rules():
     check([next(answers), next(answers)])
 
 
+def test_answers_of_a_whisper_of_one_layer_keep_to_the_rules():
+    answers = graphs.inference(replace(preset("whisper_base"), dtype="bfloat16"), 8, layers=1)
+    counts = check([next(answers) for _ in range(4)])
+    assert [name.split()[0] for name in counts] == ["prefill", "decode", "log-probability", "draws"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "dtype", "rows"),
+    [("large_v3", "float16", 32), ("large_v3_turbo", "bfloat16", 8), ("tiny_en", "float16", 1)],
+)
+def test_all_graphs_of_a_whisper_keep_to_the_rules(name, dtype, rows):
+    names = " ".join(check(graphs.inference(replace(preset(f"whisper_{name}"), dtype=dtype), rows)))
+    assert all(word in names for word in ("prefill", "decode", "draws", "alignment", "exported speech"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("job", JOBS)
