@@ -241,7 +241,7 @@ def test_recordings_without_speech_or_sound(prompts, tmp_path):
     ],
 )
 def test_what_is_refused(model, settings, message):
-    engine = SimpleNamespace(system=system_of(model.model_type), cfg=model)
+    engine = SimpleNamespace(system=system_of(model.model_type), cfg=model, check=lambda request: None)
     with pytest.raises(UserError, match=message) as caught:
         list(respond(engine, [], [make_request("asr")], **settings))
     assert "\n" not in str(caught.value)
