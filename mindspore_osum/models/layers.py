@@ -24,6 +24,20 @@ def zeros(shape, dtype) -> Parameter:
     return Parameter(initializer("zeros", shape, dtype))
 
 
+def transposed(weight: Parameter) -> Parameter:
+    """The transpose of a matrix, or of the shape of one without values."""
+    if weight.has_init:
+        return zeros(weight.shape[::-1], weight.dtype)
+    return Parameter(ops.transpose(weight, (1, 0)), name=weight.name, requires_grad=False)
+
+
+def transpose_all(cell: nn.Cell) -> None:
+    """`Linear.transpose` of all linear layers inside."""
+    for _, part in cell.cells_and_names():
+        if isinstance(part, Linear):
+            part.transpose()
+
+
 class Linear(nn.Cell):
     """x W^T + b, plus B(scale * A(dropout(x))) if `lora` is given (Hu et al. 2022, eq. 3).
 
@@ -59,6 +73,11 @@ class Linear(nn.Cell):
             low = x if self.lora_dropout is None else self.lora_dropout(x)
             y = self.add_low(y, self.lora_B(self.scale_low(self.lora_A(low), self.scale)))
         return y
+
+    def transpose(self):
+        """Keep the weight as (d_in, d_out), on CPU: see models/joined.py."""
+        if target() == "CPU" and self.dense is None:
+            self.matmul, self.weight = ops.MatMul(), transposed(self.weight)
 
     def fuse_bias(self):
         """Add the bias in the operator of the product."""
@@ -297,6 +316,10 @@ class TransformerLayer(nn.Cell):
         self.norm2 = LayerNorm(d, eps, dtype)
         self.dropout = Dropout(dropout, d) if dropout > 0 else nn.Identity()
         self.add_attention, self.add_feed_forward = ops.Add(), ops.Add()
+
+    def for_answers(self):
+        """Transpose the weights."""
+        transpose_all(self)
 
     def construct(self, x, mask):
         x = self.add_attention(x, self.dropout(self.self_attn(self.norm1(x), mask)))

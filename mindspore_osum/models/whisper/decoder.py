@@ -13,7 +13,16 @@ from mindspore import nn, ops
 from mindspore.ops.auto_generate import SplitWithSize
 
 from mindspore_osum.models import ops as device_ops
-from mindspore_osum.models.layers import Embedding, FeedForward, LayerNorm, Linear, SelfAttention
+from mindspore_osum.models.layers import (
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    SelfAttention,
+    transpose_all,
+    transposed,
+)
+from mindspore_osum.models.target import target
 from mindspore_osum.models.whisper.config import TextDecoderConfig
 
 
@@ -94,6 +103,10 @@ class TextDecoderLayer(nn.Cell):
         self.norm2 = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.norm3 = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
 
+    def for_answers(self):
+        """Transpose the weights."""
+        transpose_all(self)
+
     def construct(self, x, mask, k_kept, v_kept, cross_mask):
         return self.continued(x, self.self_attn(self.norm1(x), mask), k_kept, v_kept, cross_mask)
 
@@ -128,6 +141,7 @@ class TextDecoder(nn.Cell):
         self.decoders = nn.CellList([TextDecoderLayer(cfg, dtype) for _ in range(cfg.n_layers)])
         self.after_norm = LayerNorm(cfg.d_model, cfg.norm_eps, dtype)
         self.head = ops.MatMul(transpose_b=True)
+        self.head_weight = None  # (D, V) on CPU, after `for_answers`
         cells = device_ops.cells(dtype)
         self.attention_mask, self.cache = cells.AttentionMask(), cells.Cache
         self.d_model, self.vocab_size, self.n_layers, self.dtype = (
@@ -137,6 +151,11 @@ class TextDecoder(nn.Cell):
             dtype,
         )
         self.n_heads, self.last_position = cfg.n_heads, cfg.max_positions - 1
+
+    def for_answers(self):
+        """Keep the table of tokens as (D, V), too, on CPU: the head is half of a step, and twice as fast."""
+        if target() == "CPU":
+            self.head, self.head_weight = ops.MatMul(), transposed(self.embed_tokens.weight)
 
     def new_cache(self, batch: int, places: int) -> nn.Cell:
         """The cache layout for keys and values of `batch` sequences of `places` slots."""
@@ -227,5 +246,6 @@ class TextDecoder(nn.Cell):
 
     def logits(self, hidden):
         """float32 scores over the vocabulary for hidden states (..., D)."""
-        flat = self.head(hidden.reshape((-1, self.d_model)), self.embed_tokens.weight)
+        table = self.embed_tokens.weight if self.head_weight is None else self.head_weight
+        flat = self.head(hidden.reshape((-1, self.d_model)), table)
         return ops.cast(flat.reshape(hidden.shape[:-1] + (-1,)), ms.float32)

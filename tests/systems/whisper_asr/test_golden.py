@@ -80,10 +80,43 @@ def test_reference(model, golden, folder, tmp_path):
             assert np.abs(ours[name] - expected).max() < 1e-4 * np.abs(expected).max(), (source, name)
 
 
-def test_greedy_decoding(model, mel_TF, arrays, told):
+@pytest.fixture(scope="module")
+def prepared(folder):
+    """The model as it answers."""
+    pytest.importorskip("mindspore")
+    from mindspore_osum.device import use_device
+    from mindspore_osum.folder import load_folder
+    from mindspore_osum.models.joined import prepare
+
+    use_device("CPU")
+    return prepare(load_folder(folder))
+
+
+def test_prepared_graphs_copy_no_weights(prepared, mel_TF):
+    """MindSpore copies a parameter, at every call, that is read before and after a function it does not see
+    through, as a cell with a gradient of its own."""
+    from mindspore import Tensor
+
+    from mindspore_osum.inference.generate import Generator
+    from mindspore_osum.models.graph_nodes import nodes
+
+    generator = Generator(prepared)
+    prefill, step, rows = generator._graphs(2, 64)
+    asked = [prompt([SOT, DETECT, TRANSCRIBE, NO_TIMES], mel_TF)] * rows
+    ints_B, penalty_B = Tensor(np.ones(rows, np.int32)), Tensor(np.ones(rows, np.float32))
+    memory_BR = Tensor(np.zeros((rows, generator.parts.rules.width), np.int32))
+    for graph, inputs in (
+        (step, (ints_B, ints_B, penalty_B, memory_BR)),
+        (prefill, generator._inputs(asked, rows, 4)),
+    ):
+        found = [node.name for node in nodes(graph.cell, *inputs)]
+        assert "BatchMatMul" in found and "TensorMove" not in found
+
+
+def test_greedy_decoding(prepared, mel_TF, arrays, told):
     from mindspore_osum.inference.generate import Generator
 
-    generator, sampling = Generator(model), Sampling(max_new_tokens=MOST, loops="keep")
+    generator, sampling = Generator(prepared), Sampling(max_new_tokens=MOST, loops="keep")
     for times in (False, True):
         expected = told["decode"][f"wav4_without_timestamps={not times}"]
         ids = [SOT, EN, TRANSCRIBE] + [NO_TIMES] * (not times)
