@@ -1,7 +1,7 @@
 """Whisper's generation interface: prompts as inputs, language detection, and the rules of its timestamps.
 
 Legend: B batch, T mel frames, U encoder frames, L prompt positions, D width, V vocabulary, R values that the
-rules remember of a sequence.
+rules remember of a sequence. In the rules the vocabulary is W text, S special tokens, T timestamps, X others.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Encode(nn.Cell):
 
 
 class Rules(nn.Cell):
-    """What may follow what was written: scores of other tokens become `MASKED`.
+    """What may follow what was written: scores of other tokens become `MASKED` or less.
 
     Some tokens are never written. With timestamps, these come first, in pairs around texts, and never go
     back; and if all timestamps together are likelier than any other token, one of them follows.
@@ -86,10 +86,13 @@ class Rules(nn.Cell):
         never_V, first_V = np.zeros(rows, bool), np.zeros(rows, bool)
         never_V[[*suppressed(cfg)]] = True
         first_V[[*suppressed_first(cfg)]] = True
-        self.never_1V, self.first_1V = Tensor(never_V[None]), Tensor((never_V | first_V)[None])
-        id_V = np.arange(rows)
-        self.never_timed_1V = Tensor((never_V | (id_V == words.no_timestamps))[None])
-        self.time_1V = Tensor(((id_V >= words.first_time) & (id_V <= words.last_time))[None])
+        self.first_1V = Tensor((never_V | first_V)[None])
+        self.never_1V = Tensor((never_V * MASKED).astype(np.float32)[None])
+        # special tokens from the end to the first timestamp: what timed answers do not have
+        special_S = np.arange(self.eot, self.first_time) == words.no_timestamps
+        self.untimed_1S = Tensor((special_S * MASKED).astype(np.float32)[None])
+        self.time_1T = Tensor(np.arange(self.first_time, self.last_time + 1, dtype=np.int32)[None])
+        self.more = rows > self.last_time + 1  # tokens after the timestamps
 
     def begin(self, scores_BV, h_BLD, read):
         """The scores of first tokens under the rules, the memory, and `facts` (3, B) of the recordings."""
@@ -109,28 +112,37 @@ class Rules(nn.Cell):
 
     def construct(self, scores_BV, token_B, memory_BR):
         """The scores after `token_B`, and the memory with it."""
-        timed_B1, before_B1 = memory_BR[:, :1] > 0, memory_BR[:, 1:2] > 0
-        token_B1 = token_B.expand_dims(1)
+        timed_B1, before_B1, token_B1 = memory_BR[:, :1], memory_BR[:, 1:2], token_B.expand_dims(1)
         last_B1 = ops.logical_and(token_B1 >= self.first_time, token_B1 <= self.last_time)
         time_B1 = ops.select(last_B1, token_B1, memory_BR[:, 3:])
-        closed_B1 = ops.logical_and(last_B1, before_B1)  # text follows
-        open_B1 = ops.logical_and(last_B1, ops.logical_not(before_B1))  # a timestamp or the end follows
-        text_BV = ops.logical_and(open_B1, self.id_1V < self.eot)
-        earliest_B1 = time_B1 + ops.cast(ops.logical_not(open_B1), ms.int32)
-        past_BV = ops.logical_or(closed_B1, self.id_1V < earliest_B1)
-        barred_BV = ops.logical_or(text_BV, ops.logical_and(self.time_1V, past_BV))
-        barred_BV = ops.logical_and(timed_B1, ops.logical_or(barred_BV, self.never_timed_1V))
-        masked_BV = MASKED * ops.ones_like(scores_BV)
-        scores_BV = ops.select(ops.logical_or(self.never_1V, barred_BV), masked_BV, scores_BV)
+        last_B1 = ops.cast(last_B1, ms.int32)
+        closed_B1 = last_B1 * before_B1  # text follows
+        open_B1 = last_B1 - closed_B1  # a timestamp or the end follows
+        memory_BR = ops.concat((timed_B1, last_B1, before_B1, time_B1), 1)
+        # what is hidden has `MASKED` added; of the text, which is nearly all, everything or nothing is
+        timed_B1 = ops.cast(timed_B1, ms.float32)
+        no_text_B1 = timed_B1 * ops.cast(open_B1, ms.float32) * MASKED
+        past_BT = ops.cast(self.time_1T < time_B1 + 1 - open_B1, ms.float32) + ops.cast(closed_B1, ms.float32)
+        scores_BV = scores_BV + self.never_1V
+        text_BW, special_BS, times_BT = (
+            scores_BV[:, : self.eot],
+            scores_BV[:, self.eot : self.first_time] + timed_B1 * self.untimed_1S,
+            scores_BV[:, self.first_time : self.last_time + 1] + past_BT * (timed_B1 * MASKED),
+        )
         # timestamps together against the best of all others
-        others_BV = ops.select(self.time_1V.broadcast_to(scores_BV.shape), masked_BV, scores_BV)
-        times_BV = scores_BV[:, self.first_time : self.last_time + 1]
-        best_B1 = times_BV.max(-1, keepdims=True)
-        together_B1 = best_B1 + ops.log(ops.exp(times_BV - best_B1).sum(-1, keepdims=True))
-        only_B1 = ops.logical_and(timed_B1, together_B1 > others_BV.max(-1, keepdims=True))
-        hidden_BV = ops.logical_and(only_B1, ops.logical_not(self.time_1V))
-        memory_BR = ops.concat((memory_BR[:, :1], ops.cast(last_B1, ms.int32), memory_BR[:, 1:2], time_B1), 1)
-        return ops.select(hidden_BV, masked_BV, scores_BV), memory_BR
+        others_B1 = ops.maximum(
+            text_BW.max(-1, keepdims=True) + no_text_B1, special_BS.max(-1, keepdims=True)
+        )
+        more_BX = scores_BV[:, self.last_time + 1 :] if self.more else None
+        if self.more:
+            others_B1 = ops.maximum(others_B1, more_BX.max(-1, keepdims=True))
+        best_B1 = times_BT.max(-1, keepdims=True)
+        together_B1 = best_B1 + ops.log(ops.exp(times_BT - best_B1).sum(-1, keepdims=True))
+        only_B1 = timed_B1 * ops.cast(together_B1 > others_B1, ms.float32) * MASKED
+        parts = (text_BW + (no_text_B1 + only_B1), special_BS + only_B1, times_BT)
+        if self.more:
+            parts += (more_BX + only_B1,)
+        return ops.concat(parts, 1), memory_BR
 
 
 class WhisperInputs(Generation):
