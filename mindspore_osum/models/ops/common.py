@@ -82,7 +82,9 @@ def halved(frames):
 def frame_positions(table_TD, frames, length: int):
     """Rows of a table of positions for `length` frames, by lengths (B,) or by `frame_places` (B, T)."""
     if frames.ndim == 1:
-        width = table_TD.shape[1]
+        rows, width = table_TD.shape
+        if length == rows:  # a slice that takes all is copied element by element on CPU
+            return table_TD.reshape((1, length, width))
         return _first_rows(table_TD, (0, 0), (length, width), (1, 1)).reshape((1, length, width))
     return ops.gather(table_TD, ops.maximum(frames, 0), 0)
 
