@@ -19,6 +19,7 @@ from mindspore_osum.models.ops.common import causal_mask
 from mindspore_osum.models.target import target
 
 MASKED = -1e9  # exp(MASKED - max) is 0.0 in float32
+LARGE = 1 << 20  # scores of a head: items of a batch that have as many attend one after the other in answers
 BLOCK = 128  # queries whose causal attention is computed together
 # whether models/joined.py saves launches: here as many slices would copy the parts of a joined product
 JOINS = False
@@ -93,11 +94,11 @@ class Attention(nn.Cell):
         self.mix = ops.BatchMatMul()
         self.to_heads, self.join = ops.Transpose(), ops.Transpose()
         self.write = ops.ScatterUpdate()
-        self.is_sharded = False
+        self.is_sharded = self.one_by_one = False
 
     def for_answers(self):
-        """Without the gradient of its own."""
-        self.softmax = ops.Softmax(axis=-1)
+        """Without the gradient of its own; a batch of 30 s would take 576 MB for the scores of 8 heads."""
+        self.softmax, self.one_by_one = ops.Softmax(axis=-1), target() == "CPU"
 
     def heads(self, x_BLHE):
         """(B, H, L, E); for one position a reshape suffices."""
@@ -106,6 +107,18 @@ class Attention(nn.Cell):
 
     def construct(self, q_BLHE, k_BSKE, v_BSKE, mask):
         """Attend: q (B, L, H, E), k and v (B, S, K, E), mask of `attention_mask` -> (B, L, H*E)."""
+        b, length = q_BLHE.shape[:2]
+        if not self.one_by_one or b == 1 or length * k_BSKE.shape[1] < LARGE:
+            return self.whole(q_BLHE, k_BSKE, v_BSKE, mask)
+        parts = ()
+        for n in range(b):
+            mine = mask[n : n + 1] if mask.shape[0] > 1 else mask
+            q, k, v = q_BLHE[n : n + 1], k_BSKE[n : n + 1], v_BSKE[n : n + 1]
+            parts += (self.whole(q, k, v, mine),)
+        return ops.concat(parts, 0)
+
+    def whole(self, q_BLHE, k_BSKE, v_BSKE, mask):
+        """`construct` of all items together."""
         q_BHLE, k_BKSE, v_BKSE = self.heads(q_BLHE), self.heads(k_BSKE), self.heads(v_BSKE)
         length = q_BHLE.shape[2]
         if self.is_sharded or not self.is_causal or length <= BLOCK or mask.shape[2] == 1:
