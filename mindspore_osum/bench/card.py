@@ -42,6 +42,9 @@ RATIOS = {
     "loader_vs_demand": Bound("samples/s: loader / training", 3.0),
     "logmel_realtime": Bound("log-mel: seconds of sound a second, one core", 200.0),
     "convert_vs_disk": Bound("conversion: bytes written a second / the disk's", 0.7),
+    "whisper_vs_transformers": Bound("Whisper, the worst of all: transformers' time / ours", 1.2),
+    "whisper_vs_openai": Bound("Whisper, the worst of all: openai-whisper's time / ours", 1.2),
+    "whisper_vs_faster": Bound("Whisper, the worst of all: faster-whisper's time / ours", 0.8),
     "first_answer_s": Bound("command to first answer, files in memory, s", 10.0, False),
 }
 

@@ -18,11 +18,17 @@ class Setup:
     quick : smaller models and fewer runs, to see that it works; its ratios mean nothing.
     threads : of both sides.
     folder : an empty one for files.
+    model, audio, python, rounds : of `whisper`: a model folder, recordings, an interpreter with the other
+        programs, and how often each is measured.
     """
 
     quick: bool
     threads: int
     folder: Path
+    model: str | None = None
+    audio: tuple[str, ...] = ()
+    python: str | None = None
+    rounds: int = 3
 
     @property
     def warm(self) -> int:

@@ -35,6 +35,7 @@ SUBJECTS = {
     "load": 200,
     "requests": 240,
 }
+WITH_MODEL = "whisper"  # measured with a given model, so not a part of `all`
 
 EXAMPLES = """\
 examples:
@@ -42,12 +43,13 @@ examples:
   osum bench decode --threads 1
   osum bench launches                       # operators of Ascend's graphs, counted on any machine
   osum bench all --quick | tail -1          # does it work? its ratios mean nothing
+  osum bench whisper --model openai/whisper-base --audio talk.flac --python other/bin/python
 """
 
 
 def add_arguments(parser) -> None:
     """The arguments of `osum bench` and scripts/bench.py."""
-    parser.add_argument("subject", choices=(*SUBJECTS, "all"), help="what to measure")
+    parser.add_argument("subject", choices=(*SUBJECTS, WITH_MODEL, "all"), help="what to measure")
     parser.add_argument("--quick", action="store_true", help="small models, few runs: to see that it works")
     parser.add_argument(
         "--threads",
@@ -56,6 +58,16 @@ def add_arguments(parser) -> None:
         metavar="N",
         help="of both sides (default: all cores; MindSpore takes them anyhow)",
     )
+    whisper = parser.add_argument_group("whisper")
+    whisper.add_argument("--model", metavar="FOLDER", help="of a Whisper: folder, or a name as of transcribe")
+    whisper.add_argument("--audio", nargs="+", metavar="FILE", default=[], help="speech, joined to a talk")
+    whisper.add_argument(
+        "--python",
+        metavar="FILE",
+        help="interpreter of an environment with transformers, openai-whisper, faster-whisper or some of "
+        "them (default: this one)",
+    )
+    whisper.add_argument("--rounds", type=int, default=3, metavar="N", help="of each program (default: 3)")
     parser.add_argument("--output", metavar="DIR", help="write bench.json and the plots there")
 
 
@@ -63,6 +75,8 @@ def run(args) -> int:
     """Measure and print; 0, or 1 if a subject failed."""
     if args.threads < 1:
         raise UserError(f"--threads {args.threads}: must be 1 or more")
+    if args.rounds < 1:
+        raise UserError(f"--rounds {args.rounds}: must be 1 or more")
     if args.output:
         from mindspore_osum.figures import require_matplotlib
 
@@ -99,7 +113,8 @@ def _one(args) -> Outcome:
     quiet_libraries()
     subject = importlib.import_module(f"mindspore_osum.bench.{args.subject}")
     with tempfile.TemporaryDirectory(prefix="osum-bench-") as folder, clean_stdout():
-        return subject.run(Setup(args.quick, args.threads, Path(folder)))
+        about = (args.model, tuple(args.audio), args.python, args.rounds)
+        return subject.run(Setup(args.quick, args.threads, Path(folder), *about))
 
 
 def _all(args) -> tuple[Outcome, dict[str, str]]:

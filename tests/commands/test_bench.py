@@ -25,6 +25,7 @@ KEYS = {
     "convert": {"convert_vs_disk"},
     "load": {"first_answer_s"},
     "requests": {"recompiles"},
+    "whisper": {"whisper_vs_transformers", "whisper_vs_openai", "whisper_vs_faster"},
 }
 WITH_TORCH = {"encoder", "prefill", "decode", "train"}
 FAST = {"features", "convert"}
@@ -33,13 +34,13 @@ FAST = {"features", "convert"}
 def test_every_promise_has_a_subject():
     from mindspore_osum.bench.card import RATIOS
 
-    assert set(command.SUBJECTS) == set(KEYS)
+    assert {*command.SUBJECTS, command.WITH_MODEL} == set(KEYS)
     found = [key for keys in KEYS.values() for key in keys]
     assert sorted(found) == sorted(RATIOS)
 
 
 @pytest.mark.parametrize(
-    "subject", [pytest.param(s, marks=() if s in FAST else pytest.mark.slow) for s in KEYS]
+    "subject", [pytest.param(s, marks=() if s in FAST else pytest.mark.slow) for s in command.SUBJECTS]
 )
 def test_a_subject(subject):
     if subject in WITH_TORCH:
@@ -96,3 +97,55 @@ def test_the_torch_side_answers_and_tells_why_it_ends(tmp_path):
         assert torch.run("product", shape=[2, 3, 4])() > 0
         with pytest.raises(UserError, match="ended at 'no_such_thing'.*no attribute"):
             torch.ask("no_such_thing")
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ([], "bench whisper: give the folder of a Whisper, --model FOLDER"),
+        (["--model", "tiny"], "bench whisper: give speech, --audio FILE...; several files are joined"),
+        (
+            ["--model", "tiny", "--audio", "no.wav"],
+            "--model tiny: this benchmark is of a Whisper; give its folder",
+        ),
+        (["--rounds", "0"], "--rounds 0: must be 1 or more"),
+    ],
+)
+def test_what_whisper_needs(args, message, capsys):
+    assert main(["bench", "whisper", *args]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"osum: {message}"
+
+
+def test_another_program_that_is_not_there(tmp_path):
+    """A missing package is named; an interpreter that is none is a line."""
+    from mindspore_osum.bench import whisper_side
+    from mindspore_osum.bench.torch_client import Side
+
+    (tmp_path / "whisper.py").write_text("raise ImportError('No module named whisper')")
+    (tmp_path / "torch.py").touch()
+    env = {"PYTHONPATH": str(tmp_path)}
+    asked = {"name": "openai", "model": "", "threads": 1, "end": 9, "first_time": 20}
+    with Side("openai", [sys.executable, whisper_side.__file__], tmp_path / "log", env) as side:
+        assert side.ask("load", **asked) == {"missing": "No module named whisper"}
+    with pytest.raises(UserError, match="no/python: cannot be started"):
+        Side("openai", ["no/python"], tmp_path / "log")
+
+
+@pytest.mark.slow
+def test_whisper(shared, tmp_path, capsys):
+    """A small model beside the programs that are installed; transformers is."""
+    pytest.importorskip("transformers", reason="needs transformers (extra dev)")
+    from ckpt_convert.convert import convert
+    from tests.systems.whisper_asr.common import write_tokenizer
+
+    convert(
+        shared / "golden/whisper_decoder/tiny.pt", tmp_path / "model", tokenizer=write_tokenizer(tmp_path)
+    )
+    speech = sorted((ROOT / "mindspore_osum/assets/recordings").glob("*.wav"))
+    args = ["--quick", "--model", str(tmp_path / "model"), "--audio", *map(str, speech)]
+    assert main(["bench", "whisper", *args]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "whisper_vs_transformers" in result["ratios"] and set(result["ratios"]) <= KEYS["whisper"]
+    assert all(value > 0 for value in result["ratios"].values())
+    named = " ".join(result["notes"])
+    assert all(name in named for name in ("transformers", "openai-whisper", "faster-whisper"))
