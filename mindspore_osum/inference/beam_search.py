@@ -148,7 +148,7 @@ class Search:
         """As `Tokens.generate`; `sampling` has beams."""
         generator, beams = self.generator, sampling.beams
         limits_N = generator.limits(prompts, sampling).limits_N.tolist()
-        length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
+        length = self.parts.length(max(map(len, prompts)))
         slots = min(length + sampling.max_new_tokens, max(length, self.parts.positions))
         key = batch_bucket(max(len(prompts), rows)), bucket(slots, SMALLEST_LENGTH), beams
         nbytes = self._bytes(*key)

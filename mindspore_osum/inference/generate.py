@@ -81,7 +81,7 @@ class Generator(Tokens):
         sampling = self.parts.settings(sampling or Sampling())
         no_beams(sampling)
         limits = self.limits(prompts, sampling)
-        length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
+        length = self.parts.length(max(map(len, prompts)))
         slots = min(length + sampling.max_new_tokens, max(length, self.parts.positions))
         size = batch_bucket(max(len(prompts), rows)), bucket(slots, SMALLEST_LENGTH)
         nbytes = DecodeState.bytes_for(self.parts.decoder, *size, self.parts.states(size[0]))

@@ -168,6 +168,10 @@ class Generation:
         """The settings of generation (`Sampling`) as the model needs them."""
         return sampling
 
+    def length(self, longest: int) -> int:
+        """The static length of prompts of which the longest has so many positions."""
+        return bucket(longest, SMALLEST_LENGTH)
+
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, Any]:
         """Named inputs of `embed` in their order, arrays or None, for `rows` >= len(prompts) rows of `length`
         positions.

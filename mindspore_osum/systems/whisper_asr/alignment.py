@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindspore_osum.interrupts import steady
-from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
+from mindspore_osum.models.buckets import batch_bucket
 from mindspore_osum.models.whisper.config import STRIDE
 from mindspore_osum.results import Answer
 from mindspore_osum.systems.whisper_asr.answer import fill, silent
@@ -130,7 +130,7 @@ class Aligner:
         """
         found: list[list[SpokenWord]] = [[] for _ in transcripts]
         asked = [n for n, one in enumerate(transcripts) if one.tokens]
-        length = bucket(max((len(self._ids(transcripts[n])) for n in asked), default=1), SMALLEST_LENGTH)
+        length = self.cfg.static_length(max((len(self._ids(transcripts[n])) for n in asked), default=1))
         frames = self.cfg.positions
         row_bytes = 4 * frames * (self.heads * length + self.cfg.encoder.n_heads * frames)
         rows = batch_bucket(max(rows, len(asked)))

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import ClassVar
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.buckets import SMALLEST_LENGTH, bucket
 from mindspore_osum.models.whisper.config import STRIDE, EncoderConfig, TextDecoderConfig
 from mindspore_osum.speech.config import FeatureConfig
 from mindspore_osum.systems.whisper_asr.vocabulary import Vocabulary
@@ -69,6 +70,13 @@ class WhisperConfig:
     def most_frames(self) -> int:
         """Mel frames of the longest recording that the model takes at once."""
         return STRIDE * self.positions
+
+    def static_length(self, longest: int) -> int:
+        """The length of a graph for prompts or transcripts whose longest has so many positions: a short
+        one, or one that holds half of all, which is the most. Each other length would have graphs, too."""
+        length = bucket(longest, SMALLEST_LENGTH)
+        half = bucket(self.decoder.max_positions // 2, SMALLEST_LENGTH)
+        return length if length == SMALLEST_LENGTH else max(length, half)
 
     def to_dict(self) -> dict:
         """Plain dictionaries and lists, as saved in config.json together with `model_type`."""

@@ -169,6 +169,9 @@ class WhisperInputs(Generation):
             max_new_tokens=min(sampling.max_new_tokens, self.positions // 2),
         )
 
+    def length(self, longest: int) -> int:
+        return self.cfg.static_length(longest)
+
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray]:
         words, frames = self.cfg.vocabulary, self.cfg.most_frames
         mel_BTF = np.zeros((rows, frames, self.cfg.encoder.n_mels), np.float32)

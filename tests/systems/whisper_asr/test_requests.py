@@ -174,3 +174,9 @@ def test_sizes_are_refused():
         replace(BASE, positions=10**6)
     with pytest.raises(UserError, match="alignment_heads"):
         replace(BASE, alignment_heads=((6, 0),))
+
+
+def test_few_lengths():
+    """Prompts have any length, graphs two: a beginning alone, or all that may be before it."""
+    assert {BASE.static_length(n) for n in range(1, 65)} == {64}
+    assert {BASE.static_length(n) for n in range(65, 257)} == {256}
