@@ -206,6 +206,7 @@ def _write_form(
     form = forms.get(name or next(iter(forms)))
     if form is None:
         raise UserError(f"{report.source}: a {system.model_type} model has no form {name!r}")
+    system.check_form(plan.config, form)
     items, aliases = _form_items(plan, form, system.shapes(plan.config), buffers, report)
     if form.holds == "adapters" and output.suffix in _FILES:
         raise UserError(f"{output}: {form.title} are a folder, not a {output.suffix} file")

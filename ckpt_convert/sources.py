@@ -66,8 +66,8 @@ def open_sources(
     Parameters
     ----------
     paths : "model", or parts of a model ("encoder", "decoder", "adapters") -> checkpoint.
-    preset, config : name or file of a configuration, which determines the system; without them a folder of
-        ours among the paths does, else the system that supports all the checkpoints and knows most keys.
+    preset, config : name or file of a configuration, which determines the system; without them a whole model
+        in a folder of ours does, else the system that supports all the checkpoints and knows most keys.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def open_sources(
         systems = [system_of(read_json(config, "a model description").get(MODEL_TYPE, DEFAULT), config)]
     elif preset:
         systems = [system_of(find_preset(preset).model_type)]
-    elif own := [path for path in paths.values() if is_ours(path)]:
-        systems = [system_of(read_config(own[0]).model_type)]
+    elif "model" in paths and is_ours(paths["model"]):
+        systems = [system_of(read_config(paths["model"]).model_type)]
     else:
         systems = sorted(all_systems().values(), key=lambda system: system.model_type != DEFAULT)
     errors, opened = [], []
@@ -106,7 +106,7 @@ def _open_as(system: System, paths: dict[str, Path]) -> dict[str, Source]:
     parts: dict[str, Source] = {}
     try:
         for part, path in paths.items():
-            parts[part] = open_source(path, system)
+            parts[part] = open_source(path, system, part)
             parts[part].label = f"{part}:" if len(paths) > 1 else ""
             _check_part(part, parts[part], system)
     except BaseException:
@@ -132,11 +132,16 @@ def _check_part(part: str, source: Source, system: System) -> None:
         )
 
 
-def open_source(path: str | Path, system: System) -> Source:
-    """Open a checkpoint; UserError if it has none of the forms of the system."""
+def open_source(path: str | Path, system: System, part: str = "model") -> Source:
+    """Open a checkpoint; UserError if it has none of the forms of the system.
+
+    Parameters
+    ----------
+    part : what is wanted of it; a folder of another system of ours may have a part.
+    """
     path, forms = Path(path), system.forms()
     if path.is_dir():
-        return _open_folder(path, forms)
+        return _open_folder(path, forms, part)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     weights = open_weights(path) if path.suffix == ".safetensors" else open_torch(path)
@@ -149,21 +154,21 @@ def open_source(path: str | Path, system: System) -> Source:
         raise
 
 
-def _open_folder(path: Path, forms: dict[str, Form]) -> Source:
+def _open_folder(path: Path, forms: dict[str, Form], part: str) -> Source:
     described = [form for form in forms.values() if form.folder]
     for form in described:
         if not form.folder.model_types and (path / form.folder.config).is_file():
             return _open_described(path, form)
     if not (path / CONFIG).is_file():
         raise UserError(f"{path}: no {CONFIG} in this folder, so what is in it is not known")
-    if is_ours(path):
+    model_type = read_json(path / CONFIG, "a model description").get("model_type")
+    named = next((form for form in described if model_type in form.folder.model_types), None)
+    if is_ours(path) and (part == "model" or named is None):
         aside = path / EXTRAS
         extras = open_weights(aside) if aside.exists() else None
         return Source(path, None, open_weights(path), config=read_config(path), extras=extras)
-    model_type = read_json(path / CONFIG, "a model description").get("model_type")
-    for form in described:
-        if model_type in form.folder.model_types:
-            return _open_described(path, form)
+    if named is not None:
+        return _open_described(path, named)
     known = ", ".join(name for form in described for name in form.folder.model_types)
     raise UserError(f"{path / CONFIG}: model_type {str(model_type)[:40]!r} is not supported; known: {known}")
 

@@ -28,8 +28,6 @@ def fill(
     UserError : a tensor has another shape than its parameter, cannot be read, or holds an infinity or NaN,
         in the file or after rounding to float16.
     """
-    from mindspore import Tensor, float16
-
     done, total = 0, sum(weights.infos[name].nbytes for name in params)
     for name, param in params.items():
         if waiting:
@@ -39,12 +37,18 @@ def fill(
         if tuple(values.shape) != tuple(param.shape):
             shapes = f"{tuple(values.shape)}, where {tuple(param.shape)} is needed"
             raise UserError(f"{weights.where}: {name} has the shape {shapes}")
-        where = f"{weights.where}: tensor {name}"
-        code = info_of(values).dtype
-        check_finite(np.ascontiguousarray(values).reshape(-1).view(np.uint8), code, where)
-        if param.dtype == float16 and code in ("F32", "F64"):
-            with np.errstate(over="ignore"):
-                rounded = encode(values, "F16")
-            check_finite(rounded, "F16", f"{where} in float16")
-        value = Tensor.from_numpy(values if mapped else np.array(values))
-        param.set_data(value if value.dtype == param.dtype else value.astype(param.dtype))
+        set_values(param, values, f"{weights.where}: tensor {name}", mapped)
+
+
+def set_values(param, values: np.ndarray, where: str, mapped: bool = False) -> None:
+    """Set a parameter to values of its shape; arguments and errors as of `fill`."""
+    from mindspore import Tensor, float16
+
+    code = info_of(values).dtype
+    check_finite(np.ascontiguousarray(values).reshape(-1).view(np.uint8), code, where)
+    if param.dtype == float16 and code in ("F32", "F64"):
+        with np.errstate(over="ignore"):
+            rounded = encode(values, "F16")
+        check_finite(rounded, "F16", f"{where} in float16")
+    value = Tensor.from_numpy(values if mapped else np.array(values))
+    param.set_data(value if value.dtype == param.dtype else value.astype(param.dtype))

@@ -1,11 +1,13 @@
 """Every job in configs/ is read, and run for a step: its own settings, a small model, data of ours."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from mindspore_osum.config import merge
 from mindspore_osum.training.config import read_job, read_stages, to_dict
+from tests.systems.whisper_asr.common import small_folder
 from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_words
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -33,6 +35,8 @@ def test_every_job_trains_a_step(path, world, tmp_path):
     from mindspore_osum.training.run import run_job
 
     cfg = read_job(str(path))
+    if cfg.system.model_type == "whisper_asr":
+        return train_a_whisper(path, cfg, world, tmp_path)
     lora = {"lora": {"rank": 2 if "lora" in cfg.learn else 0}}
     names = ["words", "qa"] if cfg.batch.seconds else ["intent", "qa"]  # as the job's data
     here = [{"name": n, "path": str(world / f"{n}.jsonl")} for n in names]
@@ -51,6 +55,30 @@ def test_every_job_trains_a_step(path, world, tmp_path):
     job = merge(to_dict(cfg), small)
     job["model"]["overrides"] = {**SMALL_MODEL, **lora}
     assert run_job(read_job(str(path), job)) == 0
+    assert (tmp_path / "run" / "model" / "config.json").is_file()
+
+
+def train_a_whisper(path, cfg, world, tmp_path):
+    """A step of a job that fine-tunes a Whisper, in float32."""
+    from mindspore_osum.training.run import run_job
+
+    lines = (world / "words.jsonl").read_text("utf-8").splitlines()
+    spoken = [json.dumps(json.loads(line) | {"extra": {"lang": "en"}}) for line in lines]
+    (world / "spoken.jsonl").write_text("\n".join(spoken), "utf-8")
+    here = [{"name": "words", "path": str(world / "spoken.jsonl")}]
+    job = to_dict(cfg)
+    job["model"]["overrides"].pop("dtype", None)
+    small = {
+        "output_dir": str(tmp_path / "run"),
+        "device": "CPU",
+        "context": {},
+        "steps": 1,
+        "model": {"start": str(small_folder(tmp_path / "small"))},
+        "tokenizer": str(tmp_path / "small"),
+        "data": {"train": here, "valid": here},
+        "batch": {"size": 2, "seconds": [0.64], "text_tokens": 40},
+    }
+    assert run_job(read_job(str(path), merge(job, small))) == 0
     assert (tmp_path / "run" / "model" / "config.json").is_file()
 
 
@@ -76,3 +104,13 @@ def test_published_hyper_parameters():
         assert vars(cfg.schedule) == {"kind": "inverse_sqrt", "warmup_steps": 2000}
         assert (cfg.clip_norm, cfg.accumulation, cfg.seed, cfg.save_every) == (5.0, 4, 777, 2500)
         assert vars(cfg.loss) == {"intent": 1.0, "content": 1.0} and "lora" in cfg.learn
+
+
+def test_published_hyper_parameters_of_the_first_stage():
+    """OSUM's paper, 3.1; its ds_stage1.json; label smoothing of its ASR configuration."""
+    cfg = read_job(str(CONFIGS / "whisper" / "medium.yaml"))
+    assert (cfg.optimizer.lr, cfg.steps, cfg.clip_norm, cfg.accumulation) == (5e-5, 150_000, 5.0, 8)
+    assert cfg.loss.smoothing == 0.1 and set(cfg.learn) == {"encoder", "decoder"}
+    assert (
+        cfg.model.overrides["dtype"] == "bfloat16" and cfg.model.overrides["encoder"]["pad_to_seconds"] == 0
+    )

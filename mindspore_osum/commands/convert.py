@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--encoder",
         metavar="PATH",
-        help="take the encoder from here: Whisper (Hugging Face folder or openai .pt), or a whole model",
+        help="take the encoder from here: Whisper (our folder, Hugging Face, openai .pt), or a whole model",
     )
     add("--decoder", metavar="PATH", help="take the decoder from here: Hugging Face folder, or a whole model")
     add("--adapters", metavar="PATH", help="folder of PEFT adapters: they become the decoder's LoRA")

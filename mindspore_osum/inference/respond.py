@@ -63,7 +63,7 @@ def respond(
     check_channels(channels)
     for request in requests:
         engine.check(request)
-    if _long_form(engine, long, max_seconds) == SEEK:
+    if _long_form(engine, requests, long, max_seconds) == SEEK:
         if probabilities:
             raise UserError("probabilities: a model that reads recordings by seeking has no labels")
         how = {"sampling": sampling, "batch_size": batch_size, "vad": vad, "gate": gate, "channels": channels}
@@ -94,10 +94,13 @@ def respond(
         yield _finished(inquiry, progress)
 
 
-def _long_form(engine, long: str, max_seconds: float) -> str:
+def _long_form(engine, requests, long: str, max_seconds: float) -> str:
     """How long recordings are read; UserError if the model cannot."""
-    if long == PAUSES:
-        return long
+    labels = any(engine.system.labels_of(request.task) for request in requests if request.task)
+    if labels and long == SEEK:
+        raise UserError(f"long {long!r}: labels are of the sections between {PAUSES}; leave it out")
+    if labels or long == PAUSES:
+        return PAUSES
     usual = engine.system.long_forms
     if not long:
         return usual[0] if max_seconds == MAX_SECONDS else PAUSES

@@ -251,6 +251,10 @@ class JobRules:
     def check(self, job: Any) -> None:
         """Refuse sections that cannot work, naming the key."""
 
+    def model(self, job: Any, model: Config) -> Config:
+        """The model that a job trains, of the one that it starts from."""
+        return model
+
     def check_model(self, job: Any, model: Config, tokenizer: Any = None) -> None:
         """Refuse a model that does not fit the job or the tokenizer."""
 
@@ -271,6 +275,7 @@ class System:
     model_type : its name in config.json.
     Config : dataclass of the other values in config.json.
     presets : name -> Config of its published sizes; the first is the default for conversion.
+    growing : names of tables to which a training job may add rows; `added_rows` gives these.
     temperatures : of the draws that replace a doubtful answer, one after the other.
     takes : settings of a `Request` that its models heed, of `SETTINGS`.
     long_forms : how its models read recordings that they do not take at once, the usual way first.
@@ -279,6 +284,7 @@ class System:
     temperatures: tuple[float, ...] = ()
     takes: tuple[str, ...] = ()
     long_forms: tuple[str, ...] = (PAUSES,)
+    growing: tuple[str, ...] = ()
     model_type: str
     Config: type[Config]
     presets: dict[str, Config]
@@ -323,6 +329,10 @@ class System:
             if name not in known:
                 value = self.initial_value(model.cfg, name, param.shape, seed)
                 param.set_data(Tensor(value, param.dtype))
+
+    def added_rows(self, cfg: Config, name: str, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+        """The initial values of `count` rows behind those of a table of `growing`."""
+        raise NotImplementedError
 
     def fit_tokenizer(self, tokenizer: Tokenizer, cfg: Config, where: str) -> None:
         """Refuse a tokenizer that does not belong to a model; may add pieces that its file does not list.
@@ -519,6 +529,9 @@ class System:
         """Name -> form, with the names of the tables."""
         tables = self.tables(cfg)
         return {form.name: form.of(tables) for form in self.published_forms()}
+
+    def check_form(self, cfg: Config, form: Form) -> None:
+        """Refuse a model that cannot be written in one of its forms."""
 
     def shapes(self, cfg: Config) -> Shapes:
         """Every parameter of the network: name -> shape, in the order of files. Nothing is allocated."""

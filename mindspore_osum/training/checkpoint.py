@@ -29,7 +29,8 @@ import numpy as np
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json, sync_folder, write_text
 from mindspore_osum.models.table import Shapes
-from mindspore_osum.parameters import fill
+from mindspore_osum.parameters import fill, set_values
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.training.digests import Damaged, check, digest_of, of_values
 from mindspore_osum.training.report import say
 from mindspore_osum.training.shards import Shards, check_shards
@@ -261,11 +262,17 @@ def restore(checkpoint: Path, params: dict) -> None:
         fill(params, weights)
 
 
-def check_start(weights: Weights, shapes: Shapes) -> None:
-    """Refuse weights of a model folder that are not those of a network; it may have new LoRA parameters."""
+def check_start(weights: Weights, shapes: Shapes, growing: Container[str] = ()) -> None:
+    """Refuse weights of a model folder that are not those of a network; it may have new LoRA parameters.
+
+    Parameters
+    ----------
+    growing : names of tables that may have more rows in the network.
+    """
     missing = sorted(name for name in shapes if name not in weights.infos and "lora_" not in name)
     extra = sorted(weights.infos.keys() - shapes.keys())
-    other = sorted(n for n in shapes.keys() & weights.infos.keys() if weights.infos[n].shape != shapes[n])
+    both = shapes.keys() & weights.infos.keys()
+    other = sorted(n for n in both if not _fits(weights.infos[n].shape, shapes[n], n in growing))
     odd = [
         (missing, "misses tensor"),
         (extra, "has the unknown tensor"),
@@ -280,18 +287,30 @@ def check_start(weights: Weights, shapes: Shapes) -> None:
             )
 
 
-def load_start(model, folder: str, known: Container[str] = ()) -> set[str]:
+def _fits(found: tuple[int, ...], wanted: tuple[int, ...], grows: bool) -> bool:
+    """Whether a tensor has a shape, or, if it `grows`, fewer rows than that."""
+    return found == wanted or (grows and found[1:] == wanted[1:] and found[0] < wanted[0])
+
+
+def load_start(model, folder: str, seed: int, known: Container[str] = ()) -> set[str]:
     """Fill `model` from a model folder, which may miss LoRA parameters; returns the names that it has.
 
     Parameters
     ----------
+    seed : of the rows that a growing table (`System.growing`) has beyond those of the folder.
     known : names that are not read, because their values come from elsewhere.
     """
-    params = dict(model.parameters_and_names())
+    params, system = dict(model.parameters_and_names()), system_of(model.cfg.model_type)
     with open_weights(folder) as weights:
-        check_start(weights, {name: tuple(param.shape) for name, param in params.items()})
+        shapes = {name: tuple(param.shape) for name, param in params.items()}
+        check_start(weights, shapes, system.growing)
         names = {name for name in params if name in weights.infos}
-        fill({name: params[name] for name in params if name in names and name not in known}, weights)
+        grown = {n for n in names if weights.infos[n].shape != shapes[n] and n not in known}
+        fill({n: params[n] for n in params if n in names - grown and n not in known}, weights)
+        for name in grown:
+            rows = weights.read(name)
+            more = system.added_rows(model.cfg, name, rows, shapes[name][0] - len(rows), seed)
+            set_values(params[name], np.concatenate([rows, more]), f"{weights.where}: tensor {name}")
     return names
 
 

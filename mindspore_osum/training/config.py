@@ -51,6 +51,7 @@ class ModelSource:
 
     start: str  # a preset name (random weights) or a model folder
     overrides: dict = field(default_factory=dict)  # of its ModelConfig, for instance {lora: {rank: 0}}
+    system: str = ""  # model_type of the start; needed where that folder is not there yet, unless it is osum
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,19 @@ def job_from(values: dict, where: str, system: System | None = None) -> TrainCon
 def system_of_start(values: dict) -> System:
     """The system of the preset or folder named by `model.start`."""
     source = values.get("model")
-    start = source.get("start") if isinstance(source, dict) else None
-    if not isinstance(start, str):
-        return system_of(DEFAULT)
-    if start in presets():
-        return system_of(preset(start).model_type)
-    is_there = os.path.isfile(os.path.join(start, CONFIG))
-    return system_of(read_config(start).model_type if is_there else DEFAULT)
+    source = source if isinstance(source, dict) else {}
+    start, named = source.get("start"), source.get("system") or ""
+    found = ""
+    if isinstance(start, str):
+        if start in presets():
+            found = preset(start).model_type
+        elif os.path.isfile(os.path.join(start, CONFIG)):
+            found = read_config(start).model_type
+    if named and found not in ("", named):
+        raise UserError(
+            f"model.system: {named!r}, but {start} is of the system {found}; leave one of them out"
+        )
+    return system_of(found or named or DEFAULT, "model.system")
 
 
 def read_job(path: str, overrides: dict | None = None) -> TrainConfig:

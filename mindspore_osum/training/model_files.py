@@ -99,6 +99,6 @@ def restored(path: Path, model, start: str, seed: int, learn: list[str]):
         fill({name: param for name, param in params.items() if name in weights.infos}, weights)
     known = {name.removeprefix("model.") for name in kept}
     if start:
-        known |= checkpoint.load_start(network, start, known)
+        known |= checkpoint.load_start(network, start, seed, known)
     system.init_weights(network, seed, known)
     return network

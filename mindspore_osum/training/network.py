@@ -65,7 +65,9 @@ class TrainingNetwork(PreTrainedModel):
         system = system_of(cfg.model_type)
         self.columns = (*(column.name for column in system.columns), *STEP_COLUMNS)
         model = system.build(cfg)
-        system.init_weights(model, config.seed, load_start(model, config.start) if config.start else ())
+        system.init_weights(
+            model, config.seed, load_start(model, config.start, config.seed) if config.start else ()
+        )
         sections = from_dict(system.job.Sections, config.sections, "job")
         self.objective = system.objective(model, sections, config.vocab, config.seed, config.speech)
         self.shown = tuple(loss.name for loss in self.objective.losses)

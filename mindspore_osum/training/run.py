@@ -245,10 +245,11 @@ def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[Config, str]:
         raise UserError(f"model.start: {start!r} is no folder and no preset{did_you_mean(start, presets())}")
     base = read_config(start) if is_folder else preset(start)
     model = from_dict(type(base), merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
+    model = cfg.system.job.model(cfg, model)
     cfg.system.job.check_model(cfg, model, tokenizer)
     if is_folder:  # before a network of these sizes takes memory
         with open_weights(start) as weights:
-            checkpoint.check_start(weights, cfg.system.shapes(model))
+            checkpoint.check_start(weights, cfg.system.shapes(model), cfg.system.growing)
     return model, start if is_folder else ""
 
 

@@ -68,11 +68,11 @@ class CrossAttention(SelfAttention):
     def __init__(self, d: int, n_heads: int, dtype=ms.float32):
         super().__init__(d, n_heads, key_bias=False, dtype=dtype)
 
-    def memory(self, frames_BUD):
-        """Keys and values of the frames, as the attention keeps them."""
-        frames, keep = frames_BUD.shape[1], self.attention.keep
-        k = keep(self.heads(self.linear_k(frames_BUD), frames))
-        return k, keep(self.heads(self.linear_v(frames_BUD), frames))
+    def memory(self, frames_BUD, slots: int):
+        """Keys and values of the frames, as the attention keeps them, in `slots` slots; the rest is zero."""
+        keep = self.attention.keep
+        k = keep(self.heads(lengthened(self.linear_k(frames_BUD), slots), slots))
+        return k, keep(self.heads(lengthened(self.linear_v(frames_BUD), slots), slots))
 
     def scores(self, x_BLD, frames_BUD, chosen: ms.Tensor):
         """Scores of frames by the heads `chosen`, int32 (A,), before the softmax: float32 (B, A, L, U)."""
@@ -89,6 +89,14 @@ class CrossAttention(SelfAttention):
             q = q.reshape((recordings, -1) + q.shape[2:])
         out_BLD = self.attention.kept(q, k_kept, v_kept, mask)
         return self.linear_out(out_BLD.reshape((rows, length, d)) if rows > recordings else out_BLD)
+
+
+def lengthened(x_BUD, slots: int):
+    """(B, slots, D), with zeros at the end."""
+    b, frames, d = x_BUD.shape
+    return (
+        x_BUD if frames == slots else ops.concat((x_BUD, ops.zeros((b, slots - frames, d), x_BUD.dtype)), 1)
+    )
 
 
 class TextDecoderLayer(nn.Cell):
@@ -171,11 +179,16 @@ class TextDecoder(nn.Cell):
         """Look up token embeddings, without positions."""
         return self.embed_tokens(ids)
 
-    def memory(self, frames_BUD):
-        """Keys and values of the frames for every layer: (k_0, v_0, k_1, v_1, ...)."""
+    def memory(self, frames_BUD, slots: int = 0):
+        """Keys and values of the frames for every layer: (k_0, v_0, k_1, v_1, ...).
+
+        Parameters
+        ----------
+        slots : at least the frames; 0 for as many as a window has, which all recordings share.
+        """
         kept = ()
         for layer in self.decoders:
-            kept += layer.src_attn.memory(frames_BUD)
+            kept += layer.src_attn.memory(frames_BUD, slots or self.frames)
         return kept
 
     def positioned(self, x_BLD, positions_BL):
@@ -188,9 +201,13 @@ class TextDecoder(nn.Cell):
 
     def construct(self, read, positions_BL, mask):
         """Run the layers over whole sequences: as `models.llama.network.Decoder`, with a tuple to read."""
+        return self.over(read, positions_BL, mask, self.frames)
+
+    def over(self, read, positions_BL, mask, frames: int):
+        """As `construct`, with a memory of another number of frames."""
         x_BLD, kept, frames_B = read[0], read[1], read[2]
         length = x_BLD.shape[1]
-        mask, cross_mask = self.attention_mask(mask, length), self.cross_mask(self.frames, frames_B, length)
+        mask, cross_mask = self.attention_mask(mask, length), self.cross_mask(frames, frames_B, length)
         x = self.positioned(x_BLD, positions_BL)
         for i, layer in enumerate(self.decoders):
             x = layer(x, mask, kept[2 * i], kept[2 * i + 1], cross_mask)

@@ -3,6 +3,8 @@
 Sources: modules of the published OSUM code (WeNet's), transformers' Whisper, openai-whisper's model.py.
 """
 
+from mindspore_osum.config import Reader
+from mindspore_osum.errors import UserError
 from mindspore_osum.models.forms import Computed, Folder, Form, Other
 from mindspore_osum.models.positions import sinusoids
 from mindspore_osum.models.table import (
@@ -22,6 +24,7 @@ from mindspore_osum.models.whisper.hugging_face import encoder_hf_config, encode
 
 def _rows(params: tuple[Param, ...], ours: str, hugging_face: str, openai: str) -> Row:
     names = {"published": ours, "wenet": ours, "hf_whisper": hugging_face, "openai_whisper": openai}
+    names |= {"whisper_folder": ours}
     return Row(ours, names, params, "n_layers" if "{i}" in ours else "")
 
 
@@ -132,6 +135,29 @@ OPENAI = Form(
         else {}
     ),
 )
+
+
+def _not_written(cfg, base) -> dict:
+    raise UserError("an OSUM model has no Whisper folder; write its encoder with --to hf_whisper")
+
+
+FOLDER = Form(
+    "whisper_folder",
+    "Whisper folder",
+    {"encoder": "encoder."},
+    "encoder",
+    others=(
+        positions("encoder.embed_positions.weight", 1500),
+        Other("decoder.*", "dropped", _NO_TEXT_DECODER),
+    ),
+    folder=Folder(
+        "config.json",
+        _not_written,
+        lambda values, where: {"encoder": Reader(values, where).get("encoder", dict)},
+        model_types=("whisper_asr",),
+    ),
+)
+"""A model folder of ours whose encoder begins an OSUM model, as OSUM's first stage leaves it."""
 
 
 def values(cfg: EncoderConfig) -> Values:

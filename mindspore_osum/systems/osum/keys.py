@@ -36,7 +36,7 @@ PUBLISHED = Form(
     ),
     marks=("encoder.after_norm.weight", "llama_model.*"),
 )
-FORMS = (PUBLISHED, llama.HUGGING_FACE, whisper.HUGGING_FACE, whisper.OPENAI, llama.PEFT)
+FORMS = (PUBLISHED, llama.HUGGING_FACE, whisper.HUGGING_FACE, whisper.OPENAI, whisper.FOLDER, llama.PEFT)
 
 
 def tables(cfg: ModelConfig | None = None) -> tuple[Table, ...]:

@@ -15,6 +15,7 @@ from mindspore_osum.systems.whisper_asr.words import Section
 SILENCE, DOUBT, REPEATED = 0.6, -1.0, 2.4
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
 _TIME = re.compile(r"<\|(\d{1,2}\.\d\d)\|>")
+_LABEL = re.compile(r"\s*<[^<>|]{1,30}>\s*")
 _MARK = re.compile(r"<\|[^<>|]{1,30}\|>")
 
 
@@ -27,6 +28,11 @@ def parse(raw: str) -> Answer:
     timed = [(text.strip(), *times[n : n + 2]) for n, text in enumerate(texts)] if len(pieces) > 1 else []
     sections = [Word(text, start, max(start, end)) for text, start, end in timed if text]
     return Answer(text="".join(texts).strip(), raw=raw, sections=sections)
+
+
+def is_label(raw: str) -> bool:
+    """Whether an answer is a label (tags.py) and no text."""
+    return _LABEL.fullmatch(raw) is not None
 
 
 def describe(answer: Answer, facts: dict[str, object], log_p: float | None) -> None:
@@ -47,7 +53,9 @@ def silent(facts: dict[str, object], log_p: float | None) -> bool:
 
 
 def doubtful(raw: str, facts: dict[str, object], log_p: float | None) -> bool:
-    """As `System.doubtful`."""
+    """As `System.doubtful`; a label is never drawn anew."""
+    if is_label(raw):
+        return False
     unlikely = log_p is not None and log_p < DOUBT
     repeated = compression_ratio(parse(raw).text) > REPEATED
     return (unlikely or repeated) and not silent(facts, log_p)

@@ -1,6 +1,7 @@
 """Config of a Whisper (config.json) as a dataclass; imports neither MindSpore nor PyTorch."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import ClassVar
@@ -42,6 +43,8 @@ class WhisperConfig:
     latest_first_time: float = 1.0  # seconds: the latest first timestamp of an answer
     # (layer, head) pairs whose cross-attention follows the words; empty: all heads of the upper half
     alignment_heads: tuple[tuple[int, ...], ...] = ()
+    # of a fine-tuned model: the last rows of its token embedding (tags.py)
+    tags: tuple[str, ...] = ()
     dtype: str = "float32"  # of the weights and activations: float32, bfloat16 or float16
 
     def __post_init__(self):
@@ -51,6 +54,12 @@ class WhisperConfig:
     def vocabulary(self) -> Vocabulary:
         """Ids of the special tokens."""
         return Vocabulary(self.decoder.eos_id, self.languages)
+
+    @property
+    def tag_ids(self) -> dict[str, int]:
+        """Tag -> token."""
+        first = self.decoder.vocab_size - len(self.tags)
+        return {tag: first + number for number, tag in enumerate(self.tags)}
 
     @property
     def features(self) -> FeatureConfig:
@@ -120,11 +129,18 @@ def check_model(cfg: WhisperConfig) -> None:
         f"encoder.dropout must be 0 or more and below 1, not {cfg.encoder.dropout}",
     )
     need(1 <= cfg.languages <= 100, f"languages must be 1 to 100, not {cfg.languages}")
-    rows, last = cfg.decoder.vocab_size, cfg.vocabulary.last_time
+    wrong = [tag for tag in cfg.tags if not re.fullmatch(r"<[^<>]{1,30}>", str(tag))]
+    need(not wrong, f"tags: {wrong[:1]} is no name in angle brackets")
+    need(len(set(cfg.tags)) == len(cfg.tags), "tags: one is there twice")
+    need(
+        not cfg.tags or cfg.vocabulary.multilingual,
+        "tags: only a multilingual Whisper has tasks to choose from",
+    )
+    rows, last = cfg.decoder.vocab_size - len(cfg.tags), cfg.vocabulary.last_time
     need(
         last < rows,
-        f"decoder.vocab_size {rows} holds no special tokens of {cfg.languages} languages that begin at "
-        f"decoder.eos_id {cfg.decoder.eos_id}: the last one is {last}",
+        f"decoder.vocab_size {rows} (without tags) holds no special tokens of {cfg.languages} languages that "
+        f"begin at decoder.eos_id {cfg.decoder.eos_id}: the last one is {last}",
     )
     for name in ("suppressed", "suppressed_first"):
         wrong = [i for i in getattr(cfg, name) or () if not 0 <= i < rows]

@@ -6,6 +6,7 @@ Legend: B rows, T mel frames, U encoder frames, L positions, D width, S cache sl
 
 import re
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.models.whisper.cost import TextDecoder, encoder
 from mindspore_osum.models.whisper.cost import cache_bytes as cache_bytes_of
 from mindspore_osum.models.whisper.cost import constant_bytes as constant_bytes_of
@@ -33,6 +34,11 @@ def step(ops, model: WhisperConfig, rows: int, slots: int) -> None:
 def extra_shapes(job) -> dict[str, tuple[int, ...]]:
     """Parameters of a job that are not the model's: none."""
     return {}
+
+
+def ctc_head(job, model: WhisperConfig) -> dict:
+    """Training is not planned."""
+    raise UserError("whisper_asr: training a Whisper is not planned; give --model without --config")
 
 
 def layer_of(name: str, model: WhisperConfig) -> int:

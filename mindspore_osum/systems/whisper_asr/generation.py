@@ -11,12 +11,16 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindspore_osum.models.buckets import frame_bucket
 from mindspore_osum.models.ops import MASKED
 from mindspore_osum.systems.base import Generation, Prompt
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.descriptions import suppressed, suppressed_first
 from mindspore_osum.systems.whisper_asr.network import WhisperModel
+from mindspore_osum.systems.whisper_asr.tags import is_task
 from mindspore_osum.systems.whisper_asr.vocabulary import DETECT, TIME_STEP
+
+LABEL = -1  # instead of whether a sequence has timestamps
 
 
 class Embed(nn.Cell):
@@ -70,8 +74,10 @@ class Rules(nn.Cell):
     Some tokens are never written. With timestamps, these come first, in pairs around texts, and never go
     back; and if all timestamps together are likelier than any other token, one of them follows.
 
-    The memory of a sequence, int32: whether it has timestamps; whether its last token and the one before are
-    such (before the first token: yes); the last timestamp, 0 if there is none.
+    Where a label is asked (tags.py), nothing else is written; elsewhere no tag is.
+
+    The memory of a sequence, int32: whether it has timestamps (`LABEL` if it is a label); whether its last
+    token and the one before are such (before the first token: yes); the last timestamp, 0 if there is none.
     """
 
     width = 4  # of the memory
@@ -93,6 +99,11 @@ class Rules(nn.Cell):
         self.untimed_1S = Tensor((special_S * MASKED).astype(np.float32)[None])
         self.time_1T = Tensor(np.arange(self.first_time, self.last_time + 1, dtype=np.int32)[None])
         self.more = rows > self.last_time + 1  # tokens after the timestamps
+        self.has_tags, id_V = bool(cfg.tags), np.arange(rows)
+        label_V = np.isin(id_V, [i for tag, i in cfg.tag_ids.items() if not is_task(tag)])
+        # not beside words: tags; not as a label: all but labels, and after one all but the end
+        self.tag_1V = Tensor((id_V >= rows - len(cfg.tags))[None])
+        self.no_label_1V, self.no_end_1V = Tensor(~label_V[None]), Tensor((id_V != words.eot)[None])
 
     def begin(self, scores_BV, h_BLD, read):
         """The scores of first tokens under the rules, the memory, and `facts` (3, B) of the recordings."""
@@ -105,25 +116,37 @@ class Rules(nn.Cell):
         timed_B1 = about_BR[:, :1] > 0
         outside_BV = ops.logical_or(self.id_1V < self.first_time, self.id_1V > self.latest)
         hidden_BV = ops.logical_or(self.first_1V, ops.logical_and(timed_B1, outside_BV))
+        if self.has_tags:
+            hidden_BV = self.with_tags(hidden_BV, about_BR[:, :1], self.no_label_1V)
         ones_B1 = ops.ones((b, 1), ms.int32)
         memory_BR = ops.concat((about_BR[:, :1], ones_B1, ones_B1, ops.zeros((b, 1), ms.int32)), 1)
         facts = ops.stack((ops.cast(language_B, ms.float32), chance_B, silence_B))
         return ops.select(hidden_BV, MASKED * ops.ones_like(scores_BV), scores_BV), memory_BR, facts
 
+    def with_tags(self, hidden_BV, kind_B1, of_label_1V):
+        """The tokens that cannot follow; of labels `of_label_1V`."""
+        label_BV = (kind_B1 == LABEL).broadcast_to(hidden_BV.shape)
+        words_BV = ops.logical_or(hidden_BV, self.tag_1V)
+        return ops.select(label_BV, of_label_1V.broadcast_to(hidden_BV.shape), words_BV)
+
     def construct(self, scores_BV, token_B, memory_BR):
         """The scores after `token_B`, and the memory with it."""
-        timed_B1, before_B1, token_B1 = memory_BR[:, :1], memory_BR[:, 1:2], token_B.expand_dims(1)
+        kind_B1, before_B1, token_B1 = memory_BR[:, :1], memory_BR[:, 1:2], token_B.expand_dims(1)
+        timed_B1 = ops.maximum(kind_B1, 0) if self.has_tags else kind_B1
         last_B1 = ops.logical_and(token_B1 >= self.first_time, token_B1 <= self.last_time)
         time_B1 = ops.select(last_B1, token_B1, memory_BR[:, 3:])
         last_B1 = ops.cast(last_B1, ms.int32)
         closed_B1 = last_B1 * before_B1  # text follows
         open_B1 = last_B1 - closed_B1  # a timestamp or the end follows
-        memory_BR = ops.concat((timed_B1, last_B1, before_B1, time_B1), 1)
+        memory_BR = ops.concat((kind_B1, last_B1, before_B1, time_B1), 1)
         # what is hidden has `MASKED` added; of the text, which is nearly all, everything or nothing is
         timed_B1 = ops.cast(timed_B1, ms.float32)
         no_text_B1 = timed_B1 * ops.cast(open_B1, ms.float32) * MASKED
         past_BT = ops.cast(self.time_1T < time_B1 + 1 - open_B1, ms.float32) + ops.cast(closed_B1, ms.float32)
         scores_BV = scores_BV + self.never_1V
+        if self.has_tags:
+            barred_BV = self.with_tags(scores_BV <= MASKED, kind_B1, self.no_end_1V)
+            scores_BV = ops.select(barred_BV, MASKED * ops.ones_like(scores_BV), scores_BV)
         text_BW, special_BS, times_BT = (
             scores_BV[:, : self.eot],
             scores_BV[:, self.eot : self.first_time] + timed_B1 * self.untimed_1S,
@@ -173,11 +196,12 @@ class WhisperInputs(Generation):
         return self.cfg.static_length(longest)
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray]:
-        words, frames = self.cfg.vocabulary, self.cfg.most_frames
+        words, tags = self.cfg.vocabulary, self.cfg.tag_ids.values()
+        frames = frame_bucket(self.cfg, max(len(prompt.mel_TF) for prompt in prompts))
         mel_BTF = np.zeros((rows, frames, self.cfg.encoder.n_mels), np.float32)
         mel_len_B = np.full(rows, frames, np.int32)
         token_ids_BL = np.full((rows, length), words.eot, np.int32)
-        # whether it has timestamps, the slot of sot, the language
+        # whether it has timestamps (or is a label), the slot of sot, the language
         about_BR = np.tile(np.array([0, 0, words.first_language], np.int32), (rows, 1))
         for row, prompt in enumerate(prompts):
             ids = prompt.sequence.ids_L
@@ -188,6 +212,8 @@ class WhisperInputs(Generation):
             about_BR[row, :2] = ids[-1] != words.no_timestamps, begin
             if words.multilingual:
                 about_BR[row, 2] = ids[begin + 1]
+                if ids[begin + 2] in tags:
+                    about_BR[row, 0] = LABEL
         return {
             "mel_BTF": mel_BTF,
             "mel_len_B": mel_len_B,

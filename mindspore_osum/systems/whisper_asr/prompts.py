@@ -2,6 +2,8 @@
 
 [<|startofprev|> hotwords, prompt or what was written before] <|startoftranscript|> [language task]
 [<|notimestamps|>]
+
+A label task has its own tag as task, and one of its labels as answer (tags.py).
 """
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
+from mindspore_osum.systems.whisper_asr.tags import known_tasks, label_tags, label_task, task_tag
 from mindspore_osum.systems.whisper_asr.vocabulary import DETECT
 from mindspore_osum.tasks import tags_of, write_tags
 from mindspore_osum.text.sequence import Text, lay_out
@@ -18,15 +21,25 @@ PLAIN, TIMED = "<TRANSCRIBE>", "<TRANSCRIBE> <ALIGN>"  # tasks: words alone, wor
 
 
 def check(request, cfg: WhisperConfig) -> None:
-    """Refuse a `Request` that is not for Whisper; UserError in one line."""
-    if request.task not in (PLAIN, TIMED) or request.history or request.system is not None:
+    """Refuse a `Request` that is not for this Whisper; UserError in one line."""
+    known, label = known_tasks(cfg.tag_ids), label_task(request.task)
+    usual = request.task in (PLAIN, TIMED) or label in known
+    if not usual or request.history or request.system is not None:
         asked = request.task or "a request in words"
+        if known:
+            keys = " ".join(f"<{task.upper()}>" for task in known)
+            raise UserError(
+                f"{asked}: this Whisper has one task a pass: asr, srwt for times, or one of {keys}; ask for "
+                "them one by one"
+            )
         raise UserError(
             f"{asked}: a Whisper writes what is said, or translates it to English; ask for asr, or srwt for "
             "times, and use an OSUM model for everything else"
         )
     if request.words and request.words != write_tags(tags_of(request.task)):
         raise UserError("a request in words: a Whisper reads none; ask for a task, or an OSUM model")
+    if label and (request.translate or request.hotwords):
+        raise UserError(f"{request.task}: a label is neither translated nor spelled; ask without")
     words = cfg.vocabulary
     if not words.multilingual and request.translate:
         raise UserError("translate: this Whisper knows English only; use a multilingual one")
@@ -58,15 +71,20 @@ class WhisperPrompts:
     def prompt(self, request, speech: int | None, mel_TF: np.ndarray | None = None) -> Prompt:
         """The prompt of a `Request` about a recording with this log-mel (T, F)."""
         words, ids, earlier = self.words, self._before(request), request.earlier
+        first, label = (), label_task(request.task)
         ids.append(words.sot)
         if words.multilingual:
             ids.append(words.language(request.language) if request.language else DETECT)
             ids.append(words.translate if request.translate else words.transcribe)
+        if label:
+            tags = self.cfg.tag_ids
+            ids[-1] = tags[task_tag(label)]
+            first = tuple(tags[tag] for tag in label_tags(label)) if request.force_tags else ()
         if request.task != TIMED and earlier is None:  # seeking goes by timestamps
             ids.append(words.no_timestamps)
         if earlier is not None and mel_TF is not None:  # published so: not silence, but zeros follow it
             mel_TF = np.pad(mel_TF, ((0, max(0, self.cfg.features.padding - len(mel_TF))), (0, 0)))
-        return Prompt(lay_out(None, [Text(ids)]), mel_TF)
+        return Prompt(lay_out(None, [Text(ids)]), mel_TF, first=first)
 
     def _before(self, request) -> list[int]:
         """Hotwords, then the prompt or what was written before: the last tokens that half the positions hold,

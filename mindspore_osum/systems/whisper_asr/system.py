@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.long import PAUSES, SEEK
 from mindspore_osum.systems.base import SETTINGS, System
 from mindspore_osum.systems.whisper_asr import keys
 from mindspore_osum.systems.whisper_asr.answer import TEMPERATURES
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
+from mindspore_osum.systems.whisper_asr.job import JOB
 from mindspore_osum.systems.whisper_asr.presets import PRESETS
 from mindspore_osum.systems.whisper_asr.vocabulary import names
+
+GROWING, NOISE = "decoder.embed_tokens.weight", 0.005  # a quarter of a published row's deviation
 
 
 class WhisperSystem(System):
@@ -21,12 +26,21 @@ class WhisperSystem(System):
     temperatures = TEMPERATURES
     takes = SETTINGS
     long_forms = (SEEK, PAUSES)
+    job = JOB
+    growing = (GROWING,)
 
     def tables(self, cfg: WhisperConfig | None = None):
         return keys.tables(cfg)
 
     def published_forms(self):
         return keys.FORMS
+
+    def check_form(self, cfg: WhisperConfig, form) -> None:
+        if cfg.tags:
+            raise UserError(
+                f"tags: a model with {len(cfg.tags)} tags of its own has more tokens than {form.title} "
+                "knows; only its encoder can go on, with osum convert --encoder"
+            )
 
     def infer(self, found, base, given, assumed):
         return keys.infer(found, base, given)
@@ -36,6 +50,12 @@ class WhisperSystem(System):
 
     def shallow(self, cfg: WhisperConfig, layers: int) -> WhisperConfig:
         return super().shallow(replace(cfg, alignment_heads=()), layers)
+
+    def added_rows(self, cfg, name, rows, count, seed):
+        """Tags begin as <|transcribe|>, with noise that tells them apart: random rows would be 10 to 20 nats
+        less likely than any text, and catching up moves the whole model."""
+        noise = np.random.default_rng(seed).standard_normal((count, rows.shape[1])) * NOISE
+        return (rows[cfg.vocabulary.transcribe] + noise).astype(np.float32)
 
     def build(self, cfg: WhisperConfig):
         from mindspore_osum.systems.whisper_asr.network import WhisperModel
@@ -48,12 +68,9 @@ class WhisperSystem(System):
         return Template({"text": ((AUDIO,), (ANSWER,))}, {}, ("text",), marks=False)
 
     def fit_tokenizer(self, tokenizer, cfg: WhisperConfig, where: str) -> None:
-        from mindspore_osum.text.byte_pairs import BytePairTokenizer
+        from mindspore_osum.systems.whisper_asr.tokenizer import fit_tokenizer
 
-        if not isinstance(tokenizer, BytePairTokenizer):
-            raise UserError(f"{tokenizer.path}: a Whisper has byte-level BPE; give its tokenizer.json")
-        super().fit_tokenizer(tokenizer, cfg, where)
-        tokenizer.extend(cfg.vocabulary.pieces())
+        fit_tokenizer(tokenizer, cfg, where)
 
     def prompts(self, cfg: WhisperConfig, tokenizer):
         from mindspore_osum.systems.whisper_asr.prompts import WhisperPrompts
@@ -84,9 +101,15 @@ class WhisperSystem(System):
         return names().get(code, code)
 
     def answer(self, raw: str, task: str | None):
-        from mindspore_osum.systems.whisper_asr.answer import parse
+        from mindspore_osum.systems.whisper_asr.answer import is_label, parse
+        from mindspore_osum.tasks import parse_answer
 
-        return parse(raw)
+        return parse_answer(raw, task) if is_label(raw) else parse(raw)
+
+    def labels_of(self, task: str):
+        from mindspore_osum.tasks import label_sets_of
+
+        return [labels.field for labels in label_sets_of(task)]
 
     def describe(self, answer, facts, log_p) -> None:
         from mindspore_osum.systems.whisper_asr.answer import describe
@@ -110,6 +133,22 @@ class WhisperSystem(System):
         from mindspore_osum.systems.whisper_asr import cost
 
         return cost
+
+    @property
+    def columns(self):
+        from mindspore_osum.systems.whisper_asr.extractor import COLUMNS
+
+        return COLUMNS
+
+    def extractor(self, cfg: WhisperConfig, tokenizer, job=None, **asked):
+        from mindspore_osum.systems.whisper_asr.extractor import WhisperExtractor
+
+        return WhisperExtractor(cfg, tokenizer)
+
+    def objective(self, model, sections, vocab: int, seed: int, speech: bool):
+        from mindspore_osum.systems.whisper_asr.objective import WhisperObjective
+
+        return WhisperObjective(model, sections.loss)
 
     def verification(self):
         from mindspore_osum.systems.whisper_asr import verify

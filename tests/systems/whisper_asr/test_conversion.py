@@ -106,4 +106,4 @@ def test_what_is_refused(golden, folder, tmp_path):
     pieces["model"]["vocab"].popitem()
     (source / "tokenizer.json").write_text(json.dumps(pieces))
     refused("does not belong to this model", source)
-    refused("not made of parts", None, decoder=folder)
+    refused("give it with --encoder", None, decoder=folder)
