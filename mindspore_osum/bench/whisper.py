@@ -27,8 +27,9 @@ from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.timing import Timing
 from mindspore_osum.bench.torch_client import Side
 from mindspore_osum.errors import UserError
+from mindspore_osum.speech.config import SAMPLE_RATE
 
-WINDOW, TALK, RATE = 30, 600, 16_000  # seconds, seconds, samples a second
+WINDOW, TALK, RATE = 30, 600, SAMPLE_RATE  # seconds, seconds, samples a second
 QUICK_TALK = 45  # seconds
 BATCH, LANGUAGE = 8, "en"
 # key of the ratio, program, type of its weights

@@ -1,6 +1,7 @@
 """The example that fine-tunes real Whisper: its lines, its sentences, its plan, its table."""
 
 import argparse
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -97,8 +98,12 @@ def test_sentences(lang):
 
 
 def test_the_plan_and_the_table(tmp_path):
-    import fine_tune
     import table
+
+    # another example has a script of this name
+    spec = importlib.util.spec_from_file_location("real_whisper_fine_tune", FOLDER / "fine_tune.py")
+    fine_tune = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fine_tune)
 
     options = argparse.Namespace(
         output=tmp_path, whisper=Path("/w"), recordings=tmp_path, synthesizer=[], small=True, set=["seed=2"]

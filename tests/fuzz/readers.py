@@ -379,6 +379,7 @@ def _http_read(folder: Path) -> None:
     from mindspore_osum.serving.chats import ChatRequest
     from mindspore_osum.serving.fields import read_json, read_model
     from mindspore_osum.serving.transcriptions import read_form
+    from tests.serving.common import engine
 
     body, kind = (folder / "body").read_bytes(), (folder / "kind").read_bytes()
     parts = [body[at : at + 5000] for at in range(0, len(body), 5000)] or [b""]
@@ -392,7 +393,7 @@ def _http_read(folder: Path) -> None:
         else:
             scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", kind)]}
             fields, audio = asyncio.run(read_upload(Request(scope, receive), Limits()))
-            read_form(fields).job(audio, 100)
+            read_form(fields).job(audio, 100, engine("tiny"))
     except ApiError as error:
         error.response()  # its message can be sent
         raise UserError(error) from None

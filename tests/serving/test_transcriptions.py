@@ -1,23 +1,12 @@
 """The form of a transcription."""
 
-from types import SimpleNamespace
-
 import pytest
 
 pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
 
 from mindspore_osum.serving.bodies import ApiError  # noqa: E402
 from mindspore_osum.serving.transcriptions import TranslationForm, read_form  # noqa: E402
-from mindspore_osum.systems.registry import preset, system_of  # noqa: E402
-
-
-def engine(name: str) -> SimpleNamespace:
-    """What a form asks of an engine, for a preset."""
-    cfg = preset(name)
-    system = system_of(cfg.model_type)
-    check = lambda request: system.check_request(request, cfg)  # noqa: E731
-    return SimpleNamespace(system=system, check=check, log_probabilities=name != "tiny")
-
+from tests.serving.common import engine  # noqa: E402
 
 ENGINE = engine("tiny")
 

@@ -12,7 +12,7 @@ Notable choices
 
 from collections.abc import Iterable, Mapping
 
-from mindspore_osum.tasks import LABEL_SETS, tags_of
+from mindspore_osum.tasks import LABEL_SETS, TASK_KEYS, tags_of
 
 LABELS = tuple(LABEL_SETS)
 """Names of the tasks whose answer is a label."""
@@ -41,7 +41,7 @@ def label_tags(task: str) -> tuple[str, ...]:
 
 def label_task(key: str | None) -> str:
     """The label task with this published key, "" if it is of another kind, or of several."""
-    tags = tags_of(key) if key else ()
+    tags = tags_of(key) if key in TASK_KEYS else ()  # others have no tags: text without a recording
     return tags[0] if len(tags) == 1 and tags[0] in LABEL_SETS else ""
 
 

@@ -1,0 +1,13 @@
+"""What tests of bodies ask of an engine."""
+
+from types import SimpleNamespace
+
+from mindspore_osum.systems.registry import preset, system_of
+
+
+def engine(name: str) -> SimpleNamespace:
+    """What a form asks of an engine, for a preset; no model is made."""
+    cfg = preset(name)
+    system = system_of(cfg.model_type)
+    check = lambda request: system.check_request(request, cfg)  # noqa: E731
+    return SimpleNamespace(system=system, check=check, log_probabilities=name != "tiny")
