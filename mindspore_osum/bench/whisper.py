@@ -101,7 +101,7 @@ class Ours:
 
         keep = Sampling(loops=KEEP, fallback=False)
         found = self.transcribe((wave, RATE), language, keep, condition_on_previous_text=False)
-        return [self.engine.tokenizer.encode(segment.text) for segment in found.segments]
+        return [self.engine.tokenizer.encode(f" {segment.text}") for segment in found.segments]
 
     def transcribe(self, source, language: str, sampling=None, **how):
         """The `Response` about a recording of any length, with times, as `osum transcribe` gives it."""
