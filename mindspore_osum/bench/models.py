@@ -15,7 +15,7 @@ from mindspore_osum.systems.registry import DEFAULT, preset, system_of
 ModelConfig = system_of(DEFAULT).Config
 _NO_LORA = LoraConfig(rank=0)
 _LLAMA = {"qkv_bias": False, "o_bias": False, "rope_theta": 1e4, "max_positions": 2048, "eos_id": 4}
-_STUB_DECODER = DecoderConfig(64, 32, 1, 2, 2, 16, 32, **_LLAMA)
+_STUB_DECODER = DecoderConfig(2048, 32, 1, 2, 2, 16, 32, **_LLAMA)
 _STUB = {
     "adapter": AdapterConfig(n_layers=1, n_heads=2, d_ff=32),
     "lora": _NO_LORA,
