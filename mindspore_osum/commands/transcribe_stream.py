@@ -25,8 +25,8 @@ OTHERS = (
     "max_words",
     "highlight_words",
     "long",
+    "no_condition_on_previous_text",
 )
-OTHERS += ("no_condition_on_previous_text",)
 SECONDS = {  # option -> default, what it is
     "every": (1.0, "seconds of new speech between partial answers; 0: final ones only"),
     "pause": (0.5, "seconds that end an utterance"),

@@ -66,7 +66,7 @@ def test_voices_of_the_test_are_not_trained():
 
 
 def test_other_speech(tmp_path):
-    """The synthesiser is a program; one that makes nothing is told."""
+    """The synthesiser is a program; one that makes nothing is refused."""
     import corpus
 
     from mindspore_osum.errors import UserError

@@ -51,7 +51,7 @@ def test_memory_is_bounded(tmp_path):
 
 
 def test_damaged_recordings(tmp_path, monkeypatch):
-    """What is before the damage is there, and the damage is told; nothing readable is refused."""
+    """What is before the damage is there, and the damage is reported; nothing readable is refused."""
     import mindspore_osum.speech.long_features as module
 
     wave_N = np.random.default_rng(0).normal(size=16_000).astype(np.float32)

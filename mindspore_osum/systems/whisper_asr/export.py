@@ -13,7 +13,7 @@ H heads, E head size, R values that the rules remember, F facts about a recordin
 Notable choices
 - As of OSUM (systems/osum/export.py): elementary operators, nothing in place, the caller chooses the token.
 - Language detection and the rules of what may follow (generation.py `Rules`) are in the graphs; `about` is
-  what they are told of a prompt: whether it has timestamps, the slot of <|startoftranscript|>, the language.
+  what they take beside a prompt: whether it has timestamps, the slot of <|startoftranscript|>, the language.
 """
 
 from collections.abc import Sequence
