@@ -39,9 +39,14 @@ def answers(listener: Listener, audio, task, words, hotwords, request: gr.Reques
     """The stages of an answer as the page's fields: status, then those of `NOTHING`."""
     text = _texts(request)
     asked = Asked(audio, task, (words or "").strip(), (hotwords or "").strip())
+    shown = None
     try:
         for stage in listener.listen(asked, text):
-            yield _fields(stage, asked, text)
+            *fields, values = _fields(stage, asked, text)
+            # once: gradio writes a picture again, to the path that a browser may be reading
+            same = stage.picture is not None and stage.picture is shown
+            shown = stage.picture
+            yield *fields, gr.skip() if same else shown, values
     except UserError as error:
         yield error_html(str(error).replace(f"{audio}: ", ""), text), *NOTHING
     except Exception:
@@ -50,9 +55,10 @@ def answers(listener: Listener, audio, task, words, hotwords, request: gr.Reques
 
 
 def _fields(stage: Stage, asked: Asked, text: Texts) -> tuple:
+    """What `answers` yields but the picture."""
     response = stage.response
     if response is None:
-        return waiting_html(stage.doing), *NOTHING
+        return waiting_html(stage.doing), "", "", "", None
     missing = [] if stage.doing or response.no_speech else asked.label_fields()
     if stage.doing:
         status = waiting_html(stage.doing)
@@ -61,7 +67,7 @@ def _fields(stage: Stage, asked: Asked, text: Texts) -> tuple:
     values = response.to_dict() | {"audio": Path(asked.audio).name}
     words = words_html(response, "/gradio_api/file=" + quote(asked.audio), text)
     labels = labels_html(response, missing, text)
-    return status, transcript(response, text), words, labels, stage.picture, values
+    return status, transcript(response, text), words, labels, values
 
 
 def _texts(request: gr.Request) -> Texts:
