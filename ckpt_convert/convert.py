@@ -28,7 +28,8 @@ from mindspore_osum.folder import write_config
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models.forms import Computed, Form
 from mindspore_osum.models.table import Shapes
-from mindspore_osum.systems.base import Config, System
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import all_systems
 from mindspore_osum.text.tokenizer import BYTE_PAIRS, SENTENCE_PIECE, open_tokenizer, tokenizer_files
 from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode

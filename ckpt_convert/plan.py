@@ -20,7 +20,8 @@ from ckpt_convert.sources import Source
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.forms import Form, Other
 from mindspore_osum.models.table import Shapes, shapes, stand_in
-from mindspore_osum.systems.base import Config, System
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.config import Config
 from mindspore_osum.weights_io import CODES, TensorInfo, Weights, chunks, encode
 
 _LORA = ".lora_"

@@ -13,7 +13,8 @@ from ckpt_convert.sources import Source
 from mindspore_osum.config import from_dict, merge
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json
-from mindspore_osum.systems.base import Config, System
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import from_values, preset
 from mindspore_osum.weights_io import CODES
 

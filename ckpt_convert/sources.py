@@ -13,7 +13,8 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json
 from mindspore_osum.folder import CONFIG, is_own_config, read_config
 from mindspore_osum.models.forms import Form
-from mindspore_osum.systems.base import Config, System
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import DEFAULT, MODEL_TYPE, all_systems, system_of
 from mindspore_osum.systems.registry import preset as find_preset
 from mindspore_osum.weights_io import INDEX, SINGLE, Weights, open_index, open_weights

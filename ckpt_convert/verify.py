@@ -13,7 +13,8 @@ from ckpt_convert.sources import is_ours
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import CONFIG, check_tensors, read_config
 from mindspore_osum.parameters import fill
-from mindspore_osum.systems.base import Config, System
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.weights_io import open_weights
 

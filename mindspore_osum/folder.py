@@ -19,7 +19,7 @@ from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import NAME, UserError
 from mindspore_osum.files import read_json, replacing, write_text
 from mindspore_osum.parameters import fill
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import (
     DEFAULT,
     MODEL_TYPE,

@@ -19,7 +19,7 @@ from mindspore_osum.data.batches.batching import Shape, packed_batch, padded_bat
 from mindspore_osum.data.batches.packing import room_for
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import system_of, to_values
 from mindspore_osum.training.config import TrainConfig, own_sections, shapes_of
 

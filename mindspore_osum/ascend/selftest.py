@@ -17,7 +17,8 @@ import numpy as np
 
 from mindspore_osum.config import from_dict
 from mindspore_osum.data.batches.batching import bucket_shapes, padded_batch, step_columns
-from mindspore_osum.systems.base import Config, Prompt
+from mindspore_osum.systems.config import Config
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.systems.registry import DEFAULT, preset, system_of
 from mindspore_osum.text.sequence import Audio, Text, lay_out
 from mindspore_osum.training.examples import example

@@ -21,7 +21,7 @@ from mindspore_osum.bench.setup import Setup
 from mindspore_osum.bench.timing import Run, clocked, race, show_seconds
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.sampling import KEEP, Sampling
-from mindspore_osum.systems.base import Prompt
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.sequence import HybridSequence, Text, lay_out
 
 PROMPT, ROOM = 64, 64  # tokens of the prompt, and most new ones: a cache of 128 slots

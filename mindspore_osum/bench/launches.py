@@ -127,7 +127,7 @@ def _answering(model) -> dict[str, tuple]:
     """The graphs of answers, and inputs; without a recording if the model can do without."""
     from mindspore_osum.bench.decode import prompt_of
     from mindspore_osum.inference.generate import Generator
-    from mindspore_osum.systems.base import Prompt
+    from mindspore_osum.systems.prompt import Prompt
 
     generator, cfg = Generator(model), model.cfg
     prefill, step, _ = generator._graphs(ROWS, SLOTS)

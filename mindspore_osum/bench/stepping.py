@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mindspore_osum.bench import models
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import to_values
 
 LEARN = ["adapter", "lora"]

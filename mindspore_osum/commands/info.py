@@ -10,7 +10,7 @@ from pathlib import Path
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.folder import BUNDLED, read_config
 from mindspore_osum.hub import model_folder
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.text.tokenizer import BYTE_PAIRS, SENTENCE_PIECE
 from mindspore_osum.weights_io import CODES, TensorInfo, open_weights

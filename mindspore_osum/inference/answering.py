@@ -33,7 +33,8 @@ from mindspore_osum.results import Answer, Response
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.speech.long import Track
-from mindspore_osum.systems.base import Config, Prompt
+from mindspore_osum.systems.config import Config
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.text.tokenizer import Tokenizer
 

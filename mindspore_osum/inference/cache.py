@@ -23,7 +23,7 @@ class DecodeState(nn.Cell):
     ----------
     decoder : defines the cache's form (`new_cache`, `n_layers`, `dtype`) and `vocab_size`.
     batch, slots : sequences, and cache slots of each.
-    more : (name, shape, type) of what else is kept (`systems.base.Generation.states`).
+    more : (name, shape, type) of what else is kept (`systems.generation.Generation.states`).
     shared : parameters of another state that come after these.
     prefix : of the parameters' names.
 

@@ -8,7 +8,7 @@ from mindspore import nn, ops
 
 from mindspore_osum.inference.cache import DecodeState
 from mindspore_osum.models.ops import segment_causal_mask
-from mindspore_osum.systems.base import Generation
+from mindspore_osum.systems.generation import Generation
 
 
 def penalized(scores_BV, factor_BV):

@@ -6,8 +6,8 @@ Notable choices
 - Two graphs for each static shape and nothing else: prefill reads the whole prompt and scores its last
   position; a step takes the chosen tokens and scores the next ones. Greedy choices stay on the device, only
   ids leave; of draws from a large vocabulary only the best tokens (`BEST`) leave, unless others can be drawn.
-- The system defines prompts and how they become embeddings (`systems.base.Generation`); its decoder defines
-  the cache.
+- The system defines prompts and how they become embeddings (`systems.generation`); its decoder defines the
+  cache.
 - Prompts are padded on the right. Cache slots beyond their end hold undefined values until a step
   overwrites them, and are masked until then; so neither padding nor neighbours change an answer.
 - Shapes come from buckets (models/buckets.py). A new one is compiled and run once before it is timed.

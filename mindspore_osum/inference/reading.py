@@ -14,7 +14,8 @@ from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import RETRY_PENALTY
 from mindspore_osum.inference.tokens import Generated
 from mindspore_osum.results import Answer
-from mindspore_osum.systems.base import Prompt, System
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.tasks import unknown_tags
 from mindspore_osum.text.tokenizer import Tokenizer
 

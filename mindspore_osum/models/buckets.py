@@ -17,7 +17,7 @@ def bucket(n: int, smallest: int) -> int:
 
 
 def frame_bucket(model, frames: int) -> int:
-    """The bucket of a recording's mel frames, at most what `model`, a `systems.base.Config`, takes."""
+    """The bucket of a recording's mel frames, at most what `model`, a `systems.config.Config`, takes."""
     return min(bucket(frames, SMALLEST_FRAMES), model.most_frames)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mindspore_osum.data.batches.batching import Shape
 from mindspore_osum.planning.tape import F32
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.config import Config
 
 
 @dataclass(frozen=True)

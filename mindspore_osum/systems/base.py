@@ -7,264 +7,24 @@ Notable choices
 """
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from mindspore_osum.data.batches.extractor import Hearing
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.buckets import SMALLEST_LENGTH, bucket
 from mindspore_osum.models.forms import Form
 from mindspore_osum.models.table import Shapes, Table, shapes
 from mindspore_osum.results import Answer
 from mindspore_osum.speech.long import PAUSES
-from mindspore_osum.text.sequence import Audio, HybridSequence, Text, denied_ids, lay_out, opening_ids
-from mindspore_osum.text.template import AUDIO, Turn
+from mindspore_osum.systems.config import Config
+from mindspore_osum.systems.generation import Generation, Seeking
+from mindspore_osum.systems.job import JobRules
+from mindspore_osum.systems.prompt import Prompt, Prompts
+from mindspore_osum.text.sequence import Audio, Text, lay_out
 from mindspore_osum.text.tokenizer import Tokenizer, check_ids
 
 SETTINGS = ("language", "translate", "prompt", "word_times")  # of a `Request`, that few models have
-
-
-class Config(Hearing, Protocol):
-    """A model as described in config.json: a frozen dataclass that validates itself.
-
-    Attributes
-    ----------
-    seconds_per_token : duration of a speech token.
-    most_frames : mel frames of the longest recording that the model takes at once.
-    decoder : sizes of the decoder, including `vocab_size`, `max_positions` and `eos_id`.
-    dtype : of the weights and activations: float32, bfloat16 or float16.
-    """
-
-    model_type: ClassVar[str]
-    seconds_per_token: float
-    most_frames: int
-    decoder: Any
-    dtype: str
-
-    def to_dict(self) -> dict:
-        """Plain dictionaries and lists, without `model_type`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Input of generation.
-
-    Attributes
-    ----------
-    sequence : the hybrid sequence.
-    mel_TF : log-mel of its speech, float32, if any.
-    opening : the last tokens of the sequence, if they are the beginning of the answer.
-    first : the only tokens that may follow them; any may if empty.
-    denied : tokens that may not.
-    """
-
-    sequence: HybridSequence
-    mel_TF: np.ndarray | None = None
-    opening: tuple[int, ...] = ()
-    first: tuple[int, ...] = ()
-    denied: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-    def __str__(self) -> str:
-        return f"prompt of {len(self)} positions ({self.sequence.n_speech} of speech)"
-
-
-class Prompts:
-    """Makes the prompts of one model whose sequences a template lays out.
-
-    Parameters
-    ----------
-    system : the `System`.
-    """
-
-    def __init__(self, system: Any, cfg: Config, tokenizer: Tokenizer):
-        self.system, self.cfg, self.tokenizer = system, cfg, tokenizer
-        self.template = system.template(cfg)
-        self._openings: dict[str, tuple] = {}
-
-    def hears(self, request) -> bool:
-        """Whether a `Request`, or a turn before it, is about a recording."""
-        forms = [request.output_type, *(turn.output_type for turn in request.history)]
-        return any(AUDIO in self.template.needs(form) for form in forms)
-
-    def prompt(self, request, speech: int | None, mel_TF: np.ndarray | None = None) -> Prompt:
-        """The prompt of a `Request` after the turns before it.
-
-        Parameters
-        ----------
-        speech : tokens of the recording, None without one.
-        mel_TF : its log-mel; without it the prompt has the right length, and cannot be answered.
-        """
-        forced = request.task and request.force_tags
-        opening, first, denied = self._opening(request.task) if forced else ((), (), ())
-        words = request.words
-        if request.hotwords:
-            words = self.system.with_hotwords(words, request.task, request.hotwords)
-
-        def turn(form: str, words: str | None, **more) -> Turn:
-            heard = speech if AUDIO in self.template.needs(form) else None
-            return Turn(form, {"request": words}, heard, **more)
-
-        turns = [turn(form, said, answer=[("", reply)]) for form, said, reply in request.history]
-        turns.append(turn(request.output_type, words, opening=opening))
-        sequence = self.template.sequence(self.tokenizer, *turns, system=request.system)
-        return Prompt(sequence, mel_TF, opening, first, denied)
-
-    def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """The tokens that every answer to a task begins with, those that may follow (empty: any), and not."""
-        if task not in self._openings:
-            opening, texts = self.system.openings(task)
-            ids, first = opening_ids(self.tokenizer, opening, texts)
-            denied = denied_ids(self.tokenizer, ids, texts, self.system.other_openings(task))
-            self._openings[task] = ids, first, denied
-        return self._openings[task]
-
-
-class Generation:
-    """Interface for inference/generate.py: generation with a model, and its intermediate results.
-
-    Attributes
-    ----------
-    embed : a cell from the values of `inputs` to input embeddings (B, L, D) of the decoder; where that reads
-        more than these, to a tuple that begins with them.
-    decoder : a cell like that of models/llama/network.py: `embed`, `logits`, and the properties of its cache
-        (`new_cache`, `n_layers`, `vocab_size`, `dtype`).
-    rules : a cell that changes scores by what was written so far, and keeps `width` numbers of a sequence for
-        it (systems/whisper_asr/generation.py `Rules`); None if any token may follow.
-    log_probabilities : whether those of an answer's tokens are always computed.
-    beams : whose beam search it is, one of inference/beams.py `RULES`.
-    eos_ids : tokens that end an answer.
-    positions : maximum length of prompt and answer together.
-    encode : a cell from the columns of a recording to the model's outputs before the decoder; None if there
-        are none.
-    encode_columns, encode_names : names of its inputs and of its outputs.
-    """
-
-    embed: Any
-    decoder: Any
-    eos_ids: Sequence[int]
-    positions: int
-    rules: Any = None
-    log_probabilities: bool = False
-    beams: str = "transformers"
-    encode: Any = None
-    encode_columns: tuple[str, ...] = ()
-    encode_names: tuple[str, ...] = ()
-
-    def states(self, batch: int) -> Sequence[tuple[str, tuple[int, ...], Any]]:
-        """(name, shape, type) of what `batch` rows keep between steps, after the caches."""
-        return ()
-
-    def facts(self, values: Sequence[float]) -> dict[str, Any]:
-        """What the rules say of a recording before its answer, by name, from their numbers."""
-        return {}
-
-    def settings(self, sampling: Any) -> Any:
-        """The settings of generation (`Sampling`) as the model needs them."""
-        return sampling
-
-    def length(self, longest: int) -> int:
-        """The static length of prompts of which the longest has so many positions."""
-        return bucket(longest, SMALLEST_LENGTH)
-
-    def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, Any]:
-        """Named inputs of `embed` in their order, arrays or None, for `rows` >= len(prompts) rows of `length`
-        positions.
-
-        Prompts are padded on the right; static shapes come from models/buckets.py.
-        """
-        raise NotImplementedError
-
-    def columns(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
-        """`inputs` with one prompt per row, followed by `positions_BL` and `segments_BL` (int32) as in a
-        training batch."""
-        length = bucket(max(map(len, prompts)), SMALLEST_LENGTH)
-        found = self.inputs(prompts, len(prompts), length)
-        place_L, lengths_B1 = np.arange(length, dtype=np.int32), np.array([[len(p)] for p in prompts])
-        inside_BL = place_L < lengths_B1
-        found["positions_BL"] = np.where(inside_BL, place_L, 0).astype(np.int32)
-        return found | {"segments_BL": inside_BL.astype(np.int32)}
-
-
-class Seeking(Protocol):
-    """The windows of a recording, one after the other.
-
-    Attributes
-    ----------
-    at, frames : the first mel frame of the next window, and how many it has; 0 after the last one.
-    request : the `Request` about it.
-    """
-
-    at: int
-    frames: int
-    request: Any
-
-    def take(self, answer: Answer, written: Any, words: Any) -> None:
-        """What the model said about the window; the answer is changed, and the next window chosen.
-
-        Parameters
-        ----------
-        answer : as it is of any recording; times from the beginning of the window.
-        written : the `Generated` tokens.
-        words : of the system's aligner; None unless they were asked for.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class NamedLoss:
-    """A loss that a run reports, by its name in metrics.jsonl.
-
-    Parameters
-    ----------
-    over : the count that the loss is averaged over, "targets_B" or "utterances_B"; "" where the objective
-        returns a sum and its count.
-    """
-
-    name: str
-    over: str = ""
-
-
-class JobRules:
-    """Rules for training jobs of a system's models; does not load MindSpore.
-
-    Attributes
-    ----------
-    Sections : dataclass of the sections of a job's YAML that belong to the system, including `learn`.
-    parts : names allowed in `learn`.
-    speech_parts : the parts unused by a job without recordings, as attributes of the model.
-    """
-
-    Sections: type
-    parts: tuple[str, ...]
-    speech_parts: tuple[str, ...] = ()
-
-    def part_of(self, parameter: str) -> str:
-        """The part that a parameter of the objective belongs to; the prefix "model." is optional."""
-        raise NotImplementedError
-
-    def check(self, job: Any) -> None:
-        """Refuse sections that cannot work, naming the key."""
-
-    def model(self, job: Any, model: Config) -> Config:
-        """The model that a job trains, of the one that it starts from."""
-        return model
-
-    def check_model(self, job: Any, model: Config, tokenizer: Any = None) -> None:
-        """Refuse a model that does not fit the job or the tokenizer."""
-
-    def unsharded(self, job: Any) -> list[str]:
-        """Keys of requested features that a sharded model does not support."""
-        return []
-
-    def needs_speech(self, job: Any) -> list[str]:
-        """Requested sections that need recordings."""
-        return []
 
 
 class System:
@@ -391,7 +151,7 @@ class System:
         """
         return False
 
-    def seeking(self, prompts: Any, request: Any, frames: int, previous_text: bool) -> "Seeking":
+    def seeking(self, prompts: Any, request: Any, frames: int, previous_text: bool) -> Seeking:
         """The windows of a recording, where each says where the next one begins.
 
         Parameters

@@ -21,7 +21,8 @@ from typing import Any
 from mindspore_osum import systems
 from mindspore_osum.config import did_you_mean, from_dict
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.base import Config, System
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.config import Config
 
 GROUP = "mindspore_osum.systems"  # of entry points
 MODEL_TYPE, DEFAULT = "model_type", "osum"

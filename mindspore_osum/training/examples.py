@@ -3,7 +3,7 @@
 import numpy as np
 
 from mindspore_osum.data.batches.extractor import Example
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import system_of
 from mindspore_osum.text.sequence import Audio, Text, lay_out
 

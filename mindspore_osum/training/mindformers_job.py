@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import to_values
 from mindspore_osum.training.config import TrainConfig, own_sections, to_dict
 

@@ -24,7 +24,7 @@ from mindspore_osum.data.checks import Errors
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
 from mindspore_osum.folder import read_config
-from mindspore_osum.systems.base import Config
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import preset, presets
 from mindspore_osum.text.tokenizer import Tokenizer, find_tokenizer, open_tokenizer
 from mindspore_osum.training import checkpoint

@@ -19,7 +19,7 @@ from mindspore_osum.inference.generate import Generator
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.joined import prepare
 from mindspore_osum.models.whisper.config import EncoderConfig, TextDecoderConfig
-from mindspore_osum.systems.base import Prompt
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.network import WhisperModel
 from mindspore_osum.systems.whisper_asr.vocabulary import DETECT

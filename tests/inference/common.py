@@ -15,8 +15,8 @@ import numpy as np
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
-from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.sequence import Audio, Text, lay_out
 
 SMALL = ModelConfig(

@@ -12,7 +12,7 @@ from mindspore_osum.inference.graph_cache import FOLDER
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.inference.tokens import ENDED, log_probabilities
 from mindspore_osum.models.buckets import batch_bucket, bucket
-from mindspore_osum.systems.base import Prompt
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.sequence import HybridSequence, stack_sequences
 
 

@@ -14,7 +14,7 @@ from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
-from mindspore_osum.systems.base import Prompt
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.template import Turn
 from tests.systems.osum.test_golden import described
 

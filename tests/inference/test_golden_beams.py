@@ -16,8 +16,8 @@ from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
-from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.sequence import Audio, Text, lay_out
 
 SPEECH, TARGETS = 32, ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj")

@@ -13,8 +13,9 @@ from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.inference.tokens import Generated
 from mindspore_osum.results import Answer
-from mindspore_osum.systems.base import Prompt, System
+from mindspore_osum.systems.base import System
 from mindspore_osum.systems.osum.system import SYSTEM
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.sequence import Text, lay_out
 from mindspore_osum.text.tokenizer import open_tokenizer
 from tests.inference.test_loops import Scripted

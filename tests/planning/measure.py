@@ -119,10 +119,10 @@ def infer(case: dict) -> dict:
     from mindspore_osum.inference.cache import DecodeState
     from mindspore_osum.inference.generate import Generator
     from mindspore_osum.inference.sampling import Sampling
-    from mindspore_osum.systems.base import Prompt
     from mindspore_osum.systems.osum.config import ModelConfig
     from mindspore_osum.systems.osum.network import OsumModel
     from mindspore_osum.systems.osum.system import SYSTEM
+    from mindspore_osum.systems.prompt import Prompt
     from mindspore_osum.text.sequence import Audio, Text, lay_out
 
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU", runtime_num_threads=1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, TOKENIZER
 from mindspore_osum.inference.tokens import restricted
-from mindspore_osum.systems.base import Prompt
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.tasks import (
     LABEL_SETS,
     TAG_OF_KEY_PART,

@@ -8,7 +8,8 @@ from mindspore_osum.cli import main
 from mindspore_osum.config import parse_overrides
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems import registry
-from mindspore_osum.systems.base import JobRules, System
+from mindspore_osum.systems.base import System
+from mindspore_osum.systems.job import JobRules
 from mindspore_osum.training.config import (
     TrainConfig,
     job_from,

@@ -21,9 +21,9 @@ from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.exported import STEPS, Sizes, check_counts, difference, mels
-from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.network import OsumModel
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.tasks import TASK_KEYS, answer_starts
 from mindspore_osum.text.sequence import opening_ids, stack_sequences
 from mindspore_osum.text.template import AUDIO, Turn

@@ -10,8 +10,9 @@ import numpy as np
 from mindspore import nn
 
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, frame_bucket
-from mindspore_osum.systems.base import Generation, Prompt
+from mindspore_osum.systems.generation import Generation
 from mindspore_osum.systems.osum.network import OsumModel
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.sequence import stack_sequences
 
 

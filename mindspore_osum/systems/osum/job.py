@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.base import JobRules
+from mindspore_osum.systems.job import JobRules
 from mindspore_osum.systems.osum.config import ModelConfig
 
 

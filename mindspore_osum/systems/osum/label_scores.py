@@ -20,8 +20,8 @@ from mindspore import Tensor, nn, ops
 
 from mindspore_osum.interrupts import steady
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket, frame_bucket
-from mindspore_osum.systems.base import Prompt
 from mindspore_osum.systems.osum.network import OsumModel
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.tasks import LABEL_SETS, LabelSet, label_sets_of, tags_of, write_tags
 from mindspore_osum.text.sequence import stack_sequences
 from mindspore_osum.text.tokenizer import Tokenizer

@@ -19,7 +19,7 @@ from mindspore import nn, ops
 from mindspore_osum.data.batches.batching import TARGETS, UTTERANCES
 from mindspore_osum.models.losses import IGNORE, token_losses
 from mindspore_osum.models.ops import frame_places, segment_causal_mask
-from mindspore_osum.systems.base import NamedLoss
+from mindspore_osum.systems.job import NamedLoss
 from mindspore_osum.systems.osum.heads import CtcHead, LabelHeads
 from mindspore_osum.systems.osum.job import Sections
 from mindspore_osum.systems.osum.network import OsumModel

@@ -24,7 +24,7 @@ from mindspore import Tensor, nn, ops
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.models.exported import STEPS, Sizes, check_counts, difference, mels
-from mindspore_osum.systems.base import Prompt
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.generation import Embed, Rules, WhisperInputs
 from mindspore_osum.systems.whisper_asr.network import WhisperModel

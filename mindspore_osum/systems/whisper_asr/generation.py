@@ -13,7 +13,8 @@ from mindspore import Tensor, nn, ops
 
 from mindspore_osum.models.buckets import frame_bucket
 from mindspore_osum.models.ops import MASKED
-from mindspore_osum.systems.base import Generation, Prompt
+from mindspore_osum.systems.generation import Generation
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.descriptions import suppressed, suppressed_first
 from mindspore_osum.systems.whisper_asr.network import WhisperModel

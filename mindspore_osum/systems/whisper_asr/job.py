@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.base import JobRules
+from mindspore_osum.systems.job import JobRules
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.tags import LABELS, tags_for
 

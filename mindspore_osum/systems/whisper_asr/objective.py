@@ -17,7 +17,7 @@ from mindspore import nn, ops
 from mindspore_osum.data.batches.batching import TARGETS, UTTERANCES
 from mindspore_osum.models.losses import token_losses
 from mindspore_osum.models.ops import log_sum_exp
-from mindspore_osum.systems.base import NamedLoss
+from mindspore_osum.systems.job import NamedLoss
 from mindspore_osum.systems.whisper_asr.extractor import LABEL, PREFIX, WORDS
 from mindspore_osum.systems.whisper_asr.job import Loss
 from mindspore_osum.systems.whisper_asr.network import WhisperModel

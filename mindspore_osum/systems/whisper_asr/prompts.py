@@ -9,7 +9,7 @@ A label task has its own tag as task, and one of its labels as answer (tags.py).
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.base import Prompt
+from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.tags import known_tasks, label_tags, label_task, task_tag
 from mindspore_osum.systems.whisper_asr.vocabulary import DETECT

@@ -21,7 +21,7 @@ class Earlier(NamedTuple):
 
 
 class Seeking:
-    """As `systems.base.Seeking`.
+    """As `systems.generation.Seeking`.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Seeking:
         return replace(self._asked, prompt="", earlier=Earlier(tuple(self._tokens)))
 
     def take(self, answer: Answer, written, words: list[SpokenWord] | None) -> None:
-        """As `systems.base.Seeking.take`."""
+        """As `systems.generation.Seeking.take`."""
         features = self.cfg.features
         start, seconds = features.seconds(self.at), features.seconds(self.frames)
         if written.facts and not self._asked.language:

@@ -47,7 +47,7 @@ def small_folder(folder):
 
 def prompt(ids, mel_TF):
     """A prompt of these tokens about a recording."""
-    from mindspore_osum.systems.base import Prompt
+    from mindspore_osum.systems.prompt import Prompt
     from mindspore_osum.text.sequence import Text, lay_out
 
     return Prompt(lay_out(None, [Text(ids)]), mel_TF)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.systems.base import JobRules
+from mindspore_osum.systems.job import JobRules
 
 
 @dataclass(frozen=True)

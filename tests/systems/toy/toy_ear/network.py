@@ -10,7 +10,7 @@ from mindspore import nn, ops
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, bucket
 from mindspore_osum.models.layers import Linear
 from mindspore_osum.models.llama.network import Decoder
-from mindspore_osum.systems.base import Generation
+from mindspore_osum.systems.generation import Generation
 from mindspore_osum.text.sequence import stack_sequences
 from toy_ear.config import EarConfig
 from toy_ear.keys import NO_LORA

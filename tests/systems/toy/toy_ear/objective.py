@@ -8,7 +8,7 @@ from mindspore import nn, ops
 from mindspore_osum.data.batches.batching import TARGETS
 from mindspore_osum.models.losses import token_losses
 from mindspore_osum.models.ops import segment_causal_mask
-from mindspore_osum.systems.base import NamedLoss
+from mindspore_osum.systems.job import NamedLoss
 
 
 class EarObjective(nn.Cell):
