@@ -1,6 +1,6 @@
 """Sizes of the decoder and of its LoRA; does not import MindSpore."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 # modules that may have LoRA
@@ -44,3 +44,30 @@ class LoraConfig:
     def scale(self) -> float:
         """alpha / rank."""
         return self.alpha / self.rank
+
+
+_QWEN2 = DecoderConfig(
+    vocab_size=151936,
+    d_model=896,
+    n_layers=24,
+    n_heads=14,
+    n_kv_heads=2,
+    head_dim=64,
+    d_ff=4864,
+    rope_theta=1e6,
+    norm_eps=1e-6,
+    o_bias=False,
+    tie_embeddings=True,
+    max_positions=131072,
+    bos_id=151643,  # <|endoftext|>; the tokenizer never puts it in front
+    eos_id=151643,
+)
+_WIDER = replace(_QWEN2, n_layers=28, head_dim=128)
+# Published decoders, as in their config.json. The Instruct models end with <|im_end|>, 151645.
+DECODERS = {
+    "qwen2-0.5b": _QWEN2,
+    "qwen2-1.5b": replace(_WIDER, d_model=1536, n_heads=12, d_ff=8960),
+    "qwen2-7b": replace(
+        _WIDER, vocab_size=152064, d_model=3584, n_heads=28, n_kv_heads=4, d_ff=18944, tie_embeddings=False
+    ),
+}

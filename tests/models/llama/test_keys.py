@@ -1,11 +1,12 @@
 """The decoder's table against its cells, and what is read off tensors."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.models.llama import keys
+from mindspore_osum.models.llama import config, keys
 from mindspore_osum.models.llama.config import PROJECTIONS, DecoderConfig, LoraConfig
 from mindspore_osum.models.table import Table, shapes, stand_in
 
@@ -35,6 +36,15 @@ def test_shapes_are_those_of_the_cells(cfg, lora):
     with no_init_parameters():
         cells = {f"decoder.{n}": tuple(p.shape) for n, p in Decoder(cfg, lora).parameters_and_names()}
     assert shapes_of(cfg, lora) == cells
+
+
+@pytest.mark.parametrize(
+    "name, parameters",
+    [("qwen2-0.5b", 494_032_768), ("qwen2-1.5b", 1_543_714_304), ("qwen2-7b", 7_615_616_512)],
+)
+def test_named_decoders_have_the_published_number_of_parameters(name, parameters):
+    found = shapes_of(config.DECODERS[name], LoraConfig(0))
+    assert sum(math.prod(shape) for shape in found.values()) == parameters
 
 
 SIZES = ("vocab_size", "d_model", "n_layers", "d_ff", "n_heads", "n_kv_heads", "head_dim")
