@@ -1,7 +1,7 @@
 """Cells with the parameter names of the published checkpoints: weight, bias, lora_A.weight, lora_B.weight.
 
 Legend: B batch, T time, D width, C channels, H heads, E head size.
-Parameters start as zeros; `systems/osum/init.py` initialises them for training, loading overwrites them.
+Parameters start as zeros; `systems/init.py` initialises them for training, loading overwrites them.
 """
 
 from collections.abc import Sequence

@@ -24,8 +24,8 @@ from mindspore_osum.models.joined import prepare
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.losses import token_losses
 from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.init import initial_value
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.init import initial_value
 from mindspore_osum.systems.osum.network import OsumModel
 from tests.inference.common import random_prompt
 from tests.models.common import make_item, pack

@@ -28,9 +28,9 @@ from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
 from mindspore_osum.models.ops import use
 from mindspore_osum.models.sharding import ParallelConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
+from mindspore_osum.systems.init import initial_value
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.extractor import COLUMNS
-from mindspore_osum.systems.osum.init import initial_value
 from mindspore_osum.training.adamw import OsumAdamW
 from mindspore_osum.training.mindformers_job import plain
 from mindspore_osum.training.network import NetworkConfig, TrainingNetwork

@@ -86,7 +86,7 @@ def test_only_what_neither_start_nor_checkpoint_has_is_drawn(trained, tmp_path, 
 def test_a_job_draws_only_what_its_start_lacks(trained, drawn):
     """The same numbers as if it had drawn all: new LoRA on a model without."""
     pytest.importorskip("mindformers")
-    from mindspore_osum.systems.osum.init import initial_value
+    from mindspore_osum.systems.init import initial_value
     from mindspore_osum.training.mindformers_job import plain
     from mindspore_osum.training.network import NetworkConfig, TrainingNetwork
 

@@ -17,9 +17,9 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindspore_osum.data.batches.batching import TARGETS, UTTERANCES
-from mindspore_osum.models.losses import IGNORE, token_losses
-from mindspore_osum.models.ops import frame_places, segment_causal_mask
+from mindspore_osum.models.ops import frame_places
 from mindspore_osum.systems.job import NamedLoss
+from mindspore_osum.systems.label_losses import LabelLosses
 from mindspore_osum.systems.osum.heads import CtcHead, LabelHeads
 from mindspore_osum.systems.osum.job import Sections
 from mindspore_osum.systems.osum.network import OsumModel
@@ -51,24 +51,7 @@ def unpacked(h_BUD, spans_N2, frames: int):
     return h_NUD, ops.maximum((spans_N2[:, 1] + rate - 1) // rate, 1)
 
 
-def last_places(labels_BM, room: int):
-    """The `room` positions of each row that end with its last label, int32 (B, room).
-
-    Logits are the most expensive part of a small model's step, so they are computed only near labels.
-    """
-    place_1M = ops.arange(0, labels_BM.shape[1]).expand_dims(0)
-    last_B1 = ops.max(place_1M * ops.cast(labels_BM != IGNORE, ms.int32), 1, True)[0]
-    return ops.maximum(last_B1 - (room - 1), 0) + ops.arange(0, room).expand_dims(0)
-
-
-def take(values_BMx, places_BN):
-    """values[b, places[b, n]] for every row b: (B, N) or (B, N, D)."""
-    b, m = values_BMx.shape[:2]
-    flat = values_BMx.reshape((b * m,) + values_BMx.shape[2:])
-    return ops.gather(flat, places_BN + m * ops.arange(0, b).expand_dims(-1), 0)
-
-
-class OsumObjective(nn.Cell):
+class OsumObjective(LabelLosses):
     """The training objective: the model, the heads, and the losses of a batch.
 
     Parameters
@@ -83,8 +66,8 @@ class OsumObjective(nn.Cell):
     losses = LOSSES
 
     def __init__(self, model: OsumModel, sections: Sections, vocab: int, seed: int, speech: bool):
-        super().__init__()
-        self.model, self.speech, cfg = model, speech, model.cfg
+        super().__init__(model)
+        self.speech, cfg = speech, model.cfg
         self.intent_weight, self.content_weight = sections.loss.intent, sections.loss.content
         ctc = sections.ctc
         self.ctc_weight, self.ctc_only, self.ctc_on_speech = ctc.weight, ctc.only, ctc.at == "adapter"
@@ -126,7 +109,9 @@ class OsumObjective(nn.Cell):
                 if at_frames is not None:
                     aligned = at_frames * share
         if not self.ctc_only:
-            loss_BM, spans_BM = self.label_losses(batch, z_BZD, packed)
+            one_a_row = self.speech and not packed  # its labels are within the text positions
+            room = batch["labels_BL"].shape[1] - z_BZD.shape[1] - 2 if one_a_row else 0
+            loss_BM, spans_BM = self.label_losses(batch, z_BZD, room)
             targets = ops.maximum(ops.mean(batch["targets_B"]), 1.0)
             intent_BM = ops.cast(spans_BM == INTENT, ms.float32)
             content_BM = ops.cast(spans_BM == CONTENT, ms.float32)
@@ -145,26 +130,6 @@ class OsumObjective(nn.Cell):
             "content_loss": sums[1],
         }
         return loss, values, {"intent_loss": counts[0], "content_loss": counts[1]}
-
-    def label_losses(self, batch, z_BZD, packed: bool):
-        """Cross-entropy and span of each label, for all positions that can have one."""
-        token_ids_BL, labels_BL = batch["token_ids_BL"], batch["labels_BL"]
-        if self.speech:
-            x_BLD = self.model.embed(token_ids_BL, batch["speech_row_BL"], z_BZD)
-        else:
-            x_BLD = self.model.decoder.embed(token_ids_BL)
-        mask = segment_causal_mask(batch["segments_BL"])
-        hidden_BLD = self.model.decoder(x_BLD, batch["positions_BL"], mask)
-        hidden_BMD, labels_BM, spans_BM = hidden_BLD[:, :-1], labels_BL[:, 1:], batch["spans_BL"][:, 1:]
-        if self.speech and not packed:  # one sequence per row: its labels are within the text positions
-            room = labels_BL.shape[1] - z_BZD.shape[1] - 2
-            places_BM = last_places(labels_BM, room)
-            hidden_BMD, labels_BM, spans_BM = (
-                take(hidden_BMD, places_BM),
-                take(labels_BM, places_BM),
-                take(spans_BM, places_BM),
-            )
-        return token_losses(self.model.decoder.logits(hidden_BMD), labels_BM)[0], spans_BM
 
     def sharded(self, p) -> nn.Cell:
         """The same losses for a sharded model, as one vector: loss, values, counts."""

@@ -41,7 +41,7 @@ class RowLoss(nn.Cell):
 
 
 class LastPlaces(nn.Cell):
-    """As objective.last_places, of sharded labels: (B, L) -> the R positions that end before the last."""
+    """As label_losses.last_places, of sharded labels: (B, L) -> the R positions that end before the last."""
 
     def __init__(self, p):
         super().__init__()

@@ -30,7 +30,7 @@ class OsumSystem(System):
         return keys.infer(found, base, given, assumed)
 
     def initial_value(self, cfg, name, shape, seed):
-        from mindspore_osum.systems.osum.init import depth_of, initial_value
+        from mindspore_osum.systems.init import depth_of, initial_value
 
         return initial_value(name, shape, depth_of(cfg, name), seed)
 
@@ -75,9 +75,9 @@ class OsumSystem(System):
         return longer_openings(task)
 
     def generation(self, model):
-        from mindspore_osum.systems.osum.generation import OsumGeneration
+        from mindspore_osum.systems.speech_generation import SpeechGeneration
 
-        return OsumGeneration(model)
+        return SpeechGeneration(model)
 
     def label_scorer(self, model, tokenizer):
         from mindspore_osum.systems.osum.label_scores import LabelScorer

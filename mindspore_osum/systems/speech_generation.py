@@ -1,4 +1,8 @@
-"""OSUM's generation interface: hybrid prompts as model inputs, and the cell that embeds them.
+"""Generation with an encoder, an adapter and a decoder: hybrid prompts as model inputs, and the cell that
+embeds them.
+
+A model has the cells `encoder`, `adapter` and `decoder`, and the methods `encode_speech` and `embed`, as
+systems/osum/network.py `OsumModel` has them.
 
 Legend: B batch, T mel frames, U encoder frames, E encoder width, Z speech tokens, L prompt positions,
 D decoder width, V vocabulary.
@@ -11,7 +15,6 @@ from mindspore import nn
 
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, frame_bucket
 from mindspore_osum.systems.generation import Generation
-from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.sequence import stack_sequences
 
@@ -19,7 +22,7 @@ from mindspore_osum.text.sequence import stack_sequences
 class Embed(nn.Cell):
     """Input embeddings (B, L, D) of prompts."""
 
-    def __init__(self, model: OsumModel):
+    def __init__(self, model: nn.Cell):
         super().__init__(auto_prefix=False)  # keeps parameter names
         self.model = model
 
@@ -33,7 +36,7 @@ class Embed(nn.Cell):
 class Encode(nn.Cell):
     """Encoder frames (B, U, E) and speech tokens (B, Z, D), each with its lengths (B,)."""
 
-    def __init__(self, model: OsumModel):
+    def __init__(self, model: nn.Cell):
         super().__init__(auto_prefix=False)
         self.encoder, self.adapter = model.encoder, model.adapter
 
@@ -42,13 +45,13 @@ class Encode(nn.Cell):
         return frames_BUE, frames_B, *self.adapter(frames_BUE, frames_B)
 
 
-class OsumGeneration(Generation):
+class SpeechGeneration(Generation):
     """The generation interface of one model."""
 
     encode_columns = ("mel_BTF", "mel_len_B")
     encode_names = ("encoder_BUE", "encoder_len_B", "adapter_BZD", "adapter_len_B")
 
-    def __init__(self, model: OsumModel):
+    def __init__(self, model: nn.Cell):
         self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder
         self.eos_ids, self.positions = (model.cfg.decoder.eos_id,), model.cfg.decoder.max_positions
         self.encode = Encode(model)
@@ -64,7 +67,7 @@ class OsumGeneration(Generation):
         }
         if not mels:
             return {"mel_BTF": None, "mel_len_B": None} | texts
-        mel_BTF = np.zeros((slots, frames, self.cfg.encoder.n_mels), np.float32)
+        mel_BTF = np.zeros((slots, frames, self.cfg.features.n_mels), np.float32)
         mel_len_B = np.full(slots, SMALLEST_FRAMES, np.int32)
         for slot, mel_TF in enumerate(mels):
             mel_BTF[slot, : len(mel_TF)] = mel_TF

@@ -14,14 +14,14 @@ Notable choices
 
 import numpy as np
 
-from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.config import Config
 
 _STEM_GAIN, _CONV_GAIN = 2.5, 1.7
 _SCALED_NORM = "adapter.transformer.embed.1.weight"
 _WRITES_RESIDUAL = ("linear_out.weight", "w_2.weight", "o_proj.weight", "down_proj.weight")
 
 
-def depth_of(cfg: ModelConfig, name: str) -> int:
+def depth_of(cfg: Config, name: str) -> int:
     """Number of layers of the stack that a parameter belongs to; 1 outside of stacks."""
     return getattr(getattr(cfg, name.partition(".")[0], None), "n_layers", 1)
 

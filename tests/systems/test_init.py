@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mindspore_osum.systems.osum.init import initial_value
+from mindspore_osum.systems.init import initial_value
 from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.systems.osum.system import SYSTEM
 from tests.models.common import SMALL
