@@ -2,7 +2,7 @@
 embeds them.
 
 A model has the cells `encoder`, `adapter` and `decoder`, and the methods `encode_speech` and `embed`, as
-systems/osum/network.py `OsumModel` has them.
+systems/speech_network.py `SpeechModel` has them.
 
 Legend: B batch, T mel frames, U encoder frames, E encoder width, Z speech tokens, L prompt positions,
 D decoder width, V vocabulary.

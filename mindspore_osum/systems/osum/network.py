@@ -21,6 +21,7 @@ from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.models.sharding import check_split
 from mindspore_osum.models.whisper.network import WhisperEncoder
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.speech_network import SpeechModel, placed
 
 
 class ShardedEmbedding(nn.Cell):
@@ -58,7 +59,7 @@ class ShardedEmbedding(nn.Cell):
         return self.add_tokens(x_BLD, self.keep_token(token_BLD, ops.cast(token_BL, dtype).reshape(shape)))
 
 
-class OsumModel(nn.Cell):
+class OsumModel(SpeechModel):
     """The composite speech language model."""
 
     def __init__(self, cfg: ModelConfig):
@@ -98,25 +99,9 @@ class OsumModel(nn.Cell):
         first, *others = self.decoder.stages(count)
         return [[self.encoder, self.adapter, self.sharded_embedding, *first], *others]
 
-    def recompute_layers(self, config):
-        """Recompute the layers in the backward pass instead of storing their activations.
-
-        Parameters
-        ----------
-        config : MindFormers' `recompute_config`: recompute, and the handling of communication in layers.
-        """
-        for stack in (self.encoder.encoders, self.adapter.transformer.encoders, self.decoder.model.layers):
-            for layer in stack:
-                layer.recompute(
-                    mp_comm_recompute=config.mp_comm_recompute,
-                    parallel_optimizer_comm_recompute=config.parallel_optimizer_comm_recompute,
-                    recompute_slice_activation=config.recompute_slice_activation,
-                )
-
-    def encode_speech(self, mel_NTF, mel_len_N):
-        """(N, T, F) log-mel and lengths -> (N, Z, D) speech tokens and their lengths, Z = ceil(T/8)."""
-        h_NUD, len_N = self.encoder(mel_NTF, mel_len_N)
-        return self.adapter(h_NUD, len_N)
+    def layers(self):
+        """As SpeechModel.layers."""
+        return [*self.encoder.encoders, *self.adapter.transformer.encoders, *self.decoder.model.layers]
 
     def embed(self, token_ids_BL, speech_row_BL, z_NZD):
         """Input embeddings of the hybrid sequence, (B, L, D).
@@ -132,10 +117,7 @@ class OsumModel(nn.Cell):
             return self.sharded_embedding(text_BLD, speech_row_BL, self.speech_token_embed.weight, z_NZD)
         marks_2D = self.speech_token_embed.weight[self.begin_row : self.begin_row + 2]
         table_RD = ops.concat((marks_2D, z_NZD.reshape((-1, z_NZD.shape[-1]))), 0)
-        speech_BLD = ops.gather(table_RD, ops.maximum(speech_row_BL, 0), 0)
-        return ops.select(
-            (speech_row_BL >= 0).expand_dims(-1).broadcast_to(text_BLD.shape), speech_BLD, text_BLD
-        )
+        return placed(text_BLD, speech_row_BL, table_RD)
 
     def hidden_states(self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL):
         """Decoder output (B, L, D) for a whole batch, without cache."""
