@@ -6,6 +6,7 @@ The parser is argparse's, whose complaints name the nearest option or choice.
 import argparse
 import re
 from difflib import get_close_matches
+from pathlib import Path
 
 from mindspore_osum.errors import UserError, one_line
 
@@ -183,6 +184,36 @@ def add_sources(parser) -> None:
     parser.add_argument(
         "manifests", metavar="MANIFEST", nargs="+", help="a .jsonl manifest, a .tar shard or a list of shards"
     )
+
+
+def add_derived(parser, what: str) -> None:
+    """--output of a step that makes a manifest of another, and how many errors it leaves out."""
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help=f"{what}: NAME.jsonl of manifests, NAME.list of shards",
+    )
+    add_max_errors(parser)
+
+
+def add_max_errors(parser) -> None:
+    """--max-errors; `errors_of` reads it."""
+    parser.add_argument(
+        "--max-errors",
+        type=int,
+        default=0,
+        metavar="N",
+        help="wrong lines and recordings that are reported and left out (default: 0)",
+    )
+
+
+def errors_of(args):
+    """The `Errors` of --max-errors."""
+    from mindspore_osum.data.checks import Errors
+
+    return Errors(args.max_errors, args.max_errors < 1, "--max-errors")
 
 
 def add_overrides(parser, of: str) -> None:

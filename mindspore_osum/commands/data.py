@@ -43,6 +43,11 @@ SUBVERBS = {
         "a manifest and its recordings as published shards",
         ("pack set.jsonl shards", "pack set.jsonl shards --per-shard 500 --max-errors 10"),
     ),
+    "intersect": SubVerb(
+        "mindspore_osum.commands.data_intersect",
+        "the lines on whose labels two annotators agree",
+        ("intersect one.jsonl other.jsonl --output agreed.jsonl --rest differ.jsonl",),
+    ),
 }
 
 EXAMPLES = """\

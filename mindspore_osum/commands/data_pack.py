@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mindspore_osum.data.checks import Errors
+from mindspore_osum.commands.arguments import add_max_errors, errors_of
 from mindspore_osum.data.formats.shard_writer import LIST, pack
 from mindspore_osum.errors import UserError
 
@@ -20,20 +20,14 @@ def add_arguments(parser) -> None:
         metavar="N",
         help="utterances a shard (default: 1000, as published)",
     )
-    parser.add_argument(
-        "--max-errors",
-        type=int,
-        default=0,
-        metavar="N",
-        help="wrong lines and recordings that are reported and left out (default: 0)",
-    )
+    add_max_errors(parser)
 
 
 def run(args) -> int:
     """Pack and print how much it was; 0."""
     if args.per_shard < 1:
         raise UserError(f"--per-shard {args.per_shard}: must be 1 or more")
-    errors = Errors(args.max_errors, args.max_errors < 1, "--max-errors")
+    errors = errors_of(args)
     utterances, shards = pack(args.manifest, args.out, args.per_shard, errors)
     print(f"{args.out / LIST}: {shards} shards, {utterances} utterances, {errors.count} errors left out")
     return 0

@@ -13,12 +13,14 @@ Notable choices
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from mindspore_osum.data.pipeline.intersect import agreement as labels_agreement
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.endpoint import Endpoint, Unavailable
 from mindspore_osum.files import json_object, whole_lines
@@ -82,13 +84,7 @@ def judge(endpoint: Endpoint, matters: Sequence[Matter], folder: Path, note: Cal
 
 def agreement(first: Sequence[bool], second: Sequence[bool]) -> dict:
     """Return the share of equal verdicts of two judges, and Cohen's kappa (1960), None where undefined."""
-    n = len(first)
-    if not n:
-        return {"agreement": None, "kappa": None}
-    equal = sum(a == b for a, b in zip(first, second, strict=True)) / n
-    yes_1, yes_2 = sum(first) / n, sum(second) / n
-    chance = yes_1 * yes_2 + (1 - yes_1) * (1 - yes_2)
-    return {"agreement": equal, "kappa": (equal - chance) / (1 - chance) if chance < 1 else None}
+    return labels_agreement(Counter(zip(first, second, strict=True)))
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from mindspore_osum.data.formats.manifest import TEXT_TASKS, Utterance, key_of
 from mindspore_osum.data.requests import generate
+from mindspore_osum.data.words import words_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.osum.alignment import frame_classes
 from mindspore_osum.tasks import (
@@ -35,7 +36,6 @@ from mindspore_osum.text.template import Template, Turn
 from mindspore_osum.text.tokenizer import Tokenizer
 
 POOL = 1200  # sentences drawn for a task key, half of them Chinese: 26,400 for the 22 published keys
-_MAX_SECONDS = 1e6  # of a word's times; no recording is as long
 _ANGLES = re.compile(r"<[^<>]*>")
 
 
@@ -170,18 +170,7 @@ class Texts:
 
     def times(self, utt: Utterance) -> list[tuple[str, float, float]]:
         """(word, start, end) in seconds of `extra.words`, or of the answer; [] if neither has times."""
-        if utt.wav is None:
-            return []
-        if "words" not in utt.extra:
-            key = key_of(utt)
-            return parse_answer(label_of(utt), key).words if "align" in tags_of(key) else []
-        try:
-            words = [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
-            if not all(abs(seconds) < _MAX_SECONDS for _, *times in words for seconds in times):
-                raise ValueError("a time is no number or has no end")
-            return words
-        except (TypeError, ValueError, OverflowError):
-            raise UserError(f"{utt.where}: extra.words is no list of [word, start, end] in seconds") from None
+        return words_of(utt, label_of(utt))
 
     def _word_ids(self, word: str) -> list[int]:
         """Token ids of a word within a transcript, without pieces that are only a space."""

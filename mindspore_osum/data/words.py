@@ -1,0 +1,32 @@
+"""The times of an utterance's words, where its line has them."""
+
+from mindspore_osum.data.formats.manifest import Utterance, key_of
+from mindspore_osum.errors import UserError
+from mindspore_osum.tasks import parse_answer, tags_of
+
+_MAX_SECONDS = 1e6  # of a word's times; no recording is as long
+
+
+def words_of(utt: Utterance, label: str | None = None) -> list[tuple[str, float, float]]:
+    """(word, start, end) in seconds of `extra.words`, or of the answer; [] if neither has times.
+
+    Parameters
+    ----------
+    label : the answer, if it is not the utterance's `txt`.
+
+    Raises
+    ------
+    UserError : `extra.words` is no list of [word, start, end].
+    """
+    if utt.wav is None:
+        return []
+    if "words" not in utt.extra:
+        key = key_of(utt)
+        return parse_answer(utt.txt if label is None else label, key).words if "align" in tags_of(key) else []
+    try:
+        words = [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
+        if not all(abs(seconds) < _MAX_SECONDS for _, *times in words for seconds in times):
+            raise ValueError("a time is no number or has no end")
+        return words
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{utt.where}: extra.words is no list of [word, start, end] in seconds") from None
