@@ -290,9 +290,7 @@ class OSUM:
         inputs : from `inputs`; values may be changed, names and types may not.
         """
         generator = self.engine.generator
-        scores_BLV = generator.compute(generator.logits, inputs.values())
-        with steady():
-            return scores_BLV.asnumpy()
+        return generator.compute(generator.logits, inputs.values())
 
     def encode(self, audio) -> dict:
         """Outputs of the parts before the decoder for recordings, by name, and their lengths without padding.
@@ -313,8 +311,7 @@ class OSUM:
         if parts.encode is None:
             raise UserError(f"{self.engine.cfg.model_type}: this system shows nothing before the decoder")
         outputs = generator.compute(parts.encode, [inputs[name] for name in parts.encode_columns])
-        with steady():
-            return {name: x.asnumpy() for name, x in zip(parts.encode_names, outputs, strict=True)}
+        return dict(zip(parts.encode_names, outputs, strict=True))
 
     @property
     def model(self):

@@ -163,7 +163,7 @@ def inference(model: Config, rows: int, layers: int = LAYERS) -> Iterator[Graph]
         new = generator.parts.settings(Sampling(max_new_tokens=ANSWER)).max_new_tokens
         slots = bucket(min(length + new, model.decoder.max_positions), SMALLEST_LENGTH)
         prefill, step, _ = generator._graphs(rows, slots)
-        scorer = system.label_scorer(network, None)
+        scorer = system.label_scorer(network, None, None)
         aligner = system.aligner(network, None, None)
     inputs = generator._inputs([prompt] * rows, rows, length)
     yield Graph(f"prefill of {rows} rows, {length} positions", _nodes(prefill.cell, inputs))

@@ -172,6 +172,7 @@ def _serve(app, batcher, bound, name: str, grace: float) -> int:
 def _load(args, seconds: list[float], enter):
     """The engine, warmed up; in the thread that will own it."""
     from mindspore_osum.inference.engine import Engine
+    from mindspore_osum.inference.pool import BUDGET
     from mindspore_osum.inference.sampling import Sampling
     from mindspore_osum.serving.warm_up import warm_up
 
@@ -190,7 +191,13 @@ def _load(args, seconds: list[float], enter):
         how = Sampling(
             max_new_tokens=args.max_new_tokens, confidence=True
         )  # all graphs that requests can need
-        warm_up(engine, seconds, args.batch_size, how, show)
+        kept = warm_up(engine, seconds, args.batch_size, how, show)
+    if not kept:
+        budget = engine.generator.pool.budget / 1e9
+        say(
+            f"warning: --warm-up {args.warm_up}: these graphs take more than {budget:.1f} GB, so some are "
+            f"compiled again when they are needed; set {BUDGET}, or fewer lengths, or a smaller --batch-size"
+        )
     return engine
 
 

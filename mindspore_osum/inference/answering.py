@@ -336,8 +336,7 @@ class Answerer:
 
     def _clock(self) -> float:
         """Seconds that pass while nothing is compiled."""
-        compiling = self.generator.compile_seconds + (self.labels.compile_seconds if self.labels else 0.0)
-        return time.perf_counter() - compiling
+        return time.perf_counter() - self.generator.compile_seconds
 
     def _generated(self, prompts: list[Prompt], sampling: Sampling, rows: int) -> list[Generated]:
         """The answers; what is doubtful, and loops if `sampling` says so, are generated once more."""

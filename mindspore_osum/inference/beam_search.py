@@ -173,13 +173,11 @@ class Search:
     def _state(self, batch: int, slots: int, beams: int, nbytes: int) -> State:
         graphs = make_graphs(self.parts, batch, slots, beams)
 
-        def release():
-            for graph in graphs[:-1]:
-                graph.release()
+        def free():
             graphs.step.cell.state.free()
             graphs.prefill.cell.state.free()
 
-        return State((batch, slots, beams), graphs, release, nbytes)
+        return State((batch, slots, beams), graphs, graphs[:-1], nbytes, free)
 
     def _run(
         self, graphs: Graphs, prompts, length: int, searches: Sequence[Beams], sampling: Sampling

@@ -52,7 +52,7 @@ class Engine(Answerer):
             model = prepare(load_folder(folder, waiting=waiting), merge_lora)
             tokenizer = tokenizer_for(model.cfg, folder)
             system, generator = system_of(model.cfg.model_type), Generator(model, waiting=waiting)
-            labels = system.label_scorer(model, tokenizer)
+            labels = system.label_scorer(model, tokenizer, generator.compute)
             aligner = system.aligner(model, tokenizer, generator.compute)
             super().__init__(model.cfg, tokenizer, generator, labels, aligner)
         if waiting:

@@ -46,17 +46,17 @@ class Generator(Tokens):
     eos_ids : tokens that end an answer; by default the model's own end tokens.
     waiting : called before a graph is compiled with "graph", its number, and how many the present batch needs
         with those before; other recordings may need more. After it with "".
-    cache_bytes : budget of all KV caches, see `pool`.
+    pool_bytes : budget of all KV caches and graphs, see `pool`.
 
     Attributes
     ----------
     parts : the system's `Generation` for this model.
     compiles : number of graphs compiled so far: one for each graph and static shape.
-    pool : KV caches and their graphs, kept for the next request of a shape.
+    pool : KV caches and graphs, kept for the next request of a shape.
     """
 
     def __init__(
-        self, model, eos_ids: Sequence[int] | None = None, waiting=None, cache_bytes: int | None = None
+        self, model, eos_ids: Sequence[int] | None = None, waiting=None, pool_bytes: int | None = None
     ):
         model.set_train(False)
         self.model, self.cfg = model, model.cfg
@@ -65,8 +65,7 @@ class Generator(Tokens):
         self.compiles, self.compile_seconds, self.waiting, self._needed = 0, 0.0, waiting, 0
         self._log_p, self._best = Graph(LogProbability()), {}  # count -> graph
         self.logits = Logits(self.parts.embed, self.parts.decoder)
-        self._cells: dict[nn.Cell, Graph] = {}
-        self.pool = Pool(cache_bytes)
+        self.pool = Pool(pool_bytes)
         self._search = Search(self)
 
     def generate(self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1) -> list[Generated]:
@@ -184,18 +183,26 @@ class Generator(Tokens):
 
     def _state(self, batch: int, slots: int, nbytes: int) -> State:
         prefill, step, _ = graphs = self._graphs(batch, slots)
-
-        def release():
-            for graph in (prefill, step):
-                graph.release()
-            step.cell.state.free()
-
-        return State((batch, slots), graphs, release, nbytes)
+        return State((batch, slots), graphs, (prefill, step), nbytes, step.cell.state.free)
 
     def compute(self, cell: nn.Cell, inputs: Sequence[np.ndarray | None]):
-        """The outputs of `logits`, or of a cell of `parts`, for arrays; each static shape compiles once."""
-        graph = self._cells.setdefault(cell, Graph(cell))
-        return self._run(graph, *(None if x is None else Tensor(x) for x in inputs))
+        """The output of `logits` or of another cell of the model for arrays, as an array or a list of them.
+
+        Each static shape compiles once, unless the pool had to release it.
+        """
+        tensors = [None if x is None else Tensor(x) for x in inputs]
+        key = cell, shapes_of(tensors)
+
+        def make():
+            graph = Graph(cell)
+            return State(key, graph, [graph])
+
+        state = self.pool.borrow(key, 0, make)
+        try:
+            found = self._run(state.graphs, *tensors)
+            return on_host(found) if isinstance(found, Tensor) else [on_host(x) for x in found]
+        finally:
+            self.pool.give_back(state)
 
     def _run(self, graph: Graph, *inputs):
         """The outputs of a graph; a new shape of inputs is compiled."""
@@ -207,10 +214,9 @@ class Generator(Tokens):
             about = {"config": self.cfg.to_dict(), "inputs": shapes}
             about["sizes"] = getattr(graph.cell, "sizes", None)
             with steady(), graph_cache.kept(graph.cell, about):
-                graph(*inputs)[0].asnumpy()  # repeating a prefill or a step changes nothing
+                graph.compile(shapes, inputs)  # repeating a prefill or a step changes nothing
             self.compile_seconds += time.perf_counter() - start
             self.compiles += 1
-            graph.keep(shapes)
             if self.waiting:
                 self.waiting("", 0, 0)
         with steady():

@@ -14,13 +14,17 @@ GRAPHS = 3  # of a static shape: prefill, step, and how sure the model is
 
 def warm_up(
     engine, seconds: Sequence[float], batch_size: int, sampling, enter: Callable[[Stage], None]
-) -> None:
+) -> bool:
     """Answer noise of these lengths (s) in every batch size, so that a client waits for no compilation.
 
     Parameters
     ----------
     enter : called with each stage before it begins, and after the last; where lengths share graphs, one takes
         no time.
+
+    Returns
+    -------
+    Whether all of them are kept; False if the pool had to release some, which will be compiled anew.
 
     Raises
     ------
@@ -42,3 +46,4 @@ def warm_up(
             done += GRAPHS
     if total:
         enter(Stage("compiling graphs", done, total))
+    return not engine.generator.pool.released

@@ -172,7 +172,7 @@ class System:
 
         Parameters
         ----------
-        compute : runs a cell as a graph (`Generator.compute`).
+        compute : runs a cell as a graph (`Generator.compute`); None to look at its cell.
         """
         return None
 
@@ -212,9 +212,14 @@ class System:
         """The generation interface of a network."""
         raise NotImplementedError
 
-    def label_scorer(self, model: Any, tokenizer: Any) -> Any:
+    def label_scorer(self, model: Any, tokenizer: Any, compute: Any) -> Any:
         """An object for the labels of answers, or None: systems/osum/label_scores.py `LabelScorer` has its
-        methods."""
+        methods.
+
+        Parameters
+        ----------
+        compute : as in `aligner`.
+        """
         return None
 
     def export(self) -> Any:

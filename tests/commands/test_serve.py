@@ -1,5 +1,6 @@
 """`osum serve` before it serves: every mistake is one line, and no model is loaded for it."""
 
+import argparse
 import socket
 import sys
 
@@ -86,6 +87,17 @@ def test_a_warm_up_that_the_model_refuses(monkeypatch, capsys):
     loading, opened, compiling, line = capsys.readouterr().err.splitlines()
     assert "loading" in loading and " is open; " in opened and "compiling" in compiling
     assert line.startswith("osum: --warm-up 1e-05: ")
+
+
+def test_a_warm_up_that_cannot_be_kept(monkeypatch, capsys):
+    """One line before it answers; with the bundled model."""
+    from mindspore_osum.commands.serve import _load
+
+    monkeypatch.setenv("OSUM_GRAPHS_GB", "1e-6")
+    args = argparse.Namespace(model="tiny", device="CPU", warm_up="1", batch_size=1, max_new_tokens=4)
+    _load(args, [1.0], lambda stage: None)
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "warning: --warm-up 1: these graphs take more than 0.0 GB" in line and "OSUM_GRAPHS_GB" in line
 
 
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])

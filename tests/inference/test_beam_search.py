@@ -112,12 +112,12 @@ def test_caches_are_counted_and_freed(model, prompt):
     """The rows of prompts and of hypotheses; greedy answers of the same batch have a state of their own."""
     ours, two = Generator(model), [prompt(1, 9, 80), prompt(2, 20, 100)]
     ours.generate(two, replace(HOW, beams=1))
-    greedy = ours.pool.nbytes
     ours.generate(two, HOW)
-    assert ours.pool.nbytes == greedy * (1 + 1 + BEAMS)
-    ours.pool.budget = greedy
+    greedy, beams = ours.pool._idle
+    assert beams.cache_bytes == greedy.cache_bytes * (1 + BEAMS) > 0
+    ours.pool.budget = greedy.nbytes + beams.nbytes - 1
     ours.generate(two, replace(HOW, beams=1))
-    assert ours.pool.nbytes == greedy
+    assert ours.pool._idle == [greedy] and beams.graphs.step.cell.state.factor_BV.size == 1
 
 
 def test_the_command(model_folder, tmp_path, capfd):

@@ -1,9 +1,12 @@
 """KV caches and their graphs within a budget of bytes."""
 
+import numpy as np
 import pytest
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.cells import LogProbability
 from mindspore_osum.inference.generate import Generator
+from mindspore_osum.inference.memory import held
 from mindspore_osum.inference.pool import BUDGET, Pool, State, default_budget
 from mindspore_osum.inference.sampling import Sampling
 
@@ -14,16 +17,27 @@ def made():
     return []
 
 
+class Measured:
+    """Stands for a graph; `nbytes` is known once it ran."""
+
+    def __init__(self, name, made):
+        self.name, self.made, self.nbytes = name, made, 0
+        made.append(f"+{name}")
+
+    def release(self):
+        self.made.append(f"-{self.name}")
+
+
 @pytest.fixture
 def borrow(made):
-    """borrow(pool, key, nbytes): a state of that shape."""
+    """borrow(pool, key, cache_bytes): a state of that shape."""
 
-    def borrow(pool, key, nbytes=10):
+    def borrow(pool, key, cache_bytes=10):
         def make():
-            made.append(f"+{key}")
-            return State((key,), key, lambda: made.append(f"-{key}"), nbytes)
+            graph = Measured(key, made)
+            return State((key,), graph, [graph], cache_bytes)
 
-        return pool.borrow((key,), nbytes, make)
+        return pool.borrow((key,), cache_bytes, make)
 
     return borrow
 
@@ -61,6 +75,21 @@ def test_one_in_use_stays_and_is_not_kept_beyond_the_budget(made, borrow):
     assert made[-1] == "-a" and pool.nbytes == 0
 
 
+def test_graphs_count_once_they_ran_and_are_expected_to_take_as_much_again(made, borrow):
+    pool = Pool(100)
+    pool.give_back(borrow(pool, "a"))
+    large = borrow(pool, "b")
+    large.graphs.nbytes = 95
+    assert pool.nbytes == 105
+    pool.give_back(large)
+    assert made == ["+a", "+b", "-a"] and pool.nbytes == 95
+    pool.give_back(borrow(pool, "c", 1))
+    pool.give_back(borrow(pool, "d", 5))
+    assert made[3:] == ["+c", "-b", "+d"] and pool.nbytes == 6 and pool.released == 2
+    borrow(pool, "b")  # others go before it is made: it is known by now
+    assert made[6:] == ["-c", "+b"]
+
+
 def test_the_budget_of_the_environment(monkeypatch):
     monkeypatch.setenv(BUDGET, "2.5")
     assert default_budget() == 2_500_000_000
@@ -73,7 +102,7 @@ def test_the_budget_of_the_environment(monkeypatch):
 
 
 def test_a_small_budget_changes_no_answer_and_frees(model, generator, prompt, monkeypatch):
-    small, params = Generator(model, cache_bytes=1), []
+    small, params = Generator(model, pool_bytes=1), []
     make = small._state
 
     def noted(*size):
@@ -89,3 +118,17 @@ def test_a_small_budget_changes_no_answer_and_frees(model, generator, prompt, mo
         assert small.generate(prompts, sampling) == generator.generate(prompts, sampling)
         assert small.pool.nbytes == 0
     assert len(params) == 3 * 5 and all(param.size == 1 for param in params)
+
+
+def test_graphs_are_measured_and_their_memory_is_given_back(model):
+    """64 MB go with a graph that is released; made anew, it gives the same."""
+    ours, cell = Generator(model), LogProbability()
+    scores_BV = np.random.default_rng(0).standard_normal((1 << 12, 1 << 12), np.float32)
+    given = [scores_BV, np.arange(1 << 12, dtype=np.int32)]
+    (first,) = ours.compute(cell, given)
+    assert ours.pool.nbytes > scores_BV.nbytes // 2
+    before = held()
+    ours.pool.budget = 1
+    assert np.array_equal(ours.compute(cell, given)[0], first) and ours.compiles == 1
+    assert held() < before - scores_BV.nbytes // 2 and ours.pool.nbytes == 0
+    assert np.array_equal(ours.compute(cell, given)[0], first) and ours.compiles == 2

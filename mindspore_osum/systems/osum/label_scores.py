@@ -12,13 +12,12 @@ Notable choices
 
 import os.path
 import re
-import time
+from collections.abc import Callable
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import nn, ops
 
-from mindspore_osum.interrupts import steady
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket, frame_bucket
 from mindspore_osum.systems.osum.network import OsumModel
 from mindspore_osum.systems.prompt import Prompt
@@ -53,17 +52,18 @@ class LogProbabilities(nn.Cell):
 class LabelScorer:
     """Label probabilities of one model.
 
+    Parameters
+    ----------
+    compute : runs a cell as a graph, `Generator.compute`.
+
     Attributes
     ----------
     cell : what its graphs compute.
-    compile_seconds : time spent on compiling graphs, one for each static shape, the first run included.
     """
 
-    def __init__(self, model: OsumModel, tokenizer: Tokenizer):
-        self.model, self.tokenizer = model, tokenizer
-        self.compile_seconds = 0.0
+    def __init__(self, model: OsumModel, tokenizer: Tokenizer, compute: Callable):
+        self.model, self.tokenizer, self.compute = model, tokenizer, compute
         self.cell = LogProbabilities(model)
-        self._graph, self._shapes = ms.jit(self.cell.construct), set()
 
     def probabilities(self, prompt: Prompt, raw: str, labels: dict[str, str]) -> dict[str, dict[str, float]]:
         """Probability of each label.
@@ -121,10 +121,8 @@ class LabelScorer:
 
     def _score(self, prompt: Prompt, ids: list[list[int]], shared: int) -> np.ndarray:
         """Log-probability of each answer's tokens after the first `shared` ones, which all have in common."""
-        inputs = self.inputs(prompt, ids, shared)
-        with steady():
-            scores = self._run(*map(Tensor, inputs)).asnumpy()
-        return scores[: len(ids)].astype(np.float64)
+        scores_C = self.compute(self.cell, self.inputs(prompt, ids, shared))
+        return scores_C[: len(ids)].astype(np.float64)
 
     def inputs(self, prompt: Prompt, ids: list[list[int]], shared: int) -> tuple[np.ndarray, ...]:
         """The inputs of `cell` for these answers."""
@@ -148,12 +146,3 @@ class LabelScorer:
         mel_1TF[0, : len(prompt.mel_TF)] = prompt.mel_TF
         mel_len_1 = np.array([len(prompt.mel_TF)], np.int32)
         return mel_1TF, mel_len_1, token_ids_CL, speech_row_CL, place_CP, token_CP, real_CP
-
-    def _run(self, *inputs):
-        shapes = tuple(x.shape for x in inputs)
-        if shapes not in self._shapes:
-            start = time.perf_counter()
-            self._graph(*inputs).asnumpy()
-            self.compile_seconds += time.perf_counter() - start
-            self._shapes.add(shapes)
-        return self._graph(*inputs)

@@ -79,10 +79,10 @@ class OsumSystem(System):
 
         return SpeechGeneration(model)
 
-    def label_scorer(self, model, tokenizer):
+    def label_scorer(self, model, tokenizer, compute):
         from mindspore_osum.systems.osum.label_scores import LabelScorer
 
-        return LabelScorer(model, tokenizer)
+        return LabelScorer(model, tokenizer, compute)
 
     def export(self):
         from mindspore_osum.systems.osum import export

@@ -13,7 +13,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindspore_osum.interrupts import steady
 from mindspore_osum.models.buckets import batch_bucket
 from mindspore_osum.models.whisper.config import STRIDE
 from mindspore_osum.results import Answer
@@ -154,9 +153,7 @@ class Aligner:
         return [mel_BTF, mel_len_B, ids_BL, next_BL]
 
     def _batch(self, batch: Sequence[Transcript], rows: int, length: int) -> list[list[SpokenWord]]:
-        outputs = self.compute(self.cell, self.inputs(batch, rows, length))
-        with steady():
-            scores_BALU, p_BL = (x.asnumpy() for x in outputs)
+        scores_BALU, p_BL = self.compute(self.cell, self.inputs(batch, rows, length))
         return [self._words(one, scores_BALU[row], p_BL[row]) for row, one in enumerate(batch)]
 
     def _ids(self, one: Transcript) -> list[int]:
