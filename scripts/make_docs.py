@@ -230,8 +230,11 @@ def prompts() -> list[str]:
 
     lines = []
     for name in prompt_sets():
-        texts = load_template(name).texts
+        template = load_template(name)
+        texts = {"assistant": "", "left": {}} | template.texts
         lines += [f"### `{name}`", "", f"Between request and answer: {code(repr(texts['assistant']))}", ""]
+        for key, wordings in template.requests.items():
+            lines += [f"Requests, {code(key)}:", "", *(f"- {text}" for text in wordings), ""]
         for kind, left in texts["left"].items():
             shown = f"\n\n```text\n{left.strip()}\n```" if left.strip() else "nothing"
             lines += [f"Before the request, `{kind}`: {shown}", ""]

@@ -172,7 +172,7 @@ def _responses(args, sources: list, request, sampling) -> Iterator[tuple]:
     requests = [request or _own_request(source, args.hotwords) for source in sources]
     engine = load_model(args).engine
     if request:  # of all: refused once, not for every recording
-        engine.check(request)
+        engine.asked(request)
     responses = engine.answer_each(sources, requests=requests, sampling=sampling, batch_size=args.batch_size)
     with Progress(len(sources)) as progress:
         for source, response in zip(sources, responses, strict=True):

@@ -121,7 +121,7 @@ def run(args) -> int:
     hint = resumable("--resume") if args.output else contextlib.nullcontext()
     with hint, clean_stdout() as stdout:
         model = load_model(args)
-        model.engine.check(requests[0])
+        model.engine.asked(requests[0])
         show = partial(_show, stdout=stdout, title=len(targets) > 1)
         with progress(sources) as done:
             for response in model.each(sources, requests, progress=done, **how):

@@ -78,7 +78,7 @@ class Answerer:
         self.system = system_of(cfg.model_type)
         self.template = self.system.template(cfg)
         self.prompts = self.system.prompts(cfg, tokenizer)
-        self.reader = Reader(self.system, tokenizer, labels)
+        self.reader = Reader(cfg, tokenizer, labels)
 
     def answer(
         self,
@@ -213,7 +213,8 @@ class Answerer:
         where = source.where if isinstance(source, Utterance) else name
         job = _Job(number, Response(name, segments=[Answer()]), where, request)
         try:
-            job.prompt, job.response.seconds = self.prompt(source, request, job.response.notes)
+            job.request = self.asked(request)
+            job.prompt, job.response.seconds = self.prompt(source, job.request, job.response.notes)
         except UserError as error:
             job.fail(error)
         job.spent = time.perf_counter() - start
@@ -231,7 +232,7 @@ class Answerer:
         ------
         UserError : a recording that cannot be read or is too long, or no positions left for the answer.
         """
-        self.check(request)
+        request = self.asked(request)
         mel_TF, seconds = self._features(source, notes) if self.hears(request) else (None, 0.0)
         speech = None if mel_TF is None else self.cfg.tokens(len(mel_TF))
         prompt = self.prompts.prompt(request, speech, mel_TF)
@@ -244,19 +245,21 @@ class Answerer:
         parts = getattr(self.generator, "parts", None)  # an export has none
         return parts is not None and parts.log_probabilities
 
-    def check(self, request: Request) -> None:
-        """UserError for what the model cannot be asked, whatever the recording."""
+    def asked(self, request: Request) -> Request:
+        """The request in the model's words; UserError for what it cannot be asked, whatever the recording."""
+        request = self.system.asked(request, self.cfg)
         self.system.check_request(request, self.cfg)
         if request.word_times and self.aligner is None:
             raise UserError("word_times: an exported model does not give them; ask without")
+        return request
 
     def hears(self, request: Request) -> bool:
         """Whether a request, or a turn before it, is about a recording."""
-        return self.prompts.hears(request)
+        return self.prompts.hears(self.asked(request))
 
     def room(self, request: Request, seconds: float = 0.0) -> int:
         """Positions left for the answer about a recording of this length; UserError if there are none."""
-        self.check(request)
+        request = self.asked(request)
         frames = self.cfg.features.frames_in(max(seconds, self.cfg.features.pad_to_seconds))
         speech = self.cfg.tokens(max(frames, 1)) if self.hears(request) else None
         return self.generator.room(self.prompts.prompt(request, speech))

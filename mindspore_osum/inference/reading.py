@@ -14,8 +14,9 @@ from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import RETRY_PENALTY
 from mindspore_osum.inference.tokens import Generated
 from mindspore_osum.results import Answer
-from mindspore_osum.systems.base import System
+from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.prompt import Prompt
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.tasks import unknown_tags
 from mindspore_osum.text.tokenizer import Tokenizer
 
@@ -28,8 +29,9 @@ class Reader:
     labels : gives probabilities of labels (`System.label_scorer`), or None.
     """
 
-    def __init__(self, system: System, tokenizer: Tokenizer, labels=None):
-        self.system, self.tokenizer, self.labels = system, tokenizer, labels
+    def __init__(self, cfg: Config, tokenizer: Tokenizer, labels=None):
+        self.cfg, self.tokenizer, self.labels = cfg, tokenizer, labels
+        self.system = system_of(cfg.model_type)
 
     def read(self, prompt: Prompt, request: Request, written: Generated, probabilities: bool) -> Answer:
         """The answer that was generated.
@@ -56,14 +58,14 @@ class Reader:
         if times:
             unit = self.tokenizer.decode(written.tokens[-written.unit :]).strip()
             answer.warnings.append(f"a loop: {unit!r} was repeated {times} times, and the answer ended there")
-        if (task := request.asks_for) and (line := self.system.other_task(task, answer)):
+        if (task := request.asks_for) and (line := self.system.other_task(task, answer, self.cfg)):
             answer.warnings.append(line)
         if not request.task and (line := unknown_tags(request.words or "")):
             answer.warnings.append(line)
         if probabilities:
             answer.probabilities = self.labels.probabilities(prompt, answer.raw, answer.labels)
         if request.task and request.force_tags:
-            if not self.system.other_task(request.task, answer):
+            if not self.system.other_task(request.task, answer, self.cfg):
                 self._leave_out_labels(request.task, answer)
             self._decide_labels(prompt, request.task, answer)
         return answer

@@ -62,7 +62,7 @@ def respond(
     check_detector(vad)
     check_channels(channels)
     for request in requests:
-        engine.check(request)
+        engine.asked(request)
     if _long_form(engine, requests, long, max_seconds) == SEEK:
         if probabilities:
             raise UserError("probabilities: a model that reads recordings by seeking has no labels")

@@ -110,7 +110,7 @@ class Api:
         )
         self._check_model(chat.model)
         job = await run_in_threadpool(chat.job, self.limits.max_new_tokens)
-        self.batcher.engine.check(job.request)
+        self.batcher.engine.asked(job.request)
         chat.messages.clear()
         if chat.stream:
             return await self._streamed(request, job, ChatStream(chat, partial(self._usage, job)))
@@ -177,7 +177,7 @@ class Api:
         lengths = [max(s.seconds, cfg.pad_to_seconds) for s in heard if not s.no_speech]
         samples = [round(seconds * cfg.sample_rate) for seconds in lengths]
         audio = sum(engine.cfg.tokens(cfg.frames(n)) for n in samples)
-        prompt, asked = audio, job.request
+        prompt, asked = audio, engine.asked(job.request)
         said = [asked.system, *(text for turn in asked.history for text in (turn.words, turn.reply))]
         if "request" in engine.template.needs(asked.output_type):
             words = asked.words

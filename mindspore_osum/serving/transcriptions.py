@@ -65,7 +65,7 @@ class SpeechForm(Strict):
         task = "asr" if self.response_format in ("json", "text") else "srwt"
         try:
             request = make_request(task, **self.asked(engine.system.takes))
-            engine.check(request)
+            engine.asked(request)
         except UserError as error:
             raise self._refusal(str(error)) from None
         sure = self.response_format == "verbose_json" and not engine.log_probabilities

@@ -193,18 +193,27 @@ class System:
         """Names of the labels that an answer to a task has: keys of `Answer.labels`."""
         return []
 
-    def other_task(self, task: str, answer: Answer) -> str:
+    def asked(self, request: Any, cfg: Config) -> Any:
+        """A `Request` in the words that a model was trained with, where only the task was given.
+
+        Raises
+        ------
+        UserError : a task that the model has no words for.
+        """
+        return request
+
+    def other_task(self, task: str, answer: Answer, cfg: Config) -> str:
         """One line if an answer is of another task than it should be, else ""."""
         return ""
 
-    def openings(self, task: str) -> tuple[str, Sequence[str]]:
+    def openings(self, task: str, cfg: Config) -> tuple[str, Sequence[str]]:
         """The text that answers to a task open with, and answers as training has them that differ after it.
 
         The opening is given to the decoder in the tokens that these have in common. "" if there is none.
         """
         return "", ()
 
-    def other_openings(self, task: str) -> Sequence[str]:
+    def other_openings(self, task: str, cfg: Config) -> Sequence[str]:
         """Openings of other tasks that begin with this one's; the next token may not lead to them."""
         return ()
 

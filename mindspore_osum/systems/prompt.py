@@ -81,8 +81,8 @@ class Prompts:
     def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The tokens that every answer to a task begins with, those that may follow (empty: any), and not."""
         if task not in self._openings:
-            opening, texts = self.system.openings(task)
+            opening, texts = self.system.openings(task, self.cfg)
             ids, first = opening_ids(self.tokenizer, opening, texts)
-            denied = denied_ids(self.tokenizer, ids, texts, self.system.other_openings(task))
+            denied = denied_ids(self.tokenizer, ids, texts, self.system.other_openings(task, self.cfg))
             self._openings[task] = ids, first, denied
         return self._openings[task]

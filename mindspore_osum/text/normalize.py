@@ -39,7 +39,7 @@ _BESIDE_BRACKET = re.compile(r"(?<!\s)\s+(?=[<>])|(?<=[<>])\s+")
 _LABEL = re.compile(r"<([^<>]*)>")
 
 
-def process_text2(text: str, task_key: str) -> str:
+def process_text2(text: str, task_key: str, lower: bool = False) -> str:
     """Strip spaces next to CJK characters and angle brackets; lower-case plain transcription only.
 
     Parameters
@@ -48,11 +48,14 @@ def process_text2(text: str, task_key: str) -> str:
         Label text, tag string included.
     task_key : str
         Published task key; exactly ``"<TRANSCRIBE>"`` lower-cases everything, tags included.
+    lower : bool
+        Lower-case the text of any task, as OSUM does.
 
-    Source: behaviour of OSUM-Pangu ``wenet/dataset/process/processor.py:process_text2``.
+    Source: behaviour of ``wenet/dataset/process/processor.py``, of OSUM-Pangu (``process_text2``) and OSUM
+    (``process_text``).
     """
     text = _BESIDE_CJK.sub("", text)
-    if task_key == "<TRANSCRIBE>":
+    if lower or task_key == "<TRANSCRIBE>":
         text = text.lower()
     return _BESIDE_BRACKET.sub("", text)
 
@@ -69,6 +72,6 @@ def remap_labels(text: str, task_key: str) -> str:
     return text
 
 
-def normalize_label(text: str, task_key: str) -> str:
+def normalize_label(text: str, task_key: str, lower: bool = False) -> str:
     """Return the training label of the published pipeline: `remap_labels`, then `process_text2`."""
-    return process_text2(remap_labels(text, task_key), task_key)
+    return process_text2(remap_labels(text, task_key), task_key, lower)

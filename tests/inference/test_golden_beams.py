@@ -5,42 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from ckpt_convert.convert import convert
-from ckpt_convert.settle import Settings
-from mindspore_osum.folder import load_folder, write_config
+from mindspore_osum.folder import load_folder
 from mindspore_osum.inference.generate import Generator
 from mindspore_osum.inference.sampling import Sampling
-from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.joined import prepare
-from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
-from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
-from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.text.sequence import Audio, Text, lay_out
-
-SPEECH, TARGETS = 32, ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
-CONFIG = ModelConfig(
-    encoder=EncoderConfig(d_model=48, n_layers=2, n_heads=4, d_ff=192),
-    adapter=AdapterConfig(n_layers=4, n_heads=4, d_ff=160),
-    decoder=DecoderConfig(
-        vocab_size=640,
-        d_model=64,
-        n_layers=2,
-        n_heads=4,
-        n_kv_heads=2,
-        head_dim=16,
-        d_ff=112,
-        rope_theta=1e6,
-        norm_eps=1e-6,
-        o_bias=False,
-        eos_id=597,
-        max_positions=1024,
-    ),
-    lora=LoraConfig(rank=8, alpha=32.0, dropout=0.0, targets=TARGETS),
-    speech_token_num=SPEECH,
-)
+from tests.systems.osum.qwen2 import converted
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +24,7 @@ def golden(shared):
 @pytest.fixture(scope="module")
 def model(golden, tmp_path_factory):
     """The published checkpoint, converted, its adapters merged."""
-    folder = tmp_path_factory.mktemp("golden")
-    write_config(folder, CONFIG)
-    settings = Settings(config=str(folder / "config.json"))
-    convert(golden / "model.pt", folder / "model", settings=settings, tokenizer=golden / "llm")
-    return prepare(load_folder(folder / "model"))
+    return prepare(load_folder(converted(golden, tmp_path_factory.mktemp("golden"))))
 
 
 def test_tokens(golden, model):

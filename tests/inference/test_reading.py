@@ -16,6 +16,7 @@ from mindspore_osum.results import Answer
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.osum.system import SYSTEM
 from mindspore_osum.systems.prompt import Prompt
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.text.sequence import Text, lay_out
 from mindspore_osum.text.tokenizer import open_tokenizer
 from tests.inference.test_loops import Scripted
@@ -42,13 +43,13 @@ class Labels:
 
 def read(tokenizer, request, text, labels=None, **how):
     written = Generated(tokenizer.encode(text), cut=False, **how)
-    return Reader(SYSTEM, tokenizer, labels).read(PROMPT, request, written, False)
+    return Reader(preset("tiny"), tokenizer, labels).read(PROMPT, request, written, False)
 
 
 def test_a_loop_is_told_and_kept_once(tokenizer):
     start, unit = tokenizer.encode("<asr>turn on"), tokenizer.encode("the light")
     written = Generated([*start, *unit * 30], unit=len(unit))
-    answer = Reader(SYSTEM, tokenizer).read(PROMPT, make_request(), written, False)
+    answer = Reader(preset("tiny"), tokenizer).read(PROMPT, make_request(), written, False)
     assert answer.text == "turn on the light" and answer.cut and answer.raw.count("the light") == 30
     assert answer.warnings == ["a loop: 'the light' was repeated 30 times, and the answer ended there"]
 

@@ -9,5 +9,5 @@ def engine(name: str) -> SimpleNamespace:
     """What a form asks of an engine, for a preset; no model is made."""
     cfg = preset(name)
     system = system_of(cfg.model_type)
-    check = lambda request: system.check_request(request, cfg)  # noqa: E731
-    return SimpleNamespace(system=system, check=check, log_probabilities=name != "tiny")
+    asked = lambda request: system.check_request(request, cfg) or request  # noqa: E731
+    return SimpleNamespace(system=system, asked=asked, log_probabilities=name != "tiny")

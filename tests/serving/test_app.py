@@ -45,7 +45,7 @@ class Still:
             tokenizer=tokenizer,
             template=system.template(cfg),
             system=system,
-            check=lambda request: system.check_request(request, cfg),
+            asked=lambda request: system.check_request(request, cfg) or request,
             log_probabilities=False,
         )
 

@@ -49,7 +49,8 @@ def sizes_for(
         for form in template.forms
         if AUDIO in template.needs(form)
     )
-    opening = max(len(opening_ids(tokenizer, *answer_starts(key))[0]) for key in TASK_KEYS)
+    openings = [opening_ids(tokenizer, *answer_starts(key))[0] for key in TASK_KEYS if template.tags]
+    opening = max(map(len, openings), default=0)
     prompt, positions = around - 1 + speech + request_tokens + opening, cfg.decoder.max_positions
     frames = speech * cfg.frames_per_token
     sizes = Sizes(batch, frames, prompt, prompt + new_tokens)

@@ -14,7 +14,7 @@ from mindspore_osum.data.batches.extractor import Example, Scanned
 from mindspore_osum.data.checks import flaws
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.systems.osum.config import ModelConfig
-from mindspore_osum.systems.osum.texts import Texts, label_of, output_type
+from mindspore_osum.systems.osum.texts import Texts, output_type
 from mindspore_osum.tasks import LABEL_SETS
 from mindspore_osum.text.sequence import IGNORE, NOT_LEARNED
 
@@ -53,7 +53,7 @@ class OsumExtractor:
         template = texts.template
         self._around = {form: template.around(texts.tokenizer, form) for form in template.forms}
         # a sequence without a request has a different left part
-        self._none = self._around["s2t_chat"] - self._around["text"]
+        self._none = self._around.get("s2t_chat", 0) - self._around["text"]
 
     def flaws(self, utt: Utterance, seconds: float) -> Iterator[str]:
         """Problems of an utterance whose recording lasts `seconds`."""
@@ -64,7 +64,7 @@ class OsumExtractor:
         if self.ctc:
             self.texts.times(utt)  # reports wrong times here, with the other errors
         requests = self.texts.requests(utt)
-        labels = len(self.texts.tokenizer.encode(label_of(utt))) + 1  # the end
+        labels = len(self.texts.tokenizer.encode(self.texts.label(utt))) + 1  # the end
         return Scanned(requests, labels, self._around[output_type(utt, "")] + labels)
 
     def request_tokens(self, request: str | None) -> int:

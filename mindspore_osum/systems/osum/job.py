@@ -122,7 +122,7 @@ def check_tokenizer(model: ModelConfig, tokenizer) -> None:
         )
     for name in ("bos_id", "eos_id"):
         ours, theirs = getattr(model.decoder, name), getattr(tokenizer, name)
-        if ours != theirs:
+        if theirs is not None and ours != theirs:  # None: byte-level BPE without a beginning, as Qwen2's
             raise UserError(
                 f"{tokenizer.path}: {name} is {theirs}, the model's decoder.{name} is {ours}; set it in "
                 "model.overrides.decoder, or give the model's own tokenizer"

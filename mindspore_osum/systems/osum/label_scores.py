@@ -20,6 +20,7 @@ from mindspore import nn, ops
 
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket, frame_bucket
 from mindspore_osum.systems.osum.network import OsumModel
+from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.systems.prompt import Prompt
 from mindspore_osum.tasks import LABEL_SETS, LabelSet, label_sets_of, tags_of, write_tags
 from mindspore_osum.text.sequence import stack_sequences
@@ -98,13 +99,15 @@ class LabelScorer:
         -------
         dict field -> {value: probability} for each label of the task that is not in `labels`.
         """
-        before, found = write_tags(tags_of(task)) + text, {}
+        tags = load_template(self.model.cfg.prompts).tags
+        before, spell = (write_tags(tags_of(task)) + text, str) if tags else (text, str.lower)
+        found = {}
         for s in label_sets_of(task):
             value = labels.get(s.field)
             if value is None:
-                p = found[s.field] = self._of_set(prompt, before, [f"<{v}>" for v in s.values], s)
+                p = found[s.field] = self._of_set(prompt, before, [f"<{spell(v)}>" for v in s.values], s)
                 value = max(p, key=p.get)
-            before += f"<{value}>"
+            before += f"<{spell(value)}>"
         return found
 
     def _written(self, prompt: Prompt, raw: str, value: str, labels: LabelSet) -> dict[str, float]:

@@ -1,19 +1,23 @@
 """Named model descriptions.
 
-Sizes of openPangu-Embedded-7B-V1.1 are those of its config.json. `tiny` is the model trained in this
-repository. A kind of adapter can add presets that differ only in the adapter.
+Sizes of openPangu-Embedded-7B-V1.1 and Qwen2-7B are those of their config.json; LoRA is that of the released
+configurations of OSUM-Pangu and OSUM. `tiny` is the model trained in this repository. A kind of adapter can
+add presets that differ only in the adapter.
 """
 
 from dataclasses import replace
 
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.adapters.kinds import kinds, module_of
-from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
+from mindspore_osum.models.llama.config import DECODERS, DecoderConfig, LoraConfig
 from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems.osum.config import ModelConfig
 
 PRESETS = {
     "osum_pangu_7b": ModelConfig(),
+    "osum_qwen2_7b": ModelConfig(
+        decoder=DECODERS["qwen2-7b"], lora=LoraConfig(rank=8, alpha=32.0, dropout=0.1), prompts="osum_qwen2"
+    ),
     "tiny": ModelConfig(
         encoder=EncoderConfig(d_model=144, n_layers=4, n_heads=2, d_ff=432),
         adapter=AdapterConfig(n_layers=2, n_heads=2, d_ff=288),

@@ -59,20 +59,25 @@ class OsumSystem(System):
 
         return [labels.field for labels in label_sets_of(task)]
 
-    def other_task(self, task: str, answer):
+    def asked(self, request, cfg: ModelConfig):
+        from mindspore_osum.systems.osum.request import asked
+
+        return asked(request, self.template(cfg))
+
+    def other_task(self, task: str, answer, cfg: ModelConfig):
         from mindspore_osum.tasks import other_tags
 
-        return other_tags(task, answer.tags)
+        return other_tags(task, answer.tags) if self.template(cfg).tags else ""
 
-    def openings(self, task: str):
+    def openings(self, task: str, cfg: ModelConfig):
         from mindspore_osum.tasks import answer_starts
 
-        return answer_starts(task)
+        return answer_starts(task) if self.template(cfg).tags else ("", ())
 
-    def other_openings(self, task: str):
+    def other_openings(self, task: str, cfg: ModelConfig):
         from mindspore_osum.tasks import longer_openings
 
-        return longer_openings(task)
+        return longer_openings(task) if self.template(cfg).tags else ()
 
     def generation(self, model):
         from mindspore_osum.systems.speech_generation import SpeechGeneration

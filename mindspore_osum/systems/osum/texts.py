@@ -1,9 +1,11 @@
 """The texts of an utterance: request, label, CTC target, hybrid sequence.
 
 Notable choices
-- Labels follow the published data pipeline: the task's tags, then the text.
-- A request is the task's tag string or a sentence: one of the Intent-Instruction Set, drawn once for each
-  task key from the job's seed, or a published one. `extra.question` and `extra.intent` replace it.
+- Labels follow the published data pipeline: the task's tags, then the text; of a prompt set without tags
+  (OSUM with Qwen2) the text alone, in lower case.
+- A request is the task's tag string, or one of the wordings that the prompt set has instead; or a sentence:
+  one of the Intent-Instruction Set, drawn once for each task key from the job's seed, or a published one.
+  `extra.question` and `extra.intent` replace it.
 - Each kind of request has the same share, so that the single tag string is not outnumbered by the sentences.
 - Spoken chat is trained without a request (published) and with one, so that users can request it too.
 - The intent span of a label is its tags; for intent classification the whole label (OSUM-Pangu eq. 5).
@@ -18,6 +20,7 @@ from mindspore_osum.data.requests import generate
 from mindspore_osum.data.words import words_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.osum.alignment import frame_classes
+from mindspore_osum.systems.osum.template import OsumTemplate
 from mindspore_osum.tasks import (
     ANSWER_MARK,
     CHAT,
@@ -32,7 +35,7 @@ from mindspore_osum.tasks import (
 from mindspore_osum.text.normalize import normalize_label, process_text2
 from mindspore_osum.text.requests import intent_instructions, intent_request, task_requests
 from mindspore_osum.text.sequence import IGNORE, HybridSequence, Parts
-from mindspore_osum.text.template import Template, Turn
+from mindspore_osum.text.template import Turn
 from mindspore_osum.text.tokenizer import Tokenizer
 
 POOL = 1200  # sentences drawn for a task key, half of them Chinese: 26,400 for the 22 published keys
@@ -55,7 +58,7 @@ class Texts:
     Parameters
     ----------
     tokenizer, template : the model's.
-    requests : the user's words: "tag" (<asr>), "natural" (sentences), or "both".
+    requests : the user's words: "tag" (<asr>, or the set's wordings), "natural" (sentences), or "both".
     room : token budget of a sequence without speech and its two marks; longer sentences are not drawn.
     seed : of the sentences.
     split : "train", or "valid" for sentences that are held out from training.
@@ -64,7 +67,7 @@ class Texts:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        template: Template,
+        template: OsumTemplate,
         requests: str = "both",
         room: int = 10**9,
         seed: int = 0,
@@ -80,6 +83,14 @@ class Texts:
     def requests(self, utt: Utterance) -> list[str | None]:
         """The requests to choose from for this utterance; None means no request (spoken chat)."""
         key = key_of(utt)
+        if output_type(utt, "") not in self.template.forms:
+            raise UserError(f"{utt.where}: task {key}: the model's prompt set is for recordings alone")
+        known = self.template.requests
+        if known and self.kind != "natural" and key not in known and not self.brings_request(utt):
+            raise UserError(
+                f"{utt.where}: task {key}: the model's prompt set has no request for it, only for "
+                f"{', '.join(known)}"
+            )
         if key in TEXT_TASKS or self.brings_request(utt):
             return self._given(utt, key)
         fit = self._fit(utt, key) if self.kind != "tag" else 0
@@ -95,10 +106,11 @@ class Texts:
         """All requests of a task key with the first `fit` sentences; each kind has the same share of them."""
         kinds: list[list] = [self.pools[key].sentences[:fit]] if fit else []
         if self.kind != "natural":
-            kinds.append([write_tags(tags_of(key))])
+            kinds.append(list(self.template.requests.get(key, [write_tags(tags_of(key))])))
         if key == CHAT:
             kinds.append([None])
-        return [request for kind in kinds for request in kind * (max(fit, 1) // len(kind))]
+        longest = max(map(len, kinds))
+        return [request for kind in kinds for request in kind * (longest // len(kind))]
 
     def _given(self, utt: Utterance, key: str) -> list[str]:
         """The requests given by the utterance itself."""
@@ -113,7 +125,7 @@ class Texts:
         if key not in self.pools:
             self.pools[key] = self._draw(key)
         pool = self.pools[key]
-        left = self.room - self.around - len(self.tokenizer.encode(label_of(utt)))
+        left = self.room - self.around - len(self.tokenizer.encode(self.label(utt)))
         fit = bisect_right(pool.tokens, left)
         pool.fewest, pool.most = min(pool.fewest, fit), max(pool.most, fit)
         return max(fit, 1) if self.kind == "natural" else fit
@@ -154,7 +166,7 @@ class Texts:
         """
         if utt.wav is None:
             return [IGNORE] * len(LABEL_SETS)
-        said = parse_answer(label_of(utt), key_of(utt)).labels if "<" in utt.txt else {}
+        said = parse_answer(self.label(utt), key_of(utt)).labels if "<" in utt.txt else {}
         found = (
             labels.read(str(utt.extra.get(labels.field, ""))) or said.get(labels.field)
             for labels in LABEL_SETS.values()
@@ -170,7 +182,7 @@ class Texts:
 
     def times(self, utt: Utterance) -> list[tuple[str, float, float]]:
         """(word, start, end) in seconds of `extra.words`, or of the answer; [] if neither has times."""
-        return words_of(utt, label_of(utt))
+        return words_of(utt, self.label(utt))
 
     def _word_ids(self, word: str) -> list[int]:
         """Token ids of a word within a transcript, without pieces that are only a space."""
@@ -179,11 +191,22 @@ class Texts:
             self._words[word] = [i for i in ids if self.tokenizer.decode([i]).strip()]
         return self._words[word]
 
+    def label(self, utt: Utterance) -> str:
+        """The full answer, as the prompt set has it."""
+        return label_of(utt, self.template.tags)
+
+    def answer(self, utt: Utterance, intent_loss: str = "intent") -> Parts:
+        """The full answer in the parts that are weighted separately: its tags, and the text after them."""
+        label = self.label(utt)
+        tags = label if key_of(utt) == INTENT_KEY else intent_of(utt) if self.template.tags else ""
+        parts = ((intent_loss, label[: len(tags)]), ("content", label[len(tags) :]))
+        return [(loss, words) for loss, words in parts if words]
+
     def sequence(
         self, utt: Utterance, request: str | None, n_speech: int | None, learn_intent: bool = True
     ) -> HybridSequence:
         """The sequence with its answer; with `learn_intent` the tags are targets too."""
-        answer = answer_of(utt, "intent" if learn_intent else "")
+        answer = self.answer(utt, "intent" if learn_intent else "")
         turn = Turn(output_type(utt, request), {"request": request}, n_speech, answer)
         return self.template.sequence(self.tokenizer, turn)
 
@@ -194,18 +217,17 @@ def _words_of(utt: Utterance, name: str) -> str:
     return words if isinstance(words, str) and words.strip() else ""
 
 
-def label_of(utt: Utterance) -> str:
-    """The full answer: tags of the task, then the text, normalised as published."""
+def label_of(utt: Utterance, tags: bool = True) -> str:
+    """The full answer, normalised as published: tags of the task, then the text.
+
+    Parameters
+    ----------
+    tags : False for the text alone, in lower case.
+    """
     key = key_of(utt)
-    return utt.txt if key == TEXT2TEXT else normalize_label(intent_of(utt) + utt.txt, key)
-
-
-def answer_of(utt: Utterance, intent_loss: str = "intent") -> Parts:
-    """The full answer in the two parts that are weighted separately: its tags, and the text after them."""
-    label = label_of(utt)
-    tags = label if key_of(utt) == INTENT_KEY else intent_of(utt)
-    parts = ((intent_loss, label[: len(tags)]), ("content", label[len(tags) :]))
-    return [(loss, words) for loss, words in parts if words]
+    if key == TEXT2TEXT:
+        return utt.txt
+    return normalize_label(intent_of(utt) + utt.txt, key) if tags else normalize_label(utt.txt, key, True)
 
 
 def intent_of(utt: Utterance) -> str:

@@ -178,8 +178,9 @@ class Engine:
     def __init__(self, prompts):
         self.prompts, self.batches = prompts, []
 
-    def check(self, request):
+    def asked(self, request):
         self.system.check_request(request, self.cfg)
+        return request
 
     def windows(self, asked, sampling, rows):
         self.batches.append((len(asked), rows))
@@ -241,7 +242,7 @@ def test_recordings_without_speech_or_sound(prompts, tmp_path):
     ],
 )
 def test_what_is_refused(model, settings, message):
-    engine = SimpleNamespace(system=system_of(model.model_type), cfg=model, check=lambda request: None)
+    engine = SimpleNamespace(system=system_of(model.model_type), cfg=model, asked=lambda request: request)
     with pytest.raises(UserError, match=message) as caught:
         list(respond(engine, [], [make_request("asr")], **settings))
     assert "\n" not in str(caught.value)
