@@ -198,6 +198,20 @@ def add_derived(parser, what: str) -> None:
     add_max_errors(parser)
 
 
+def add_made(parser, seed: bool = False) -> None:
+    """--output of a step that makes recordings and their manifest, and --seed of what it draws."""
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="a folder for manifest.jsonl and its recordings; the same command goes on where it was stopped",
+    )
+    if seed:
+        parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
+    add_max_errors(parser)
+
+
 def add_max_errors(parser) -> None:
     """--max-errors; `errors_of` reads it."""
     parser.add_argument(

@@ -48,6 +48,11 @@ SUBVERBS = {
         "the lines on whose labels two annotators agree",
         ("intersect one.jsonl other.jsonl --output agreed.jsonl --rest differ.jsonl",),
     ),
+    "noise": SubVerb(
+        "mindspore_osum.commands.data_noise",
+        "copies of recordings with noise at given signal-to-noise ratios",
+        ("noise set.jsonl --noise noise.list --snr 0 10 20 --output noisy",),
+    ),
 }
 
 EXAMPLES = """\

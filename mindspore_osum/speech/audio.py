@@ -81,6 +81,31 @@ def load_audio(
         return _whole(file, _mono(file, channel, notes), max_seconds)
 
 
+def load_native(source, *, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
+    """Decode a recording and average its channels, at its own sample rate.
+
+    Parameters
+    ----------
+    source, max_seconds : as in `load_audio`.
+
+    Returns
+    -------
+    wave_S, float32, and its rate in Hz; at 16 kHz it is the result of `load_audio`.
+
+    Raises
+    ------
+    UserError
+        As `load_audio`.
+    """
+    with _opened(source) as file:
+        blocks, read = [], 0
+        for block_S in _mono(file, None, None):
+            read += len(block_S)
+            _check_size(file.name, read, file.rate, max_seconds)
+            blocks.append(block_S)
+        return np.concatenate(blocks), file.rate
+
+
 def audio_blocks(
     source, *, channel: int | None = None, notes: list[str] | None = None
 ) -> Iterator[np.ndarray]:

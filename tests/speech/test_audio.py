@@ -12,7 +12,14 @@ import pytest
 import soundfile
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.audio import SAMPLE_RATE, audio_blocks, channel_count, duration_seconds, load_audio
+from mindspore_osum.speech.audio import (
+    SAMPLE_RATE,
+    audio_blocks,
+    channel_count,
+    duration_seconds,
+    load_audio,
+    load_native,
+)
 
 
 def noise(samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -168,6 +175,19 @@ def test_wav_from_a_pipe_declares_no_length(unknown, subtype):
     data[4:8] = data[at : at + 4] = unknown.to_bytes(4, "little")
     np.testing.assert_allclose(load_audio(bytes(data)), expected, rtol=0, atol=1e-9)
     assert duration_seconds(bytes(data)) == pytest.approx(1000 / SAMPLE_RATE)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (16000, 2), (44100, 3)])
+def test_at_its_own_rate(tmp_path, rate, channels):
+    x_SC = np.random.default_rng(4).uniform(-0.5, 0.5, (70_001, channels)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", x_SC, rate, subtype="FLOAT")
+    wave_S, own = load_native(tmp_path / "a.wav")
+    assert own == rate and wave_S.dtype == np.float32
+    np.testing.assert_allclose(wave_S, x_SC.mean(1), atol=1e-7)
+    if rate == SAMPLE_RATE:
+        np.testing.assert_array_equal(wave_S, load_audio(tmp_path / "a.wav"))
+    with pytest.raises(UserError, match="the limit is 1 s"):
+        load_native(tmp_path / "a.wav", max_seconds=1)
 
 
 def test_golden_recording_is_taken_exactly(shared):

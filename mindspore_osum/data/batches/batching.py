@@ -4,7 +4,7 @@ Notable choices
 - Utterances that do not fit a shape are left out before training (see corpus.py), never truncated.
 - `speech` counts speech tokens, which the model computes from mel frames; packs are laid out in these units.
 
-Legend: B rows, T mel frames, F mel bins.
+Legend: B rows, T mel frames, F mel bins, N samples at 16 kHz, S samples at the recording's own rate.
 """
 
 import math
@@ -18,7 +18,7 @@ from mindspore_osum.data.batches.extractor import Example
 from mindspore_osum.data.batches.packing import Room
 from mindspore_osum.data.formats.manifest import END_SLACK, Utterance
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
+from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio, load_native
 from mindspore_osum.speech.config import FEATURES, FeatureConfig
 from mindspore_osum.speech.features import log_mel
 
@@ -99,14 +99,24 @@ def samples(utt: Utterance) -> np.ndarray:
     return wave_N[first:last]
 
 
-def _cut(utt: Utterance, samples: int) -> tuple[int, int]:
+def native_samples(utt: Utterance) -> tuple[np.ndarray, int]:
+    """`samples` at the recording's own sample rate: float32 (S,), and the rate in Hz."""
+    try:
+        wave_S, rate = load_native(utt.wav)
+    except UserError as error:
+        raise UserError(f"{utt.where}: {error}") from None
+    first, last = _cut(utt, len(wave_S), rate)
+    return wave_S[first:last], rate
+
+
+def _cut(utt: Utterance, samples: int, rate: int = SAMPLE_RATE) -> tuple[int, int]:
     """First and last sample of the part `start`..`end` of a recording."""
-    first = round((utt.start or 0.0) * SAMPLE_RATE)
-    last = samples if utt.end is None else round(utt.end * SAMPLE_RATE)
-    if not first < last <= samples + round(END_SLACK * SAMPLE_RATE):
+    first = round((utt.start or 0.0) * rate)
+    last = samples if utt.end is None else round(utt.end * rate)
+    if not first < last <= samples + round(END_SLACK * rate):
         raise UserError(
             f"{utt.where}: start {utt.start} and end {utt.end} do not fit the recording's "
-            f"{samples / SAMPLE_RATE:.2f} s"
+            f"{samples / rate:.2f} s"
         )
     return first, min(last, samples)
 

@@ -7,6 +7,8 @@ from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import once, open_source
 from mindspore_osum.errors import UserError, one_line
 
+WORDS_ALONE = "words alone"
+
 
 class Usable:
     """The utterances without errors of several sources, in order; each key occurs once.
@@ -15,11 +17,18 @@ class Usable:
     ----------
     paths : manifests, shards and lists of shards (`open_source`).
     errors : counts errors, and ends the run when there are too many.
+    speech : leave out, by rule, what has no recording.
     say : called with a line for each item that is left out.
     """
 
-    def __init__(self, paths: Sequence[str], errors: Errors, say: Callable[[str], None] = print):
-        self.paths, self.errors, self._say = paths, errors, say
+    def __init__(
+        self,
+        paths: Sequence[str],
+        errors: Errors,
+        speech: bool = True,
+        say: Callable[[str], None] = print,
+    ):
+        self.paths, self.errors, self.speech, self._say = paths, errors, speech, say
 
     def __iter__(self) -> Iterator[Utterance]:
         seen: set[bytes] = set()
@@ -29,6 +38,8 @@ class Usable:
                 flaw = next(flaws(item), None) if isinstance(item, Utterance) else None
                 if isinstance(item, Skipped) or flaw:
                     self.leave_out(Skipped(UNUSABLE, flaw) if flaw else item)
+                elif self.speech and item.wav is None:
+                    self.leave_out(Skipped(WORDS_ALONE, f"{item.where}: words alone, no recording", False))
                 else:
                     yield item
 
