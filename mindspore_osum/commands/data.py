@@ -48,6 +48,11 @@ SUBVERBS = {
         "the lines on whose labels two annotators agree",
         ("intersect one.jsonl other.jsonl --output agreed.jsonl --rest differ.jsonl",),
     ),
+    "words": SubVerb(
+        "mindspore_osum.commands.data_words",
+        "transcripts with the times of their words",
+        ("words set.jsonl --times aligned/ --output srwt.jsonl   # .ctm, .TextGrid",),
+    ),
     "noise": SubVerb(
         "mindspore_osum.commands.data_noise",
         "copies of recordings with noise at given signal-to-noise ratios",
