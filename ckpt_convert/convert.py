@@ -45,6 +45,7 @@ def convert(
     *,
     encoder: str | Path | None = None,
     decoder: str | Path | None = None,
+    aligner: str | Path | None = None,
     adapters: str | Path | None = None,
     form: str | None = None,
     settings: Settings | None = None,
@@ -61,6 +62,7 @@ def convert(
     output : a new folder, or a new ``.pt`` or ``.safetensors`` file.
     encoder, decoder : parts to join (Hugging Face folder, openai-whisper ``.pt``, or any full model);
         adapter and LoRA are initialised.
+    aligner : of a linear aligner, file with its one linear layer, beside these parts.
     adapters : folder of PEFT adapters for the decoder; they replace any LoRA that it has.
     form : "folder" (ours; default for a folder) or a form of the system (`System.forms`; the first is the
         default for a file).
@@ -95,9 +97,15 @@ def convert(
         raise UserError(
             f"{output}: exists already; nothing is overwritten, name a new folder or file, or remove it"
         )
-    if bool(source) == bool(encoder or decoder):
-        raise UserError("give one whole checkpoint, or --encoder and/or --decoder")
-    paths = {"model": source, "encoder": encoder, "decoder": decoder, "adapters": adapters}
+    if bool(source) == bool(encoder or decoder or aligner):
+        raise UserError("give one whole checkpoint, or its parts: --encoder, --decoder, --aligner")
+    paths = {
+        "model": source,
+        "encoder": encoder,
+        "decoder": decoder,
+        "adapter": aligner,
+        "adapters": adapters,
+    }
     paths = {part: Path(path) for part, path in paths.items() if path}
     parts: dict[str, Source] = {}
     try:

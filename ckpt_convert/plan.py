@@ -58,8 +58,8 @@ def make_plan(system: System, parts: dict[str, Source], settings: Settings, repo
 
     Parameters
     ----------
-    parts : {"model": source} or any of {"encoder": source, "decoder": source}; the adapter and LoRA, which
-        parts do not contain, are then initialised (LoRA's B with zeros). "adapters" gives LoRA in addition.
+    parts : {"model": source} or any of "encoder", "decoder" and "adapter"; an adapter and LoRA that are not
+        given are then initialised (LoRA's B with zeros). "adapters" gives LoRA in addition.
     report : is filled in.
 
     Raises
@@ -74,7 +74,7 @@ def make_plan(system: System, parts: dict[str, Source], settings: Settings, repo
     for source in parts.values():
         if source.form is not None:
             _check_others(source, forms[source.form.name], report)
-    started = set() if "model" in parts else _started(system, cfg, "adapters" in parts)
+    started = set() if "model" in parts else _started(system, cfg, parts)
     chosen = _choose(found, system, expected, started, report)
     if "adapters" in parts:
         _check_adapters(parts["adapters"], found, chosen, system, expected, settings, report)
@@ -140,11 +140,11 @@ def _same(one: tuple[Weights, str], other: tuple[Weights, str]) -> bool:
     return all(np.array_equal(x, y) for x, y in pieces)
 
 
-def _started(system: System, cfg: Config, has_adapters: bool) -> set[str]:
-    """Tensors to initialise when parts are joined: those that no form of a part contains."""
-    held = {form.holds for form in system.forms().values()}
+def _started(system: System, cfg: Config, parts: dict[str, Source]) -> set[str]:
+    """Tensors to initialise when parts are joined: those between encoder and decoder that are not given."""
+    held = {"encoder", "decoder", *parts}
     names = set(shapes(table for table in system.tables(cfg) if table.part not in held))
-    return names if has_adapters else names | {name for name in system.shapes(cfg) if _LORA in name}
+    return names if "adapters" in parts else names | {name for name in system.shapes(cfg) if _LORA in name}
 
 
 def _choose(found: dict, system: System, expected: Shapes, started: set[str], report: Report) -> dict:

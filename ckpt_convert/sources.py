@@ -66,7 +66,7 @@ def open_sources(
 
     Parameters
     ----------
-    paths : "model", or parts of a model ("encoder", "decoder", "adapters") -> checkpoint.
+    paths : "model", or parts of a model ("encoder", "decoder", "adapter", "adapters") -> checkpoint.
     preset, config : name or file of a configuration, which determines the system; without them a whole model
         in a folder of ours does, else the system that supports all the checkpoints and knows most keys.
 

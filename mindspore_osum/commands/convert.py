@@ -38,12 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the encoder from here: Whisper (our folder, Hugging Face, openai .pt), or a whole model",
     )
     add("--decoder", metavar="PATH", help="take the decoder from here: Hugging Face folder, or a whole model")
+    add("--aligner", metavar="FILE", help="take a linear aligner's one layer from here: its weight and bias")
     add("--adapters", metavar="PATH", help="folder of PEFT adapters: they become the decoder's LoRA")
     add("--output", "-o", required=True, metavar="PATH", help="new folder, or new .pt / .safetensors file")
     add(
         "--to",
         metavar="FORM",
-        help="folder (default), published (default for a file), hf_decoder, hf_whisper, openai_whisper, peft",
+        help="folder (default), published (default for a file), hf_decoder, hf_whisper, openai_whisper, peft;"
+        " of a linear aligner also linear_aligner (default for a file), aligner",
     )
     add("--preset", help="where values come from that no tensor has (head counts, rope_theta, token ids)")
     add("--config", metavar="FILE", help="a config.json of ours, taken whole instead of a preset")
@@ -102,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--shard-gb must be positive, not {args.shard_gb}")
     if (args.verify or args.verify_only) and (args.adapters or args.to == "peft"):
         raise UserError("--verify compares whole models and their parts, no PEFT adapters")
-    for name in ("source", "encoder", "decoder", "adapters", "tokenizer"):
+    for name in ("source", "encoder", "decoder", "aligner", "adapters", "tokenizer"):
         if given := getattr(args, name):
             setattr(args, name, _local(given, name == "tokenizer"))
     if not args.verify_only:
@@ -115,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
                 args.output,
                 encoder=args.encoder,
                 decoder=args.decoder,
+                aligner=args.aligner,
                 adapters=args.adapters,
                 form=args.to,
                 settings=settings,

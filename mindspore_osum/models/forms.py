@@ -154,7 +154,7 @@ class Form:
                 key = f"{self.prefixes[table.part]}{theirs}"
                 for param in row.params:
                     ours = f"{table.prefix}{row.ours}.{param.name}"
-                    rows.append((ours, key if isinstance(theirs, Whole) else f"{key}.{param.name}"))
+                    rows.append((ours, key if isinstance(theirs, Whole) else _joined(key, param.name)))
                     batched |= {ours} if isinstance(theirs, Batched) else set()
         rows, values = tuple(rows), {table.part: table.values for table in tables}
         if self.lora != "alone":
@@ -224,6 +224,11 @@ class Form:
         for start in range(0, rows, at_a_time):
             values = computed.rows(self.values[computed.part], start, min(at_a_time, rows - start))
             yield values.reshape(-1)
+
+
+def _joined(module: str, parameter: str) -> str:
+    """The key of a parameter; a file of one module alone may have no name of that."""
+    return module + parameter if not module or module.endswith(".") else f"{module}.{parameter}"
 
 
 def _regex(pattern: str) -> re.Pattern:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mindspore_osum.systems.config import Config
+from mindspore_osum.tasks import task_of_request
 from mindspore_osum.text.sequence import HybridSequence, denied_ids, opening_ids
 from mindspore_osum.text.template import AUDIO, Turn
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -69,14 +70,28 @@ class Prompts:
         if request.hotwords:
             words = self.system.with_hotwords(words, request.task, request.hotwords)
 
-        def turn(form: str, words: str | None, **more) -> Turn:
+        def turn(form: str, words: str | None, task: str | None, **more) -> Turn:
             heard = speech if AUDIO in self.template.needs(form) else None
-            return Turn(form, {"request": words}, heard, **more)
+            return Turn(form, self.given(form, words, task, request), heard, **more)
 
-        turns = [turn(form, said, answer=[("", reply)]) for form, said, reply in request.history]
-        turns.append(turn(request.output_type, words, opening=opening))
+        turns = [
+            turn(form, said, task_of_request(said or ""), answer=[("", reply)])
+            for form, said, reply in request.history
+        ]
+        turns.append(turn(request.output_type, words, request.asks_for, opening=opening))
         sequence = self.template.sequence(self.tokenizer, *turns, system=request.system)
         return Prompt(sequence, mel_TF, opening, first, denied)
+
+    def given(self, form: str, words: str | None, task: str | None, request) -> dict[str, str | None]:
+        """The caller's words of a turn, by the names that the template has for them.
+
+        Parameters
+        ----------
+        words : of the user.
+        task : published key, where it is known.
+        request : the `Request` that the conversation ends with.
+        """
+        return {"request": words}
 
     def _opening(self, task: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """The tokens that every answer to a task begins with, those that may follow (empty: any), and not."""

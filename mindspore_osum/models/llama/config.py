@@ -70,4 +70,31 @@ DECODERS = {
     "qwen2-7b": replace(
         _WIDER, vocab_size=152064, d_model=3584, n_heads=28, n_kv_heads=4, d_ff=18944, tie_embeddings=False
     ),
+    "yi-6b": DecoderConfig(
+        vocab_size=64000,
+        n_layers=32,
+        n_kv_heads=4,
+        d_ff=11008,
+        rope_theta=5e6,
+        qkv_bias=False,
+        o_bias=False,
+        max_positions=4096,
+        eos_id=2,
+    ),
+    # ends with <|im_end|>, as its Instruct model does
+    "smollm2-135m": DecoderConfig(
+        vocab_size=49152,
+        d_model=576,
+        n_layers=30,
+        n_heads=9,
+        n_kv_heads=3,
+        head_dim=64,
+        d_ff=1536,
+        rope_theta=1e5,
+        qkv_bias=False,
+        o_bias=False,
+        tie_embeddings=True,
+        max_positions=8192,
+        eos_id=2,
+    ),
 }
