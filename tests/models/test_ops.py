@@ -11,6 +11,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindspore_osum.models import ops as device_ops
+from mindspore_osum.models.graph_nodes import nodes
 from mindspore_osum.models.losses import token_losses
 from mindspore_osum.models.ops import plain
 from tests.models.common import SAME, TOLERANCE, Weighted, error
@@ -22,9 +23,11 @@ EPS = 0.01  # of the norms, large enough to matter
 RMS_NORM, LAYER_NORM, ROTARY = plain.RMSNorm(33, EPS), plain.LayerNorm(33, EPS), plain.Rotary()
 
 
-def attention(heads, key_heads, head_dim, causal=False):
-    """Attention with a bool mask."""
+def attention(heads, key_heads, head_dim, causal=False, answers=False):
+    """Attention with a bool mask; `answers` without the form that trains."""
     cell = plain.Attention(heads, key_heads, head_dim, causal)
+    if answers:
+        cell.for_answers()
 
     def attend(q_BHLE, k_BKSE, v_BKSE, hidden_B1LS):
         qkv = [x.transpose((0, 2, 1, 3)) for x in (q_BHLE, k_BKSE, v_BKSE)]
@@ -179,6 +182,20 @@ def test_causal_attention_in_blocks_is_attention(key_heads):
         grads.append(grad(weight, *map(Tensor, qkv), hidden)[0])
     for mine, theirs in zip(*reversed(grads), strict=True):
         assert error(mine.asnumpy(), theirs.asnumpy()) <= SAME
+
+
+@pytest.mark.parametrize("large", [plain.LARGE, 1], ids=["small", "large"])
+def test_answers_of_a_large_batch_attend_in_blocks(monkeypatch, large):
+    """As attention in training, with a mask of keys; the last of three blocks is shorter."""
+    b, h, length, keys, e = 3, 2, 25, 11, 4
+    qkv = draw(b, h, length, e), draw(b, h, keys, e, seed=1), draw(b, h, keys, e, seed=2)
+    hidden = Tensor(np.arange(keys) >= np.array([11, 1, 7])[:, None, None, None])
+    want = Graph(attention(h, h, e))(*map(Tensor, qkv), hidden).asnumpy()
+    monkeypatch.setattr(plain, "LARGE", large)
+    answers = Graph(attention(h, h, e, answers=True))
+    assert error(answers(*map(Tensor, qkv), hidden).asnumpy(), want) <= SAME
+    softmaxes = [node for node in nodes(answers, *map(Tensor, qkv), hidden) if node.name == "Softmax"]
+    assert len(softmaxes) == (3 if large == 1 else 1)
 
 
 @pytest.mark.parametrize("polynomial", [True, False], ids=["polynomial", "erf"])

@@ -19,7 +19,9 @@ from mindspore_osum.models.ops.common import causal_mask
 from mindspore_osum.models.target import target
 
 MASKED = -1e9  # exp(MASKED - max) is 0.0 in float32
-LARGE = 1 << 20  # scores of a head: items of a batch that have as many attend one after the other in answers
+LARGE = (
+    1 << 20
+)  # scores of a head; in answers a batch with as many attends in blocks that take one item's memory
 BLOCK = 128  # queries whose causal attention is computed together
 # whether models/joined.py saves launches: here as many slices would copy the parts of a joined product
 JOINS = False
@@ -94,11 +96,11 @@ class Attention(nn.Cell):
         self.mix = ops.BatchMatMul()
         self.to_heads, self.join = ops.Transpose(), ops.Transpose()
         self.write = ops.ScatterUpdate()
-        self.is_sharded = self.one_by_one = False
+        self.is_sharded = self.saves_memory = False
 
     def for_answers(self):
         """Without the gradient of its own; a batch of 30 s would take 576 MB for the scores of 8 heads."""
-        self.softmax, self.one_by_one = ops.Softmax(axis=-1), target() == "CPU"
+        self.softmax, self.saves_memory = ops.Softmax(axis=-1), target() == "CPU"
 
     def heads(self, x_BLHE):
         """(B, H, L, E); for one position a reshape suffices."""
@@ -107,29 +109,34 @@ class Attention(nn.Cell):
 
     def construct(self, q_BLHE, k_BSKE, v_BSKE, mask):
         """Attend: q (B, L, H, E), k and v (B, S, K, E), mask of `attention_mask` -> (B, L, H*E)."""
-        b, length = q_BLHE.shape[:2]
-        if not self.one_by_one or b == 1 or length * k_BSKE.shape[1] < LARGE:
-            return self.whole(q_BLHE, k_BSKE, v_BSKE, mask)
-        parts = ()
-        for n in range(b):
-            mine = mask[n : n + 1] if mask.shape[0] > 1 else mask
-            q, k, v = q_BLHE[n : n + 1], k_BSKE[n : n + 1], v_BSKE[n : n + 1]
-            parts += (self.whole(q, k, v, mine),)
-        return ops.concat(parts, 0)
-
-    def whole(self, q_BLHE, k_BSKE, v_BSKE, mask):
-        """`construct` of all items together."""
         q_BHLE, k_BKSE, v_BKSE = self.heads(q_BLHE), self.heads(k_BSKE), self.heads(v_BSKE)
-        length = q_BHLE.shape[2]
-        if self.is_sharded or not self.is_causal or length <= BLOCK or mask.shape[2] == 1:
-            return self.attend(q_BHLE, k_BKSE, v_BKSE, mask)
-        parts = []
-        for first in range(0, length, BLOCK):  # a block does not see the keys after it
+        b, _, length, _ = q_BHLE.shape
+        if self.is_causal and not self.is_sharded and length > BLOCK and mask.shape[2] > 1:
+            return self.causal(q_BHLE, k_BKSE, v_BKSE, mask)
+        large = b > 1 and length * k_BKSE.shape[2] >= LARGE
+        if self.saves_memory and large and self.groups == 1 and mask.shape[2] == 1:
+            return self.blocks(q_BHLE, k_BKSE, v_BKSE, mask)
+        return self.attend(q_BHLE, k_BKSE, v_BKSE, mask)
+
+    def causal(self, q_BHLE, k_BKSE, v_BKSE, mask):
+        """`attend` where a block of queries does not see the keys after it."""
+        length, parts = q_BHLE.shape[2], []
+        for first in range(0, length, BLOCK):
             end = min(first + BLOCK, length)
             rows, k, v = mask[:, :, first:end], k_BKSE, v_BKSE
             if end < length:  # slicing nothing, or two axes at once, copies element by element
                 rows, k, v = rows[..., :end], k[:, :, :end], v[:, :, :end]
             parts.append(self.attend(q_BHLE[:, :, first:end], k, v, rows))
+        return ops.concat(parts, 1)
+
+    def blocks(self, q_BHLE, k_BKSE, v_BKSE, mask):
+        """`attend` with a mask of keys, for a part of all items' queries after the other."""
+        b, h, length, e = q_BHLE.shape
+        block, parts = -(-length // b), []
+        q, k = _with_mask(self.shrink(q_BHLE, self.scale), k_BKSE, mask)
+        for first in range(0, length, block):
+            end = min(first + block, length)
+            parts.append(self.weigh(self.scores(q[:, :, first:end], k), v_BKSE, (b, h, end - first, e)))
         return ops.concat(parts, 1)
 
     def attend(self, q_BHLE, k_BKSE, v_BKSE, mask):
