@@ -268,7 +268,8 @@ def _form_items(
         items |= plan.aside
     for other in form.others:
         # Whisper's classes store positions as a weight; those of the full model compute them
-        if other.computed and other.computed.usual and (buffers or form.holds != "model"):
+        has_it = other.pattern in items  # a system may have the stored ones
+        if other.computed and other.computed.usual and not has_it and (buffers or form.holds != "model"):
             rows = plan.buffers.get(other.pattern, other.computed.usual)
             items[other.pattern] = _buffer(form, other.computed, rows, CODES[plan.config.dtype])
     plain = {form.plain(key): key for key in items}

@@ -78,8 +78,8 @@ def open_sources(
         systems = [system_of(read_json(config, "a model description").get(MODEL_TYPE, DEFAULT), config)]
     elif preset:
         systems = [system_of(find_preset(preset).model_type)]
-    elif "model" in paths and is_ours(paths["model"]):
-        systems = [system_of(read_config(paths["model"]).model_type)]
+    elif "model" in paths and (named := _system_named(paths["model"])):
+        systems = [named]
     else:
         systems = sorted(all_systems().values(), key=lambda system: system.model_type != DEFAULT)
     errors, opened = [], []
@@ -95,6 +95,14 @@ def open_sources(
         for source in parts.values():
             source.close()
     return opened[0]
+
+
+def _system_named(path: Path) -> System | None:
+    """The system that a whole model's folder names, whether it is of ours or of the published code."""
+    if is_ours(path):
+        return system_of(read_config(path).model_type)
+    values = read_json(path / CONFIG, "a model description") if (path / CONFIG).is_file() else {}
+    return all_systems().get(str(values.get(MODEL_TYPE)))
 
 
 def _unknown(source: Source) -> int:
@@ -164,7 +172,7 @@ def _open_folder(path: Path, forms: dict[str, Form], part: str) -> Source:
         raise UserError(f"{path}: no {CONFIG} in this folder, so what is in it is not known")
     model_type = read_json(path / CONFIG, "a model description").get("model_type")
     named = next((form for form in described if model_type in form.folder.model_types), None)
-    if is_ours(path) and (part == "model" or named is None):
+    if is_ours(path) and (part == "model" or named is None or named.holds == "model"):
         aside = path / EXTRAS
         extras = open_weights(aside) if aside.exists() else None
         return Source(path, None, open_weights(path), config=read_config(path), extras=extras)

@@ -69,7 +69,7 @@ ROOMS = {
     "subtitles": "errors config results cues",
     "models": "errors config",
     "data": "errors interrupts files config figures speech text tasks",
-    "systems": "errors interrupts config results models data speech text tasks",
+    "systems": "errors interrupts files config results models data speech text tasks",
     "folder": "errors files config weights_io parameters text systems",
     "ckpt_convert": "errors interrupts files config weights_io parameters text models systems folder",
     "hub": "errors files systems folder ckpt_convert",

@@ -54,6 +54,19 @@ class System:
         """Rules for training jobs of its models; UserError if they cannot be trained."""
         raise UserError(f"{self.model_type}: models of this system cannot be trained")
 
+    def own_values(self, values: dict, where: str) -> dict:
+        """The values of `Config` in a description, which may also be of the published code.
+
+        Parameters
+        ----------
+        where : file of the description.
+
+        Raises
+        ------
+        UserError : a description of the published code that is not enough.
+        """
+        return values
+
     def part_of(self, parameter: str) -> str:
         """The part of the network that a parameter belongs to."""
         return self.job.part_of(parameter)

@@ -86,7 +86,7 @@ def from_values(values: Any, where: str) -> Config:
         return from_dict(all_systems()[DEFAULT].Config, values, where)
     values = dict(values)
     system = system_of(values.pop(MODEL_TYPE, DEFAULT), where)
-    return from_dict(system.Config, values, where)
+    return from_dict(system.Config, system.own_values(values, where), where)
 
 
 def to_values(cfg: Config) -> dict:

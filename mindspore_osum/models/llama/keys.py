@@ -135,3 +135,14 @@ def infer_lora(found: Shapes, base: LoraConfig, given: dict, needs: list[str]) -
     if rank != base.rank and "alpha" not in given:
         needs.append(f"lora.alpha (rank {rank}, preset {base.rank}; OSUM and OSUM-Pangu have alpha 32)")
     return {"rank": rank, "targets": peft.in_order({name.split(".")[-3] for name in names}, base.targets)}
+
+
+def misfit(decoder: dict, base: DecoderConfig, assumed: str) -> list[str]:
+    """A line on what is undetermined if sizes read from tensors differ from those of an assumed preset."""
+    keys = [
+        k for k in ("d_model", "n_layers", "vocab_size") if decoder.get(k, vars(base)[k]) != vars(base)[k]
+    ]
+    if not keys:
+        return []
+    sizes = "; ".join(f"{k} {decoder[k]}, preset {vars(base)[k]}" for k in keys)
+    return [f"the preset that has the decoder's rope_theta, norm_eps and token ids (not {assumed}: {sizes})"]

@@ -135,6 +135,18 @@ OPENAI = Form(
         else {}
     ),
 )
+WENET = Form(
+    "wenet",
+    "WeNet's Whisper",
+    {"encoder": "encoder."},
+    "encoder",
+    others=(
+        positions("encoder.embed.pos_enc.pe", 1500, batched=True),
+        Other("decoder.*", "dropped", _NO_TEXT_DECODER),
+        Other("ctc.*", "dropped", "its CTC head is not part of this model"),
+    ),
+    marks=("encoder.after_norm.weight",),
+)
 
 
 def _not_written(cfg, base) -> dict:

@@ -78,16 +78,5 @@ def infer(found: Shapes, base: ModelConfig, given: dict, assumed: str) -> tuple[
         # a full model without adapters has them merged; a part gives no information
         out["lora"] = {"rank": 0}
     if assumed:
-        needs += _misfit(out["decoder"], base, assumed)
+        needs += llama.misfit(out["decoder"], base.decoder, assumed)
     return {key: value for key, value in out.items() if value != {}}, needs
-
-
-def _misfit(decoder: dict, base: ModelConfig, assumed: str) -> list[str]:
-    """A line on what is undetermined if the decoder's sizes differ from those of the default preset."""
-    expected = vars(base.decoder)
-    keys = [k for k in ("d_model", "n_layers", "vocab_size") if k in decoder and decoder[k] != expected[k]]
-    if not keys:
-        return []
-    sizes = "; ".join(f"{k} {decoder[k]}, preset {expected[k]}" for k in keys)
-    what = "the decoder's rope_theta, norm_eps and token ids"
-    return [f"the preset that has {what} (not {assumed}: {sizes})"]
