@@ -12,6 +12,11 @@ from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_word
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 JOBS = sorted(CONFIGS.glob("*/*.yaml"))
+# model_type -> preset and overrides of a small model
+SMALL = {
+    "osum": ("tiny", SMALL_MODEL),
+    "linear_aligner": ("tiny_aligner", {"dtype": "float32", "encoder": {"pad_to_seconds": 0.0}}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,7 @@ def world(tmp_path_factory):
 
 def job_params() -> list:
     """Every job; but for one of each kind (all losses, text alone, LoRA with accumulation) it is slow."""
-    fast = {"tiny/stage3", "tiny/stage2", "osum_pangu_7b/stage3"}
+    fast = {"tiny/stage3", "tiny/stage2", "osum_pangu_7b/stage3", "linear_aligner/smollm2"}
     names = {path: f"{path.parent.name}/{path.stem}" for path in JOBS}
     assert fast < set(names.values())
     slow = {path: [] if name in fast else [pytest.mark.slow] for path, name in names.items()}
@@ -47,13 +52,13 @@ def test_every_job_trains_a_step(path, world, tmp_path):
         "context": {},
         "steps": 1,
         "epochs": 0,
-        "model": {"start": "tiny"},
+        "model": {"start": SMALL[cfg.system.model_type][0]},
         "tokenizer": str(world / "tokenizer.model"),
         "data": {"train": here, "valid": here},
         "batch": {"size": 2, "seconds": seconds, "text_tokens": 250},
     }
     job = merge(to_dict(cfg), small)
-    job["model"]["overrides"] = {**SMALL_MODEL, **lora}
+    job["model"]["overrides"] = {**SMALL[cfg.system.model_type][1], **lora}
     assert run_job(read_job(str(path), job)) == 0
     assert (tmp_path / "run" / "model" / "config.json").is_file()
 
@@ -104,6 +109,20 @@ def test_published_hyper_parameters():
         assert vars(cfg.schedule) == {"kind": "inverse_sqrt", "warmup_steps": 2000}
         assert (cfg.clip_norm, cfg.accumulation, cfg.seed, cfg.save_every) == (5.0, 4, 777, 2500)
         assert vars(cfg.loss) == {"intent": 1.0, "content": 1.0} and "lora" in cfg.learn
+
+
+def test_published_hyper_parameters_of_the_linear_aligner():
+    """The paper, 2.4.2."""
+    align, lora = (read_job(str(CONFIGS / "linear_aligner" / f"{name}.yaml")) for name in ("align", "lora"))
+    assert (align.learn, align.optimizer.lr, lora.learn, lora.optimizer.lr) == (
+        ["adapter"],
+        1e-3,
+        ["lora"],
+        1e-4,
+    )
+    assert {cfg.batch.size * cfg.accumulation for cfg in (align, lora)} == {128}
+    assert lora.model.overrides["lora"] == {"rank": 16, "alpha": 32.0}
+    assert lora.model.start == f"{align.output_dir}/model"
 
 
 def test_published_hyper_parameters_of_the_first_stage():

@@ -37,6 +37,12 @@ class AlignerJob(JobRules):
 
     def check_model(self, job, model: LinearAlignerConfig, tokenizer=None) -> None:
         """Refuse what does not fit the model."""
+        wanted = "float32" if job.device == "CPU" else "bfloat16 (or float32)"
+        if model.dtype not in wanted:
+            raise UserError(
+                f"model.start: it is in {model.dtype}; train in {wanted} on {job.device}: "
+                f"model.overrides.dtype={wanted.split()[0]}"
+            )
         if "lora" in job.learn and not model.lora.rank:
             raise UserError(
                 "learn: names lora, but the model's lora.rank is 0; set model.overrides.lora.rank"
