@@ -7,7 +7,7 @@ import pytest
 
 from mindspore_osum.config import merge
 from mindspore_osum.training.config import read_job, read_stages, to_dict
-from tests.systems.whisper_asr.common import small_folder
+from tests.systems.whisper_asr.common import small_folder, write_tokenizer
 from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_words
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -43,7 +43,9 @@ def test_every_job_trains_a_step(path, world, tmp_path):
     if cfg.system.model_type == "whisper_asr":
         return train_a_whisper(path, cfg, world, tmp_path)
     lora = {"lora": {"rank": 2 if "lora" in cfg.learn else 0}}
+    qwen2 = path.parent.name == "osum_qwen2_7b"
     names = ["words", "qa"] if cfg.batch.seconds else ["intent", "qa"]  # as the job's data
+    names = ["words"] if qwen2 else names
     here = [{"name": n, "path": str(world / f"{n}.jsonl")} for n in names]
     seconds = [0.64] if cfg.batch.seconds else []
     small = {
@@ -52,10 +54,10 @@ def test_every_job_trains_a_step(path, world, tmp_path):
         "context": {},
         "steps": 1,
         "epochs": 0,
-        "model": {"start": SMALL[cfg.system.model_type][0]},
-        "tokenizer": str(world / "tokenizer.model"),
+        "model": {"start": "osum_qwen2_tiny" if qwen2 else SMALL[cfg.system.model_type][0]},
+        "tokenizer": str(write_tokenizer(tmp_path, 256) if qwen2 else world / "tokenizer.model"),
         "data": {"train": here, "valid": here},
-        "batch": {"size": 2, "seconds": seconds, "text_tokens": 250},
+        "batch": {"size": 2, "seconds": seconds, "text_tokens": 250, "max_tokens": 0},
     }
     job = merge(to_dict(cfg), small)
     job["model"]["overrides"] = {**SMALL[cfg.system.model_type][1], **lora}
@@ -123,6 +125,20 @@ def test_published_hyper_parameters_of_the_linear_aligner():
     assert {cfg.batch.size * cfg.accumulation for cfg in (align, lora)} == {128}
     assert lora.model.overrides["lora"] == {"rank": 16, "alpha": 32.0}
     assert lora.model.start == f"{align.output_dir}/model"
+
+
+def test_published_hyper_parameters_of_osum_with_qwen2():
+    """OSUM's config_llm_huawei_base-version.yaml and ds_stage2.json; steps of its paper, 3.1."""
+    cfg = read_job(str(CONFIGS / "osum_qwen2_7b" / "stage2.yaml"))
+    o = cfg.optimizer
+    assert (o.lr, o.betas, o.eps, o.weight_decay) == (5e-5, [0.9, 0.99], 1e-6, 0.01)
+    assert vars(cfg.schedule) == {"kind": "inverse_sqrt", "warmup_steps": 8000}
+    assert (cfg.clip_norm, cfg.accumulation, cfg.steps, cfg.save_every) == (5.0, 4, 704_000, 1250)
+    assert set(cfg.learn) == {"encoder", "adapter", "lora"} and cfg.batch.seconds[-1] == 29
+    assert cfg.model.overrides == {
+        "encoder": {"dropout": 0.1},
+        "lora": {"rank": 8, "alpha": 32.0, "dropout": 0.1},
+    }
 
 
 def test_published_hyper_parameters_of_the_first_stage():

@@ -52,6 +52,8 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
             )
     if tags == ("asr",) and not answer.text:
         yield f"{utt.where}: no transcript in {utt.txt[-60:]!r}"
+    if {"asr", "chat"} <= {*tags} and ANSWER_MARK not in utt.txt:
+        yield f"{utt.where}: no {ANSWER_MARK} between transcript and reply in {utt.txt[-60:]!r}"
     if "align" in tags:
         yield from (f"{utt.where}: {flaw}" for flaw in _times(answer, seconds))
 

@@ -69,7 +69,9 @@ class Data:
 
     train: list[Source]
     valid: list[Source] = field(default_factory=list)
-    requests: str = "both"  # the user's words: "tag" (<asr>), "natural" (sentences), "both" (half and half)
+    # the user's words: "tag" (<asr>, or the wordings of the model's prompt set), "natural" (sentences) or
+    # "both" (half and half)
+    requests: str = "both"
     # share of the spoken examples that get another task's request; only the text after the tags is a target
     # there, so that the answer depends on the tags and not on the wording of the request
     other_requests: float = 0.0

@@ -93,6 +93,7 @@ def test_nothing_is_wrong_with_what_is_right(folder, capsys):
         ({"txt": "<asr>x"}, "'<asr>' in '<asr>x' is a tag, which the task puts there"),
         ({"txt": "x<OLD>"}, "label <OLD> in 'x<OLD>': task <TRANSCRIBE> has no age"),
         ({"txt": "x<开始回答>y"}, "'<开始回答>' in 'x<开始回答>y' begins a reply"),
+        ({"task": "<TRANSCRIBE> <S2TCHAT>"}, "no <开始回答> between transcript and reply in 'x'"),
         ({"start": float("nan")}, "'start' must be seconds, 0 or more, found nan"),
         ({"end": float("inf")}, "'end' must be seconds, 0 or more, found inf"),
         ({"end": 10**400}, "'end' must be seconds, 0 or more, found 1000"),

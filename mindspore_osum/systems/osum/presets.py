@@ -37,6 +37,20 @@ PRESETS = {
         prompts="compact",
     ),
 }
+PRESETS["osum_qwen2_tiny"] = replace(  # with a tokenizer of 256 bytes, then <|endoftext|>
+    PRESETS["tiny"],
+    decoder=replace(
+        PRESETS["tiny"].decoder,
+        vocab_size=320,
+        rope_theta=1e6,
+        norm_eps=1e-6,
+        o_bias=False,
+        bos_id=256,
+        eos_id=256,
+    ),
+    lora=PRESETS["osum_qwen2_7b"].lora,
+    prompts="osum_qwen2",
+)
 for _kind in kinds():
     for _name, _base in module_of(_kind, "config").PRESETS.items():
         PRESETS[_name] = replace(PRESETS[_base], adapter=replace(PRESETS[_base].adapter, kind=_kind))
