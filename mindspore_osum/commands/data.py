@@ -51,7 +51,10 @@ SUBVERBS = {
     "words": SubVerb(
         "mindspore_osum.commands.data_words",
         "transcripts with the times of their words",
-        ("words set.jsonl --times aligned/ --output srwt.jsonl   # .ctm, .TextGrid",),
+        (
+            "words set.jsonl --times aligned/ --output srwt.jsonl   # .ctm, .TextGrid",
+            "words set.jsonl --model openai/whisper-base --language en --output srwt.jsonl",
+        ),
     ),
     "noise": SubVerb(
         "mindspore_osum.commands.data_noise",

@@ -11,7 +11,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -62,12 +61,16 @@ def _of_one_kind(utterances: Iterable[Utterance], of_shards: bool) -> Iterator[U
         yield utt
 
 
-def line_of(utt: Utterance, folder: Path) -> str:
-    """The published line of an utterance in a manifest in `folder`, with its line break."""
+def values_of(utt: Utterance, folder: Path) -> dict:
+    """The published line of an utterance in a manifest in `folder`, as an object."""
     values = {"key": utt.key, "wav": utt.wav and path_in(folder, utt.wav, utt.where)}
     values |= {"txt": utt.txt, "task": utt.task, "extra": utt.extra}
     times = {name: getattr(utt, name) for name in ("start", "end") if getattr(utt, name) is not None}
-    return json.dumps(values | times, ensure_ascii=False) + "\n"
+    return values | times
+
+
+def _line(values: dict) -> bytes:
+    return json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 def path_in(folder: Path, path: str, where: str) -> str:
@@ -85,7 +88,7 @@ def _write_manifest(out: Path, utterances: Iterator[Utterance]) -> int:
     count = 0
     with replacing(out) as file:
         for utt in utterances:
-            file.write(line_of(utt, out.parent).encode("utf-8"))
+            file.write(_line(values_of(utt, out.parent)))
             count += 1
     return count
 
@@ -103,11 +106,10 @@ def _write_list(out: Path, utterances: Iterator[Utterance]) -> int:
             if "|" in path:
                 raise UserError(f"{tar}: a list of shards cannot name a path with '|' in it; rename it")
             names.append(f"{name}|{path}\n")
-            with open(temporary / name, "w", encoding="utf-8") as file:
+            with open(temporary / name, "wb") as file:
                 for utt in samples:
-                    values = json.loads(line_of(replace(utt, wav=None), out.parent))
-                    del values["wav"]
-                    file.write(json.dumps(values, ensure_ascii=False) + "\n")
+                    values = {"key": utt.key, "txt": utt.txt, "task": utt.task, "extra": utt.extra}
+                    file.write(_line(values))
                     count += 1
         for line in names:
             name = line.partition("|")[0]

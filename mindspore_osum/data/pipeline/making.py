@@ -11,9 +11,9 @@ Notable choices
 Legend: S samples.
 """
 
+import contextlib
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -23,9 +23,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mindspore_osum.data.formats.manifest import Utterance
-from mindspore_osum.data.pipeline.derived import line_of
+from mindspore_osum.data.pipeline.derived import values_of
+from mindspore_osum.data.pipeline.journal import Journal
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import json_object, replacing, whole_lines
+from mindspore_osum.files import replacing
 from mindspore_osum.interrupts import steady
 
 MANIFEST, BEGUN, WAVES = "manifest.jsonl", "begun.jsonl", "wav"
@@ -61,53 +62,50 @@ def make_all(out: Path, settings: dict, jobs: Iterable[Job], failed: Callable[[U
     """
     try:
         begun = _begin(out, settings)
-        done = {json_object(line, f"{begun}:{n}")["key"] for n, line in _made(begun)}
-        with open(begun, "ab", buffering=0) as file:
+        try:
             for job in jobs:
-                if job.key in done:
-                    continue
-                try:
-                    wave_S, rate, utt = job.make()
-                except UserError as error:
-                    failed(error)
-                    continue
-                path = out / WAVES / file_name(job.key)
-                write_wav(path, wave_S, rate)
-                file.write(line_of(replace(utt, key=job.key, wav=str(path)), out).encode("utf-8"))
-                done.add(job.key)
-        if not done:
-            raise UserError(f"{out}: nothing could be made; see above")
-        with replacing(out / MANIFEST) as file:
-            for _, line in _made(begun):
-                file.write(line + b"\n")
-        begun.unlink()
-        return len(done)
+                if job.key not in begun:
+                    _make(out, job, begun, failed)
+            if not len(begun):
+                raise UserError(f"{out}: nothing could be made; see above")
+            with replacing(out / MANIFEST) as file:
+                file.writelines(begun.lines())
+        finally:
+            begun.close()
+            if not len(begun):
+                _remove_empty(out)
+        begun.remove()
+        return len(begun)
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot write there ({error.strerror or error})") from None
 
 
-def _begin(out: Path, settings: dict) -> Path:
-    """The file of what is made, whose first line are the settings."""
-    begun, first = out / BEGUN, json.dumps({"settings": settings}, ensure_ascii=False, sort_keys=True)
+def _begin(out: Path, settings: dict) -> Journal:
+    """The lines of what is made."""
+    begun = out / BEGUN
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not begun.exists())):
         raise UserError(f"{out}: is there already and not an empty folder; remove it or give another one")
     (out / WAVES).mkdir(parents=True, exist_ok=True)
-    lines = whole_lines(begun) if begun.exists() else []
-    if not lines:
-        with replacing(begun) as file:
-            file.write(first.encode("utf-8") + b"\n")
-    elif lines[0].decode("utf-8", "replace") != first:
-        raise UserError(
-            f"{out}: was begun by another command or with other settings; remove it to begin anew"
-        )
-    return begun
+    return Journal(begun, settings)
 
 
-def _made(begun: Path) -> Iterable[tuple[int, bytes]]:
-    """The lines of what is made, with their numbers."""
-    with open(begun, "rb") as file:
-        next(file)
-        yield from ((number, line.rstrip(b"\n")) for number, line in enumerate(file, 2))
+def _remove_empty(out: Path) -> None:
+    """Delete what `_begin` made, so that another command may have the folder."""
+    with contextlib.suppress(OSError):
+        (out / WAVES).rmdir()
+        out.rmdir()
+
+
+def _make(out: Path, job: Job, begun: Journal, failed: Callable[[UserError], None]) -> None:
+    """One recording and its line."""
+    try:
+        wave_S, rate, utt = job.make()
+    except UserError as error:
+        failed(error)
+        return
+    path = out / WAVES / file_name(job.key)
+    write_wav(path, wave_S, rate)
+    begun.add(values_of(replace(utt, key=job.key, wav=str(path)), out))
 
 
 def file_name(key: str) -> str:

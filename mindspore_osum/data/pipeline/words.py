@@ -8,14 +8,16 @@ Notable choices
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from mindspore_osum.data.batches.batching import seconds_of
 from mindspore_osum.data.checks import LeftOut, flaws
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.word_times import Timed, WordTimes
+from mindspore_osum.data.pipeline.journal import Journal
 from mindspore_osum.data.pipeline.reading import Usable
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.tasks import TASKS, format_answer, parse_answer, write_tags
@@ -25,23 +27,53 @@ NO_TIMES = "no times for it"
 _EDGE = 0.05  # seconds of a word that may be outside the part of its recording that is used
 
 
-def timed(usable: Usable, times: WordTimes, left_out: LeftOut) -> Iterator[Utterance]:
+Found = Callable[[Iterable[Utterance]], Iterator[tuple[Utterance, list[Timed] | None]]]
+
+
+def timed(usable: Usable, found: Found, left_out: LeftOut) -> Iterator[Utterance]:
     """The utterances as examples of srwt.
 
     Parameters
     ----------
     usable : their transcripts, of any task that has one; wrong ones are reported there.
-    left_out : counts utterances of which the files say nothing.
+    found : utterances -> each with its words, None if nothing is known of it.
+    left_out : counts those of which nothing is known.
     """
+    for utt, words in found(usable):
+        try:
+            if words is None:
+                left_out.add(Skipped(NO_TIMES, f"{utt.where}: {utt.key}", False))
+            else:
+                yield with_times(utt, words)
+        except UserError as error:
+            usable.leave_out(error)
+
+
+def of_files(usable: Usable, times: WordTimes) -> Iterator[tuple[Utterance, list[Timed] | None]]:
+    """`found` of the files of an aligner."""
     for utt in usable:
         try:
             words = found_words(utt, times)
-            if words is None:
-                left_out.add(Skipped(NO_TIMES, f"{utt.where}: {utt.key}", False))
-                continue
-            yield with_times(utt, words)
         except UserError as error:
             usable.leave_out(error)
+        else:
+            yield utt, words
+
+
+def kept(utterances: Iterable[Utterance], journal: Journal, rows: int, find: Found):
+    """`found` of a model, which is asked for what a journal does not have: as `find`, in groups of `rows`.
+
+    Yields
+    ------
+    utterance, words : in order; utterances for which `find` gives nothing are left out.
+    """
+    utterances = iter(utterances)
+    while group := list(islice(utterances, rows)):
+        for utt, words in find([utt for utt in group if utt.key not in journal]):
+            journal.add({"key": utt.key, "words": words})
+        for utt in group:
+            if utt.key in journal:
+                yield utt, [(word, start, end) for word, start, end in journal[utt.key]["words"]]
 
 
 def found_words(utt: Utterance, times: WordTimes) -> list[Timed] | None:

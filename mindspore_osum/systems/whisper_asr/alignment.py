@@ -13,15 +13,23 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.models.buckets import batch_bucket
 from mindspore_osum.models.whisper.config import STRIDE
-from mindspore_osum.results import Answer
+from mindspore_osum.results import Answer, Word
 from mindspore_osum.systems.whisper_asr.answer import fill, silent
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.network import WhisperModel
 from mindspore_osum.systems.whisper_asr.sections import read, text_tokens
 from mindspore_osum.systems.whisper_asr.warping import alignment_matrix, warping_path
-from mindspore_osum.systems.whisper_asr.words import WITHOUT_SPACES, SpokenWord, place, spelled, timed
+from mindspore_osum.systems.whisper_asr.words import (
+    WITHOUT_SPACES,
+    Section,
+    SpokenWord,
+    place,
+    spelled,
+    timed,
+)
 from mindspore_osum.text.tokenizer import Tokenizer
 
 # bytes of attention to frames, in one layer of the encoder and of alignment heads, that are computed at once;
@@ -107,6 +115,46 @@ class Aligner:
         language = written.facts.get("language") or words.codes[0]
         frames = int(seconds / self.cfg.features.seconds(1) + 1e-6)
         return Transcript(tokens, mel_TF, frames, language, request.translate)
+
+    @property
+    def needs_language(self) -> bool:
+        """Whether a transcript has a language for the model."""
+        return self.cfg.vocabulary.multilingual
+
+    def transcript(self, text: str, language: str, mel_TF: np.ndarray, seconds: float) -> Transcript:
+        """A known transcript, for `known_words`.
+
+        Parameters
+        ----------
+        language : of the text, a code or an English name; of no account to an English model.
+        mel_TF, seconds : log-mel of the recording, padded as for an answer, and its length without padding.
+
+        Raises
+        ------
+        UserError : an unknown language, or a text that is too long for the model.
+        """
+        words = self.cfg.vocabulary
+        code = words.code(words.language(language)) if words.multilingual else words.codes[0]
+        text = text.strip() if code in WITHOUT_SPACES else f" {text.strip()}"
+        tokens = self.tokenizer.encode(text, plain=[range(len(text))])
+        frames = int(seconds / self.cfg.features.seconds(1) + 1e-6)
+        found = Transcript(tokens, mel_TF, frames, code, False)
+        needed, most = len(self._ids(found)), self.cfg.decoder.max_positions
+        if needed > most:
+            raise UserError(
+                f"a transcript of {needed} positions, the model takes {most}; split the recording"
+            )
+        return found
+
+    def known_words(self, transcripts: Sequence[Transcript], rows: int = 1) -> list[list[Word]]:
+        """The words of transcripts from `transcript` with their times, as of an answer with the same text."""
+        found = []
+        for one, words in zip(transcripts, self.align(transcripts, rows), strict=True):
+            section = Section(0.0, one.frames * self.cfg.features.seconds(1), [*one.tokens])
+            place([section], words, self.cfg.vocabulary.eot, 0.0, 0.0)
+            spoken = [(word.text.strip(), word.start, word.end) for word in section.words]
+            found.append([Word(*word) for word in spoken if word[0]])
+        return found
 
     def add(self, answer: Answer, heard: tuple, words: list[SpokenWord]) -> None:
         """Give the answer about a recording its words, and its sections the times of these; see `words`."""

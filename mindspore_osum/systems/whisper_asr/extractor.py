@@ -20,6 +20,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
 from mindspore_osum.systems.whisper_asr.prompts import PLAIN
 from mindspore_osum.systems.whisper_asr.tags import known_tasks, label_task, task_tag
+from mindspore_osum.systems.whisper_asr.words import WITHOUT_SPACES
 from mindspore_osum.tasks import LABEL_SETS, parse_answer
 from mindspore_osum.text.sequence import IGNORE
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -32,7 +33,6 @@ COLUMNS = (
     Column("labels_BS", BATCHED, shape=("text_tokens",), fill=IGNORE),  # of the token after each
     Column("spans_BS", BATCHED, shape=("text_tokens",)),
 )
-_UNSPACED = ("zh", "ja", "th", "lo", "my", "yue")  # languages whose text begins without a space
 _LANGUAGE = ("lang", "language")  # keys of `extra`
 
 
@@ -86,7 +86,7 @@ class WhisperExtractor:
             return [self.model.tag_ids[f"<{parse_answer(utt.txt, key_of(utt)).labels[labels.field]}>"]]
         text = utt.txt.strip()
         language = self._language(utt)
-        if language is None or self.words.code(language) not in _UNSPACED:
+        if language is None or self.words.code(language) not in WITHOUT_SPACES:
             text = f" {text}"
         return self.tokenizer.encode(text, plain=[range(len(text))])
 

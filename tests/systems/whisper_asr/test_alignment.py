@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import load_audio
 from mindspore_osum.speech.features import log_mel
 from mindspore_osum.systems.whisper_asr.warping import alignment_matrix, median_filter, warping_path
@@ -29,6 +30,14 @@ class Spelling:
 
     def decode(self, ids):
         return "".join(self.texts[i] for i in ids)
+
+    def encode(self, text, plain):
+        assert plain == [range(len(text))]  # special pieces in it are text
+        ids, pieces = [], {piece: i for i, piece in self.texts.items()}
+        while text:
+            piece = max((piece for piece in pieces if text.startswith(piece)), key=len)
+            ids, text = [*ids, pieces[piece]], text[len(piece) :]
+        return ids
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +88,25 @@ def test_words(aligner, transcript, told, arrays, monkeypatch):
     p_ALU = np.exp(scores_AL[:, :length])
     p_ALU /= p_ALU.sum(-1, keepdims=True)
     assert np.abs(p_ALU[:, :, :frames] - arrays["cross_attention_layer1"]).max() < 1e-5
+
+
+def test_a_known_transcript(aligner, transcript, told):
+    """Its tokens, words and times are those of an answer with the same text."""
+    text = "".join(word["word"] for word in told["words"])
+    seconds = told["num_frames"] * aligner.cfg.features.seconds(1)
+    given = aligner.transcript(f" {text.strip()} ", "English", transcript.mel_TF, seconds)
+    assert given.tokens == transcript.tokens and given[2:] == transcript[2:]
+    (words,) = aligner.known_words([given])
+    golden = [(w["word"].strip(), w["start"], w["end"]) for w in told["words"]]
+    assert "".join(word.text for word in words) == "".join(text.split())
+    assert {word.text.rstrip(".") for word in words} == {text.rstrip(".") for text, *_ in golden} - {""}
+    starts = {text: start for text, start, _ in golden}
+    assert all(word.start == pytest.approx(starts[word.text.rstrip(".")], abs=0.011) for word in words[2:])
+    assert aligner.needs_language
+    with pytest.raises(UserError, match="language 'klingon' is unknown"):
+        aligner.transcript("x", "klingon", transcript.mel_TF, seconds)
+    with pytest.raises(UserError, match="the model takes 448; split the recording"):
+        aligner.transcript(" please" * 500, "en", transcript.mel_TF, seconds)
 
 
 def test_batches(aligner, transcript, monkeypatch):

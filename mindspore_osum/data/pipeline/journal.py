@@ -1,0 +1,95 @@
+"""What a long command has done, line by line, so that the same command goes on where it was stopped."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindspore_osum.errors import UserError
+from mindspore_osum.files import json_object, replacing, whole_lines
+
+
+class Journal:
+    """A file of JSON objects with a "key", whose first line are the settings of the command.
+
+    Parameters
+    ----------
+    path : it is continued where it is there already; a line that is not complete is dropped.
+    settings : what the lines follow from.
+
+    Raises
+    ------
+    UserError : it was begun with other settings, or is damaged.
+    OSError : it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, settings: dict):
+        self.path = path
+        first = json.dumps({"settings": settings}, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        if not (path.exists() and whole_lines(path)):
+            with replacing(path) as file:
+                file.write(first)
+        self._places: dict[str, int] = {}  # key -> its first byte
+        at = 0
+        for number, line in enumerate(open_lines(path), 1):
+            if number == 1:
+                if line != first:
+                    raise UserError(
+                        f"{path}: was begun by another command or with other settings; remove it to begin "
+                        "anew"
+                    )
+            else:
+                self._places[self._key(line, number)] = at
+            at += len(line)
+        self._file = open(path, "rb+", buffering=0)
+
+    def _key(self, line: bytes, number: int) -> str:
+        where = f"{self.path}:{number}"
+        key = json_object(line, where).get("key")
+        if not isinstance(key, str):
+            raise UserError(f"{where}: no line of this command; remove the file to begin anew")
+        return key
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def __getitem__(self, key: str) -> dict:
+        """The object of a key."""
+        with open(self.path, "rb") as file:
+            file.seek(self._places[key])
+            return json_object(file.readline(), f"{self.path}: {key}")
+
+    def add(self, values: dict) -> None:
+        """Append an object; it is on the disk, or in the system's care, when this returns."""
+        line = json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"
+        at = self._file.seek(0, os.SEEK_END)
+        left = memoryview(line)
+        while left:
+            left = left[self._file.write(left) :]
+        self._places[values["key"]] = at
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of objects, in order."""
+        lines = open_lines(self.path)
+        next(lines)
+        yield from lines
+
+    def close(self) -> None:
+        """Close the file; it stays for the next time, if there is anything in it."""
+        self._file.close()
+        if not self._places:
+            self.path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Close and delete it: all is done."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+def open_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, with their line breaks."""
+    with open(path, "rb") as file:
+        yield from file
