@@ -162,6 +162,7 @@ def job_of(cfg, args, device):
     from mindspore_osum.planning.programs import cost_of
 
     model = model_of(cfg.model.start, cfg.model.overrides, args, device)
+    model = cfg.system.job.model(cfg, model)
     cfg.system.job.check_model(cfg, model)
     return Job(model, frozenset(cfg.learn), model.dtype != "float32", **cost_of(model).ctc_head(cfg, model))
 

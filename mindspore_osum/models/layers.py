@@ -4,7 +4,7 @@ Legend: B batch, T time, D width, C channels, H heads, E head size.
 Parameters start as zeros; `systems/init.py` initialises them for training, loading overwrites them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import mindspore as ms
 import numpy as np
@@ -36,6 +36,21 @@ def transpose_all(cell: nn.Cell) -> None:
     for _, part in cell.cells_and_names():
         if isinstance(part, Linear):
             part.transpose()
+
+
+def recompute(layers: Iterable[nn.Cell], config) -> None:
+    """Recompute layers in the backward pass instead of storing their activations.
+
+    Parameters
+    ----------
+    config : MindFormers' `recompute_config`: recompute, and the handling of communication in layers.
+    """
+    for layer in layers:
+        layer.recompute(
+            mp_comm_recompute=config.mp_comm_recompute,
+            parallel_optimizer_comm_recompute=config.parallel_optimizer_comm_recompute,
+            recompute_slice_activation=config.recompute_slice_activation,
+        )
 
 
 class Linear(nn.Cell):

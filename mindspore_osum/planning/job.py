@@ -52,6 +52,7 @@ class Job:
     ctc_at: str = ""  # "encoder" or "adapter"
     ctc_only: bool = False
     ctc_vocab: int = 0
+    smoothing: bool = False  # of the targets of the cross-entropy
     dropout: bool = True
 
     @property

@@ -6,6 +6,8 @@ L sequence positions, D decoder width, R rows of a table.
 
 from mindspore import nn, ops
 
+from mindspore_osum.models.layers import recompute
+
 FIRST_TOKEN = 2
 """Row of the first speech token in `speech_row_BL`; 0 and 1 are the speech BOS and EOS (text/sequence.py)."""
 
@@ -41,15 +43,5 @@ class SpeechModel(nn.Cell):
         return [*self.encoder.encoders, *self.decoder.model.layers]
 
     def recompute_layers(self, config):
-        """Recompute the layers in the backward pass instead of storing their activations.
-
-        Parameters
-        ----------
-        config : MindFormers' `recompute_config`: recompute, and the handling of communication in layers.
-        """
-        for layer in self.layers():
-            layer.recompute(
-                mp_comm_recompute=config.mp_comm_recompute,
-                parallel_optimizer_comm_recompute=config.parallel_optimizer_comm_recompute,
-                recompute_slice_activation=config.recompute_slice_activation,
-            )
+        """As models/layers.py `recompute`."""
+        recompute(self.layers(), config)

@@ -121,6 +121,14 @@ def test_all_graphs_of_a_whisper_keep_to_the_rules(name, dtype, rows):
 
 
 @pytest.mark.slow
+def test_training_of_a_whisper_keeps_to_the_rules():
+    """OSUM's first stage, with the tags of its labels."""
+    job = read_job(str(ROOT / "configs/whisper/medium.yaml"), {"model": {"start": "whisper_medium"}})
+    trained = job.system.job.model(job, replace(preset("whisper_medium"), dtype="bfloat16"))
+    assert len(check(graphs.training(job, trained))) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("job", JOBS)
 def test_training_keeps_to_the_rules(job, dtype):

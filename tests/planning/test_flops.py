@@ -17,7 +17,7 @@ from mindspore_osum.planning.job import Batch, Job  # noqa: E402
 from mindspore_osum.planning.programs import decoding, prefill, training  # noqa: E402
 from mindspore_osum.systems.osum.config import ModelConfig  # noqa: E402
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig  # noqa: E402
-from tests.planning.compiled import answering, products  # noqa: E402
+from tests.planning.compiled import answering, products, whisper_products  # noqa: E402
 
 # every width another, so that no product can be taken for another one
 DECODER = DecoderConfig(vocab_size=53, d_model=32, n_layers=1, n_heads=4, n_kv_heads=2, head_dim=10, d_ff=36)
@@ -70,6 +70,18 @@ WHISPER = WhisperConfig(
     suppressed=(),
     suppressed_first=(),
 )
+
+
+@pytest.mark.parametrize(("learn", "smoothing"), [(["encoder", "decoder"], 0.1), (["decoder"], 0.0)])
+def test_training_of_a_whisper_has_the_products_of_its_graph(learn, smoothing):
+    rows, frames, tokens = 3, 44, 9
+    job = Job(WHISPER, frozenset(learn), fused=False, smoothing=smoothing > 0)
+    tape = training(job, Batch(rows, rows, frames, 99, tokens))
+    want = Counter(whisper_products(WHISPER, learn, [rows, frames, tokens], smoothing))
+    got = Counter(step.flops for step in tape.steps if step.flops)
+    assert got == want, f"more: {got - want}, missing: {want - got}"
+
+
 ENGLISH = replace(WHISPER, decoder=replace(WHISPER.decoder, vocab_size=51864, eos_id=50256), languages=99)
 
 

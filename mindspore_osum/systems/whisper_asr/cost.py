@@ -1,16 +1,28 @@
-"""Operators and memory of answers of a Whisper, for the planner; does not import MindSpore. `ops` as in
-models/cost.py.
+"""Operators and memory of a Whisper, for the planner; does not import MindSpore. `ops` as in models/cost.py.
+
+A Whisper is whole on every device: it has one stage, and nothing of it is sharded.
 
 Legend: B rows, T mel frames, U encoder frames, L positions, D width, S cache slots.
 """
 
-import re
-
-from mindspore_osum.errors import UserError
 from mindspore_osum.models.whisper.cost import TextDecoder, encoder
 from mindspore_osum.models.whisper.cost import cache_bytes as cache_bytes_of
 from mindspore_osum.models.whisper.cost import constant_bytes as constant_bytes_of
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
+
+
+def loss(ops, job, batch, stage):
+    """Forward pass of a micro-batch: the loss; `batch.logits` are the tokens of a row."""
+    model, rows, learns = job.model, batch.rows, "decoder" in job.learn
+    decoder = TextDecoder(ops, model.decoder, model.encoder.frames(batch.frames), learns)
+    kept = decoder.memory(encoder(ops, model.encoder, rows, batch.frames, "encoder" in job.learn), rows)
+    count = rows * batch.logits
+    scores = decoder.logits(decoder.layers(rows, batch.logits, kept), count)
+    total = ops.token_losses(scores, count)
+    if not job.smoothing:
+        return total
+    spread = ops.linear_map("difference", scores, scores.bytes)  # of every token from the sum of all
+    return ops.same("add", total, ops.linear_map("mean", spread, total.bytes))
 
 
 def prefill(ops, model: WhisperConfig, batch, stage) -> None:
@@ -37,14 +49,24 @@ def extra_shapes(job) -> dict[str, tuple[int, ...]]:
 
 
 def ctc_head(job, model: WhisperConfig) -> dict:
-    """Training is not planned."""
-    raise UserError("whisper_asr: training a Whisper is not planned; give --model without --config")
+    """Values of `Job` (planning/job.py) for the loss of a training job; there is no CTC head."""
+    return {"smoothing": job.loss.smoothing > 0}
 
 
 def layer_of(name: str, model: WhisperConfig) -> int:
-    """The decoder layer of a parameter; that of all others is the first."""
-    number = re.match(r"decoder\.decoders\.(\d+)\.", name)
-    return int(number[1]) if number else 0
+    """The layer that decides a parameter's stage: there is one stage."""
+    return 0
+
+
+def layer_outputs(model: WhisperConfig, batch, stage) -> int:
+    """Elements of the outputs of all layers."""
+    frames = model.encoder.frames(batch.frames) * model.encoder.n_layers
+    return batch.rows * (frames + batch.logits * model.decoder.n_layers) * model.decoder.d_model
+
+
+def head_counts(model: WhisperConfig) -> list[int]:
+    """Sizes that must be divisible by model_parallel, which can only be 1."""
+    return [1]
 
 
 def input_numbers(model: WhisperConfig, batch) -> int:
@@ -67,8 +89,8 @@ def constant_bytes(model: WhisperConfig, fused: bool) -> int:
 
 
 def depth(model: WhisperConfig) -> int:
-    """Layers of the decoder."""
-    return model.decoder.n_layers
+    """Layers that a pipeline divides into stages: it cannot."""
+    return 1
 
 
 def longest(model: WhisperConfig) -> int:

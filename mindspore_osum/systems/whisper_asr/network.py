@@ -6,6 +6,7 @@ Legend: B batch, T mel frames, U encoder frames, L positions, D width, V vocabul
 import mindspore as ms
 from mindspore import nn
 
+from mindspore_osum.models.layers import recompute
 from mindspore_osum.models.whisper.decoder import TextDecoder
 from mindspore_osum.models.whisper.network import WhisperEncoder
 from mindspore_osum.systems.whisper_asr.config import WhisperConfig
@@ -19,6 +20,10 @@ class WhisperModel(nn.Cell):
         self.cfg, dtype = cfg, getattr(ms, cfg.dtype)
         self.encoder = WhisperEncoder(cfg.encoder, dtype, cfg.positions)
         self.decoder = TextDecoder(cfg.decoder, cfg.positions, dtype)
+
+    def recompute_layers(self, config):
+        """As models/layers.py `recompute`."""
+        recompute([*self.encoder.encoders, *self.decoder.decoders], config)
 
     def read(self, mel_BTF, mel_len_B, ids_BL):
         """What the decoder reads: token embeddings, the memory of the recordings' frames, their numbers."""
