@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import NAME, UserError
 from mindspore_osum.files import read_json, replacing, write_text
@@ -140,6 +142,29 @@ def save_folder(folder: str | os.PathLike, model, tokenizer: str | os.PathLike) 
         write_config(folder, model.cfg)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the model ({error.strerror})") from None
+
+
+def replaced(folder: str | os.PathLike, output: str | os.PathLike, values: dict[str, np.ndarray]) -> None:
+    """Write a copy of a model folder in which some tensors have other values; all others keep their bytes.
+
+    Parameters
+    ----------
+    output : a new folder.
+    values : name -> array of the tensor's shape.
+    """
+    output, cfg = Path(output), read_config(folder)
+    try:
+        with open_weights(folder) as weights, WeightsWriter(output, weights.infos) as writer:
+            for name in weights.infos:
+                if name in values:
+                    writer.write(name, values[name])
+                else:
+                    writer.write_raw(name, weights.raw(name))
+        for name, file in tokenizer_files(folder).items():
+            shutil.copyfile(file, output / name)
+        write_config(output, cfg)
+    except OSError as error:
+        raise UserError(f"{output}: cannot write the model ({error.strerror})") from None
 
 
 def check_tensors(weights: Weights, shapes: dict[str, tuple]) -> None:

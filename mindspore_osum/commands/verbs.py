@@ -30,6 +30,9 @@ VERBS = {
     "merge-checkpoint": Verb(
         "mindspore_osum.commands.merge_checkpoint", "a training checkpoint as a model folder"
     ),
+    "fit-aligner": Verb(
+        "mindspore_osum.commands.fit_aligner", "a linear aligner's start in closed form, by ridge regression"
+    ),
     "data": Verb("mindspore_osum.commands.data", "training data: import, check, measure, pack"),
     "export": Verb("mindspore_osum.commands.export", "a model as MindIR graphs for deployment"),
     "serve": Verb("mindspore_osum.commands.serve", "the model behind HTTP, in OpenAI's forms"),

@@ -38,6 +38,8 @@ class System:
     growing : names of tables to which a training job may add rows; `added_rows` gives these.
     temperatures : of the draws that replace a doubtful answer, one after the other.
     takes : settings of a `Request` that its models heed, of `SETTINGS`.
+    linear : name of the linear layer that alone maps encoder frames to the decoder's embeddings; "" if there
+        is none.
     long_forms : how its models read recordings that they do not take at once, the usual way first.
     """
 
@@ -45,6 +47,7 @@ class System:
     takes: tuple[str, ...] = ()
     long_forms: tuple[str, ...] = (PAUSES,)
     growing: tuple[str, ...] = ()
+    linear: str = ""
     model_type: str
     Config: type[Config]
     presets: dict[str, Config]

@@ -16,6 +16,7 @@ class LinearAlignerSystem(System):
     Config = LinearAlignerConfig
     presets = PRESETS
     takes = ("translate",)
+    linear = "adapter.proj"
     job = JOB
 
     def tables(self, cfg: LinearAlignerConfig | None = None):
