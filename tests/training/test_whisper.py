@@ -1,6 +1,7 @@
 """A Whisper is fine-tuned: the run, its resuming, and what its model is good for afterwards."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -12,6 +13,8 @@ from ckpt_convert.convert import convert  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
 from mindspore_osum.folder import read_config  # noqa: E402
 from mindspore_osum.models.positions import sinusoids  # noqa: E402
+from mindspore_osum.systems.whisper_asr.system import SYSTEM  # noqa: E402
+from mindspore_osum.systems.whisper_asr.tags import LABELS, tags_for  # noqa: E402
 from mindspore_osum.training.config import job_from  # noqa: E402
 from mindspore_osum.training.run import run_job  # noqa: E402
 from mindspore_osum.weights_io import WeightsWriter, info_of, open_weights  # noqa: E402
@@ -96,6 +99,17 @@ def test_resumed_is_straight(trained, home, tmp_path):
             assert np.array_equal(straight.raw(name), resumed.raw(name)), name
 
 
+@pytest.mark.slow
+def test_recomputed_layers_change_no_loss(trained, home, tmp_path, training_graphs):
+    """scripts/test.sh -m slow tests/training/test_whisper.py"""
+    assert run_job(job(home, tmp_path / "run", recompute_config={"recompute": True})) == 0
+
+    def losses(folder):
+        return [json.loads(line).get("loss") for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    assert losses(tmp_path / "run") == pytest.approx(losses(trained), rel=1e-5)
+
+
 def test_it_answers_words_and_labels(trained, home):
     from mindspore_osum import OSUM
 
@@ -171,13 +185,20 @@ def test_padding_that_does_not_fit_is_refused(home, tmp_path):
         run_job(job(home, tmp_path / "run", model={"start": str(home / "small")}))
 
 
-def test_a_plan_of_such_a_job_is_refused_in_one_line(capsys):
+def test_a_plan_of_such_a_job(capsys):
+    """A Whisper is whole on every device; the tags' rows are counted, and recomputed layers keep less."""
     from mindspore_osum.cli import main
 
     path = str(ROOT / "configs/whisper/medium.yaml")
-    assert main(["plan", "--config", path, "--model", "whisper_medium"]) == 1
-    said = capsys.readouterr().err
-    assert "training a Whisper is not planned" in said and said.count("\n") == 1
+    assert main(["plan", "--config", path, "--model", "whisper_medium", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    whole, again = plan["choices"]
+    assert (whole["layout"], again["layout"]) == ("dp 8 mp 1 pp 1", "dp 8 mp 1 pp 1 recompute")
+    assert 5 * again["memory"]["activations"] < whole["memory"]["activations"]
+    tags = len(tags_for(LABELS))
+    published = SYSTEM.presets["whisper_medium"]
+    sizes = (math.prod(shape) for shape in SYSTEM.shapes(published).values())
+    assert sum(plan["parameters"].values()) == sum(sizes) + tags * published.decoder.d_model
 
 
 def test_a_job_names_its_system(home):
