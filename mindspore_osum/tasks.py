@@ -392,7 +392,7 @@ def _read_labels(body: str, tags: list[str]) -> tuple[str, dict[str, str]]:
             labels[free[0].field] = free[0].read(match[1])
             spans.append(match.span())
     for start, end in sorted(spans, reverse=True):
-        body = body[:start] + body[end:]
+        body = join_text([body[:start].strip(), body[end:].strip()])  # a label may be between two words
     return body, labels
 
 

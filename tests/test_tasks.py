@@ -366,3 +366,16 @@ def test_parsing_garbage_is_cheap(raw):
 )
 def test_tags_that_are_no_task(words, said):
     assert unknown_tags(words).startswith(said) and bool(unknown_tags(words)) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("one<COUGH>two", "one two"),
+        ("one <COUGH> two<SAD>", "one two"),
+        ("今<COUGH>天", "今天"),
+        ("<COUGH>x", "x"),
+    ],
+)
+def test_a_label_between_words_divides_them(raw, text):
+    assert parse_answer(raw, "<TRANSCRIBE> <CAPTION>").text == text

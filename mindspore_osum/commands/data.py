@@ -56,6 +56,11 @@ SUBVERBS = {
             "words set.jsonl --model openai/whisper-base --language en --output srwt.jsonl",
         ),
     ),
+    "events": SubVerb(
+        "mindspore_osum.commands.data_events",
+        "speech with vocal events at random positions, and their times",
+        ("events speech.jsonl --events vocalsound.jsonl --output ved",),
+    ),
     "noise": SubVerb(
         "mindspore_osum.commands.data_noise",
         "copies of recordings with noise at given signal-to-noise ratios",
