@@ -32,8 +32,8 @@ def add_arguments(parser) -> None:
         "--tag",
         choices=(END, WORD),
         default=usual.tag,
-        help="where the label is: at the end of the text, as published (default), or between its words, where "
-        "these have times",
+        help="where the label is: at the end of the text, as published (default), or between its words, "
+        "where these have times",
     )
     add_made(parser, seed=True)
 
