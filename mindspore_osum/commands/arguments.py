@@ -149,10 +149,10 @@ def add_beam_arguments(parser) -> None:
     parser.add_argument(
         "--beams",
         type=int,
-        default=1,
+        default=0,
         metavar="N",
-        help="a beam search with so many hypotheses (default 1: none); OSUM's publication takes 4, "
-        "openai-whisper's command 5",
+        help="a beam search with so many hypotheses, 1: none (default: as the model was published, which is "
+        "none but for OSUM with Qwen2: draws in one of 4; openai-whisper's command takes 5)",
     )
     parser.add_argument(
         "--length-penalty",

@@ -216,7 +216,7 @@ class Search:
 
     def _graph(self, scores: Tensor, search: Beams) -> Graph:
         vocabulary = scores.shape[1]
-        pieces, count = self.generator.pieces or vocabulary, search.beams + max(1, len(search.eos_ids))
+        pieces, count = self.generator.pieces or vocabulary, search.candidates
         if count > pieces:
             raise UserError(f"beams {search.beams}: too many for a vocabulary of {pieces} tokens")
         key = count, min(pieces, vocabulary), self.parts.rules is not None

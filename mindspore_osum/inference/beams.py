@@ -7,6 +7,9 @@ Notable choices
   row of one that has died.
 - What ends a search and which hypothesis wins is that of published code, whose users expect its answers:
   `Transformers` for language models, `OpenaiWhisper` for a Whisper.
+- With a temperature the candidates are drawn, without replacement, from the probabilities of all whole texts
+  (beam-search multinomial sampling of Hugging Face, as transformers 4.44 orders them: the drawn ones rank by
+  their scores). Adding Gumbel noise and taking the best does that (Kool et al. 2019).
 - A loop does not end a hypothesis: another one may be better. Only when all that run are loops, the search
   ends; nothing else can come of them.
 """
@@ -17,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.inference.loops import loop_at_end
 from mindspore_osum.inference.sampling import KEEP, Sampling
 from mindspore_osum.inference.tokens import Generated
@@ -91,6 +95,10 @@ class OpenaiWhisper:
     """
 
     def __init__(self, sampling: Sampling):
+        if not sampling.greedy:
+            raise UserError(
+                f"beams {sampling.beams}: a beam search of a Whisper does not draw; leave out the temperature"
+            )
         self.beams, self.penalty = sampling.beams, sampling.length_penalty
         self.most = max(1, round(sampling.beams * sampling.patience))
         self._ended: list[Hypothesis] = []
@@ -138,14 +146,22 @@ class Beams:
         self.beams, self.limit, self.eos_ids = sampling.beams, limit, eos_ids
         self.loops_end = sampling.loops != KEEP
         self.rows, self.over = [Hypothesis()], False
+        self.sampling = sampling
+        self.noise = None if sampling.greedy else np.random.default_rng(sampling.seed)
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates of each running hypothesis `take` needs."""
+        enough = self.beams + max(1, len(self.eos_ids))
+        return enough if self.noise is None else max(enough, self.sampling.top_k)
 
     def take(self, score_HC: np.ndarray, ids_HC: np.ndarray, log_p_HC: np.ndarray) -> list[int]:
         """Go on with the best candidates.
 
         Parameters
         ----------
-        score_HC : what the candidates of each running hypothesis add to its score; each has K and as many as
-            there are end tokens.
+        score_HC : what the candidates of each running hypothesis add to its score, the best first; each has
+            `candidates`.
         ids_HC, log_p_HC : their tokens, and these tokens' log-probabilities.
 
         Returns
@@ -153,9 +169,10 @@ class Beams:
         For each row the one whose caches it needs; itself where that has not changed.
         """
         before_H1 = np.array([[one.score] for one in self.rows])
-        total_HC = before_H1 + score_HC.astype(np.float64)
+        score_HC = score_HC.astype(np.float64)
+        total_HC = before_H1 + (score_HC if self.noise is None else self._warped(score_HC))
         ranked, running = [], []
-        for place in np.argsort(-total_HC, axis=None, kind="stable"):
+        for place in self._ranked(total_HC.ravel()):
             row, c = divmod(int(place), total_HC.shape[1])
             parent, token = self.rows[row], int(ids_HC[row, c])
             one = Hypothesis(
@@ -173,6 +190,29 @@ class Beams:
         last = len(best[0].tokens) >= self.limit or self.loops_end and all(one.is_loop for one in best)
         self.over = self.ended.take(ranked, best, last)
         return self._place(running)
+
+    def _warped(self, score_HC: np.ndarray) -> np.ndarray:
+        """The scores to draw by; -inf where temperature, top-k and top-p, in this order, leave nothing.
+
+        As in Hugging Face's beam search, each hypothesis keeps its best end tokens + 1 whatever these are.
+        """
+        how, least = self.sampling, len(self.eos_ids) + 1
+        score_HC = score_HC / how.temperature
+        score_HC[:, max(how.top_k, least) :] = -np.inf
+        p_HC = np.exp(score_HC - score_HC[:, :1].clip(IMPOSSIBLE))
+        p_HC /= p_HC.sum(1, keepdims=True).clip(1e-300)
+        better_HC = np.cumsum(p_HC, 1) - p_HC
+        late_C = np.arange(score_HC.shape[1]) >= least
+        return np.where((better_HC >= how.top_p) & late_C, -np.inf, score_HC)
+
+    def _ranked(self, total_N: np.ndarray) -> np.ndarray:
+        """The candidates that count, best first."""
+        order_N = np.argsort(-total_N, kind="stable")
+        if self.noise is None:
+            return order_N
+        drawn = (1 + max(1, len(self.eos_ids))) * self.beams
+        chosen = np.argsort(-(total_N + self.noise.gumbel(size=total_N.shape)), kind="stable")[:drawn]
+        return chosen[np.argsort(-total_N[chosen], kind="stable")]
 
     def _place(self, running: Sequence[tuple[int, Hypothesis]]) -> list[int]:
         """Give each hypothesis, with its parent's row, a row; the parents by row."""

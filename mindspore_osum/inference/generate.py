@@ -15,6 +15,7 @@ Notable choices
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -69,7 +70,7 @@ class Generator(Tokens):
         self._search = Search(self)
 
     def generate(self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1) -> list[Generated]:
-        sampling = self.parts.settings(sampling or Sampling())
+        sampling = self._settings(sampling or Sampling())
         if sampling.beams > 1:
             return self._search.generate(prompts, sampling, rows)
         return super().generate(prompts, sampling, rows)
@@ -77,7 +78,8 @@ class Generator(Tokens):
     def stream(
         self, prompts: Sequence, sampling: Sampling | None = None, rows: int = 1
     ) -> Iterator[np.ndarray]:
-        sampling = self.parts.settings(sampling or Sampling())
+        sampling = sampling or Sampling()
+        sampling = self._settings(replace(sampling, beams=sampling.beams or 1))  # beams give no single tokens
         no_beams(sampling)
         limits = self.limits(prompts, sampling)
         length = self.parts.length(max(map(len, prompts)))
@@ -90,6 +92,10 @@ class Generator(Tokens):
             yield from self._steps(state.graphs, prompts, length, limits, sampling)
         finally:
             self.pool.give_back(state)
+
+    def _settings(self, sampling: Sampling) -> Sampling:
+        sampling = self.parts.settings(sampling)
+        return sampling if sampling.beams else replace(sampling, beams=1)
 
     def _steps(
         self, graphs, prompts, length: int, limits: Limits, sampling: Sampling

@@ -14,6 +14,7 @@ from mindspore_osum.errors import UserError
 LOOPS = KEEP, END, RETRY = "keep", "end", "retry"
 RETRY_PENALTY = 1.2
 MOST_BEAMS = 64
+MOST_DRAWN = 64  # tokens of a hypothesis, of which a beam search draws
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Sampling:
     seed: int = 0  # of the draws; every sequence draws from its own random stream, whatever batch it is in
     confidence: bool = False  # also the probability of each chosen token
     fallback: bool = True  # answers that are doubtful are drawn anew, see inference/fallback.py
-    beams: int = 1  # hypotheses that are followed at once (inference/beams.py); 1: greedy, or drawn
+    # hypotheses that are followed at once (inference/beams.py); 1: greedy, or drawn; 0: as the model was
+    # published, which is 1 for most
+    beams: int = 0
     # above 0 favours long answers, below 0 short ones, by the formula of the system's beam search; None: the
     # mean log-probability of a token counts
     length_penalty: float | None = None
@@ -48,18 +51,26 @@ class Sampling:
         need(0 < self.top_p <= 1, "top_p", "above 0 and at most 1 (all tokens)")
         need(self.seed >= 0, "seed", "0 or more")
         need(self.loops in LOOPS, "loops", " or ".join(LOOPS))
-        need(1 <= self.beams <= MOST_BEAMS, "beams", f"1 (none) to {MOST_BEAMS}")
+        need(0 <= self.beams <= MOST_BEAMS, "beams", f"1 (none) to {MOST_BEAMS}, or 0 (the model's own way)")
         need(self.length_penalty is None or abs(self.length_penalty) <= 10, "length_penalty", "-10 to 10")
         need(0 < self.patience <= 10, "patience", "above 0 and at most 10")
-        if self.beams > 1 and self.temperature > 0:
-            raise UserError(f"beams {self.beams}: a beam search does not draw; leave out the temperature")
-        if self.beams == 1 and (self.length_penalty is not None or self.patience != 1):
+        if self.beams > 1 and self.temperature > 0 and not 0 < self.top_k <= MOST_DRAWN:
+            raise UserError(
+                f"beams {self.beams}: with a temperature, the best tokens of each hypothesis are drawn from; "
+                f"give top_k, 1 to {MOST_DRAWN}, or leave out the temperature"
+            )
+        if self.beams <= 1 and (self.length_penalty is not None or self.patience != 1):
             raise UserError("length_penalty and patience are of a beam search; give beams, too")
 
     @property
     def greedy(self) -> bool:
         """Whether nothing is drawn."""
         return self.temperature == 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether how tokens are chosen was left to the model."""
+        return self.beams == 0 and self.greedy and self.top_k == 0 and self.top_p == 1
 
 
 SAMPLING = {  # what its settings are, for help
@@ -74,7 +85,7 @@ ANSWERS = {
     "loops": "an answer that repeats itself is ended (end), generated once more (retry) or kept (keep)",
     "confidence": "also how sure the model is of each answer and word",
     "fallback": "of a Whisper: what is doubtful is drawn anew, at temperatures from 0.2 to 1",
-    "beams": "hypotheses that a beam search follows; 1: none",
+    "beams": "hypotheses that a beam search follows; 1: none; 0: as the model was published",
     "length_penalty": "of a beam search: above 0 favours long answers, below 0 short ones",
     "patience": "of a beam search of a Whisper: how much longer it looks for better answers",
 }

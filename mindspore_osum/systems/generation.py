@@ -50,7 +50,8 @@ class Generation:
         return {}
 
     def settings(self, sampling: Any) -> Any:
-        """The settings of generation (`Sampling`) as the model needs them."""
+        """The settings of generation (`Sampling`) as the model needs them, or was published with where they
+        are open (`Sampling.is_open`)."""
         return sampling
 
     def length(self, longest: int) -> int:

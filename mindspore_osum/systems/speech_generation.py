@@ -8,7 +8,9 @@ Legend: B batch, T mel frames, U encoder frames, E encoder width, Z speech token
 D decoder width, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from mindspore import nn
@@ -46,15 +48,24 @@ class Encode(nn.Cell):
 
 
 class SpeechGeneration(Generation):
-    """The generation interface of one model."""
+    """The generation interface of one model.
+
+    Parameters
+    ----------
+    usual : settings of generation for who gives none, by the names of `Sampling`.
+    """
 
     encode_columns = ("mel_BTF", "mel_len_B")
     encode_names = ("encoder_BUE", "encoder_len_B", "adapter_BZD", "adapter_len_B")
 
-    def __init__(self, model: nn.Cell):
+    def __init__(self, model: nn.Cell, usual: Mapping[str, Any] | None = None):
         self.cfg, self.embed, self.decoder = model.cfg, Embed(model), model.decoder
+        self.usual = usual or {}
         self.eos_ids, self.positions = (model.cfg.decoder.eos_id,), model.cfg.decoder.max_positions
         self.encode = Encode(model)
+
+    def settings(self, sampling: Any) -> Any:
+        return replace(sampling, **self.usual) if self.usual and sampling.is_open else sampling
 
     def inputs(self, prompts: Sequence[Prompt], rows: int, length: int) -> dict[str, np.ndarray | None]:
         mels = [p.mel_TF for p in prompts if p.mel_TF is not None]

@@ -100,6 +100,92 @@ def test_few_beams_follow_the_definition(beams, ends, penalty):
     assert cut < 30
 
 
+class Noise:
+    """Gumbel noise that follows from the text, whatever row it is in."""
+
+    def __init__(self, seed: int):
+        self.seed, self.next = seed, None
+
+    def of(self, tokens: tuple[int, ...]) -> float:
+        return np.random.default_rng([self.seed, len(tokens), *tokens]).gumbel()
+
+    def gumbel(self, size):
+        assert self.next.size == size[0]
+        return self.next.ravel()
+
+
+def warped(scores_V, how: Sampling, least: int) -> dict[int, float]:
+    """Temperature, top-k and top-p over a whole vocabulary, one token after the other."""
+    scores_V, kept = scores_V / how.temperature, {}
+    best = np.argsort(-scores_V)[: max(how.top_k, least)]
+    p = np.exp(scores_V[best]) / np.exp(scores_V[best]).sum()
+    for n, token in enumerate(best):
+        if n < least or p[:n].sum() < how.top_p:
+            kept[int(token)] = float(scores_V[token])
+    return kept
+
+
+def drawn_by_definition(model, noise, limit, ends, how: Sampling):
+    """transformers' beam-search multinomial sampling in whole texts, without rows."""
+    running, finished = [((), 0.0)], []
+    for length in range(1, limit + 1):
+        grown = [
+            ((*text, token), score + more)
+            for text, score in running
+            for token, more in warped(model(text), how, len(ends) + 1).items()
+        ]
+        count = (1 + len(ends)) * how.beams
+        chosen = sorted(grown, key=lambda pair: -(pair[1] + noise.of(pair[0])))[:count]
+        best = sorted(chosen, key=lambda pair: -pair[1])
+        finished += [(s / length, t) for t, s in best[: how.beams] if t[-1] in ends or length == limit]
+        finished = sorted(finished, key=lambda pair: -pair[0])[: how.beams]
+        running = [pair for pair in best if pair[0][-1] not in ends][: how.beams]
+        if len(finished) == how.beams and running[0][1] / length <= finished[-1][0]:
+            break
+    return finished[0][1]
+
+
+@pytest.mark.parametrize("top_k, top_p, temperature", [(5, 0.9, 1.0), (2, 1.0, 0.7), (8, 0.5, 1.5)])
+def test_draws_follow_the_definition(top_k, top_p, temperature):
+    how = Sampling(loops=KEEP, beams=4, temperature=temperature, top_k=top_k, top_p=top_p)
+    texts = set()
+    for seed in range(30):
+        model, noise, search = language(12, 7), Noise(seed), Beams("transformers", 9, frozenset({END}), how)
+        search.noise = noise
+        while not search.over:
+            scores_HV = np.stack([model(one.tokens) for one in search.rows])
+            ids_HC = np.argsort(-scores_HV)[:, : search.candidates]
+            best_HC = np.take_along_axis(scores_HV, ids_HC, 1)
+            rows = zip(search.rows, ids_HC, strict=True)
+            noise.next = np.array([[noise.of((*one.tokens, int(i))) for i in ids] for one, ids in rows])
+            search.take(best_HC, ids_HC, best_HC)
+        one = search.generated(log_p=False, total=False)
+        expected = drawn_by_definition(model, noise, 9, {END}, how)
+        assert tuple(one.tokens) == (expected if one.cut else expected[:-1])
+        texts.add(tuple(one.tokens))
+    assert len(texts) > 3 or top_k == 2  # of two tokens of each hypothesis all are drawn
+
+
+def test_what_is_drawn_has_the_probability_of_draws_without_replacement():
+    """Four of five first tokens are drawn: the one left out, against all orders in which they can come."""
+    p, left_out, trials = np.array([0.4, 0.3, 0.15, 0.1, 0.05]), np.zeros(5), 4000
+    for order in itertools.permutations(range(5)):
+        chance, rest = 1.0, 1.0
+        for token in order:
+            chance, rest = chance * p[token] / rest, rest - p[token]
+        left_out[order[-1]] += chance
+    search = Beams("transformers", 9, frozenset({END}), Sampling(beams=2, temperature=1.0, top_k=5))
+    counts = np.full(5, trials)
+    for _ in range(trials):
+        counts[search._ranked(np.log(p))] -= 1
+    assert counts / trials == pytest.approx(left_out, abs=0.03)
+
+
+def test_a_whisper_s_search_does_not_draw():
+    with pytest.raises(UserError, match="a beam search of a Whisper does not draw"):
+        Beams("openai-whisper", 9, frozenset({END}), Sampling(beams=2, temperature=1.0, top_k=5))
+
+
 def test_rows_stay_where_they_can():
     """Only a second child of a row moves, and never over a row that has a child of its own."""
     search = Beams("transformers", 9, frozenset({END}), Sampling(beams=3))
@@ -131,8 +217,9 @@ def test_a_search_of_loops_ends():
 @pytest.mark.parametrize(
     "wrong, line",
     [
-        ({"beams": 0}, "beams 0: must be 1 .none. to 64"),
-        ({"beams": 4, "temperature": 0.5}, "a beam search does not draw"),
+        ({"beams": -1}, "beams -1: must be 1 .none. to 64, or 0"),
+        ({"beams": 4, "temperature": 0.5}, "are drawn from; give top_k, 1 to 64"),
+        ({"beams": 4, "temperature": 0.5, "top_k": 65}, "are drawn from; give top_k, 1 to 64"),
         ({"length_penalty": 1.0}, "are of a beam search; give beams, too"),
         ({"patience": 2.0}, "are of a beam search; give beams, too"),
         ({"beams": 4, "patience": 0.0}, "patience 0.0: must be above 0"),

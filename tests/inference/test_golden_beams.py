@@ -35,3 +35,15 @@ def test_answers(golden, tmp_path):
         prompt, _ = engine.prompt(golden / "wav1.wav", make_request("asr"))
         (written,) = engine.generator.generate([prompt], sampling)
         assert written.tokens == how["tokens"] == tokens[name.removeprefix("wav1_")], name
+    # what the publication does unless told otherwise: draws, in a search with 4 beams
+    published = engine.generator._settings(Sampling())
+    assert (published.beams, published.temperature, published.top_k, published.top_p) == (4, 1.0, 5, 0.9)
+    assert engine.generator._settings(Sampling(beams=1)) == Sampling(beams=1)
+    assert engine.generator._settings(Sampling(temperature=0.5)) == Sampling(beams=1, temperature=0.5)
+    compiled = engine.generator.compiles
+    first, again, other = (
+        engine.generator.generate([prompt], Sampling(40, seed=seed))[0].tokens for seed in (1, 1, 2)
+    )
+    assert first == again != other and engine.generator.compiles == compiled
+    (streamed,) = next(engine.generator.stream([prompt]))  # a stream has no beams
+    assert streamed == tokens["greedy"][0]

@@ -82,7 +82,7 @@ class OsumSystem(System):
     def generation(self, model):
         from mindspore_osum.systems.speech_generation import SpeechGeneration
 
-        return SpeechGeneration(model)
+        return SpeechGeneration(model, self.template(model.cfg).generation)
 
     def label_scorer(self, model, tokenizer, compute):
         from mindspore_osum.systems.osum.label_scores import LabelScorer

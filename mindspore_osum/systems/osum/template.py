@@ -14,6 +14,8 @@ DEFAULT_SET = "osum_pangu"
 LOSSES = ("intent", "content")
 """Parts of an answer: the tags that name the task, and all after them."""
 
+GENERATION = ("beams", "temperature", "top_k", "top_p")  # of inference/sampling.py
+
 INTENT, CONTENT = 1, 2  # numbers of the spans
 
 
@@ -26,11 +28,13 @@ class OsumTemplate(Template):
     tags : whether answers begin with the tags of their task; without, they are lower-cased throughout.
     requests : task key -> wordings that the model was trained with; empty where the tags are the request.
     asked : task key -> number, from 1, of the wording used in inference; the first of other keys.
+    generation : settings of generation of the publication, for who gives none: keys of `GENERATION`.
     """
 
     tags: bool = True
     requests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asked: Mapping[str, int] = field(default_factory=dict)
+    generation: Mapping[str, float] = field(default_factory=dict)
 
     def key_for(self, key: str) -> str | None:
         """The key that the model was trained with: `key` or the shortest that includes it, or None."""
@@ -72,7 +76,7 @@ def _with(where: str, chosen) -> OsumTemplate:
     """The template with what a prompt set says."""
     fixed = isinstance(chosen, Mapping) and "forms" in chosen
     texts, layout = (() if fixed else ("left", "assistant")), ("bos", "bos_unanswered", "system")
-    words = ("tags", "requests", "asked")
+    words = ("tags", "requests", "asked", "generation")
     check_keys(where, chosen, texts, (*layout, *words, *(("forms",) if fixed else ())))
     if fixed:
         check_keys(f"{where}: forms", chosen["forms"], ("text",), tuple(_data()["template"]["forms"]))
@@ -97,7 +101,13 @@ def _words(where: str, chosen: Mapping) -> dict:
         if type(number) is not int or not 1 <= number <= len(requests[key]):
             raise UserError(f"{where}: asked: {key}: expected 1 to {len(requests[key])}, found {number!r}")
     wordings = {key: tuple(wordings) for key, wordings in requests.items()}
-    return {"tags": tags, "requests": wordings, "asked": dict(asked)}
+    generation = chosen.get("generation", {})
+    check_keys(f"{where}: generation", generation, (), GENERATION)
+    for key, value in generation.items():
+        kinds = (int,) if key in ("beams", "top_k") else (int, float)
+        if type(value) not in kinds:
+            raise UserError(f"{where}: generation: {key}: expected a number, found {value!r}")
+    return {"tags": tags, "requests": wordings, "asked": dict(asked), "generation": dict(generation)}
 
 
 @lru_cache(maxsize=1)
