@@ -98,7 +98,9 @@ def run(args: argparse.Namespace) -> int:
         require_matplotlib("--no-plots")
     rewrite = Numbers() if args.numbers else str
     judge = _judge(args)
-    asked = read_eval_set(args.manifest, MODES[args.prompts], args.requests, args.limit, args.force_tags)
+    asked = read_eval_set(
+        args.manifest, MODES[args.prompts], args.requests, args.limit, args.force_tags, _whole(args)
+    )
     folder = Path(args.output)
     predictions, failed = _predictions(args, asked, folder)
     cases, troubles = asked.join(predictions, failed, _reading(args), rewrite)
@@ -181,6 +183,16 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     with resumable(), Progress(len(todo)) as progress:
         new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress)
     return known + new, failed
+
+
+def _whole(args: argparse.Namespace) -> bool:
+    """Whether the model is asked whole conversations."""
+    if args.predictions:
+        return False
+    from mindspore_osum.folder import read_config
+    from mindspore_osum.systems.registry import system_of
+
+    return system_of(read_config(args.model).model_type).conversations
 
 
 def _reading(args: argparse.Namespace):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mindspore_osum.data.formats.manifest import Utterance, key_of
 from mindspore_osum.data.formats.sources import read_manifest
+from mindspore_osum.data.formats.west import conversation_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.predictions import Place, Prediction
 from mindspore_osum.evaluation.requests import FIXED, Pools, read_pools, request_of
@@ -94,6 +95,7 @@ def read_eval_set(
     requests: str | None = None,
     limit: int | None = None,
     force_tags: bool = False,
+    whole: bool = False,
 ) -> EvalSet:
     """Read a manifest for an evaluation.
 
@@ -103,6 +105,7 @@ def read_eval_set(
     modes : prompt modes; lines without recording are asked in the first one only
     requests : natural requests (see `requests.read_pools`); by default those of the Intent-Instruction Set
     limit : use only the first `limit` utterances
+    whole : whether the model is asked whole conversations; else their first turns
     force_tags : see `Request`; by default the model writes its answers' tags, as in the papers
 
     Raises
@@ -110,7 +113,7 @@ def read_eval_set(
     UserError : no usable line, or an invalid requests file.
     """
     pools = read_pools(requests) if requests else None
-    read, broken = read_manifest(manifest)
+    read, broken = read_manifest(manifest, whole=whole)
     unusable = {u.key: why for u in read if (why := _unusable(u))}
     usable = [u for u in read if u.key not in unusable]
     if not usable:
@@ -149,6 +152,7 @@ def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Poo
 def _unusable(utterance: Utterance) -> str | None:
     try:
         key = key_of(utterance)
+        conversation_of(utterance)
     except UserError as error:
         return str(error)
     if key in TEXT_KEYS and request_of(utterance, FIXED, None) is None:
@@ -188,7 +192,10 @@ def _case(utterance: Utterance) -> Case:
 def _digest(utterances: Iterable[Utterance]) -> str:
     names = ("request", "question", "intent")  # keys of `extra` that hold a request
     shown = sorted(
-        json.dumps([u.key, u.wav, u.start, u.end, u.task, *map(u.extra.get, names)], default=str)
+        json.dumps(
+            [u.key, u.wav, u.start, u.end, u.task, *map(u.extra.get, names), *(conversation_of(u) or ())],
+            default=str,
+        )
         for u in utterances
     )
     return hashlib.sha256("\n".join(shown).encode()).hexdigest()

@@ -13,9 +13,11 @@ import numpy as np
 from mindspore_osum.config import parse_yaml
 from mindspore_osum.data.formats.manifest import Utterance, key_of
 from mindspore_osum.data.formats.sources import read_manifest
+from mindspore_osum.data.formats.west import conversation_of
 from mindspore_osum.data.requests import sample
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_text
+from mindspore_osum.inference.conversation import exchange
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.tasks import CHAT, INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, tags_of, task_key, write_tags
 from mindspore_osum.text.requests import intent_request, task_requests
@@ -62,12 +64,16 @@ def read_pools(path: str) -> Pools:
 def request_of(utterance: Utterance, prompts: str, pools: Pools | None) -> Request | None:
     """Return the request for an utterance; None if no natural request of its task is known.
 
-    Without a recording, the utterance's words are the request in both prompt modes. In natural language, the
-    request of the manifest (extra.request or, as in training, extra.question) comes first. Otherwise a hash
-    of the key selects one from `pools` or, without them, from all requests of the test split: the choice
-    depends on neither order nor limit.
+    A whole conversation has its own request, and without a recording the utterance's words are it, in both
+    prompt modes. In natural language, the request of the manifest (extra.request or, as in training,
+    extra.question) comes first. Otherwise a hash of the key selects one from `pools` or, without them, from
+    all requests of the test split: the choice depends on neither order nor limit.
     """
     key = key_of(utterance)
+    if talk := conversation_of(utterance):
+        form = "text2text" if utterance.wav is None else "text" if talk.words else "s2t_chat"
+        history = tuple(exchange(said, reply, False) for said, reply in talk.history)
+        return Request(talk.words, form, key, system=talk.system, history=history)
     if key in (TEXT2TEXT, INTENT_KEY):
         return _text_request(utterance, key)
     if prompts == FIXED:

@@ -35,6 +35,7 @@ class System:
     model_type : its name in config.json.
     Config : dataclass of the other values in config.json.
     presets : name -> Config of its published sizes; the first is the default for conversion.
+    conversations : whether its models are asked whole conversations of a test set, else first turns.
     growing : names of tables to which a training job may add rows; `added_rows` gives these.
     temperatures : of the draws that replace a doubtful answer, one after the other.
     takes : settings of a `Request` that its models heed, of `SETTINGS`.
@@ -48,6 +49,7 @@ class System:
     long_forms: tuple[str, ...] = (PAUSES,)
     growing: tuple[str, ...] = ()
     linear: str = ""
+    conversations: bool = False
     model_type: str
     Config: type[Config]
     presets: dict[str, Config]

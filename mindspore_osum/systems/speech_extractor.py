@@ -30,6 +30,7 @@ class SpeechExtractor:
     """Computes the columns of utterances; a subclass adds `sequence`, `flaws` and what it reports."""
 
     columns = COLUMNS
+    conversations = False
 
     def __init__(self, model: Config):
         self.model, self.sizes = model, {"mels": model.features.n_mels}

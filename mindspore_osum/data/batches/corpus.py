@@ -92,7 +92,7 @@ class Corpus:
         for name, path, weight in sources:
             first, self._heard = len(self.utterances), 0
             left_out = LeftOut()
-            for item in open_source(path):
+            for item in open_source(path, whole=extractor.conversations):
                 skipped = item if isinstance(item, Skipped) else self._add(item)
                 if skipped:
                     self.errors.take(skipped)

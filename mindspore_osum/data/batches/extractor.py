@@ -56,7 +56,10 @@ class Extractor(Protocol):
     model : the Config of the model.
     columns : the columns of `example`, in the order of the network's inputs.
     sizes : the sizes that columns name, besides the axes of a batch (batching.py).
+    conversations : whether its utterances are whole conversations (data/formats/west.py); else first turns.
     """
+
+    conversations: bool = False
 
     model: Hearing
     columns: Sequence[Column]

@@ -27,7 +27,7 @@ from mindspore_osum.data.formats.manifest import (
     parse_object,
     seconds_in,
 )
-from mindspore_osum.data.formats.west import parse_turns
+from mindspore_osum.data.formats.west import parse_turns, parse_whole
 from mindspore_osum.errors import UserError
 
 PUBLISHED, PAIR, LHOTSE = "published", "WEST or WeNet", "lhotse cut"
@@ -52,10 +52,10 @@ class LineFormat(NamedTuple):
     parse: Callable[[dict, Path, str, str | None], Items]
 
 
-def format_of(values: dict) -> LineFormat:
-    """The format of a manifest line."""
+def format_of(values: dict, whole: bool = False) -> LineFormat:
+    """The format of a manifest line; `whole` as of `parse_line`."""
     if form := form_of(values):
-        return LineFormat(form, _conversation)
+        return LineFormat(form, _whole_conversation if whole else _conversation)
     if is_lhotse(values):
         return LineFormat(LHOTSE, parse_cut)
     if "task" in values and "key" in values:
@@ -64,14 +64,15 @@ def format_of(values: dict) -> LineFormat:
     return LineFormat(RECORDINGS[key], _recording_and_text) if key else LineFormat(PAIR, _pair)
 
 
-def parse_line(values: dict, folder: Path, where: str, task: str | None = None) -> Items:
+def parse_line(values: dict, folder: Path, where: str, task: str | None = None, whole: bool = False) -> Items:
     """The utterances of a manifest line, and what was not used.
 
     Parameters
     ----------
     task : that of a line with a recording which does not say its own.
+    whole : whether all turns of a conversation are used, see west.py; else the first one.
     """
-    for item in format_of(values).parse(values, folder, where, task):
+    for item in format_of(values, whole).parse(values, folder, where, task):
         if isinstance(item, Utterance) and item.wav is None and (name := _names_recording(values)):
             yield Skipped(
                 MALFORMED,
@@ -97,13 +98,19 @@ def _published(values: dict, folder: Path, where: str, task: str | None = None) 
         yield Skipped(MALFORMED, str(error))
 
 
-def _conversation(values: dict, folder: Path, where: str, task: str | None) -> Items:
+def _conversation(
+    values: dict, folder: Path, where: str, task: str | None, parse: Callable[..., Items] = parse_turns
+) -> Items:
     try:
         values = with_messages(values, where)
     except UserError as error:
         yield Skipped(MALFORMED, str(error))
     else:
-        yield from parse_turns(values, folder, where, task)
+        yield from parse(values, folder, where, task)
+
+
+def _whole_conversation(values: dict, folder: Path, where: str, task: str | None) -> Items:
+    return _conversation(values, folder, where, task, parse_whole)
 
 
 def _pair(values: dict, folder: Path, where: str, task: str | None) -> Items:

@@ -32,7 +32,7 @@ _MAX_COMBINED = 2**30  # bytes of the list that is combined with one shard
 
 
 def open_source(
-    path: str | os.PathLike, formats: Counter[str] | None = None
+    path: str | os.PathLike, formats: Counter[str] | None = None, whole: bool = False
 ) -> Iterator[Utterance | Skipped]:
     """The utterances of a source in order, and the items from which none was made.
 
@@ -40,6 +40,7 @@ def open_source(
     ----------
     path : a file of one of the formats above.
     formats : counts, while the source is read, its lines by the name of their format, and samples of shards.
+    whole : whether all turns of a conversation are used; else the first one.
 
     Raises
     ------
@@ -50,18 +51,21 @@ def open_source(
         return _bounded(_counted(_one_shard(path), formats), path)
     check_kind(path)
     if _is_manifest(path):
-        return _bounded(_manifest(path, formats), path)
+        return _bounded(_manifest(path, formats, whole), path)
     _check_list(path)
     return _bounded(_counted(_read_list(path), formats), path)
 
 
-def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[Utterance], list[str]]:
+def read_manifest(
+    path: str | os.PathLike, strict: bool = False, whole: bool = False
+) -> tuple[list[Utterance], list[str]]:
     """Read any source into memory.
 
     Parameters
     ----------
     path : a .jsonl manifest, a shard or a list of shards; recordings are looked up relative to its folder.
     strict : raise at the first malformed line instead of listing it.
+    whole : as of `open_source`.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def read_manifest(path: str | os.PathLike, strict: bool = False) -> tuple[list[U
     UserError : the file cannot be read, holds no usable line, or (strict) a line is malformed.
     """
     utterances, problems = [], []
-    for item in open_source(path):
+    for item in open_source(path, whole=whole):
         if isinstance(item, Utterance):
             utterances.append(item)
         elif strict and item.error:
@@ -141,12 +145,12 @@ def _check_list(path: Path) -> None:
         )
 
 
-def _manifest(path: Path, formats: Counter[str]) -> Iterator[Utterance | Skipped]:
+def _manifest(path: Path, formats: Counter[str], whole: bool) -> Iterator[Utterance | Skipped]:
     seen: set[bytes] = set()
     for where, values in json_objects(path):
         if not isinstance(values, Skipped):
             formats[format_of(values).name] += 1
-        for item in line_items(values, path.parent, where):
+        for item in line_items(values, path.parent, where, whole):
             yield once(item, seen) if isinstance(item, Utterance) else item
 
 
@@ -159,12 +163,14 @@ def once(utt: Utterance, seen: set[bytes]) -> Utterance | Skipped:
     return utt
 
 
-def line_items(values: dict | Skipped, folder: Path, where: str) -> Iterator[Utterance | Skipped]:
-    """The utterances of a manifest line, and what was not used."""
+def line_items(
+    values: dict | Skipped, folder: Path, where: str, whole: bool = False
+) -> Iterator[Utterance | Skipped]:
+    """The utterances of a manifest line, and what was not used; `whole` as of `open_source`."""
     if isinstance(values, Skipped):
         yield values
     else:
-        yield from parse_line(values, folder, where)
+        yield from parse_line(values, folder, where, whole=whole)
 
 
 def _read_list(path: Path) -> Iterator[Utterance | Skipped]:

@@ -2,8 +2,10 @@
 
 Notable choices
 - There are no keys: a line's key is its file and number.
-- Only the first turn of a conversation is used, because a sequence holds one request, recording and answer.
-  Later turns depend on earlier ones; they are left out and counted. WEST's own reader also uses one turn.
+- Most models read one request, recording and answer: of a conversation only the first turn is used
+  (`parse_turns`). Later turns depend on earlier ones; they are left out and counted.
+- Models that were trained with several turns get the whole of it (`parse_whole`); as in WEST's code, only the
+  last turn may have a recording, which follows its words.
 - The task of a request with a recording must be known, since answers begin with its tags: from a "task" in
   the line, or because it is a published request or WEST's own. A recording alone is spoken chat, a text alone
   a question to the text model.
@@ -13,6 +15,7 @@ Notable choices
 from collections.abc import Iterator
 from pathlib import Path
 from reprlib import repr as short
+from typing import NamedTuple
 
 from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance, default_key, parse_object
 from mindspore_osum.errors import UserError
@@ -20,6 +23,96 @@ from mindspore_osum.tasks import TASKS, task_of_request
 
 DEFAULT_REQUEST = "Transcribe the Speech"  # of WEST
 LATER_TURNS, NOT_ONE_RECORDING = "later turns of a conversation", "several recordings in a turn"
+CONVERSATION = "conversation"  # key of `Utterance.extra`
+
+
+class Conversation(NamedTuple):
+    """What comes before an utterance's answer.
+
+    Attributes
+    ----------
+    words : of the user beside or instead of the recording; None if there are none.
+    history : (what the user said, the answer) of each earlier turn.
+    system : None without a system message.
+    """
+
+    words: str | None
+    history: tuple[tuple[str, str], ...] = ()
+    system: str | None = None
+
+
+def conversation_of(utt: Utterance) -> Conversation | None:
+    """The conversation of an utterance that `parse_whole` made; None for others.
+
+    Raises
+    ------
+    UserError : `extra` has something else under its name.
+    """
+    if (given := utt.extra.get(CONVERSATION)) is None:
+        return None
+    words, history, system = (given.get(k) if isinstance(given, dict) else 0 for k in Conversation._fields)
+    texts = all(text is None or isinstance(text, str) for text in (words, system))
+    pairs = isinstance(history, list) and all(
+        isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
+        for turn in history
+    )
+    if not texts or not pairs:
+        raise UserError(
+            f"{utt.where}: extra.{CONVERSATION}: give messages instead, in a line of its own form"
+        )
+    return Conversation(words, tuple((said, reply) for said, reply in history), system)
+
+
+def parse_whole(
+    values: dict, folder: Path, where: str, task: str | None = None
+) -> Iterator[Utterance | Skipped]:
+    """The utterance of a whole conversation: its last turn, with the others in `extra`; or why there is none.
+
+    Parameters
+    ----------
+    task : as of `parse_turns`, where it matters for scores alone.
+    """
+    values = {"key": default_key(where), **values}
+    try:
+        system, turns = _turns(values["messages"], where)
+        *earlier, ((texts, wavs), answer) = turns
+        for n, ((said, heard), _) in enumerate(earlier, 1):
+            if heard:
+                raise UserError(
+                    f"{where}: turn {n} has a recording; this model hears only that of the last one"
+                )
+            if not "".join(said).strip():
+                raise UserError(f"{where}: turn {n}: the user says nothing")
+        if len(wavs) > 1:
+            raise UserError(f"{where}: {len(wavs)} recordings in a turn; this model hears one")
+        if _text_behind(values["messages"][-2]["content"]):
+            raise UserError(f"{where}: words after the recording; this model reads them before it")
+        words, extra = "".join(texts), values.get("extra")
+        if not words.strip() and not wavs:
+            raise UserError(f"{where}: the last turn: the user says nothing")
+        extra = {} if extra is None else extra
+        if not isinstance(extra, dict):
+            raise UserError(f"{where}: 'extra' must be an object, found {type(extra).__name__}")
+        history = [["".join(said), reply] for (said, _), reply in earlier]
+        talk = {"words": words or None, "history": history, "system": "".join(system) or None}
+        known = TASKS["asr"].key if _is_default(words) else task_of_request(words) or task
+        heard_as = known or TASKS["sttc"].key
+        asked = {"task": values.get("task") or (heard_as if wavs else "<TEXT2TEXT>")}
+        wav = wavs[0] if wavs else None
+        line = values | asked | {"txt": answer, "wav": wav, "extra": {**extra, CONVERSATION: talk}}
+        yield parse_object(line, folder, where)
+    except UserError as error:
+        yield Skipped(MALFORMED, str(error))
+
+
+def _is_default(words: str) -> bool:
+    return words.strip().casefold() == DEFAULT_REQUEST.casefold()
+
+
+def _text_behind(content) -> bool:
+    """Whether there is text after a recording in a content."""
+    kinds = [isinstance(part, str) or part.get("type") == "text" for part in content if part]
+    return isinstance(content, list) and False in kinds and any(kinds[kinds.index(False) :])
 
 
 def parse_turns(
@@ -60,8 +153,7 @@ def _asked(values: dict, system: str, words: str, where: str, other: str | None)
         return {"task": task or "<TEXT2TEXT>", "extra": {**extra, "question": request}}
     task = TASKS["sttc"].key if task == "sttc" else task  # a chat has no request, whatever its spelling
     # training may replace a known request by any other for the task
-    default = words.strip().casefold() == DEFAULT_REQUEST.casefold()
-    known = TASKS["asr"].key if default else task_of_request(words)
+    known = TASKS["asr"].key if _is_default(words) else task_of_request(words)
     if task in (None, ""):
         task = known or other
         if task is None:

@@ -41,6 +41,7 @@ class AlignerExtractor:
     """
 
     columns = COLUMNS
+    conversations = False
 
     def __init__(self, model: LinearAlignerConfig, layout: Layout, tokenizer: Tokenizer):
         self.model, self.layout, self.tokenizer = model, layout, tokenizer

@@ -46,6 +46,7 @@ class OsumExtractor:
     """
 
     columns = COLUMNS
+    conversations = False
 
     def __init__(self, model: ModelConfig, texts: Texts, ctc: str = ""):
         self.model, self.texts, self.ctc = model, texts, ctc

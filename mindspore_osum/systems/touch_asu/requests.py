@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from mindspore_osum.data.formats.manifest import Utterance, key_of
-from mindspore_osum.data.formats.west import DEFAULT_REQUEST
+from mindspore_osum.data.formats.west import DEFAULT_REQUEST, Conversation, conversation_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.prompt import Prompt, Prompts
 from mindspore_osum.tasks import CHAT, INTENT_KEY, TASKS, TEXT2TEXT, tags_of, write_tags
@@ -47,18 +47,15 @@ def turns_of(utt: Utterance, n_speech: int | None, loss: str) -> tuple[list[Turn
     ------
     UserError : the request is not known.
     """
-    form, words = _asked(utt)
-    history = [
-        Turn("text2text", {"request": said}, answer=[("", reply)])
-        for said, reply in utt.extra.get("history", ())
-    ]
-    last = Turn(form, {"request": words}, n_speech, [(loss, utt.txt)])
-    return [*history, last], utt.extra.get("system_text")
+    talk = conversation_of(utt) or Conversation(utt.extra.get("question"))
+    form, words = _asked(utt, talk.words)
+    history = [Turn("text2text", {"request": said}, answer=[("", reply)]) for said, reply in talk.history]
+    return [*history, Turn(form, {"request": words}, n_speech, [(loss, utt.txt)])], talk.system
 
 
-def _asked(utt: Utterance) -> tuple[str, str | None]:
-    """The form of an utterance's sequence, and the words of its request."""
-    key, given = key_of(utt), utt.extra.get("asked", utt.extra.get("question"))
+def _asked(utt: Utterance, given: str | None) -> tuple[str, str | None]:
+    """The form of an utterance's sequence, and the words of its request; `given` are its own, if any."""
+    key = key_of(utt)
     words = given if isinstance(given, str) and given.strip() else None
     if utt.wav is None:
         if key != TEXT2TEXT or not words:

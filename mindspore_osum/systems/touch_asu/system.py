@@ -16,6 +16,7 @@ class TouchAsuSystem(System):
     Config = TouchAsuConfig
     presets = PRESETS
     job = JOB
+    conversations = True
 
     def own_values(self, values: dict, where: str) -> dict:
         return descriptions.own_values(values, where)

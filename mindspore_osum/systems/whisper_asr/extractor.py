@@ -40,6 +40,7 @@ class WhisperExtractor:
     """Computes the columns of utterances."""
 
     columns = COLUMNS
+    conversations = False
 
     def __init__(self, model: WhisperConfig, tokenizer: Tokenizer):
         self.model, self.tokenizer, self.words = model, tokenizer, model.vocabulary

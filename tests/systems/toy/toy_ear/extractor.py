@@ -30,6 +30,7 @@ class EarExtractor:
     """Utterances as the model sees them."""
 
     columns = COLUMNS
+    conversations = False
 
     def __init__(self, model, template, tokenizer):
         self.model, self.template, self.tokenizer = model, template, tokenizer
