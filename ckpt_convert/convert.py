@@ -21,6 +21,7 @@ from ckpt_convert.plan import Item, Plan, adapted, make_plan
 from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings
 from ckpt_convert.sources import EXTRAS, Source, open_sources
+from ckpt_convert.swap import check_swap, check_widths
 from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import ordinary, write_text
@@ -61,7 +62,7 @@ def convert(
     source : a full model: a folder of ours, or a file of the published form; None when parts are given.
     output : a new folder, or a new ``.pt`` or ``.safetensors`` file.
     encoder, decoder : parts to join (Hugging Face folder, openai-whisper ``.pt``, or any full model);
-        adapter and LoRA are initialised.
+        adapter and LoRA are initialised. A decoder beside a `source` takes the place of its own (swap.py).
     aligner : of a linear aligner, file with its one linear layer, beside these parts.
     adapters : folder of PEFT adapters for the decoder; they replace any LoRA that it has.
     form : "folder" (ours; default for a folder) or a form of the system (`System.forms`; the first is the
@@ -97,7 +98,7 @@ def convert(
         raise UserError(
             f"{output}: exists already; nothing is overwritten, name a new folder or file, or remove it"
         )
-    if bool(source) == bool(encoder or decoder or aligner):
+    if bool(source) == bool(encoder or aligner or (decoder and not source)):
         raise UserError("give one whole checkpoint, or its parts: --encoder, --decoder, --aligner")
     paths = {
         "model": source,
@@ -110,9 +111,13 @@ def convert(
     parts: dict[str, Source] = {}
     try:
         system, parts = open_sources(paths, settings.preset, settings.config)
+        if source and decoder:
+            check_widths(parts["model"], parts["decoder"])
         report = Report(" + ".join(str(p) for p in paths.values()), str(output))
         pieces = _find_tokenizer(tokenizer, paths)
         plan = make_plan(system, parts, settings, report)
+        if source and decoder:
+            check_swap(system, parts["model"], plan.config, pieces, report)
         _check_end(system, plan.config, pieces, report.source)
         if form == "folder":
             _write_folder(plan, output, pieces, shard_bytes, report, started)
@@ -131,7 +136,7 @@ def _find_tokenizer(given: str | Path | None, paths: dict[str, Path]) -> Path | 
     """Folder or file of the tokenizer given, else of the one beside the sources."""
     if given:
         return Path(given)
-    whole = [paths[part] for part in ("model", "decoder") if part in paths]
+    whole = [paths[part] for part in ("decoder", "model") if part in paths][:1]
     beside = [p if p.is_dir() else p.parent for p in whole]
     known = (SENTENCE_PIECE, BYTE_PAIRS)
     return next((folder for folder in beside if any((folder / name).is_file() for name in known)), None)

@@ -68,7 +68,7 @@ def make_plan(system: System, parts: dict[str, Source], settings: Settings, repo
     """
     found: dict[str, tuple[Source, str]] = {}
     for part, source in parts.items():
-        _map_keys(part, source, "adapters" in parts, found, report)
+        _map_keys(part, source, parts.keys() - {part}, found, report)
     cfg = settle_config(system, parts, found, settings, report)
     forms, expected = system.forms(cfg), system.shapes(cfg)
     for source in parts.values():
@@ -95,14 +95,16 @@ def make_plan(system: System, parts: dict[str, Source], settings: Settings, repo
     return plan
 
 
-def _map_keys(part: str, source: Source, has_adapters: bool, found: dict, report: Report) -> None:
-    """Our name -> (source, key) for every key that is in the source's table."""
+def _map_keys(part: str, source: Source, others: set[str], found: dict, report: Report) -> None:
+    """Our name -> (source, key) for every key that is in the source's table; `others` are given, too."""
     for key in source.weights.infos:
         name = source.ours(key)
         if name is None:
             if source.form.other(key) is None:
                 report.unexpected[source.label + key] = f"no such tensor in the {source.form.title} form"
-        elif has_adapters and part != "adapters" and _LORA in name:
+        elif part == "model" and "decoder" in others and name.startswith("decoder."):
+            report.ignored[source.label + key] = "the decoder given takes its place"
+        elif "adapters" in others and _LORA in name:
             report.ignored[source.label + key] = "the adapters given take its place"
         elif part not in ("model", "adapters") and not name.startswith(f"{part}."):
             report.ignored[source.label + key] = f"only the {part} is taken from {source.path.name}"

@@ -56,6 +56,8 @@ def settle_config(
         if settings.preset:
             raise UserError("--preset is for checkpoints without a configuration; here use --set")
         values = merge(whole.to_dict(), parts["adapters"].stated if "adapters" in parts else {})
+        if "decoder" in parts:  # a model's LoRA belongs to the decoder that is replaced
+            values = merge(values, merge({"lora": {"rank": 0}}, _stated(system, "decoder", parts["decoder"])))
         return from_dict(system.Config, merge(values, settings.overrides), "config.json with --set")
     name = settings.preset or next(iter(system.presets))
     base = preset(name)

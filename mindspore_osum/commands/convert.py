@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--verify compares whole models and their parts, no PEFT adapters")
     for name in ("source", "encoder", "decoder", "aligner", "adapters", "tokenizer"):
         if given := getattr(args, name):
-            setattr(args, name, _local(given, name == "tokenizer"))
+            setattr(args, name, local(given, name == "tokenizer"))
     if not args.verify_only:
         settings = Settings(
             args.preset, args.config, parse_overrides(args.overrides), allow, args.merge_lora, args.seed
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     return _verify(args) if args.verify or args.verify_only else 0
 
 
-def _local(name: str, tokenizer: bool) -> str:
+def local(name: str, tokenizer: bool) -> str:
     """The path itself, or what is downloaded of a hub's repository."""
     from mindspore_osum.folder import CONFIG
     from mindspore_osum.hub import download, parse

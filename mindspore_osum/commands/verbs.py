@@ -27,6 +27,7 @@ VERBS = {
     ),
     "download": Verb("mindspore_osum.commands.download", "a model from huggingface.co or modelscope.cn"),
     "merge-lora": Verb("mindspore_osum.commands.merge_lora", "add a model's LoRA to its weights"),
+    "swap-llm": Verb("mindspore_osum.commands.swap_llm", "another decoder in the place of a model's own"),
     "merge-checkpoint": Verb(
         "mindspore_osum.commands.merge_checkpoint", "a training checkpoint as a model folder"
     ),
