@@ -61,6 +61,11 @@ SUBVERBS = {
         "speech with vocal events at random positions, and their times",
         ("events speech.jsonl --events vocalsound.jsonl --output ved",),
     ),
+    "speak": SubVerb(
+        "mindspore_osum.commands.data_speak",
+        "spoken questions from written ones, by any text-to-speech program",
+        ("speak questions.jsonl --output spoken --voices voices.jsonl --synthesizer 'python synthesize.py'",),
+    ),
     "noise": SubVerb(
         "mindspore_osum.commands.data_noise",
         "copies of recordings with noise at given signal-to-noise ratios",

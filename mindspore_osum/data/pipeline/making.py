@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -38,23 +38,16 @@ class Job(NamedTuple):
     """A recording to make."""
 
     key: str
-    make: Callable[
-        [], tuple[np.ndarray, int, Utterance]
-    ]  # wave_S, its rate in Hz, the utterance without file
+    make: Callable[[], tuple[np.ndarray, int, Utterance]]  # wave_S, rate in Hz, the utterance without file
 
 
-def make_all(out: Path, settings: dict, jobs: Iterable[Job], failed: Callable[[UserError], None]) -> int:
-    """Make what is not there yet, then the manifest.
+@contextlib.contextmanager
+def making(out: Path, settings: dict) -> Iterator[Journal]:
+    """The lines of the recordings that are complete; the manifest is written when the block ends.
 
     Parameters
     ----------
     settings : what the recordings follow from, beside their sources.
-    jobs : in the order of the manifest; keys are there once.
-    failed : called with the error of a recording that cannot be made; it may raise.
-
-    Returns
-    -------
-    Number of utterances in the manifest.
 
     Raises
     ------
@@ -63,9 +56,7 @@ def make_all(out: Path, settings: dict, jobs: Iterable[Job], failed: Callable[[U
     try:
         begun = _begin(out, settings)
         try:
-            for job in jobs:
-                if job.key not in begun:
-                    _make(out, job, begun, failed)
+            yield begun
             if not len(begun):
                 raise UserError(f"{out}: nothing could be made; see above")
             with replacing(out / MANIFEST) as file:
@@ -75,9 +66,32 @@ def make_all(out: Path, settings: dict, jobs: Iterable[Job], failed: Callable[[U
             if not len(begun):
                 _remove_empty(out)
         begun.remove()
-        return len(begun)
     except OSError as error:
         raise UserError(f"{error.filename or out}: cannot write there ({error.strerror or error})") from None
+
+
+def make_all(out: Path, settings: dict, jobs: Iterable[Job], failed: Callable[[UserError], None]) -> int:
+    """Make the recordings that are not there yet, then the manifest; returns its number of utterances.
+
+    Parameters
+    ----------
+    out, settings : as in `making`, whose errors it has.
+    jobs : in the order of the manifest; keys are there once.
+    failed : called with the error of a recording that cannot be made; it may raise.
+    """
+    with making(out, settings) as begun:
+        for job in jobs:
+            if job.key in begun:
+                continue
+            try:
+                wave_S, rate, utt = job.make()
+            except UserError as error:
+                failed(error)
+                continue
+            path = out / WAVES / file_name(job.key)
+            write_wav(path, wave_S, rate)
+            begun.add(values_of(replace(utt, key=job.key, wav=str(path)), out))
+    return len(begun)
 
 
 def _begin(out: Path, settings: dict) -> Journal:
@@ -94,18 +108,6 @@ def _remove_empty(out: Path) -> None:
     with contextlib.suppress(OSError):
         (out / WAVES).rmdir()
         out.rmdir()
-
-
-def _make(out: Path, job: Job, begun: Journal, failed: Callable[[UserError], None]) -> None:
-    """One recording and its line."""
-    try:
-        wave_S, rate, utt = job.make()
-    except UserError as error:
-        failed(error)
-        return
-    path = out / WAVES / file_name(job.key)
-    write_wav(path, wave_S, rate)
-    begun.add(values_of(replace(utt, key=job.key, wav=str(path)), out))
 
 
 def file_name(key: str) -> str:
