@@ -26,6 +26,11 @@ def test_figures_of_each_table():
     assert value("sttc", "web_questions", "GLM-4-Voice", "OSUM-Pangu Table 4") == 15.9
     assert value("asr", "librispeech_test_other", "SenseVoice-L", "OSUM Table 4") == 4.28
     assert value("srwt", "osum_srwt", "GMM-HMM", "OSUM Table 5") == 7.55
+    aligner = [f for f in figures() if f.source.startswith("linear aligner ")]
+    assert len(aligner) == 38
+    swapped = "Yi-6B-Chat swapped in, data 2"
+    assert value("sttc", "aligner_wmt19", swapped, "linear aligner Table 1") == 33.844
+    assert value("asr", "aligner_aishell2", "Yi-6B, data 2, top 100", "linear aligner Table 2") == 11.7
 
 
 def test_every_row_is_sound():
@@ -35,7 +40,7 @@ def test_every_row_is_sound():
         assert f.metric in metrics()
         assert f.set in published_sets()
         assert f.prompts in (None, "fixed", "natural")
-        assert re.fullmatch(r"OSUM(-Pangu)? (Table [1-5]|section 3\.3)", f.source)
+        assert re.fullmatch(r"(OSUM(-Pangu)?|linear aligner) (Table [1-5]|section 3\.3)", f.source)
 
 
 def test_tables_that_print_the_same_agree():
@@ -47,7 +52,10 @@ def test_tables_that_print_the_same_agree():
     assert all(len(values) == 1 for values in seen.values())
 
 
-@pytest.mark.parametrize(("paper", "file"), [("OSUM-Pangu ", "000_*.txt"), ("OSUM ", "003_*.txt")])
+@pytest.mark.parametrize(
+    ("paper", "file"),
+    [("OSUM-Pangu ", "000_*.txt"), ("OSUM ", "003_*.txt"), ("linear aligner ", "004_*.txt")],
+)
 def test_every_value_stands_in_the_paper(shared, paper, file):
     (path,) = (shared / "papers").glob(file)
     numbers = {float(n) for n in re.findall(r"\d+(?:\.\d+)?", path.read_text("utf-8"))}
