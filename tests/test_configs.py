@@ -7,6 +7,7 @@ import pytest
 
 from mindspore_osum.config import merge
 from mindspore_osum.training.config import read_job, read_stages, to_dict
+from tests.systems.touch_asu.common import make_world as make_messages
 from tests.systems.whisper_asr.common import small_folder, write_tokenizer
 from tests.training.tones import SMALL_MODEL, add_texts, make_world, random_words
 
@@ -28,7 +29,13 @@ def world(tmp_path_factory):
 
 def job_params() -> list:
     """Every job; but for one of each kind (all losses, text alone, LoRA with accumulation) it is slow."""
-    fast = {"tiny/stage3", "tiny/stage2", "osum_pangu_7b/stage3", "linear_aligner/smollm2"}
+    fast = {
+        "tiny/stage3",
+        "tiny/stage2",
+        "osum_pangu_7b/stage3",
+        "linear_aligner/smollm2",
+        "touch_asu/qwen2_1.5b",
+    }
     names = {path: f"{path.parent.name}/{path.stem}" for path in JOBS}
     assert fast < set(names.values())
     slow = {path: [] if name in fast else [pytest.mark.slow] for path, name in names.items()}
@@ -42,6 +49,8 @@ def test_every_job_trains_a_step(path, world, tmp_path):
     cfg = read_job(str(path))
     if cfg.system.model_type == "whisper_asr":
         return train_a_whisper(path, cfg, world, tmp_path)
+    if cfg.system.model_type == "touch_asu":
+        return train_a_touch_asu(path, cfg, tmp_path)
     lora = {"lora": {"rank": 2 if "lora" in cfg.learn else 0}}
     qwen2 = path.parent.name == "osum_qwen2_7b"
     names = ["words", "qa"] if cfg.batch.seconds else ["intent", "qa"]  # as the job's data
@@ -87,6 +96,41 @@ def train_a_whisper(path, cfg, world, tmp_path):
     }
     assert run_job(read_job(str(path), merge(job, small))) == 0
     assert (tmp_path / "run" / "model" / "config.json").is_file()
+
+
+def train_a_touch_asu(path, cfg, tmp_path):
+    """A step of a job for messages, in packs."""
+    from mindspore_osum.training.run import run_job
+
+    world = make_messages(tmp_path / "world")
+    here = [{"name": "all", "path": str(world / "data.jsonl")}]
+    small = {
+        "output_dir": str(tmp_path / "run"),
+        "device": "CPU",
+        "context": {},
+        "steps": 1,
+        "model": {"start": "touch_asu_tiny"},
+        "tokenizer": str(world),
+        "data": {"train": here, "valid": here},
+        "batch": {"seconds": [0.64], "text_tokens": 130, "pack": 300},
+    }
+    job = merge(to_dict(cfg), small)
+    job["model"]["overrides"] = {"dtype": "float32"}
+    assert run_job(read_job(str(path), job)) == 0
+    assert (tmp_path / "run" / "model" / "config.json").is_file()
+
+
+def test_published_hyper_parameters_of_west():
+    """WEST's run.sh of aishell/asr and belle_1.4M_qa."""
+    for name, expected in (
+        ("qwen2_1.5b", (3e-4, 2500, 5000, 4, 8192)),
+        ("qwen3_1.7b_qa", (5e-5, 1000, 20000, 1, 25000)),
+    ):
+        cfg = read_job(str(CONFIGS / "touch_asu" / f"{name}.yaml"))
+        o, told = cfg.optimizer, (cfg.schedule.warmup_steps, cfg.steps, cfg.accumulation, cfg.batch.pack)
+        assert (o.lr, *told) == expected and (cfg.schedule.kind, cfg.clip_norm) == ("cosine", 1.0)
+        assert (o.betas, o.weight_decay, cfg.loss.prompt) == ([0.9, 0.95], 0.01, True)
+        assert set(cfg.learn) == {"adapter", "lora"}
 
 
 @pytest.mark.parametrize("model", ["tiny", "osum_pangu_7b"])

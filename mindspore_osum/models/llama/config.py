@@ -63,6 +63,19 @@ _QWEN2 = DecoderConfig(
     eos_id=151643,
 )
 _WIDER = replace(_QWEN2, n_layers=28, head_dim=128)
+_QWEN3 = replace(
+    _QWEN2,
+    d_model=1024,
+    n_layers=28,
+    n_heads=16,
+    n_kv_heads=8,
+    head_dim=128,
+    d_ff=3072,
+    qkv_bias=False,
+    qk_norm=True,
+    max_positions=40960,
+    eos_id=151645,  # <|im_end|>
+)
 # Published decoders, as in their config.json. The Instruct models end with <|im_end|>, 151645.
 DECODERS = {
     "qwen2-0.5b": _QWEN2,
@@ -70,6 +83,8 @@ DECODERS = {
     "qwen2-7b": replace(
         _WIDER, vocab_size=152064, d_model=3584, n_heads=28, n_kv_heads=4, d_ff=18944, tie_embeddings=False
     ),
+    "qwen3-0.6b": _QWEN3,
+    "qwen3-1.7b": replace(_QWEN3, d_model=2048, d_ff=6144),
     "yi-6b": DecoderConfig(
         vocab_size=64000,
         n_layers=32,

@@ -126,7 +126,7 @@ def _decoder(name: str, where: str) -> dict:
         return decoder_values(read_json(file), str(file))
     known = name.rpartition("/")[2].lower()
     base = DECODERS.get(known.removesuffix("-instruct"))
-    if base is None:
+    if base is None or not known.startswith("qwen"):
         return {}
     return vars(base) | ({"eos_id": IM_END} if known.endswith("-instruct") else {})
 

@@ -13,6 +13,13 @@ PRESETS = {
     "touch_asu_qwen2_7b": replace(
         _RECIPE, decoder=instruct("qwen2-7b"), lora=LoraConfig(rank=0), llm="Qwen/Qwen2-7B-Instruct"
     ),
+    # WEST has it behind a FireRed encoder
+    "touch_asu_qwen3_1.7b": replace(
+        _RECIPE,
+        decoder=DECODERS["qwen3-1.7b"],
+        lora=replace(_RECIPE.lora, rank=64),
+        llm="Qwen/Qwen3-1.7B",
+    ),
     "touch_asu_tiny": TouchAsuConfig(
         encoder=EncoderConfig(d_model=32, n_layers=2, n_heads=2, d_ff=64),
         adapter=ProjectorConfig(d_hidden=48),
