@@ -156,7 +156,7 @@ class Listener:
         engine, sampling = self.model.result().engine, Sampling(max_new_tokens=self.limits.new_tokens)
         unpadded = replace(engine.cfg.features, pad_to_seconds=0.0)
         picture = mel_picture(log_mel(load_audio(asked.audio), unpadded))
-        inquiry = Inquiry(asked.audio, asked.requests(), self.limits.max_seconds, gate=True)
+        inquiry = Inquiry(asked.audio, engine.passes(asked.requests()), self.limits.max_seconds, gate=True)
         for question in inquiry.questions():
             yield Stage(_doing(inquiry, question, text), inquiry.response(), picture)
             pair = [(question.source, question.request)]

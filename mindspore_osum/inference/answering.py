@@ -253,6 +253,10 @@ class Answerer:
             raise UserError("word_times: an exported model does not give them; ask without")
         return request
 
+    def passes(self, requests: Sequence[Request]) -> list[Request]:
+        """What is asked to answer all requests about a recording, whose answers are then merged."""
+        return [one for request in requests for one in self.system.passes(request, self.cfg)]
+
     def hears(self, request: Request) -> bool:
         """Whether a request, or a turn before it, is about a recording."""
         return self.prompts.hears(self.asked(request))

@@ -61,6 +61,7 @@ def respond(
     check_max_seconds(max_seconds)
     check_detector(vad)
     check_channels(channels)
+    requests = engine.passes(requests)
     for request in requests:
         engine.asked(request)
     if _long_form(engine, requests, long, max_seconds) == SEEK:

@@ -220,6 +220,10 @@ class System:
         """
         return request
 
+    def passes(self, request: Any, cfg: Config) -> list[Any]:
+        """The `Request`s that together ask for what one does: more where the model answers less at once."""
+        return [request]
+
     def other_task(self, task: str, answer: Answer, cfg: Config) -> str:
         """One line if an answer is of another task than it should be, else ""."""
         return ""

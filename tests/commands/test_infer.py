@@ -210,7 +210,7 @@ def test_script(files):
         (["a.wav", "--resume"], 1, "--resume continues the file of --output"),
         (["a.wav", "--top-p", "2"], 1, "top_p 2.0: must be above 0 and at most 1"),
         (["a.wav", "--batch-size", "0"], 1, "batch_size 0: must be 1 or more"),
-        (["a.wav", "--beams", "4", "--temperature", "1"], 1, "beams 4: a beam search does not draw"),
+        (["a.wav", "--beams", "4", "--temperature", "1"], 1, "beams 4: with a temperature, the best tokens"),
         (["a.wav", "--patience", "2"], 1, "are of a beam search; give beams, too"),
         (["a.wav", "--beam_size", "5"], 2, "did you mean '--beams'?"),
         (["--manifest", "x.jsonl", "--channels", "left"], 1, "--channels is for recordings"),

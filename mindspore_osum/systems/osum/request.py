@@ -18,13 +18,32 @@ def asked(request: Any, template: OsumTemplate) -> Any:
     ------
     UserError : a task that no wording of the set is for.
     """
-    task = request.task
-    if not template.requests or task not in TASK_KEYS or request.words != write_tags(tags_of(task)):
+    if not _is_for_set(request, template):
         return request
-    key = template.key_for(task)
+    key = template.key_for(request.task)
     if key is None:
         raise UserError(
-            f"task {task}: this model was trained for {', '.join(template.requests)}; ask for one of these, "
-            "or in your own words"
+            f"task {request.task}: this model was trained for {', '.join(template.requests)}; ask for one of "
+            "these, or in your own words"
         )
     return replace(request, words=template.wording(key), output_type="text", task=key)
+
+
+def passes(request: Any, template: OsumTemplate) -> list[Any]:
+    """The requests that together ask for a task: several where the set has no wording for it."""
+    if not _is_for_set(request, template) or template.key_for(request.task) is not None:
+        return [request]
+    missing, found = set(request.task.split()), []
+    while missing:
+        key = max(template.requests, key=lambda one: (len(missing & set(one.split())), -len(one)))
+        if not missing & set(key.split()):
+            return [request]
+        missing -= set(key.split())
+        found.append(replace(request, words=template.wording(key), output_type="text", task=key))
+    return found
+
+
+def _is_for_set(request: Any, template: OsumTemplate) -> bool:
+    """Whether only the task was given, to a model that has words of its own for tasks."""
+    task = request.task
+    return bool(template.requests) and task in TASK_KEYS and request.words == write_tags(tags_of(task))

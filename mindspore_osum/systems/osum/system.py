@@ -64,6 +64,11 @@ class OsumSystem(System):
 
         return asked(request, self.template(cfg))
 
+    def passes(self, request, cfg: ModelConfig):
+        from mindspore_osum.systems.osum.request import passes
+
+        return passes(request, self.template(cfg))
+
     def other_task(self, task: str, answer, cfg: ModelConfig):
         from mindspore_osum.tasks import other_tags
 

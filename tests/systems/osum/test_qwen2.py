@@ -10,6 +10,7 @@ from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.passes import plan
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.systems.osum.extractor import OsumExtractor
 from mindspore_osum.systems.osum.label_scores import LabelScorer
@@ -18,6 +19,7 @@ from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.systems.osum.texts import Texts
 from mindspore_osum.systems.prompt import Prompts
 from mindspore_osum.systems.registry import preset
+from mindspore_osum.tasks import TASKS
 from mindspore_osum.text.tokenizer import open_tokenizer
 from tests.systems.whisper_asr.common import write_tokenizer
 from tests.training.tones import make_world, random_words, shape
@@ -135,6 +137,19 @@ def test_what_is_asked_in_words_stays_as_it_is():
     other = "<TRANSCRIBE> <CAPTION> <AGE> <GENDER>"
     with pytest.raises(UserError, match=f"task {other}: this model was trained for"):
         SYSTEM.asked(make_request(other), CFG)
+
+
+def test_all_tasks_take_five_passes():
+    """Of plan's three for OSUM-Pangu, that of the five labels is asked in three."""
+    passes = [one for request in plan(list(TASKS)) for one in SYSTEM.passes(request, CFG)]
+    assert [SYSTEM.asked(one, CFG).task for one in passes] == [
+        "<TRANSCRIBE> <STYLE> <AGE> <GENDER>",
+        "<TRANSCRIBE> <EMOTION>",
+        "<TRANSCRIBE> <CAPTION>",
+        "<TRANSCRIBE> <S2TCHAT>",
+        "<TRANSCRIBE> <ALIGN>",
+    ]
+    assert SYSTEM.passes(plan(list(TASKS))[0], preset("tiny")) == plan(list(TASKS))[:1]
 
 
 def test_answers_are_read_without_tags():

@@ -182,6 +182,9 @@ class Engine:
         self.system.check_request(request, self.cfg)
         return request
 
+    def passes(self, requests):
+        return requests
+
     def windows(self, asked, sampling, rows):
         self.batches.append((len(asked), rows))
         found = []
@@ -242,7 +245,8 @@ def test_recordings_without_speech_or_sound(prompts, tmp_path):
     ],
 )
 def test_what_is_refused(model, settings, message):
-    engine = SimpleNamespace(system=system_of(model.model_type), cfg=model, asked=lambda request: request)
+    system = system_of(model.model_type)
+    engine = SimpleNamespace(system=system, cfg=model, asked=lambda request: request, passes=list)
     with pytest.raises(UserError, match=message) as caught:
         list(respond(engine, [], [make_request("asr")], **settings))
     assert "\n" not in str(caught.value)
