@@ -5,6 +5,8 @@ compared by character. Values are fractions. BLEU with other tokenizations (sacr
 """
 
 import math
+import re
+import string
 from collections import Counter
 from collections.abc import Sequence
 
@@ -38,6 +40,10 @@ _NUMBERS = (
     "TWENTY",
 )
 _DIGITS = {word: str(n) for n, word in enumerate(_NUMBERS)}
+_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10)))
+_VALUES = {word.lower(): n for n, word in enumerate(_NUMBERS)} | _TENS
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_MARKS = re.compile(f"[{re.escape(string.punctuation.replace(chr(39), ''))}]")  # all but the apostrophe
 MAX_NGRAM = 4
 
 
@@ -56,6 +62,34 @@ def contains_answer(reply: str, answers: Sequence[str]) -> bool:
     return False
 
 
+def contains_words(reply: str, answers: Sequence[str]) -> bool:
+    """Whether every word of one of the accepted answers occurs in the reply, anywhere and in any order.
+
+    A word may be a part of another. ASCII punctuation but the apostrophe is a space, case is ignored; else
+    the answers count as numbers in digits, if all of them are numbers. Source: accuracy of WEST's question
+    answering (`tools/compute_acc_of_contain.py`), which is wider than `contains_answer`. An answer without
+    words is never contained; there it always is.
+    """
+    said = _MARKS.sub(" ", reply).lower()
+    wanted = [_MARKS.sub(" ", answer).lower().split() for answer in answers]
+    numbers = [number_of(words) for words in wanted]
+    digits = [] if None in numbers else [[str(number)] for number in numbers]
+    return any(words and all(word in said for word in words) for words in [*wanted, *digits])
+
+
+def number_of(words: Sequence[str]) -> int | None:
+    """The whole number that English words or digits spell, whatever stands between them; None if none do."""
+    total, part, found = 0, 0, False
+    for word in words:
+        if word in _VALUES or word.isdecimal():
+            part, found = part + (_VALUES[word] if word in _VALUES else int(word[:30])), True
+        elif word == "hundred":
+            part, found = max(part, 1) * 100, True
+        elif word in _SCALES:
+            total, part, found = total + max(part, 1) * _SCALES[word], 0, True
+    return total + part if found else None
+
+
 def answer_columns(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
     """Return correctness (1 or 0) and 1 for each reply, (N, 2); the accuracy is the ratio of their sums."""
     pairs = zip(replies, answers, strict=True)
@@ -63,11 +97,14 @@ def answer_columns(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> 
 
 
 def answer_scores(replies: Sequence[str], answers: Sequence[Sequence[str]]) -> dict:
-    """Score replies to questions: ``accuracy`` by `contains_answer`, its bootstrap interval, ``items``."""
+    """Score replies to questions: ``accuracy`` by `contains_answer`, its bootstrap interval, ``items``, and
+    ``contained``, the accuracy by `contains_words`."""
     right_N2 = answer_columns(replies, answers)
+    wider = [contains_words(reply, accepted) for reply, accepted in zip(replies, answers, strict=True)]
     return {
         "accuracy": float(right_N2[:, 0].mean()) if len(right_N2) else None,
         "accuracy_interval": ratio_interval(right_N2),
+        "contained": float(np.mean(wider)) if wider else None,
         "items": len(right_N2),
     }
 

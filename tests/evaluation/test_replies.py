@@ -8,6 +8,7 @@ from mindspore_osum.evaluation.replies import (
     answer_scores,
     bleu,
     contains_answer,
+    contains_words,
     rouge_l,
     translation_scores,
 )
@@ -36,6 +37,26 @@ def test_containment(reply, answers, right):
     assert contains_answer(reply, answers) is right
 
 
+@pytest.mark.parametrize(
+    ("reply", "answers", "right"),
+    [
+        ("Of parisian food", ["Paris"], True),  # a part of a word
+        ("York is new.", ["New York"], True),  # in any order
+        ("It is London", ["Paris", "London!"], True),
+        ("It is London", ["Paris"], False),
+        ("There are 21 days", ["twenty-one"], True),
+        ("some 1250 of them", ["one thousand two hundred and fifty"], True),
+        ("some 21 of them", ["twenty-one", "many"], False),  # not all are numbers
+        ("法国的首都是巴黎。", ["巴黎"], True),
+        ("it's", ["it's"], True),
+        ("anything", ["..."], False),
+        ("", ["Paris"], False),
+    ],
+)
+def test_containment_of_words(reply, answers, right):
+    assert contains_words(reply, answers) is right
+
+
 def test_answer_scores():
     scores = answer_scores(
         ["Paris", "London", "Rome", "42"], [["Paris"], ["Paris"], ["Rome"], ["42", "forty-two"]]
@@ -44,7 +65,8 @@ def test_answer_scores():
     assert scores["items"] == 4
     low, high = scores["accuracy_interval"]
     assert low < 0.75 < high
-    assert answer_scores([], [])["accuracy"] is None
+    assert answer_scores([], [])["accuracy"] is answer_scores([], [])["contained"] is None
+    assert answer_scores(["parisian", "x"], [["Paris"], ["y"]])["contained"] == 0.5
 
 
 def test_rouge_l_by_hand():

@@ -64,11 +64,9 @@ class TouchAsuSystem(System):
         return Answer(answer=text, raw=raw) if task in (CHAT, TEXT2TEXT) else Answer(text=text, raw=raw)
 
     def generation(self, model):
-        from mindspore_osum.systems.speech_generation import SpeechGeneration
+        from mindspore_osum.systems.touch_asu.generation import TouchAsuGeneration
 
-        generation = SpeechGeneration(model)
-        generation.eos_ids = model.cfg.eos_ids
-        return generation
+        return TouchAsuGeneration(model)
 
     @property
     def columns(self):

@@ -178,7 +178,7 @@ def test_greedy_tokens(golden, folder, arrays):
         assert np.array_equal(np.maximum(prompt.sequence.ids_L, 0), want)
     wavs = [str(golden / wav) for wav in ("wav1.wav", "wav2.wav")]
     prompts = [engine.prompt(wav, make_request("asr"))[0] for wav in wavs]
-    sampling = Sampling(max_new_tokens=50, repetition_penalty=1.0, loops="keep")
+    sampling = Sampling(max_new_tokens=50, loops="keep")
     found = engine.generator.generate(prompts, sampling, 2)
     for name, written in zip(NAMES, found, strict=True):
         assert list(written.tokens) == arrays[name]["gen_tokens"][0].tolist()

@@ -149,6 +149,7 @@ def test_it_answers_as_it_was_taught(world, trained, tmp_path, capsys):
     scores = json.loads((tmp_path / "eval/metrics.json").read_text())["fixed"]
     assert scores["asr"]["wer"] == 0
     assert scores["sttc"]["accuracy"] == scores["text2text"]["accuracy"] == 1
+    assert scores["sttc"]["contained"] == 1
     capsys.readouterr()
     assert main([*asked[:-1], str(tmp_path / "c.jsonl"), "--task", "ser"]) == 1
     refused = [line for line in capsys.readouterr().err.splitlines() if "asr and sttc" in line]
