@@ -1,0 +1,121 @@
+"""A speech language model of real parts in one command: whisper-base, linear aligner, SmolLM2. Restartable.
+
+    python examples/real_parts/run.py --whisper whisper-base --llm SmolLM2-135M-Instruct \
+        --recordings recordings --synthesizer "python synthesize.py" --output output/real_parts
+
+Notable choices
+- As the speech world's run.py: a step is a command that could be typed in the output folder, one whose result
+  exists is skipped, and an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "speech_world"))
+
+from run import Step, guarded, run  # noqa: E402
+
+from mindspore_osum.training.lock import locked  # noqa: E402
+
+SPLITS = ("test", "valid", "train")
+SETS = ("librivox", "asterisk_dev")
+OSUM = ["python", "-m", "mindspore_osum"]
+START, MODEL = "start", "output/smollm2_aligner/model"
+JOINED = "--preset smollm2_aligner --set encoder.pad_to_seconds=0 --set dtype=float32".split()
+# --small: minutes; nothing is learned, but every command runs
+SMALL_JOB = (
+    "steps=2 batch.size=2 batch.seconds=[5.0] schedule.warmup_steps=1 log_every=1 save_every=2".split()
+)
+
+
+def steps(options: argparse.Namespace) -> list[Step]:
+    """All steps in order; paths are relative to the output folder."""
+
+    def here(path: Path) -> str:
+        return os.path.relpath(path, options.output)
+
+    corpus = ["python", here(HERE / "corpus.py")]
+    texts = [
+        *corpus,
+        "texts",
+        "--model",
+        "parts",
+        "--output",
+        "corpus",
+        *(["--small"] if options.small else []),
+    ]
+    parts = ["--encoder", str(options.whisper), "--decoder", str(options.llm), *JOINED, "--output", "parts"]
+    found = [
+        Step("join the parts", [*OSUM, "convert", *parts], "parts/config.json"),
+        Step("texts", texts, "corpus/texts.json"),
+    ]
+    for split in SPLITS:
+        speak = [*OSUM, "data", "speak", f"corpus/{split}_texts.jsonl", "--output", f"corpus/{split}_spoken"]
+        speak += ["--voices", f"corpus/{split}_voices.jsonl", "--synthesizer", options.synthesizer]
+        found.append(Step(f"speech, {split}", speak, f"corpus/{split}_spoken/manifest.jsonl"))
+    train = [*OSUM, "train", "--config", here(HERE.parents[1] / "configs/linear_aligner/smollm2.yaml")]
+    for setting in [*(SMALL_JOB if options.small else ()), *options.set]:
+        train += ["--set", setting]
+    fit = [*OSUM, "fit-aligner", "parts", "--manifest", "corpus/train.jsonl", "--output", START]
+    found += [
+        Step("lines", [*corpus, "lines", "--output", "corpus"], "corpus/lines.json"),
+        Step("closed form", fit, f"{START}/config.json"),
+        Step("training", train, f"{MODEL}/config.json"),
+    ]
+    manifests = {"unseen voices": "corpus/test_words.jsonl"}
+    if options.recordings:
+        manifests |= {name: str(options.recordings / f"{name}.jsonl") for name in SETS}
+    for name, manifest in manifests.items():
+        folder = f"eval/{name.replace(' ', '_')}"
+        command = [*OSUM, "eval", "--model", MODEL, "--manifest", manifest, "--output", folder, "--no-plots"]
+        found.append(Step(f"words of {name}", command, f"{folder}/report.md"))
+    for name, model in (("before", "parts"), ("after", MODEL)):
+        command = ["python", here(HERE / "measure.py"), "--model", model, "--corpus", "corpus"]
+        command += ["--output", f"eval/{name}.json", *(["--text-only"] if name == "before" else [])]
+        found.append(Step(f"speakers and text, {name}", command, f"eval/{name}.json"))
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--whisper", type=Path, required=True, metavar="DIR", help="whisper-base, of Hugging Face's form")
+    add("--llm", type=Path, required=True, metavar="DIR", help="SmolLM2-135M-Instruct, of the same form")
+    add("--recordings", type=Path, metavar="DIR", help="people's: librivox.jsonl and asterisk_dev.jsonl")
+    add(
+        "--synthesizer",
+        required=True,
+        metavar="COMMAND",
+        help="a program, quoted, as `osum data speak` takes it",
+    )
+    add("--output", type=Path, required=True, metavar="DIR")
+    add("--small", action="store_true", help="minutes; nothing is learned, but every command runs")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the job")
+    options = parser.parse_args(arguments)
+    for name in ("whisper", "llm", "recordings"):
+        if given := getattr(options, name):
+            setattr(options, name, given.absolute())
+    words = shlex.split(options.synthesizer)  # the steps run in another folder
+    words = [str(Path(word).absolute()) if Path(word).is_file() else word for word in words]
+    options.synthesizer, options.output = shlex.join(words), options.output.resolve()
+
+    def work() -> int:
+        with locked(options.output) as lock:
+            status = run(steps(options), options.output, lock)
+            if status == 0:
+                for report in sorted((options.output / "eval").glob("*.json")):
+                    print(f"\n{report.name}: {report.read_text('utf-8').strip()}")
+            return status
+
+    return guarded("run.py", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The corpus of a speech language model of real parts; its whole run takes hours (examples/real_parts)."""
+
+import argparse
+import json
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+HOME = ROOT / "examples/real_parts"
+
+
+@pytest.fixture(scope="module")
+def example():
+    """Its modules by name, out of the way of other examples' modules of these names."""
+    names = ("sentences", "written", "corpus", "notes", "run")
+    kept = {name: sys.modules.pop(name, None) for name in names}
+    sys.path.insert(0, str(HOME))
+    try:
+        import corpus
+        import sentences
+        import written
+
+        yield argparse.Namespace(corpus=corpus, sentences=sentences, written=written)
+    finally:
+        sys.path.remove(str(HOME))
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update({name: module for name, module in kept.items() if module})
+
+
+def test_sentences_are_different_and_the_same_again(example):
+    found = example.sentences.drawn("phone", 500, "1")
+    assert len(set(found)) == 500 and found == example.sentences.drawn("phone", 500, "1")
+    assert not any("{" in text or "|" in text for text in found)
+    assert found != example.sentences.drawn("phone", 500, "2")
+
+
+STORM = "A storm came over the coast, and it broke the old ships, the nets, and the long piers."
+ENDLESS = "One endless sentence without any comma goes on and on until nobody can say it any more."
+
+
+@pytest.mark.parametrize(
+    ("reply", "sentence"),
+    [
+        ("In my opinion, books are good. More of it", "In my opinion, books are good."),
+        (STORM, "A storm came over the coast, and it broke the old ships."),
+        ("No.", ""),
+        ("It costs 20 dollars a day.", ""),
+        ("words without an end", ""),
+        (ENDLESS, ""),
+    ],
+)
+def test_what_can_be_said_at_once(example, reply, sentence):
+    assert example.written.sentence_of(reply) == sentence
+
+
+def test_lines_of_what_was_spoken(example, tmp_path):
+    """Every recording has its words, questions their answers, the test part its speakers, of other voices."""
+    seen = {voice[:2] for voice in example.corpus.VOICES}
+    assert not seen & {voice[:2] for voice in example.corpus.UNSEEN}
+    for split in example.corpus.SIZES:
+        folder = tmp_path / f"{split}_spoken"
+        folder.mkdir()
+        lines = [
+            {
+                "key": f"{split}_{n}",
+                "wav": f"wav/{n}.wav",
+                "txt": "Paris." if kind == "question" else "Hello there.",
+                "task": "<S2TCHAT>",
+                "extra": {"kind": kind, "lang": "en", "transcript": str(n), "voice": {"gender": "woman"}},
+            }
+            for n, kind in enumerate(["question", "sentence"] * 20)
+        ]
+        (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    example.corpus.lines(argparse.Namespace(output=tmp_path))
+    read = {
+        path.stem: [json.loads(x) for x in path.read_text().splitlines()] for path in tmp_path.glob("*.jsonl")
+    }
+    train = read["train"]
+    assert sum(line["task"] == "<TRANSCRIBE>" for line in train) == 40
+    assert {line["txt"] for line in train if line["key"].endswith("answer")} == {"Paris."}
+    asked = [line for line in train if line["key"].endswith("speaker")]
+    assert 0 < len(asked) < 25 and {line["txt"] for line in asked} == {"A woman."}
+    assert len(read["test_words"]) == len(read["test_speaker"]) == 40
+    assert all(line["wav"].startswith(str(tmp_path)) for line in train)
