@@ -48,6 +48,11 @@ SUBVERBS = {
         "the lines on whose labels two annotators agree",
         ("intersect one.jsonl other.jsonl --output agreed.jsonl --rest differ.jsonl",),
     ),
+    "label": SubVerb(
+        "mindspore_osum.commands.data_label",
+        "emotions, styles or replies by a language model that reads the transcripts",
+        ("label set.jsonl --task ser --url http://127.0.0.1:8000/v1 --model glm-4 --output ser.jsonl",),
+    ),
     "words": SubVerb(
         "mindspore_osum.commands.data_words",
         "transcripts with the times of their words",

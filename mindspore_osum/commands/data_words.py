@@ -14,7 +14,7 @@ from mindspore_osum.commands.console import load_model, resumable
 from mindspore_osum.data.checks import LeftOut
 from mindspore_osum.data.formats.word_times import WORDS, WordTimes
 from mindspore_osum.data.pipeline.derived import write_derived
-from mindspore_osum.data.pipeline.journal import Journal
+from mindspore_osum.data.pipeline.journal import journal_beside
 from mindspore_osum.data.pipeline.reading import Usable
 from mindspore_osum.data.pipeline.words import kept, of_files, timed
 from mindspore_osum.errors import UserError
@@ -69,18 +69,7 @@ def _by_model(args, usable: Usable, left_out: LeftOut) -> int:
     engine = load_model(args).engine
     check_aligner(engine)
     settings = {"verb": "words", "sources": args.manifests, "model": args.model, "language": args.language}
-    begun = args.output.with_name(args.output.name + ".begun")
     find = partial(align, engine, language=args.language, rows=args.batch_size, failed=usable.leave_out)
-    try:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        journal = Journal(begun, settings)
-        try:
-            with resumable():
-                found = partial(kept, journal=journal, rows=args.batch_size, find=find)
-                count = write_derived(args.output, timed(usable, found, left_out))
-        finally:
-            journal.close()
-        journal.remove()
-    except OSError as error:
-        raise UserError(f"{error.filename or begun}: cannot write there ({error.strerror})") from None
-    return count
+    with journal_beside(args.output, settings) as journal, resumable():
+        found = partial(kept, journal=journal, rows=args.batch_size, find=find)
+        return write_derived(args.output, timed(usable, found, left_out))

@@ -28,7 +28,7 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The server and model of a judge."""
+    """The server and model of a judge, or of another `role`; its key is in OSUM_<ROLE>_KEY."""
 
     url: str  # base address, for example https://api.deepseek.com/v1
     model: str
@@ -36,16 +36,19 @@ class Endpoint:
     tries: int = 5
     pause_s: float = 1.0  # before the second try; doubles each time
     timeout_s: float = 60.0
+    role: str = "judge"
 
     def __post_init__(self):
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(
-                f"judge address {self.url!r}: expected http(s)://host/path, "
+                f"{self.role} address {self.url!r}: expected http(s)://host/path, "
                 "for example https://api.deepseek.com/v1"
             )
         if not all("!" <= c <= "~" for c in self.key or ""):
-            raise UserError("judge key: has characters that cannot be sent; check OSUM_JUDGE_KEY")
+            raise UserError(
+                f"{self.role} key: has characters that cannot be sent; check OSUM_{self.role.upper()}_KEY"
+            )
 
     def ask(self, prompt: str) -> str:
         """Return the model's answer to one user message, at temperature 0.
@@ -62,7 +65,9 @@ class Endpoint:
             except urllib.error.HTTPError as error:
                 trouble = f"HTTP {error.code}: {_words_of(error)}"
                 if error.code not in PASSING:
-                    raise UserError(f"judge {self.url}: {trouble}; check address, model and key") from None
+                    raise UserError(
+                        f"{self.role} {self.url}: {trouble}; check address, model and key"
+                    ) from None
                 wait = _seconds(error.headers.get("Retry-After"))
             except (OSError, HTTPException, ValueError) as error:  # broken connections, malformed answers
                 trouble, wait = str(error) or type(error).__name__, None

@@ -7,40 +7,23 @@ in judge_prompts.yaml.
 Notable choices
 - Each verdict is saved at once (verdicts.jsonl): a repeated run asks only for the missing ones.
 - The cache key is a hash of the judge's model and the whole prompt: another answer or judge is asked again.
-- If a reply has no verdict, the question is repeated. If a verdict is still missing, no rate is computed.
+- If a verdict is missing, no rate is computed.
 """
 
-import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from mindspore_osum.data.pipeline.intersect import agreement as labels_agreement
 from mindspore_osum.errors import UserError
-from mindspore_osum.evaluation.endpoint import Endpoint, Unavailable
+from mindspore_osum.evaluation.asking import GIVE_UP, JOBS, Matter, ask_all, object_in
+from mindspore_osum.evaluation.endpoint import Endpoint
 from mindspore_osum.files import json_object, whole_lines
 
 CACHE = "verdicts.jsonl"
-JOBS = 4  # concurrent requests
-ASKS = 3  # attempts per question to get a reply with a verdict
-GIVE_UP = 8  # consecutive questions without a verdict after which the judge counts as unavailable
-
-
-@dataclass(frozen=True)
-class Matter:
-    """One item to judge: the prompt, and the parser of its reply (ValueError if there is no verdict)."""
-
-    prompt: str
-    read: Callable[[str], dict]
-
-    def id(self, model: str) -> str:
-        """Key of the verdict in the cache."""
-        return hashlib.sha256(f"{model}\n{self.prompt}".encode()).hexdigest()
 
 
 def instruction_matter(request: str, answer: str) -> Matter:
@@ -67,7 +50,7 @@ def judge(endpoint: Endpoint, matters: Sequence[Matter], folder: Path, note: Cal
     todo = {name: m for name, m in zip(names, matters) if name not in known}
     missed = 0
     with open(path, "a", encoding="utf-8") as file, ThreadPoolExecutor(JOBS) as pool:
-        for name, verdict, trouble in _ask_all(pool, endpoint, todo):
+        for name, verdict, trouble in ask_all(pool, endpoint, todo):
             missed = 0 if verdict else missed + 1
             if verdict:
                 known[name] = verdict
@@ -94,30 +77,6 @@ def _prompts() -> dict[str, str]:
     return yaml.safe_load(Path(__file__).with_name("judge_prompts.yaml").read_text("utf-8"))
 
 
-def _ask_all(pool, endpoint: Endpoint, todo: Mapping[str, Matter]) -> Iterator[tuple[str, dict | None, str]]:
-    futures = [(name, pool.submit(_ask, endpoint, matter)) for name, matter in todo.items()]
-    for name, future in futures:
-        try:
-            verdict, trouble = future.result()
-        except BaseException:  # refused or interrupted: cancel requests that have not begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        yield name, verdict, trouble
-
-
-def _ask(endpoint: Endpoint, matter: Matter) -> tuple[dict | None, str]:
-    reply = ""
-    for _ in range(ASKS):
-        try:
-            reply = endpoint.ask(matter.prompt)
-            return matter.read(reply), ""
-        except Unavailable as error:
-            return None, str(error)
-        except ValueError:
-            continue
-    return None, f"no verdict in {' '.join(reply.split())[:100]!r}"
-
-
 def _read_cache(path: Path) -> dict[str, dict]:
     if not path.exists():
         return {}
@@ -128,23 +87,15 @@ def _read_cache(path: Path) -> dict[str, dict]:
         raise UserError(f"{path}: damaged; delete it, and the judge is asked again") from None
 
 
-def _object_in(reply: str) -> dict:
-    match = re.search(r"\{[^{}]*\}", reply)
-    values = json.loads(match[0]) if match else None
-    if not isinstance(values, dict):
-        raise ValueError("no JSON object")
-    return values
-
-
 def _followed(reply: str) -> dict:
-    followed = _object_in(reply).get("followed")
+    followed = object_in(reply).get("followed")
     if not isinstance(followed, bool):
         raise ValueError("neither true nor false")
     return {"followed": followed}
 
 
 def _scores(reply: str) -> dict:
-    values = _object_in(reply)
+    values = object_in(reply)
     scores = {name: values.get(name) for name in ("answer_1", "answer_2")}
     for score in scores.values():
         if isinstance(score, bool) or not isinstance(score, int | float) or not 1 <= score <= 10:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.evaluation import llm_judge
+from mindspore_osum.evaluation import asking
 from mindspore_osum.evaluation.endpoint import Endpoint
 from mindspore_osum.evaluation.llm_judge import CACHE, agreement, chat_matter, instruction_matter, judge
 
@@ -65,7 +65,7 @@ def test_reading_of_instruction_verdicts(ask, chat_server, reply, verdict):
     chat_server.reply = lambda prompt: reply
     verdicts, notes = ask(matters(1))
     assert verdicts == [verdict]
-    assert len(chat_server.requests) == (1 if verdict else llm_judge.ASKS)
+    assert len(chat_server.requests) == (1 if verdict else asking.ASKS)
     assert bool(notes) == (verdict is None)
 
 
@@ -128,7 +128,7 @@ def test_a_refusal_ends_it(ask, chat_server):
     chat_server.troubles = [(401, {}, b"bad key")] * 50
     with pytest.raises(UserError, match="bad key"):
         ask(matters(20))
-    assert len(chat_server.requests) <= 2 * llm_judge.JOBS
+    assert len(chat_server.requests) <= 2 * asking.JOBS
 
 
 def test_a_judge_that_is_gone_is_given_up(ask, chat_server):

@@ -1,5 +1,6 @@
 """What a long command has done, line by line, so that the same command goes on where it was stopped."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -87,6 +88,27 @@ class Journal:
         """Close and delete it: all is done."""
         self._file.close()
         self.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def journal_beside(out: Path, settings: dict) -> Iterator[Journal]:
+    """The journal OUT.begun of an output; it is removed when the block ends, and kept if that fails.
+
+    Raises
+    ------
+    UserError : as `Journal`; it cannot be written.
+    """
+    begun = out.with_name(out.name + ".begun")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        journal = Journal(begun, settings)
+        try:
+            yield journal
+        finally:
+            journal.close()
+        journal.remove()
+    except OSError as error:
+        raise UserError(f"{error.filename or begun}: cannot write there ({error.strerror})") from None
 
 
 def open_lines(path: Path) -> Iterator[bytes]:
