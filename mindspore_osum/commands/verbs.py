@@ -22,6 +22,9 @@ VERBS = {
     "plan": Verb("mindspore_osum.commands.plan", "memory and time of a training job, before it is run"),
     "bench": Verb("mindspore_osum.commands.bench", "speed against PyTorch and its promises, on this machine"),
     "eval": Verb("mindspore_osum.commands.eval", "measure a model as the papers do, and compare"),
+    "analyze": Verb(
+        "mindspore_osum.commands.analyze", "what of a linear aligner's speech embeddings a decoder needs"
+    ),
     "convert": Verb(
         "mindspore_osum.commands.convert", "PyTorch checkpoints to MindSpore model folders, and back"
     ),

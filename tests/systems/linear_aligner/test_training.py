@@ -8,6 +8,7 @@ import yaml
 
 pytest.importorskip("mindformers", reason="needs mindformers")
 
+from mindspore_osum import OSUM  # noqa: E402
 from mindspore_osum.cli import main  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
 from mindspore_osum.training.config import job_from  # noqa: E402
@@ -110,6 +111,8 @@ def test_answers(tuned, world, tmp_path, capsys):
         assert main([*asked, "--task", task, "--max-new-tokens", "3", "--output", str(out)]) == 0
         answers = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
         assert len(answers) == 2 and all(one[field] == one["raw"].strip() for one in answers)
+        alone = OSUM.load(str(tuned / "model"))(str(world / "1.wav"), task=task, max_new_tokens=3)
+        assert alone.raw == answers[1]["raw"]  # whatever it shares a batch with
     assert main([*asked, "--task", "sgc"]) == 1
     assert "a linear aligner has the tasks asr, sttc" in capsys.readouterr().err
 
