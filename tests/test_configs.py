@@ -65,7 +65,7 @@ def test_every_job_trains_a_step(path, world, tmp_path):
         "epochs": 0,
         "model": {"start": "osum_qwen2_tiny" if qwen2 else SMALL[cfg.system.model_type][0]},
         "tokenizer": str(write_tokenizer(tmp_path, 256) if qwen2 else world / "tokenizer.model"),
-        "data": {"train": here, "valid": here},
+        "data": {"train": here, "valid": here, "encoded": ""},
         "batch": {"size": 2, "seconds": seconds, "text_tokens": 250, "max_tokens": 0},
     }
     job = merge(to_dict(cfg), small)

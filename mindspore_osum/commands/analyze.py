@@ -40,14 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from mindspore_osum.commands.console import Progress, align
     from mindspore_osum.evaluation.spectrum import TASKS, Spectrum, draw, mean_spectrum, scores
     from mindspore_osum.figures import require_matplotlib
-    from mindspore_osum.inference.engine import Engine
     from mindspore_osum.inference.sampling import Sampling
 
     if not args.no_plots:
         require_matplotlib("--no-plots")
     sampling = Sampling(max_new_tokens=args.max_new_tokens)
     utterances = _utterances(args.manifest, TASKS)[: args.limit]
-    spectrum, said = Spectrum(Engine(args.model, args.device), args.of), []
+    spectrum, said = Spectrum(args.model, args.of, args.device), []
     with Progress(len(utterances)) as progress:
         for one in spectrum.answers(utterances, tops, sampling):
             said.append(one)

@@ -13,6 +13,7 @@ Notable choices
 Legend: Z speech tokens, D decoder width, E encoder width, K singular values.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,22 +54,28 @@ class Spectrum:
 
     Parameters
     ----------
-    engine : of a model whose system has a linear layer (`System.linear`).
+    folder : of a model whose system has a linear layer (`System.linear`).
     of : whose singular values, UTTERANCE or LAYER.
+    device : as of `Engine`.
 
     Raises
     ------
     UserError : a model without such a layer.
     """
 
-    def __init__(self, engine: Engine, of: str = UTTERANCE):
-        layer, self.engine, self.of = engine.system.linear, engine, of
+    def __init__(self, folder: str | os.PathLike, of: str = UTTERANCE, device: str = "auto"):
+        from mindspore import Tensor
+
+        self.engine = engine = Engine(folder, device)
+        self.of, layer = of, engine.system.linear
         if not layer:
             kind = engine.cfg.model_type
-            raise UserError(f"{engine.folder}: {kind} has no single layer between encoder and decoder")
+            raise UserError(f"{folder}: {kind} has no single layer between encoder and decoder")
         params = dict(engine.generator.model.parameters_and_names())
         self.params = params[f"{layer}.weight"], params[f"{layer}.bias"]
         self.weight_DE, self.bias_D = (p.float().asnumpy().astype(np.float64) for p in self.params)
+        for param, value in zip(self.params, (self.weight_DE, self.bias_D), strict=True):
+            param.set_data(Tensor(value.astype(np.float32)).astype(param.dtype))  # memory that may be written
 
     def embeddings(self, utt: Utterance, request: Request) -> np.ndarray:
         """Speech embeddings (Z, D) of a recording, as far as the layer reaches; float64."""
@@ -88,13 +95,13 @@ class Spectrum:
 
     def keep(self, rows_KD: np.ndarray | None) -> None:
         """Let the layer give only what lies in these directions; None: everything, as before."""
-        from mindspore import Tensor
+        from mindspore import Tensor, ops
 
         values = self.weight_DE, self.bias_D
         if rows_KD is not None:
             values = (rows_KD.T @ (rows_KD @ value) for value in values)
         for param, value in zip(self.params, values, strict=True):
-            param.set_data(Tensor(value.astype(np.float32)).astype(param.dtype))
+            ops.assign(param, Tensor(value.astype(np.float32)).astype(param.dtype))
 
     def answers(
         self, utterances: Sequence[Utterance], tops: Sequence[int | None], sampling: Sampling
@@ -109,6 +116,7 @@ class Spectrum:
         try:
             for utt in utterances:
                 request = make_request("asr", translate=TASKS[utt.task])
+                self.keep(None)
                 values_K, rows_KD = layer or self.directions(self.embeddings(utt, request))
                 texts = []
                 for top in tops:

@@ -76,6 +76,8 @@ class Data:
     # there, so that the answer depends on the tags and not on the wording of the request
     other_requests: float = 0.0
     cache: bool = False  # keep features in memory as float16: 16 kB per second of audio
+    # folder for the frames of a frozen encoder, which reads each recording once, before training; "": none
+    encoded: str = ""
     max_errors: int = 100  # wrong lines and recordings that are skipped and reported; one more ends the job
     strict: bool = False  # the first one ends it
     ahead: int = 4  # batches computed ahead of the network
@@ -294,6 +296,8 @@ def check_job(cfg: TrainConfig) -> None:
     need(valid, f"optimizer.betas: {betas} must be two numbers in (0, 1)")
     cached = cfg.data.cache and cfg.wave_augment.active
     need(not cached, "data.cache: keeps features, which wave_augment changes each time; give one of them up")
+    if cfg.data.encoded:
+        check_encoded(cfg)
     cfg.system.job.check(cfg)
     check_passed_on(cfg)
     mindformers_keys.check(cfg.callbacks, cfg.profiling, cfg.monitor_config)
@@ -323,6 +327,20 @@ def check_data(data: Data) -> None:
                 raise UserError(f"data.{split}: weight {source.weight} of {source.name!r} must be above 0")
     if not 0 <= data.other_requests <= 1:
         raise UserError(f"data.other_requests: {data.other_requests} is a share, from 0 to 1")
+
+
+def check_encoded(cfg: TrainConfig) -> None:
+    """Refuse what changes the input of an encoder, or the encoder, whose frames are kept."""
+    masks = cfg.spec_augment
+    changed = {
+        "learn": "encoder" in cfg.learn or "encoder" not in cfg.system.job.parts,
+        "wave_augment": cfg.wave_augment.active,
+        "spec_augment": masks.time_masks + masks.freq_masks + masks.subs > 0,
+        "data.cache": cfg.data.cache,
+        "parallel.parallel_mode": cfg.is_sharded,
+    }
+    for key in (key for key, is_so in changed.items() if is_so):
+        raise UserError(f"{key}: data.encoded keeps what a frozen encoder makes of recordings; turn this off")
 
 
 def check_passed_on(cfg: TrainConfig) -> None:

@@ -83,6 +83,7 @@ def mindformers_config(
                 "vocab": vocab,
                 "seed": cfg.seed,
                 "speech": speech,
+                "encoded": bool(cfg.data.encoded),
             },
         },
         # MindFormers requires a loader section even when a dataset is passed

@@ -21,6 +21,7 @@ from mindspore_osum.models.dropout import count_by_stage, count_dropout
 from mindspore_osum.models.sharding import ParallelConfig
 from mindspore_osum.systems.registry import from_values, system_of
 from mindspore_osum.training.checkpoint import load_heads, load_start
+from mindspore_osum.training.encoded import GivenFrames
 
 
 class NetworkConfig(PretrainedConfig):
@@ -35,11 +36,23 @@ class NetworkConfig(PretrainedConfig):
     vocab : vocabulary size of the job's tokenizer.
     seed : of random weights.
     speech : whether any example of the job has a recording.
+    encoded : whether the features are frames of the encoder (encoded.py).
     kwargs : keys that MindFormers adds.
     """
 
-    def __init__(self, model=None, start="", learn=(), sections=None, vocab=0, seed=0, speech=True, **kwargs):
-        self.model, self.start, self.learn = model or {}, start, list(learn)
+    def __init__(
+        self,
+        model=None,
+        start="",
+        learn=(),
+        sections=None,
+        vocab=0,
+        seed=0,
+        speech=True,
+        encoded=False,
+        **kwargs,
+    ):
+        self.model, self.start, self.learn, self.encoded = model or {}, start, list(learn), encoded
         self.sections, self.vocab = sections or {}, vocab
         self.seed, self.speech = seed, speech
         super().__init__(**kwargs)
@@ -68,6 +81,8 @@ class TrainingNetwork(PreTrainedModel):
         system.init_weights(
             model, config.seed, load_start(model, config.start, config.seed) if config.start else ()
         )
+        if config.encoded:
+            model.encoder = GivenFrames(getattr(ms, cfg.dtype))
         sections = from_dict(system.job.Sections, config.sections, "job")
         self.objective = system.objective(model, sections, config.vocab, config.seed, config.speech)
         self.shown = tuple(loss.name for loss in self.objective.losses)

@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,7 +136,8 @@ def finish(run: Run, model: Config, start: str, network=None) -> None:
         if not is_written(run):
             write_model(run, lambda: restored(run.resume, model, start, run.cfg.seed, run.cfg.learn))
     else:
-        write_model(run, lambda: last_model(run, model, start) if run.cfg.is_sharded else network.model)
+        parts = run.cfg.is_sharded or run.cfg.data.encoded  # of the model, in the network
+        write_model(run, lambda: last_model(run, model, start) if parts else network.model)
 
 
 def run_steps(run: Run, model: Config, start: str, vocab: int) -> int:
@@ -292,16 +294,34 @@ def corpora(
     step = [replace(s, size=s.size * cfg.accumulation) for s in shapes] if cfg.is_sharded else shapes
 
     errors = Errors(cfg.data.max_errors, cfg.data.strict)
+    encoded = encoding(cfg, model)
 
     def corpus(sources, split: str, shapes: list[Shape]) -> Corpus:
         manifests = [(s.name, s.path, s.weight) for s in sources]
         asked = {"requests": cfg.data.requests, "room": room, "seed": cfg.seed, "split": split}
-        extractor = cfg.system.extractor(model, tokenizer, cfg, **asked)
+        extractor = encoded(cfg.system.extractor(model, tokenizer, cfg, **asked))
         wave = cfg.wave_augment if split == "train" else None
         return Corpus(manifests, extractor, shapes, errors, wave)
 
     train = corpus(cfg.data.train, "train", step)
     return train, corpus(cfg.data.valid, "valid", shapes[-1:]) if cfg.data.valid else None
+
+
+def encoding(cfg: TrainConfig, model: Config) -> Callable:
+    """What makes extractors give the frames of the start's encoder, or leaves them as they are.
+
+    Raises
+    ------
+    UserError : frames of an encoder of random weights.
+    """
+    if not cfg.data.encoded:
+        return lambda extractor: extractor
+    if cfg.model.start in presets():
+        raise UserError("data.encoded: a preset has random weights; give a model folder as model.start")
+    from mindspore_osum.training.encoded import EncodedExtractor, FrameStore
+
+    store = FrameStore(model, cfg.model.start, cfg.data.encoded)
+    return lambda extractor: EncodedExtractor(extractor, store)
 
 
 def job_fingerprint(

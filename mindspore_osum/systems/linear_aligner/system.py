@@ -65,7 +65,7 @@ class LinearAlignerSystem(System):
 
     @property
     def columns(self):
-        from mindspore_osum.systems.linear_aligner.extractor import COLUMNS
+        from mindspore_osum.systems.speech_extractor import COLUMNS
 
         return COLUMNS
 
@@ -76,9 +76,9 @@ class LinearAlignerSystem(System):
         return AlignerExtractor(cfg, load_layout(cfg.prompts), tokenizer)
 
     def objective(self, model, sections, vocab: int, seed: int, speech: bool):
-        from mindspore_osum.systems.linear_aligner.objective import AlignerObjective
+        from mindspore_osum.systems.speech_objective import SpeechObjective
 
-        return AlignerObjective(model, speech)
+        return SpeechObjective(model, speech)
 
 
 SYSTEM = LinearAlignerSystem()

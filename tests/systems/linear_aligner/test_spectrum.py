@@ -9,10 +9,11 @@ pytest.importorskip("mindspore")
 
 from mindspore_osum.cli import main  # noqa: E402
 from mindspore_osum.data.formats.sources import read_manifest  # noqa: E402
-from mindspore_osum.evaluation.spectrum import LAYER, Spectrum, mean_spectrum, scores  # noqa: E402
+from mindspore_osum.evaluation.spectrum import Spectrum, mean_spectrum, scores  # noqa: E402
 from mindspore_osum.inference.engine import Engine  # noqa: E402
 from mindspore_osum.inference.request import make_request  # noqa: E402
 from mindspore_osum.inference.sampling import Sampling  # noqa: E402
+from mindspore_osum.text.tokenizer import open_tokenizer  # noqa: E402
 from tests.training.tones import make_world  # noqa: E402
 
 ASKED = make_request("asr")
@@ -33,7 +34,9 @@ def world(tmp_path_factory):
         line["task"] = "<TRANSLATE>"
     (folder / "both.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     cfg = preset("tiny_aligner")
-    cfg = replace(cfg, adapter=replace(cfg.adapter, dims=40))
+    pieces = open_tokenizer(folder / "tokenizer.model").vocab_size
+    decoder = replace(cfg.decoder, vocab_size=pieces)
+    cfg = replace(cfg, adapter=replace(cfg.adapter, dims=40), decoder=decoder)
     model = system_of("linear_aligner").build(cfg)
     system_of("linear_aligner").init_weights(model, 7)
     save_folder(folder / "model", model, folder / "tokenizer.model")
@@ -41,8 +44,8 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def engine(world):
-    return Engine(world / "model")
+def spectrum(world):
+    return Spectrum(world / "model")
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +53,7 @@ def utterances(world):
     return read_manifest(world / "both.jsonl")[0]
 
 
-def test_truncated_embeddings_are_numpy_s(engine, utterances):
-    spectrum = Spectrum(engine)
+def test_truncated_embeddings_are_numpy_s(spectrum, utterances):
     z_ZD = spectrum.embeddings(utterances[0], ASKED)
     u_ZK, s_K, v_KD = np.linalg.svd(z_ZD, full_matrices=False)
     values_K, rows_KD = spectrum.directions(z_ZD)
@@ -65,8 +67,7 @@ def test_truncated_embeddings_are_numpy_s(engine, utterances):
     assert np.array_equal(spectrum.embeddings(utterances[0], ASKED), z_ZD)
 
 
-def test_the_layer_at_full_rank_changes_nothing(engine, utterances):
-    spectrum = Spectrum(engine, LAYER)
+def test_the_layer_at_full_rank_changes_nothing(spectrum, utterances):
     z_ZD = spectrum.embeddings(utterances[1], ASKED)
     _, rows_KD = spectrum.directions()
     assert len(rows_KD) == 33  # the encoder's width, and the bias
@@ -77,12 +78,12 @@ def test_the_layer_at_full_rank_changes_nothing(engine, utterances):
     spectrum.keep(None)
 
 
-def test_answers_and_no_graph_is_compiled_for_them(engine, utterances):
-    spectrum = Spectrum(engine)
+def test_answers_and_no_graph_is_compiled_for_them(world, spectrum, utterances):
+    engine = Engine(world / "model")
     list(spectrum.answers(utterances, [None], SAMPLING))
-    compiled = engine.generator.compiles
+    compiled = spectrum.engine.generator.compiles
     said = list(spectrum.answers(utterances, [None, 500, 1], SAMPLING))
-    assert engine.generator.compiles == compiled
+    assert spectrum.engine.generator.compiles == compiled
     plain = engine.answer([u.wav for u in utterances[:2]], requests=[ASKED] * 2, sampling=SAMPLING)
     assert [texts[0] for _, _, texts in said[:2]] == [response.text for response in plain]
     assert all(texts[0] == texts[1] for _, _, texts in said)  # more than there are: all

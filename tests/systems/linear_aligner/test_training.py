@@ -94,6 +94,24 @@ def test_then_lora_alone(aligned, tuned):
         assert len(lora) == 7 * 2 and all(weights.read(name).any() for name in lora)
 
 
+@pytest.mark.parametrize("pack", [0, 260])
+def test_frames_of_a_frozen_encoder_are_kept(aligned, world, tmp_path, pack):
+    """The same losses as with the encoder in the graph, but for float16; nothing is encoded twice."""
+    more = {"model": {"start": str(aligned / "model")}, "steps": 3}
+    more["batch"] = {"size": 1 if pack else 4, "seconds": [1.0], "text_tokens": 90, "pack": pack}
+    data = values(world, tmp_path)["data"] | {"encoded": str(tmp_path / "frames")}
+    plain = losses(trained(world, tmp_path / "plain", **more))
+    kept = trained(world, tmp_path / "kept", data=data, **more)
+    assert losses(kept) == pytest.approx(plain, rel=1e-3) and len(plain) == 3
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "frames").rglob("*.npy")}
+    assert len(files) == 8
+    assert {name for name in parts_that_differ(aligned, kept)} == {"adapter.proj.weight", "adapter.proj.bias"}
+    if not pack:
+        again = trained(world, tmp_path / "again", data=data, **more)
+        assert losses(again) == losses(kept)
+        assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "frames").rglob("*.npy")}
+
+
 def test_encoder_and_decoder_stay(aligned, world, tmp_path):
     from mindspore_osum.systems.registry import preset, system_of
 
@@ -124,11 +142,16 @@ def test_answers(tuned, world, tmp_path, capsys):
         ({"data": {"train": [{"name": "a", "path": "a"}], "other_requests": 0.5}}, "data.other_requests"),
         ({"parallel": {"parallel_mode": 1}}, "parallel.parallel_mode: 1 shards OSUM models only"),
         ({"ctc": {"weight": 1.0}}, "unknown key 'ctc'"),
+        ({"learn": ["encoder"]}, "learn: data.encoded keeps what a frozen encoder makes of recordings"),
+        ({"spec_augment": {"time_masks": 1}}, "spec_augment: data.encoded keeps"),
     ],
 )
 def test_jobs_that_are_refused(over, message, world, tmp_path):
     with pytest.raises(UserError, match=message):
-        job_from(values(world, tmp_path / "run") | over, "job.yaml")
+        job = values(world, tmp_path / "run")
+        if "data.encoded" in message:
+            job["data"]["encoded"] = "frames"
+        job_from(job | over, "job.yaml")
 
 
 @pytest.mark.parametrize(
