@@ -98,7 +98,7 @@ def test_version(capsys):
     [
         ([], "usage: osum VERB"),
         (["infre"], "no verb 'infre'; did you mean 'infer'?"),
-        (["zzz"], "known: annotate, "),
+        (["zzz"], "known: analyze, annotate, "),
         (["--verison"], "no verb '--verison'"),
     ],
 )
