@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import json_object, replacing, whole_lines
+from mindspore_osum.files import json_object, replacing
+
+_BLOCK = 1 << 20  # bytes
 
 
 class Journal:
@@ -27,7 +29,7 @@ class Journal:
     def __init__(self, path: Path, settings: dict):
         self.path = path
         first = json.dumps({"settings": settings}, ensure_ascii=False, sort_keys=True).encode() + b"\n"
-        if not (path.exists() and whole_lines(path)):
+        if not _has_lines(path):
             with replacing(path) as file:
                 file.write(first)
         self._places: dict[str, int] = {}  # key -> its first byte
@@ -109,6 +111,22 @@ def journal_beside(out: Path, settings: dict) -> Iterator[Journal]:
         journal.remove()
     except OSError as error:
         raise UserError(f"{error.filename or begun}: cannot write there ({error.strerror})") from None
+
+
+def _has_lines(path: Path) -> bool:
+    """Whether a file is there and has a complete line; what follows its last one is cut off."""
+    if not path.exists():
+        return False
+    with open(path, "rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            if found := file.read(end - start).rfind(b"\n") + 1:
+                file.truncate(start + found)
+                return True
+            end = start
+        return False
 
 
 def open_lines(path: Path) -> Iterator[bytes]:

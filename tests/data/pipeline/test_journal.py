@@ -1,0 +1,60 @@
+"""What a long command has done: kept in order, found by key, and cut after its last complete line."""
+
+import pytest
+
+from mindspore_osum.data.pipeline import journal
+from mindspore_osum.data.pipeline.journal import Journal, journal_beside
+from mindspore_osum.errors import UserError
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+@pytest.mark.parametrize("rest", [b"", b'{"key": "c', b'{"key": "c", "x": 3}'])
+def test_it_goes_on_after_the_last_complete_line(tmp_path, monkeypatch, block, rest):
+    monkeypatch.setattr(journal, "_BLOCK", block)
+    path, settings = tmp_path / "j", {"seed": 1, "名": "x"}
+    first = Journal(path, settings)
+    first.add({"key": "a", "x": [1, "天"]})
+    first.add({"key": "b", "x": 2})
+    first.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + rest)
+    again = Journal(path, settings)
+    assert (
+        len(again) == 2 and "a" in again and "c" not in again and again["a"] == {"key": "a", "x": [1, "天"]}
+    )
+    again.add({"key": "c", "x": 3})
+    assert [again[key]["x"] for key in "cba"] == [3, 2, [1, "天"]]
+    assert path.read_bytes() == whole + b"".join([*again.lines()][2:])
+    again.remove()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("start", [b"", b"half of the settings"])
+def test_one_that_never_began_begins_anew(tmp_path, start):
+    (tmp_path / "j").write_bytes(start)
+    new = Journal(tmp_path / "j", {"seed": 2})
+    assert not len(new)
+    new.close()
+    assert not (tmp_path / "j").exists()  # there is nothing to go on from
+
+
+def test_another_command_or_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "j"
+    one = Journal(path, {"seed": 1})
+    one.add({"key": "a"})
+    one.close()
+    with pytest.raises(UserError, match="was begun by another command or with other settings; remove it"):
+        Journal(path, {"seed": 2})
+    path.write_bytes(path.read_bytes() + b'{"kee": "b"}\n')
+    with pytest.raises(UserError, match="j:3: no line of this command; remove the file to begin anew"):
+        Journal(path, {"seed": 1})
+
+
+def test_it_is_kept_if_the_command_fails(tmp_path):
+    out = tmp_path / "new/out.jsonl"
+    with pytest.raises(KeyboardInterrupt), journal_beside(out, {}) as kept:
+        kept.add({"key": "a"})
+        raise KeyboardInterrupt
+    with journal_beside(out, {}) as kept:
+        assert "a" in kept
+    assert not [*out.parent.iterdir()]
