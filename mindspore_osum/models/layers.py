@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 from mindspore.nn.utils import no_init_parameters
-from mindspore.ops.auto_generate import Dense
+from mindspore.ops.auto_generate import Dense, SiLU
 
 from mindspore_osum.models import ops as device_ops
 from mindspore_osum.models.dropout import Dropout
@@ -213,21 +213,35 @@ def convolve(conv, x, weight):
 
 
 class Conv1d(nn.Cell):
-    """1-D convolution of (B, C_in, T) padded with zeros; weight (C_out, C_in, kernel), bias (C_out)."""
+    """1-D convolution of (B, C_in, T) padded with zeros; weight (C_out, C_in/groups, kernel), bias."""
 
     def __init__(
-        self, c_in: int, c_out: int, kernel: int, stride: int, pad: tuple[int, int], dtype=ms.float32
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int,
+        pad: tuple[int, int],
+        dtype=ms.float32,
+        *,
+        groups: int = 1,
+        bias: bool = True,
     ):
         super().__init__()
-        self.weight = zeros((c_out, c_in, kernel), dtype)
-        self.bias = zeros((c_out,), dtype)
-        self.conv = ops.Conv2D(c_out, (1, kernel), pad_mode="pad", pad=(0, 0) + pad, stride=(1, stride))
+        self.weight = zeros((c_out, c_in // groups, kernel), dtype)
+        self.bias = zeros((c_out,), dtype) if bias else None
+        self.conv = ops.Conv2D(
+            c_out, (1, kernel), pad_mode="pad", pad=(0, 0) + pad, stride=(1, stride), group=groups
+        )
         self.add_bias = ops.Add()
 
     def construct(self, x_BCT):
         b, c, t = x_BCT.shape
         y = convolve(self.conv, x_BCT.reshape((b, c, 1, t)), _weight_axis(self.weight, 2))
-        return self.add_bias(y.reshape((b, y.shape[1], -1)), _last_axis(_first_axis(self.bias, 0), -1))
+        y_BCT = y.reshape((b, y.shape[1], -1))
+        if self.bias is None:
+            return y_BCT
+        return self.add_bias(y_BCT, _last_axis(_first_axis(self.bias, 0), -1))
 
     def shard(self, p):
         """Shard the batch."""
@@ -236,13 +250,13 @@ class Conv1d(nn.Cell):
 
 
 class Conv2d(nn.Cell):
-    """3 x 3 convolution, stride 2 and padding 1 on both axes; weight (C_out, C_in, 3, 3), bias (C_out)."""
+    """3 x 3 convolution, stride 2 on both axes; weight (C_out, C_in, 3, 3), bias (C_out)."""
 
-    def __init__(self, c_in: int, c_out: int, dtype=ms.float32):
+    def __init__(self, c_in: int, c_out: int, dtype=ms.float32, pad: int = 1):
         super().__init__()
         self.weight = zeros((c_out, c_in, 3, 3), dtype)
         self.bias = zeros((c_out,), dtype)
-        self.conv = ops.Conv2D(c_out, 3, pad_mode="pad", pad=1, stride=2)
+        self.conv = ops.Conv2D(c_out, 3, pad_mode="pad", pad=pad, stride=2)
         self.add_bias = ops.Add()
 
     def construct(self, x_BCTD):
@@ -288,6 +302,9 @@ class SelfAttention(nn.Cell):
         self.attention.shard(p)
 
 
+_ACTIVATIONS = {"relu": ops.ReLU, "silu": SiLU, "gelu": device_ops.Gelu}
+
+
 class FeedForward(nn.Cell):
     """w_2(act(w_1(x)))."""
 
@@ -295,7 +312,7 @@ class FeedForward(nn.Cell):
         super().__init__()
         self.w_1 = Linear(d, d_ff, dtype=dtype)
         self.w_2 = Linear(d_ff, d, dtype=dtype)
-        self.activation = ops.ReLU() if activation == "relu" else device_ops.Gelu()
+        self.activation = _ACTIVATIONS[activation]()
 
     def construct(self, x):
         return self.w_2(self.activation(self.w_1(x)))
@@ -304,7 +321,7 @@ class FeedForward(nn.Cell):
         """Shard the rows and the inner width."""
         parts = (p.rows, p.model_parallel)
         self.w_1.shard(p, d_out=p.model_parallel)
-        self.activation.shard((parts,) if isinstance(self.activation, ops.ReLU) else parts)
+        self.activation.shard((parts,) if isinstance(self.activation, ops.Primitive) else parts)
         self.w_2.shard(p, d_in=p.model_parallel)
 
 

@@ -31,6 +31,14 @@ def interleaved_sinusoids(length: int, width: int, first: int = 0) -> np.ndarray
     return table_ND
 
 
+def relative_sinusoids(length: int, width: int) -> np.ndarray:
+    """`interleaved_sinusoids` of the positions length-1 down to -(length-1): (2 length - 1, width)."""
+    ahead_ND = interleaved_sinusoids(length, width)
+    behind_ND = ahead_ND[1:].copy()
+    behind_ND[:, 0::2] *= -1
+    return np.concatenate([ahead_ND[::-1], behind_ND])
+
+
 def inverse_frequencies(head_dim: int, theta: float) -> np.ndarray:
     """Rotary frequencies theta^(-2i/E) for i < E/2 (Su et al. 2021); float32."""
     exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
