@@ -11,7 +11,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.speech.config import FEATURES, FeatureConfig
+from mindspore_osum.speech.config import FBANK, FEATURES, FeatureConfig
+from mindspore_osum.speech.fbank import fbank
 
 _CHUNK = 512  # frames computed at once: 1.6 MB of windows, which fits the CPU cache
 _FLOOR = 1e-10  # lowest mel power; its logarithm is -10
@@ -63,6 +64,11 @@ def log_mel(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     if not np.isfinite(peak):
         raise UserError("waveform: has NaN or infinite samples; see load_audio")
     return normalized(mel_TF, peak)
+
+
+def features(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
+    """Features of the kind that the model needs, (T, F) float32: `log_mel`, or `fbank` of speech/fbank.py."""
+    return fbank(wave_N, cfg) if cfg.kind == FBANK else log_mel(wave_N, cfg)
 
 
 def log_power(frames_TW: np.ndarray, cfg: FeatureConfig) -> np.ndarray:

@@ -11,13 +11,18 @@ Legend: B batch, T fbank frames, U encoder frames, F bins, D width.
 """
 
 import zlib
+from dataclasses import replace
 
+import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
+from mindspore.nn.utils import no_init_parameters
 
+from mindspore_osum.ascend import graphs, rules
 from mindspore_osum.models.firered.config import FireRedConfig
 from mindspore_osum.models.firered.network import FireRedEncoder
+from mindspore_osum.models.graph_nodes import nodes
 from tests.models.common import SAME, TOLERANCE, Weighted, compare_gradients, error, fill, gradients, load
 from tests.models.firered.test_keys import GOLDEN, SMALL
 from tests.models.reference import tensors, torch
@@ -103,3 +108,23 @@ def test_gradients_are_the_reference_s():
     assert abs(loss - want.item()) <= TOLERANCE * abs(want.item())
     got = {name.removeprefix("f.encoder."): grad for name, grad in grads.items()}
     compare_gradients({k: got[k] for k in trained}, {k: weights[k] for k in trained})
+
+
+class Step(nn.Cell):
+    """Gradients of a sum of the frames."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.net, self.weights = Frames(encoder), ms.ParameterTuple(encoder.trainable_params())
+        self.grad = ops.GradOperation(get_by_list=True)
+
+    def construct(self, mel_BTF, mel_len_B):
+        return self.grad(self.net, self.weights)(mel_BTF, mel_len_B)
+
+
+def test_training_on_ascend_keeps_to_the_rules():
+    with graphs.on_ascend(), no_init_parameters():
+        step = Step(FireRedEncoder(replace(FireRedConfig(), n_layers=1), ms.bfloat16, positions=40))
+        found = nodes(step, Tensor(np.ones((2, 150, 80), np.float32)), Tensor([150, 77], ms.int32))
+    assert {"Conv2D", "Conv2DBackpropFilter", "SiLU", "SiLUGrad", "SigmoidGrad"} <= {n.name for n in found}
+    assert [str(line) for line in rules.check("step", found)] == []
