@@ -47,7 +47,7 @@ class AlignerExtractor(SpeechExtractor):
         if task is None:
             raise UserError(f"{utt.where}: task {utt.task} is not known to a linear aligner")
         form = "text2text" if n_speech is None else "text"
-        words = self.layout.words(task, _question(utt))
+        words = self.layout.words(task, None if task == "qa" else _question(utt))
         turn = Turn(form, words, n_speech, answer=[(LOSSES[0], utt.txt.strip())])
         return self.layout.template.sequence(self.tokenizer, turn)
 
@@ -63,6 +63,6 @@ class AlignerExtractor(SpeechExtractor):
 
 
 def _question(utt: Utterance) -> str | None:
-    """The user's words in `extra.question`; None where there are none."""
+    """The user's words in `extra.question`, None where there are none; that of a spoken chat is spoken."""
     words = utt.extra.get("question")
     return words if isinstance(words, str) and words.strip() else None

@@ -4,7 +4,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.systems.linear_aligner.config import LinearAlignerConfig
 from mindspore_osum.systems.linear_aligner.template import TASKS, load_layout
 from mindspore_osum.systems.prompt import Prompts
-from mindspore_osum.tasks import CHAT, TEXT2TEXT
+from mindspore_osum.tasks import CHAT, TEXT2TEXT, tags_of, write_tags
 
 TRANSCRIBE = "<TRANSCRIBE>"
 # task of a manifest's line -> task here
@@ -35,8 +35,7 @@ class AlignerPrompts(Prompts):
         """As `Prompts.given`."""
         if form == "text2text":
             return self.layout.words("text", words)
-        if task is None and words:  # a request in words: nothing of the kind was published
-            return self.layout.words("qa", words)
-        if task in (None, CHAT):
-            return self.layout.words("qa", None)
-        return self.layout.words("st" if request.translate else "asr", None)
+        own = None if task and words == write_tags(tags_of(task)) else words
+        if task == TRANSCRIBE:
+            return self.layout.words("st" if request.translate else "asr", own)
+        return self.layout.words("qa", own)  # also of other requests in words: none were published

@@ -52,6 +52,14 @@ CASES = {
         make_request(instruction="谁?"),
         "<|Human|><|startofaudio|>***<|endofaudio|><|qa|>谁?\n<|Assistant|>",
     ),
+    "qa in words": (
+        Request("谁?", "text", "<S2TCHAT>"),
+        "<|Human|><|startofaudio|>***<|endofaudio|><|qa|>谁?\n<|Assistant|>",
+    ),
+    "asr in words": (
+        Request("写", "text", "<TRANSCRIBE>"),
+        "<|Human|><|startofaudio|>***<|endofaudio|><|asr|>写\n<|Assistant|>",
+    ),
     "text": (
         Request("创造一个标题。", "text2text", TEXT2TEXT),
         "<|Human|><|startofaudio|><|endofaudio|><|text|>创造一个标题。\n<|Assistant|>",

@@ -182,6 +182,19 @@ def test_models_that_are_refused(model, learn, message, world, tmp_path):
         run_job(job_from(values(world, tmp_path / "run", model=model, learn=learn), "job.yaml"))
 
 
+def test_a_spoken_question_is_not_read(world):
+    """extra.question is the words of a recording of <S2TCHAT>, and the request of every other."""
+    from mindspore_osum.data.formats.manifest import Utterance
+    from mindspore_osum.systems.registry import preset, system_of
+    from mindspore_osum.text.tokenizer import open_tokenizer
+
+    tokenizer = open_tokenizer(world / "tokenizer.model")
+    extractor = system_of("linear_aligner").extractor(preset("tiny_aligner"), tokenizer)
+    for task, read in (("<S2TCHAT>", False), ("<TRANSCRIBE>", True), ("<TRANSLATE>", True)):
+        ids_L = extractor.sequence(Utterance("k", "a.wav", "ab", task, {"question": "hhgg"}), 1).ids_L
+        assert ("hhgg" in tokenizer.decode([i for i in ids_L.tolist() if i >= 0])) == read
+
+
 def test_lines_that_are_refused(world):
     from mindspore_osum.data.formats.manifest import Utterance
     from mindspore_osum.systems.registry import preset, system_of
