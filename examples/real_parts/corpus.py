@@ -129,7 +129,7 @@ def _asked(line: dict, everything: bool) -> Iterator[dict]:
         yield line | {"key": f"{key}_answer", "txt": answer, "task": "<S2TCHAT>", "extra": extra}
     if everything or random.Random(f"speaker/{key}").random() < 0.25:
         said = f"A {about['voice']['gender']}."
-        asked = extra | {"question": SPEAKER}
+        asked = extra | {"request": SPEAKER}
         yield line | {"key": f"{key}_speaker", "txt": said, "task": "<S2TCHAT>", "extra": asked}
 
 

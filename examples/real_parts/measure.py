@@ -27,7 +27,7 @@ def speaker(model, manifest: Path) -> dict:
     from mindspore_osum.inference.request import make_request
 
     lines = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
-    requests = [make_request(None, line["extra"]["question"]) for line in lines]
+    requests = [make_request(None, line["extra"]["request"]) for line in lines]
     found = model.engine.answer([line["wav"] for line in lines], requests=requests, batch_size=ROWS)
     right = sum(one.raw.strip() == line["txt"] for one, line in zip(found, lines, strict=True))
     return {"recordings": len(lines), "accuracy": right / len(lines)}

@@ -36,7 +36,7 @@ class AlignerExtractor(SpeechExtractor):
         elif (task == "text") != (utt.wav is None):
             has = "has a recording, which it must not have" if utt.wav else "needs a recording"
             yield f"{utt.where}: task {utt.task} {has}"
-        elif task == "text" and not _question(utt):
+        elif task == "text" and not _request(utt):
             yield f"{utt.where}: task {utt.task} needs the user's words in extra.question"
         elif not utt.txt.strip():
             yield f"{utt.where}: the answer is empty"
@@ -47,7 +47,7 @@ class AlignerExtractor(SpeechExtractor):
         if task is None:
             raise UserError(f"{utt.where}: task {utt.task} is not known to a linear aligner")
         form = "text2text" if n_speech is None else "text"
-        words = self.layout.words(task, None if task == "qa" else _question(utt))
+        words = self.layout.words(task, _request(utt))
         turn = Turn(form, words, n_speech, answer=[(LOSSES[0], utt.txt.strip())])
         return self.layout.template.sequence(self.tokenizer, turn)
 
@@ -62,7 +62,11 @@ class AlignerExtractor(SpeechExtractor):
         return [f"tasks: {', '.join(sorted(self.tasks))}"]
 
 
-def _question(utt: Utterance) -> str | None:
-    """The user's words in `extra.question`, None where there are none; that of a spoken chat is spoken."""
-    words = utt.extra.get("question")
-    return words if isinstance(words, str) and words.strip() else None
+def _request(utt: Utterance) -> str | None:
+    """The user's words, None where there are none: `extra.request`, or `extra.question`.
+
+    The question of a spoken chat is what is said in its recording.
+    """
+    names = ("request",) if OF_LINES.get(utt.task) == "qa" else ("request", "question")
+    found = (utt.extra.get(name) for name in names)
+    return next((words for words in found if isinstance(words, str) and words.strip()), None)

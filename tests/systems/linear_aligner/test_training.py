@@ -183,15 +183,18 @@ def test_models_that_are_refused(model, learn, message, world, tmp_path):
 
 
 def test_a_spoken_question_is_not_read(world):
-    """extra.question is the words of a recording of <S2TCHAT>, and the request of every other."""
+    """extra.question is the words of a recording of <S2TCHAT>, and the request of every other, as
+    extra.request is of all."""
     from mindspore_osum.data.formats.manifest import Utterance
     from mindspore_osum.systems.registry import preset, system_of
     from mindspore_osum.text.tokenizer import open_tokenizer
 
     tokenizer = open_tokenizer(world / "tokenizer.model")
     extractor = system_of("linear_aligner").extractor(preset("tiny_aligner"), tokenizer)
-    for task, read in (("<S2TCHAT>", False), ("<TRANSCRIBE>", True), ("<TRANSLATE>", True)):
-        ids_L = extractor.sequence(Utterance("k", "a.wav", "ab", task, {"question": "hhgg"}), 1).ids_L
+    cases = [(task, "request", True) for task in ("<S2TCHAT>", "<TRANSCRIBE>", "<TRANSLATE>")]
+    cases += [("<S2TCHAT>", "question", False), ("<TRANSCRIBE>", "question", True)]
+    for task, name, read in cases:
+        ids_L = extractor.sequence(Utterance("k", "a.wav", "ab", task, {name: "hhgg"}), 1).ids_L
         assert ("hhgg" in tokenizer.decode([i for i in ids_L.tolist() if i >= 0])) == read
 
 
