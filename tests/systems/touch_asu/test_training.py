@@ -10,6 +10,7 @@ pytest.importorskip("mindformers", reason="needs mindformers")
 
 from mindspore import Tensor, nn, ops  # noqa: E402
 
+from mindspore_osum import OSUM  # noqa: E402
 from mindspore_osum.cli import main  # noqa: E402
 from mindspore_osum.data.batches.batching import bucket_shapes  # noqa: E402
 from mindspore_osum.data.batches.corpus import Corpus  # noqa: E402
@@ -97,13 +98,10 @@ def losses(run, name: str = "loss") -> list[float]:
     return [line[name] for line in lines if name in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "batch",
-    [
-        {"size": 1, "pack": 300},
-        pytest.param({"size": 3}, marks=pytest.mark.slow),
-        pytest.param({"max_tokens": 500}, marks=pytest.mark.slow),
-    ],
+    [{"size": 1, "pack": 300}, {"size": 3}, {"max_tokens": 500}],
     ids=["packed", "static", "dynamic"],
 )
 def test_adapter_and_lora_learn(world, tmp_path, batch):
@@ -154,6 +152,22 @@ def test_it_answers_as_it_was_taught(world, trained, tmp_path, capsys):
     assert main([*asked[:-1], str(tmp_path / "c.jsonl"), "--task", "ser"]) == 1
     refused = [line for line in capsys.readouterr().err.splitlines() if "asr and sttc" in line]
     assert len(refused) == 1 and not (tmp_path / "c.jsonl").exists()
+
+
+def test_it_answers_in_python(world, trained):
+    """After earlier turns and a system message, as in training; recordings in a batch as one by one."""
+    osum = OSUM.load(str(trained / "model"), device="CPU")
+    before = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    response = osum(str(world / "2.wav"), "And now?", system="Be brief.", history=before)
+    assert response.text == "ca" and not response.error
+    wavs = [str(world / f"{n}.wav") for n in range(4)]
+    many, alone = osum(wavs, task="asr"), [osum(wav, task="asr") for wav in wavs]
+    assert [one.raw for one in many] == [one.raw for one in alone] and many[0].text == "abc"
+    heard = [{"role": "user", "content": "<audio>"}, {"role": "assistant", "content": "ho"}]
+    with pytest.raises(
+        UserError, match="a recording in an earlier turn: this model hears only the one in the"
+    ):
+        osum(str(world / "2.wav"), "And now?", history=heard)
 
 
 @pytest.mark.parametrize(
