@@ -94,7 +94,7 @@ def test_then_lora_alone(aligned, tuned):
         assert len(lora) == 7 * 2 and all(weights.read(name).any() for name in lora)
 
 
-@pytest.mark.parametrize("pack", [0, 260])
+@pytest.mark.parametrize("pack", [260, pytest.param(0, marks=pytest.mark.slow)])
 def test_frames_of_a_frozen_encoder_are_kept(aligned, world, tmp_path, pack):
     """The same losses as with the encoder in the graph, but for float16; nothing is encoded twice."""
     more = {"model": {"start": str(aligned / "model")}, "steps": 3}
