@@ -341,7 +341,8 @@ def parse_answer(raw: str, task: str | None = None) -> Answer:
         tags.append(match[1].lower())
         start = match.end()
     guide = tags or (list(tags_of(task)) if task else [])
-    body, answer = _split_answer(raw[start:].strip(), "chat" in guide)
+    # of an untagged answer that should have both, what comes before a mark is the transcript
+    body, answer = _split_answer(raw[start:].strip(), "chat" in guide and (tags or "asr" not in guide))
     words = []
     if "align" in guide or not guide:
         body, words = _read_words(body)

@@ -10,6 +10,7 @@ from mindspore_osum.models.llama import keys as llama
 from mindspore_osum.models.table import Row, Shapes, Table, affine
 from mindspore_osum.models.whisper import keys as whisper
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.osum.presets import PRESETS
 
 MARKS = 2  # last rows of the speech-token embedding, after those of the speech tokens: begin and end
 # published with this spelling
@@ -78,5 +79,8 @@ def infer(found: Shapes, base: ModelConfig, given: dict, assumed: str) -> tuple[
         # a full model without adapters has them merged; a part gives no information
         out["lora"] = {"rank": 0}
     if assumed:
-        needs += llama.misfit(out["decoder"], base.decoder, assumed)
+        sizes = {key: out["decoder"].get(key) for key in ("d_model", "n_layers", "vocab_size")}
+        same = (name for name, cfg in PRESETS.items() if sizes.items() <= vars(cfg.decoder).items())
+        fits = next((f"; --preset {name} has these sizes" for name in same), "")
+        needs += [line + fits for line in llama.misfit(out["decoder"], base.decoder, assumed)]
     return {key: value for key, value in out.items() if value != {}}, needs

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mindspore_osum.config import from_dict, merge
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.formats.manifest import Utterance
@@ -49,6 +50,15 @@ def tokenizer(tmp_path_factory):
 
 def utt(task, txt="Hello", **extra):
     return Utterance("k", "a.wav", txt, task, extra, where="m:1")
+
+
+def test_a_checkpoint_without_preset_is_told_which_one_it_needs():
+    released, other = preset("osum_qwen2_7b"), preset("osum_pangu_7b")
+    given = {"decoder": {"n_heads": 28}}
+    _, needs = SYSTEM.infer(SYSTEM.shapes(released), other, given, "osum_pangu_7b")
+    assert any(line.endswith("; --preset osum_qwen2_7b has these sizes") for line in needs)
+    found, needs = SYSTEM.infer(SYSTEM.shapes(released), released, {}, "")
+    assert not needs and from_dict(type(CFG), merge(released.to_dict(), found), "found") == released
 
 
 def test_the_wordings_are_the_published_ones():
@@ -155,6 +165,8 @@ def test_all_tasks_take_five_passes():
 def test_answers_are_read_without_tags():
     answer = SYSTEM.answer("how are you<开始回答>fine", "<TRANSCRIBE> <S2TCHAT>")
     assert (answer.text, answer.answer, answer.tags) == ("how are you", "fine", [])
+    answer = SYSTEM.answer("how are", "<TRANSCRIBE> <S2TCHAT>")  # truncated before the mark
+    assert (answer.text, answer.answer) == ("how are", None)
     answer = SYSTEM.answer("你好<adult><male>", "<TRANSCRIBE> <AGE> <GENDER>")
     assert (answer.text, answer.labels) == ("你好", {"age": "ADULT", "gender": "MALE"})
     assert SYSTEM.other_task("<TRANSCRIBE> <AGE> <GENDER>", answer, CFG) == ""
