@@ -60,8 +60,8 @@ def settle_config(
             values = merge(values, merge({"lora": {"rank": 0}}, _stated(system, "decoder", parts["decoder"])))
         return from_dict(system.Config, merge(values, settings.overrides), "config.json with --set")
     name = settings.preset or next(iter(system.presets))
-    base = preset(name)
     shapes = {name: _own_shape(name, source, key) for name, (source, key) in found.items()}
+    base = system.base(preset(name), shapes)
     stated: dict = {}
     for part, source in parts.items():
         stated = merge(stated, _stated(system, part, source))

@@ -31,7 +31,8 @@ def from_dict(cls: type[T], values: Any, where: str) -> T:
 
     Parameters
     ----------
-    cls : a dataclass; nested dataclasses, lists of them, tuples, optionals and plain types are supported.
+    cls : a dataclass; nested dataclasses, lists of them, tuples, optionals and plain types are supported. Of
+        a union it is the dataclass whose default `kind` the mapping has.
     values : parsed YAML or JSON.
     where : file (and key path so far), for the error.
 
@@ -75,7 +76,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _convert(next(a for a in args if a is not type(None)), value, where)
+        kinds = [a for a in args if a is not type(None)]
+        named = value.get("kind") if isinstance(value, dict) else None
+        known = {getattr(a, "kind", None): a for a in reversed(kinds)}
+        if len(kinds) > 1 and named not in known:
+            raise UserError(
+                f"{where}.kind {named!r} is unknown{did_you_mean(str(named), known.keys() - {None})}"
+            )
+        return _convert(known.get(named, kinds[0]), value, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)
     if origin in (list, tuple):

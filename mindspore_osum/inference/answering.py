@@ -31,7 +31,7 @@ from mindspore_osum.inference.tokens import Generated, Tokens
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, SMALLEST_LENGTH, bucket
 from mindspore_osum.results import Answer, Response
 from mindspore_osum.speech.audio import SAMPLE_RATE, load_audio
-from mindspore_osum.speech.features import log_mel
+from mindspore_osum.speech.features import features_of
 from mindspore_osum.speech.long import Track
 from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.prompt import Prompt
@@ -288,7 +288,7 @@ class Answerer:
         source, channel = (source.source, source.channel) if isinstance(source, Track) else (source, None)
         wave_N = load_audio(source, channel=channel, notes=notes)
         self._check_length(cfg.frames(len(wave_N)))
-        return log_mel(wave_N, cfg), len(wave_N) / SAMPLE_RATE
+        return features_of(wave_N, cfg), len(wave_N) / SAMPLE_RATE
 
     def _check_length(self, frames: int) -> None:
         most, seconds = self.cfg.most_frames, self.cfg.features.seconds

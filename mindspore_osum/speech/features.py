@@ -66,7 +66,7 @@ def log_mel(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     return normalized(mel_TF, peak)
 
 
-def features(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
+def features_of(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     """Features of the kind that the model needs, (T, F) float32: `log_mel`, or `fbank` of speech/fbank.py."""
     return fbank(wave_N, cfg) if cfg.kind == FBANK else log_mel(wave_N, cfg)
 

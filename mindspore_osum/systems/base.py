@@ -333,6 +333,11 @@ class System:
         """Every parameter of the network: name -> shape, in the order of files. Nothing is allocated."""
         return shapes(self.tables(cfg))
 
+    def base(self, preset: Config, found: Shapes) -> Config:
+        """The preset that completes a checkpoint with the tensors `found` (our names -> shapes); `preset` is
+        the one that was chosen."""
+        return preset
+
     def infer(self, found: Shapes, base: Config, given: dict, assumed: str) -> tuple[dict, list[str]]:
         """Infer a configuration from tensors.
 

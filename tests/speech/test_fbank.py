@@ -15,7 +15,7 @@ import pytest
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.config import FBANK, FeatureConfig
 from mindspore_osum.speech.fbank import fbank, mel_triangles
-from mindspore_osum.speech.features import features, log_mel
+from mindspore_osum.speech.features import features_of, log_mel
 
 KALDI = json.loads((Path(__file__).parent / "fbank.json").read_text())
 CFG = FeatureConfig(kind=FBANK)
@@ -31,7 +31,7 @@ def signal(n: int) -> np.ndarray:
 
 @pytest.mark.parametrize("samples, rows", [(400, [0]), (7777, [0, 23, 46])])
 def test_equals_kaldi(samples, rows):
-    mel_TF = features(signal(samples), CFG)
+    mel_TF = features_of(signal(samples), CFG)
     assert mel_TF.dtype == np.float32 and mel_TF.shape == (rows[-1] + 1, 80)
     assert np.abs(mel_TF[rows] - KALDI[str(samples)]).max() <= TOLERANCE
 
@@ -59,7 +59,7 @@ def test_frames_do_not_depend_on_what_follows():
 
 def test_silence_and_the_other_kind():
     assert np.allclose(fbank(np.zeros(800, np.float32), CFG), np.log(np.finfo(np.float32).eps))
-    np.testing.assert_array_equal(features(signal(800), FeatureConfig()), log_mel(signal(800)))
+    np.testing.assert_array_equal(features_of(signal(800), FeatureConfig()), log_mel(signal(800)))
 
 
 @pytest.mark.parametrize(

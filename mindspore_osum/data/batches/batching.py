@@ -20,7 +20,7 @@ from mindspore_osum.data.formats.manifest import END_SLACK, Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio, load_native
 from mindspore_osum.speech.config import FEATURES, FeatureConfig
-from mindspore_osum.speech.features import log_mel
+from mindspore_osum.speech.features import features_of
 
 DRAWS, UTTERANCES, TARGETS = "draws_B", "utterances_B", "targets_B"
 STEP_COLUMNS = (
@@ -84,9 +84,9 @@ def seconds_of(utt: Utterance) -> float:
 
 
 def features(utt: Utterance, cfg: FeatureConfig = FEATURES, change=None) -> np.ndarray:
-    """Log-mel (T, F) float32 of the utterance's recording; `change` is applied to its samples first."""
+    """Features (T, F) float32 of the utterance's recording; `change` is applied to its samples first."""
     wave_N = samples(utt)
-    return log_mel(change(wave_N) if change else wave_N, cfg)
+    return features_of(change(wave_N) if change else wave_N, cfg)
 
 
 def samples(utt: Utterance) -> np.ndarray:

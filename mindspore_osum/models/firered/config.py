@@ -11,6 +11,7 @@ MAX_FRAMES = 5000  # encoder frames that the published table of relative positio
 class FireRedConfig:
     """FireRedASR's encoder (Xu et al. 2025, section 2); defaults are those of FireRedASR-AED-L and -LLM-L."""
 
+    kind: str = "firered"  # tells it from other encoders in a model's config.json
     n_mels: int = 80  # bins of the Kaldi fbank
     d_model: int = 1280  # width
     n_layers: int = 16
@@ -19,6 +20,16 @@ class FireRedConfig:
     conv_channels: int = 32  # of the two convolutions that reduce the frame rate
     kernel: int = 33  # frames of the depthwise convolutions, odd
     norm_eps: float = 1e-5
+
+    @property
+    def pad_to_seconds(self) -> float:
+        """Recordings are not padded."""
+        return 0.0
+
+    @property
+    def stride(self) -> int:
+        """Fbank frames of an encoder frame."""
+        return STRIDE
 
     @property
     def most(self) -> int:

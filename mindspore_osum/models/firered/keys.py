@@ -6,18 +6,21 @@ conformer_encoder.py (FireRedASR).
 Notable choices
 - The mean and inverse deviation of the features are parameters, as in WeNet, whose encoder has them; the
   features themselves are the same for every model. FireRedASR has them in `cmvn.ark` beside the weights.
-- Both have the table of relative positions as a buffer, which is computed here.
+- Both have the table of relative positions as a buffer. It is computed here, or a parameter (as WEST saves
+  it) whose rounding files keep.
 """
+
+import numpy as np
 
 from mindspore_osum.models.firered.config import MAX_FRAMES, FireRedConfig
 from mindspore_osum.models.forms import Computed, Form, Other
 from mindspore_osum.models.positions import relative_sinusoids
-from mindspore_osum.models.table import Param, Row, Shapes, Values, affine, axis_of, read_sizes
+from mindspore_osum.models.table import Batched, Param, Row, Shapes, Values, affine, axis_of, read_sizes
 
 
 def _row(params: tuple[Param, ...], wenet: str, firered: str | None) -> Row:
     """A module whose name with us, in WEST's checkpoints and in WeNet is the same."""
-    names = {"published": wenet, "wenet": wenet} | ({"firered": firered} if firered else {})
+    names = {"published": wenet, "wenet_firered": wenet} | ({"firered": firered} if firered else {})
     return Row(wenet, names, params, "n_layers" if "{i}" in wenet else "")
 
 
@@ -54,6 +57,17 @@ ROWS = (
     ),
 )
 
+STORED_POSITIONS = Row(
+    "embed_positions",
+    {
+        "published": Batched("embed.pos_enc.pe"),
+        "wenet_firered": Batched("embed.pos_enc.pe"),
+        "firered": Batched("positional_encoding.pe"),
+    },
+    affine("table", _D, bias=False),
+)
+"""Its relative positions, where they are a parameter."""
+
 
 def positions(key: str) -> Other:
     """The table of relative positions in a checkpoint."""
@@ -67,7 +81,7 @@ def positions(key: str) -> Other:
 
 _NO_DECODER = "its text decoder is not part of this model"
 WENET = Form(
-    "wenet",
+    "wenet_firered",
     "WeNet's FireRed",
     {"encoder": "encoder."},
     "encoder",
@@ -91,10 +105,29 @@ FIRERED = Form(
 )
 
 
-def values(cfg: FireRedConfig) -> Values:
-    """Values of the names in `ROWS`."""
+def constant(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """What a parameter that does not learn is in a new model; None for others.
+
+    The statistics of the features are about those of speech; a published model has its corpus's own.
+    """
+    if name == "embed_positions.weight":
+        return relative_sinusoids((shape[0] + 1) // 2, shape[1])
+    return {
+        "global_cmvn.mean": np.full(shape, 14.0, np.float32),
+        "global_cmvn.istd": np.full(shape, 0.25, np.float32),
+    }.get(name)
+
+
+def values(cfg: FireRedConfig, positions: int = MAX_FRAMES) -> Values:
+    """Values of the names in `ROWS` and, for so many frames of a recording, `STORED_POSITIONS`."""
     d = cfg.d_model
-    derived = {"bands": cfg.bands, "head_dim": d // cfg.n_heads, "inner": 2 * d, "gated": 4 * d}
+    derived = {
+        "bands": cfg.bands,
+        "head_dim": d // cfg.n_heads,
+        "inner": 2 * d,
+        "gated": 4 * d,
+        "table": 2 * positions - 1,
+    }
     return vars(cfg) | derived
 
 
@@ -114,7 +147,7 @@ def infer(found: Shapes, prefix: str) -> dict:
     if f"{prefix}encoders.0.self_attn.pos_bias_u" not in found:
         return {}
     wanted = vars(FireRedConfig()).keys() - {"n_mels"}
-    sizes = read_sizes(ROWS, prefix, found, wanted)
+    sizes = {"kind": FireRedConfig.kind} | read_sizes(ROWS, prefix, found, wanted)
     if f"{prefix}global_cmvn.mean" in found:
         sizes["n_mels"] = axis_of(found, f"{prefix}global_cmvn.mean", 0)
     return sizes

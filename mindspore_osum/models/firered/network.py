@@ -20,7 +20,16 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.auto_generate import SiLU
 
 from mindspore_osum.models.firered.config import MAX_FRAMES, RIGHT_CONTEXT, FireRedConfig
-from mindspore_osum.models.layers import Conv1d, Conv2d, FeedForward, LayerNorm, Linear, transpose_all, zeros
+from mindspore_osum.models.layers import (
+    Conv1d,
+    Conv2d,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    transpose_all,
+    zeros,
+)
 from mindspore_osum.models.ops import halved, key_mask, length_mask
 from mindspore_osum.models.ops.plain import Attention, AttentionMask
 from mindspore_osum.models.positions import relative_sinusoids
@@ -159,16 +168,20 @@ class FireRedEncoder(nn.Cell):
 
     Parameters
     ----------
-    positions : encoder frames of the longest recording; at most `MAX_FRAMES`.
+    positions : encoder frames of the longest recording.
+    stored : whether the table of relative positions is a parameter; else it is computed.
     """
 
-    def __init__(self, cfg: FireRedConfig, dtype=ms.float32, positions: int = MAX_FRAMES):
+    def __init__(
+        self, cfg: FireRedConfig, dtype=ms.float32, positions: int = MAX_FRAMES, stored: bool = False
+    ):
         super().__init__()
         self.global_cmvn = Normalization(cfg.n_mels)
         self.embed = Subsampling(cfg, dtype)
         self.encoders = nn.CellList([ConformerLayer(cfg, dtype) for _ in range(cfg.n_layers)])
         self.dtype, self.positions, self.attention_mask = dtype, positions, AttentionMask()
-        self.table_RD = Tensor(relative_sinusoids(positions, cfg.d_model), dtype)
+        self.embed_positions = Embedding(2 * positions - 1, cfg.d_model, dtype) if stored else None
+        self.table_RD = None if stored else Tensor(relative_sinusoids(positions, cfg.d_model), dtype)
         self.rows = ops.StridedSlice()
 
     def construct(self, mel_BTF, mel_len_B):
@@ -190,7 +203,8 @@ class FireRedEncoder(nn.Cell):
         len_B = halved(halved(mel_len_B))
         mask_B11U = self.attention_mask(key_mask(u, len_B), u)
         keep_BU1 = ops.cast(length_mask(u, len_B), self.dtype).reshape((b, u, 1))
-        table_RD = self.rows(self.table_RD, (self.positions - u, 0), (self.positions + u - 1, d), (1, 1))
+        table_RD = self.table_RD if self.embed_positions is None else self.embed_positions.weight
+        table_RD = self.rows(table_RD, (self.positions - u, 0), (self.positions + u - 1, d), (1, 1))
         for layer in self.encoders:
             x_BUD = layer(x_BUD, table_RD, mask_B11U, keep_BU1)
         return x_BUD * keep_BU1, len_B

@@ -25,6 +25,11 @@ class EncoderConfig:
     )
 
     @property
+    def stride(self) -> int:
+        """Mel frames of an encoder frame."""
+        return STRIDE
+
+    @property
     def most(self) -> int:
         """Mel frames of the longest recording."""
         return STRIDE * MAX_FRAMES

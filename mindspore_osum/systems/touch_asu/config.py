@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mindspore_osum.config import did_you_mean
+from mindspore_osum.models.firered.config import FireRedConfig
 from mindspore_osum.models.llama.config import DECODERS, DecoderConfig, LoraConfig
 from mindspore_osum.models.projector.config import ProjectorConfig
-from mindspore_osum.models.whisper.config import ENCODERS, STRIDE, EncoderConfig
-from mindspore_osum.speech.config import FeatureConfig
+from mindspore_osum.models.whisper.config import ENCODERS, EncoderConfig
+from mindspore_osum.speech.config import FBANK, LOG_MEL, FeatureConfig
 from mindspore_osum.systems.sizes import MOST, check_sizes, check_width, need
 
 IM_END, ENDOFTEXT = 151645, 151643  # of the published Qwen tokenizers
@@ -29,8 +30,8 @@ class TouchAsuConfig:
     """Encoder -> projector -> decoder with LoRA; defaults are WEST's recipe with a Whisper encoder."""
 
     model_type: ClassVar[str] = "touch_asu"
-    encoder: EncoderConfig = field(default_factory=lambda: ENCODERS["large-v3"])
-    positions: int = 1500  # encoder frames in its table of positions
+    encoder: EncoderConfig | FireRedConfig = field(default_factory=lambda: ENCODERS["large-v3"])
+    positions: int = 1500  # encoder frames of the longest recording in its table of positions
     adapter: ProjectorConfig = field(default_factory=ProjectorConfig)
     decoder: DecoderConfig = field(default_factory=lambda: instruct("qwen2-1.5b"))
     lora: LoraConfig = field(default_factory=lambda: _LORA)
@@ -46,6 +47,8 @@ class TouchAsuConfig:
 
     def __post_init__(self):
         check_sizes(self, _LIMITS)
+        if isinstance(self.encoder, FireRedConfig):
+            _check_firered(self.encoder)
         check_width("adapter.d_hidden", self.adapter.d_hidden, self.encoder.d_model)
         kinds = (PLACEHOLDER, FRAMES)
         need(
@@ -61,8 +64,9 @@ class TouchAsuConfig:
 
     @property
     def features(self) -> FeatureConfig:
-        """Settings of the log-mel front end."""
-        return FeatureConfig(self.encoder.n_mels, self.encoder.pad_to_seconds)
+        """Settings of the features."""
+        kind = FBANK if isinstance(self.encoder, FireRedConfig) else LOG_MEL
+        return FeatureConfig(self.encoder.n_mels, self.encoder.pad_to_seconds, kind=kind)
 
     def tokens(self, frames):
         """Number of speech tokens for a number of mel frames (int or array)."""
@@ -71,7 +75,7 @@ class TouchAsuConfig:
     @property
     def frames_per_token(self) -> int:
         """Mel frames per speech token."""
-        return STRIDE * self.adapter.frames_per_token
+        return self.encoder.stride * self.adapter.frames_per_token
 
     @property
     def seconds_per_token(self) -> float:
@@ -81,11 +85,17 @@ class TouchAsuConfig:
     @property
     def most_frames(self) -> int:
         """Mel frames of the longest recording that the model takes at once."""
-        return min(self.max_speech_frames, STRIDE * self.positions)
+        return min(self.max_speech_frames, self.encoder.stride * self.positions)
 
     def to_dict(self) -> dict:
         """Plain dictionaries and lists, as saved in config.json together with `model_type`."""
         return dataclasses.asdict(self)
+
+
+def _check_firered(encoder: FireRedConfig) -> None:
+    need(encoder.kernel % 2 == 1, f"encoder.kernel must be odd, not {encoder.kernel}")
+    need(encoder.kernel < 1000, f"encoder.kernel must be below 1000, not {encoder.kernel}")
+    need(encoder.bands > 0, f"encoder.n_mels {encoder.n_mels}: at least 7 are needed")
 
 
 def instruct(name: str) -> DecoderConfig:

@@ -14,15 +14,21 @@ from pathlib import Path
 from mindspore_osum.config import Reader, merge, read_yaml
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json
+from mindspore_osum.models.firered.config import ENCODERS as FIRERED_ENCODERS
+from mindspore_osum.models.firered.config import MAX_FRAMES
+from mindspore_osum.models.firered.config import STRIDE as FIRERED_STRIDE
+from mindspore_osum.models.firered.wenet import encoder_values
 from mindspore_osum.models.llama import peft
 from mindspore_osum.models.llama.config import DECODERS
 from mindspore_osum.models.llama.hugging_face import decoder_values
 from mindspore_osum.models.whisper.config import ENCODERS
+from mindspore_osum.models.whisper.config import STRIDE as WHISPER_STRIDE
 from mindspore_osum.systems.touch_asu.config import IM_END, TouchAsuConfig
 
 LLM, WENET = "llm_model_name_or_path", "wenet_model_name_or_path"
 GENERATION = "generation_config.json"
 _WEST = {"architectures": ["TouchASU"], "transformers_version": "4.52.3"}
+_FIRERED = {"firered": FIRERED_ENCODERS["firered-l"]}
 _LORA = {"inference_mode": False, "task_type": "CAUSAL_LM"}
 
 
@@ -68,7 +74,6 @@ def stated(values: dict, where: str) -> dict:
     where : the file.
     """
     read = Reader(values, where)
-    read.refuse("encoder_ds_rate", (2,), "Whisper's encoder has 2; other encoders are not known")
     llm, wenet = read.get(LLM, str, TouchAsuConfig.llm), read.get(WENET, str, TouchAsuConfig.wenet)
     found = {
         "llm": llm,
@@ -79,10 +84,16 @@ def stated(values: dict, where: str) -> dict:
         },
         "min_speech_frames": read.get("min_speech_frames", int, 20),
         "max_speech_frames": read.get("max_speech_frames", int, 2000),
+        "encoder": _encoder(wenet, where),
         "lora": _lora(read.get("lora_config", dict, {}), f"{where}: lora_config"),
         "decoder": _decoder(llm, where),
-        "encoder": _encoder(wenet, where),
     }
+    rates = {WHISPER_STRIDE} if found["encoder"] else {WHISPER_STRIDE, FIRERED_STRIDE}
+    if "kind" in found["encoder"]:
+        rates, found["positions"] = {FIRERED_STRIDE}, MAX_FRAMES
+    read.refuse(
+        "encoder_ds_rate", tuple(rates), f"the encoder {wenet!r} has {' or '.join(map(str, sorted(rates)))}"
+    )
     file = _beside(llm, GENERATION, where)
     ends = values.get(GENERATION) or (read_json(file) if file else {})
     ends = ends.get("eos_token_id") if isinstance(ends, dict) else None
@@ -103,7 +114,10 @@ def own_values(values: dict, where: str) -> dict:
                 "whose sizes are known; name the folder"
             )
     ours = {field.name for field in fields(TouchAsuConfig)} - found.keys()
-    return merge(TouchAsuConfig().to_dict(), found) | {key: values[key] for key in ours & values.keys()}
+    base = TouchAsuConfig().to_dict()
+    if "kind" in found["encoder"]:
+        base["encoder"] = {}
+    return merge(base, found) | {key: values[key] for key in ours & values.keys()}
 
 
 def _lora(values: dict, where: str) -> dict:
@@ -135,10 +149,13 @@ def _encoder(name: str, where: str) -> dict:
     file = _beside(name, "train.yaml", where)
     if file is None:
         known = re.sub("^whisp?er-|-turbo$", "", name.rpartition("/")[2])  # WeNet has one without p
-        return dict(vars(ENCODERS[known])) if known in ENCODERS else {}
+        return dict(vars((ENCODERS | _FIRERED)[known])) if known in ENCODERS | _FIRERED else {}
     values = read_yaml(str(file))
-    Reader(values, str(file)).refuse("model", ("whisper",), "its encoder is no Whisper")
+    Reader(values, str(file)).refuse("model", ("whisper", "firered"), "its encoder is neither of the two")
     read = Reader(Reader(values, str(file)).get("encoder_conf", dict), f"{file}: encoder_conf")
+    if values["model"] == "firered":
+        n_mels = Reader(values, str(file)).get("input_dim", int)
+        return {"n_mels": n_mels} | encoder_values(read)
     read.refuse("activation_type", ("gelu",), "the encoder uses the exact GELU")
     read.refuse("input_layer", ("conv1d2",), "the encoder's convolutions are Whisper's")
     read.refuse("pos_enc_layer_type", ("abs_pos_whisper",), "its positions are Whisper's")

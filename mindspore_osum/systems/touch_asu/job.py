@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.models.firered.config import FireRedConfig
 from mindspore_osum.systems.job import JobRules
 from mindspore_osum.systems.touch_asu.config import TouchAsuConfig
 
@@ -32,10 +33,10 @@ class TouchAsuJob(JobRules):
     speech_parts = ("encoder", "adapter")
 
     def part_of(self, parameter: str) -> str:
-        """The part that a parameter belongs to; the encoder's positions are none that learns."""
+        """The part that a parameter belongs to; positions and statistics of features are none that learns."""
         name = parameter.removeprefix("model.")
-        if name == "encoder.embed_positions.weight":
-            return "positions"
+        if name == "encoder.embed_positions.weight" or name.startswith("encoder.global_cmvn."):
+            return "constants"
         return "lora" if "lora_" in name else name.partition(".")[0]
 
     def check(self, job) -> None:
@@ -47,6 +48,11 @@ class TouchAsuJob(JobRules):
 
     def check_model(self, job, model: TouchAsuConfig, tokenizer=None) -> None:
         """Refuse what does not fit the model."""
+        if job.batch.pack and isinstance(model.encoder, FireRedConfig):
+            raise UserError(
+                "batch.pack: the convolutions of a FireRed encoder would mix the recordings of a row; use "
+                "batch.max_tokens"
+            )
         if "lora" in job.learn and not model.lora.rank:
             raise UserError(
                 "learn: names lora, but the model's lora.rank is 0; set model.overrides.lora.rank, or leave "

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from mindspore_osum.config import merge
+from mindspore_osum.models.firered import keys as firered
+from mindspore_osum.models.firered.config import MAX_FRAMES, FireRedConfig
 from mindspore_osum.models.forms import Folder, Form, Other
 from mindspore_osum.models.llama import keys as llama
 from mindspore_osum.models.projector import keys as projector
@@ -56,6 +58,7 @@ FORMS = (
     PUBLISHED,
     llama.HUGGING_FACE,
     *map(_unpadded, (whisper.HUGGING_FACE, whisper.OPENAI, whisper.WENET, whisper.FOLDER)),
+    firered.WENET,
     llama.PEFT,
 )
 
@@ -63,14 +66,36 @@ FORMS = (
 def tables(cfg: TouchAsuConfig | None = None) -> tuple[Table, ...]:
     """The model's parameters in the order of files, for `cfg`; without it only names."""
     encoder, adapter, decoder = {}, {}, {}
+    rows = (_POSITIONS, *whisper.ROWS, *firered.ROWS)
     if cfg is not None:
-        encoder = whisper.values(cfg.encoder) | {"positions": cfg.positions}
+        if isinstance(cfg.encoder, FireRedConfig):
+            rows = (firered.STORED_POSITIONS, *firered.ROWS)
+            encoder = firered.values(cfg.encoder, cfg.positions)
+        else:
+            rows = (_POSITIONS, *whisper.ROWS)
+            encoder = whisper.values(cfg.encoder) | {"positions": cfg.positions}
         adapter = projector.values(cfg.adapter, cfg.encoder.d_model, cfg.decoder.d_model)
         decoder = llama.values(cfg.decoder, cfg.lora)
     return (
-        Table("encoder", (_POSITIONS, *whisper.ROWS), encoder, ("encoder",)),
+        Table("encoder", rows, encoder, ("encoder",)),
         Table("adapter", projector.ROWS, adapter, ("adapter",)),
         Table("decoder", llama.ROWS, decoder, ("decoder", "lora")),
+    )
+
+
+def has_firered(found: Shapes) -> bool:
+    """Whether the encoder of a checkpoint is FireRed's."""
+    return bool(firered.infer(found, "encoder."))
+
+
+def with_firered(cfg: TouchAsuConfig) -> TouchAsuConfig:
+    """The same model with a FireRed encoder, as in WEST's recipes."""
+    return replace(
+        cfg,
+        encoder=FireRedConfig(),
+        positions=MAX_FRAMES,
+        adapter=replace(cfg.adapter, stride=2),
+        wenet="firered",
     )
 
 
@@ -82,7 +107,8 @@ def infer(found: Shapes, base: TouchAsuConfig, given: dict, assumed: str) -> tup
     if width and width % 64 == 0:  # of every published Whisper
         sections["encoder"] = {"n_heads": width // 64} | sections["encoder"]
     out = {
-        "encoder": whisper.infer(found, "encoder.", base.encoder, sections["encoder"], needs),
+        "encoder": firered.infer(found, "encoder.")
+        or whisper.infer(found, "encoder.", base.encoder, sections["encoder"], needs),
         "adapter": projector.infer(found, "adapter."),
         "decoder": llama.infer(found, "decoder.", base.decoder, sections["decoder"], needs),
         "lora": llama.infer_lora(found, base.lora, sections["lora"], needs),
@@ -90,7 +116,8 @@ def infer(found: Shapes, base: TouchAsuConfig, given: dict, assumed: str) -> tup
     if out["encoder"] and "n_heads" in sections["encoder"]:
         out["encoder"]["n_heads"] = sections["encoder"]["n_heads"]
     if "encoder.embed_positions.weight" in found:
-        out["positions"] = found["encoder.embed_positions.weight"][0]
+        rows = found["encoder.embed_positions.weight"][0]
+        out["positions"] = (rows + 1) // 2 if "kind" in out["encoder"] else rows
     if out["adapter"] and not out["lora"]:
         out["lora"] = {"rank": 0}  # a full model without adapters never had any, or has them merged
     if assumed:

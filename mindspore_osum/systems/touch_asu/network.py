@@ -1,4 +1,4 @@
-"""The full model: Whisper encoder, projector, decoder.
+"""The full model: encoder (Whisper or FireRed), projector, decoder.
 
 Legend: B sequences, N audio slots, T mel frames, F mel bins, Z speech tokens per slot, D decoder width.
 """
@@ -6,6 +6,8 @@ Legend: B sequences, N audio slots, T mel frames, F mel bins, Z speech tokens pe
 import mindspore as ms
 from mindspore import Tensor, ops
 
+from mindspore_osum.models.firered.config import FireRedConfig
+from mindspore_osum.models.firered.network import FireRedEncoder
 from mindspore_osum.models.llama.network import Decoder
 from mindspore_osum.models.ops import length_mask
 from mindspore_osum.models.projector.network import Projector
@@ -20,7 +22,10 @@ class TouchAsuModel(SpeechModel):
     def __init__(self, cfg: TouchAsuConfig):
         super().__init__()
         self.cfg, dtype = cfg, getattr(ms, cfg.dtype)
-        self.encoder = WhisperEncoder(cfg.encoder, dtype, cfg.positions)
+        if isinstance(cfg.encoder, FireRedConfig):
+            self.encoder = FireRedEncoder(cfg.encoder, dtype, cfg.positions, stored=True)
+        else:
+            self.encoder = WhisperEncoder(cfg.encoder, dtype, cfg.positions)
         self.adapter = Projector(cfg.encoder.d_model, cfg.decoder.d_model, cfg.adapter, dtype)
         self.decoder = Decoder(cfg.decoder, cfg.lora, dtype)
         self.has_placeholders = cfg.leftover == PLACEHOLDER

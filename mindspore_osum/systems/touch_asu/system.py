@@ -1,5 +1,6 @@
 """TouchASU as a system, found by the registry; imports neither MindSpore nor PyTorch."""
 
+from mindspore_osum.models.firered.config import FireRedConfig
 from mindspore_osum.results import Answer
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.touch_asu import descriptions, keys
@@ -27,12 +28,22 @@ class TouchAsuSystem(System):
     def published_forms(self):
         return keys.FORMS
 
+    def base(self, preset, found):
+        if isinstance(preset.encoder, FireRedConfig) or not keys.has_firered(found):
+            return preset
+        return keys.with_firered(preset)
+
     def infer(self, found, base, given, assumed):
         return keys.infer(found, base, given, assumed)
 
     def initial_value(self, cfg, name, shape, seed):
+        from mindspore_osum.models.firered import keys as firered
         from mindspore_osum.systems.init import depth_of, initial_value
 
+        if isinstance(cfg.encoder, FireRedConfig):
+            value = firered.constant(name.removeprefix("encoder."), shape)
+            if value is not None:
+                return value
         return initial_value(name, shape, depth_of(cfg, name), seed)
 
     def build(self, cfg: TouchAsuConfig):

@@ -121,7 +121,7 @@ def save(folder, values: dict) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"encoder_ds_rate": 4}, "encoder_ds_rate = '4' is not supported: Whisper's encoder has 2"),
+        ({"encoder_ds_rate": 4}, "encoder_ds_rate = '4' is not supported: the encoder 'wenet' has 2"),
         ({"lora_config": {"r": 32}}, "lora_config: key 'lora_alpha' is missing"),
         ({"encoder_projector_ds_rate": "4"}, "should be of type int"),
         ({"projector_hidden_size": 95}, "wrong-shape"),
@@ -138,8 +138,8 @@ def test_what_is_refused(copied, tmp_path, change, message):
 
 def test_a_json_whose_parts_are_not_there_is_refused(copied, tmp_path):
     path = copied / "touch_asu_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"wenet_model_name_or_path": "firered"}))
-    with pytest.raises(UserError, match="wenet_model_name_or_path 'firered' is neither a folder"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"wenet_model_name_or_path": "paraformer"}))
+    with pytest.raises(UserError, match="wenet_model_name_or_path 'paraformer' is neither a folder"):
         convert(None, tmp_path / "x", decoder=copied / "llm", settings=Settings(config=str(path)))
 
 
