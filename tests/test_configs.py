@@ -99,7 +99,7 @@ def train_a_whisper(path, cfg, world, tmp_path):
 
 
 def train_a_touch_asu(path, cfg, tmp_path):
-    """A step of a job for messages, in packs."""
+    """A step of a job for messages, in packs, or with a FireRed encoder in padded rows."""
     from mindspore_osum.training.run import run_job
 
     world = make_messages(tmp_path / "world")
@@ -109,10 +109,11 @@ def train_a_touch_asu(path, cfg, tmp_path):
         "device": "CPU",
         "context": {},
         "steps": 1,
-        "model": {"start": "touch_asu_tiny"},
+        "model": {"start": "touch_asu_tiny" if cfg.batch.pack else "touch_asu_firered_tiny"},
         "tokenizer": str(world),
         "data": {"train": here, "valid": here},
-        "batch": {"seconds": [0.64], "text_tokens": 130, "pack": 300},
+        "batch": {"seconds": [0.64], "text_tokens": 130}
+        | ({"pack": 300} if cfg.batch.pack else {"max_tokens": 300}),
     }
     job = merge(to_dict(cfg), small)
     job["model"]["overrides"] = {"dtype": "float32"}
@@ -121,13 +122,15 @@ def train_a_touch_asu(path, cfg, tmp_path):
 
 
 def test_published_hyper_parameters_of_west():
-    """WEST's run.sh of aishell/asr and belle_1.4M_qa."""
+    """WEST's run.sh of aishell/asr and belle_1.4M_qa; positions of a pack or, with FireRed, of a batch."""
     for name, expected in (
         ("qwen2_1.5b", (3e-4, 2500, 5000, 4, 8192)),
+        ("qwen3_1.7b_firered", (3e-4, 3000, 6000, 4, 18000)),
         ("qwen3_1.7b_qa", (5e-5, 1000, 20000, 1, 25000)),
     ):
         cfg = read_job(str(CONFIGS / "touch_asu" / f"{name}.yaml"))
-        o, told = cfg.optimizer, (cfg.schedule.warmup_steps, cfg.steps, cfg.accumulation, cfg.batch.pack)
+        positions = cfg.batch.pack or cfg.batch.max_tokens
+        o, told = cfg.optimizer, (cfg.schedule.warmup_steps, cfg.steps, cfg.accumulation, positions)
         assert (o.lr, *told) == expected and (cfg.schedule.kind, cfg.clip_norm) == ("cosine", 1.0)
         assert (o.betas, o.weight_decay, cfg.loss.prompt) == ([0.9, 0.95], 0.01, True)
         assert set(cfg.learn) == {"adapter", "lora"}

@@ -153,7 +153,7 @@ def _encoder(name: str, where: str) -> dict:
     values = read_yaml(str(file))
     Reader(values, str(file)).refuse("model", ("whisper", "firered"), "its encoder is neither of the two")
     read = Reader(Reader(values, str(file)).get("encoder_conf", dict), f"{file}: encoder_conf")
-    if values["model"] == "firered":
+    if values.get("model") == "firered":
         n_mels = Reader(values, str(file)).get("input_dim", int)
         return {"n_mels": n_mels} | encoder_values(read)
     read.refuse("activation_type", ("gelu",), "the encoder uses the exact GELU")

@@ -66,7 +66,7 @@ FORMS = (
 def tables(cfg: TouchAsuConfig | None = None) -> tuple[Table, ...]:
     """The model's parameters in the order of files, for `cfg`; without it only names."""
     encoder, adapter, decoder = {}, {}, {}
-    rows = (_POSITIONS, *whisper.ROWS, *firered.ROWS)
+    rows = (_POSITIONS, *whisper.ROWS, firered.STORED_POSITIONS, *firered.ROWS)
     if cfg is not None:
         if isinstance(cfg.encoder, FireRedConfig):
             rows = (firered.STORED_POSITIONS, *firered.ROWS)
