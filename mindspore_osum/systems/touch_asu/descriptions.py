@@ -90,7 +90,7 @@ def stated(values: dict, where: str) -> dict:
     }
     rates = {WHISPER_STRIDE} if found["encoder"] else {WHISPER_STRIDE, FIRERED_STRIDE}
     if "kind" in found["encoder"]:
-        rates, found["positions"] = {FIRERED_STRIDE}, MAX_FRAMES
+        rates = {FIRERED_STRIDE}
     read.refuse(
         "encoder_ds_rate", tuple(rates), f"the encoder {wenet!r} has {' or '.join(map(str, sorted(rates)))}"
     )
@@ -116,7 +116,7 @@ def own_values(values: dict, where: str) -> dict:
     ours = {field.name for field in fields(TouchAsuConfig)} - found.keys()
     base = TouchAsuConfig().to_dict()
     if "kind" in found["encoder"]:
-        base["encoder"] = {}
+        base |= {"encoder": {}, "positions": MAX_FRAMES}
     return merge(base, found) | {key: values[key] for key in ours & values.keys()}
 
 

@@ -1,4 +1,7 @@
-"""A TouchASU with a FireRed encoder: trained, asked, written in WEST's form and read again."""
+"""A TouchASU with a FireRed encoder: trained, asked, written in WEST's form and read again.
+
+scripts/test.sh tests/systems/touch_asu/test_firered.py -m slow    # the training: 20 s
+"""
 
 import json
 from dataclasses import replace
@@ -13,7 +16,7 @@ from ckpt_convert.convert import convert  # noqa: E402
 from ckpt_convert.settle import Settings  # noqa: E402
 from mindspore_osum.cli import main  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
-from mindspore_osum.folder import read_config  # noqa: E402
+from mindspore_osum.folder import read_config, save_folder  # noqa: E402
 from mindspore_osum.models.firered.config import FireRedConfig  # noqa: E402
 from mindspore_osum.models.positions import relative_sinusoids  # noqa: E402
 from mindspore_osum.speech.config import FBANK  # noqa: E402
@@ -21,6 +24,7 @@ from mindspore_osum.systems.registry import preset, system_of  # noqa: E402
 from mindspore_osum.systems.touch_asu.descriptions import own_values, stated  # noqa: E402
 from mindspore_osum.training.run import run_job  # noqa: E402
 from mindspore_osum.weights_io import TensorInfo, WeightsWriter, open_weights  # noqa: E402
+from tests.models.common import fill  # noqa: E402
 from tests.systems.touch_asu.common import make_world  # noqa: E402
 from tests.systems.touch_asu.test_training import job, losses  # noqa: E402
 
@@ -46,15 +50,21 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(world, tmp_path_factory):
-    """A run that has learned adapter, LoRA and LLM for some steps, its encoder frozen."""
-    run = tmp_path_factory.mktemp("runs") / "run"
-    more = {"learn": ["adapter", "lora", "decoder"], "loss": {"prompt": False}}
-    assert run_job(job(world, run, model=START, steps=60, log_every=20, **more)) == 0
-    return run
+def folder(world, tmp_path_factory):
+    """A model folder with random weights, its constants too."""
+    model = SYSTEM.build(CFG)
+    fill(model, seed=4)
+    found = tmp_path_factory.mktemp("models") / "model"
+    found.mkdir()
+    save_folder(found, model, world)
+    return found
 
 
-def test_it_learns_and_answers(world, trained, tmp_path):
+@pytest.mark.slow
+def test_it_learns_and_answers(world, tmp_path):
+    """Adapter, LoRA and LLM, behind a frozen encoder."""
+    trained, more = tmp_path / "run", {"learn": ["adapter", "lora", "decoder"], "loss": {"prompt": False}}
+    assert run_job(job(world, trained, model=START, steps=60, log_every=20, **more)) == 0
     assert losses(trained, "answer_loss")[-1] < 0.5 * losses(trained, "answer_loss")[0]
     start = SYSTEM.build(CFG)
     SYSTEM.init_weights(start, 3)
@@ -66,8 +76,8 @@ def test_it_learns_and_answers(world, trained, tmp_path):
     assert [path.read_text().strip() for path in (tmp_path / "t").iterdir()] == ["abc"]
 
 
-def test_to_the_published_form_and_back(trained, tmp_path):
-    convert(trained / "model", tmp_path / "west", form="published")
+def test_to_the_published_form_and_back(folder, tmp_path):
+    convert(folder, tmp_path / "west", form="published")
     (tmp_path / "wenet").mkdir()
     (tmp_path / "wenet/train.yaml").write_text(TRAIN_YAML)
     described = json.loads((tmp_path / "west/config.json").read_text())
@@ -80,26 +90,26 @@ def test_to_the_published_form_and_back(trained, tmp_path):
     told = {"n_heads": 4, "eos_id": 599, "bos_id": 599, "max_positions": 1024}
     tiny = Settings(preset="touch_asu_tiny", overrides={"decoder": told, "eos_ids": [599, 597]})
     convert(tmp_path / "west", tmp_path / "again", settings=tiny)
-    first, again = read_config(trained / "model"), read_config(tmp_path / "again")
+    first, again = read_config(folder), read_config(tmp_path / "again")
     assert again == replace(first, positions=again.positions) and again.positions == 300
-    with open_weights(trained / "model") as one, open_weights(tmp_path / "again") as other:
+    with open_weights(folder) as one, open_weights(tmp_path / "again") as other:
         assert one.infos == other.infos
         for name in one.infos:
             assert np.array_equal(one.raw(name), other.raw(name)), name
 
 
-def test_the_encoder_alone(trained, tmp_path):
+def test_the_encoder_alone(folder, tmp_path):
     """By WeNet's names, as a part again, and refused without the statistics of its features."""
-    convert(trained / "model", tmp_path / "encoder.safetensors", form="wenet_firered")
-    with open_weights(trained / "model") as ours, open_weights(tmp_path / "encoder.safetensors") as written:
+    convert(folder, tmp_path / "encoder.safetensors", form="wenet_firered")
+    with open_weights(folder) as ours, open_weights(tmp_path / "encoder.safetensors") as written:
         values = {name: written.read(name) for name in written.infos}
         assert len(values) == sum(name.startswith("encoder.") for name in ours.infos)
         for name in ("encoder.encoders.1.conv_module.depthwise_conv.weight", "encoder.global_cmvn.mean"):
             assert np.array_equal(values[name], ours.read(name))
-    parts = {"encoder": tmp_path / "encoder.safetensors", "decoder": trained / "model"}
+    parts = {"encoder": tmp_path / "encoder.safetensors", "decoder": folder}
     tiny = Settings(preset="touch_asu_firered_tiny")
-    convert(None, tmp_path / "joined", settings=tiny, tokenizer=trained / "model", **parts)
-    with open_weights(tmp_path / "joined") as joined, open_weights(trained / "model") as ours:
+    convert(None, tmp_path / "joined", settings=tiny, tokenizer=folder, **parts)
+    with open_weights(tmp_path / "joined") as joined, open_weights(folder) as ours:
         assert all(np.array_equal(joined.raw(n), ours.raw(n)) for n in ours.infos if n.startswith("encoder."))
     bare = {name: value for name, value in values.items() if "cmvn" not in name}
     infos = {name: TensorInfo("F32", value.shape) for name, value in bare.items()}
@@ -109,7 +119,7 @@ def test_the_encoder_alone(trained, tmp_path):
             writer.write(name, value)
     parts["encoder"] = tmp_path / "bare/model.safetensors"
     with pytest.raises(UserError, match="encoder.global_cmvn") as caught:
-        convert(None, tmp_path / "x", settings=tiny, tokenizer=trained / "model", **parts)
+        convert(None, tmp_path / "x", settings=tiny, tokenizer=folder, **parts)
     assert "\n" not in str(caught.value) and not (tmp_path / "x").exists()
 
 
