@@ -147,11 +147,28 @@ def _kinds(part) -> set[str]:
     return {str(part.get("type"))}.union(*map(_kinds, inner if isinstance(inner, list) else ()))
 
 
+def _with_first_merge(values: dict) -> dict:
+    """The file with the first merge that those of Whispers lacked until February 2024.
+
+    Without it no word begins with " t": " then" becomes " " and "then", which the model was not trained with.
+    The files were repaired on the hub, copies were not (transformers, pull request 29368).
+    """
+    model = values["model"]
+    merges, vocab = model.get("merges"), model.get("vocab")
+    if not isinstance(merges, list) or not isinstance(vocab, dict) or len(merges) < 2:
+        return values
+    first, second = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges[:2])
+    if not (first == ["\u0120", "a"] and second == ["\u0120t", "h"] and "\u0120t" in vocab):
+        return values
+    missing = "\u0120 t" if isinstance(merges[0], str) else ["\u0120", "t"]
+    return values | {"model": model | {"merges": [missing, *merges]}}
+
+
 def _library(values: dict, where: str):
     from tokenizers import Tokenizer as Library
 
     try:
-        return Library.from_str(json.dumps(values | _ALONE))
+        return Library.from_str(json.dumps(_with_first_merge(values) | _ALONE))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # also of its own: a panic is no Exception

@@ -122,3 +122,27 @@ def test_what_is_refused(byte_pairs, tmp_path, change, message):
     with pytest.raises(UserError, match=message) as caught:
         BytePairTokenizer(tmp_path / "tokenizer.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", [str, lambda pair: pair.split(" ")])
+def test_the_first_merge_of_old_files_of_whisper(byte_pairs, tmp_path, form):
+    """Without it, as with it: the tokens are those of the whole file."""
+    from tokenizers import pre_tokenizers
+
+    values = json.loads((byte_pairs / "tokenizer.json").read_text("utf-8"))
+    merges = ["Ġ t", "Ġ a", "Ġt h", "e n", "Ġth en", "t h", "th en", "Ġa t"]
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(pair.replace(" ", "") for pair in merges)]
+    values["model"]["vocab"] = {piece: n for n, piece in enumerate(pieces)}
+    last = len(pieces)
+    for n, token in enumerate(values["added_tokens"]):
+        token["id"] = last + n
+    values["model"]["merges"] = merges
+    whole = Library.from_str(json.dumps(values))
+    for kept in (merges, merges[1:]):
+        values["model"]["merges"] = [form(pair) for pair in kept]
+        (tmp_path / "tokenizer.json").write_text(json.dumps(values), "utf-8")
+        (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+        found = BytePairTokenizer(tmp_path / "tokenizer.json")
+        for text in (" then at that", "then the", " t", "\tt"):
+            assert found.encode(text) == whole.encode(text, add_special_tokens=False).ids
+    assert found.encode(" then") == [pieces.index("Ġthen")]
