@@ -164,7 +164,9 @@ def job_of(cfg, args, device):
     model = model_of(cfg.model.start, cfg.model.overrides, args, device)
     model = cfg.system.job.model(cfg, model)
     cfg.system.job.check_model(cfg, model)
-    return Job(model, frozenset(cfg.learn), model.dtype != "float32", **cost_of(model).ctc_head(cfg, model))
+    return Job(
+        model, frozenset(cfg.learn), model.dtype != "float32", **cost_of(model).loss_values(cfg, model)
+    )
 
 
 def model_of(start: str, overrides: dict, args, device, said: str = "model.start"):

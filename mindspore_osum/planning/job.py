@@ -53,6 +53,7 @@ class Job:
     ctc_only: bool = False
     ctc_vocab: int = 0
     smoothing: bool = False  # of the targets of the cross-entropy
+    all_text: bool = False  # labels may be at any position, not only at the end
     dropout: bool = True
 
     @property

@@ -265,10 +265,10 @@ class System:
         raise UserError(f"{self.model_type}: models of this system cannot be exported")
 
     def cost(self) -> Any:
-        """The module for `osum plan`, which does not import MindSpore.
+        """The module or object for `osum plan`, which does not import MindSpore.
 
         `loss`, `prefill` and `step` write the network on a tape; the other functions give the model's memory
-        and the sizes that can be divided among devices. systems/osum/cost.py has all of them.
+        and the sizes that can be divided among devices. systems/speech_cost.py has all of them.
 
         Raises
         ------

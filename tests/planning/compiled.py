@@ -3,11 +3,10 @@
 import math
 
 import mindspore as ms
-import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 from mindspore.nn.utils import no_init_parameters
 
-from mindspore_osum.data.batches.batching import TARGETS, UTTERANCES, bucket_shapes
+from mindspore_osum.data.batches.batching import bucket_shapes, padded_batch, step_columns
 from mindspore_osum.models import graph_nodes
 from mindspore_osum.systems.registry import system_of
 from tests.planning.measure import random_batch
@@ -58,42 +57,32 @@ def products(cfg, learn: list[str], shape: list[int]) -> list[float]:
     return _products(Gradients(model, learning), columns[:7])
 
 
-class WhisperLoss(nn.Cell):
-    """The loss of a Whisper, of columns in order."""
+class Loss(nn.Cell):
+    """The loss of an objective, of columns in the order of `names`."""
 
-    def __init__(self, objective: nn.Cell):
+    def __init__(self, objective: nn.Cell, names: list[str]):
         super().__init__()
-        self.objective = objective
+        self.objective, self.names = objective, names
 
-    def construct(self, mel_BTF, mel_len_B, ids_BS, labels_BS, spans_BS, targets_B, utterances_B):
-        columns = {
-            "mel_BTF": mel_BTF,
-            "mel_len_B": mel_len_B,
-            "token_ids_BS": ids_BS,
-            "labels_BS": labels_BS,
-            "spans_BS": spans_BS,
-            TARGETS: targets_B,
-            UTTERANCES: utterances_B,
-        }
-        return self.objective(columns)[0]
+    def construct(self, *columns):
+        # a graph loses types with `dict(zip(...))`
+        return self.objective({name: values for name, values in zip(self.names, columns)})[0]  # noqa: C416
 
 
-def whisper_products(cfg, learn: list[str], shape: list[int], smoothing: float) -> list[float]:
-    """As `products`, of a Whisper that trains."""
-    from mindspore_osum.systems.whisper_asr.job import Loss
-    from mindspore_osum.systems.whisper_asr.objective import WhisperObjective
-
+def objective_products(cfg, learn: list[str], shape: list[int], sections) -> list[float]:
+    """As `products`, of the loss that a job with these sections trains with."""
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
-    rows, frames, tokens = shape
+    size, frames, text = shape
+    (shape,) = bucket_shapes(cfg, size, [frames], text)
     system = system_of(cfg.model_type)
     with no_init_parameters():
-        model = system.build(cfg)
-    named = model.parameters_and_names()
+        objective = system.objective(system.build(cfg), sections, cfg.decoder.vocab_size, 0, True)
+    named = objective.model.parameters_and_names()
     learning = [param for name, param in named if system.job.part_of(name) in learn]
-    whole, ids = np.full(rows, frames, np.int32), np.ones((rows, tokens), np.int32)
-    mel, ones = np.ones((rows, frames, cfg.encoder.n_mels), np.float32), np.ones(rows, np.float32)
-    inputs = map(Tensor, (mel, whole, ids, ids, ids, ones, ones))
-    return _products(Gradients(WhisperLoss(WhisperObjective(model, Loss(smoothing))), learning), inputs)
+    sizes = {"mels": cfg.features.n_mels}
+    columns = padded_batch(system.columns, sizes, shape, []) | step_columns(size, 0, size, size * text)
+    inputs = [Tensor(values) for values in columns.values()]
+    return _products(Gradients(Loss(objective, list(columns)), learning), inputs)
 
 
 def _products(cell: nn.Cell, inputs) -> list[float]:

@@ -63,6 +63,11 @@ class LinearAlignerSystem(System):
 
         return SpeechGeneration(model)
 
+    def cost(self):
+        from mindspore_osum.systems.linear_aligner.cost import COST
+
+        return COST
+
     @property
     def columns(self):
         from mindspore_osum.systems.speech_extractor import COLUMNS

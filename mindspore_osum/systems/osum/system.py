@@ -100,9 +100,9 @@ class OsumSystem(System):
         return export
 
     def cost(self):
-        from mindspore_osum.systems.osum import cost
+        from mindspore_osum.systems.osum.cost import COST
 
-        return cost
+        return COST
 
     @property
     def columns(self):

@@ -79,6 +79,11 @@ class TouchAsuSystem(System):
 
         return TouchAsuGeneration(model)
 
+    def cost(self):
+        from mindspore_osum.systems.touch_asu.cost import COST
+
+        return COST
+
     @property
     def columns(self):
         from mindspore_osum.systems.speech_extractor import COLUMNS

@@ -48,8 +48,8 @@ def extra_shapes(job) -> dict[str, tuple[int, ...]]:
     return {}
 
 
-def ctc_head(job, model: WhisperConfig) -> dict:
-    """Values of `Job` (planning/job.py) for the loss of a training job; there is no CTC head."""
+def loss_values(job, model: WhisperConfig) -> dict:
+    """Values of `Job` (planning/job.py) for the loss of a training job."""
     return {"smoothing": job.loss.smoothing > 0}
 
 
