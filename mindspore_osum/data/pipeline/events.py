@@ -141,14 +141,14 @@ def _position(wave_S: np.ndarray, rate: int, words: Sequence[tuple], rng) -> tup
 
 def _quietest(wave_S: np.ndarray, rate: int, place: int) -> int:
     """The middle of the quietest frame around a sample; an end of the recording that is as near stays."""
-    frame, around = max(1, round(FRAME * rate)), round(AROUND * rate)
+    size, around = max(1, round(FRAME * rate)), round(AROUND * rate)
     first, last = max(0, place - around), min(len(wave_S), place + around)
-    if first == 0 and place < frame or last == len(wave_S) and len(wave_S) - place < frame:
-        return 0 if place < frame else len(wave_S)
+    if first == 0 and place < size or last == len(wave_S) and len(wave_S) - place < size:
+        return 0 if place < size else len(wave_S)
     sums = np.cumsum(np.square(np.concatenate([[0], wave_S[first:last]]), dtype=np.float64))
-    if len(sums) <= frame:
+    if len(sums) <= size:
         return place
-    return first + int(np.argmin(sums[frame:] - sums[:-frame])) + frame // 2
+    return first + int(np.argmin(sums[size:] - sums[:-size])) + size // 2
 
 
 @lru_cache(maxsize=256)
