@@ -43,7 +43,10 @@ class FireRedConfig:
     @property
     def bands(self) -> int:
         """Frequency bands that the two convolutions leave of `n_mels`."""
-        return ((self.n_mels - 1) // 2 - 1) // 2
+        width = self.n_mels
+        for _ in range(2):
+            width = (width - 1) // 2
+        return width
 
 
 ENCODERS = {"firered-l": FireRedConfig()}
