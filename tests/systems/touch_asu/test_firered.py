@@ -12,8 +12,6 @@ import pytest
 ms = pytest.importorskip("mindspore")
 pytest.importorskip("mindformers", reason="needs mindformers")
 
-from tests.systems.touch_asu.test_training import job, losses  # noqa: E402
-
 from ckpt_convert.convert import convert  # noqa: E402
 from ckpt_convert.settle import Settings  # noqa: E402
 from mindspore_osum.cli import main  # noqa: E402
@@ -28,6 +26,7 @@ from mindspore_osum.training.run import run_job  # noqa: E402
 from mindspore_osum.weights_io import TensorInfo, WeightsWriter, open_weights  # noqa: E402
 from tests.models.common import fill  # noqa: E402
 from tests.systems.touch_asu.common import make_world  # noqa: E402
+from tests.training.test_touch_asu import job, losses  # noqa: E402
 
 SYSTEM, CFG = system_of("touch_asu"), preset("touch_asu_firered_tiny")
 START = {"start": "touch_asu_firered_tiny"}
