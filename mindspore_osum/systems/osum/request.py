@@ -7,6 +7,8 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.systems.osum.template import OsumTemplate
 from mindspore_osum.tasks import TASK_KEYS, tags_of, write_tags
 
+WRITTEN = "text2text"  # the form of words alone, which further turns about a recording have, too
+
 
 def asked(request: Any, template: OsumTemplate) -> Any:
     """A `Request` as the model's prompt set words it; others and free words as they are.
@@ -16,8 +18,14 @@ def asked(request: Any, template: OsumTemplate) -> Any:
 
     Raises
     ------
-    UserError : a task that no wording of the set is for.
+    UserError : a task that no wording of the set is for, or a question in writing or further turns where the
+        set has recordings only.
     """
+    if WRITTEN not in template.forms and (request.history or request.output_type == WRITTEN):
+        raise UserError(
+            "this model was trained for one request about one recording: it answers no question in writing and "
+            "no further turn"
+        )
     if not _is_for_set(request, template):
         return request
     key = template.key_for(request.task)

@@ -11,6 +11,7 @@ from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
+from mindspore_osum.inference.conversation import Exchange
 from mindspore_osum.inference.passes import plan
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.systems.osum.extractor import OsumExtractor
@@ -147,6 +148,15 @@ def test_what_is_asked_in_words_stays_as_it_is():
     other = "<TRANSCRIBE> <CAPTION> <AGE> <GENDER>"
     with pytest.raises(UserError, match=f"task {other}: this model was trained for"):
         SYSTEM.asked(make_request(other), CFG)
+
+
+def test_it_has_no_form_for_words_alone_and_further_turns():
+    written = Request("capital of France?", "text2text", "<TEXT2TEXT>")
+    after = Request("and now?", "text", None, history=(Exchange("s2t_chat", None, "hi"),))
+    for request in (written, after):
+        with pytest.raises(UserError, match="trained for one request about one recording"):
+            SYSTEM.asked(request, CFG)
+        assert SYSTEM.asked(request, preset("tiny")) == request
 
 
 def test_all_tasks_take_five_passes():
