@@ -23,8 +23,8 @@ def asked(request: Any, template: OsumTemplate) -> Any:
     """
     if WRITTEN not in template.forms and (request.history or request.output_type == WRITTEN):
         raise UserError(
-            "this model was trained for one request about one recording: it answers no question in writing and "
-            "no further turn"
+            "this model was trained for one request about one recording: it answers no question in writing "
+            "and no further turn"
         )
     if not _is_for_set(request, template):
         return request
