@@ -10,7 +10,7 @@ Notable choices
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,7 +90,7 @@ class Folder:
     stated: Callable[[dict, str], dict] | None = None
     adapters: Callable[[dict, str], Any] | None = None
     weights: str | None = None
-    model_types: tuple[str, ...] = ()
+    model_types: Collection[str] = ()
     beside: tuple[str, ...] = ()
     more: Callable[[Any], dict[str, dict]] = lambda cfg: {}
 

@@ -4,7 +4,9 @@ MindSpore. `ops` as in models/cost.py.
 Legend: B rows, T mel frames, U encoder frames, Z speech tokens, L positions, D width.
 """
 
+from mindspore_osum.errors import UserError
 from mindspore_osum.models.llama import cost as llama
+from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.models.whisper.cost import encoder
 
 
@@ -48,6 +50,9 @@ class SpeechCost:
 
     def encoded(self, ops, model, batch, learn: frozenset[str] = frozenset()):
         """Mel frames to encoder frames (B, U, D) and speech tokens (B, Z, decoder width)."""
+        if not isinstance(model.encoder, EncoderConfig):
+            kind = type(model.encoder).__name__.removesuffix("Config")
+            raise UserError(f"{kind}: what this encoder costs is not known, so the model cannot be planned")
         rows, half = batch.audio_rows, model.encoder.frames(batch.frames)
         x = encoder(ops, model.encoder, rows, batch.frames, "encoder" in learn)
         return x, self.adapter(ops, x, model, rows, half, "adapter" in learn)

@@ -10,6 +10,7 @@ from ckpt_convert.convert import convert
 from ckpt_convert.settle import Settings
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import read_config
+from mindspore_osum.models.llama.hugging_face import ATTENTION
 from mindspore_osum.weights_io import open_weights
 from tests.convert.common import save, torch
 
@@ -121,6 +122,31 @@ def test_decoder_in_and_out(whisper, tmp_path, kind):
     with torch.no_grad():
         expected = transformers.AutoModelForCausalLM.from_pretrained(source)(ids).logits
         assert torch.equal(back(ids).logits, expected)
+
+
+def test_a_backbone_of_llama_s_shape_is_one_row(whisper, tmp_path, monkeypatch):
+    """docs/MODELS.md: another model_type, with biases on q, k and v, scores as transformers' model."""
+    from mindspore import Tensor
+
+    from mindspore_osum.folder import load_folder
+
+    source = make_decoder(tmp_path / "hf", "qwen2")
+    values = json.loads((source / "config.json").read_text()) | {"model_type": "invented"}
+    config, changed = (source / "config.json").read_text(), json.dumps(values)
+    (source / "config.json").write_text(changed)
+    with pytest.raises(UserError, match="model_type 'invented' is not supported; known: .*qwen3"):
+        convert(None, tmp_path / "m", encoder=whisper, decoder=source, settings=START)
+    monkeypatch.setitem(ATTENTION, "invented", (True, False, False))
+    convert(None, tmp_path / "m", encoder=whisper, decoder=source, settings=START)
+    (source / "config.json").write_text(config)
+    decoder = load_folder(tmp_path / "m").decoder
+    ids = np.arange(12, dtype=np.int32)[None]
+    later = Tensor(np.triu(np.ones((1, 1, 12, 12), bool), 1))
+    hidden_BLD = decoder(decoder.embed(Tensor(ids)), Tensor(ids), later)
+    with torch.no_grad():
+        expected = transformers.AutoModelForCausalLM.from_pretrained(source)(torch.tensor(ids).long()).logits
+    difference = np.abs(decoder.logits(hidden_BLD).asnumpy() - expected.numpy()).max()
+    assert difference < 1e-4 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("model", ["WhisperModel", "WhisperForConditionalGeneration"])

@@ -70,7 +70,7 @@ HUGGING_FACE = Form(
         "config.json",
         lambda cfg, base: decoder_hf_config(cfg.decoder) | {"dtype": cfg.dtype},
         lambda values, where: {"decoder": decoder_values(values, where)},
-        model_types=tuple(ATTENTION),
+        model_types=ATTENTION.keys(),
     ),
 )
 # as the PEFT library saves them: with its prefix, without `.default`
