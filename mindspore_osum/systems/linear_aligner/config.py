@@ -6,16 +6,16 @@ from typing import ClassVar
 
 from mindspore_osum.models.aligner.config import AlignerConfig
 from mindspore_osum.models.llama.config import DECODERS, PROJECTIONS, DecoderConfig, LoraConfig
-from mindspore_osum.models.whisper.config import ENCODERS, STRIDE, EncoderConfig
-from mindspore_osum.speech.config import FeatureConfig
+from mindspore_osum.models.whisper.config import ENCODERS, EncoderConfig
 from mindspore_osum.systems.sizes import MOST, check_sizes, need
+from mindspore_osum.systems.speech_config import SpeechConfig
 
 WINDOW = 30.0  # seconds to which Whisper pads recordings, and so the paper
 _ENCODER = dataclasses.replace(ENCODERS["large-v3"], pad_to_seconds=WINDOW)
 
 
 @dataclass(frozen=True)
-class LinearAlignerConfig:
+class LinearAlignerConfig(SpeechConfig):
     """One speech language model: encoder -> linear layer -> decoder with LoRA; defaults are the paper's."""
 
     model_type: ClassVar[str] = "linear_aligner"
@@ -29,34 +29,6 @@ class LinearAlignerConfig:
 
     def __post_init__(self):
         check_model(self)
-
-    @property
-    def features(self) -> FeatureConfig:
-        """Settings of the log-mel front end."""
-        return FeatureConfig(self.encoder.n_mels, self.encoder.pad_to_seconds)
-
-    def tokens(self, frames):
-        """Number of speech tokens for a number of mel frames (int or array)."""
-        return self.adapter.tokens(self.encoder.frames(frames))
-
-    @property
-    def frames_per_token(self) -> int:
-        """Mel frames per speech token."""
-        return STRIDE * self.adapter.frames_per_token
-
-    @property
-    def seconds_per_token(self) -> float:
-        """Duration of a speech token."""
-        return self.features.seconds(self.frames_per_token)
-
-    @property
-    def most_frames(self) -> int:
-        """Mel frames of the longest recording that the model takes at once."""
-        return self.encoder.most
-
-    def to_dict(self) -> dict:
-        """Plain dictionaries and lists, as saved in config.json together with `model_type`."""
-        return dataclasses.asdict(self)
 
 
 def check_model(cfg: LinearAlignerConfig) -> None:

@@ -1,6 +1,5 @@
 """Config of an OSUM model (config.json) as a dataclass; imports neither MindSpore nor PyTorch."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -8,10 +7,10 @@ from mindspore_osum.config import did_you_mean
 from mindspore_osum.models.adapters.config import AdapterConfig
 from mindspore_osum.models.adapters.kinds import kinds
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig
-from mindspore_osum.models.whisper.config import STRIDE, EncoderConfig
-from mindspore_osum.speech.config import FeatureConfig
+from mindspore_osum.models.whisper.config import EncoderConfig
 from mindspore_osum.systems import sizes
 from mindspore_osum.systems.sizes import need
+from mindspore_osum.systems.speech_config import SpeechConfig
 
 MOST = sizes.MOST | {
     "adapter.n_layers": 256,  # 4
@@ -23,7 +22,7 @@ MOST = sizes.MOST | {
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(SpeechConfig):
     """One speech language model: encoder -> adapter -> decoder with LoRA."""
 
     model_type: ClassVar[str] = "osum"
@@ -37,34 +36,6 @@ class ModelConfig:
 
     def __post_init__(self):
         check_model(self)
-
-    @property
-    def features(self) -> FeatureConfig:
-        """Settings of the log-mel front end."""
-        return FeatureConfig(self.encoder.n_mels, self.encoder.pad_to_seconds)
-
-    def tokens(self, frames):
-        """Number of speech tokens for a number of mel frames (int or array)."""
-        return self.adapter.tokens(self.encoder.frames(frames))
-
-    @property
-    def frames_per_token(self) -> int:
-        """Mel frames per speech token."""
-        return STRIDE * self.adapter.frames_per_token
-
-    @property
-    def seconds_per_token(self) -> float:
-        """Duration of a speech token."""
-        return self.features.seconds(self.frames_per_token)
-
-    @property
-    def most_frames(self) -> int:
-        """Mel frames of the longest recording that the model takes at once."""
-        return self.encoder.most
-
-    def to_dict(self) -> dict:
-        """Plain dictionaries and lists, as saved in config.json together with `model_type`."""
-        return dataclasses.asdict(self)
 
 
 def check_model(cfg: ModelConfig) -> None:

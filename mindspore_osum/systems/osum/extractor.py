@@ -9,24 +9,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from mindspore_osum.data.batches import batching
-from mindspore_osum.data.batches.columns import BATCHED, EXTENT, OFFSET, PACKED, Column
+from mindspore_osum.data.batches.columns import BATCHED, Column
 from mindspore_osum.data.batches.extractor import Example, Scanned
 from mindspore_osum.data.checks import flaws
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.texts import Texts, output_type
+from mindspore_osum.systems.speech_extractor import COLUMNS as SPEECH_COLUMNS
 from mindspore_osum.tasks import LABEL_SETS
-from mindspore_osum.text.sequence import IGNORE, NOT_LEARNED
+from mindspore_osum.text.sequence import IGNORE
 
 COLUMNS = (
-    Column("mel_BTF", PACKED, "frames", ("mels",), dtype=np.float32),
-    Column("mel_len_B", EXTENT, "frames", fill=2),  # for a row without recording: two unused frames
-    Column("token_ids_BL", PACKED, "tokens"),
-    Column("speech_row_BL", OFFSET, "tokens", of="speech", base=2, fill=-1),
-    Column("labels_BL", PACKED, "tokens", fill=IGNORE),
-    Column("positions_BL", PACKED, "tokens", fill=1),
-    Column("segments_BL", OFFSET, "tokens", of="sequences", base=1),
-    Column("spans_BL", PACKED, "tokens", fill=NOT_LEARNED),
+    *SPEECH_COLUMNS,
     Column("ctc_labels_BS", BATCHED, shape=("text_tokens",)),
     Column("ctc_len_B", BATCHED),
     # class of the CTC head at each speech token; index of the label in each label set

@@ -11,6 +11,7 @@ from mindspore_osum.models.projector.config import ProjectorConfig
 from mindspore_osum.models.whisper.config import ENCODERS, EncoderConfig
 from mindspore_osum.speech.config import FBANK, LOG_MEL, FeatureConfig
 from mindspore_osum.systems.sizes import MOST, check_sizes, check_width, need
+from mindspore_osum.systems.speech_config import SpeechConfig
 
 IM_END, ENDOFTEXT = 151645, 151643  # of the published Qwen tokenizers
 # what the last speech token of a recording is, if fewer frames are left than a token has
@@ -26,7 +27,7 @@ _LORA = LoraConfig(
 
 
 @dataclass(frozen=True)
-class TouchAsuConfig:
+class TouchAsuConfig(SpeechConfig):
     """Encoder -> projector -> decoder with LoRA; defaults are WEST's recipe with a Whisper encoder."""
 
     model_type: ClassVar[str] = "touch_asu"
@@ -68,28 +69,10 @@ class TouchAsuConfig:
         kind = FBANK if isinstance(self.encoder, FireRedConfig) else LOG_MEL
         return FeatureConfig(self.encoder.n_mels, self.encoder.pad_to_seconds, kind=kind)
 
-    def tokens(self, frames):
-        """Number of speech tokens for a number of mel frames (int or array)."""
-        return self.adapter.tokens(self.encoder.frames(frames))
-
-    @property
-    def frames_per_token(self) -> int:
-        """Mel frames per speech token."""
-        return self.encoder.stride * self.adapter.frames_per_token
-
-    @property
-    def seconds_per_token(self) -> float:
-        """Duration of a speech token."""
-        return self.features.seconds(self.frames_per_token)
-
     @property
     def most_frames(self) -> int:
         """Mel frames of the longest recording that the model takes at once."""
         return min(self.max_speech_frames, self.encoder.stride * self.positions)
-
-    def to_dict(self) -> dict:
-        """Plain dictionaries and lists, as saved in config.json together with `model_type`."""
-        return dataclasses.asdict(self)
 
 
 def _check_firered(encoder: FireRedConfig) -> None:
