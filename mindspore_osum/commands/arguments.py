@@ -224,8 +224,11 @@ def add_max_errors(parser) -> None:
 
 
 def errors_of(args):
-    """The `Errors` of --max-errors."""
+    """The `Errors` of --max-errors; UserError if it is negative."""
     from mindspore_osum.data.checks import Errors
+
+    if args.max_errors < 0:
+        raise UserError(f"--max-errors {args.max_errors}: must be 0 or more")
 
     return Errors(args.max_errors, args.max_errors < 1, "--max-errors")
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mindspore_osum.commands.arguments import add_derived, errors_of
-from mindspore_osum.data.pipeline.derived import write_derived
+from mindspore_osum.data.pipeline.derived import check_outputs, write_derived
 from mindspore_osum.data.pipeline.intersect import Agreement, intersect
 from mindspore_osum.data.pipeline.reading import Usable
 from mindspore_osum.errors import UserError
@@ -24,6 +24,7 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Write what both say and print how far they agree; 0."""
     counts, errors = Agreement(), errors_of(args)
+    check_outputs([args.first, args.second], output=args.output, rest=args.rest, report=args.report)
     with ExitStack() as stack:
         rest = None
         if args.rest:
@@ -42,6 +43,7 @@ def run(args) -> int:
         write_derived(args.output, agreed)
     found = counts.to_dict()
     if args.report:
+        args.report.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.report, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
     print("\n".join(_lines(found, args.output, errors.count)))
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from mindspore_osum.commands.arguments import add_derived, add_sources, errors_of
 from mindspore_osum.commands.console import resumable
 from mindspore_osum.data.checks import LeftOut
-from mindspore_osum.data.pipeline.derived import write_derived
+from mindspore_osum.data.pipeline.derived import check_outputs, write_derived
 from mindspore_osum.data.pipeline.journal import journal_beside
 from mindspore_osum.data.pipeline.reading import Usable
 from mindspore_osum.evaluation.annotator import FIELDS, annotate, prompt_for
@@ -41,12 +41,15 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Write the labelled lines and print how many; 0."""
     endpoint = Endpoint(args.url, args.model, os.environ.get("OSUM_ANNOTATOR_KEY"), role="annotator")
+    check_outputs(args.manifests, output=args.output)
     prompt = prompt_for(args.task, args.prompt)
     usable, left_out = Usable(args.manifests, errors_of(args)), LeftOut()
     settings = {"verb": "label", "sources": args.manifests, "task": args.task, "model": args.model}
-    with journal_beside(args.output, settings | {"prompt": prompt}) as journal, resumable():
-        labelled = annotate(endpoint, usable, args.task, prompt, journal, usable.leave_out, left_out)
-        count = write_derived(args.output, labelled)
+    try:
+        with journal_beside(args.output, settings | {"prompt": prompt}) as journal, resumable():
+            labelled = annotate(endpoint, usable, args.task, prompt, journal, usable.leave_out, left_out)
+            count = write_derived(args.output, labelled)
+    finally:  # also where nothing is left: it says why
+        print("".join(f"{line}\n" for line in left_out.lines()), end="")
     print(f"{args.output}: {count} utterances of {args.task}, {usable.errors.count} errors left out")
-    print("".join(f"{line}\n" for line in left_out.lines()), end="")
     return 0

@@ -13,7 +13,7 @@ from mindspore_osum.commands.arguments import (
 from mindspore_osum.commands.console import load_model, resumable
 from mindspore_osum.data.checks import LeftOut
 from mindspore_osum.data.formats.word_times import WORDS, WordTimes
-from mindspore_osum.data.pipeline.derived import write_derived
+from mindspore_osum.data.pipeline.derived import check_outputs, write_derived
 from mindspore_osum.data.pipeline.journal import journal_beside
 from mindspore_osum.data.pipeline.reading import Usable
 from mindspore_osum.data.pipeline.words import kept, of_files, timed
@@ -50,13 +50,16 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Write the examples and print how many; 0."""
     usable, left_out = Usable(args.manifests, errors_of(args)), LeftOut()
-    if args.times:
-        found = partial(of_files, times=WordTimes(args.times, args.tier))
-        count = write_derived(args.output, timed(usable, found, left_out))
-    else:
-        count = _by_model(args, usable, left_out)
+    check_outputs(args.manifests, output=args.output)
+    try:
+        if args.times:
+            found = partial(of_files, times=WordTimes(args.times, args.tier))
+            count = write_derived(args.output, timed(usable, found, left_out))
+        else:
+            count = _by_model(args, usable, left_out)
+    finally:  # also where nothing is left: it says why
+        print("".join(f"{line}\n" for line in left_out.lines()), end="")
     print(f"{args.output}: {count} utterances with word times, {usable.errors.count} errors left out")
-    print("".join(f"{line}\n" for line in left_out.lines()), end="")
     return 0
 
 

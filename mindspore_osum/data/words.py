@@ -16,7 +16,7 @@ def words_of(utt: Utterance, label: str | None = None) -> list[tuple[str, float,
 
     Raises
     ------
-    UserError : `extra.words` is no list of [word, start, end].
+    UserError : `extra.words` is no list of [word, start, end], or a word ends before it starts.
     """
     if utt.wav is None:
         return []
@@ -25,8 +25,10 @@ def words_of(utt: Utterance, label: str | None = None) -> list[tuple[str, float,
         return parse_answer(utt.txt if label is None else label, key).words if "align" in tags_of(key) else []
     try:
         words = [(str(word), float(start), float(end)) for word, start, end in utt.extra["words"]]
-        if not all(abs(seconds) < _MAX_SECONDS for _, *times in words for seconds in times):
-            raise ValueError("a time is no number or has no end")
+        if not all(0 <= start <= end < _MAX_SECONDS for _, start, end in words):
+            raise ValueError("a time is no number, has no end, or goes back")
         return words
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{utt.where}: extra.words is no list of [word, start, end] in seconds") from None
+        raise UserError(
+            f"{utt.where}: extra.words is no list of [word, start, end] in seconds, start <= end"
+        ) from None

@@ -39,8 +39,12 @@ class Endpoint:
     role: str = "judge"
 
     def __post_init__(self):
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.url)
+            right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # brackets, or a port beyond 65535
+            right = False
+        if not right:
             raise UserError(
                 f"{self.role} address {self.url!r}: expected http(s)://host/path, "
                 "for example https://api.deepseek.com/v1"
@@ -70,7 +74,8 @@ class Endpoint:
                     ) from None
                 wait = _seconds(error.headers.get("Retry-After"))
             except (OSError, HTTPException, ValueError) as error:  # broken connections, malformed answers
-                trouble, wait = str(error) or type(error).__name__, None
+                reason = getattr(error, "reason", None) or error
+                trouble, wait = f"no answer from {self.url} ({str(reason) or type(error).__name__})", None
             if attempt + 1 < self.tries:
                 time.sleep(min(MAX_PAUSE_S, wait if wait is not None else self.pause_s * 2**attempt))
         raise Unavailable(trouble)

@@ -93,7 +93,18 @@ def test_nobody_listens():
         Endpoint("http://127.0.0.1:1/v1", "m", tries=2, pause_s=0.01).ask("x")
 
 
-@pytest.mark.parametrize("url", ["", "api.deepseek.com", "file:///etc/passwd", "http://", "ftp://x/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.deepseek.com",
+        "file:///etc/passwd",
+        "http://",
+        "ftp://x/v1",
+        "http://[::1/v1",
+        "http://x:99999",
+    ],
+)
 def test_impossible_addresses(url):
     with pytest.raises(UserError, match="judge address"):
         Endpoint(url, "m")

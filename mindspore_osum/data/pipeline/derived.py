@@ -9,7 +9,7 @@ Notable choices
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, groupby
 from pathlib import Path
@@ -35,7 +35,9 @@ def write_derived(out: Path, utterances: Iterable[Utterance]) -> int:
     utterances = iter(utterances)
     first = next(utterances, None)
     if first is None:
-        raise UserError(f"{out}: nothing to write: no utterance was left; see above")
+        raise UserError(
+            f"{out}: nothing to write: the sources have no utterance, or none was left (see above)"
+        )
     of_shards = isinstance(first.wav, FilePart)
     check_name(out, of_shards)
     utterances = _of_one_kind(chain([first], utterances), of_shards)
@@ -46,10 +48,42 @@ def write_derived(out: Path, utterances: Iterable[Utterance]) -> int:
         raise UserError(f"{error.filename or out}: cannot write there ({error.strerror})") from None
 
 
+def check_outputs(sources: Sequence[str], **paths: Path | None) -> None:
+    """Refuse, before any work, files that cannot be written or that the command reads.
+
+    Parameters
+    ----------
+    sources : paths that are read.
+    paths : option -> file to write.
+
+    Raises
+    ------
+    UserError : a folder, the same file twice, one of the sources, or no place to write to.
+    """
+    read = {os.path.realpath(source) for source in sources}
+    seen: dict[str, str] = {}
+    for name, path in paths.items():
+        if path is None:
+            continue
+        real = os.path.realpath(path)
+        if path.is_dir():
+            raise UserError(f"--{name} {path}: is a folder; give the name of a new file in it")
+        if real in read:
+            raise UserError(f"--{name} {path}: is read by this command; give another name")
+        if real in seen:
+            raise UserError(f"--{name} {path}: is the same file as --{seen[real]}; give another name")
+        seen[real] = name
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise UserError(f"--{name} {path}: cannot write in {folder}; give another place")
+    if (out := paths.get("output")) and out.suffix not in (".jsonl", ".list"):
+        raise UserError(f"{out}: give --output a name that ends in .jsonl, or for shards in .list")
+
+
 def check_name(out: Path, of_shards: bool) -> None:
     """UserError if the name of an output does not suit its sources."""
     wanted = ".list" if of_shards else ".jsonl"
-    if out.suffix != wanted or out.is_dir():
+    if out.suffix != wanted:
         kind = "shards become a list of shards with new texts" if of_shards else "manifests become a manifest"
         raise UserError(f"{out}: {kind}; give --output a name that ends in {wanted}")
 

@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from mindspore_osum.data.batches.batching import native_samples, recording_of
+from mindspore_osum.data.checks import TIME_SLACK
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.pipeline.intersect import labels_of
 from mindspore_osum.data.pipeline.making import Job, draws
@@ -87,6 +88,11 @@ def _with_event(utt: Utterance, events: Sequence[Utterance], how: Settings):
     if not text:
         raise UserError(
             f"{utt.where}: no transcript in {one_line(utt.txt, 40)!r}; give speech with its words"
+        )
+    last, seconds = max([end for *_, end in words], default=0.0), len(wave_S) / rate
+    if last > seconds + TIME_SLACK:
+        raise UserError(
+            f"{utt.where}: a word ends at {last:g} s, the recording at {seconds:.2f} s; correct the times"
         )
     rng = draws("event", how.seed, utt.key)
     event = events[rng.integers(len(events))]

@@ -58,7 +58,9 @@ def making(out: Path, settings: dict) -> Iterator[Journal]:
         try:
             yield begun
             if not len(begun):
-                raise UserError(f"{out}: nothing could be made; see above")
+                raise UserError(
+                    f"{out}: nothing could be made: the sources have no usable utterance (see above)"
+                )
             with replacing(out / MANIFEST) as file:
                 file.writelines(begun.lines())
         finally:

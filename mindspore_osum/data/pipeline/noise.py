@@ -30,7 +30,7 @@ def check_ratios(snrs: Sequence[float]) -> None:
     for n, snr in enumerate(snrs):
         if not SNR_LIMITS[0] <= snr <= SNR_LIMITS[1]:
             raise UserError(f"--snr {snr:g}: must be from {SNR_LIMITS[0]:g} to {SNR_LIMITS[1]:g} dB")
-        if snr in snrs[:n]:
+        if f"{snr:g}" in [f"{other:g}" for other in snrs[:n]]:  # as in the keys of the copies
             raise UserError(f"--snr {snr:g}: is there twice; each ratio gives one copy")
 
 

@@ -148,12 +148,15 @@ def test_shards_and_seeds(tmp_path, data, write_set, events):
         ({"wav": "zero.wav"}, {}, [], "set.jsonl:1: the recording is silent"),
         ({"task": "<GENDER>", "txt": "<MALE>"}, {}, [], "set.jsonl:1: no transcript in '<MALE>'"),
         ({"extra": {"words": "x"}}, {}, [], "set.jsonl:1: extra.words is no list of [word, start, end]"),
+        ({"extra": {"words": [["un", 0.5, 0.2]]}}, {}, [], "extra.words is no list of [word, start, end]"),
+        ({"extra": {"words": [["un", -1, 0.2]]}}, {}, [], "extra.words is no list of [word, start, end]"),
+        ({"extra": {"words": [["un", 0, 99]]}}, {}, [], "a word ends at 99 s, the recording at 1.00 s"),
         ({"extra": {"words": [["uno", 0, 1]]}}, {}, ["--tag", "word"], "the aligner has 'uno' where"),
         ({}, {}, ["--level", "3", "-3"], "--level 3 -3: the lowest and the highest power"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(tmp_path, write_set, data, speech, event, options, says):
-    soundfile.write(tmp_path / "zero.wav", np.zeros(8000), 16000)
+    soundfile.write(tmp_path / "zero.wav", np.zeros(16000), 16000)
     soundfile.write(tmp_path / "long.wav", np.ones(21 * 1000) / 9, 1000)
     path = write_set("set.jsonl", [SPEECH[0] | speech])
     events = write_set("events.jsonl", [EVENTS[0] | event])

@@ -144,6 +144,7 @@ def test_names_of_files():
     ("options", "says"),
     [
         (["--snr", "5", "5"], "--snr 5: is there twice"),
+        (["--snr", "0.1", "0.10000001"], "--snr 0.1: is there twice"),  # one key
         (["--snr", "nan"], "--snr nan: must be from -50 to 60 dB"),
         (["--snr", "5", "--noise", "none.list"], "none.list: cannot read it"),
         (["--snr", "5", "--noise", "silence.list"], "silence.wav is silent, so there is no ratio"),
