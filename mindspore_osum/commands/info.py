@@ -83,7 +83,10 @@ def nearest_preset(cfg: Config) -> tuple[str | None, dict[str, list]]:
     found = {}
     for name, other in system_of(cfg.model_type).presets.items():
         there = _flat(other)
-        found[name] = {key: [own[key], there[key]] for key in own if own[key] != there[key]}
+        keys = own.keys() | there.keys()  # another kind of encoder has other sizes
+        found[name] = {
+            key: [own.get(key), there.get(key)] for key in sorted(keys) if own.get(key) != there.get(key)
+        }
     name = min(found, key=lambda name: len(found[name]))
     return (name, found[name]) if len(found[name]) <= NEAR else (None, {})
 

@@ -14,7 +14,7 @@ from mindspore_osum.commands.info import describe, nearest_preset, text_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, read_config, write_config
 from mindspore_osum.systems.osum.presets import PRESETS
-from mindspore_osum.systems.registry import preset
+from mindspore_osum.systems.registry import preset, presets
 
 
 @pytest.fixture
@@ -51,6 +51,11 @@ def test_presets_are_recognised(name):
     other = replace(cfg, dtype="bfloat16", decoder=replace(cfg.decoder, vocab_size=77))
     differs = {"dtype": ["bfloat16", cfg.dtype], "decoder.vocab_size": [77, cfg.decoder.vocab_size]}
     assert nearest_preset(other) == (name, differs)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_of_any_system_is_its_own_nearest(name):  # encoders of two kinds have different sizes
+    assert nearest_preset(preset(name)) == (name, {})
 
 
 def test_a_model_of_its_own_has_no_preset():
