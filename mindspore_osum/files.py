@@ -69,6 +69,13 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         unfinished.discard(Path(temp))
 
 
+def check_place(path: Path, name: str) -> None:
+    """UserError, which begins with `name`, if nothing can be made at a path; for before long work."""
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{name}: cannot write in {folder}; give another place")
+
+
 def finish(file: BinaryIO) -> None:
     """Flush a written file to the disk, give it an ordinary file's permissions, and close it."""
     file.flush()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mindspore_osum.commands.arguments import add_device
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import check_place
 
 EXAMPLES = """\
 examples:
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.output)
     if folder.exists():
         raise UserError(f"{folder}: exists already; name a new folder, or remove it")
+    check_place(folder, f"--output {folder}")
     from mindspore_osum.commands.console import Progress, align
     from mindspore_osum.evaluation.spectrum import TASKS, Spectrum, draw, mean_spectrum, scores
     from mindspore_osum.figures import require_matplotlib

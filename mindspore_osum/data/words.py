@@ -1,5 +1,6 @@
 """The times of an utterance's words, where its line has them."""
 
+from mindspore_osum.data.checks import TIME_SLACK
 from mindspore_osum.data.formats.manifest import Utterance, key_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import parse_answer, tags_of
@@ -32,3 +33,14 @@ def words_of(utt: Utterance, label: str | None = None) -> list[tuple[str, float,
         raise UserError(
             f"{utt.where}: extra.words is no list of [word, start, end] in seconds, start <= end"
         ) from None
+
+
+def words_within(utt: Utterance, seconds: float) -> list[tuple[str, float, float]]:
+    """`words_of` a recording of so many seconds; UserError if one ends after it."""
+    words = words_of(utt)
+    last = max((end for *_, end in words), default=0.0)
+    if last > seconds + TIME_SLACK:
+        raise UserError(
+            f"{utt.where}: a word ends at {last:g} s, the recording at {seconds:.2f} s; correct the times"
+        )
+    return words

@@ -22,11 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mindspore_osum.data.batches.batching import features
+from mindspore_osum.data.batches.batching import features, seconds_of
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import open_source
-from mindspore_osum.data.words import words_of
+from mindspore_osum.data.words import words_within
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import check_place
 from mindspore_osum.folder import load_folder, read_config, replaced
 from mindspore_osum.models.buckets import SMALLEST_FRAMES, frame_bucket
 from mindspore_osum.models.whisper.config import STRIDE
@@ -62,7 +63,7 @@ class Words:
 
     def add(self, utt: Utterance, mel_TF: np.ndarray, x_UE: np.ndarray, seconds: float) -> None:
         """The words of a recording with these encoder frames, of `seconds` each."""
-        timed = [(spelled(word), start, end) for word, start, end in words_of(utt)]
+        timed = [(spelled(word), start, end) for word, start, end in words_within(utt, seconds_of(utt))]
         self.timed += bool(timed)
         held_out = self.recordings % HELD_OUT == HELD_OUT - 1
         self.recordings += 1
@@ -123,9 +124,10 @@ def fit_aligner(
     if not layer:
         raise UserError(f"{folder}: a {cfg.model_type} model has no single layer between encoder and decoder")
     if not 0 < ridge < float("inf"):
-        raise UserError(f"ridge {ridge}: must be above 0")
+        raise UserError(f"ridge {ridge:g}: must be above 0 and finite")
     if Path(output).exists():
         raise UserError(f"{output}: exists already; name a new folder, or remove it")
+    check_place(Path(output), str(output))
     utterances = list(spoken(manifests))
     import mindspore as ms
 

@@ -247,6 +247,11 @@ def model_config(cfg: TrainConfig, tokenizer: Tokenizer) -> tuple[Config, str]:
         raise UserError(f"model.start: {start!r} is no folder and no preset{did_you_mean(start, presets())}")
     base = read_config(start) if is_folder else preset(start)
     model = from_dict(type(base), merge(base.to_dict(), cfg.model.overrides), f"model.overrides on {start}")
+    if cfg.device == "CPU" and model.dtype == "bfloat16":  # not even Reshape has a kernel of it
+        raise UserError(
+            "model.overrides.dtype: bfloat16 cannot be trained on CPU, whose operators lack it; give "
+            "--set model.overrides.dtype=float32, or device: Ascend"
+        )
     model = cfg.system.job.model(cfg, model)
     cfg.system.job.check_model(cfg, model, tokenizer)
     if is_folder:  # before a network of these sizes takes memory

@@ -120,9 +120,12 @@ def test_the_layer_is_that_of_the_encoder_s_frames(parts, tmp_path):
     "change, message",
     [
         ({"model": "tiny"}, "a osum model has no single layer"),
-        ({"--ridge": "0"}, "ridge 0.0: must be above 0"),
+        ({"--ridge": "0"}, "ridge 0: must be above 0 and finite"),
+        ({"--ridge": "inf"}, "ridge inf: must be above 0 and finite"),
+        ({"--manifest": "late.jsonl"}, "late.jsonl:1: a word ends at 99 s, the recording at "),
         ({"--manifest": "qa.jsonl"}, "no recording of the task <TRANSCRIBE>"),
         ({"--output": "parts"}, "parts: exists already"),
+        ({"--output": "plain.jsonl/new"}, "plain.jsonl/new: cannot write in "),
     ],
 )
 def test_refusals(parts, change, message, monkeypatch, capsys):
@@ -130,6 +133,9 @@ def test_refusals(parts, change, message, monkeypatch, capsys):
     (parts / "qa.jsonl").write_text(
         '{"key": "q", "txt": "a", "task": "<TEXT2TEXT>", "extra": {"question": "b"}}\n'
     )
+    late = json.loads((parts / "timed.jsonl").read_text("utf-8").splitlines()[0])
+    late["extra"]["words"][-1][2] = 99
+    (parts / "late.jsonl").write_text(json.dumps(late) + "\n")
     given = {"model": "parts", "--manifest": "plain.jsonl", "--output": "new", "--ridge": "1"} | change
     if given["model"] == "tiny":
         from mindspore_osum.folder import BUNDLED

@@ -191,6 +191,7 @@ def test_jobs_that_cannot_work(world, tmp_path, more, said):
     [
         ({"lora": {"rank": 0}}, {}, "names lora, but the model's lora.rank is 0"),
         ({"max_speech_frames": 40}, {}, "batch.seconds: 0.64 is more than the 0.4"),
+        ({"dtype": "bfloat16"}, {}, "bfloat16 cannot be trained on CPU, whose operators lack it"),
         ({"eos_ids": [597]}, {}, r"<\|im_end\|> is \[599\], none of the model's eos_ids"),
     ],
 )

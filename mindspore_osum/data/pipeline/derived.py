@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError, is_plain
-from mindspore_osum.files import replacing
+from mindspore_osum.files import check_place, replacing
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.speech.opening import FilePart
 
@@ -73,9 +73,7 @@ def check_outputs(sources: Sequence[str], **paths: Path | None) -> None:
         if real in seen:
             raise UserError(f"--{name} {path}: is the same file as --{seen[real]}; give another name")
         seen[real] = name
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UserError(f"--{name} {path}: cannot write in {folder}; give another place")
+        check_place(path, f"--{name} {path}")
     if (out := paths.get("output")) and out.suffix not in (".jsonl", ".list"):
         raise UserError(f"{out}: give --output a name that ends in .jsonl, or for shards in .list")
 

@@ -112,6 +112,7 @@ def test_the_verb(world, tmp_path, capsys):
         ({"--top": "3,x"}, "--top '3,x': give numbers above 0"),
         ({"--manifest": "qa.jsonl"}, "no recording of the tasks <TRANSCRIBE>"),
         ({"--output": "model"}, "model: exists already"),
+        ({"--output": "both.jsonl/new"}, "both.jsonl/new: cannot write in "),
         ({"model": "tiny"}, "osum has no single layer"),
     ],
 )
