@@ -116,6 +116,8 @@ def convert(
         report = Report(" + ".join(str(p) for p in paths.values()), str(output))
         pieces = _find_tokenizer(tokenizer, paths)
         plan = make_plan(system, parts, settings, report)
+        if "prompts" in settings.overrides:
+            system.template(plan.config)  # refuses those that there are not
         if source and decoder:
             check_swap(system, parts["model"], plan.config, pieces, report)
         _check_end(system, plan.config, pieces, report.source)

@@ -10,6 +10,7 @@ from mindspore_osum.planning.layouts import gigabytes
 from mindspore_osum.planning.memory import MARGIN, inference_memory, parameters
 from mindspore_osum.planning.programs import cost_of
 from mindspore_osum.planning.roofline import LIKELY, launches, model_flops, roofline
+from mindspore_osum.systems.base import System
 from mindspore_osum.systems.registry import system_of
 
 
@@ -136,6 +137,8 @@ def inference(job, batch, rows: int, new: int, device, limit: int) -> dict:
     sizes = model_facts(answering)["parameters"]
     twice = (sizes.get("decoder", 0) + sizes.get("lora", 0)) * job.width
     exported = total + memory.get("KV cache", 0)
+    if type(system_of(job.model.model_type)).export is System.export:
+        exported = None  # which refuses
     return {
         "rows": rows,
         "prompt": length,
@@ -143,7 +146,7 @@ def inference(job, batch, rows: int, new: int, device, limit: int) -> dict:
         "memory": memory,
         "total": total,
         "fits": total <= limit,
-        "exported": exported + twice,
+        "exported": None if exported is None else exported + twice,
         "exported_shared": exported,
         "prefill_seconds": roofline(prefill.steps, device, job.width),
         "likely_prefill_seconds": roofline(prefill.steps, device, job.width, LIKELY),

@@ -108,17 +108,21 @@ def _answering(plan: dict) -> list[str]:
         f"{answer[f'{kind}step_seconds'] * 1e3:.1f} ms a token"
         for kind in ("", "likely_")
     )
-    twice, once = (
-        f"{gigabytes(size)} {'fit' if size <= limit else 'do not fit'}"
-        for size in (answer["exported"], answer["exported_shared"])
-    )
-    return [
+    lines = [
         f"answering  {answer['rows']} at once, prompts of {answer['prompt']}, caches of {answer['places']}: "
         + gigabytes(answer["total"])
         + ("" if answer["fits"] else ", does not fit"),
         f"           {parts}",
         f"           at least {least}",
         f"           likely {likely}: {answer['tokens_a_second']:.0f} tokens/s",
-        f"exported   {twice}: prefill and decode hold the decoder's weights each",
-        f"           {once} where the runtime shares weights between graphs",
     ]
+    if answer["exported"] is not None:  # models of some systems cannot be
+        twice, once = (
+            f"{gigabytes(size)} {'fit' if size <= limit else 'do not fit'}"
+            for size in (answer["exported"], answer["exported_shared"])
+        )
+        lines += [
+            f"exported   {twice}: prefill and decode hold the decoder's weights each",
+            f"           {once} where the runtime shares weights between graphs",
+        ]
+    return lines

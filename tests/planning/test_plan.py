@@ -87,6 +87,14 @@ def choice(layout: Layout, utterances: float, needed: int = 20) -> Choice:
     return Choice(layout, memory, 1.0, 2.0, 1, utterances, 0.5, "")
 
 
+@pytest.mark.parametrize("name", ["tiny_aligner", "touch_asu_tiny"])
+def test_models_that_cannot_be_exported_have_no_line_for_it(capsys, name):
+    assert main(["plan", "--model", name]) == 0
+    assert "exported" not in capsys.readouterr().out
+    assert main(["plan", "--model", "tiny"]) == 0
+    assert "exported" in capsys.readouterr().out
+
+
 def test_a_whole_model_goes_before_a_faster_sharded_one():
     whole, again, sharded = Layout(8), Layout(8, recompute=True), Layout(4, 2)
     ways = [choice(sharded, 9.0, 10), choice(again, 5.0), choice(whole, 7.0, 30)]

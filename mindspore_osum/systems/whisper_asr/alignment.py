@@ -126,15 +126,18 @@ class Aligner:
 
         Parameters
         ----------
-        language : of the text, a code or an English name; of no account to an English model.
+        language : of the text, a code or an English name; "" is English.
         mel_TF, seconds : log-mel of the recording, padded as for an answer, and its length without padding.
 
         Raises
         ------
-        UserError : an unknown language, or a text that is too long for the model.
+        UserError : a language that the model does not know, or a text that is too long for the model.
         """
         words = self.cfg.vocabulary
-        code = words.code(words.language(language)) if words.multilingual else words.codes[0]
+        spoken = words.language(language) if language else words.first_language
+        if not words.multilingual and spoken != words.first_language:
+            raise UserError(f"language {language!r}: this Whisper knows English only; use a multilingual one")
+        code = words.code(spoken)
         text = text.strip() if code in WITHOUT_SPACES else f" {text.strip()}"
         tokens = self.tokenizer.encode(text, plain=[range(len(text))])
         frames = int(seconds / self.cfg.features.seconds(1) + 1e-6)

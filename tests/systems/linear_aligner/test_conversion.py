@@ -106,6 +106,17 @@ def test_an_aligner_of_other_widths_is_named(golden, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("prompts", "says"), [("no", "'no': no such set; known: "), ("no.yaml", "no.yaml: cannot")]
+)
+def test_prompts_that_there_are_not_are_refused_at_once(golden, tmp_path, prompts, says):
+    settings = Settings(preset="yi_6b_aligner", overrides={"prompts": prompts})
+    parts = {"encoder": golden / "whisper", "decoder": golden / "llm"}
+    with pytest.raises(UserError, match=says):
+        convert(None, tmp_path / "out", settings=settings, **parts)
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_an_aligner_one_is_drawn(golden, tmp_path):
     settings = Settings(preset="yi_6b_aligner")
     parts = {

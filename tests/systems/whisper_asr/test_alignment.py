@@ -90,6 +90,12 @@ def test_words(aligner, transcript, told, arrays, monkeypatch):
     assert np.abs(p_ALU[:, :, :frames] - arrays["cross_attention_layer1"]).max() < 1e-5
 
 
+def test_an_english_model_aligns_no_other_language(aligner, transcript, monkeypatch):
+    monkeypatch.setattr(type(aligner.cfg.vocabulary), "multilingual", False)
+    with pytest.raises(UserError, match="language 'de': this Whisper knows English only"):
+        aligner.transcript("ja", "de", transcript.mel_TF, 1.0)
+
+
 def test_a_known_transcript(aligner, transcript, told):
     """Its tokens, words and times are those of an answer with the same text."""
     text = "".join(word["word"] for word in told["words"])
