@@ -2,12 +2,10 @@
 
 import mindspore as ms
 import numpy as np
-import pytest
 from mindspore import Tensor
 
 from mindspore_osum.models import ops
 from mindspore_osum.models.layers import LayerNorm, Linear
-from mindspore_osum.models.ops import plain
 from tests.models.common import SAME, error
 
 
@@ -20,20 +18,6 @@ def before_and_after(cell, change, *inputs):
     first = ms.jit(cell.construct)(*map(Tensor, inputs)).asnumpy()
     change()
     return ms.jit(cell.construct)(*map(Tensor, inputs)).asnumpy(), first
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-def test_items_of_a_batch_attend_one_after_the_other(rows, monkeypatch):
-    monkeypatch.setattr(plain, "LARGE", 30)
-    qkv = [draw(3, 5, 4, 6, seed=n) for n in range(3)]
-    hidden = np.zeros((rows, 1, 1, 5), np.float32)
-    hidden[-1, ..., 3:] = plain.MASKED
-    cell = plain.Attention(4, 4, 6)
-    got, want = before_and_after(cell, cell.for_answers, *qkv, hidden)  # 25 scores: together
-    assert np.array_equal(got, want)
-    monkeypatch.setattr(plain, "LARGE", 25)
-    alone = ms.jit(cell.construct)(*map(Tensor, (*qkv, hidden))).asnumpy()
-    assert error(alone, want) <= SAME and cell.one_by_one
 
 
 def test_a_norm_of_one_operator():
