@@ -19,6 +19,7 @@ class Journal:
     ----------
     path : it is continued where it is there already; a line that is not complete is dropped.
     settings : what the lines follow from.
+    anew : what to remove to begin anew, if it is more than the file.
 
     Raises
     ------
@@ -26,8 +27,8 @@ class Journal:
     OSError : it cannot be read or written.
     """
 
-    def __init__(self, path: Path, settings: dict):
-        self.path = path
+    def __init__(self, path: Path, settings: dict, anew: Path | None = None):
+        self.path, self._anew = path, f"remove {anew or 'it'} to begin anew"
         first = json.dumps({"settings": settings}, ensure_ascii=False, sort_keys=True).encode() + b"\n"
         if not _has_lines(path):
             with replacing(path) as file:
@@ -38,8 +39,7 @@ class Journal:
             if number == 1:
                 if line != first:
                     raise UserError(
-                        f"{path}: was begun by another command or with other settings; remove it to begin "
-                        "anew"
+                        f"{path}: was begun by another command or with other settings; {self._anew}"
                     )
             else:
                 self._places[self._key(line, number)] = at
@@ -48,9 +48,14 @@ class Journal:
 
     def _key(self, line: bytes, number: int) -> str:
         where = f"{self.path}:{number}"
-        key = json_object(line, where).get("key")
-        if not isinstance(key, str):
-            raise UserError(f"{where}: no line of this command; remove the file to begin anew")
+        try:
+            key = json_object(line, where)["key"]
+            if not isinstance(key, str):
+                raise KeyError
+        except (UserError, KeyError):
+            raise UserError(
+                f"{where}: no line of this command, so the file is damaged; {self._anew}"
+            ) from None
         return key
 
     def __len__(self) -> int:

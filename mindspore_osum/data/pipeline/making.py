@@ -102,7 +102,7 @@ def _begin(out: Path, settings: dict) -> Journal:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not begun.exists())):
         raise UserError(f"{out}: is there already and not an empty folder; remove it or give another one")
     (out / WAVES).mkdir(parents=True, exist_ok=True)
-    return Journal(begun, settings)
+    return Journal(begun, settings, out)
 
 
 def _remove_empty(out: Path) -> None:

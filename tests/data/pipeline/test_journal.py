@@ -45,9 +45,11 @@ def test_another_command_or_a_damaged_file_is_refused(tmp_path):
     one.close()
     with pytest.raises(UserError, match="was begun by another command or with other settings; remove it"):
         Journal(path, {"seed": 2})
-    path.write_bytes(path.read_bytes() + b'{"kee": "b"}\n')
-    with pytest.raises(UserError, match="j:3: no line of this command; remove the file to begin anew"):
-        Journal(path, {"seed": 1})
+    whole = path.read_bytes()
+    for line in (b'{"kee": "b"}', b"5", b"\xff{", b'{"key": 1}'):
+        path.write_bytes(whole + line + b"\n")
+        with pytest.raises(UserError, match="j:3: no line of this command, .*; remove folder to begin anew"):
+            Journal(path, {"seed": 1}, "folder")
 
 
 def test_it_is_kept_if_the_command_fails(tmp_path):
