@@ -24,7 +24,7 @@ from ckpt_convert.sources import EXTRAS, Source, open_sources
 from ckpt_convert.swap import check_swap, check_widths
 from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import ordinary, write_text
+from mindspore_osum.files import check_place, ordinary, write_text
 from mindspore_osum.folder import write_config
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.models.forms import Computed, Form
@@ -98,6 +98,7 @@ def convert(
         raise UserError(
             f"{output}: exists already; nothing is overwritten, name a new folder or file, or remove it"
         )
+    check_place(output, str(output))
     if bool(source) == bool(encoder or aligner or (decoder and not source)):
         raise UserError("give one whole checkpoint, or its parts: --encoder, --decoder, --aligner")
     paths = {

@@ -397,6 +397,7 @@ def test_wrong_places(source, tmp_path):
     convert(source, tmp_path / "m", settings=SETTINGS)
     refused("exists already", source, tmp_path / "m", settings=SETTINGS)
     refused("exists already", tmp_path / "m", source)
+    refused("cannot write in", source, tmp_path / "m/config.json/x", settings=SETTINGS)
     refused("no such file", tmp_path / "gone.pt", tmp_path / "x")
     refused("no config.json", tmp_path, tmp_path / "x")
     refused("give one whole checkpoint", None, tmp_path / "x")
