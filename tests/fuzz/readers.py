@@ -212,7 +212,12 @@ def _yaml_write(folder: Path, rng: random.Random, n: int) -> None:
 
 
 def _jobs() -> list[str]:
-    return [path.read_text("utf-8") for path in sorted((seeds.ROOT / "configs").rglob("*.yaml"))]
+    from mindspore_osum.training.config import read_job
+
+    paths = sorted((seeds.ROOT / "configs").rglob("*.yaml"))
+    for path in paths:  # the class of each system's jobs is made once, which executes text
+        read_job(str(path))
+    return [path.read_text("utf-8") for path in paths]
 
 
 def _yaml_read(folder: Path) -> None:
