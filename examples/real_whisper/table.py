@@ -28,7 +28,10 @@ def rows(home: Path) -> list[tuple[str, str, str, str]]:
             found.append((f"{name}, accuracy", scores["utterances"], "", percent(scores["accuracy"])))
     for dataset, scores in labels.get("sets", {}).items():
         if words := scores.get("fixed", {}).get("asr"):
-            found.append((f"words of {dataset}, MER", words["utterances"], "", percent(words["mer"])))
+            name = "MER" if "mer" in words else "WER"  # of mixed languages, of one
+            found.append(
+                (f"words of {dataset}, {name}", words["utterances"], "", percent(words[name.lower()]))
+            )
         if words and (gender := scores["fixed"].get("sgc")) and dataset != "speech_world":
             found.append((f"gender, {dataset}", gender["utterances"], "", percent(gender["accuracy"])))
     for before in sorted(home.glob("*_before")):
