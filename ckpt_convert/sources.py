@@ -171,6 +171,7 @@ def _open_folder(path: Path, forms: dict[str, Form], part: str) -> Source:
     if not (path / CONFIG).is_file():
         raise UserError(f"{path}: no {CONFIG} in this folder, so what is in it is not known")
     model_type = read_json(path / CONFIG, "a model description").get("model_type")
+    # compared, not looked up: it may be anything, also what cannot be a key
     named = next((form for form in described if model_type in list(form.folder.model_types)), None)
     if is_ours(path) and (part == "model" or named is None or named.holds == "model"):
         aside = path / EXTRAS

@@ -23,3 +23,16 @@ def keep_freed_memory() -> bool:
         return False
     sizes = ((M_MMAP_THRESHOLD, KEPT), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, KEPT // 8))
     return all([mallopt(name, size) == 1 for name, size in sizes])
+
+
+def give_back_freed_memory() -> bool:
+    """Return what has been freed to the system at once, kept or not.
+
+    Returns
+    -------
+    False if the C library cannot.
+    """
+    try:
+        return ctypes.CDLL(None).malloc_trim(0) in (0, 1)
+    except (OSError, AttributeError):
+        return False

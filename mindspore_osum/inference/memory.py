@@ -7,11 +7,11 @@ Notable choices
   handed out and not got back.
 """
 
-import ctypes
 import os
 
 import mindspore as ms
 
+from mindspore_osum.allocator import give_back_freed_memory
 from mindspore_osum.models.target import target
 
 
@@ -35,8 +35,5 @@ def give_back() -> None:
     """Return what has been freed to the system or the device, which allocators keep otherwise."""
     if target() == "Ascend":
         ms.runtime.empty_cache()
-        return
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc
-    except (OSError, AttributeError):
-        pass
+    else:
+        give_back_freed_memory()

@@ -45,12 +45,7 @@ def fbank(wave_N: np.ndarray, cfg: FeatureConfig) -> np.ndarray:
     UserError
         Not a 1-D float array, no samples, samples that are not finite, or an impossible n_mels.
     """
-    wave_N = np.asarray(wave_N)
-    if wave_N.ndim != 1 or wave_N.dtype.kind != "f" or not wave_N.size:
-        raise UserError(
-            f"waveform {wave_N.shape} {wave_N.dtype}: fbank needs floats of shape (samples,), at least 1; "
-            "see load_audio"
-        )
+    wave_N = as_samples(wave_N, "fbank")
     if not np.isfinite(wave_N).all():
         raise UserError("waveform: has NaN or infinite samples; see load_audio")
     wave_N = np.pad(wave_N, (0, max(0, cfg.n_fft - len(wave_N))))
@@ -97,3 +92,14 @@ def mel_triangles(n_mels: int, sample_rate: int, points: int) -> np.ndarray:
 
 def _mel(hertz):
     return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+
+
+def as_samples(wave_N, reader: str) -> np.ndarray:
+    """A waveform as an array; UserError, in the name of what reads it, if it is none of floats."""
+    wave_N = np.asarray(wave_N)
+    if wave_N.ndim != 1 or wave_N.dtype.kind != "f" or not wave_N.size:
+        raise UserError(
+            f"waveform {wave_N.shape} {wave_N.dtype}: {reader} needs floats of shape (samples,), "
+            "at least 1; see load_audio"
+        )
+    return wave_N

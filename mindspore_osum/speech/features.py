@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.speech.config import FBANK, FEATURES, FeatureConfig
-from mindspore_osum.speech.fbank import fbank
+from mindspore_osum.speech.fbank import as_samples, fbank
 
 _CHUNK = 512  # frames computed at once: 1.6 MB of windows, which fits the CPU cache
 _FLOOR = 1e-10  # lowest mel power; its logarithm is -10
@@ -46,12 +46,7 @@ def log_mel(wave_N: np.ndarray, cfg: FeatureConfig = FEATURES) -> np.ndarray:
     UserError
         Not a 1-D float array, no samples, samples that are not finite, or an impossible n_mels.
     """
-    wave_N = np.asarray(wave_N)
-    if wave_N.ndim != 1 or wave_N.dtype.kind != "f" or not wave_N.size:
-        raise UserError(
-            f"waveform {wave_N.shape} {wave_N.dtype}: log_mel needs floats of shape (samples,), "
-            "at least 1; see load_audio"
-        )
+    wave_N = as_samples(wave_N, "log_mel")
     missing = round(cfg.pad_to_seconds * cfg.sample_rate) - len(wave_N)
     if missing > 0:
         wave_N = np.pad(wave_N, (0, missing))

@@ -37,7 +37,7 @@ def test_equals_kaldi(samples, rows):
 
 
 def test_all_of_a_signal_equals_kaldi_native_fbank():
-    knf = pytest.importorskip("kaldi_native_fbank", reason="an optional second check")
+    knf = pytest.importorskip("kaldi_native_fbank", reason="needs kaldi-native-fbank, a second check")
     options = knf.FbankOptions()
     options.frame_opts.dither, options.mel_opts.num_bins, options.energy_floor = 0.0, 80, 0.0
     online, wave_N = knf.OnlineFbank(options), signal(100_003)
