@@ -73,7 +73,8 @@ ROOMS = {
     "folder": "errors files config weights_io parameters text systems",
     "ckpt_convert": "errors interrupts files config weights_io parameters text models systems folder",
     "hub": "errors files systems folder ckpt_convert",
-    "inference": "errors interrupts allocator device config speech text tasks results models data systems folder hub",
+    "inference": "errors interrupts allocator device config speech text tasks results models data systems "
+    "folder hub",
     "training": "errors files allocator config figures weights_io parameters text tasks models data systems "
     "folder",
     "evaluation": "errors files config figures text tasks results data inference",
