@@ -93,7 +93,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict or hint is dict:
         if not isinstance(value, dict):
             raise UserError(f"{where}: expected a mapping, found {_short(value)}")
-        return dict(value)
+        if not args:
+            return dict(value)
+        return {_convert(args[0], k, where): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, str):
         # YAML 1.1 parses 1e-6 (no dot) as a string
         try:

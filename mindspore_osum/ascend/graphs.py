@@ -21,6 +21,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.models.buckets import SMALLEST_LENGTH, batch_bucket, bucket
 from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import system_of, to_values
+from mindspore_osum.training import part_rates
 from mindspore_osum.training.config import TrainConfig, own_sections, shapes_of
 
 LAYERS = 2
@@ -122,6 +123,7 @@ def _step(job: TrainConfig, model: Config):
             job.accumulation,
             betas=optimizer.betas,
             eps=optimizer.eps,
+            **part_rates.arguments(optimizer, model.model_type),
         )
         evaluation = Evaluation(network)
     step.ascend_910b_target = True  # MindSpore's own step asks the driver

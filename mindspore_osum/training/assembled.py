@@ -16,7 +16,7 @@ def assemble(
     decay : weight decay; norms and biases have none.
     clip : largest norm of a gradient.
     accumulation : micro-batches of a step.
-    adam : `betas` and `eps`.
+    adam : `betas`, `eps`, and of `part_rates.arguments`.
     """
     weights = [p for p in network.get_parameters() if p.requires_grad]
     groups = [

@@ -100,6 +100,8 @@ class Optimizer:
     """AdamW (Loshchilov & Hutter 2019); norms and biases do not decay. Defaults as published."""
 
     lr: float = 5e-4  # the peak, at the end of the warm-up
+    # peaks of some parts or cells, {adapter: 5e-4, decoder.embed_tokens: 1e-5}; all others have lr
+    lr_of: dict[str, float] = field(default_factory=dict)
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
     eps: float = 1e-6
     weight_decay: float = 0.01
@@ -291,6 +293,7 @@ def check_job(cfg: TrainConfig) -> None:
         "data.max_errors",
     ):
         need(_value(cfg, name) >= 0, f"{name}: {_value(cfg, name)} must not be negative")
+    check_rates(cfg)
     betas = cfg.optimizer.betas
     valid = len(betas) == 2 and all(0 < b < 1 for b in betas)
     need(valid, f"optimizer.betas: {betas} must be two numbers in (0, 1)")
@@ -303,6 +306,18 @@ def check_job(cfg: TrainConfig) -> None:
     mindformers_keys.check(cfg.callbacks, cfg.profiling, cfg.monitor_config)
     if cfg.is_sharded:
         check_sharded(cfg)
+
+
+def check_rates(cfg: TrainConfig) -> None:
+    """Refuse learning rates of parts that do not learn; cells are looked up in the model (part_rates.py)."""
+    for key, rate in cfg.optimizer.lr_of.items():
+        if rate <= 0:
+            raise UserError(f"optimizer.lr_of.{key}: {rate} must be above 0; a part that learns is in learn")
+        if "." not in key and key not in cfg.learn:
+            raise UserError(
+                f"optimizer.lr_of: {key!r} is no part that learns{did_you_mean(key, cfg.learn)} (learn), or "
+                "cells within them, such as decoder.embed_tokens"
+            )
 
 
 def check_finite(values, path: str = "") -> None:

@@ -19,6 +19,7 @@ from mindspore_osum.config import did_you_mean
 from mindspore_osum.errors import UserError
 from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import to_values
+from mindspore_osum.training import part_rates
 from mindspore_osum.training.config import TrainConfig, own_sections, to_dict
 
 DATA, RUN, PLUGIN = "OsumData", "OsumRun", "osum_plugin"  # registered.py, and the file that names them
@@ -64,6 +65,7 @@ def mindformers_config(
             "betas": cfg.optimizer.betas,
             "eps": cfg.optimizer.eps,
             "weight_decay": cfg.optimizer.weight_decay,
+            **part_rates.arguments(cfg.optimizer, model.model_type),
         },
         "lr_schedule": {
             "type": "WarmupLR",

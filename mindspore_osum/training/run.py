@@ -28,7 +28,7 @@ from mindspore_osum.folder import read_config
 from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import preset, presets
 from mindspore_osum.text.tokenizer import Tokenizer, find_tokenizer, open_tokenizer
-from mindspore_osum.training import checkpoint
+from mindspore_osum.training import checkpoint, part_rates
 from mindspore_osum.training import mindformers_job as job
 from mindspore_osum.training.config import DEVICES, TrainConfig, shapes_of, to_dict
 from mindspore_osum.training.lock import locked
@@ -174,9 +174,9 @@ def prepare(
     if fresh and checkpoint.found(folder / "checkpoints"):
         raise UserError(f"{folder}: has checkpoints, but a fresh run is asked for; change output_dir")
     newest = checkpoint.choose(folder / "checkpoints", from_step)
-    parts = check_devices(cfg, ranks)
+    parts, rates = check_devices(cfg, ranks), part_rates.report(cfg.optimizer, cfg.learn, model)
     data, valid = corpora(cfg, model, tokenizer, parts)
-    for line in data.report + data.extractor.report() + (valid.report if valid else []):
+    for line in data.report + data.extractor.report() + (valid.report if valid else []) + rates:
         say(line)
     augment = Augment(cfg.spec_augment, cfg.wave_augment)
     # every process of a sharded model gets the whole step at once
@@ -347,6 +347,8 @@ def job_fingerprint(
     values["data"] = {key: value for key, value in values["data"].items() if key not in FREE_DATA}
     if cfg.schedule.kind in ENDING:
         values["schedule"] = {**values["schedule"], "total_steps": steps}
+    # as a list, of which an entry more is a difference, too
+    values["optimizer"] = {**values["optimizer"], "lr_of": sorted(cfg.optimizer.lr_of.items())}
     values["data"]["train"] = [{"name": s.name, "weight": s.weight} for s in cfg.data.train]
     return job.plain(
         {
@@ -364,6 +366,8 @@ def job_fingerprint(
 def check_fingerprint(resume: Path, now: dict) -> None:
     """Refuse to resume a run whose job has changed, naming what differs."""
     before = checkpoint.read_about(resume)["fingerprint"]
+    if isinstance(before.get("optimizer"), dict):  # an older version had one rate
+        before = {**before, "optimizer": {"lr_of": [], **before["optimizer"]}}
     difference = _first_difference(before, now)
     if difference.startswith("schedule.total_steps "):
         kind, old = now["schedule"]["kind"], before["schedule"]["total_steps"]

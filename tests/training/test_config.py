@@ -69,6 +69,13 @@ def test_published_defaults():
         ({"max_bad_steps": 0}, "max_bad_steps: 0 must be at least 1"),
         ({"optimizer": {"lr": 0}}, "optimizer.lr: 0.0 must be above 0"),
         ({"optimizer": {"betas": [0.9]}}, "optimizer.betas"),
+        ({"optimizer": {"lr_of": {"encoder": "fast"}}}, "optimizer.lr_of.encoder: expected a number"),
+        ({"optimizer": {"lr_of": {1: 1e-4}}}, "optimizer.lr_of: expected str, found 1"),
+        ({"optimizer": {"lr_of": {"encoder": 0}}}, "optimizer.lr_of.encoder: 0.0 must be above 0"),
+        (
+            {"optimizer": {"lr_of": {"decoder": 1e-4}}},
+            "optimizer.lr_of: 'decoder' is no part that learns; did you mean 'encoder'? (learn), or cells",
+        ),
         ({"clip_norm": -1}, "clip_norm"),
         ({"device": "GPU"}, "device: 'GPU'"),
         ({"ctc": {"at": "decoder"}}, "ctc.at"),

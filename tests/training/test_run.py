@@ -91,15 +91,25 @@ def test_a_named_step_goes_on(stored_run, tmp_path, capfd):
     assert (out / "checkpoints" / f"step_{STORED_STEPS:06d}.unused").is_dir()
 
 
-def test_parts_that_do_not_learn_keep_every_bit(world, tmp_path):
+def test_parts_learn_at_their_own_rate_and_others_keep_every_bit(world, tmp_path, capfd):
     start = model_folder(world, tmp_path / "start", lora={"rank": 2})
-    job = small_job(world, tmp_path / "run", steps=3, learn=["adapter", "lora"])
+    rates = {"optimizer": {"lr": 3e-3, "lr_of": {"adapter": "3e-5", "decoder.model.layers.0.mlp": 3e-4}}}
+    job = small_job(world, tmp_path / "run", steps=3, learn=["adapter", "lora"], **rates)
     assert run({**job, "model": {"start": start}}) == 0
     before, after = arrays(start), arrays(tmp_path / "run" / "model")
     assert before.keys() == after.keys()
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {n for n in before if "lora_" in n or n.startswith(("adapter.", "speech_token_embed."))}
     assert not any(n.startswith("model.encoder") for n in state(tmp_path / "run", 3))
+    peaks = {"adapter": 3e-5, "speech_token_embed": 3e-5, "decoder.model.layers.0.mlp": 3e-4, "decoder": 3e-3}
+    moved = dict.fromkeys(peaks, 0.0)
+    for name in changed:
+        key = next(key for key in peaks if name.startswith(f"{key}."))
+        moved[key] = max(moved[key], np.abs(before[name] - after[name]).max())
+    # warm-up of 10 steps: 0.1, 0.2 and 0.3 of the peak, and a step of Adam moves by about its rate
+    assert all(0.3 * peak < moved[key] < 0.7 * peak for key, peak in peaks.items()), moved
+    said = capfd.readouterr().err
+    assert "peaks of the learning rate: adapter 3e-05 (" in said and "all others 0.003 (" in said
 
 
 def test_accumulated_micro_batches_equal_the_whole_batch(world, tmp_path):
@@ -185,6 +195,10 @@ def test_a_changed_job_is_not_resumed(finished):
     _, job = finished
     with pytest.raises(UserError, match="optimizer.lr was 0.003, is 0.001"):
         run(merge(job, {"steps": STORED_STEPS + 1, "optimizer": {"lr": 1e-3}}))
+    with pytest.raises(UserError, match=r"lr_of was \[\], is \[\['encoder', 0.001\]\]"):
+        run(merge(job, {"steps": STORED_STEPS + 1, "optimizer": {"lr_of": {"encoder": 1e-3}}}))
+    with pytest.raises(UserError, match="no parameter that learns is in 'encoder.layer'"):
+        run(merge(job, {"steps": STORED_STEPS + 1, "optimizer": {"lr_of": {"encoder.layer": 1e-3}}}))
     with pytest.raises(UserError, match="has checkpoints"):
         run_job(job_from(merge(job, {"steps": STORED_STEPS + 1}), "job"), fresh=True)
     assert run(merge(job, {"optimizer": {"lr": 3e-3}})) == 0  # nothing left to do
