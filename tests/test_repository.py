@@ -57,6 +57,7 @@ ROOMS = {
     "files": "errors interrupts",
     "config": "errors files",
     "device": "errors allocator config",
+    "cluster": "errors quiet",
     "figures": "errors files",
     "weights_io": "errors interrupts files",
     "parameters": "errors weights_io",
@@ -92,7 +93,7 @@ ROOMS = {
     "__init__": "quiet api",
     "commands": "errors interrupts device files quiet config figures weights_io speech text tasks results "
     "subtitles models data systems folder hub inference training evaluation streaming serving demo export "
-    "ckpt_convert planning ascend bench api",
+    "ckpt_convert planning ascend bench cluster api",
     "cli": "__init__ errors interrupts files config commands",
     "__main__": "cli",
 }
