@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 
+from mindspore_osum.commands import plan_load
 from mindspore_osum.commands.arguments import add_overrides
 from mindspore_osum.config import did_you_mean, from_dict, merge, parse_overrides
 from mindspore_osum.errors import UserError
@@ -16,6 +17,8 @@ examples:
   osum plan --config configs/tiny/stage1.yaml --model tiny --dtype float32 --set batch.size=64
   osum plan --model osum_pangu_7b --device 310P3 --answers 1   # answering alone
   osum plan --config configs/osum_pangu_7b/stage1.yaml --model osum_pangu_7b --check-operators
+  osum plan --annotate 100000 --model osum_pangu_7b --device 910B3 --within 24   # devices for this
+  osum plan --serve 50 --seconds 8 --latency 5 --rtf output/eval/metrics.json
 """
 
 
@@ -33,7 +36,7 @@ def add_arguments(parser) -> None:
         choices=("bfloat16", "float16", "float32"),
         help="of the weights (default: the folder's; with a preset bfloat16, on a 310P float16)",
     )
-    parser.add_argument("--devices", type=int, default=8, metavar="N", help="devices (default: %(default)s)")
+    parser.add_argument("--devices", type=int, metavar="N", help="devices (default: 8, of a load 1)")
     parser.add_argument(
         "--device",
         "--type",
@@ -59,6 +62,7 @@ def add_arguments(parser) -> None:
         "what Ascend's documentation allows; exit status 1 for one that it does not allow or name",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    plan_load.add_arguments(parser)
 
 
 def run(args) -> int:
@@ -66,9 +70,13 @@ def run(args) -> int:
     from mindspore_osum.planning.text import answering_text, text
 
     for name, value in (("--devices", args.devices), ("--answers", args.answers)):
-        if value < 1:
+        if value is not None and value < 1:
             raise UserError(f"{name} {value}: must be at least 1")
+    load = plan_load.asked(args)
     device, memory = device_of(args.device, args.memory)
+    if load:
+        return plan_load.run(args, device, memory, lambda: answering_model(args, device))
+    args.devices = args.devices or 8
     if args.check_operators:
         from mindspore_osum.commands import plan_operators
 
