@@ -32,7 +32,13 @@ from mindspore_osum.models.table import Shapes
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import all_systems
-from mindspore_osum.text.tokenizer import BYTE_PAIRS, SENTENCE_PIECE, open_tokenizer, tokenizer_files
+from mindspore_osum.text.tokenizer import (
+    BYTE_PAIRS,
+    SENTENCE_PIECE,
+    find_tokenizer,
+    open_tokenizer,
+    tokenizer_files,
+)
 from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode
 
 REPORT = "conversion_report.json"
@@ -224,6 +230,7 @@ def _write_form(
     if form is None:
         raise UserError(f"{report.source}: a {system.model_type} model has no form {name!r}")
     system.check_form(plan.config, form)
+    _check_tokenizer(form, tokenizer, output, report.source)
     items, aliases = _form_items(plan, form, system.shapes(plan.config), buffers, report)
     if form.holds == "adapters" and output.suffix in _FILES:
         raise UserError(f"{output}: {form.title} are a folder, not a {output.suffix} file")
@@ -246,6 +253,16 @@ def _write_form(
             _copy_tokenizer(tokenizer, folder)
 
     _make_folder(output, fill)
+
+
+def _check_tokenizer(form: Form, tokenizer: Path | None, output: Path, source: str) -> None:
+    """Refuse a tokenizer that a folder of the form cannot hold, and none where it needs one."""
+    wanted = form.folder.tokenizers if form.folder and output.suffix not in _FILES else ()
+    if not wanted:
+        return
+    found = find_tokenizer(tokenizer).name if tokenizer else "none"
+    if found not in wanted:
+        raise UserError(f"{source}: a {form.title} needs {' or '.join(wanted)} as its tokenizer, not {found}")
 
 
 def _form_items(
@@ -273,7 +290,10 @@ def _form_items(
     if left:
         report.notes.append(f"{left} tensors are not part of the {form.title} form and stay behind")
     if form.holds == "model":
-        items |= plan.aside
+        aside = {key: item for key, item in plan.aside.items() if form.other(key)}
+        if others := len(plan.aside) - len(aside):
+            report.notes.append(f"{others} tensors that the model does not use stay behind")
+        items |= aside
     for other in form.others:
         # Whisper's classes store positions as a weight; those of the full model compute them
         has_it = other.pattern in items  # a system may have the stored ones

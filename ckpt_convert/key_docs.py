@@ -28,7 +28,7 @@ def tables(system: System) -> str:
 
 def _names(table: Table, forms: list[Form]) -> list[str]:
     """Table of the modules with names in other forms, one column per form; LoRA has the decoder's names."""
-    forms = [form for form in forms if form.lora != "alone"]
+    forms = [form for form in forms if form.lora != "alone" and not form.own_names]
     rows = []
     for row in table.rows:
         theirs = [

@@ -83,6 +83,7 @@ class Folder:
     model_types : the values of `model_type` that identify this form; empty where the file name `config` does.
     beside : names of other descriptions in JSON, which `stated` gets under their names where they exist.
     more : our configuration -> name -> values of the other descriptions.
+    tokenizers : names of the tokenizer files of which it needs one; empty where any will do, or none.
     """
 
     config: str
@@ -93,6 +94,7 @@ class Folder:
     model_types: Collection[str] = ()
     beside: tuple[str, ...] = ()
     more: Callable[[Any], dict[str, dict]] = lambda cfg: {}
+    tokenizers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Form:
     folder : layout of its folder; None for a form that is a file.
     header : (contents of a `.pt` other than tensors, file) -> values as for `Folder.stated`.
     beside : our configuration -> contents of a `.pt` beside the tensors, which are then `model_state_dict`.
+    own_names : modules have our names behind the prefix of their part, whatever the rows say.
     rows : (our parameter, theirs) with `{i}` for a layer.
     bases : of adapters alone, such rows of the parameters that they belong to.
     values : part -> settings, for the computed buffers.
@@ -130,6 +133,7 @@ class Form:
     folder: Folder | None = None
     header: Callable[[dict, str], dict] | None = None
     beside: Callable[[Any], dict[str, dict[str, int]]] | None = None
+    own_names: bool = False
     rows: tuple[tuple[str, str], ...] = ()
     bases: tuple[tuple[str, str], ...] = ()
     values: Mapping[str, Values] = field(default_factory=dict)
@@ -149,14 +153,15 @@ class Form:
         rows, batched = [], set()
         for table in (table for table in tables if table.part in self.prefixes):
             for row in table.rows:
-                if (theirs := row.names.get(self.name)) is None:
+                if (theirs := row.ours if self.own_names else row.names.get(self.name)) is None:
                     continue
                 key = f"{self.prefixes[table.part]}{theirs}"
                 for param in row.params:
                     ours = f"{table.prefix}{row.ours}.{param.name}"
                     rows.append((ours, key if isinstance(theirs, Whole) else _joined(key, param.name)))
                     batched |= {ours} if isinstance(theirs, Batched) else set()
-        rows, values = tuple(rows), {table.part: table.values for table in tables}
+        # kinds of a part may have the same names of ours
+        rows, values = tuple(dict.fromkeys(rows)), {table.part: table.values for table in tables}
         if self.lora != "alone":
             return replace(self, rows=rows, values=values, batched=frozenset(batched))
         lora = tuple(row for row in rows if ".lora_" in row[0])

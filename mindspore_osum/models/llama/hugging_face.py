@@ -78,9 +78,13 @@ def decoder_hf_config(dec: DecoderConfig) -> dict:
     architecture = {"qwen3": "Qwen3ForCausalLM", "qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}[
         kind
     ]
+    biases = {"attention_bias": dec.qkv_bias}
+    return {"architectures": [architecture], "model_type": kind, **decoder_sizes(dec, biases)}
+
+
+def decoder_sizes(dec: DecoderConfig, biases: dict) -> dict:
+    """What every config.json of such a decoder says; `biases` are the settings that have other names."""
     return {
-        "architectures": [architecture],
-        "model_type": kind,
         "hidden_act": "silu",
         "vocab_size": dec.vocab_size,
         "hidden_size": dec.d_model,
@@ -91,7 +95,7 @@ def decoder_hf_config(dec: DecoderConfig) -> dict:
         "intermediate_size": dec.d_ff,
         "rope_theta": dec.rope_theta,
         "rms_norm_eps": dec.norm_eps,
-        "attention_bias": dec.qkv_bias,
+        **biases,
         "tie_word_embeddings": dec.tie_embeddings,
         "max_position_embeddings": dec.max_positions,
         "bos_token_id": dec.bos_id,

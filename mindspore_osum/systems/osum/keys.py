@@ -11,6 +11,7 @@ from mindspore_osum.models.table import Row, Shapes, Table, affine
 from mindspore_osum.models.whisper import keys as whisper
 from mindspore_osum.systems.osum.config import ModelConfig
 from mindspore_osum.systems.osum.presets import PRESETS
+from mindspore_osum.systems.osum.vllm import VLLM
 
 MARKS = 2  # last rows of the speech-token embedding, after those of the speech tokens: begin and end
 # published with this spelling
@@ -37,7 +38,15 @@ PUBLISHED = Form(
     ),
     marks=("encoder.after_norm.weight", "llama_model.*"),
 )
-FORMS = (PUBLISHED, llama.HUGGING_FACE, whisper.HUGGING_FACE, whisper.OPENAI, whisper.FOLDER, llama.PEFT)
+FORMS = (
+    PUBLISHED,
+    llama.HUGGING_FACE,
+    whisper.HUGGING_FACE,
+    whisper.OPENAI,
+    whisper.FOLDER,
+    llama.PEFT,
+    VLLM,
+)
 
 
 def tables(cfg: ModelConfig | None = None) -> tuple[Table, ...]:
