@@ -33,7 +33,7 @@ def job_params() -> list:
         "tiny/stage3",
         "tiny/stage2",
         "osum_pangu_7b/stage3",
-        "linear_aligner/smollm2",
+        "real/aligner",
         "touch_asu/qwen2_1.5b",
     }
     names = {path: f"{path.parent.name}/{path.stem}" for path in JOBS}
@@ -66,7 +66,13 @@ def test_every_job_trains_a_step(path, world, tmp_path):
         "model": {"start": "osum_qwen2_tiny" if qwen2 else SMALL[cfg.system.model_type][0]},
         "tokenizer": str(write_tokenizer(tmp_path, 256) if qwen2 else world / "tokenizer.model"),
         "data": {"train": here, "valid": here, "encoded": ""},
-        "batch": {"size": 2, "seconds": seconds, "text_tokens": 250, "max_tokens": 0},
+        "batch": {
+            "size": 2,
+            "seconds": seconds,
+            "text_tokens": 250,
+            "max_tokens": 0,
+            "pack": 512 * bool(cfg.batch.pack),
+        },
     }
     job = merge(to_dict(cfg), small)
     job["model"]["overrides"] = {**SMALL[cfg.system.model_type][1], **lora}
@@ -111,7 +117,7 @@ def train_a_touch_asu(path, cfg, tmp_path):
         "steps": 1,
         "model": {"start": "touch_asu_tiny" if cfg.batch.pack else "touch_asu_firered_tiny"},
         "tokenizer": str(world),
-        "data": {"train": here, "valid": here},
+        "data": {"train": here, "valid": here, "encoded": ""},
         "batch": {"seconds": [0.64], "text_tokens": 130}
         | ({"pack": 300} if cfg.batch.pack else {"max_tokens": 300}),
     }

@@ -49,10 +49,10 @@ SPEEDS = (0.9, 1.0, 1.1, 1.2)
 SPEAKER = "Is the speaker a man or a woman?"
 SPOKEN = "{}_spoken"
 # split -> sentences of templates, sentences of the model, questions
-SIZES = {"train": (1700, 1700, 600), "valid": (40, 40, 20), "test": (60, 60, 30)}
+SIZES = {"train": (2700, 400, 240), "valid": (40, 20, 10), "test": (60, 30, 20)}
 SMALL = {"train": (24, 8, 8), "valid": (4, 2, 2), "test": (4, 2, 2)}
-TYPED = 400  # questions that are typed alone
-FREQUENT = 3000  # words, of which about half give a sentence
+TYPED = 120  # questions that are typed alone
+FREQUENT = 700  # words, of which about half give a sentence
 
 
 def texts(options: argparse.Namespace) -> None:

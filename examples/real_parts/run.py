@@ -26,11 +26,13 @@ from mindspore_osum.training.lock import locked  # noqa: E402
 SPLITS = ("test", "valid", "train")
 SETS = ("librivox", "asterisk_dev")
 OSUM = ["python", "-m", "mindspore_osum"]
-START, MODEL = "start", "output/smollm2_aligner/model"
+START, MODEL, OTHER = "start", "output/smollm2_aligner/model", "parts_conv1d"
 JOINED = "--preset smollm2_aligner --set encoder.pad_to_seconds=0 --set dtype=float32".split()
+CONV1D = "--preset touch_asu_smollm2 --set dtype=float32".split()
+RANDOM = "model.start=parts tokenizer=parts output_dir=output/random steps=300 save_every=50".split()
 # --small: minutes; nothing is learned, but every command runs
 SMALL_JOB = (
-    "steps=2 batch.size=2 batch.seconds=[5.0] schedule.warmup_steps=1 log_every=1 save_every=2".split()
+    "steps=2 batch.size=1 batch.seconds=[5.0] schedule.warmup_steps=1 log_every=1 save_every=2".split()
 )
 
 
@@ -50,23 +52,27 @@ def steps(options: argparse.Namespace) -> list[Step]:
         "corpus",
         *(["--small"] if options.small else []),
     ]
-    parts = ["--encoder", str(options.whisper), "--decoder", str(options.llm), *JOINED, "--output", "parts"]
+    join = [*OSUM, "convert", "--encoder", str(options.whisper), "--decoder", str(options.llm)]
     found = [
-        Step("join the parts", [*OSUM, "convert", *parts], "parts/config.json"),
+        Step("join the parts", [*join, *JOINED, "--output", "parts"], "parts/config.json"),
         Step("texts", texts, "corpus/texts.json"),
     ]
     for split in SPLITS:
         speak = [*OSUM, "data", "speak", f"corpus/{split}_texts.jsonl", "--output", f"corpus/{split}_spoken"]
         speak += ["--voices", f"corpus/{split}_voices.jsonl", "--synthesizer", options.synthesizer]
         found.append(Step(f"speech, {split}", speak, f"corpus/{split}_spoken/manifest.jsonl"))
-    train = [*OSUM, "train", "--config", here(HERE.parents[1] / "configs/linear_aligner/smollm2.yaml")]
-    for setting in [*(SMALL_JOB if options.small else ()), *options.set]:
-        train += ["--set", setting]
+
+    def train(name: str, *settings: str) -> list[str]:
+        command = [*OSUM, "train", "--config", here(HERE.parents[1] / f"configs/real/{name}.yaml")]
+        for setting in [*settings, *(SMALL_JOB if options.small else ()), *options.set]:
+            command += ["--set", setting]
+        return command
+
     fit = [*OSUM, "fit-aligner", "parts", "--manifest", "corpus/train.jsonl", "--output", START]
     found += [
         Step("lines", [*corpus, "lines", "--output", "corpus"], "corpus/lines.json"),
         Step("closed form", fit, f"{START}/config.json"),
-        Step("training", train, f"{MODEL}/config.json"),
+        Step("training", train("aligner"), f"{MODEL}/config.json"),
     ]
     manifests = {"unseen voices": "corpus/test_words.jsonl"}
     if options.recordings:
@@ -79,6 +85,13 @@ def steps(options: argparse.Namespace) -> list[Step]:
         command = ["python", here(HERE / "measure.py"), "--model", model, "--corpus", "corpus"]
         command += ["--output", f"eval/{name}.json", *(["--text-only"] if name == "before" else [])]
         found.append(Step(f"speakers and text, {name}", command, f"eval/{name}.json"))
+    if options.curves:
+        random = train("aligner", *RANDOM)
+        found += [
+            Step("training from a random aligner", random, "output/random/model/config.json"),
+            Step("join with conv1d", [*join, *CONV1D, "--output", OTHER], f"{OTHER}/config.json"),
+            Step("training of conv1d", train("conv1d"), "output/smollm2_conv1d/model/config.json"),
+        ]
     return found
 
 
@@ -97,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add("--output", type=Path, required=True, metavar="DIR")
     add("--small", action="store_true", help="minutes; nothing is learned, but every command runs")
+    add("--curves", action="store_true", help="also train a random aligner and conv1d")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the job")
     options = parser.parse_args(arguments)
     for name in ("whisper", "llm", "recordings"):

@@ -52,6 +52,12 @@ TRAIN = {
         speech_token_num=2,
         prompts="compact",
     ),
+    # SmolLM2-135M with the LoRA of configs/real/aligner.yaml; before it almost nothing
+    "smollm2": ModelConfig(
+        encoder=STUB_ENCODER,
+        decoder=DecoderConfig(49152, 576, 30, 9, 3, 64, 1536, **_LLAMA, tie_embeddings=True),
+        **_STUB | {"lora": LoraConfig(rank=16, alpha=32.0, dropout=0.0)},
+    ),
 }
 
 

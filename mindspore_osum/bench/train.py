@@ -15,7 +15,7 @@ from mindspore_osum.systems.registry import system_of
 from mindspore_osum.training.examples import example
 
 # rows, seconds: the batches of both sides. All rows are full, so that PyTorch needs no masks for padding
-BATCHES = {"tiny": (16, 3.0), "30m": (8, 4.5)}
+BATCHES = {"tiny": (16, 3.0), "30m": (8, 4.5), "smollm2": (8, 2.24)}
 TEXT, LABEL = 40, 16  # tokens of a row, and how many of them are learned
 
 

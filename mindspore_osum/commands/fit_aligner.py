@@ -7,7 +7,7 @@ from mindspore_osum.commands.arguments import add_device
 EXAMPLES = """\
 examples:
   osum fit-aligner parts --manifest corpus/train.jsonl --output start
-  osum train --config configs/linear_aligner/smollm2.yaml --set model.start=start
+  osum train --config configs/real/aligner.yaml --set model.start=start
 """
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from mindspore_osum.models.firered.config import ENCODERS, MAX_FRAMES, FireRedConfig
 from mindspore_osum.models.llama.config import DECODERS, LoraConfig
 from mindspore_osum.models.projector.config import ProjectorConfig
+from mindspore_osum.models.whisper.config import ENCODERS as WHISPERS
 from mindspore_osum.models.whisper.config import EncoderConfig
-from mindspore_osum.systems.touch_asu.config import TouchAsuConfig, instruct
+from mindspore_osum.systems.touch_asu.config import FRAMES, TouchAsuConfig, instruct
 
 _RECIPE = TouchAsuConfig()
 _FIRERED = replace(
@@ -56,6 +57,18 @@ PRESETS = {
         decoder=DECODERS["qwen3-1.7b"],
         lora=replace(_RECIPE.lora, rank=64),
         llm="Qwen/Qwen3-1.7B",
+    ),
+    # small published parts, as linear_aligner's smollm2_aligner: recordings are not padded, a token is 160 ms
+    "touch_asu_smollm2": replace(
+        _RECIPE,
+        encoder=WHISPERS["base"],
+        adapter=ProjectorConfig(stride=8),
+        decoder=DECODERS["smollm2-135m"],
+        lora=replace(_RECIPE.lora, rank=16, alpha=32.0, dropout=0.0),
+        eos_ids=(2, 0),
+        leftover=FRAMES,
+        llm="HuggingFaceTB/SmolLM2-135M-Instruct",
+        wenet="whisper-base",
     ),
     "touch_asu_tiny": _TINY,
     "touch_asu_firered_tiny": replace(
