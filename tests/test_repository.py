@@ -80,7 +80,7 @@ ROOMS = {
     "folder",
     "evaluation": "errors files config figures text tasks results data inference",
     "streaming": "errors speech results inference",
-    "serving": "errors config speech text tasks results subtitles data inference",
+    "serving": "errors config speech text tasks results subtitles data inference cluster",
     "demo": "errors speech tasks results folder inference",
     "export": "errors interrupts device files config weights_io speech text tasks results models systems "
     "folder hub inference",

@@ -109,7 +109,7 @@ def check_address(address: str) -> None:
         ) from None
 
 
-def reserved(replicas: int, device: str, name: str = "--replicas") -> dict:
+def reserved(replicas: int, device: str, name: str = "--replicas", replacing: bool = False) -> dict:
     """What each replica reserves, as options of `ray.remote`: an NPU, or its share of the cores.
 
     Parameters
@@ -117,6 +117,7 @@ def reserved(replicas: int, device: str, name: str = "--replicas") -> dict:
     replicas : how many models there are at the same time.
     device : "CPU" or "Ascend".
     name : of the setting, for the error.
+    replacing : whether they take the place of what runs there, so that all counts as free.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def reserved(replicas: int, device: str, name: str = "--replicas") -> dict:
     if replicas < 1:
         raise UserError(f"{name} {replicas}: must be 1 or more")
     resource, people = _RESOURCES[device]
-    free = _free(resource)
+    free = _free(resource, replacing)
     share = largest_share(replicas, free)
     if not share:
         raise UserError(
@@ -152,11 +153,12 @@ def largest_share(replicas: int, free: Sequence[float]) -> int:
     return next((share for share in shares if sum(int(n // share) for n in free) >= replicas), 0)
 
 
-def _free(resource: str) -> list[float]:
+def _free(resource: str, used_too: bool = False) -> list[float]:
     """Free units of a resource on each machine that is alive."""
-    from ray._private.state import available_resources_per_node
+    from ray._private.state import available_resources_per_node, total_resources_per_node
 
-    return [float(found.get(resource, 0.0)) for found in available_resources_per_node().values()]
+    nodes = (total_resources_per_node if used_too else available_resources_per_node)()
+    return [float(found.get(resource, 0.0)) for found in nodes.values()]
 
 
 def _reason(error: Exception) -> str:

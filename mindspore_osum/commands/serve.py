@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 
+from mindspore_osum.commands import serve_ray
 from mindspore_osum.commands.arguments import add_model_arguments
 from mindspore_osum.commands.console import Progress, loading, say
 from mindspore_osum.errors import UserError
@@ -21,6 +22,7 @@ examples:
   osum serve                                                     # the bundled model on http://127.0.0.1:8000/v1
   osum serve --model DIR --warm-up 2,5,10 --port 9000            # compile for these seconds before it answers
   osum serve --host 0.0.0.0 --token-file token.txt               # for others: only with a token
+  osum serve --engine ray --replicas 8                           # eight models behind one address
   osum serve --alias whisper-1 --cors-origin https://example.org --log-requests requests.log
   curl -F file=@a.wav -F model=tiny -F response_format=srt http://127.0.0.1:8000/v1/audio/transcriptions
 """
@@ -83,6 +85,7 @@ def add_arguments(parser) -> None:
         ("--grace", float, 30.0, "seconds to finish what runs after SIGTERM"),
     ):
         parser.add_argument(flag, type=kind, default=value, metavar="N", help=f"{what} (default {value:g})")
+    serve_ray.add_arguments(parser)
 
 
 def run(args) -> int:
@@ -91,33 +94,44 @@ def run(args) -> int:
     token = _token(args.token_file)
     _need_packages()
     log = RequestLog(args.log_requests) if args.log_requests else None
+    if args.engine:
+        quiet_libraries()
+        return serve_ray.run(args, _served(args, seconds, body_bytes, token))
     bound = bind(args.host, args.port, token)
     quiet_libraries()
-    from mindspore_osum.hub import title
-    from mindspore_osum.serving.app import Limits, create_app
-    from mindspore_osum.serving.batcher import Batcher
-    from mindspore_osum.serving.metrics import Metrics
+    served = _served(args, seconds, body_bytes, token)
+    from mindspore_osum.serving.served import application
 
-    name = args.name or title(args.model)
-    names = _names(name, args.alias)
-    limits = Limits(
-        body_bytes=body_bytes,
-        total_bytes=args.queue * USUAL_BODY * MIB,
-        places=args.queue,
-        max_new_tokens=args.max_new_tokens,
-    )
     loading(args)
-    metrics = Metrics()
-    batcher = Batcher(
-        lambda enter: _load(args, seconds, enter),
-        metrics,
+    app, batcher = application(served, lambda enter: _load(args, served, enter), log)
+    return _serve(app, batcher, bound, served.names[0], args.grace)
+
+
+def _served(args, seconds: list[float], body_bytes: int, token: str | None):
+    """What is served, as the arguments say; UserError without such a model."""
+    from mindspore_osum.hub import title
+    from mindspore_osum.serving.bodies import Limits
+    from mindspore_osum.serving.served import Served
+
+    return Served(
+        model=args.model,
+        device=args.device,
+        names=tuple(_names(args.name or title(args.model), args.alias)),
+        limits=Limits(
+            body_bytes=body_bytes,
+            total_bytes=args.queue * USUAL_BODY * MIB,
+            places=args.queue,
+            max_new_tokens=args.max_new_tokens,
+        ),
         batch_size=args.batch_size,
         wait_s=args.wait / 1000,
         chunk_seconds=args.max_seconds,
         audio_seconds=args.max_audio,
+        warm_up=tuple(seconds),
+        token=token,
+        origins=tuple(args.cors_origin),
+        log=args.log_requests,
     )
-    app = create_app(batcher, metrics, names, limits, token, origins=args.cors_origin, log=log)
-    return _serve(app, batcher, bound, name, args.grace)
 
 
 def _serve(app, batcher, bound, name: str, grace: float) -> int:
@@ -169,14 +183,11 @@ def _serve(app, batcher, bound, name: str, grace: float) -> int:
     return 0
 
 
-def _load(args, seconds: list[float], enter):
+def _load(args, served, enter):
     """The engine, warmed up; in the thread that will own it."""
-    from mindspore_osum.inference.engine import Engine
     from mindspore_osum.inference.pool import BUDGET
-    from mindspore_osum.inference.sampling import Sampling
-    from mindspore_osum.serving.warm_up import warm_up
+    from mindspore_osum.serving.served import open_engine
 
-    engine = Engine(args.model, args.device)
     with contextlib.ExitStack() as shown:
         bar = None
 
@@ -188,10 +199,7 @@ def _load(args, seconds: list[float], enter):
             bar(stage.done - bar.done)
             enter(stage)
 
-        how = Sampling(
-            max_new_tokens=args.max_new_tokens, confidence=True
-        )  # all graphs that requests can need
-        kept = warm_up(engine, seconds, args.batch_size, how, show)
+        engine, kept = open_engine(served, show)
     if not kept:
         budget = engine.generator.pool.budget / 1e9
         say(
@@ -224,6 +232,7 @@ def _check(args) -> tuple[list[float], int]:
 
     check_max_seconds(args.max_seconds)
     Sampling(max_new_tokens=args.max_new_tokens)
+    serve_ray.check(args)
     for name, least in (("batch_size", 1), ("queue", 1), ("wait", 0), ("grace", 0), ("port", 0)):
         if not least <= getattr(args, name) < (65536 if name == "port" else float("inf")):
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: not a possible value")

@@ -14,6 +14,18 @@ TOKEN = "OSUM_TOKEN"
 
 def bind(host: str, port: int, token: str | None) -> socket.socket:
     """A socket that listens: clients wait in its queue. Without a token on a loopback address only."""
+    family, kind, address = check_open(host, token, port)
+    with binding(host, port), contextlib.ExitStack() as opened:
+        bound = opened.enter_context(socket.socket(family, kind))
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(BACKLOG)
+        opened.pop_all()  # it stays open
+    return bound
+
+
+def check_open(host: str, token: str | None, port: int = 0) -> tuple:
+    """Family, kind and address of a socket for a server; UserError if others reach it without a token."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
@@ -23,13 +35,7 @@ def bind(host: str, port: int, token: str | None) -> socket.socket:
             f"--host {host}: others could reach the model there; give --token-file FILE or {TOKEN}, or bind "
             "127.0.0.1"
         )
-    with binding(host, port), contextlib.ExitStack() as opened:
-        bound = opened.enter_context(socket.socket(family, kind))
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(BACKLOG)
-        opened.pop_all()  # it stays open
-    return bound
+    return family, kind, address
 
 
 @contextlib.contextmanager

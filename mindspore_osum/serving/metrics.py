@@ -16,11 +16,17 @@ KINDS = {
 
 
 class Metrics:
-    """Numbers that any thread may change."""
+    """Numbers that any thread may change.
+
+    Parameters
+    ----------
+    replica : the label of all samples where several processes answer behind one address; "" without.
+    """
 
     CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self):
+    def __init__(self, replica: str = ""):
+        self._replica = f'replica="{_escaped(replica)}"' if replica else ""
         self._lock = threading.Lock()
         self._values: dict[str, dict[str, float]] = {name: {} for name in KINDS}
         for name, (kind, _) in KINDS.items():
@@ -54,8 +60,15 @@ class Metrics:
         with self._lock:
             for name, (kind, about) in KINDS.items():
                 lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
-                lines += [f"{sample} {value:.9g}" for sample, value in self._values[name].items()]
+                lines += [f"{self._full(sample)} {value:.9g}" for sample, value in self._values[name].items()]
         return "\n".join([*lines, ""])
+
+    def _full(self, sample: str) -> str:
+        """A sample's name and labels, with that of the replica."""
+        if not self._replica:
+            return sample
+        name, brace, labels = sample.partition("{")
+        return f"{name}{{{self._replica},{labels}" if brace else f"{name}{{{self._replica}}}"
 
 
 def _escaped(text: str) -> str:

@@ -1,8 +1,10 @@
 """`osum serve` before it serves: every mistake is one line, and no model is loaded for it."""
 
 import argparse
+import os
 import socket
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -92,12 +94,54 @@ def test_a_warm_up_that_the_model_refuses(monkeypatch, capsys):
 def test_a_warm_up_that_cannot_be_kept(monkeypatch, capsys):
     """One line before it answers; with the bundled model."""
     from mindspore_osum.commands.serve import _load
+    from mindspore_osum.serving.bodies import Limits
+    from mindspore_osum.serving.served import Served
 
     monkeypatch.setenv("OSUM_GRAPHS_GB", "1e-6")
-    args = argparse.Namespace(model="tiny", device="CPU", warm_up="1", batch_size=1, max_new_tokens=4)
-    _load(args, [1.0], lambda stage: None)
+    served = Served("tiny", "CPU", ("tiny",), Limits(max_new_tokens=4), 1, 0.0, 30.0, 60.0, warm_up=(1.0,))
+    _load(argparse.Namespace(warm_up="1"), served, lambda stage: None)
     *_, line = capsys.readouterr().err.splitlines()
     assert "warning: --warm-up 1: these graphs take more than 0.0 GB" in line and "OSUM_GRAPHS_GB" in line
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--replicas", "2"], "--replicas: goes with --engine ray"),
+        (["--address", "auto"], "--address: goes with --engine ray"),
+        (["--engine", "ray", "--replicas", "-1"], "--replicas -1: must be 1 or more"),
+        (["--engine", "ray", "--replicas", "0"], "--replicas 0: takes replicas away from a cluster"),
+        (["--engine", "ray", "--log-requests"], "--log-requests: replicas have no standard error"),
+        (["--engine", "ray", "--address", "auto", "--port", "0"], "--port 0: a cluster's port must be known"),
+        (["--engine", "ray"], "no-such-folder: no such model folder"),
+        (["--engine", "ray", "--model", "tiny", "--host", "0.0.0.0"], "--token-file"),
+        (["--engine", "ray", "--model", "tiny", "--host", "::", "--address", "auto"], "--token-file"),
+    ],
+)
+def test_mistakes_of_replicas(refused, monkeypatch, args, says):
+    """Found before a cluster is started or joined."""
+    pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert says in refused(*args)
+
+
+def test_replicas_at_a_port_in_use(refused):
+    pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"port {port}: cannot bind it" in refused("--engine", "ray", "--model", "tiny", "--port", port)
+
+
+def test_replicas_without_ray_or_at_a_dead_address(refused, monkeypatch):
+    pytest.importorskip("fastapi", reason="needs fastapi (extra serve)")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    place = ("--engine", "ray", "--model", "tiny", "--address")
+    if find_spec("ray"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            assert "no cluster answers there" in refused(*place, f"127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    assert "install the extra" in refused(*place, "127.0.0.1:6379")
 
 
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])
