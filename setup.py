@@ -30,6 +30,8 @@ CORE = [
     "huggingface-hub>=0.30,<1",  # transformers brings it too
     "shtab>=1.13,<2",  # before, names with spaces were not completed
     "tensorboardX>=2.6,<3",  # MindFormers brings it too
+    "pyarrow>=15,<24",  # the same, which pins it
+    "fsspec>=2023.6,<=2025.3.0",  # the same, of its datasets, which has this bound
 ]
 EXTRAS = {
     # the PyTorch-free oracle of the published classes; newer peft and diffusers break its import
@@ -39,6 +41,10 @@ EXTRAS = {
     "microphone": ["sounddevice>=0.4.6,<1"],  # and PortAudio itself: apt install libportaudio2
     "silero": ["silero-vad>=6,<7"],  # brings torch; voice activity by a network, for whoever asks for it
     "modelscope": ["modelscope-hub>=0.5,<1"],  # models from that hub; the one of Hugging Face needs none
+    # object stores, for fsspec; s3fs has its version
+    "s3": ["s3fs>=2023.6,<=2025.3.0"],
+    "oss": ["ossfs>=2023.12,<2026"],
+    "obs": ["obsfs>=0.1.1,<1"],
     "numbers": ["cn2an>=0.5.23,<1"],  # Chinese numerals as digits, in scoring
     "plots": ["matplotlib>=3.8,<4"],
     "docs": ["mkdocs>=1.6,<2"],
@@ -63,9 +69,19 @@ EXTRAS = {
         "httpx>=0.27,<1",
         "prometheus-client>=0.20,<1",
         "playwright>=1.45,<2",
+        "moto[server]>=5,<6",  # an S3 server
     ],  # what asks `osum serve`, and looks at `osum demo` through a browser
 }
-for extra in ("serve", "numbers", "plots", "demo", "silero", "docs", "modelscope"):  # their tests run, too
+for extra in (
+    "serve",
+    "numbers",
+    "plots",
+    "demo",
+    "silero",
+    "docs",
+    "modelscope",
+    "s3",
+):  # their tests run, too
     EXTRAS["dev"] += EXTRAS[extra]
 
 setup(

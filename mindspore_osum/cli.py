@@ -4,7 +4,8 @@ Notable choices
 - `commands/verbs.py` lists the whole command line. A verb's module has `add_arguments(parser)`,
   `run(args) -> int` and EXAMPLES for its help; only the module of the chosen verb is imported, so that help
   is fast.
-- User errors are one line on stderr: exit status 1 for `UserError`, 2 for a wrong command line.
+- User errors are one line on stderr: exit status 1 for `UserError` and `Unreachable`, 2 for a wrong command
+  line.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from mindspore_osum import __version__
 from mindspore_osum.commands import console
 from mindspore_osum.commands.verbs import OWN_SIGNALS, VERBS, parser_of
 from mindspore_osum.config import did_you_mean
-from mindspore_osum.errors import UserError, one_line
+from mindspore_osum.errors import Unreachable, UserError, one_line
 from mindspore_osum.files import is_full
 from mindspore_osum.interrupts import Terminated, delete_unfinished, steady, watched
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         status = _dispatch(argv)
         sys.stdout.flush()  # a closed pipe raises here, not while Python shuts down
         return status
-    except UserError as error:
+    except (UserError, Unreachable) as error:
         print(f"osum: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:

@@ -20,6 +20,16 @@ class UserError(Exception):
         super().__init__(one_line(str(message)))
 
 
+class Unreachable(Exception):
+    """An object store does not answer, or refuses to; one line, as `UserError`.
+
+    It is none: what is wrong with a recording leaves out the recording, this ends the job.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__(one_line(str(message)))
+
+
 def is_plain(name: str) -> bool:
     """Whether a name has nothing in it that `one_line` would escape."""
     return not _CONTROL.search(name)

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.stores import STORES, fetch, is_stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,10 @@ def open_bytes(source, stack: ExitStack) -> tuple[str, io.BufferedIOBase]:
         name, stream = "audio bytes", io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
-        stream = stack.enter_context(_open_path(name))
+        stream = _fetched(name, name) if is_stored(name) else stack.enter_context(_open_path(name))
+    elif isinstance(source, FilePart) and is_stored(source.path):
+        name = str(source)
+        stream = _fetched(name, source.path, source.offset, source.size)
     elif isinstance(source, FilePart):
         name, file = str(source), stack.enter_context(_open_path(source.path))
         stream = io.BufferedReader(_PartReader(file, source))
@@ -105,6 +109,14 @@ def is_address(name: str) -> bool:
     return bool(re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE))
 
 
+def _fetched(name: str, *part) -> io.BytesIO:
+    """A recording in an object store, whole: decoders read through callbacks, which must not fail."""
+    try:
+        return io.BytesIO(fetch(*part))
+    except FileNotFoundError as error:
+        raise UserError(f"{name}: {error.strerror}") from None
+
+
 def _open_path(name: str):
     try:
         if os.path.exists(name) and not os.path.isfile(name):  # opening a named pipe could block forever
@@ -113,7 +125,10 @@ def _open_path(name: str):
         return open(name, "rb")
     except FileNotFoundError as error:
         if is_address(name):
-            raise UserError(f"{name}: addresses are not fetched; download it and give the file") from None
+            raise UserError(
+                f"{name}: only addresses of object stores ({', '.join(STORES)}) are fetched; download it and "
+                "give the file"
+            ) from None
         raise UserError(f"{name}: no such audio file") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or error

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from reprlib import repr as short
 
 from mindspore_osum.errors import UserError
+from mindspore_osum.stores import is_stored
 
 MESSAGES, CONVERSATIONS = "messages", "conversations"
 QUERY, INSTRUCTION = "query and response", "instruction and output"
@@ -96,7 +97,7 @@ def _names(values: dict, where: str) -> list[str]:
     names = [name.get("path") if isinstance(name, dict) else name for name in names]
     if not all(isinstance(name, str) and name.strip() for name in names):
         raise UserError(f"{where}: {key!r} must be a path or a list of paths, found {short(values[key])}")
-    if address := next((name for name in names if re.match(r"\w{2,}:", name)), None):
+    if address := next((name for name in names if re.match(r"\w{2,}:", name) and not is_stored(name)), None):
         raise UserError(f"{where}: {key!r}: {address[:60]!r} is no path; save the recording as a file")
     return names
 

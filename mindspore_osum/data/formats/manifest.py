@@ -1,7 +1,8 @@
 """Utterances, and the published manifest line {"key", "wav", "txt", "task", "extra"}.
 
 Notable choices
-- `wav` is relative to the manifest's folder; null or absent for text-only tasks.
+- `wav` is relative to the manifest's folder, or an address in an object store; null or absent for text-only
+  tasks.
 - A malformed line is counted and listed with file:line, or refused when `strict`; no line is dropped
   silently.
 - `start` and `end` select a part of the recording. Other keys of published lists (lang, speaker, ...) are
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from mindspore_osum.errors import UserError, is_plain
 from mindspore_osum.files import json_object
 from mindspore_osum.speech.opening import FilePart
+from mindspore_osum.stores import joined
 from mindspore_osum.tasks import INTENT_KEY, TEXT2TEXT, task_key
 
 TEXT_TASKS = (TEXT2TEXT, INTENT_KEY)  # published task keys whose examples have no recording
@@ -75,7 +77,7 @@ def parse_object(values: dict, folder: Path, where: str) -> Utterance:
         raise UserError(f"{where}: 'end' {end} is not after 'start' {start or 0.0}")
     return Utterance(
         values["key"],
-        str(folder / wav) if isinstance(wav, str) else wav,
+        joined(folder, wav) if isinstance(wav, str) else wav,
         values["txt"],
         values["task"],
         _extra(values.get("extra"), where),

@@ -30,6 +30,7 @@ from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.files import write_text
 from mindspore_osum.interrupts import steady
 from mindspore_osum.speech.audio import SAMPLE_RATE
+from mindspore_osum.stores import place
 
 LIST = "shards.list"
 _AUDIO = ("wav", "flac", "mp3", "ogg", "opus")  # stored unchanged
@@ -158,8 +159,10 @@ def _add(tar: tarfile.TarFile, sample: Sample) -> None:
     if wav:
         _member(tar, f"{utt.key}.wav", wav, wav.getbuffer().nbytes)
     elif utt.wav:
-        with open(utt.wav, "rb") as file:
-            _member(tar, f"{utt.key}.{_suffix(utt)}", file, os.fstat(file.fileno()).st_size)
+        with place(utt.wav).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            _member(tar, f"{utt.key}.{_suffix(utt)}", file, size)
     texts = {"txt": utt.txt, "task": utt.task, "extra": _json(utt.extra)}
     texts |= {name: value if isinstance(value, str) else _json(value) for name, value in others.items()}
     for name, text in texts.items():

@@ -15,8 +15,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from mindspore_osum.data.formats.line_formats import format_of, parse_line
 from mindspore_osum.data.formats.manifest import MALFORMED, Skipped, Utterance
@@ -24,6 +25,8 @@ from mindspore_osum.data.formats.shards import FIELDS, read_shard
 from mindspore_osum.data.formats.text_files import json_objects, suffix_of, text_lines
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import as_text
+from mindspore_osum.speech.opening import is_address
+from mindspore_osum.stores import is_stored, joined, place
 
 SHARD = "shard"  # the format of a shard's samples
 _SNIFFED = 100  # lines of which a list of shards names one at least
@@ -46,14 +49,45 @@ def open_source(
     ------
     UserError : it cannot be read.
     """
-    path, formats = Path(path), Counter() if formats is None else formats
+    path, formats = place(path), Counter() if formats is None else formats
+    shards = shards_of(path)
+    if shards is None:
+        return _bounded(_manifest(path, formats, whole), path)
+    return _bounded(_counted(chain.from_iterable(map(read_listed, shards)), formats), path)
+
+
+class Shard(NamedTuple):
+    """A shard, as a line of a list names it."""
+
+    tar: Path
+    combined: Path | None  # the list that replaces its texts
+    where: str  # file:line of the list, for errors
+
+
+def shards_of(path: Path) -> Iterator[Shard | Skipped] | None:
+    """The shards of a source, and wrong lines of a list of them; None for a manifest."""
     if path.suffix == ".tar":
-        return _bounded(_counted(_one_shard(path), formats), path)
+        if not path.is_file():
+            raise UserError(f"{path}: no such shard")
+        return iter([Shard(path, None, str(path))])
     check_kind(path)
     if _is_manifest(path):
-        return _bounded(_manifest(path, formats, whole), path)
+        return None
     _check_list(path)
-    return _bounded(_counted(_read_list(path), formats), path)
+    return _listed(path)
+
+
+def read_listed(shard: Shard | Skipped) -> Iterator[Utterance | Skipped]:
+    """The items of a shard, as of `open_source`."""
+    if isinstance(shard, Skipped):
+        yield shard
+        return
+    try:
+        combined = _combined(shard.combined) if shard.combined else None
+    except UserError as error:
+        yield Skipped(MALFORMED, str(error))
+        return
+    yield from read_shard(shard.tar, combined)
 
 
 def read_manifest(
@@ -100,12 +134,6 @@ def _bounded(items: Iterator[Utterance | Skipped], path: Path) -> Iterator[Utter
             if bad > _MOST_BAD + 10 * good:
                 raise UserError(f"{path}: {bad} items cannot be used, only {good} can; the first: {first}")
         yield item
-
-
-def _one_shard(path: Path) -> Iterator[Utterance | Skipped]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such shard")
-    return read_shard(path)
 
 
 def _counted(items: Iterator[Utterance | Skipped], formats: Counter[str]) -> Iterator[Utterance | Skipped]:
@@ -173,21 +201,27 @@ def line_items(
         yield from parse_line(values, folder, where, whole=whole)
 
 
-def _read_list(path: Path) -> Iterator[Utterance | Skipped]:
+def _listed(path: Path) -> Iterator[Shard | Skipped]:
     for where, raw in text_lines(path):
         try:
             line = as_text(raw, where).strip()
             *combination, shard = line.split("|")
-            if len(combination) > 1 or len(line) > 2**13 or "://" in shard or not shard.strip():
+            if len(combination) > 1 or len(line) > 2**13 or _no_path(shard) or not shard.strip():
                 raise UserError(
                     f'{where}: {line[:60]!r}: expected the path of a .tar, "-|tar" or "json_path|tar"'
                 )
-            names = [name.strip() for name in combination if name.strip() != "-"]
-            combined = _combined(path.parent / names[0]) if names else None
         except UserError as error:
             yield Skipped(MALFORMED, str(error))
             continue
-        yield from read_shard(path.parent / shard.strip(), combined)
+        names = [name.strip() for name in combination if name.strip() != "-"]
+        tar, combined = (
+            name and place(joined(path.parent, name)) for name in (shard.strip(), *names, None)[:2]
+        )
+        yield Shard(tar, combined, where)
+
+
+def _no_path(name: str) -> bool:
+    return is_address(name) and not is_stored(name)
 
 
 def _combined(path: Path) -> dict[str, dict]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from mindspore_osum.data.formats.manifest import MALFORMED, Skipped
 from mindspore_osum.errors import UserError, is_plain
+from mindspore_osum.stores import place
 
 BLOCK = 512
 _MAX_NAME = 2**16  # bytes of a long name or a pax header
@@ -47,13 +48,14 @@ class TarReader:
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
         try:
-            if os.path.exists(path) and not os.path.isfile(path):
+            found = place(path)
+            if found.exists() and not found.is_file():
                 raise UserError(f"{path}: not a file")
-            self._file = open(path, "rb")
+            self._file = found.open("rb")
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{path}: cannot read the shard ({reason})") from None
-        self._size = os.fstat(self._file.fileno()).st_size
+        self._size = self._file.seek(0, os.SEEK_END)
 
     def __enter__(self):
         return self

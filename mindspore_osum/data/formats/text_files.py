@@ -23,7 +23,8 @@ class _Unpacked(io.RawIOBase):
     """A file of gzip that does not become a thousand times as long: OSError where it does."""
 
     def __init__(self, path: Path):
-        self._file, self._most = gzip.open(path, "rb"), _MAX_RATIO * path.stat().st_size + _FREE
+        self._packed = path.open("rb")
+        self._file, self._most = gzip.open(self._packed), _MAX_RATIO * path.stat().st_size + _FREE
 
     def readable(self) -> bool:
         return True
@@ -37,11 +38,12 @@ class _Unpacked(io.RawIOBase):
 
     def close(self) -> None:
         self._file.close()
+        self._packed.close()
         super().close()
 
 
 def _open(path: Path) -> BinaryIO:
-    return io.BufferedReader(_Unpacked(path), 1 << 16) if path.suffix.lower() == ".gz" else open(path, "rb")
+    return io.BufferedReader(_Unpacked(path), 1 << 16) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def suffix_of(path: Path) -> str:
