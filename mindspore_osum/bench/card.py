@@ -40,6 +40,7 @@ RATIOS = {
     "packing_efficiency": Bound("positions of packs in use", 0.98),
     "recompiles": Bound("graphs compiled after warm-up", 0, False),
     "loader_vs_demand": Bound("samples/s: loader / training", 3.0),
+    "index_first_batch_s": Bound("index of 10 million lines: to the first batch, s", 10.0, False),
     "logmel_realtime": Bound("log-mel: seconds of sound a second, one core", 200.0),
     "convert_vs_disk": Bound("conversion: bytes written a second / the disk's", 0.7),
     "whisper_vs_transformers": Bound("Whisper, the worst of all: transformers' time / ours", 1.2),

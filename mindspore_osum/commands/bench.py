@@ -31,6 +31,7 @@ SUBJECTS = {
     "train": 300,
     "packing": 420,
     "features": 90,
+    "index": 200,
     "convert": 90,
     "load": 200,
     "requests": 240,

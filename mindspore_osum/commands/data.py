@@ -43,6 +43,14 @@ SUBVERBS = {
         "a manifest and its recordings as published shards",
         ("pack set.jsonl shards", "pack set.jsonl shards --per-shard 500 --max-errors 10"),
     ),
+    "index": SubVerb(
+        "mindspore_osum.commands.data_index",
+        "manifests and shards scanned once for a job, as Parquet that training takes in their place",
+        (
+            "index train.jsonl --output index --config job.yaml",
+            "index shards.list more.jsonl --output index --config job.yaml --processes 32",
+        ),
+    ),
     "intersect": SubVerb(
         "mindspore_osum.commands.data_intersect",
         "the lines on whose labels two annotators agree",

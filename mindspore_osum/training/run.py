@@ -8,7 +8,6 @@ Notable choices
 """
 
 import contextlib
-import hashlib
 import math
 import os
 import signal
@@ -20,17 +19,21 @@ from mindspore_osum.allocator import keep_freed_memory
 from mindspore_osum.config import did_you_mean, from_dict, merge
 from mindspore_osum.data.augment import Augment
 from mindspore_osum.data.batches.batching import Shape
+from mindspore_osum.data.batches.extractor import Extractor
 from mindspore_osum.data.batches.loader import Corpus, Loader, Steps, generator_dataset
 from mindspore_osum.data.checks import Errors
+from mindspore_osum.data.formats.store import Utterances
+from mindspore_osum.data.index.reading import is_index
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import write_text
 from mindspore_osum.folder import read_config
 from mindspore_osum.systems.config import Config
 from mindspore_osum.systems.registry import preset, presets
-from mindspore_osum.text.tokenizer import Tokenizer, find_tokenizer, open_tokenizer
+from mindspore_osum.text.tokenizer import Tokenizer, open_tokenizer
 from mindspore_osum.training import checkpoint, part_rates
 from mindspore_osum.training import mindformers_job as job
-from mindspore_osum.training.config import DEVICES, TrainConfig, shapes_of, to_dict
+from mindspore_osum.training.config import DEVICES, TrainConfig, read_job, shapes_of, to_dict
+from mindspore_osum.training.indexing import reading_of, tokenizer_digest
 from mindspore_osum.training.lock import locked
 from mindspore_osum.training.model_files import is_written, restored, weights_digest, write_model, written_at
 from mindspore_osum.training.report import say, writing
@@ -306,10 +309,19 @@ def corpora(
         asked = {"requests": cfg.data.requests, "room": room, "seed": cfg.seed, "split": split}
         extractor = encoded(cfg.system.extractor(model, tokenizer, cfg, **asked))
         wave = cfg.wave_augment if split == "train" else None
-        return Corpus(manifests, extractor, shapes, errors, wave)
+        return Corpus(manifests, extractor, shapes, errors, wave, reading_of(cfg, model, split))
 
     train = corpus(cfg.data.train, "train", step)
     return train, corpus(cfg.data.valid, "valid", shapes[-1:]) if cfg.data.valid else None
+
+
+def job_extractor(path: str, overrides: dict, split: str) -> Extractor:
+    """The extractor of the job in a YAML file; each process of an index makes its own."""
+    cfg = read_job(path, overrides)
+    tokenizer = open_tokenizer(cfg.tokenizer)
+    model, _ = model_config(cfg, tokenizer)
+    asked = {"requests": cfg.data.requests, "room": cfg.batch.text_tokens, "seed": cfg.seed, "split": split}
+    return cfg.system.extractor(model, tokenizer, cfg, **asked)
 
 
 def encoding(cfg: TrainConfig, model: Config) -> Callable:
@@ -317,10 +329,15 @@ def encoding(cfg: TrainConfig, model: Config) -> Callable:
 
     Raises
     ------
-    UserError : frames of an encoder of random weights.
+    UserError : frames of an encoder of random weights, or of the recordings of an index.
     """
     if not cfg.data.encoded:
         return lambda extractor: extractor
+    if index := next((s.path for s in (*cfg.data.train, *cfg.data.valid) if is_index(s.path)), None):
+        raise UserError(
+            f"data.encoded: reads every recording before training, which the index {index} saves; leave it "
+            "out, or give the manifests instead of the index"
+        )
     if cfg.model.start in presets():
         raise UserError("data.encoded: a preset has random weights; give a model folder as model.start")
     from mindspore_osum.training.encoded import EncodedExtractor, FrameStore
@@ -355,12 +372,18 @@ def job_fingerprint(
             **values,
             "ranks": loader.ranks,
             "utterances": len(loader.corpus.utterances),
-            "data_digest": loader.corpus.utterances.digest,
-            "tokenizer_digest": hashlib.sha256(find_tokenizer(cfg.tokenizer).read_bytes()).hexdigest()[:16],
+            **data_digests(loader.corpus.utterances),
+            "tokenizer_digest": tokenizer_digest(cfg),
             "start_weights": weights_digest(start) if start else "",
             "model": model.to_dict(),
         }
     )
+
+
+def data_digests(utterances: Utterances) -> dict:
+    """The hashes of a corpus: `data_digest` only where its utterances were read, not taken from an index."""
+    read = {"data_digest": utterances.digest} if utterances.digest else {}
+    return read | {"data_lines": utterances.lines.hexdigest()[:16]}
 
 
 def check_fingerprint(resume: Path, now: dict) -> None:
@@ -368,6 +391,11 @@ def check_fingerprint(resume: Path, now: dict) -> None:
     before = checkpoint.read_about(resume)["fingerprint"]
     if isinstance(before.get("optimizer"), dict):  # an older version had one rate
         before = {**before, "optimizer": {"lr_of": [], **before["optimizer"]}}
+    if "data_lines" in now and not {"data_digest", "data_lines"} & before.keys() & now.keys():
+        raise UserError(
+            f"{resume}: an earlier version wrote it, whose digest of the data cannot be compared with an "
+            "index; resume once with the manifests themselves in data.train"
+        )
     difference = _first_difference(before, now)
     if difference.startswith("schedule.total_steps "):
         kind, old = now["schedule"]["kind"], before["schedule"]["total_steps"]

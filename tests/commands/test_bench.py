@@ -23,6 +23,7 @@ KEYS = {
     "packing": {"packed_vs_static32", "packed_vs_pad30", "packed_vs_dynamic", "packing_efficiency"},
     "features": {"logmel_realtime"},
     "convert": {"convert_vs_disk"},
+    "index": {"index_first_batch_s"},
     "load": {"first_answer_s"},
     "requests": {"recompiles"},
     "whisper": {"whisper_vs_transformers", "whisper_vs_openai", "whisper_vs_faster"},

@@ -22,6 +22,7 @@ from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audi
 from mindspore_osum.speech.config import FEATURES, FeatureConfig
 from mindspore_osum.speech.features import features_of
 
+MIN_FRAMES = 20  # shorter recordings are noise (published filter)
 DRAWS, UTTERANCES, TARGETS = "draws_B", "utterances_B", "targets_B"
 STEP_COLUMNS = (
     DRAWS,

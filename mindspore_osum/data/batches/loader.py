@@ -38,7 +38,7 @@ from mindspore_osum.data.batches.packing import Pack, Room, room_for
 from mindspore_osum.data.batches.plan import Epoch, in_buckets, in_packs
 from mindspore_osum.data.checks import UNUSABLE
 from mindspore_osum.data.formats.manifest import Skipped
-from mindspore_osum.errors import UserError
+from mindspore_osum.errors import Unreachable, UserError
 
 _REQUESTS = 1  # after (seed, epoch): the generator of requests
 _OTHERS = 1  # after (seed, epoch, item): that of other tasks' requests
@@ -190,7 +190,7 @@ class Loader:
         corpus, plan = self.corpus, self.plan(epoch)
         number = int(plan.numbers_N[item])
         utt, rng = corpus.utterances[number], np.random.default_rng([self.seed, epoch, item])
-        request = corpus.requests.sets[corpus.choices[number]][plan.requests_N[item]]
+        request = corpus.request(number, int(plan.requests_N[item]))
         mel_TF = None
         if utt.wav is not None:
             try:
@@ -213,22 +213,20 @@ class Loader:
         A request longer than the item's capacity (in a pack: longer than its own request) is not used.
         """
         corpus, number, own = self.corpus, int(plan.numbers_N[item]), int(plan.requests_N[item])
-        mine = corpus.choices[number]
         # spoken chat has no request; an utterance with its own question needs exactly that question
-        fixed = not corpus.requests.sets[mine][own] or corpus.extractor.brings_request(
-            corpus.utterances[number]
-        )
+        fixed = not corpus.request(number, own) or corpus.extractor.brings_request(corpus.utterances[number])
         if fixed or not corpus.frames[number]:
             return None
         rng = np.random.default_rng([self.seed, epoch, item, _OTHERS])
         if rng.random() >= self.other_requests:
             return None
-        theirs = corpus.choices[int(rng.choice(self.spoken))]
-        place = int(rng.integers(len(corpus.requests.sets[theirs])))
-        room = corpus.requests.tokens[mine][own]
+        other = int(rng.choice(self.spoken))
+        tokens = corpus.requests.tokens[corpus.choices[other]]
+        place = int(rng.integers(len(tokens)))
+        room = corpus.requests.tokens[corpus.choices[number]][own]
         if not self.room:
             room = corpus.shapes[corpus.buckets[number]].length - corpus.others[number]
-        return corpus.requests.sets[theirs][place] if corpus.requests.tokens[theirs][place] <= room else None
+        return corpus.request(other, place) if tokens[place] <= room else None
 
     def _leave_out(self, number: int, error: UserError) -> None:
         """Count and report an unusable utterance once; UserError if there are now too many."""
@@ -268,7 +266,7 @@ class Steps:
 
     def __init__(self, loader: Loader, first: int, last: int):
         self.loader, self.first, self.last = loader, first, last
-        self.error: UserError | None = None  # the error of a worker; the dataset itself passes on only text
+        self.error: Exception | None = None  # the error of a worker; the dataset itself passes on only text
 
     def __len__(self) -> int:
         return (self.last - self.first) * self.loader.accumulation
@@ -277,7 +275,7 @@ class Steps:
         step, micro = divmod(int(index), self.loader.accumulation)
         try:
             return tuple(self.loader.micro_batch(self.first + step, micro).values())
-        except UserError as error:
+        except (UserError, Unreachable) as error:
             self.error = error
             raise
 
