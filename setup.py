@@ -69,7 +69,9 @@ EXTRAS = {
         "httpx>=0.27,<1",
         "prometheus-client>=0.20,<1",
         "playwright>=1.45,<2",
-        "moto[server]>=5,<6",  # an S3 server
+        "moto[s3]>=5,<6",  # an S3 server, with these two
+        "flask>=3,<4",
+        "flask-cors>=5,<7",
     ],  # what asks `osum serve`, and looks at `osum demo` through a browser
 }
 for extra in (

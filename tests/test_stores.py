@@ -6,22 +6,26 @@ import os
 import sys
 import tarfile
 from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from mindspore_osum import stores
 from mindspore_osum.cli import main
 from mindspore_osum.data.batches.batching import samples
+from mindspore_osum.data.batches.corpus import Corpus
+from mindspore_osum.data.batches.loader import Loader, Steps
 from mindspore_osum.data.formats.manifest import Skipped
 from mindspore_osum.data.formats.sources import open_source, read_manifest
 from mindspore_osum.data.index.building import build
 from mindspore_osum.data.index.reading import Index
 from mindspore_osum.errors import Unreachable, UserError
 from mindspore_osum.speech.audio import duration_seconds, load_audio
-from tests.training.tones import extractor, make_world, random_words
+from tests.training.tones import extractor, make_world, random_words, shape
 
 pytest.importorskip("s3fs", reason="needs s3fs: pip install 'mindspore-osum[s3]'")
-moto = pytest.importorskip("moto.server", reason="needs moto[server], of the extra dev")
+moto = pytest.importorskip("moto.server", reason="needs moto[s3] and flask, of the extra dev")
 
 ABOUT = {"command": "osum data index s3://tones/words.jsonl", "reading": {}}
 
@@ -161,6 +165,21 @@ def test_an_index_of_sources_in_a_store(store, tmp_path):
     ):
         Index(tmp_path / "index")
     put("words.jsonl", whole)
+
+
+def test_batches_of_a_store_and_a_store_that_fails_meanwhile(store, monkeypatch):
+    here, there = (
+        Loader(Corpus([("all", f"{folder}/words.jsonl", 1.0)], extractor(store), [shape(2, 64, 24)]), 0)
+        for folder in (store, "s3://tones")
+    )
+    for step in range(here.steps_per_epoch):
+        one, other = here.micro_batch(step, 0), there.micro_batch(step, 0)
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    monkeypatch.setattr(stores, "_store", lambda scheme: SimpleNamespace(info=lambda key: 1 / 0))
+    steps = Steps(there, 0, 3)
+    with pytest.raises(Unreachable, match="the store does not give it"):  # and no row is left empty
+        steps[0]
+    assert isinstance(steps.error, Unreachable)
 
 
 def test_what_is_not_there(store):

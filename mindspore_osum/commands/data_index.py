@@ -41,23 +41,22 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Make the index and print what it holds; 0."""
     from mindspore_osum.data.index.building import build, check_output
-    from mindspore_osum.text.tokenizer import open_tokenizer
     from mindspore_osum.training.config import read_job
     from mindspore_osum.training.indexing import reading_of
-    from mindspore_osum.training.run import job_extractor, model_config
+    from mindspore_osum.training.run import job_extractor
 
     if args.processes < 1:
         raise UserError(f"--processes {args.processes}: must be 1 or more")
     out, overrides = Path(args.output), parse_overrides(args.overrides)
     check_output(out)
     cfg = read_job(args.config, overrides)
-    model, _ = model_config(cfg, open_tokenizer(cfg.tokenizer))
-    about = {"command": _command(args), "reading": reading_of(cfg, model, args.split)}
-    extractor = partial(job_extractor, args.config, overrides, args.split)
-    built = build(args.manifests, out, extractor, about, args.processes)
+    make = partial(job_extractor, args.config, overrides, args.split)
+    extractor = make()
+    about = {"command": _command(args), "reading": reading_of(cfg, extractor, args.split)}
+    built = build(args.manifests, out, make, about, args.processes)
     for line in built.left_out.lines():
         say(line)
-    hours = model.features.seconds(built.frames) / 3600
+    hours = extractor.model.features.seconds(built.frames) / 3600
     print(f"{out}: {built.usable} utterances, {hours:.2f} h, of {built.rows} rows in {built.sources} sources")
     return 0
 

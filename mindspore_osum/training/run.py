@@ -309,7 +309,7 @@ def corpora(
         asked = {"requests": cfg.data.requests, "room": room, "seed": cfg.seed, "split": split}
         extractor = encoded(cfg.system.extractor(model, tokenizer, cfg, **asked))
         wave = cfg.wave_augment if split == "train" else None
-        return Corpus(manifests, extractor, shapes, errors, wave, reading_of(cfg, model, split))
+        return Corpus(manifests, extractor, shapes, errors, wave, reading_of(cfg, extractor, split))
 
     train = corpus(cfg.data.train, "train", step)
     return train, corpus(cfg.data.valid, "valid", shapes[-1:]) if cfg.data.valid else None

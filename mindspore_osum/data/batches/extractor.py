@@ -57,9 +57,12 @@ class Extractor(Protocol):
     columns : the columns of `example`, in the order of the network's inputs.
     sizes : the sizes that columns name, besides the axes of a batch (batching.py).
     conversations : whether its utterances are whole conversations (data/formats/west.py); else first turns.
+    reads : settings of the job, beside model, tokenizer and requests, that `flaws` and `scan` depend on; may
+        be missing where there are none.
     """
 
     conversations: bool = False
+    reads: dict[str, bool]
 
     model: Hearing
     columns: Sequence[Column]

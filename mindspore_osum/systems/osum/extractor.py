@@ -44,7 +44,7 @@ class OsumExtractor:
 
     def __init__(self, model: ModelConfig, texts: Texts, ctc: str = ""):
         self.model, self.texts, self.ctc = model, texts, ctc
-        self.sizes = {"mels": model.features.n_mels}
+        self.sizes, self.reads = {"mels": model.features.n_mels}, {"ctc": bool(ctc)}
         template = texts.template
         self._around = {form: template.around(texts.tokenizer, form) for form in template.forms}
         # a sequence without a request has a different left part

@@ -25,6 +25,7 @@ class TouchAsuExtractor(SpeechExtractor):
     def __init__(self, model: TouchAsuConfig, template: MessageTemplate, tokenizer: Tokenizer):
         super().__init__(model)
         self.template, self.tokenizer = template, tokenizer
+        self.reads = {"loss.prompt": bool(template.text_loss)}
         self.shortest = model.features.seconds(model.min_speech_frames)
 
     def flaws(self, utt: Utterance, seconds: float) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mindspore_osum.data.augment import WaveAugment
+from mindspore_osum.data.batches.batching import bucket_shapes
 from mindspore_osum.data.batches.corpus import Corpus
 from mindspore_osum.data.batches.loader import Loader
 from mindspore_osum.data.checks import Errors
@@ -20,8 +21,9 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.systems.osum.extractor import OsumExtractor
 from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.systems.osum.texts import Texts
-from mindspore_osum.systems.registry import preset
+from mindspore_osum.systems.registry import preset, system_of
 from mindspore_osum.text.tokenizer import open_tokenizer
+from tests.systems.touch_asu.common import make_world as make_conversations
 from tests.training.tones import add_texts, make_world, random_words, shape
 
 SHAPES = [shape(2, 36, 60), shape(2, 64, 60)]
@@ -137,6 +139,23 @@ def test_indexes_and_manifests_in_one_corpus(world, index):
     read, joined = loader(world, [world / name for name in SOURCES]), loader(world, mixed)
     assert list(read.corpus.utterances) == list(joined.corpus.utterances)
     assert all(same(read.micro_batch(step, 0), joined.micro_batch(step, 0)) for step in range(8))
+
+
+def touch_asu(world):
+    """Of a system that takes whole conversations."""
+    return system_of("touch_asu").extractor(preset("touch_asu_tiny"), open_tokenizer(world))
+
+
+def test_whole_conversations(tmp_path):
+    world = make_conversations(tmp_path)
+    made_of = partial(touch_asu, world)
+    build([str(world / "data.jsonl")], world / "index", made_of, ABOUT)
+    shapes = bucket_shapes(preset("touch_asu_tiny"), 3, [64], 130)
+    sources = [[("all", world / name, 1.0)] for name in ("data.jsonl", "index")]
+    read, indexed = (Loader(Corpus(source, made_of(), shapes, reading=READING), 3) for source in sources)
+    assert len(read.corpus.utterances) > 3 and list(read.corpus.utterances) == list(indexed.corpus.utterances)
+    assert all(same(read.micro_batch(step, 0), indexed.micro_batch(step, 0)) for step in range(3))
+    assert made_of().reads == {"loss.prompt": True}
 
 
 def test_several_processes_and_sources_give_the_same_index(world, tmp_path):
