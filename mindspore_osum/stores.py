@@ -9,11 +9,14 @@ Notable choices
   (`Unreachable`): nothing is wrong with its recordings.
 """
 
+import contextlib
 import errno
 import io
 import os
 import posixpath
 import re
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -26,6 +29,7 @@ STORES = {"s3": "s3fs", "oss": "ossfs", "obs": "obsfs"}
 MAX_FETCHED = 2**30
 """Bytes of a recording that is fetched: it is held in memory."""
 
+_MANY = 20  # objects of a folder that are asked for one by one
 _BLOCK = 2**18  # bytes of a request, at least, where a file is read as a stream
 
 
@@ -61,6 +65,19 @@ def fetch(address: str, offset: int | None = None, size: int | None = None) -> b
         return b""
     begin = offset or 0
     return source.ask(lambda store, key: store.cat_file(key, start=begin, end=begin + found))
+
+
+def list_ahead(addresses: Iterable[str]) -> None:
+    """Ask for the folders of many objects, so that nothing is asked for each of them."""
+    folders = Counter(str(Address(address).parent) for address in addresses if is_stored(address))
+    for folder in (folder for folder, count in folders.items() if count > _MANY):
+        with contextlib.suppress(FileNotFoundError):
+            Address(folder).ask(_listed)
+
+
+def _listed(store, key: str) -> None:
+    store.invalidate_cache(key)
+    store.ls(key, detail=True)
 
 
 class Address(os.PathLike):
@@ -128,7 +145,8 @@ class Address(os.PathLike):
         if found.get("type") == "directory":
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self))
         time = found.get("LastModified") or found.get("last_modified") or 0
-        time = int(time.timestamp() * 1e9) if hasattr(time, "timestamp") else 0
+        # whole seconds, as the answer about one object has them; that about a folder may have more
+        time = int(time.timestamp()) * 10**9 if hasattr(time, "timestamp") else 0
         etag = str(found.get("ETag") or found.get("etag") or "").strip('"')
         return SimpleNamespace(st_size=int(found["size"]), st_mtime_ns=time, digest=etag)
 

@@ -167,6 +167,28 @@ def test_an_index_of_sources_in_a_store(store, tmp_path):
     put("words.jsonl", whole)
 
 
+def test_many_sources_are_looked_up_by_their_folder(store, tmp_path, monkeypatch):
+    content = (store / "0.tar").read_bytes()
+    names = [f"many/{n}.tar" for n in range(stores._MANY + 1)]
+    for name in names:
+        put(name, content)
+    put("many/all.list", "\n".join(name.removeprefix("many/") for name in names).encode())
+    build(["s3://tones/many/all.list"], tmp_path / "index", partial(extractor, store), ABOUT)
+    forget()
+    import s3fs
+
+    asked, call = [], s3fs.S3FileSystem._call_s3
+    monkeypatch.setattr(
+        s3fs.S3FileSystem,
+        "_call_s3",
+        lambda self, *what, **how: asked.append(what[0]) or call(self, *what, **how),
+    )
+    assert len(Index(tmp_path / "index")) == 3 * len(names) and not asked  # but for one listing
+    put(names[3], content.replace(b"abc", b"abd"))
+    with pytest.raises(UserError, match="s3://tones/many/3.tar has other contents"):
+        Index(tmp_path / "index")
+
+
 def test_batches_of_a_store_and_a_store_that_fails_meanwhile(store, monkeypatch):
     here, there = (
         Loader(Corpus([("all", f"{folder}/words.jsonl", 1.0)], extractor(store), [shape(2, 64, 24)]), 0)

@@ -24,7 +24,7 @@ from mindspore_osum.systems.registry import system_of
 
 ROWS, QUICK = (1_000_000, 10_000_000), (20_000, 60_000)
 _MANIFEST = BUNDLED.parent / "recordings" / "manifest.jsonl"
-_BATCHES = 200  # after the first, whose memory is measured, too
+_BATCHES = 100  # after the first, whose memory is measured, too
 _WRITTEN = 64 * GROUP  # rows at a time
 
 

@@ -59,7 +59,7 @@ class Source:
     """One manifest."""
 
     name: str
-    path: str  # .jsonl, .tar or a list of .tar: docs/DATA.md
+    path: str  # .jsonl, .tar, a list of .tar (docs/DATA.md) or an index (docs/SCALE.md)
     weight: float = 1.0  # whole numbers repeat it in every epoch, a fraction takes a random share (published)
 
 

@@ -163,7 +163,7 @@ def test_channels(files, model_folder, tmp_path, monkeypatch, capfd):
     assert named[:2] == [("call.wav", "left"), ("call.wav", "right")]
     assert named[2:] == [("left.wav", None), ("right.wav", None), (address, None)]
     assert [line["raw"] for line in lines[:2]] == [line["raw"] for line in lines[2:4]]
-    assert "addresses are not fetched; download it and give the file" in lines[4]["error"]
+    assert "only addresses of object stores (s3, oss, obs) are fetched; download it" in lines[4]["error"]
     assert main(["infer", "call.wav", *how, "--resume"]) == 0
     assert "osum: 4 recordings are there already" in capfd.readouterr().err
     assert main(["infer", "left.wav", *how[:4], "--channels", "right"]) == 1

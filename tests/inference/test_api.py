@@ -222,7 +222,7 @@ def test_streamed_characters_are_whole(osum, monkeypatch):
         (RECORDINGS[0], {"tasks": "asr,gendr"}, "task 'gendr': choose"),
         (RECORDINGS[0], {"task": "translate"}, "task 'translate': the model does not translate"),
         (RECORDINGS[0], {"language": "en"}, "language: a model of osum has no such setting; ask without"),
-        ("https://example.org/a.wav", {}, "addresses are not fetched; download it and give the file"),
+        ("https://example.org/a.wav", {}, "are fetched; download it and give the file"),
         (RECORDINGS[0], {"max_tokens": 5}, "no setting 'max_tokens'; did you mean 'max_new_tokens'"),
         (RECORDINGS[0], {"max_new_tokens": "5"}, "max_new_tokens='5': must be a whole number"),
         (RECORDINGS[0], {"sampling": 5}, "sampling of type int: give a Sampling"),

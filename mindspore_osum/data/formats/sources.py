@@ -29,6 +29,7 @@ from mindspore_osum.speech.opening import is_address
 from mindspore_osum.stores import is_stored, joined, place
 
 SHARD = "shard"  # the format of a shard's samples
+INDEX = "index.json"  # a file of each index (data/index)
 _SNIFFED = 100  # lines of which a list of shards names one at least
 _MOST_BAD = 20_000  # items that cannot be used, while there are not a tenth as many that can
 _MAX_COMBINED = 2**30  # bytes of the list that is combined with one shard
@@ -154,6 +155,11 @@ def check_kind(path: Path) -> None:
     from mindspore_osum.speech.audio import READABLE  # numpy: importers do without
 
     if path.is_dir():
+        if (path / INDEX).is_file():
+            raise UserError(
+                f"{path}: is an index, which data.train and data.valid of a job take; give the manifests or "
+                "shards that it was made of"
+            )
         raise UserError(f"{path}: is a folder; give the manifests or shards in it, as {path}/*.jsonl")
     if suffix_of(path) in (".csv", ".tsv"):
         raise UserError(

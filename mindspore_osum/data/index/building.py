@@ -48,7 +48,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.files import check_place, ordinary, write_text
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.speech.opening import FilePart
-from mindspore_osum.stores import is_stored, place
+from mindspore_osum.stores import Address, is_stored, place
 
 CHUNK = 1000  # lines of a manifest that are measured at a time
 _AHEAD = 3  # chunks that are asked of each process beforehand
@@ -98,7 +98,8 @@ class Measurer:
             for item in read_listed(unit.shard):
                 digest.add(item)
                 items.append(item)
-            stamp = replace(stamp, digest=digest.hexdigest())
+            stored = isinstance(unit.path, Address)
+            stamp = replace(stamp, digest=bytes_digest(unit.path) if stored else digest.hexdigest())
         return self._rows(unit, items, stamp)
 
     def _rows(self, unit: Unit, items: list[Item], stamp: Stamp | None) -> Chunk:

@@ -29,7 +29,7 @@ from mindspore_osum.data.index.table import (
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.files import read_json
 from mindspore_osum.speech.opening import FilePart
-from mindspore_osum.stores import Address, is_stored, joined, place
+from mindspore_osum.stores import Address, is_stored, joined, list_ahead, place
 
 _KEPT = 8  # row groups whose words are kept in memory
 _ROWS = 64  # rows kept; a loader asks for each several times
@@ -73,8 +73,14 @@ class Index(Sequence):
         self._row = lru_cache(_ROWS)(self._read_row)
         # all are opened now: what is built anew in their place does not change a run
         self._parts = [self._open(part_name(n), schema()) for n in range(-(-self._rows // PART))]
-        if sum(part.metadata.num_rows for part in self._parts) != self._rows:
-            raise UserError(f"{self.folder}: damaged, it does not have its {self._rows} rows; {self._again}")
+        for number, part in enumerate(self._parts):
+            rows = min(PART, self._rows - number * PART)
+            groups, found = -(-rows // GROUP), part.metadata
+            if (found.num_rows, found.num_row_groups) != (rows, groups):
+                raise UserError(
+                    f"{self.folder / part_name(number)}: does not have its {rows} rows in {groups} groups; "
+                    f"{self._again}"
+                )
         self._check_sources()
 
     @property
@@ -107,6 +113,7 @@ class Index(Sequence):
             ) from None
 
     def _check_sources(self) -> None:
+        list_ahead([stamp.path for stamp in self.stamps])
         for stamp in self.stamps:
             path, combined = self.place(stamp.path), stamp.combined and self.place(stamp.combined)
             if found := change(stamp, path, combined):

@@ -96,7 +96,7 @@ def change(then: Stamp, path: Path, combined: Path | None) -> str:
 
 
 def _digest(then: Stamp, path: Path, combined: Path | None) -> str:
-    if path.suffix != ".tar":
+    if path.suffix != ".tar" or isinstance(path, Address):
         return bytes_digest(path)
     digest = ShardDigest()
     for item in read_listed(Shard(path, combined, str(path))):

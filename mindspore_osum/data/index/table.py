@@ -15,8 +15,10 @@ Notable choices
 from functools import cache
 from pathlib import Path
 
+from mindspore_osum.data.formats.sources import INDEX
+
 FORMAT, VERSION = "mindspore_osum index", 1
-ABOUT, SOURCES, REQUESTS = "index.json", "sources.parquet", "requests.parquet"
+ABOUT, SOURCES, REQUESTS = INDEX, "sources.parquet", "requests.parquet"
 GROUP = 2048  # rows of a row group
 PART = 512 * GROUP  # rows of a part
 NUMBERS = ("frames", "tokens", "labels", "requests", "digest", "task", "reason")

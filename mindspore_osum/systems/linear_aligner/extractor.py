@@ -59,7 +59,7 @@ class AlignerExtractor(SpeechExtractor):
 
     def report(self) -> list[str]:
         """A line about the tasks."""
-        return [f"tasks: {', '.join(sorted(self.tasks))}"]
+        return [f"tasks: {', '.join(sorted(self.tasks))}"] if self.tasks else []  # none: of an index
 
 
 def _request(utt: Utterance) -> str | None:

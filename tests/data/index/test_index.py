@@ -242,9 +242,12 @@ def test_damage_is_one_line(world, tmp_path):
             assert f"{name}: truncated, damaged or missing" in damaged(
                 out, name, lambda raw, size=size: raw[:size]
             )
-    assert "does not have its 4 rows" not in damaged(out, "part-00000.parquet", lambda raw: bytes(len(raw)))
     assert "does not have its 5 rows" in damaged(
         out, "index.json", lambda raw: raw.replace(b'"rows": 4', b'"rows": 5')
+    )
+    pq.write_table(pq.read_table(out / "part-00000.parquet"), tmp_path / "other", row_group_size=3)
+    assert "its 4 rows in 1 groups" in damaged(
+        out, "part-00000.parquet", lambda raw: (tmp_path / "other").read_bytes()
     )
     at = (out / "part-00000.parquet").read_bytes().index(b"u2")
     flipped = damaged(out, "part-00000.parquet", lambda raw: raw[:at] + b"v" + raw[at + 1 :])
