@@ -30,18 +30,17 @@ def take(corpus: Any, index: Index, left_out: LeftOut) -> int:
     """
     numbers = np.array([corpus.requests.measured(tokens) for tokens in index.sets])
     most = np.array([tokens.max(initial=0) for tokens in index.sets])
-    heard, used = 0, []
+    heard = 0
     for first, columns, tasks in index.numbers():
         frames_N = _longest(corpus, columns["frames"], columns["task"], tasks)
         sets_N = columns["requests"]  # of unusable rows: any number
         fate_N = _fates(corpus, columns, frames_N, most[sets_N])
         _leave_out(corpus, index, first, fate_N, left_out)
         rows_N = np.flatnonzero(fate_N == _USED)
-        used.append((rows_N + first).astype(np.int64 if len(index) > 2**31 else np.int32))
         heard += int(columns["frames"][rows_N].sum(dtype=np.int64))
         _add(corpus, {name: columns[name][rows_N] for name in ("tokens", "labels")}, frames_N[rows_N])
         _extend(corpus.choices, numbers[sets_N[rows_N]])
-        corpus.utterances.extend_by(Rows(index, used[-1]), columns["digest"][rows_N].tobytes())
+        corpus.utterances.extend_by(Rows(index, first, rows_N), columns["digest"][rows_N].tobytes())
     return heard
 
 
@@ -82,9 +81,8 @@ def _leave_out(corpus: Any, index: Index, first: int, fate_N: np.ndarray, left_o
             continue
         item = index[first + int(row)]
         if reason:
-            item = Skipped(
-                reason, f"{item.where}: {item.key}" if hasattr(item, "where") else item.text, False
-            )
+            text = item.text if isinstance(item, Skipped) else f"{item.where}: {item.key}"
+            item = Skipped(reason, text, False)
         corpus.errors.take(item)
         left_out.add(item)
 

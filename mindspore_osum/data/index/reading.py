@@ -68,7 +68,7 @@ class Index(Sequence):
         stamps = self._table(SOURCES, sources_schema()).to_pylist()
         self.stamps = [Stamp(**values) for values in stamps]
         tokens = self._table(REQUESTS, requests_schema())["tokens"]
-        self.sets = [np.array(values.as_py()) for values in tokens]
+        self.sets = [values.values.to_numpy() for values in tokens]
         self._lock, self._group = threading.Lock(), lru_cache(_KEPT)(self._read_group)
         self._row = lru_cache(_ROWS)(self._read_row)
         # all are opened now: what is built anew in their place does not change a run
@@ -182,16 +182,18 @@ class Index(Sequence):
 
 
 class Rows(Sequence):
-    """Some rows of an index, as utterances."""
+    """Some rows of a part of an index, as utterances: `rows_N`, counted from the row `first` on."""
 
-    def __init__(self, index: Index, rows_N: np.ndarray | range):
-        self._index, self._rows_N = index, rows_N
+    def __init__(self, index: Index, first: int, rows_N: np.ndarray):
+        self._index, self._first = index, first
+        whole = len(rows_N) and rows_N[-1] == len(rows_N) - 1  # the usual case takes no memory
+        self._rows_N = range(len(rows_N)) if whole else rows_N.astype(np.int32)
 
     def __len__(self) -> int:
         return len(self._rows_N)
 
     def __getitem__(self, number) -> Utterance:
-        return self._index[int(self._rows_N[number])]
+        return self._index[self._first + int(self._rows_N[number])]
 
 
 def _with(source: Path, text: str) -> str:
