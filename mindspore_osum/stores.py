@@ -33,6 +33,19 @@ _MANY = 20  # objects of a folder that are asked for one by one
 _BLOCK = 2**18  # bytes of a request, at least, where a file is read as a stream
 
 
+def is_address(name: str) -> bool:
+    """Whether this is an address like https://..., and not a path."""
+    return bool(re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE))
+
+
+def not_fetched(name: str) -> UserError:
+    """The error of an address that is none of a store."""
+    known = ", ".join(STORES)
+    return UserError(
+        f"{name}: only addresses of object stores ({known}) are fetched; download it and give the file"
+    )
+
+
 def is_stored(name: str) -> bool:
     """Whether this is the address of an object in a store."""
     return bool(re.match(rf"({'|'.join(STORES)})://", name))
@@ -44,8 +57,11 @@ def joined(folder: "Path | Address", name: str) -> str:
 
 
 def place(path: "str | os.PathLike | Address") -> "Path | Address":
-    """A path or an address, as something that readers can open."""
-    return Address(os.fspath(path)) if is_stored(os.fspath(path)) else Path(path)
+    """A path or an address, as something that readers can open; UserError for other addresses."""
+    name = os.fspath(path)
+    if is_address(name) and not is_stored(name):
+        raise not_fetched(name)
+    return Address(name) if is_stored(name) else Path(name)
 
 
 def fetch(address: str, offset: int | None = None, size: int | None = None) -> bytes:

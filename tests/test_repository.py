@@ -92,9 +92,9 @@ ROOMS = {
     "settings": "errors config",
     "api": "errors interrupts quiet config settings speech tasks results inference streaming",
     "__init__": "quiet api",
-    "commands": "errors interrupts device files quiet config figures weights_io speech text tasks results "
-    "subtitles models data systems folder hub inference training evaluation streaming serving demo export "
-    "ckpt_convert planning ascend bench cluster api",
+    "commands": "errors interrupts stores device files quiet config figures weights_io speech text tasks "
+    "results subtitles models data systems folder hub inference training evaluation streaming serving demo "
+    "export ckpt_convert planning ascend bench cluster api",
     "cli": "__init__ errors interrupts files config commands",
     "__main__": "cli",
 }

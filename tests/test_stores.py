@@ -217,8 +217,9 @@ def test_what_is_not_there(store):
         load_audio("s3://tones/no.wav")
     with pytest.raises(UserError, match=r"s3://tones/empty.wav: the file is empty \(0 bytes\)"):
         load_audio("s3://tones/empty.wav")
-    with pytest.raises(UserError, match=r"only addresses of object stores \(s3, oss, obs\) are fetched"):
-        load_audio("https://example.org/a.wav")
+    for read in (load_audio, read_manifest):
+        with pytest.raises(UserError, match=r"only addresses of object stores \(s3, oss, obs\) are fetched"):
+            read("https://example.org/a.wav")
 
 
 def test_a_recording_is_bounded(store, monkeypatch):

@@ -19,7 +19,7 @@ from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.speech.audio import READABLE
 from mindspore_osum.speech.detectors import DETECTORS, check_detector
 from mindspore_osum.speech.long import CHANNELS, LONG_FORMS, MAX_SECONDS, check_max_seconds
-from mindspore_osum.speech.opening import is_address
+from mindspore_osum.stores import is_address
 
 STDIN = "-"
 MAX_STDIN_BYTES = 2**30  # standard input is held in memory, a file is not

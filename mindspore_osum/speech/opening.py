@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.stores import STORES, fetch, is_stored
+from mindspore_osum.stores import fetch, is_address, is_stored, not_fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +103,6 @@ def open_bytes(source, stack: ExitStack) -> tuple[str, io.BufferedIOBase]:
     return name, stream
 
 
-def is_address(name: str) -> bool:
-    """Whether this is an address like https://..., and not a path."""
-    return bool(re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE))
-
-
 def _fetched(name: str, *part) -> io.BytesIO:
     """A recording in an object store, whole: decoders read through callbacks, which must not fail."""
     try:
@@ -125,10 +119,7 @@ def _open_path(name: str):
         return open(name, "rb")
     except FileNotFoundError as error:
         if is_address(name):
-            raise UserError(
-                f"{name}: only addresses of object stores ({', '.join(STORES)}) are fetched; download it and "
-                "give the file"
-            ) from None
+            raise not_fetched(name) from None
         raise UserError(f"{name}: no such audio file") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or error

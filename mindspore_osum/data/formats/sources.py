@@ -25,8 +25,7 @@ from mindspore_osum.data.formats.shards import FIELDS, read_shard
 from mindspore_osum.data.formats.text_files import json_objects, suffix_of, text_lines
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import as_text
-from mindspore_osum.speech.opening import is_address
-from mindspore_osum.stores import is_stored, joined, place
+from mindspore_osum.stores import is_address, is_stored, joined, place
 
 SHARD = "shard"  # the format of a shard's samples
 INDEX = "index.json"  # a file of each index (data/index)
