@@ -11,7 +11,8 @@ PROMISED = (
     "encoder_30s_vs_torch encoder_unpadded_gain decode_vs_torch decode_bandwidth_share decode_batch8_gain "
     "cache_gain launches_decode_layer prefill_vs_torch train_step_vs_torch packed_vs_static32 "
     "packed_vs_pad30 packed_vs_dynamic packing_efficiency recompiles loader_vs_demand logmel_realtime "
-    "convert_vs_disk whisper_vs_transformers whisper_vs_openai whisper_vs_faster first_answer_s"
+    "index_first_batch_s convert_vs_disk whisper_vs_transformers whisper_vs_openai whisper_vs_faster "
+    "first_answer_s"
 )
 
 
