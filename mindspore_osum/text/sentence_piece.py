@@ -81,6 +81,10 @@ class SentencePieceTokenizer(Tokenizer):
             ids.append(self._sp.piece_to_id(char if known else f"<0x{ord(char):02X}>"))
         return ids
 
+    def pieces(self) -> list[str]:
+        """The piece of each id, as the model file writes it."""
+        return self._sp.id_to_piece(list(range(self.vocab_size)))
+
     def special_in(self, text: str) -> list[str]:
         """The special pieces that ``text`` spells, in order: `encode` gives each its one id."""
         return self._split.findall(text)
