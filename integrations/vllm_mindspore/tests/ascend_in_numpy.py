@@ -15,6 +15,8 @@ def replace(model) -> None:
             cell.rms_norm = _rms_norm(cell.eps)
         elif kind == "SiluAndMul":
             cell.split = lambda x, sizes, dim: tuple(map(Tensor, np.split(x.asnumpy(), 2, dim)))
+        elif kind == "VocabParallelEmbedding":
+            cell.quant_method.embedding = lambda layer, ids: Tensor(layer.weight.asnumpy()[ids.asnumpy()])
         elif kind == "InferRotaryEmbedding":
             cell.rotary_embedding_op = _rotary(cell.head_size)
         elif kind == "Attention":

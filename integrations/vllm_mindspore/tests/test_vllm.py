@@ -1,6 +1,7 @@
 """The plugin in vLLM 0.11 with vLLM-MindSpore 0.5.1: registration, processor, model class and weights.
 
-Decoding itself needs Ascend's operators, and is not run here.
+The operators of LlamaModel that only Ascend has are in NumPy here (ascend_in_numpy.py): one prompt is read by
+them, and none is continued.
 """
 
 import base64
@@ -64,6 +65,7 @@ def model(settings, exported):
             model = made(vllm_config=settings)
         files = [str(exported / "model.safetensors")]
         model.loaded = model.load_weights(safetensors_weights_iterator(files, False))
+        ascend_in_numpy.replace(model.model)
         yield model
     state.destroy_model_parallel()
     state.destroy_distributed_environment()
@@ -293,7 +295,6 @@ def test_llama_model_is_our_decoder(model, folder):
     from vllm_mindspore.model_executor.utils import set_model_context
 
     x_PD = np.random.default_rng(8).standard_normal((37, 48)).astype(np.float32)
-    ascend_in_numpy.replace(model.model)
     set_model_context("is_prefill", True)
     places, caches = Tensor(np.arange(37), ms.int32), [Tensor(np.zeros(1, np.float32))] * 2
     others = (places, Tensor([[0.0]]), Tensor([37], ms.int32), Tensor([37], ms.int32), places)
