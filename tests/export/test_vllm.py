@@ -11,6 +11,7 @@ from ckpt_convert.convert import convert
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED, read_config, write_config
+from mindspore_osum.hub import model_folder
 from mindspore_osum.systems.osum.vllm import describe
 from mindspore_osum.systems.registry import preset, system_of
 from mindspore_osum.weights_io import TensorInfo, WeightsWriter, open_weights
@@ -78,6 +79,15 @@ def test_an_exported_folder_is_read_again(folder, exported, tmp_path):
     assert replace(back, lora=merged.lora) == merged and back.lora.rank == 0
     ours, theirs = read(tmp_path / "back"), read(tmp_path / "merged")
     assert ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_every_verb_takes_an_exported_folder(exported, tmp_path, monkeypatch):
+    monkeypatch.setenv("OSUM_CACHE", str(tmp_path / "cache"))
+    folder = model_folder(exported)  # what every verb calls
+    assert folder != exported and read_config(folder).lora.rank == 0
+    with open_weights(folder) as ours, open_weights(exported) as theirs:
+        name = "model.layers.0.self_attn.q_proj.weight"
+        assert np.array_equal(ours.read(f"decoder.{name}"), theirs.read(name))
 
 
 def test_a_model_without_lora_keeps_its_bytes(tmp_path):
