@@ -150,6 +150,7 @@ TASKS = {
     )
 }
 CHAT = TASKS["sttc"].key
+TRANSLATE = "<TRANSLATE>"  # of lines whose text is a translation; OSUM has no such task, other models do
 _OF_WHISPER = {"transcribe": ["asr"]}  # its command's name of a task
 
 
@@ -175,6 +176,11 @@ def task_key(task: str) -> str:
         f"task {task!r}: choose one of {', '.join(TASKS)} or a published key like "
         "'<TRANSCRIBE> <AGE>'" + (f"; did you mean {near[0]!r}?" if near else "")
     )
+
+
+def is_translation(task: str) -> bool:
+    """Whether a line's task is speech translation: ``"<TRANSLATE>"`` or ``"st"``."""
+    return task.strip().upper() in (TRANSLATE, "ST")
 
 
 def tags_of(task: str) -> tuple[str, ...]:

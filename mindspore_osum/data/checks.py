@@ -58,6 +58,14 @@ def flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
         yield from (f"{utt.where}: {flaw}" for flaw in _times(answer, seconds))
 
 
+def translation_flaws(utt: Utterance) -> Iterator[str]:
+    """Errors in a line of speech translation, which only some systems learn."""
+    if utt.wav is None:
+        yield f"{utt.where}: task {utt.task} needs a recording, but there is no 'wav'"
+    if not utt.txt.strip():
+        yield f"{utt.where}: no translation in 'txt'"
+
+
 def marks(utt: Utterance, special_in: Callable[[str], list[str]] = special_in) -> Iterator[str]:
     """What an answer spells although it means something else to the model, as "file:line: what".
 

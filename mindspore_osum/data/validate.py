@@ -1,15 +1,16 @@
 """Lists all errors in training data, line by line."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mindspore_osum.data.batches.batching import samples, seconds_of
-from mindspore_osum.data.checks import flaws, marks
+from mindspore_osum.data.checks import flaws, marks, translation_flaws
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import once, open_source
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.speech.audio import SAMPLE_RATE, cancels
+from mindspore_osum.tasks import is_translation
 from mindspore_osum.text.sentence_piece import special_in
 
 _HEARD = 10.0  # seconds of a recording of several channels that are decoded in any case
@@ -102,5 +103,10 @@ def _look(item: Utterance | Skipped, decode: bool) -> tuple[list[str], float]:
         if decode and item.wav:
             seconds = len(samples(item)) / SAMPLE_RATE
     except UserError as error:
-        return [*flaws(item), str(error)], 0.0
-    return list(flaws(item, seconds if item.wav else None)), seconds
+        return [*_flaws(item), str(error)], 0.0
+    return list(_flaws(item, seconds if item.wav else None)), seconds
+
+
+def _flaws(utt: Utterance, seconds: float | None = None) -> Iterator[str]:
+    """As `checks.flaws`, for the lines of all systems."""
+    return translation_flaws(utt) if is_translation(utt.task) else flaws(utt, seconds)

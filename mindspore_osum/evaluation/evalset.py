@@ -5,12 +5,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mindspore_osum.data.formats.manifest import Utterance, key_of
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.data.formats.west import conversation_of
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.predictions import Place, Prediction
-from mindspore_osum.evaluation.requests import FIXED, Pools, read_pools, request_of
+from mindspore_osum.evaluation.requests import FIXED, Pools, key_for, read_pools, request_of
 from mindspore_osum.evaluation.run import Question
 from mindspore_osum.evaluation.scoring import INTENTS, SCORINGS, TEXT_KEYS, Case
 from mindspore_osum.evaluation.tokens import score_tokens
@@ -137,7 +137,7 @@ def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Poo
     """The questions, and a line for each utterance without a known request."""
     questions, unasked = [], []
     for utterance in utterances:
-        for mode in modes[:1] if key_of(utterance) in TEXT_KEYS else modes:
+        for mode in modes[:1] if key_for(utterance) in TEXT_KEYS else modes:
             request = request_of(utterance, mode, pools)
             if request is None:
                 unasked.append(
@@ -151,7 +151,7 @@ def _questions(utterances: Iterable[Utterance], modes: Sequence[str], pools: Poo
 
 def _unusable(utterance: Utterance) -> str | None:
     try:
-        key = key_of(utterance)
+        key = key_for(utterance)
         conversation_of(utterance)
     except UserError as error:
         return str(error)
@@ -167,7 +167,7 @@ def _empty(utterance: Utterance) -> bool:
     case = _case(utterance)
     if case.tags in (("asr",), ("asr", "align")):  # with a label it may be empty: a vocal event alone
         return not case.spoken
-    return case.replies and not any(score_tokens(a) for a in case.accepted)
+    return (case.replies or case.translates) and not any(score_tokens(a) for a in case.accepted)
 
 
 def _bad_labels(utterance: Utterance) -> Iterable[str]:

@@ -140,14 +140,20 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> floa
     return precision * min(1.0, math.exp(1 - closest / length))
 
 
+def translation_columns(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """(N, 2): `rouge_l` of each translation, and 1."""
+    pairs = zip(hypotheses, references, strict=True)
+    return np.array([(rouge_l(h, r), 1) for h, r in pairs], np.float64).reshape(-1, 2)
+
+
 def translation_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict:
     """Score translations: mean ``rouge_l`` and its 95% bootstrap interval, corpus ``bleu``, ``items``."""
-    scores_N = np.array([rouge_l(h, r) for h, r in zip(hypotheses, references, strict=True)])
+    scores_N2 = translation_columns(hypotheses, references)
     return {
-        "rouge_l": float(scores_N.mean()) if len(scores_N) else None,
-        "rouge_l_interval": ratio_interval(np.stack([scores_N, np.ones(len(scores_N))], axis=1)),
+        "rouge_l": float(scores_N2[:, 0].mean()) if len(scores_N2) else None,
+        "rouge_l_interval": ratio_interval(scores_N2),
         "bleu": bleu(hypotheses, references),
-        "items": len(scores_N),
+        "items": len(scores_N2),
     }
 
 

@@ -19,7 +19,18 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_text
 from mindspore_osum.inference.conversation import exchange
 from mindspore_osum.inference.request import Request, make_request
-from mindspore_osum.tasks import CHAT, INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, tags_of, task_key, write_tags
+from mindspore_osum.tasks import (
+    CHAT,
+    INTENT_KEY,
+    TASK_KEYS,
+    TASKS,
+    TEXT2TEXT,
+    TRANSLATE,
+    is_translation,
+    tags_of,
+    task_key,
+    write_tags,
+)
 from mindspore_osum.text.requests import intent_request, task_requests
 
 FIXED, NATURAL = "fixed", "natural"
@@ -61,26 +72,36 @@ def read_pools(path: str) -> Pools:
     return pools
 
 
+def key_for(utterance: Utterance) -> str:
+    """The published key of an utterance's task, or <TRANSLATE>."""
+    return TRANSLATE if is_translation(utterance.task) else key_of(utterance)
+
+
 def request_of(utterance: Utterance, prompts: str, pools: Pools | None) -> Request | None:
     """Return the request for an utterance; None if no natural request of its task is known.
 
     A whole conversation has its own request, and without a recording the utterance's words are it, in both
     prompt modes. In natural language, the request of the manifest (extra.request or, as in training,
     extra.question) comes first. Otherwise a hash of the key selects one from `pools` or, without them, from
-    all requests of the test split: the choice depends on neither order nor limit.
+    all requests of the test split: the choice depends on neither order nor limit. There are none of those for
+    translation, which is transcription with `translate`.
     """
-    key = key_of(utterance)
+    key = key_for(utterance)
     if talk := conversation_of(utterance):
         form = "text2text" if utterance.wav is None else "text" if talk.words else "s2t_chat"
         history = tuple(exchange(said, reply, False) for said, reply in talk.history)
         return Request(talk.words, form, key, system=talk.system, history=history)
     if key in (TEXT2TEXT, INTENT_KEY):
         return _text_request(utterance, key)
+    translate = key == TRANSLATE
+    key = TASKS["asr"].key if translate else key
     if prompts == FIXED:
-        return make_request(task=key)
+        return make_request(task=key, translate=translate)
     for name in ("request",) if key == CHAT else ("request", "question"):  # the question of a chat is spoken
         if _is_text(own := utterance.extra.get(name)):
-            return Request(own, "text", key)
+            return Request(own, "text", key, translate=translate)
+    if translate:
+        return None
     seed = int.from_bytes(hashlib.sha256(utterance.key.encode()).digest()[:8], "big")
     if pools is None:
         return Request(sample(np.random.default_rng(seed), key, "test").text, "text", key)

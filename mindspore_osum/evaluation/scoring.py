@@ -17,19 +17,35 @@ from functools import cached_property
 
 import numpy as np
 
-from mindspore_osum.data.formats.manifest import Utterance, key_of
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.evaluation.classes import class_scores
 from mindspore_osum.evaluation.error_rate import error_columns, error_rates
 from mindspore_osum.evaluation.predictions import Prediction
-from mindspore_osum.evaluation.replies import answer_columns, answer_scores, translation_scores
+from mindspore_osum.evaluation.replies import (
+    answer_columns,
+    answer_scores,
+    translation_columns,
+    translation_scores,
+)
+from mindspore_osum.evaluation.requests import key_for
 from mindspore_osum.evaluation.rule_judge import fault
 from mindspore_osum.evaluation.timing import shift_columns, shifts, timing_scores
 from mindspore_osum.evaluation.tokens import score_tokens
 from mindspore_osum.results import Answer
-from mindspore_osum.tasks import INTENT_KEY, TASK_KEYS, TASKS, TEXT2TEXT, parse_answer, tags_of, write_tags
+from mindspore_osum.tasks import (
+    INTENT_KEY,
+    TASK_KEYS,
+    TASKS,
+    TEXT2TEXT,
+    TRANSLATE,
+    parse_answer,
+    tags_of,
+    write_tags,
+)
 
 TEXT_KEYS = (TEXT2TEXT, INTENT_KEY)  # lines without recording
 TEXT_QA, INTENT = "text2text", "intent"  # their names as tasks in the metrics
+TRANSLATED = "st"  # that of speech translation
 REPLY_TASKS = ("sttc", TEXT_QA)
 INTENTS = tuple(write_tags(tags_of(key)) for key in TASK_KEYS)  # the possible answers
 # extra.scoring of a spoken chat's line; "judge": scored only by a judge
@@ -55,13 +71,18 @@ class Case:
 
     @cached_property
     def key(self) -> str:
-        """Published key of the task."""
-        return key_of(self.utterance)
+        """Published key of the task, or <TRANSLATE>."""
+        return key_for(self.utterance)
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
-        """Tags of the task; none without recording."""
-        return () if self.key in TEXT_KEYS else tags_of(self.key)
+        """Tags of the task; none without recording, and none of a translation."""
+        return () if self.translates or self.key in TEXT_KEYS else tags_of(self.key)
+
+    @property
+    def translates(self) -> bool:
+        """Whether the answer is a translation of what is said."""
+        return self.key == TRANSLATE
 
     @property
     def replies(self) -> bool:
@@ -71,12 +92,14 @@ class Case:
     @cached_property
     def reference(self) -> Answer:
         """The parsed reference of the manifest."""
+        if self.translates:
+            return Answer(text=self.utterance.txt.strip())
         return parse_answer(self.utterance.txt, self.key)
 
     @cached_property
     def answer(self) -> Answer:
         """The parsed answer of the model."""
-        return self.read(self.prediction.raw, self.key)
+        return self.read(self.prediction.raw, TASKS["asr"].key if self.translates else self.key)
 
     @staticmethod
     def intent(text: str) -> str | None:
@@ -102,11 +125,14 @@ class Case:
 
     @property
     def accepted(self) -> list[str]:
-        """Accepted replies of a spoken chat: extra.answers, else the reply in the manifest."""
+        """Accepted replies of a spoken chat, or translations: extra.answers, else that in the manifest."""
         given = self.utterance.extra.get("answers")
         if isinstance(given, list) and given and all(isinstance(a, str) for a in given):
             return given
-        return [self.reference.answer or ""]
+        return [self._text(self.reference)]
+
+    def _text(self, answer: Answer) -> str:
+        return answer.text if self.translates else answer.answer or ""
 
     @cached_property
     def transcripts(self) -> tuple[str, str]:
@@ -115,8 +141,8 @@ class Case:
 
     @cached_property
     def replies_compared(self) -> tuple[str, list[str]]:
-        """The reply of the answer and those accepted, to be compared."""
-        return self.rewrite(self.answer.answer or ""), [self.rewrite(reply) for reply in self.accepted]
+        """The reply or translation of the answer and those accepted, to be compared."""
+        return self.rewrite(self._text(self.answer)), [self.rewrite(reply) for reply in self.accepted]
 
     @property
     def scoring(self) -> str:
@@ -128,6 +154,8 @@ def tasks_of(key: str) -> list[str]:
     """Return the tasks for which answers to a published key count."""
     if key in TEXT_KEYS:
         return [TEXT_QA if key == TEXT2TEXT else INTENT]
+    if key == TRANSLATE:
+        return [TRANSLATED]
     tags = tags_of(key)
     own = {abbr: task.tags[-1] for abbr, task in TASKS.items()}  # asr, align, caption, ...
     return [abbr for abbr, tag in own.items() if tag in tags and (tag != "asr" or tags == ("asr",))]
@@ -150,6 +178,9 @@ def score_task(task: str, cases: Sequence[Case]) -> dict:
         own = timing_scores([c.reference.words for c in cases], [c.answer.words for c in cases])
     elif task in REPLY_TASKS:
         own = _replies(cases)
+    elif task == TRANSLATED:
+        own = translation_scores(*sides(c.replies_compared for c in cases))
+        own["empty_answers"] = sum(not score_tokens(c.answer.text) for c in cases)
     else:
         own = class_scores(*_labels(task, cases), INTENTS if task == INTENT else TASKS[task].label_set.values)
     transcript = {"transcript": _transcript(spoken)} if spoken else {}
@@ -170,6 +201,8 @@ def headline(task: str, cases: Sequence[Case]) -> tuple[str, np.ndarray] | None:
         if any(c.scoring != CONTAINS for c in cases):
             return None
         return "accuracy", answer_columns(*sides(c.replies_compared for c in cases))
+    if task == TRANSLATED:
+        return "rouge_l", translation_columns(*sides(c.replies_compared for c in cases))
     pairs = zip(*_labels(task, cases), strict=True)
     return "accuracy", np.array([(r is not None and r == p, r is not None) for r, p in pairs], np.float64)
 

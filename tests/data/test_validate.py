@@ -23,6 +23,7 @@ GOOD = [
         "txt": "hi<LAUGH><OLD><MALE><SAD><客服>",
         "task": "<TRANSCRIBE> <CAPTION> <AGE> <GENDER> <EMOTION> <STYLE>",
     },
+    {"key": "st", "wav": "a.wav", "txt": "good morning", "task": "<TRANSLATE>"},
     {"key": "intent", "txt": "<asr>", "task": "<INTENT_CLASSIFICATION>", "extra": {"intent": "write"}},
     {"key": "t2t", "wav": None, "txt": "Paris", "task": "<TEXT2TEXT>", "extra": {"question": "capital?"}},
 ]
@@ -50,7 +51,7 @@ def write(folder, *lines):
 def test_nothing_is_wrong_with_what_is_right(folder, capsys):
     status, out, err = validate(capsys, write(folder, *GOOD), "--decode")
     assert (status, err) == (0, "")
-    counts = "9 usable utterances, 0.00 h, 0 errors, 0 left out by rule; read as published 9"
+    counts = "10 usable utterances, 0.00 h, 0 errors, 0 left out by rule; read as published 10"
     assert out == f"{folder}/m.jsonl: {counts}\n"
 
 

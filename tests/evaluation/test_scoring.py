@@ -1,5 +1,7 @@
 """Which tasks a key counts for, and the numbers of a task, by hand."""
 
+import math
+
 import pytest
 
 from mindspore_osum.data.formats.manifest import Utterance
@@ -21,6 +23,7 @@ def case(key, task, txt, raw, **extra):
         ("<TRANSCRIBE> <S2TCHAT>", ["sttc"]),
         ("<INTENT_CLASSIFICATION>", ["intent"]),
         ("<TEXT2TEXT>", ["text2text"]),
+        ("<TRANSLATE>", ["st"]),
     ],
 )
 def test_tasks_of_a_key(key, tasks):
@@ -53,3 +56,21 @@ def test_no_headline_for_replies_that_only_a_judge_can_tell():
     assert headline("sttc", replies) is None
     assert headline("sttc", replies[:1])[1].tolist() == [[1, 1]]
     assert score_task("sttc", replies)["keys"] == {"<S2TCHAT>": {"utterances": 2}}
+
+
+def test_translations_by_hand():
+    """BLEU of 6 + 4 words (both as long as their references), the mean ROUGE-L; also from extra.answers."""
+    cases = [
+        case("a", "<TRANSLATE>", "the cat sat on a rug", "The cat sat on the rug."),
+        case("b", "st", "no", "it is not so", answers=["it is not so", "that is wrong"]),
+        case("c", "<TRANSLATE>", "yes", ""),
+    ]
+    assert all(c.key == "<TRANSLATE>" and not c.tags for c in cases)
+    scores = score_task("st", cases)
+    # matches and totals of 1- to 4-grams: 5+4/10, 3+3/8, 2+2/6, 1+1/4; references of 6, 4 and 1 words
+    assert scores["bleu"] == pytest.approx((9 / 10 * 6 / 8 * 4 / 6 * 2 / 4) ** 0.25 * math.exp(1 - 11 / 10))
+    assert scores["rouge_l"] == pytest.approx((5 / 6 + 1 + 0) / 3)
+    assert (scores["items"], scores["empty_answers"]) == (3, 1)
+    assert scores["keys"]["<TRANSLATE>"] == {"utterances": 3, "rouge_l": scores["rouge_l"]}
+    name, columns_N2 = headline("st", cases)
+    assert name == "rouge_l" and columns_N2.tolist() == [[5 / 6, 1], [1, 1], [0, 1]]

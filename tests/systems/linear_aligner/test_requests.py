@@ -1,8 +1,12 @@
 """What a linear aligner is asked: the prompts of the paper's Figure 2 and of ChatML, and refusals."""
 
+from dataclasses import replace
+
 import pytest
 
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
+from mindspore_osum.evaluation.requests import request_of
 from mindspore_osum.inference.conversation import Exchange
 from mindspore_osum.inference.request import Request, make_request
 from mindspore_osum.systems.linear_aligner.template import load_layout
@@ -26,8 +30,6 @@ class Letters:
 
 def spelled(request, prompts="yi", speech=3) -> str:
     """The prompt as text, a speech token as *."""
-    from dataclasses import replace
-
     cfg = replace(preset("tiny_aligner"), prompts=prompts)
     made = SYSTEM.prompts(cfg, Letters())
     SYSTEM.check_request(request, cfg)
@@ -118,3 +120,15 @@ def test_a_prompt_set_of_a_user(tmp_path, text, message):
         load_layout(str(path))
     with pytest.raises(UserError, match="prompt set 'yii': no such set; did you mean 'yi'"):
         load_layout("yii")
+
+
+def test_an_evaluation_asks_for_a_translation():
+    """As transcription with `translate`; in natural language only in the manifest's own words."""
+    line = Utterance("a", "a.wav", "good morning", "<TRANSLATE>")
+    own = replace(line, extra={"request": "译成英文"})
+    assert request_of(line, "fixed", None) == make_request("asr", translate=True)
+    assert request_of(line, "natural", None) is None and request_of(line, "natural", {}) is None
+    request = request_of(own, "natural", None)
+    assert spelled(request).endswith("<|st|>译成英文\n<|Assistant|>")
+    with pytest.raises(UserError, match="translate: a model of osum has no such setting"):
+        system_of("osum").check_request(request, preset("tiny"))
