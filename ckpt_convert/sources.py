@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ckpt_convert.adapters import Adapters
+from ckpt_convert.cmvn import completed
 from ckpt_convert.torch_reader import TorchWeights, open_torch
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import read_json
@@ -157,7 +158,9 @@ def open_source(path: str | Path, system: System, part: str = "model") -> Source
     try:
         form = _marked(path, weights, forms)
         beside = weights.extra if isinstance(weights, TorchWeights) else {}
-        return Source(path, form, weights, form.header(beside, str(path)) if form.header else {})
+        stated = form.header(beside, str(path)) if form.header else {}
+        whole = completed(weights, path, form.statistics) if form.statistics else weights
+        return Source(path, form, whole, stated)
     except UserError:
         weights.close()
         raise

@@ -115,6 +115,7 @@ class Form:
     header : (contents of a `.pt` other than tensors, file) -> values as for `Folder.stated`.
     beside : our configuration -> contents of a `.pt` beside the tensors, which are then `model_state_dict`.
     own_names : modules have our names behind the prefix of their part, whatever the rows say.
+    statistics : prefix of the mean and istd of features, which a file beside may have (ckpt_convert/cmvn.py).
     rows : (our parameter, theirs) with `{i}` for a layer.
     bases : of adapters alone, such rows of the parameters that they belong to.
     values : part -> settings, for the computed buffers.
@@ -134,6 +135,7 @@ class Form:
     header: Callable[[dict, str], dict] | None = None
     beside: Callable[[Any], dict[str, dict[str, int]]] | None = None
     own_names: bool = False
+    statistics: str = ""
     rows: tuple[tuple[str, str], ...] = ()
     bases: tuple[tuple[str, str], ...] = ()
     values: Mapping[str, Values] = field(default_factory=dict)

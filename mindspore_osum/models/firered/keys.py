@@ -91,6 +91,7 @@ WENET = Form(
         Other("ctc.*", "dropped", "its CTC head is not part of this model"),
     ),
     marks=("encoder.encoders.0.self_attn.layer_norm_q.weight",),
+    statistics="encoder.global_cmvn.",
 )
 FIRERED = Form(
     "firered",

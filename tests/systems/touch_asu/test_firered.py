@@ -121,6 +121,18 @@ def test_the_encoder_alone(folder, tmp_path):
     with pytest.raises(UserError, match="encoder.global_cmvn") as caught:
         convert(None, tmp_path / "x", settings=tiny, tokenizer=folder, **parts)
     assert "\n" not in str(caught.value) and not (tmp_path / "x").exists()
+    # WeNet's converter and FireRedASR have them in a file beside the weights
+    mean, istd = (values[f"encoder.global_cmvn.{name}"].astype(np.float64) for name in ("mean", "istd"))
+    stats = {"mean_stat": list(8 * mean), "var_stat": list(8 * (istd**-2.0 + mean**2)), "frame_num": 8}
+    (tmp_path / "bare" / "global_cmvn").write_text(json.dumps(stats))
+    convert(None, tmp_path / "beside", settings=tiny, tokenizer=folder, **parts)
+    convert(tmp_path / "beside", tmp_path / "again.safetensors", form="wenet_firered")
+    with open_weights(tmp_path / "again.safetensors") as again:
+        assert again.infos.keys() == values.keys()
+        for name in values.keys() - {"encoder.global_cmvn.mean", "encoder.global_cmvn.istd"}:
+            assert np.array_equal(again.read(name), values[name]), name
+        np.testing.assert_allclose(again.read("encoder.global_cmvn.mean"), mean, rtol=1e-6)
+        np.testing.assert_allclose(again.read("encoder.global_cmvn.istd"), np.abs(istd), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["touch_asu_qwen2_7b_firered", "touch_asu_qwen3_1.7b_firered"])
