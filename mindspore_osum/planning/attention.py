@@ -20,13 +20,17 @@ class Attention:
         mask: Value,
         sizes: tuple[int, int, int, int],
         causal: bool = False,
+        added: bool = False,
     ) -> Value:
         """softmax(q k^T) v for (queries B*H, positions L, keys S, head size E), with the heads concatenated.
 
         Key heads may be fewer than query heads; all operations count for the query heads. A mask that is not
-        causal has one row of keys, or covers the cache.
+        causal has one row of keys, or covers the cache. One that is `added` has all scores, float32, and may
+        need a gradient; no fused operator takes it.
         """
         heads, length, keys, e = sizes
+        if added:
+            return self._scores(q, k, v, mask, sizes, True)
         if self.fused:
             flops = 2.0 * heads * length * keys * e
             return self.transposed(self._flash(q, k, v, mask, heads * length, flops))
@@ -50,15 +54,17 @@ class Attention:
         scores, size = heads * length * keys, q.bytes
         q = self.copy(q)  # scaling
         if causal or length == 1:
-            score = self.same("mask", self._product(q, k, scores * F32, 2.0 * scores * e), mask)
+            score = self.same("mask", self.product(q, k, scores * F32, 2.0 * scores * e), mask)
             self.table(scores * self.width)
         else:  # the mask is one more column of each query and key
             q, k = (self.linear_map("concat", x, x.bytes // e * (e + 1)) for x in (q, k))
-            score = self._product(q, k, scores * F32, 2.0 * scores * (e + 1))
-        mixed = self._product(self._softmax(score), v, size, 2.0 * scores * e)
+            score = self.product(q, k, scores * F32, 2.0 * scores * (e + 1))
+        mixed = self.product(self._softmax(score), v, size, 2.0 * scores * e)
         return self.transposed(mixed) if length > 1 else mixed
 
-    def _product(self, a: Value, b: Value, size: int, flops: float) -> Value:
+    def product(self, a: Value, b: Value, size: int, flops: float) -> Value:
+        """A product of two values, `size` bytes of output."""
+
         def gradient(dout: Block):
             for value, other in ((a, b), (b, a)):
                 if value.grad:

@@ -223,8 +223,18 @@ class Operators(Attention, Losses):
         self.table(x.bytes if table else 0)
         return self.tape.op("bias", [x], x.bytes, gradient, learns)
 
-    def convolution(self, x: Value, d_in: int, d_out: int, kernel: int, outputs: int, learns: bool) -> Value:
-        """A convolution with `outputs` positions of d_out channels, from `kernel` inputs of d_in channels."""
+    def convolution(
+        self,
+        x: Value,
+        d_in: int,
+        d_out: int,
+        kernel: int,
+        outputs: int,
+        learns: bool,
+        bias: bool = True,
+    ) -> Value:
+        """A convolution with `outputs` positions of d_out channels, each of `kernel` inputs of d_in channels
+        (1, where every channel has its own)."""
         flops, weight = 2.0 * outputs * kernel * d_in * d_out, kernel * d_in * d_out * self.width
 
         def gradient(dout: Block):
@@ -233,7 +243,7 @@ class Operators(Attention, Losses):
             return [(x, self.tape.step("convolution", [dout], x.bytes, flops, weight) if x.grad else None)]
 
         y = self.tape.op("convolution", [x], outputs * d_out * self.width, gradient, learns, flops, weight)
-        return self.shifted(y, d_out, learns)
+        return self.shifted(y, d_out, learns) if bias else y
 
     def norm(self, x: Value, d: int, learns: bool, centred: bool) -> Value:
         """LayerNorm (centred, with bias) or RMSNorm over the last axis."""

@@ -33,7 +33,7 @@ def _job(plan: dict) -> list[str]:
     return [
         _model(plan),
         f"           {', '.join(plan['learn'])} learn",
-        f"batch      {batch['rows']} rows of {batch['length']} positions{audio}",
+        f"batch      {batch['rows']} rows of at most {batch['length']} positions (padding included){audio}",
         f"           {plan['micro_batches']} of these a step on each of {plan['devices']} devices",
     ]
 

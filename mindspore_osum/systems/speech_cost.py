@@ -4,10 +4,13 @@ MindSpore. `ops` as in models/cost.py.
 Legend: B rows, T mel frames, U encoder frames, Z speech tokens, L positions, D width.
 """
 
-from mindspore_osum.errors import UserError
+from mindspore_osum.models.firered import cost as firered
+from mindspore_osum.models.firered.config import FireRedConfig
 from mindspore_osum.models.llama import cost as llama
+from mindspore_osum.models.whisper import cost as whisper
 from mindspore_osum.models.whisper.config import EncoderConfig
-from mindspore_osum.models.whisper.cost import encoder
+
+ENCODERS = {EncoderConfig: whisper.encoder, FireRedConfig: firered.encoder}
 
 
 class SpeechCost:
@@ -50,9 +53,7 @@ class SpeechCost:
 
     def encoded(self, ops, model, batch, learn: frozenset[str] = frozenset()):
         """Mel frames to encoder frames (B, U, D) and speech tokens (B, Z, decoder width)."""
-        if not isinstance(model.encoder, EncoderConfig):
-            kind = type(model.encoder).__name__.removesuffix("Config")
-            raise UserError(f"{kind}: what this encoder costs is not known, so the model cannot be planned")
+        encoder = ENCODERS[type(model.encoder)]
         rows, half = batch.audio_rows, model.encoder.frames(batch.frames)
         x = encoder(ops, model.encoder, rows, batch.frames, "encoder" in learn)
         return x, self.adapter(ops, x, model, rows, half, "adapter" in learn)

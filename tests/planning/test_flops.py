@@ -12,6 +12,7 @@ from mindspore_osum.data.batches.batching import bucket_shapes  # noqa: E402
 from mindspore_osum.models.adapters.config import AdapterConfig  # noqa: E402
 from mindspore_osum.models.adapters.kinds import kinds  # noqa: E402
 from mindspore_osum.models.aligner.config import AlignerConfig  # noqa: E402
+from mindspore_osum.models.firered.config import FireRedConfig  # noqa: E402
 from mindspore_osum.models.llama.config import DecoderConfig, LoraConfig  # noqa: E402
 from mindspore_osum.models.projector.config import ProjectorConfig  # noqa: E402
 from mindspore_osum.models.whisper.config import EncoderConfig, TextDecoderConfig  # noqa: E402
@@ -90,6 +91,11 @@ ASU = TouchAsuConfig(
     eos_ids=(2,),
     max_speech_frames=100,
 )
+FIRERED = replace(
+    ASU,
+    encoder=FireRedConfig(n_mels=31, d_model=24, n_layers=2, n_heads=3, d_ff=40, conv_channels=5, kernel=7),
+    adapter=ProjectorConfig(stride=2, d_hidden=28),
+)
 ALIGNER = LinearAlignerConfig(
     encoder=ENCODER, adapter=AlignerConfig(frames_per_token=8, dims=20), decoder=DECODER, lora=LORA
 )
@@ -112,6 +118,8 @@ OBJECTIVES = {
     "whisper, decoder": (WHISPER, ["decoder"], {}, whisper_asr),
     "touch_asu, all text": (ASU, ["adapter", "lora"], {"all_text": True}, touch_asu),
     "touch_asu, answers": (ASU, ["encoder", "adapter", "decoder"], {}, touch_asu),
+    "firered, frozen": (FIRERED, ["adapter", "lora"], {"all_text": True}, touch_asu),
+    "firered": (FIRERED, ["encoder", "adapter", "decoder"], {}, touch_asu),
     "linear_aligner": (ALIGNER, ["adapter", "lora"], {}, linear_aligner),
 }
 
@@ -133,6 +141,7 @@ ENGLISH = replace(WHISPER, decoder=replace(WHISPER.decoder, vocab_size=51864, eo
 
 
 ANSWERS = {"multilingual": WHISPER, "English": ENGLISH, "touch_asu": ASU, "linear_aligner": ALIGNER}
+ANSWERS["firered"] = FIRERED
 
 
 @pytest.mark.parametrize("name", ANSWERS)
