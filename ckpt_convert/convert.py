@@ -21,7 +21,7 @@ from ckpt_convert.plan import Item, Plan, adapted, make_plan
 from ckpt_convert.report import Report
 from ckpt_convert.settle import Settings
 from ckpt_convert.sources import EXTRAS, Source, open_sources
-from ckpt_convert.swap import check_swap, check_widths
+from ckpt_convert.swap import check_replaceable, check_swap, check_widths
 from ckpt_convert.torch_writer import TorchWriter
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import check_place, ordinary, write_text
@@ -116,6 +116,8 @@ def convert(
     }
     paths = {part: Path(path) for part, path in paths.items() if path}
     parts: dict[str, Source] = {}
+    if source and decoder:
+        check_replaceable(paths["model"])
     try:
         system, parts = open_sources(paths, settings.preset, settings.config)
         if source and decoder:

@@ -7,14 +7,28 @@ the other one must be of the same width and family: the tokens have to mean the 
 from pathlib import Path
 
 from ckpt_convert.report import Report
-from ckpt_convert.sources import Source
+from ckpt_convert.sources import Source, is_ours
 from mindspore_osum.errors import UserError
+from mindspore_osum.folder import read_config
 from mindspore_osum.systems.base import System
 from mindspore_osum.systems.config import Config
+from mindspore_osum.systems.registry import system_of
 from mindspore_osum.text.tokenizer import Tokenizer, open_tokenizer
 
 MOST_OTHER = 0.01  # share of tokens that may be spelled otherwise, such as pieces that a chat model adds
 _SHOWN = 3
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a model folder of a system whose decoder is no language model of its own."""
+    if not is_ours(path):
+        return
+    system = system_of(read_config(path).model_type)
+    if all(form.holds != "decoder" for form in system.published_forms()):
+        raise UserError(
+            f"{path}: the decoder of a {system.model_type} model is no LLM, it reads the encoder's frames in "
+            "every layer; no other can take its place"
+        )
 
 
 def check_widths(model: Source, decoder: Source) -> None:

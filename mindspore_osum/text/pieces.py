@@ -76,6 +76,6 @@ def check_id(tokenizer: Tokenizer, i: int, most: int) -> None:
     """Refuse an id outside 0 to `most`."""
     if not 0 <= i <= most:
         raise UserError(
-            f"id {i} is outside the {tokenizer.vocab_size} pieces of {tokenizer.path}: "
-            "this tokenizer does not belong to the model"
+            f"id {i} is none of the {tokenizer.vocab_size} pieces of {tokenizer.path}: this is another "
+            "model's tokenizer, or the model wrote a row that only pads its vocabulary, as untrained ones do"
         )

@@ -14,10 +14,11 @@ says between which marks the text `left` has the system text. Another one can ta
 the first have only what follows it, from the second mark on.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mindspore_osum.config import did_you_mean
+from mindspore_osum.config import did_you_mean, read_yaml
 from mindspore_osum.errors import UserError
 from mindspore_osum.text.sequence import Audio, HybridSequence, Parts, Span, Target, Text, lay_out, text_ids
 from mindspore_osum.text.tokenizer import Tokenizer
@@ -194,6 +195,21 @@ def _extended(parts: Parts, words: str) -> Parts:
     """The parts of an answer, followed by fixed words."""
     *before, (loss, last) = parts
     return (*before, (loss, last + words))
+
+
+def read_prompts(path: str) -> dict:
+    """The plain values of a user's file of prompts, the `prompts` of a model's config.json.
+
+    Raises
+    ------
+    UserError : not there, or not YAML; a path that is not whole begins where the command runs.
+    """
+    if not os.path.isabs(path) and not os.path.isfile(path):
+        raise UserError(
+            f"prompts {path!r}: no such file in {os.getcwd()}, where this command runs; give its whole path "
+            "(model.overrides.prompts of a job, prompts of config.json)"
+        )
+    return read_yaml(path)
 
 
 def read_template(where: str, data: Mapping, losses: Sequence[str]) -> Template:

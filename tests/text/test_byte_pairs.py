@@ -92,7 +92,7 @@ def test_pieces_that_only_the_model_has(byte_pairs):
 
 @pytest.mark.parametrize("bad", [-1, 10**6])
 def test_foreign_id_is_a_user_error(pieces, bad):
-    with pytest.raises(UserError, match="does not belong to the model"):
+    with pytest.raises(UserError, match="another model.s tokenizer, or the model wrote a row"):
         pieces.decode([5, bad])
 
 

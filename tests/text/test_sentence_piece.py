@@ -112,7 +112,7 @@ def test_lone_surrogate_is_a_user_error(tiny):
 
 @pytest.mark.parametrize("bad", [-1, 10**6])
 def test_foreign_id_is_a_user_error(tiny, bad):
-    with pytest.raises(UserError, match="does not belong to the model"):
+    with pytest.raises(UserError, match="another model.s tokenizer, or the model wrote a row"):
         tiny.decode([5, bad])
 
 

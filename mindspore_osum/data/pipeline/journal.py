@@ -70,6 +70,17 @@ class Journal:
             file.seek(self._places[key])
             return json_object(file.readline(), f"{self.path}: {key}")
 
+    def check(self, key: str, where: str, **values: str) -> None:
+        """Refuse to take up what follows from other texts than these values of the object of a key.
+
+        Parameters
+        ----------
+        where : file and line of the source, for the error.
+        """
+        found = self[key]
+        for name in (name for name, value in values.items() if found.get(name) != value):
+            raise UserError(f"{where}: its {name} has changed since {self.path} was begun; {self._anew}")
+
     def add(self, values: dict) -> None:
         """Append an object; it is on the disk, or in the system's care, when this returns."""
         line = json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"

@@ -39,6 +39,7 @@ class Job(NamedTuple):
 
     key: str
     make: Callable[[], tuple[np.ndarray, int, Utterance]]  # wave_S, rate in Hz, the utterance without file
+    source: Utterance | None = None  # whose text and task the recording has, if it has them as they are
 
 
 @contextlib.contextmanager
@@ -84,6 +85,8 @@ def make_all(out: Path, settings: dict, jobs: Iterable[Job], failed: Callable[[U
     with making(out, settings) as begun:
         for job in jobs:
             if job.key in begun:
+                if job.source:
+                    begun.check(job.key, job.source.where, txt=job.source.txt, task=job.source.task)
                 continue
             try:
                 wave_S, rate, utt = job.make()

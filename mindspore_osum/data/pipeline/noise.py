@@ -40,7 +40,7 @@ def noise_jobs(
     """A copy of each utterance for each ratio, KEY-snr5; `extra.noise` says what was added."""
     for utt in utterances:
         for snr in snrs:
-            yield Job(f"{utt.key}-snr{snr:g}", partial(_noisy, utt, noises, snr, seed))
+            yield Job(f"{utt.key}-snr{snr:g}", partial(_noisy, utt, noises, snr, seed), utt)
 
 
 def _noisy(utt: Utterance, noises: Sequence[str], snr: float, seed: int):

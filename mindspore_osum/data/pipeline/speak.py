@@ -5,7 +5,7 @@ The program gets `--batch FILE`; a line of FILE is {"text", "out"} with the fiel
 
 Notable choices
 - It runs once for many questions, since most load a model first; what it made is taken over before the next.
-- Its recordings stay as they are, at its sample rate; each is opened before it counts.
+- Its recordings stay as they are, at its sample rate; each is decoded before it counts.
 - A voice is drawn for each question, from its key and the seed alone.
 """
 
@@ -14,7 +14,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from mindspore_osum.data.pipeline.making import WAVES, draws, file_name, making
 from mindspore_osum.errors import UserError, one_line
 from mindspore_osum.files import write_text
 from mindspore_osum.interrupts import unfinished
-from mindspore_osum.speech.audio import duration_seconds
+from mindspore_osum.speech.audio import load_native
 from mindspore_osum.tasks import CHAT, format_answer, tags_of, write_tags
 
 BATCH = 200  # questions
@@ -97,10 +97,26 @@ def speak(
             return None
 
     with making(out, settings) as begun:
-        examples = filter(None, (example(utt) for utt in questions if utt.key not in begun))
+        examples = filter(None, (example(utt) for utt in _left(questions, begun, task)))
         while group := list(islice(examples, BATCH)):
             _speak_batch(out, begun, group, command, failed)
     return len(begun)
+
+
+def _left(questions: Iterable[Utterance], begun: Journal, task: str) -> Iterator[Utterance]:
+    """Those that have no recording yet; UserError for one that has, of other words."""
+    for utt in questions:
+        if utt.key not in begun:
+            yield utt
+        elif utt.task == TEXT_TASKS[0]:
+            same = spoken(utt, task, {})
+            begun.check(utt.key, utt.where, txt=same.txt)
+            said = begun[utt.key].get("extra", {}).get("transcript")
+            if said != same.extra["transcript"]:
+                raise UserError(
+                    f"{utt.where}: its question was {said!r} when {begun.path} was begun; remove "
+                    f"{begun.path.parent} to begin anew"
+                )
 
 
 def _speak_batch(
@@ -123,7 +139,7 @@ def _speak_batch(
         _run([*command, "--batch", str(folder / "batch.jsonl")])
         for utt, name in zip(group, names, strict=True):
             try:
-                duration_seconds(folder / name)
+                load_native(folder / name)  # whole: a file may hold what is no number
             except UserError as error:
                 reason = str(error).replace(f"{folder}/", "")
                 failed(UserError(f"{utt.where}: {_shown(command)} made no recording of it ({reason})"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mindspore_osum.config import did_you_mean, read_yaml
 from mindspore_osum.errors import UserError
-from mindspore_osum.text.template import Template, check_keys, read_template
+from mindspore_osum.text.template import Template, check_keys, read_prompts, read_template
 
 TASKS = ("asr", "st", "qa", "text")
 LOSSES = ("answer",)
@@ -42,7 +42,7 @@ def load_layout(name: str) -> Layout:
     """
     data = read_yaml(str(Path(__file__).with_name("prompts.yaml")))
     if name.endswith((".yaml", ".yml")):
-        chosen = read_yaml(name)
+        chosen = read_prompts(name)
     elif name in data["sets"]:
         chosen = data["sets"][name]
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mindspore_osum.config import did_you_mean, read_yaml
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import TASK_KEYS
-from mindspore_osum.text.template import Template, check_keys, read_template
+from mindspore_osum.text.template import Template, check_keys, read_prompts, read_template
 
 DEFAULT_SET = "osum_pangu"
 LOSSES = ("intent", "content")
@@ -60,7 +60,7 @@ def load_template(name: str = DEFAULT_SET) -> OsumTemplate:
         No such set or file, broken YAML, missing or unknown keys, or a value that is not text.
     """
     if str(name).endswith((".yaml", ".yml")):
-        return _with(str(name), read_yaml(str(name)))
+        return _with(str(name), read_prompts(str(name)))
     sets = _data()["sets"]
     if name not in sets:
         raise UserError(f"prompt set {name!r}: no such set{did_you_mean(name, sets)}, or give a .yaml file")

@@ -1,6 +1,7 @@
 """`osum data noise`: the ratio of what was written, against its definition on the samples."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -107,6 +108,11 @@ def test_a_stopped_run_goes_on_and_gives_the_same(tmp_path, write_set, data, noi
     with open(tmp_path / "o" / BEGUN, "ab") as file:
         file.write(b'{"key": "u1-snr0", "wa')  # the process was ended here
     (tmp_path / "u1.wav").write_bytes(good)
+    write_set("set.jsonl", [{**LINES[0], "txt": "ho<MALE>"}, *LINES[1:]])
+    status, _, err = data(*command)
+    assert status == 1 and f"{path}:1: its txt has changed since {tmp_path}/o/{BEGUN} was begun" in err
+    write_set("set.jsonl", LINES)
+    (tmp_path / "u1.wav").write_bytes(good)
     status, out, err = data(*command)
     assert status == 0 and "6 utterances" in out
     assert all(p.stat().st_mtime_ns == when for p, when in before.items())
@@ -165,3 +171,11 @@ def test_lines_are_json_with_the_extra_of_their_source(tmp_path, write_set, data
     assert data("noise", path, "--noise", noises, "--snr", 5, "--output", tmp_path / "o")[0] == 0
     line = json.loads((tmp_path / "o" / MANIFEST).read_text().splitlines()[0])
     assert line["wav"] == "wav/u0-snr5.wav" and line["extra"]["n"] == 0
+
+
+def test_a_list_that_is_a_pipe_is_not_waited_for(tmp_path, write_set, data):
+    os.mkfifo(tmp_path / "noise.list")
+    path = write_set("set.jsonl", LINES[:1])
+    asked = ["--noise", tmp_path / "noise.list", "--snr", 5, "--output", tmp_path / "o"]
+    status, _, err = data("noise", path, *asked)
+    assert status == 1 and "noise.list: not a regular file" in err

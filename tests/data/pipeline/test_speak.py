@@ -115,10 +115,31 @@ def test_a_failed_run_goes_on_after_the_last_batch(tmp_path, write_set, data, pr
     assert not (tmp_path / "o" / MANIFEST).exists()
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [BEGUN, "wav"]
     lines[2]["extra"]["question"] = "c"
+    for n, change in enumerate(
+        ({"extra": {"question": "z"}}, {"txt": "other"})
+    ):  # of one that is spoken already
+        write_set("qa.jsonl", [lines[0], lines[1] | change, *lines[2:]])
+        status, _, err = data(*command(path, tmp_path, program))
+        what = ("its question was 'b' when", "its txt has changed since")[n]
+        assert status == 1 and f"{path}:2: {what} {tmp_path}/o/{BEGUN} was begun; remove" in err
     write_set("qa.jsonl", lines)
     assert data(*command(path, tmp_path, program))[0] == 0
     assert [line["text"] for line in said()] == ["a", "b", "fail", "c", "d", "e"]
     assert [u.key for u in read_manifest(tmp_path / "o" / MANIFEST)[0]] == texts
+
+
+def test_a_recording_of_no_numbers_is_an_error(tmp_path, write_set, data):
+    (tmp_path / "nan.py").write_text(
+        "import json, sys, numpy, soundfile\n"
+        "from pathlib import Path\n"
+        "batch = Path(sys.argv[-1])\n"
+        "for line in map(json.loads, batch.read_text().splitlines()):\n"
+        "    wave = numpy.full(4000, numpy.nan, 'float32')\n"
+        "    soundfile.write(batch.parent / line['out'], wave, 8000, subtype='FLOAT', format='WAV')\n"
+    )
+    path = write_set("qa.jsonl", LINES[:1])
+    status, _, err = data(*command(path, tmp_path, [sys.executable, tmp_path / "nan.py"]))
+    assert status == 1 and f"{path}:1: " in err and "made no recording of it" in err and "finite" in err
 
 
 def test_a_question_without_a_recording_is_an_error(tmp_path, write_set, data, program):

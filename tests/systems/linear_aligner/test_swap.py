@@ -9,7 +9,8 @@ import pytest
 from ckpt_convert.convert import convert
 from ckpt_convert.settle import Settings
 from mindspore_osum.cli import main
-from mindspore_osum.folder import read_config
+from mindspore_osum.folder import read_config, write_config
+from mindspore_osum.systems.registry import preset
 from mindspore_osum.weights_io import WeightsWriter, open_weights
 from tests.systems.linear_aligner.common import converted
 from tests.training.tones import write_tokenizer
@@ -106,3 +107,12 @@ def test_a_checkpoint_is_converted_first(folder, chat, tmp_path, capsys):
         == 1
     )
     assert "not a model folder; convert it first" in capsys.readouterr().err
+
+
+def test_a_whisper_has_no_llm_to_replace(tmp_path, capsys):
+    (tmp_path / "whisper").mkdir()
+    write_config(tmp_path / "whisper", preset("whisper_base"))
+    asked = ["swap-llm", str(tmp_path / "whisper"), "--decoder", str(tmp_path / "any")]
+    assert main([*asked, "-o", str(tmp_path / "new")]) == 1
+    said = capsys.readouterr().err
+    assert "the decoder of a whisper_asr model is no LLM" in said and said.count("\n") == 1

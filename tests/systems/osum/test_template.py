@@ -226,6 +226,8 @@ def test_bad_own_file(tmp_path, content, message):
 def test_missing_own_file(tmp_path):
     with pytest.raises(UserError, match="none.yaml: cannot read"):
         load_template(str(tmp_path / "none.yaml"))
+    with pytest.raises(UserError, match=r"prompts 'none.yaml': no such file in /.*; give its whole path"):
+        load_template("none.yaml")
 
 
 @pytest.mark.parametrize(
