@@ -153,6 +153,8 @@ def _verify(args: argparse.Namespace) -> int:
     given = {part: path for part, path in parts.items() if path}
     if not given:
         raise UserError("--verify-only compares a source with its --output; give the source")
+    if args.aligner:
+        print(f"{args.aligner}: not compared alone; convert to one file and verify that", file=sys.stderr)
     agree = True
     forward = is_ours(
         Path(args.output)

@@ -96,7 +96,7 @@ class ExportedTokens(Tokens):
 
     def __init__(self, exports, graphs: dict, cfg, sizes, folder: Path):
         self.exports, self.graphs, self.cfg, self.sizes, self.folder = exports, graphs, cfg, sizes, folder
-        self.eos_ids = frozenset([exports.eos_id(cfg)])
+        self.eos_ids = frozenset(exports.eos_ids(cfg))
         self._ran: set[str] = set()
 
     def room(self, prompt) -> int:

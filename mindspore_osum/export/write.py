@@ -1,6 +1,6 @@
 """A model folder as MindIR graphs on disk.
 
-The model's system defines the graphs and what they are compared with (systems/osum/export.py).
+The model's system defines the graphs and what they are compared with (systems/speech_export.py).
 
 Notable choices
 - The folder appears once everything in it is written and compared.

@@ -254,9 +254,10 @@ class System:
         return None
 
     def export(self) -> Any:
-        """The module for `osum export`: builds the graphs of a network and runs them; imports MindSpore.
+        """The module or object for `osum export`: builds the graphs of a network and runs them; imports
+        MindSpore.
 
-        It has the functions and classes of systems/osum/export.py.
+        It has what `SpeechExport` of systems/speech_export.py has.
 
         Raises
         ------
@@ -359,7 +360,8 @@ class System:
         raise NotImplementedError
 
     def verification(self) -> Any:
-        """Our side of `osum convert --verify`: a module that imports MindSpore only where it computes.
+        """Our side of `osum convert --verify`: a module or object that imports MindSpore only where it
+        computes.
 
         `first_layers(cfg, layers)` is the config of a smaller model, `inputs(cfg, frames, tokens, rng)` gives
         random arrays by name, `stages(model, inputs, wanted)` the network's outputs for them, with the stages

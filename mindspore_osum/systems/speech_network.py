@@ -7,6 +7,7 @@ L sequence positions, D decoder width, R rows of a table.
 from mindspore import nn, ops
 
 from mindspore_osum.models.layers import recompute
+from mindspore_osum.models.ops import segment_causal_mask
 
 FIRST_TOKEN = 2
 """Row of the first speech token in `speech_row_BL`; 0 and 1 are the speech BOS and EOS (text/sequence.py)."""
@@ -37,6 +38,12 @@ class SpeechModel(nn.Cell):
         """
         table_RD = z_NZD.reshape((-1, z_NZD.shape[-1]))
         return placed(self.decoder.embed(token_ids_BL), speech_row_BL - FIRST_TOKEN, table_RD)
+
+    def hidden_states(self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL):
+        """Decoder output (B, L, D) for a whole batch, without cache."""
+        z_NZD, _ = self.encode_speech(mel_NTF, mel_len_N)
+        x_BLD = self.embed(token_ids_BL, speech_row_BL, z_NZD)
+        return self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
 
     def layers(self):
         """The layers whose activations `recompute_layers` does not store."""

@@ -17,7 +17,7 @@ from mindspore.train import serialization
 from mindspore_osum import files
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
-from mindspore_osum.export import runner, write
+from mindspore_osum.export import write
 from mindspore_osum.export.runner import Exported
 from mindspore_osum.folder import BUNDLED, TOKENIZER
 from mindspore_osum.inference.engine import Engine
@@ -25,13 +25,13 @@ from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.models.ops import carried
 from mindspore_osum.speech.audio import load_audio
-from mindspore_osum.systems.osum import export as osum_export
-from mindspore_osum.systems.osum.export import compare, sizes_for
+from mindspore_osum.systems.osum.export import OsumExport
 from mindspore_osum.systems.osum.template import load_template
 from mindspore_osum.tasks import TASK_KEYS, answer_starts
 from mindspore_osum.text.sequence import opening_ids
 from mindspore_osum.text.template import Turn
 from mindspore_osum.text.tokenizer import open_tokenizer
+from tests.export.common import export_to
 from tests.inference.common import SMALL, small_folder, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,25 +48,11 @@ def folder(tmp_path_factory):
 SIZES = ["--seconds", "3", "--max-new-tokens", "30", "--request-tokens", "20"]
 
 
-def export_to(target, *words) -> Exported:
-    """Export for recordings of 3 s; answers by the graphs that were loaded again to be compared."""
-    loaded = {}
-
-    def load(path):
-        return loaded.setdefault(path.name, runner.load_graph(path))
-
-    with pytest.MonkeyPatch.context() as patch:  # each graph is compiled once
-        patch.setattr(write, "load_graph", load)
-        assert main(["export", "--output", str(target), *SIZES, *words]) == 0
-        patch.setattr(runner, "load_graph", lambda path: loaded[path.name])
-        return Exported(target)
-
-
 @pytest.fixture(scope="module")
 def exported(folder, tmp_path_factory):
     """It, exported for two recordings at a time."""
     return export_to(
-        tmp_path_factory.mktemp("export") / "deploy", "--model", str(folder), "--batch-size", "2"
+        tmp_path_factory.mktemp("export") / "deploy", "--model", str(folder), "--batch-size", "2", *SIZES
     )
 
 
@@ -111,7 +97,7 @@ def test_the_example_answers_in_float16(tmp_path, monkeypatch):
     Its weights lie beside their graphs, as MindSpore has it beyond a gigabyte; here everything is.
     """
     monkeypatch.setattr(serialization, "TOTAL_SAVE", 1)
-    monkeypatch.setattr(osum_export, "compare", lambda *args: {"tokens": 0.0})  # below, by what is said
+    monkeypatch.setattr(OsumExport, "compare", lambda *args: {"tokens": 0.0})  # below, by what is said
     deploy = tmp_path / "half"
     assert main(["export", "--output", str(deploy), "--dtype", "float16", *SIZES]) == 0
     assert (deploy / "decode_graph.mindir").is_file() and (deploy / "decode_variables").is_dir()
@@ -222,7 +208,7 @@ def test_requests_of_the_length_that_was_asked_for_fit(folder, name):
     texts = {"left": {"text": "you hear and write", "s2t_chat": "you"}, "assistant": "so"}
     template = replace(load_template(name), texts=texts)
     count = len(tokenizer.encode(words))
-    sizes = sizes_for(SMALL, tokenizer, template, 2.0, count, 10, 1)
+    sizes = OsumExport().sizes_for(SMALL, tokenizer, template, 2.0, count, 10, 1)
     opening = max((opening_ids(tokenizer, *answer_starts(key))[0] for key in TASK_KEYS), key=len)
     turn = Turn("text", {"request": words}, SMALL.tokens(sizes.frames), opening=opening)
     sequence = template.sequence(tokenizer, turn)
@@ -269,7 +255,7 @@ def test_graphs_that_differ_are_refused(folder, deploy, exported):
     weight = model.decoder.model.norm.weight
     weight.set_data(weight * 1.01)
     with pytest.raises(UserError, match="differ from the model by more than 0.0001"):
-        write.check(compare(model, exported.sizes, exported.graphs), "float32")
+        write.check(OsumExport().compare(model, exported.sizes, exported.graphs), "float32")
 
 
 def test_nothing_is_left_of_an_export_that_fails(tmp_path):

@@ -30,8 +30,7 @@ from mindspore_osum.models.layers import (
     transpose_all,
     zeros,
 )
-from mindspore_osum.models.ops import halved, key_mask, length_mask
-from mindspore_osum.models.ops.plain import Attention, AttentionMask
+from mindspore_osum.models.ops import elementary, halved, key_mask, length_mask
 from mindspore_osum.models.positions import relative_sinusoids
 
 
@@ -77,7 +76,7 @@ class RelativeAttention(nn.Cell):
         self.layer_norm_q, self.layer_norm_k, self.layer_norm_v = (LayerNorm(d, eps, dtype) for _ in "qkv")
         self.linear_q, self.linear_k, self.linear_v = (Linear(d, d, False, dtype) for _ in "qkv")
         self.linear_out, self.linear_pos = (Linear(d, d, False, dtype) for _ in "op")
-        self.attention = Attention(n_heads, n_heads, self.head_dim)
+        self.attention = elementary().Attention(n_heads, n_heads, self.head_dim)
         self.product, self.transpose = ops.BatchMatMul(transpose_b=True), ops.Transpose()
 
     def heads(self, x):
@@ -179,7 +178,7 @@ class FireRedEncoder(nn.Cell):
         self.global_cmvn = Normalization(cfg.n_mels)
         self.embed = Subsampling(cfg, dtype)
         self.encoders = nn.CellList([ConformerLayer(cfg, dtype) for _ in range(cfg.n_layers)])
-        self.dtype, self.positions, self.attention_mask = dtype, positions, AttentionMask()
+        self.dtype, self.positions, self.attention_mask = dtype, positions, elementary().AttentionMask()
         self.embed_positions = Embedding(2 * positions - 1, cfg.d_model, dtype) if stored else None
         self.table_RD = None if stored else Tensor(relative_sinusoids(positions, cfg.d_model), dtype)
         self.rows = ops.StridedSlice()

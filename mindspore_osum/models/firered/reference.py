@@ -12,8 +12,10 @@ from torch.nn import functional
 
 
 def encode(cfg, weights: dict[str, Tensor], fbank_TF: Tensor) -> Tensor:
-    """(T, F) -> (U, D) with weights by WeNet's names."""
-    w = weights
+    """(T, F) -> (U, D) with weights by WeNet's names; with its table of positions, from the largest
+    difference to the smallest, where they have one."""
+    w, table = weights, weights.get("embed.pos_enc.pe")
+    stored = {} if table is None else {"table": table.reshape(-1, table.shape[-1])}
     x_TF = (fbank_TF - w["global_cmvn.mean"]) * w["global_cmvn.istd"]
     x_TF = torch.cat([x_TF, torch.zeros(6, x_TF.shape[1])])
     x = functional.relu(functional.conv2d(x_TF[None, None], *_affine(w, "embed.conv.0"), stride=2))
@@ -21,7 +23,8 @@ def encode(cfg, weights: dict[str, Tensor], fbank_TF: Tensor) -> Tensor:
     x_UD = functional.linear(x[0].transpose(0, 1).flatten(1), *_affine(w, "embed.out.0"))
     for i in range(cfg.n_layers):
         prefix = f"encoders.{i}."
-        x_UD = _layer(cfg, {k[len(prefix) :]: v for k, v in w.items() if k.startswith(prefix)}, x_UD)
+        own = {k[len(prefix) :]: v for k, v in w.items() if k.startswith(prefix)}
+        x_UD = _layer(cfg, own | stored, x_UD)
     return x_UD
 
 
@@ -58,8 +61,11 @@ def _attention(cfg, w, x_UD: Tensor) -> Tensor:
 
     q_UHE, k_UHE, v_UHE = map(projected, "qkv")
     difference_UU = torch.arange(u)[:, None] - torch.arange(u)
-    angle = difference_UU[..., None] * 10000 ** (-torch.arange(0, d, 2) / d)
-    position_UUD = torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)
+    if (table_RD := w.get("table")) is not None:
+        position_UUD = table_RD[len(table_RD) // 2 - difference_UU]
+    else:
+        angle = difference_UU[..., None] * 10000 ** (-torch.arange(0, d, 2) / d)
+        position_UUD = torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)
     p_UUHE = functional.linear(position_UUD, w["self_attn.linear_pos.weight"]).reshape(u, u, cfg.n_heads, -1)
     score_HUU = torch.einsum("ihe,jhe->hij", q_UHE + w["self_attn.pos_bias_u"], k_UHE)
     score_HUU = score_HUU + torch.einsum("ihe,ijhe->hij", q_UHE + w["self_attn.pos_bias_v"], p_UUHE)

@@ -48,6 +48,7 @@ __all__ = [
     "SegmentCausalMask",
     "causal_mask",
     "cells",
+    "elementary",
     "frame_places",
     "frame_positions",
     "halved",
@@ -82,18 +83,23 @@ def use(path: str | None) -> None:
     _path = _known(path, "ops.use", (*PATHS, "carried")) if path is not None else None
 
 
+def elementary() -> ModuleType | SimpleNamespace:
+    """The cells of elementary operators: for attention whose scores no fused operator computes."""
+    if _path != "carried":  # which OSUM_OPS cannot be
+        return plain
+    from mindspore_osum.models.ops import carried
+
+    return carried.CELLS
+
+
 def cells(dtype) -> ModuleType | SimpleNamespace:
     """The cells above for a model of this type."""
     path = _path or _known(os.environ.get("OSUM_OPS") or "auto", "OSUM_OPS")
     if path == "auto":
         on_ascend = target() == "Ascend"
         path = "fused" if on_ascend and dtype in (ms.float16, ms.bfloat16) else "plain"
-    if path == "plain":
-        return plain
-    if path == "carried":
-        from mindspore_osum.models.ops import carried
-
-        return carried.CELLS
+    if path in ("plain", "carried"):
+        return elementary()
     from mindspore_osum.models.ops import fused
 
     return fused.CELLS_FLOAT32 if dtype == ms.float32 else fused.CELLS

@@ -63,6 +63,21 @@ class LinearAlignerSystem(System):
 
         return SpeechGeneration(model)
 
+    def export(self):
+        from mindspore_osum.systems.linear_aligner.export import AlignerExport
+
+        return AlignerExport()
+
+    def verification(self):
+        from mindspore_osum.systems.speech_verify import SpeechVerification
+
+        return SpeechVerification(marks=False)
+
+    def reference(self):
+        from mindspore_osum.systems.linear_aligner import reference
+
+        return reference
+
     def cost(self):
         from mindspore_osum.systems.linear_aligner.cost import COST
 

@@ -17,7 +17,6 @@ from mindspore_osum.models.adapters.kinds import module_of
 from mindspore_osum.models.layers import Embedding
 from mindspore_osum.models.llama.network import Decoder
 from mindspore_osum.models.losses import token_losses
-from mindspore_osum.models.ops import segment_causal_mask
 from mindspore_osum.models.sharding import check_split
 from mindspore_osum.models.whisper.network import WhisperEncoder
 from mindspore_osum.systems.osum.config import ModelConfig
@@ -118,12 +117,6 @@ class OsumModel(SpeechModel):
         marks_2D = self.speech_token_embed.weight[self.begin_row : self.begin_row + 2]
         table_RD = ops.concat((marks_2D, z_NZD.reshape((-1, z_NZD.shape[-1]))), 0)
         return placed(text_BLD, speech_row_BL, table_RD)
-
-    def hidden_states(self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, positions_BL, segments_BL):
-        """Decoder output (B, L, D) for a whole batch, without cache."""
-        z_NZD, _ = self.encode_speech(mel_NTF, mel_len_N)
-        x_BLD = self.embed(token_ids_BL, speech_row_BL, z_NZD)
-        return self.decoder(x_BLD, positions_BL, segment_causal_mask(segments_BL))
 
     def construct(
         self, mel_NTF, mel_len_N, token_ids_BL, speech_row_BL, labels_BL, positions_BL, segments_BL

@@ -7,17 +7,15 @@ Legend: B rows, T mel frames, F mel bins, U encoder frames, Z speech tokens, L p
 V vocabulary.
 """
 
-import re
-
-import numpy as np
 import torch
 from torch import nn
 
 from mindspore_osum.models.adapters.reference import adapter
 from mindspore_osum.models.llama import reference as llama
-from mindspore_osum.models.llama.config import LoraConfig
-from mindspore_osum.models.whisper.reference import POSITIONS, Encoder, name_of
+from mindspore_osum.models.whisper.reference import POSITIONS, Encoder
+from mindspore_osum.systems import reference as shared
 from mindspore_osum.systems.osum.config import ModelConfig
+from mindspore_osum.systems.reference import DECODER, Checkpoint, renamed
 
 # substrings of checkpoint keys, ours or published, of a full model or a part -> substring in the module
 _PUBLISHED = (
@@ -29,19 +27,14 @@ _PUBLISHED = (
     (r"^speech_llama_proj\.", "adapter.proj."),
     (r"^speech_token_emded\.", "speech_token_embed."),
     (r"^llama_model\.(base_model\.model\.)?", "decoder."),
-    (r"^(model\.(embed_tokens|layers|norm)|lm_head)\.", r"decoder.\1."),
-    (r"\.base_layer\.", "."),
-    (r"\.lora_([AB])\.default\.", r".lora_\1."),
+    *DECODER,
 )
 _ADAPTER_POSITIONS = "adapter.transformer.embed.pos_enc.pe"
 
 
 def module_name(key: str) -> str:
     """The name in `Osum` of a key of a checkpoint, ours or published."""
-    for pattern, replacement in _PUBLISHED:
-        key = re.sub(pattern, replacement, key)
-    part, _, tail = key.partition(".")
-    return f"encoder.{name_of(tail)}" if part == "encoder" else key
+    return renamed(key, _PUBLISHED)
 
 
 class Osum(nn.Module):
@@ -86,90 +79,22 @@ def from_folder(cfg: ModelConfig, tensors: dict) -> Osum:
     return model
 
 
-class _Checkpoint:
-    """Tensors of a checkpoint by the names of `Osum`."""
+class _Published(Checkpoint):
+    """A published checkpoint, or one of transformers or openai."""
 
-    def __init__(self, weights):
-        self.weights, self.keys = weights, {module_name(key): key for key in weights.infos}
+    patterns = _PUBLISHED
 
-    def tensor(self, name: str):
-        """As float32."""
-        return torch.from_numpy(np.array(self.weights.read(self.keys[name]).astype(np.float32)))
-
-    def exact(self, name: str, width: int):
-        """A positional table, if there is one in float32 (16 bits would have rounded it), else None."""
-        if name not in self.keys or self.weights.infos[self.keys[name]].dtype != "F32":
-            return None
-        return self.tensor(name).reshape(-1, width)
-
-    def load(self, module: nn.Module, prefix: str, layers: int | None = None, **more) -> nn.Module:
-        """Load all tensors whose names begin with `prefix` into `module`, except layers beyond `layers`."""
-        state = dict(more)
-        for name in self.keys:
-            tail, number = name.removeprefix(prefix), re.search(r"(?:^|\.)layers\.(\d+)\.", name)
-            beyond = layers is not None and number is not None and int(number[1]) >= layers
-            if tail != name and tail not in state and not beyond and not tail.endswith(("inv_freq", ".pe")):
-                state[tail] = self.tensor(name)
-        module.load_state_dict(state)
-        return module.eval()
-
-    def encoder(self, cfg: ModelConfig, layers: int | None) -> nn.Module:
-        """The encoder, with the checkpoint's positions, else those of transformers."""
-        table = self.exact(f"encoder.{POSITIONS}", cfg.encoder.d_model)
-        module = Encoder(cfg.encoder, *(() if table is None else (len(table),)))
-        own = module.embed_positions.weight.data if table is None else table
-        return self.load(module, "encoder.", layers, **{POSITIONS: own})
-
-    def adapter(self, cfg: ModelConfig) -> nn.Module:
-        """The adapter, with the checkpoint's positions, else those of Vaswani et al. 2017."""
+    def adapted(self, cfg, h_BUD):
         module = self.load(adapter(cfg.adapter, cfg.encoder.d_model, cfg.decoder.d_model), "adapter.")
-        table = self.exact(_ADAPTER_POSITIONS, cfg.encoder.d_model)
+        table = self.exact(_ADAPTER_POSITIONS, cfg.encoder.d_model)  # else those of Vaswani et al. 2017
         if table is not None:
             module.transformer.positions_ZD = table
-        return module
+        return module(h_BUD)
 
-    def decoder(self, cfg: ModelConfig, description: dict | None, layers: int | None) -> nn.Module:
-        """The decoder, built from the checkpoint's own description if it has one; with its LoRA, if any."""
-        model = llama.described(description, layers) if description else llama.language_model(cfg.decoder)
-        if low := [name for name in self.keys if name.endswith(".lora_A.weight")]:
-            rank = self.weights.infos[self.keys[low[0]]].shape[0]
-            targets = tuple({name.split(".")[-3] for name in low})
-            # a folder with merged LoRA keeps alpha, but its rank is 0
-            llama.add_lora(model, LoraConfig(rank, cfg.lora.alpha, targets=targets))
-        tied = {}
-        if model.config.tie_word_embeddings:
-            tied = {"lm_head.weight": self.tensor("decoder.model.embed_tokens.weight")}
-        return self.load(model, "decoder.", layers, **tied)
+    def marks(self) -> tuple:
+        return self.tensor("speech_token_embed.weight")[None, -2:].split(1, dim=1)
 
 
-@torch.no_grad()
-def stages(
-    weights, cfg: ModelConfig, description: dict | None, inputs: dict, part: str, layers: int | None = None
-) -> dict:
-    """Outputs of a checkpoint, float32 arrays by name: `encoder` (U, D), `speech` (Z, D), `logits` (L, V), as
-    far as it has them.
-
-    Parameters
-    ----------
-    weights : the open checkpoint (`weights_io.Weights`), published, of transformers or openai.
-    cfg : of our folder made from it, with at most `layers` layers in encoder and decoder.
-    description : the config.json of a Hugging Face decoder.
-    inputs : mel_TF and ids_L; the text stands around the speech.
-    part : part of the checkpoint to use: "model", or only its "encoder" or "decoder".
-    """
-    checkpoint, out = _Checkpoint(weights), {}
-    mel_BTF, ids_BL = (torch.from_numpy(inputs[name])[None] for name in ("mel_TF", "ids_L"))
-    z_BZD = None
-    if part != "decoder" and "encoder.conv1.weight" in checkpoint.keys:
-        out["encoder"] = checkpoint.encoder(cfg, layers)(mel_BTF)
-        if part == "model" and "adapter.proj.weight" in checkpoint.keys:
-            out["speech"] = z_BZD = checkpoint.adapter(cfg)(out["encoder"])
-    if part != "encoder" and "decoder.model.embed_tokens.weight" in checkpoint.keys:
-        model = checkpoint.decoder(cfg, description, layers)
-        x_BLD = model.get_input_embeddings()(ids_BL)
-        if z_BZD is not None:
-            begin, end = checkpoint.tensor("speech_token_embed.weight")[None, -2:].split(1, dim=1)
-            half = x_BLD.shape[1] // 2
-            x_BLD = torch.cat([x_BLD[:, :half], begin, z_BZD, end, x_BLD[:, half:]], dim=1)
-        out["logits"] = model(inputs_embeds=x_BLD).logits
-    return {name: value[0].numpy() for name, value in out.items()}
+def stages(weights, *args) -> dict:
+    """As systems/reference.py `stages`, of an open checkpoint (`weights_io.Weights`)."""
+    return shared.stages(_Published(weights), *args)

@@ -22,9 +22,9 @@ class OsumSystem(System):
         return keys.FORMS
 
     def verification(self):
-        from mindspore_osum.systems.osum import verify
+        from mindspore_osum.systems.speech_verify import SpeechVerification
 
-        return verify
+        return SpeechVerification(marks=True)
 
     def infer(self, found, base, given, assumed):
         return keys.infer(found, base, given, assumed)
@@ -95,9 +95,9 @@ class OsumSystem(System):
         return LabelScorer(model, tokenizer, compute)
 
     def export(self):
-        from mindspore_osum.systems.osum import export
+        from mindspore_osum.systems.osum.export import OsumExport
 
-        return export
+        return OsumExport()
 
     def cost(self):
         from mindspore_osum.systems.osum.cost import COST

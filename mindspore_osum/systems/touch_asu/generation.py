@@ -6,6 +6,12 @@ from mindspore_osum.systems.speech_generation import SpeechGeneration
 from mindspore_osum.systems.touch_asu.network import TouchAsuModel
 
 
+def without_penalty(sampling):
+    """The settings without the repetition penalty that OSUM has by default."""
+    usual = sampling.repetition_penalty == type(sampling)().repetition_penalty
+    return replace(sampling, repetition_penalty=1.0) if usual else sampling
+
+
 class TouchAsuGeneration(SpeechGeneration):
     """The generation interface of one model."""
 
@@ -14,6 +20,4 @@ class TouchAsuGeneration(SpeechGeneration):
         self.eos_ids = model.cfg.eos_ids
 
     def settings(self, sampling):
-        """Without the repetition penalty that OSUM has by default."""
-        usual = sampling.repetition_penalty == type(sampling)().repetition_penalty
-        return replace(sampling, repetition_penalty=1.0) if usual else sampling
+        return without_penalty(sampling)

@@ -79,6 +79,21 @@ class TouchAsuSystem(System):
 
         return TouchAsuGeneration(model)
 
+    def export(self):
+        from mindspore_osum.systems.touch_asu.export import TouchAsuExport
+
+        return TouchAsuExport()
+
+    def verification(self):
+        from mindspore_osum.systems.speech_verify import SpeechVerification
+
+        return SpeechVerification(marks=False, frames_less=6)  # the last speech token is not whole
+
+    def reference(self):
+        from mindspore_osum.systems.touch_asu import reference
+
+        return reference
+
     def cost(self):
         from mindspore_osum.systems.touch_asu.cost import COST
 

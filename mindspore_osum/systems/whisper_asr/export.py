@@ -11,7 +11,7 @@ Legend: B batch, T mel frames, U encoder frames, L prompt positions, S cache slo
 H heads, E head size, R values that the rules remember, F facts about a recording; in comparisons P steps.
 
 Notable choices
-- As of OSUM (systems/osum/export.py): elementary operators, nothing in place, the caller chooses the token.
+- As of systems/speech_export.py: elementary operators, nothing in place, the caller chooses the token.
 - Language detection and the rules of what may follow (generation.py `Rules`) are in the graphs; `about` is
   what they take beside a prompt: whether it has timestamps, the slot of <|startoftranscript|>, the language.
 """
@@ -119,7 +119,7 @@ def _layers_of(keys, values, count: int):
 
 
 def graphs_of(model: WhisperModel, sizes: Sizes) -> dict[str, tuple[nn.Cell, tuple[Tensor, ...]]]:
-    """As systems/osum/export.py `graphs_of`."""
+    """As systems/speech_export.py `graphs_of`."""
     cfg, b = model.cfg, sizes.batch
     layers, heads, e = cfg.decoder.n_layers, cfg.decoder.n_heads, cfg.decoder.d_model // cfg.decoder.n_heads
 
@@ -139,7 +139,7 @@ def graphs_of(model: WhisperModel, sizes: Sizes) -> dict[str, tuple[nn.Cell, tup
 
 
 def compare(model: WhisperModel, sizes: Sizes, graphs: dict) -> dict[str, float]:
-    """As systems/osum/export.py `compare`; of scores those that the rules leave."""
+    """As systems/speech_export.py `compare`; of scores those that the rules leave."""
     cfg, rng, steps = model.cfg, np.random.default_rng(0), min(STEPS, sizes.new_tokens)
     b, words = sizes.batch, cfg.vocabulary
     length_B = np.array([sizes.prompt - n % 3 for n in range(b)], np.int32)
@@ -170,12 +170,12 @@ def compare(model: WhisperModel, sizes: Sizes, graphs: dict) -> dict[str, float]
 
 
 def settings(cfg: WhisperConfig, sampling):
-    """As systems/osum/export.py `settings`."""
+    """As systems/speech_export.py `settings`."""
     return WhisperInputs(cfg).settings(sampling)
 
 
 def prefill(run, cfg: WhisperConfig, sizes: Sizes, prompts: Sequence[Prompt], length_B) -> tuple:
-    """As systems/osum/export.py `prefill`; with what is known of each recording."""
+    """As systems/speech_export.py `prefill`; with what is known of each recording."""
     parts = WhisperInputs(cfg)
     columns = parts.inputs(prompts, sizes.batch, sizes.prompt)
     tokens = Tensor(columns["token_ids_BL"]), Tensor(columns["about_BR"])
@@ -184,6 +184,6 @@ def prefill(run, cfg: WhisperConfig, sizes: Sizes, prompts: Sequence[Prompt], le
     return scores, state, kept, [parts.facts(values) for values in facts_FB.asnumpy().T.tolist()]
 
 
-def eos_id(cfg: WhisperConfig) -> int:
-    """The token that ends an answer."""
-    return cfg.decoder.eos_id
+def eos_ids(cfg: WhisperConfig) -> tuple[int, ...]:
+    """As systems/speech_export.py `eos_ids`."""
+    return (cfg.decoder.eos_id,)

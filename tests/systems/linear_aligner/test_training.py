@@ -13,6 +13,7 @@ from mindspore_osum.cli import main  # noqa: E402
 from mindspore_osum.errors import UserError  # noqa: E402
 from mindspore_osum.training.config import job_from  # noqa: E402
 from mindspore_osum.weights_io import open_weights  # noqa: E402
+from tests.systems.test_speech_export import tiny  # noqa: E402
 from tests.training.tones import add_texts, make_world, random_words  # noqa: E402
 
 
@@ -84,6 +85,17 @@ def parts_that_differ(before, after) -> set[str]:
 def test_the_linear_layer_learns(aligned):
     found = losses(aligned)
     assert len(found) == 12 and np.mean(found[-3:]) < np.mean(found[:3]) - 0.1
+
+
+def test_translations_are_evaluated(world, tmp_path):
+    """`osum eval` asks for them with the words of the task and scores them; random weights."""
+    model = tiny("tiny_aligner", tmp_path)
+    asked = ["--model", str(model), "--manifest", str(world / "tasks.jsonl"), "--no-plots"]
+    assert main(["eval", *asked, "--output", str(tmp_path / "eval"), "--max-new-tokens", "8"]) == 0
+    found = json.loads((tmp_path / "eval" / "metrics.json").read_text("utf-8"))["fixed"]
+    assert found.keys() == {"asr", "st", "sttc"} and found["st"]["items"] == 2
+    assert 0 <= found["st"]["bleu"] <= 1 and found["st"]["keys"].keys() == {"<TRANSLATE>"}
+    assert main(["data", "validate", str(world / "tasks.jsonl")]) == 0
 
 
 def test_then_lora_alone(aligned, tuned):

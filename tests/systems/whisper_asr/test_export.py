@@ -4,16 +4,14 @@ import json
 
 import pytest
 
-from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
-from mindspore_osum.export import runner, write
-from mindspore_osum.export.runner import Exported
 from mindspore_osum.folder import BUNDLED
 from mindspore_osum.inference.engine import Engine
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.models.exported import Sizes
 from mindspore_osum.systems.registry import preset, system_of
+from tests.export.common import export_to
 
 RECORDINGS = sorted((BUNDLED.parent / "recordings").glob("*.wav"))[:2]
 SIZES = ["--batch-size", "2", "--request-tokens", "20", "--max-new-tokens", "24"]
@@ -22,12 +20,8 @@ SIZES = ["--batch-size", "2", "--request-tokens", "20", "--max-new-tokens", "24"
 @pytest.fixture(scope="module")
 def exported(folder, tmp_path_factory):
     """The golden model, exported; it answers by the graphs that were loaded again to be compared."""
-    target, loaded = tmp_path_factory.mktemp("export") / "deploy", {}
-    with pytest.MonkeyPatch.context() as patch:  # each graph is compiled once
-        patch.setattr(write, "load_graph", lambda path: loaded.setdefault(path.name, runner.load_graph(path)))
-        assert main(["export", "--model", str(folder), "--output", str(target), *SIZES]) == 0
-        patch.setattr(runner, "load_graph", lambda path: loaded[path.name])
-        return Exported(target)
+    target = tmp_path_factory.mktemp("export") / "deploy"
+    return export_to(target, "--model", str(folder), *SIZES)
 
 
 def test_it_was_compared(exported):
