@@ -56,10 +56,14 @@ def _listen_on_the_cluster_alone() -> None:
     from ray.serve._private import replica
     from ray.util import get_node_ip_address
 
-    host, add = get_node_ip_address(), replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, _: add(
-        server, f"[{host}]:0" if ":" in host else f"{host}:0"
-    )
+    add = getattr(replica, "add_port_to_grpc_server", None)
+    if not add:
+        raise UserError(
+            "replicas of this version of Ray listen on all addresses of a machine; install ray 2.60"
+        )
+    host = get_node_ip_address()
+    place = f"[{host}]:0" if ":" in host else f"{host}:0"
+    replica.add_port_to_grpc_server = lambda server, _: add(server, place)
 
 
 def _application():
