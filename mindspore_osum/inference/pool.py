@@ -6,9 +6,12 @@ Notable choices
 - A state in use is never released: a single request may take more than the budget, and is then not kept.
 - What a graph takes is measured when it first runs (memory.py); that may include its caches, so the larger
   of both counts. A shape that comes again is expected to take what it took.
+- MindSpore would keep the graphs of a model that nobody holds any more. They are released when the next state
+  is made, not in the garbage collector, which may run in the middle of a graph.
 """
 
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +23,7 @@ from mindspore_osum.inference.memory import give_back
 BUDGET = "OSUM_GRAPHS_GB"  # environment variable; by default a part of the device's memory
 SHARE = 4  # one part in so many of the memory
 UNKNOWN = 4 << 30  # bytes, where a device does not say how much memory it has
+_left: list[list] = []  # the states of pools that are gone
 
 
 @dataclass(eq=False)
@@ -70,6 +74,7 @@ class Pool:
         self._idle: list[State] = []  # the last one was used last
         self._used: list[State] = []
         self._took: dict[tuple, int] = {}  # bytes of shapes that have been released
+        weakref.finalize(self, _left.append, self._idle).atexit = False
 
     @property
     def nbytes(self) -> int:
@@ -89,6 +94,7 @@ class Pool:
                 return self._used[-1]
         if self.budget is None:
             self.budget = default_budget()
+        release_left()
         self._shrink_to(self.budget - max(cache_bytes, self._took.get(key, 0)))
         self._used.append(make())
         return self._used[-1]
@@ -109,6 +115,16 @@ class Pool:
             state.release()
             self.released += 1
         give_back()
+
+
+def release_left() -> None:
+    """Release the states of pools that are gone."""
+    if not _left:
+        return
+    while _left:
+        for state in _left.pop():
+            state.release()
+    give_back()
 
 
 def default_budget() -> int:

@@ -1,5 +1,7 @@
 """KV caches and their graphs within a budget of bytes."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,17 @@ def test_graphs_count_once_they_ran_and_are_expected_to_take_as_much_again(made,
     assert made[3:] == ["+c", "-b", "+d"] and pool.nbytes == 6 and pool.released == 2
     borrow(pool, "b")  # others go before it is made: it is known by now
     assert made[6:] == ["-c", "+b"]
+
+
+def test_states_of_a_pool_that_is_gone_are_released_when_the_next_is_made(made, borrow):
+    pool = Pool(100)
+    pool.give_back(borrow(pool, "a"))
+    del pool
+    gc.collect()
+    assert made == ["+a"]
+    other = Pool(100)
+    other.give_back(borrow(other, "b"))
+    assert made == ["+a", "-a", "+b"]
 
 
 def test_the_budget_of_the_environment(monkeypatch):
