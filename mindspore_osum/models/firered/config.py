@@ -7,6 +7,11 @@ RIGHT_CONTEXT = 6  # zero frames that the convolutions see behind a recording
 MAX_FRAMES = 5000  # encoder frames that the published table of relative positions reaches: 200 s
 
 
+def convolved(size: int) -> int:
+    """Frames or bins that each of the two first convolutions leaves of so many: kernel 3, stride 2."""
+    return (size - 1) // 2
+
+
 @dataclass(frozen=True)
 class FireRedConfig:
     """FireRedASR's encoder (Xu et al. 2025, section 2); defaults are those of FireRedASR-AED-L and -LLM-L."""
@@ -43,10 +48,7 @@ class FireRedConfig:
     @property
     def bands(self) -> int:
         """Frequency bands that the two convolutions leave of `n_mels`."""
-        width = self.n_mels
-        for _ in range(2):
-            width = (width - 1) // 2
-        return width
+        return convolved(convolved(self.n_mels))
 
 
 ENCODERS = {"firered-l": FireRedConfig()}

@@ -5,13 +5,13 @@ Legend: B rows, T fbank frames, U encoder frames, F bins, C channels, D width, R
 
 from functools import partial
 
-from mindspore_osum.models.firered.config import RIGHT_CONTEXT, FireRedConfig
+from mindspore_osum.models.firered.config import RIGHT_CONTEXT, FireRedConfig, convolved
 
 
 def encoder(ops, cfg: FireRedConfig, rows: int, frames: int, learns: bool):
     """`rows` times `frames` of fbank to encoder frames (B, U, D)."""
     units, d, c = cfg.frames(frames), cfg.d_model, cfg.conv_channels
-    half = (frames + RIGHT_CONTEXT - 1) // 2, (cfg.n_mels - 1) // 2  # frames and bins of the first one
+    half = convolved(frames + RIGHT_CONTEXT), convolved(cfg.n_mels)  # frames and bins of the first one
     x = ops.data(rows * frames * cfg.n_mels, ops.F32)  # normalised in float32
     x = ops.broadcast(ops.broadcast(ops.broadcast(x)))
     x = ops.linear_map("cast", x, rows * (frames + RIGHT_CONTEXT) * cfg.n_mels * ops.width)
