@@ -24,7 +24,11 @@ ENVIRONMENT = QUIET | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
 """Environment variables of every worker."""
 STORE_BYTES = 256 << 20  # of the object store of a cluster started here; paths and texts pass through it
 REPLY_SECONDS = 5.0  # within which a cluster has to accept a connection
-_QUIET_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_QUIET_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 # of a cluster started here: its processes listen on 127.0.0.1 alone, which is Ray's own rule on other systems
 # than Linux. Ray reads it when it is imported, and asks for a token by itself
 _OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

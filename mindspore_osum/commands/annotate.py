@@ -4,7 +4,8 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 
-from mindspore_osum.commands.arguments import add_resume
+from mindspore_osum.commands import bulk
+from mindspore_osum.commands.arguments import add_engine, add_resume
 from mindspore_osum.commands.console import clean_stdout, failures, load_model, say, warn
 from mindspore_osum.commands.inputs import add_listening_arguments, expand, name_of, progress, settings
 from mindspore_osum.commands.jsonl import kept_lines, writing
@@ -16,6 +17,7 @@ examples:
   osum annotate calls/ --output annotations.jsonl                # transcript, word times, labels, a reply
   osum annotate calls/ --output annotations.jsonl --resume       # go on after an interruption
   osum annotate a.wav --tasks asr,gender,age --probabilities     # only these, in one pass
+  osum annotate calls/ --output annotations.jsonl --engine ray --replicas 8 --device Ascend
 """
 
 
@@ -31,6 +33,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--probabilities", action="store_true", help="also the probability of each label")
     parser.add_argument("--output", metavar="FILE.jsonl", help="write the JSON lines there")
     add_resume(parser, "that are in --output")
+    add_engine(parser)
 
 
 def run(args) -> int:
@@ -40,6 +43,8 @@ def run(args) -> int:
     tasks = [name.strip() for name in args.tasks.split(",")] if args.tasks else list(TASKS)
     requests = plan(tasks, combine=not args.single, hotwords=args.hotwords)
     how = settings(args) | {"probabilities": args.probabilities}
+    if bulk.on_ray(args, "--output FILE.jsonl"):
+        return _on_ray(args, bulk.Listening(args.model, args.device, requests, how))
     kept = kept_lines(args.output, lambda line: line["audio"], "annotate") if args.resume else {}
     sources, failed = expand(args.audio), []
     if args.resume:
@@ -56,6 +61,12 @@ def run(args) -> int:
                 else:
                     warn(response)
     return failures(failed)
+
+
+def _on_ray(args, work: bulk.Listening) -> int:
+    kept = bulk.kept_by_jobs(args, lambda line: line["audio"], "annotate")
+    sources = [source for source in expand(args.audio) if name_of(source) not in kept]
+    return bulk.write_in_parts(args, "annotate", work, sources, kept, lambda source, found: _line(found))
 
 
 @contextlib.contextmanager

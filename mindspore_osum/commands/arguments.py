@@ -179,6 +179,26 @@ def add_resume(parser, what: str) -> None:
     parser.add_argument("--resume", action="store_true", help=f"leave out recordings {what}")
 
 
+def add_engine(parser) -> None:
+    """--engine ray and its cluster: `bulk.on_ray` reads them."""
+    group = parser.add_argument_group("many machines", "one model a replica, by Ray (extra `ray`)")
+    group.add_argument(
+        "--engine", choices=("ray",), help="compute on a Ray cluster instead of in this process"
+    )
+    group.add_argument(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="models at a time, each with an NPU or its share of the cores (default: one for each free NPU; "
+        "on CPU, for each machine)",
+    )
+    group.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of the cluster's head (default: RAY_ADDRESS, or this machine alone, while the command runs)",
+    )
+
+
 def add_sources(parser) -> None:
     """The manifests and shards that a sub-verb of `osum data` reads."""
     parser.add_argument(

@@ -5,11 +5,19 @@ again, it resumes where it stopped. Exit status 1 if something could not be read
 """
 
 import argparse
+import contextlib
 import json
 import os
 from pathlib import Path
 
-from mindspore_osum.commands.arguments import add_beam_arguments, add_device, add_new_tokens, beam_settings
+from mindspore_osum.commands import bulk
+from mindspore_osum.commands.arguments import (
+    add_beam_arguments,
+    add_device,
+    add_engine,
+    add_new_tokens,
+    beam_settings,
+)
 from mindspore_osum.commands.console import Progress, load_model, resumable, say
 from mindspore_osum.errors import UserError
 
@@ -29,6 +37,7 @@ EXAMPLES = """\
 examples:
   osum eval --manifest mindspore_osum/assets/recordings/manifest.jsonl --output output/eval
   osum eval --model DIR --manifest set.jsonl --output output/eval --prompts both
+  osum eval --model DIR --manifest set.jsonl --output output/eval --engine ray --replicas 8
   osum eval --predictions out.jsonl --manifest set.jsonl --output output/eval   # answers that are there
 """
 
@@ -67,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_new_tokens(parser)
     add_beam_arguments(parser)
     add_device(parser)
+    add_engine(parser)
     parser.add_argument("--no-plots", action="store_true", help="draw nothing (plots need the extra `plots`)")
     judge = parser.add_argument_group("a language model as judge of instruction following and of spoken chat")
     judge.add_argument(
@@ -130,6 +140,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
+    if bulk.on_ray(args) and args.predictions:
+        raise UserError("--predictions are answers that are there; leave out --engine")
     if not args.predictions:
         from mindspore_osum.folder import BUNDLED
         from mindspore_osum.hub import model_folder
@@ -173,16 +185,34 @@ def _predictions(args: argparse.Namespace, asked, folder: Path):
     if not todo:
         return known, {}
     say(f"{len(asked.questions) - len(todo)} of {len(asked.questions)} answers are there")
-    with resumable():
-        engine = load_model(args).engine
     from mindspore_osum.evaluation.run import answer_all
     from mindspore_osum.inference.sampling import KEEP, Sampling
 
     # what a loop inserts is counted
     sampling = Sampling(max_new_tokens=args.max_new_tokens, loops=KEEP, **beam_settings(args))
+    if args.engine:
+        new, failed = _on_ray(args, todo, folder, sampling)
+        return known + new, failed
+    with resumable():
+        engine = load_model(args).engine
     with resumable(), Progress(len(todo)) as progress:
         new, failed = answer_all(engine, todo, folder, args.batch_size, sampling, progress)
     return known + new, failed
+
+
+def _on_ray(args: argparse.Namespace, todo: list, folder: Path, sampling) -> tuple[list, dict]:
+    """Answers of replicas, saved in the folder as they come."""
+    from mindspore_osum.evaluation.run import in_order, save
+
+    new, failed, ordered = [], {}, in_order(todo)
+    work = bulk.Asking(args.model, args.device, sampling, args.batch_size)
+    pairs = [(question.utterance, question.request) for question in ordered]
+    size = bulk.size_of_parts(args, pairs)
+    with resumable(), contextlib.closing(bulk.answered(args, work, pairs)) as replies:
+        for number, _, responses in replies:
+            asked = ordered[number * size : (number + 1) * size]
+            new += save(folder, zip(asked, responses, strict=True), failed)
+    return new, failed
 
 
 def _whole(args: argparse.Namespace) -> bool:
@@ -209,9 +239,8 @@ def _reading(args: argparse.Namespace):
 
 def _settings(args: argparse.Namespace, asked) -> dict:
     """Everything that answers depend on; a run resumes only if all of it is the same."""
-    files = sorted(p for p in Path(args.model).iterdir() if p.is_file())
     return {
-        "model": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files],
+        "model": bulk.files_of(args.model),
         "recordings": asked.digest,
         "max_new_tokens": args.max_new_tokens,
         "device": args.device,

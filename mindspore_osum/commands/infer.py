@@ -9,8 +9,10 @@ import json
 import sys
 from collections.abc import Iterator
 
+from mindspore_osum.commands import bulk
 from mindspore_osum.commands.arguments import (
     add_answer_arguments,
+    add_engine,
     add_model_arguments,
     add_resume,
     answer_settings,
@@ -26,6 +28,7 @@ examples:
   osum infer call.wav --channels split --task sgc        # a line for each channel
   osum infer a.wav --instruction "What does the speaker say?" --table
   osum infer --manifest set.jsonl --model DIR --device Ascend --output out.jsonl --resume
+  osum infer --manifest set.jsonl --output out.jsonl --engine ray --replicas 8 --address head:6379
   cat a.wav | osum infer - --task asr
 """
 
@@ -67,6 +70,7 @@ def add_arguments(parser) -> None:
             metavar="N",
             help=f"{what} (default {value})",
         )
+    add_engine(parser)
 
 
 def run(args) -> int:
@@ -75,6 +79,9 @@ def run(args) -> int:
     from mindspore_osum.inference.request import make_request
     from mindspore_osum.inference.sampling import Sampling
 
+    on_ray = bulk.on_ray(args, "--output FILE")
+    if on_ray and args.table:
+        raise UserError("--table shows answers on a terminal, and --engine ray writes them to --output")
     args.table = args.table or not args.output and sys.stdout.isatty()
     given = {f.name: getattr(args, f.name) for f in dataclasses.fields(Sampling) if hasattr(args, f.name)}
     sampling = Sampling(**given | answer_settings(args))
@@ -82,14 +89,20 @@ def run(args) -> int:
     if args.task is None and args.instruction is None:
         request = None  # a manifest line's own
     sources, problems = _sources(args)
-    kept = kept_lines(args.output, _identity, "infer") if args.resume else {}
+    if on_ray:
+        kept = bulk.kept_by_jobs(args, _identity, "infer")
+    else:
+        kept = kept_lines(args.output, _identity, "infer") if args.resume else {}
     if args.resume:
         say(f"{len(kept)} recordings are there already")
         sources = [s for s in sources if _identity({"audio": _name(s), **_key(s), **_channel(s)}) not in kept]
+    if on_ray:
+        status = _on_ray(args, sources, request, sampling, kept)
+        return failures(problems) or status
     with clean_stdout() as stdout, _json_lines(args, kept, stdout) as write:
         shown = []
         for source, response in _responses(args, sources, request, sampling):
-            write(json.dumps(_line(source, response), ensure_ascii=False))
+            write(_line(source, response))
             if response.error:
                 problems.append(response.error)
             if args.table:
@@ -97,6 +110,12 @@ def run(args) -> int:
         if args.table:
             print(table(shown, request), file=stdout, flush=True)
     return failures(problems)
+
+
+def _on_ray(args, sources: list, request, sampling, kept: dict) -> int:
+    work = bulk.Asking(args.model, args.device, sampling, args.batch_size, request)
+    pairs = [(source, request or _own_request(source, args.hotwords)) for source in sources]
+    return bulk.write_in_parts(args, "infer", work, pairs, kept, lambda pair, found: _line(pair[0], found))
 
 
 def _sources(args) -> tuple[list, list[str]]:
@@ -183,7 +202,11 @@ def _responses(args, sources: list, request, sampling) -> Iterator[tuple]:
             progress()
 
 
-def _line(source, response) -> dict:
+def _line(source, response) -> str:
+    return json.dumps(_object(source, response), ensure_ascii=False)
+
+
+def _object(source, response) -> dict:
     """The JSON object of one recording; `key` is for manifest lines only."""
     line = _key(source) | {"audio": response.audio} | _channel(source)
     if response.error:

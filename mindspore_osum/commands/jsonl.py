@@ -31,7 +31,7 @@ def kept_lines(output: str | None, name: Callable[[dict], object], verb: str) ->
     """
     if not output:
         raise UserError("--resume continues the file of --output; give it")
-    path = next((path for path in reversed(_files(output)) if path.exists()), None)
+    path = next((path for path in reversed(output_files(output)) if path.exists()), None)
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path else []
     except OSError as error:
@@ -59,7 +59,7 @@ def writing(output: str, kept: dict[object, str]) -> Iterator[Callable[[str], No
     UserError : the file cannot be written, also from that function; complete lines stay beside it.
     """
     with _one_line(Path(output)):
-        target, partial = _files(output)
+        target, partial = output_files(output)
         with replacing(partial) as start:
             start.write("".join(kept.values()).encode("utf-8"))
         file = open(partial, "ab", buffering=0)
@@ -101,8 +101,8 @@ def _one_line(target: Path) -> Iterator[None]:
         raise UserError(f"{target}: cannot write there ({error.strerror})") from None
 
 
-def _files(output: str) -> tuple[Path, Path]:
-    """--output, and the temporary file that holds it until it is complete."""
+def output_files(output: str) -> tuple[Path, Path]:
+    """--output, and the temporary file that holds it until it is complete; UserError if it is a folder."""
     target = Path(output)
     if not target.name or target.is_dir():
         raise UserError(f"{output}: is a folder; give --output the name of a file")

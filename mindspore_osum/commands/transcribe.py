@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from mindspore_osum.commands import bulk
 from mindspore_osum.commands import transcribe_stream as streaming
-from mindspore_osum.commands.arguments import add_resume
+from mindspore_osum.commands.arguments import add_engine, add_resume
 from mindspore_osum.commands.console import (
     clean_stdout,
     failures,
@@ -37,6 +38,7 @@ examples:
   osum transcribe talk.mp3 --format srt --max-line-width 32 --max-lines 2 --output subtitles
   osum transcribe 'raw/**/*.flac' --format json --output out --resume
   osum transcribe call.wav --channels split --format srt,json --output out   # call.left.srt, call.right.srt
+  osum transcribe talks/ --format srt --output subtitles --resume --engine ray --address head:6379
   arecord -f S16_LE -r 16000 -d 10 | osum transcribe - --format vtt
   arecord -f S16_LE -r 16000 | osum transcribe --stream -        # while you speak; Ctrl-C ends it
   osum transcribe talk.m4a --model openai/whisper-base --format srt --language de --task translate
@@ -74,6 +76,7 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--word-times", action="store_true", help="of a Whisper: also the times of words")
     _add_cues(parser)
+    add_engine(parser)
     streaming.add_arguments(parser)
 
 
@@ -92,7 +95,10 @@ def _add_cues(parser) -> None:
 
 def run(args) -> int:
     """Transcribe; 0, or 1 if a recording failed."""
+    on_ray = bulk.on_ray(args, "--output DIR")
     if args.stream is not None:
+        if on_ray:
+            raise UserError("--stream listens in this process; leave out --engine")
         return streaming.run(args)
     streaming.check_absent(args)
     if not args.audio:
@@ -117,6 +123,8 @@ def run(args) -> int:
         say(f"{len(targets) - len(sources)} of {len(targets)} are there already")
     if not sources:
         return 0
+    if on_ray:
+        return _on_ray(args, bulk.Listening(args.model, args.device, requests, how), sources, targets, cues)
     failed: list[str] = []
     hint = resumable("--resume") if args.output else contextlib.nullcontext()
     with hint, clean_stdout() as stdout:
@@ -130,6 +138,16 @@ def run(args) -> int:
                     failed.append(problem)
                 else:
                     warn(response)
+    return failures(failed)
+
+
+def _on_ray(args, work: bulk.Listening, sources: list, targets: dict[str, list[Target]], cues) -> int:
+    """The same files, each when its recording is answered; those that are there are what is done."""
+    failed: list[str] = []
+    with resumable("--resume"), contextlib.closing(bulk.answered(args, work, sources)) as replies:
+        for _, _, responses in replies:
+            problems = (r.error or _write(r, targets[r.audio], None, cues) for r in responses)
+            failed += filter(None, problems)
     return failures(failed)
 
 

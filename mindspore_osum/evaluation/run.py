@@ -1,6 +1,6 @@
 """Runs a model on the questions of an evaluation, batch by batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.errors import UserError
 from mindspore_osum.evaluation.predictions import Place, Prediction, append_predictions
 from mindspore_osum.inference.request import Request
+from mindspore_osum.results import Response
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,31 @@ def answer_all(
     -------
     The answers, and the reasons for missing ones.
     """
-    done, failed = [], {}
-    ordered = sorted(questions, key=lambda q: (_frames(q.utterance), q.utterance.key, q.prompts))
+    done, failed, ordered = [], {}, in_order(questions)
     asked = ((q.utterance, q.request) for q in ordered)
     for batch in engine.answer_batches(asked, sampling, batch_size):
-        answers = []
-        for number, result in batch.items():
-            if result.error:
-                failed[ordered[number].place] = result.error
-            else:
-                answers.append(_prediction(ordered[number], result))
-        append_predictions(folder, answers)
-        done += answers
+        done += save(folder, ((ordered[number], result) for number, result in batch.items()), failed)
         progress(len(batch))
     return done, failed
+
+
+def in_order(questions: Iterable[Question]) -> list[Question]:
+    """The questions by the length of their recordings."""
+    return sorted(questions, key=lambda q: (_frames(q.utterance), q.utterance.key, q.prompts))
+
+
+def save(
+    folder: Path, answered: Iterable[tuple[Question, Response]], failed: dict[Place, str]
+) -> list[Prediction]:
+    """Append answers to the folder's file and return them; the reasons of missing ones go into `failed`."""
+    answers = []
+    for question, result in answered:
+        if result.error:
+            failed[question.place] = result.error
+        else:
+            answers.append(_prediction(question, result))
+    append_predictions(folder, answers)
+    return answers
 
 
 def _frames(utterance: Utterance) -> int:

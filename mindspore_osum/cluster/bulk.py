@@ -1,0 +1,150 @@
+"""Bulk work on replicas of a model: Ray Data starts them, gives them parts, and repeats what a lost one had.
+
+    for number, responses in answered(work, {0: ["a.wav", "b.wav"], 1: ["c.wav"]}, replicas=2, device="CPU"):
+        ...
+
+Notable choices
+- A part is what is given and answered as a whole. Answers come as soon as their part is done, in any order,
+  and are written by the process that asked. So a part that was computed twice, because its replica was lost
+  before its answers arrived, is received once.
+- A replica works in the folder of the process that asked, so that names of files mean the same there.
+- A part that has ended its replica `RETRIES` times more than once is an error: a recording may be the reason.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from mindspore_osum.cluster.ray import joined, reserved, usual_replicas
+from mindspore_osum.errors import UserError, one_line
+
+RETRIES = 3
+BATCHES, PARTS = (
+    16,
+    128,
+)  # of the largest part, so many batches; of a job that is no larger, about so many parts
+
+
+class Work(Protocol):
+    """What replicas do; it is sent to them."""
+
+    def open(self) -> Callable[[Sequence], list]:
+        """In a replica: load the model; returns what answers a part. Both may raise UserError."""
+
+
+def part_size(count: int, batch_size: int) -> int:
+    """Items of a part, a multiple of the batch; parts are small enough that replicas end together."""
+    batches = -(-count // (PARTS * batch_size))
+    return batch_size * min(max(batches, 1), BATCHES)
+
+
+def in_parts(items: Sequence, size: int) -> dict[int, Sequence]:
+    """Number -> part, in the order of the items."""
+    return {n: items[start : start + size] for n, start in enumerate(range(0, len(items), size))}
+
+
+def answered(
+    work: Work,
+    parts: Mapping[int, Sequence],
+    replicas: int | None,
+    device: str,
+    address: str | None = None,
+    begun: Callable[[int, dict], None] = lambda replicas, options: None,
+    lost: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, list]]:
+    """Each part's number and answers, as they are done.
+
+    Parameters
+    ----------
+    work : what answers a part; an answer for each item.
+    replicas : how many models work at a time; None for `usual_replicas`.
+    device : "CPU" or "Ascend", which a replica has one NPU of.
+    address : of `joined`.
+    begun : called with the number of replicas and what each has of the cluster, before they start.
+    lost : called when a part is repeated, since its replica ended.
+
+    Raises
+    ------
+    UserError : no such cluster, too few resources, what the work raises, or a part that ends its replicas.
+    """
+    with joined(address) as ray, contextlib.redirect_stdout(_Notices(lost)):
+        replicas = min(replicas or usual_replicas(device), len(parts))
+        options = reserved(replicas, device)
+        begun(replicas, options)
+        found = _dataset(ray, work, parts, replicas, options)
+        try:
+            for batch in found.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+                for number, answers, error in zip(batch["part"], batch["answers"], batch["error"]):
+                    if error:
+                        raise UserError(error)
+                    yield int(number), list(answers)
+        except ray.exceptions.RayError as error:
+            raise UserError(_why(error)) from None
+
+
+def _dataset(ray, work: Work, parts: Mapping[int, Sequence], replicas: int, options: dict):
+    """The answers to parts, each of them a block of its own, so that it comes when it is done."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False  # the caller's to show
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    rows = [{"part": number, "items": list(items)} for number, items in parts.items()]
+    with warnings.catch_warnings():  # of what Ray 2.64 has another way for
+        warnings.simplefilter("ignore")
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Replica,
+            fn_constructor_args=(work, os.getcwd()),
+            compute=ray.data.ActorPoolStrategy(size=replicas, max_tasks_in_flight_per_actor=1),
+            max_task_retries=RETRIES,
+            **options,
+        )
+
+
+class _Replica:
+    """One model, in a process of its own."""
+
+    def __init__(self, work: Work, folder: str):
+        self.work, self.folder, self.answer = work, folder, None
+
+    def __call__(self, row: dict) -> dict:
+        answers, error = [], ""
+        try:
+            self.answer = self.answer or self._open()
+            answers = self.answer(row["items"])
+        except UserError as found:  # as a value: Ray would repeat the part, and show where it was raised
+            error = str(found)
+        return {"part": row["part"], "answers": answers, "error": error}
+
+    def _open(self):
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            host = os.uname().nodename
+            raise UserError(
+                f"{self.folder}: not on {host} ({error.strerror}); all machines of the cluster need the same "
+                "folders, as shared storage gives them"
+            ) from None
+        return self.work.open()
+
+
+class _Notices(io.TextIOBase):
+    """Takes what Ray prints about its processes, several lines for each that ends; answers go elsewhere."""
+
+    def __init__(self, lost: Callable[[], None]):
+        self._lost = lost
+
+    def write(self, text: str) -> int:
+        if "retries remaining" in text:
+            self._lost()
+        return len(text)
+
+
+def _why(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return one_line(
+        f"a replica ended {RETRIES + 1} times at the same part, or could not be started: "
+        f"{lines[-1] if lines else type(error).__name__}"
+    )

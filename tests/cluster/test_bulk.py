@@ -1,0 +1,107 @@
+"""Bulk work on Ray: each item once, whatever ends; errors in one line; the answers of the plain command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+
+import pytest
+
+from mindspore_osum.cluster.bulk import answered, in_parts
+from mindspore_osum.cluster.ray import joined
+from mindspore_osum.errors import UserError
+from scripts.ray_bulk import lines_of, make
+from tests.cluster.work import Doubling
+from tests.conftest import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not find_spec("ray"), reason="needs the extra `ray`"),
+]
+ITEMS = list(range(20))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with joined() as ray:
+        yield ray
+
+
+def doubled(found) -> list[int]:
+    """The answers in the order of their items; each part has to be there once."""
+    found = list(found)
+    assert sorted(number for number, _ in found) == list(range(len(found)))
+    return [double for _, answers in sorted(found) for double, _ in answers]
+
+
+def test_a_killed_replica(cluster, tmp_path):
+    lost, mark = [], str(tmp_path / "mark")
+    found = answered(Doubling(mark), in_parts(ITEMS, 3), 1, "CPU", lost=lambda: lost.append(1))
+    assert doubled(found) == [2 * n for n in ITEMS]
+    assert os.path.exists(mark) and len(lost) == 1
+
+
+def test_a_part_that_ends_every_replica_is_an_error(cluster, tmp_path):
+    found = answered(Doubling(str(tmp_path / "mark"), always=True), in_parts(ITEMS, 10), 1, "CPU")
+    with pytest.raises(UserError, match="a replica ended 4 times at the same part"):
+        list(found)
+
+
+def test_what_a_replica_refuses_is_the_error(cluster):
+    with pytest.raises(UserError, match="^no such model$"):
+        list(answered(Doubling(refused="no such model"), in_parts(ITEMS, 10), 1, "CPU"))
+
+
+def test_a_killed_node():
+    """Two machines of one core each, of which one is lost: the other one answers all."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        lost = [nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)].pop()
+        found = []
+        for part in answered(Doubling(seconds=0.5), in_parts(ITEMS, 2), 2, "CPU", nodes.address):
+            found.append(part)
+            if len({answer[1] for _, answers in found for answer in answers}) == 2 and lost:
+                nodes.remove_node(lost, allow_graceful=False)
+                lost = None
+        assert doubled(found) == [2 * n for n in ITEMS] and not lost
+    finally:
+        nodes.shutdown()
+
+
+def osum(*words, **how) -> subprocess.Popen:
+    command = [sys.executable, "-m", "mindspore_osum", *map(str, words)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **how)
+
+
+def test_a_killed_driver_and_a_killed_replica(tmp_path):
+    """The command is killed when a part is done and goes on; then, anew, a replica is killed."""
+    manifest = make(tmp_path, 48)
+    words = ["infer", "--manifest", manifest, "--output"]
+    assert osum(*words, tmp_path / "plain.jsonl").wait() == 0
+    out, parts = tmp_path / "ray.jsonl", tmp_path / "ray.jsonl.parts"
+    ray = ["--engine", "ray", "--replicas", 1]
+    first = osum(*words, out, *ray)
+    while first.poll() is None and not list(parts.glob("[0-9]*.jsonl")):
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    done = {path.name: path.stat().st_mtime_ns for path in parts.glob("[0-9]*.jsonl")}
+    assert done and not out.exists()
+    refused = osum(*words, out, *ray)
+    assert "holds the parts of a job that was stopped" in refused.communicate()[1] and refused.returncode == 1
+    again = osum(*words, out, *ray, "--resume")
+    said = again.communicate()[1]
+    assert again.returncode == 0 and "of 6 parts are there already" in said and "Traceback" not in said
+    assert lines_of(out) == lines_of(tmp_path / "plain.jsonl") and not parts.exists()
+
+
+def test_a_killed_replica_of_the_model(tmp_path):
+    command = [ROOT / "scripts" / "ray_bulk.py", "--count", "60", "--kill", "--output", tmp_path]
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["equal"] and "a replica was lost" in done.stderr
