@@ -8,7 +8,8 @@ Notable choices
   and are written by the process that asked. So a part that was computed twice, because its replica was lost
   before its answers arrived, is received once.
 - A replica works in the folder of the process that asked, so that names of files mean the same there.
-- A part that has ended its replica `RETRIES` times more than once is an error: a recording may be the reason.
+- A part that has ended its replica `STARTS` times is an error: a recording may be the reason. Ray's own limit
+  does not do: while a machine is lost and Ray does not know it yet, it counts every attempt to reach it.
 """
 
 import contextlib
@@ -16,13 +17,14 @@ import io
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mindspore_osum.cluster.ray import joined, reserved, usual_replicas
 from mindspore_osum.errors import UserError, one_line
 
-RETRIES = 3
+STARTS = 4
 BATCHES, PARTS = (
     16,
     128,
@@ -71,19 +73,25 @@ def answered(
     ------
     UserError : no such cluster, too few resources, what the work raises, or a part that ends its replicas.
     """
-    with joined(address) as ray, contextlib.redirect_stdout(_Notices(lost)):
+    with joined(address) as ray, contextlib.redirect_stdout(io.StringIO()):  # Ray prints there
         replicas = min(replicas or usual_replicas(device), len(parts))
         options = reserved(replicas, device)
         begun(replicas, options)
         found = _dataset(ray, work, parts, replicas, options)
         try:
-            for batch in found.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-                for number, answers, error in zip(batch["part"], batch["answers"], batch["error"]):
-                    if error:
-                        raise UserError(error)
-                    yield int(number), list(answers)
+            for row in _rows(found):
+                if row["start"] > 1:
+                    lost()
+                if row["error"]:
+                    raise UserError(row["error"])
+                yield int(row["part"]), list(row["answers"])
         except ray.exceptions.RayError as error:
-            raise UserError(_why(error)) from None
+            raise UserError(f"Ray: {_last_line(error)}") from None
+
+
+def _rows(found) -> Iterator[dict]:
+    for batch in found.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+        yield from (dict(zip(batch, values)) for values in zip(*batch.values()))
 
 
 def _dataset(ray, work: Work, parts: Mapping[int, Sequence], replicas: int, options: dict):
@@ -91,32 +99,49 @@ def _dataset(ray, work: Work, parts: Mapping[int, Sequence], replicas: int, opti
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False  # the caller's to show
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    starts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Starts).remote()
     rows = [{"part": number, "items": list(items)} for number, items in parts.items()]
     with warnings.catch_warnings():  # of what Ray 2.64 has another way for
         warnings.simplefilter("ignore")
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Replica,
-            fn_constructor_args=(work, os.getcwd()),
+            fn_constructor_args=(work, os.getcwd(), lambda part: ray.get(starts.add.remote(part))),
             compute=ray.data.ActorPoolStrategy(size=replicas, max_tasks_in_flight_per_actor=1),
-            max_task_retries=RETRIES,
             **options,
         )
+
+
+class _Starts:
+    """Counts how often each part was started, in a process that no recording ends."""
+
+    def __init__(self):
+        self.counts: Counter[int] = Counter()
+
+    def add(self, part: int) -> int:
+        """One more; returns how many by now."""
+        self.counts[part] += 1
+        return self.counts[part]
 
 
 class _Replica:
     """One model, in a process of its own."""
 
-    def __init__(self, work: Work, folder: str):
-        self.work, self.folder, self.answer = work, folder, None
+    def __init__(self, work: Work, folder: str, start: Callable[[int], int]):
+        self.work, self.folder, self.start, self.answer = work, folder, start, None
 
     def __call__(self, row: dict) -> dict:
-        answers, error = [], ""
+        answers, error, start = [], "", self.start(int(row["part"]))
         try:
+            if start > STARTS:
+                raise UserError(
+                    f"part {row['part']}, {len(row['items'])} recordings, ended its replica {STARTS} times: "
+                    "a recording may be the reason, or too little memory"
+                )
             self.answer = self.answer or self._open()
             answers = self.answer(row["items"])
         except UserError as found:  # as a value: Ray would repeat the part, and show where it was raised
             error = str(found)
-        return {"part": row["part"], "answers": answers, "error": error}
+        return {"part": row["part"], "answers": answers, "error": error, "start": start}
 
     def _open(self):
         try:
@@ -130,21 +155,6 @@ class _Replica:
         return self.work.open()
 
 
-class _Notices(io.TextIOBase):
-    """Takes what Ray prints about its processes, several lines for each that ends; answers go elsewhere."""
-
-    def __init__(self, lost: Callable[[], None]):
-        self._lost = lost
-
-    def write(self, text: str) -> int:
-        if "retries remaining" in text:
-            self._lost()
-        return len(text)
-
-
-def _why(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(
-        f"a replica ended {RETRIES + 1} times at the same part, or could not be started: "
-        f"{lines[-1] if lines else type(error).__name__}"
-    )
+    return one_line(lines[-1] if lines else type(error).__name__)

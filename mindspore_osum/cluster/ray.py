@@ -15,6 +15,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator, Sequence
 
 from mindspore_osum.errors import UserError
@@ -23,6 +24,7 @@ from mindspore_osum.quiet import QUIET
 ENVIRONMENT = QUIET | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
 """Environment variables of every worker."""
 STORE_BYTES = 256 << 20  # of the object store of a cluster started here; paths and texts pass through it
+RELEASE_SECONDS = 10.0  # within which Ray releases what has ended
 REPLY_SECONDS = 5.0  # within which a cluster has to accept a connection
 _QUIET_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -130,8 +132,11 @@ def reserved(replicas: int, device: str, name: str = "--replicas", replacing: bo
     if replicas < 1:
         raise UserError(f"{name} {replicas}: must be 1 or more")
     resource, people = _RESOURCES[device]
+    fits, until = largest_share(replicas, _free(resource, True)), time.monotonic() + RELEASE_SECONDS
     free = _free(resource, replacing)
-    share = largest_share(replicas, free)
+    while not (share := largest_share(replicas, free)) and fits and time.monotonic() < until:
+        time.sleep(0.2)  # what has just ended is released
+        free = _free(resource, replacing)
     if not share:
         raise UserError(
             f"{name} {replicas}: each needs {people} of its own, and {sum(map(int, free))} are free in the "

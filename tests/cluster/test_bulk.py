@@ -14,27 +14,19 @@ from mindspore_osum.cluster.bulk import answered, in_parts
 from mindspore_osum.cluster.ray import joined
 from mindspore_osum.errors import UserError
 from scripts.ray_bulk import lines_of, make
-from tests.cluster.work import Doubling
+from tests.cluster.work import ITEMS, Doubling, doubled
 from tests.conftest import ROOT
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not find_spec("ray"), reason="needs the extra `ray`"),
 ]
-ITEMS = list(range(20))
 
 
 @pytest.fixture(scope="module")
 def cluster():
     with joined() as ray:
         yield ray
-
-
-def doubled(found) -> list[int]:
-    """The answers in the order of their items; each part has to be there once."""
-    found = list(found)
-    assert sorted(number for number, _ in found) == list(range(len(found)))
-    return [double for _, answers in sorted(found) for double, _ in answers]
 
 
 def test_a_killed_replica(cluster, tmp_path):
@@ -46,31 +38,13 @@ def test_a_killed_replica(cluster, tmp_path):
 
 def test_a_part_that_ends_every_replica_is_an_error(cluster, tmp_path):
     found = answered(Doubling(str(tmp_path / "mark"), always=True), in_parts(ITEMS, 10), 1, "CPU")
-    with pytest.raises(UserError, match="a replica ended 4 times at the same part"):
+    with pytest.raises(UserError, match="part 0, 10 recordings, ended its replica 4 times"):
         list(found)
 
 
 def test_what_a_replica_refuses_is_the_error(cluster):
     with pytest.raises(UserError, match="^no such model$"):
         list(answered(Doubling(refused="no such model"), in_parts(ITEMS, 10), 1, "CPU"))
-
-
-def test_a_killed_node():
-    """Two machines of one core each, of which one is lost: the other one answers all."""
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
-        lost = [nodes.add_node(num_cpus=1), nodes.add_node(num_cpus=1)].pop()
-        found = []
-        for part in answered(Doubling(seconds=0.5), in_parts(ITEMS, 2), 2, "CPU", nodes.address):
-            found.append(part)
-            if len({answer[1] for _, answers in found for answer in answers}) == 2 and lost:
-                nodes.remove_node(lost, allow_graceful=False)
-                lost = None
-        assert doubled(found) == [2 * n for n in ITEMS] and not lost
-    finally:
-        nodes.shutdown()
 
 
 def osum(*words, **how) -> subprocess.Popen:

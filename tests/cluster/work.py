@@ -7,6 +7,15 @@ from dataclasses import dataclass
 
 from mindspore_osum.errors import UserError
 
+ITEMS = list(range(20))
+
+
+def doubled(found) -> list[int]:
+    """The answers in the order of their items; each part has to be there once."""
+    found = list(found)
+    assert sorted(number for number, _ in found) == list(range(len(found)))
+    return [double for _, answers in sorted(found) for double, _ in answers]
+
 
 @dataclass(frozen=True)
 class Doubling:
