@@ -39,7 +39,15 @@ from mindspore_osum.text.tokenizer import (
     open_tokenizer,
     tokenizer_files,
 )
-from mindspore_osum.weights_io import CODES, SHARD_BYTES, TensorInfo, WeightsWriter, encode
+from mindspore_osum.weights_io import (
+    CODES,
+    SHARD_BYTES,
+    TensorInfo,
+    WeightsWriter,
+    check_finite,
+    decode,
+    encode,
+)
 
 REPORT = "conversion_report.json"
 _FROM_TORCH = {"format": "pt"}  # transformers requires this in a file's header
@@ -281,6 +289,8 @@ def _form_items(
     for name, item in plan.items.items():
         key = form.theirs(name, adapted(name, expected), peft=has_lora)
         if key is not None:
+            if form.one_type:
+                item = _in_type(item, plan.config.dtype, f"{report.source}: tensor {name}")
             info = TensorInfo(item.info.dtype, form.shape(name, item.info.shape))
             items[key], named[name] = Item(info, item.load), key
         elif form.holds == "model":
@@ -306,6 +316,20 @@ def _form_items(
     return items, {
         o.pattern: plain[o.of] for o in form.others if o.kind == "copy" and o.written and o.of in plain
     }
+
+
+def _in_type(item: Item, dtype: str, name: str) -> Item:
+    """The item, rounded to a type of the configuration; UserError, when it is read, if it does not fit."""
+    code = CODES[dtype]
+    if item.info.dtype == code:
+        return item
+
+    def load() -> np.ndarray:
+        with np.errstate(over="ignore"):
+            raw = encode(decode(item.load(), item.info), code)
+        return check_finite(raw, code, f"{name} in {dtype}")
+
+    return Item(TensorInfo(code, item.info.shape), load)
 
 
 def _buffer(form: Form, computed: Computed, rows: int, code: str) -> Item:

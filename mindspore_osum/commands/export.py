@@ -13,7 +13,7 @@ examples:
   osum export --model DIR --output deploy --seconds 10 --max-new-tokens 128
   osum export --model DIR --output deploy --device Ascend --batch-size 4
   osum export --model DIR --output deploy --dtype float16       # for a 310P
-  osum export --model DIR --output deploy --format vllm         # for vLLM-MindSpore; docs/VLLM.md
+  osum export --model DIR --output deploy --format vllm --dtype bfloat16    # for vLLM-MindSpore; docs/VLLM.md
   python examples/deployment/answer.py deploy a.wav --task asr  # answers from the exported folder
 """
 
@@ -37,8 +37,9 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=("float32", "float16"),
-        help="of weights and computation (default: on CPU float32, on Ascend the model's); 310P: float16",
+        choices=("float32", "float16", "bfloat16"),
+        help="of weights and computation (default: the model's, graphs on CPU: float32); 310P: float16; "
+        "bfloat16 is for vllm",
     )
     parser.add_argument(
         "--output", metavar="DIR", required=True, help="to write; an export of graphs is replaced"
@@ -57,6 +58,8 @@ def _mindir(args) -> int:
     from mindspore_osum.export.write import check_target, export
 
     check_target(Path(args.output))
+    if args.dtype == "bfloat16":
+        raise UserError("--dtype bfloat16 is of --format vllm; readers of MindIR take float32 or float16")
     loading(args)
     with clean_stdout() as stdout:
         facts = export(
@@ -77,18 +80,19 @@ def _mindir(args) -> int:
 
 
 def _vllm(args) -> int:
-    """Write the weights in their own type: vLLM has no fixed sizes, and a --dtype of its own."""
+    """Write weights, description and tokenizer; vLLM has no fixed sizes."""
     from ckpt_convert.convert import convert
     from ckpt_convert.settle import Settings
     from mindspore_osum.folder import read_config
     from mindspore_osum.hub import model_folder
 
-    others = {"--dtype": (None, None), "--batch-size": (None, 1), **SIZES}
+    others = {"--batch-size": (None, 1), **SIZES}
     for flag, (_, default, *_) in others.items():
         if getattr(args, flag[2:].replace("-", "_")) != default:
             raise UserError(f"{flag} is of --format mindir; leave it out, and give vLLM its own settings")
     folder = model_folder(args.model)
     lora = getattr(read_config(folder), "lora", None)
-    settings = Settings(merge_lora=lora is not None and lora.rank > 0)
+    overrides = {"dtype": args.dtype} if args.dtype else {}
+    settings = Settings(merge_lora=lora is not None and lora.rank > 0, overrides=overrides)
     print(convert(folder, args.output, form="vllm", settings=settings).table())
     return 0

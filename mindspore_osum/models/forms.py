@@ -114,6 +114,7 @@ class Form:
     folder : layout of its folder; None for a form that is a file.
     header : (contents of a `.pt` other than tensors, file) -> values as for `Folder.stated`.
     beside : our configuration -> contents of a `.pt` beside the tensors, which are then `model_state_dict`.
+    one_type : tensors are in the type of the configuration, whatever they were stored in.
     own_names : modules have our names behind the prefix of their part, whatever the rows say.
     statistics : prefix of the mean and istd of features, which a file beside may have (ckpt_convert/cmvn.py).
     rows : (our parameter, theirs) with `{i}` for a layer.
@@ -134,6 +135,7 @@ class Form:
     folder: Folder | None = None
     header: Callable[[dict, str], dict] | None = None
     beside: Callable[[Any], dict[str, dict[str, int]]] | None = None
+    one_type: bool = False
     own_names: bool = False
     statistics: str = ""
     rows: tuple[tuple[str, str], ...] = ()

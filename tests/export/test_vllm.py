@@ -10,13 +10,15 @@ import pytest
 from ckpt_convert.convert import convert
 from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
-from mindspore_osum.folder import BUNDLED, read_config, write_config
+from mindspore_osum.folder import BUNDLED, read_config, replaced, write_config
 from mindspore_osum.hub import model_folder
 from mindspore_osum.systems.osum.vllm import describe
 from mindspore_osum.systems.registry import preset, system_of
 from mindspore_osum.weights_io import TensorInfo, WeightsWriter, open_weights
 from tests.faults import at_call
 from tests.inference.common import SMALL, small_folder
+
+torch = pytest.importorskip("torch", reason="needs PyTorch, whose bfloat16 is the reference")
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +92,31 @@ def test_every_verb_takes_an_exported_folder(exported, tmp_path, monkeypatch):
         assert np.array_equal(ours.read(f"decoder.{name}"), theirs.read(name))
 
 
-def test_a_model_without_lora_keeps_its_bytes(tmp_path):
+def test_a_model_without_lora_keeps_its_numbers(tmp_path):
+    """The bundled model is stored in float16 and computes in float32."""
     assert main(["export", "--format", "vllm", "--output", str(tmp_path / "tiny")]) == 0
     with open_weights(BUNDLED) as ours, open_weights(tmp_path / "tiny") as theirs:
         assert len(ours.infos) == len(theirs.infos)
         for name, info in ours.infos.items():
-            assert theirs.infos[name.removeprefix("decoder.")] == info
-            assert np.array_equal(ours.raw(name), theirs.raw(name.removeprefix("decoder.")))
+            key = name.removeprefix("decoder.")
+            assert theirs.infos[key] == TensorInfo("F32", info.shape)
+            assert np.array_equal(ours.read(name), theirs.read(key))
+
+
+def test_weights_are_rounded_to_the_type_that_vllm_computes_in(folder, exported, capsys, tmp_path):
+    target = tmp_path / "half"
+    words = ["export", "--model", str(folder), "--output", str(target), "--format", "vllm"]
+    assert main([*words, "--dtype", "bfloat16"]) == 0
+    assert json.loads((target / "config.json").read_text())["dtype"] == "bfloat16"
+    with open_weights(target) as found, open_weights(exported) as merged:
+        for name, info in found.infos.items():
+            expected = torch.from_numpy(np.array(merged.read(name))).bfloat16().float().numpy()
+            assert info.dtype == "BF16" and np.array_equal(found.read(name), expected), name
+    large = tmp_path / "large"
+    replaced(folder, large, {"adapter.proj.bias": np.full(48, 1e5, np.float32)})
+    capsys.readouterr()
+    message, output = "adapter.proj.bias in float16", str(tmp_path / "new")
+    refused(capsys, tmp_path, message, "--model", str(large), "--output", output, "--dtype", "float16")
 
 
 def test_tensors_that_the_model_does_not_use_stay_behind(folder, tmp_path):
@@ -129,11 +149,16 @@ def test_output_that_is_there_is_refused(folder, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flag, value", [("--dtype", "float16"), ("--seconds", "3"), ("--max-new-tokens", "9")]
+    "flag, value", [("--batch-size", "2"), ("--seconds", "3"), ("--max-new-tokens", "9")]
 )
 def test_settings_of_graphs_are_refused(flag, value, capsys, tmp_path):
     output = str(tmp_path / "new")
     refused(capsys, tmp_path, f"{flag} is of --format mindir", flag, value, "--output", output)
+
+
+def test_graphs_are_not_of_bfloat16(capsys, tmp_path):
+    assert main(["export", "--dtype", "bfloat16", "--output", str(tmp_path / "new")]) == 1
+    assert "--dtype bfloat16 is of --format vllm" in capsys.readouterr().err
 
 
 def test_models_of_other_shapes_are_refused(folder, capsys, tmp_path):

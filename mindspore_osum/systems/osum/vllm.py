@@ -83,6 +83,7 @@ VLLM = Form(
     {"encoder": "encoder.", "adapter": "adapter.", "": "", "decoder": ""},
     "model",
     lora="without",
+    one_type=True,  # vLLM-MindSpore's loaders copy bytes into parameters of the type that vLLM computes in
     own_names=True,
     folder=Folder(
         "config.json",
