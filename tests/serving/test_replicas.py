@@ -26,6 +26,7 @@ from tests.serving.client import ROOT, TOKEN, Server, serving
 from tests.speech.voices import RECORDINGS
 
 WAVS = sorted(RECORDINGS)
+needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="needs the extra ray")
 AT_ONCE, LEAST = 4, 5  # clients while replicas die and come, and requests of each before and after
 # of the cluster and who joins it: this machine's address is 127.0.0.1, and a token is required
 LOCAL = {"PYTHONPATH": str(ROOT), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -187,8 +188,6 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 @pytest.fixture(scope="module")
 def deployed():
     """Two replicas on a cluster that stays: (process id of its head, options of its place, url)."""
-    if not find_spec("ray"):
-        pytest.skip("needs the extra ray")
     with head() as (pid, address):
         place = ("--address", address, "--port", port := free_port())
         done = command(*place, "--replicas", 2, *SETTINGS)
@@ -199,6 +198,7 @@ def deployed():
 
 
 @pytest.mark.slow
+@needs_ray
 def test_a_replica_is_killed(expected, deployed):
     """No answer is lost or wrong, and a new replica takes its place."""
     pid, _, url = deployed
@@ -219,6 +219,7 @@ def test_a_replica_is_killed(expected, deployed):
 
 
 @pytest.mark.slow
+@needs_ray
 def test_a_rolling_update(expected, deployed):
     """The same: both replicas are new ones, with the new settings."""
     pid, place, url = deployed
@@ -235,6 +236,7 @@ def test_a_rolling_update(expected, deployed):
 
 
 @pytest.mark.slow
+@needs_ray
 def test_what_does_not_fit_there_and_the_end(deployed):
     pid, place, url = deployed
     _, address, _, port = place
@@ -250,9 +252,8 @@ def test_what_does_not_fit_there_and_the_end(deployed):
 
 
 @pytest.mark.slow
+@needs_ray
 def test_a_cluster_of_this_machine_ends_with_the_command(expected):
-    if not find_spec("ray"):
-        pytest.skip("needs the extra ray")
     with serving("--engine", "ray", "--replicas", 1, *SETTINGS, OSUM_TOKEN=TOKEN) as server:
         below = descendants(server.process.pid)
         assert sum(said.startswith("ray::ServeReplica:osum") for said in below.values()) == 1
