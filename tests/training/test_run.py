@@ -12,6 +12,7 @@ import pytest
 
 from mindspore_osum.cli import main
 from mindspore_osum.config import merge
+from mindspore_osum.data.formats.store import Utterances
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import load_folder
 from mindspore_osum.systems.registry import preset
@@ -208,11 +209,8 @@ def test_a_changed_job_is_not_resumed(finished):
 def test_another_length_is_another_schedule_where_it_ends_with_the_job(kind, tmp_path):
     """By the settings that a checkpoint keeps: the right length goes on, as do those of older versions."""
 
-    class Lines(list):
-        digest = "d"
-
     (tmp_path / "tokenizer.model").write_bytes(b"pieces")
-    loader = SimpleNamespace(ranks=1, corpus=SimpleNamespace(utterances=Lines()))
+    loader = SimpleNamespace(ranks=1, corpus=SimpleNamespace(utterances=Utterances()))
 
     def settings(steps):
         job = merge(stored_job(tmp_path, tmp_path / "run"), {"schedule": {"kind": kind}, "steps": steps})
