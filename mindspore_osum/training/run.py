@@ -391,7 +391,7 @@ def check_fingerprint(resume: Path, now: dict) -> None:
     before = checkpoint.read_about(resume)["fingerprint"]
     if isinstance(before.get("optimizer"), dict):  # an older version had one rate
         before = {**before, "optimizer": {"lr_of": [], **before["optimizer"]}}
-    if "data_lines" in now and not {"data_digest", "data_lines"} & before.keys() & now.keys():
+    if "data_digest" not in now and "data_lines" not in before:
         raise UserError(
             f"{resume}: an earlier version wrote it, whose digest of the data cannot be compared with an "
             "index; resume once with the manifests themselves in data.train"
