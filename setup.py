@@ -49,7 +49,7 @@ EXTRAS = {
     "plots": ["matplotlib>=3.8,<4"],
     "docs": ["mkdocs>=1.6,<2"],
     # earlier ones start a cluster that takes work from anybody; 2.64 drops an argument
-    "ray": ["ray[data,serve]>=2.59,<2.64"],
+    "ray": ["ray[data,serve]>=2.60,<2.64"],
     # torch and peft are references that tests compare with; verification, osum bench and
     # speech/silero.py alone import torch
     # and srt, webvtt-py and praatio read the subtitles and TextGrids again

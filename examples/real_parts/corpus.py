@@ -5,8 +5,10 @@
     python examples/real_parts/corpus.py lines --output corpus
 
 Notable choices
-- Half of the sentences are of telephones and of everyday (sentences.py), half are the language model's own
-  (written.py). No sentence is in two splits.
+- Sentences are of telephones and of everyday (sentences.py), or the language model's own (written.py). No
+  sentence is in two splits.
+- Lists of words give the aligner more of the language than sentences would in the same time: it places a word
+  by its sound, whatever stands beside it.
 - A recording is asked for its words, every fourth also for its speaker; a question is also answered.
 - Voices of `UNSEEN` are in the test part alone. The validation part has voices of training.
 """
@@ -48,11 +50,13 @@ UNSEEN = {("flite", "rms", "man"): 1, ("kokoro", "jf_tebukuro", "woman"): 1}
 SPEEDS = (0.9, 1.0, 1.1, 1.2)
 SPEAKER = "Is the speaker a man or a woman?"
 SPOKEN = "{}_spoken"
-# split -> sentences of templates, sentences of the model, questions
-SIZES = {"train": (2700, 400, 240), "valid": (40, 20, 10), "test": (60, 30, 20)}
-SMALL = {"train": (24, 8, 8), "valid": (4, 2, 2), "test": (4, 2, 2)}
+# split -> sentences of templates, sentences of the model, questions, lists of words
+SIZES = {"train": (2000, 400, 240, 1500), "valid": (40, 20, 10, 0), "test": (60, 30, 20, 0)}
+SMALL = {"train": (24, 8, 8, 6), "valid": (4, 2, 2, 0), "test": (4, 2, 2, 0)}
 TYPED = 120  # questions that are typed alone
 FREQUENT = 700  # words, of which about half give a sentence
+LISTED = 3000  # words that lists are drawn from
+LIST = 5  # words of a list
 
 
 def texts(options: argparse.Namespace) -> None:
@@ -64,21 +68,33 @@ def texts(options: argparse.Namespace) -> None:
     model = OSUM.load(str(options.model), device="CPU")
     own = sentences(model, frequent_words(model.engine.tokenizer, frequent), seed=1)
     random.Random(1).shuffle(own)
+    lists = word_lists(frequent_words(model.engine.tokenizer, LISTED), sum(n for *_, n in sizes.values()))
     each = sum(few for few, *_ in sizes.values())
     of_templates = [text for kind in ("phone", "everyday") for text in drawn(kind, each, "1")]
     random.Random(2).shuffle(of_templates)
     of_templates = [text for text in of_templates if len(text) <= CHARACTERS]
-    asked = drawn("questions", typed + sum(asked for *_, asked in sizes.values()), "2")
+    asked = drawn("questions", typed + sum(asked for *_, asked, _ in sizes.values()), "2")
     answered = list(answers(model, asked).items())
     for split in ("test", "valid", "train"):  # the last one takes what is left
-        few, many, questions = sizes[split]
+        few, many, questions, listed = sizes[split]
         said = [_line(text, text, "sentence") for text in (*_taken(of_templates, few), *_taken(own, many))]
+        said += [_line(text, text, "words") for text in _taken(lists, listed)]
         said += [_line(question, answer, "question") for question, answer in _taken(answered, questions)]
         _write(output / f"{split}_texts.jsonl", _numbered(said, split))
         _write(output / f"{split}_voices.jsonl", _voices(UNSEEN if split == "test" else VOICES))
     kept = [_line(question, answer, "typed") for question, answer in answered]
     _write(output / "text.jsonl", _numbered(kept[: len(kept) * 9 // 10], "text"))
     _write(output / "text_test.jsonl", _numbered(kept[len(kept) * 9 // 10 :], "text_test"))
+
+
+def word_lists(words: list[str], count: int) -> list[str]:
+    """`count` lists of `LIST` words; every word is in one before any is in a second."""
+    rng, left, found = random.Random(3), [], []
+    while len(found) < count:
+        if len(left) < LIST:
+            left += rng.sample(words, len(words))
+        found.append(", ".join(_taken(left, LIST)).capitalize() + ".")
+    return found
 
 
 def _taken(left: list, count: int) -> list:

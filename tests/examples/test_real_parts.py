@@ -56,6 +56,13 @@ def test_what_can_be_said_at_once(example, reply, sentence):
     assert example.written.sentence_of(reply) == sentence
 
 
+def test_lists_go_through_all_words(example):
+    words = [f"word{chr(97 + n)}" for n in range(13)]
+    lists = example.corpus.word_lists(words, 5)
+    said = [word for text in lists for word in text.lower().rstrip(".").split(", ")]
+    assert len(said) == 25 and sorted(said[:13]) == words and len(set(said[13:25])) >= 12
+
+
 def test_lines_of_what_was_spoken(example, tmp_path):
     """Every recording has its words, questions their answers, the test part its speakers, of other voices."""
     seen = {voice[:2] for voice in example.corpus.VOICES}
