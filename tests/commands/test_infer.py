@@ -57,7 +57,7 @@ def test_interrupted_after_the_first_answer(number, status, files, model_folder,
     """One line with the command that goes on; what is answered stays, also if Ctrl-C is hit twice."""
     out = tmp_path / "out.jsonl"
     args = ["--model", model_folder, "--max-new-tokens", 8, "--batch-size", 1, "--output", out]
-    names = [files / "a.wav", *(tmp_path / f"{n}.wav" for n in range(30))]
+    names = [files / "a.wav", *(tmp_path / f"{n}.wav" for n in range(300))]
     for name in names[1:]:
         os.link(files / "你好.wav", name)
     command = [sys.executable, "-m", "mindspore_osum", "infer", *map(str, [*names, *args])]

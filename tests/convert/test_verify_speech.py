@@ -51,7 +51,7 @@ def published(cfg, tmp_path, form: str):
     return tmp_path / name, model
 
 
-@pytest.mark.parametrize("leftover", ["placeholder", FRAMES])
+@pytest.mark.parametrize("leftover", ["placeholder", pytest.param(FRAMES, marks=pytest.mark.slow)])
 def test_a_touch_asu_with_firered(tmp_path, leftover):
     """LoRA, statistics of features, a last token that is not whole."""
     agree(*published(replace(preset("touch_asu_firered_tiny"), leftover=leftover), tmp_path, "published"))

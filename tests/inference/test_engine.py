@@ -236,7 +236,7 @@ def test_no_tokenizer_or_that_of_another_model(model_folder, wavs, tmp_path):
         Engine(folder)
     tokenizer.write_bytes(train_tokenizer(pieces=400))  # seen when the model writes one that is not there
     result = Engine(folder).answer([wavs[0]], sampling=SHORT)[0]
-    assert "is outside the 400 pieces" in result.error and result.error.startswith(f"{wavs[0]}: id ")
+    assert "is none of the 400 pieces" in result.error and result.error.startswith(f"{wavs[0]}: id ")
 
 
 def test_devices(model_folder):

@@ -78,7 +78,10 @@ def check(folder, target, beams: int = 0) -> None:
     assert said
 
 
-@pytest.mark.parametrize("name", TINY)
+HEAVY = pytest.param("touch_asu_firered_tiny", marks=pytest.mark.slow)  # minutes of compilation
+
+
+@pytest.mark.parametrize("name", [HEAVY, "tiny_aligner"])
 def test_answers_are_the_engine_s(name, tmp_path):
     check(tiny(name, tmp_path), tmp_path / "deploy")
 

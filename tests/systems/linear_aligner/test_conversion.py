@@ -107,7 +107,7 @@ def test_an_aligner_of_other_widths_is_named(golden, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("prompts", "says"), [("no", "'no': no such set; known: "), ("no.yaml", "no.yaml: cannot")]
+    ("prompts", "says"), [("no", "'no': no such set; known: "), ("no.yaml", "no.yaml': no such file")]
 )
 def test_prompts_that_there_are_not_are_refused_at_once(golden, tmp_path, prompts, says):
     settings = Settings(preset="yi_6b_aligner", overrides={"prompts": prompts})
