@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import json_object, open_regular
+from mindspore_osum.files import json_object, read_bytes
 from mindspore_osum.weights_io import Weights, info_of
 
 NAMES = ("global_cmvn", "global_cmvn.json", "cmvn.ark")
@@ -75,13 +75,7 @@ def read_statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
     ------
     UserError : not readable, larger than a megabyte, of another form, or numbers that are no sums of frames.
     """
-    try:
-        with open_regular(path) as file:
-            raw = file.read(_MOST + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read it ({error.strerror})") from None
-    if len(raw) > _MOST:
-        raise UserError(f"{path}: larger than {_MOST} bytes, not statistics of features")
+    raw = read_bytes(path, "statistics of features", _MOST)
     try:
         sums_F, squares_F, count = _from_json(raw, path) if raw.lstrip()[:1] == b"{" else _from_kaldi(raw)
     except (ValueError, TypeError, KeyError, struct.error) as error:

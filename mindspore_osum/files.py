@@ -149,7 +149,17 @@ def read_json(path: str | os.PathLike, what: str = "a description", most: int = 
     ------
     UserError : it cannot be read, is larger, or is not a JSON object.
     """
-    return json_object(_read(path, what, most, open_regular), str(path))
+    return json_object(read_bytes(path, what, most), str(path))
+
+
+def read_bytes(path: str | os.PathLike, what: str, most: int) -> bytes:
+    """The bytes of a regular file; parameters as in `read_text`.
+
+    Raises
+    ------
+    UserError : it cannot be read, is larger, or is a pipe or device, which could wait for ever.
+    """
+    return _read(path, what, most, open_regular)
 
 
 def _read(path: str | os.PathLike, what: str, most: int, open_file=lambda path: open(path, "rb")) -> bytes:

@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--output", type=Path, required=True, metavar="DIR")
     add("--small", action="store_true", help="minutes; nothing is learned, but every command runs")
     add("--curves", action="store_true", help="also train a random aligner and conv1d")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the job")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every job")
     options = parser.parse_args(arguments)
     for name in ("whisper", "llm", "recordings"):
         if given := getattr(options, name):

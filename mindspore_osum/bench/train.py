@@ -20,7 +20,7 @@ TEXT, LABEL = 40, 16  # tokens of a row, and how many of them are learned
 
 
 def run(setup: Setup) -> Outcome:
-    """Measure; the ratio is the worse of both models."""
+    """Measure; the ratio is the worst of all models."""
     out, ratios, heard = Outcome(), [], {}
     for name in ("tiny",) if setup.quick else BATCHES:
         rows, seconds = BATCHES[name]

@@ -25,10 +25,8 @@ from mindspore_osum.cluster.ray import joined, reserved, usual_replicas
 from mindspore_osum.errors import UserError, one_line
 
 STARTS = 4
-BATCHES, PARTS = (
-    16,
-    128,
-)  # of the largest part, so many batches; of a job that is no larger, about so many parts
+BATCHES = 16  # of the largest part
+PARTS = 128  # of a job whose parts are smaller, about so many
 
 
 class Work(Protocol):

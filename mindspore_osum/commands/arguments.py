@@ -179,8 +179,8 @@ def add_resume(parser, what: str) -> None:
     parser.add_argument("--resume", action="store_true", help=f"leave out recordings {what}")
 
 
-def add_engine(parser) -> None:
-    """--engine ray and its cluster: `bulk.on_ray` reads them."""
+def add_engine(parser, replicas: str = "", address: str = "") -> None:
+    """--engine ray and its cluster: `bulk.on_ray` reads them, and serve_ray.py; more help on two of them."""
     group = parser.add_argument_group("many machines", "one model a replica, by Ray (extra `ray`)")
     group.add_argument(
         "--engine", choices=("ray",), help="compute on a Ray cluster instead of in this process"
@@ -190,12 +190,13 @@ def add_engine(parser) -> None:
         type=int,
         metavar="N",
         help="models at a time, each with an NPU or its share of the cores (default: one for each free NPU; "
-        "on CPU, for each machine)",
+        f"on CPU, for each machine){replicas}",
     )
     group.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="of the cluster's head (default: RAY_ADDRESS, or this machine alone, while the command runs)",
+        help="of the cluster's head, or auto for the one on this machine (default: RAY_ADDRESS, or this "
+        f"machine alone, while the command runs){address}",
     )
 
 

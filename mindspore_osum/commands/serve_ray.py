@@ -5,6 +5,7 @@ import signal
 import threading
 from dataclasses import replace
 
+from mindspore_osum.commands.arguments import add_engine
 from mindspore_osum.commands.console import say
 from mindspore_osum.errors import UserError
 from mindspore_osum.serving.address import bind, check_open
@@ -13,22 +14,10 @@ from mindspore_osum.serving.served import Served
 
 def add_arguments(parser) -> None:
     """The arguments of replicas."""
-    parser.add_argument(
-        "--engine", choices=("ray",), metavar="ray", help="replicas of the model, by Ray Serve (extra ray)"
-    )
-    parser.add_argument(
-        "--replicas",
-        type=int,
-        metavar="N",
-        help="--engine ray: models, each on an NPU or its share of the cores (default: one for each NPU or "
-        "machine); 0 takes them away from --address",
-    )
-    parser.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help="--engine ray: a cluster's head, or auto for the one on this machine; replicas stay there when "
-        "this command ends, and running it again replaces them one by one (default: $RAY_ADDRESS, or this "
-        "machine alone, until this command ends)",
+    add_engine(
+        parser,
+        "; 0 takes them away from --address",
+        "; on a cluster replicas stay when this command ends, and running it again replaces them one by one",
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mindspore_osum.errors import UserError
-from mindspore_osum.files import open_regular, read_text
+from mindspore_osum.files import as_text, read_bytes
 from mindspore_osum.speech.audio import SAMPLE_RATE, duration_seconds, load_audio
 
 _MAX_LIST = 2**26  # bytes of a list of noise
@@ -160,11 +160,7 @@ def mix(wave_N: np.ndarray, noise_N: np.ndarray, snr_db: float, start: int) -> n
 
 def read_noise_list(path: str) -> list[str]:
     """Paths of the noise recordings in a list (one per line, relative to the list); each is opened once."""
-    try:
-        open_regular(path).close()  # a pipe could wait for ever
-    except OSError as error:
-        raise UserError(f"{path}: cannot read it ({error.strerror})") from None
-    lines = read_text(path, "a list of noise", _MAX_LIST).splitlines()
+    lines = as_text(read_bytes(path, "a list of noise", _MAX_LIST), path).splitlines()
     noises = [str(Path(path).parent / line.strip()) for line in lines if line.strip()]
     if not noises:
         raise UserError(f"{path}: names no recording of noise; give one path a line")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mindspore_osum.errors import UserError, one_line
-from mindspore_osum.files import as_text, open_regular
+from mindspore_osum.files import as_text, read_bytes
 
 MAX_BYTES = 1 << 24
 MOST = 10**6  # intervals of a tier, tiers of a file
@@ -58,13 +58,7 @@ def _interval(pieces: "_Pieces") -> Interval:
 
 def _text(path: Path) -> str:
     """The file's text; Praat writes UTF-16 as soon as a character is not ASCII."""
-    try:
-        with open_regular(path) as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read it ({error.strerror})") from None
-    if len(raw) > MAX_BYTES:
-        raise UserError(f"{path}: larger than {MAX_BYTES} bytes, no TextGrid of an utterance")
+    raw = read_bytes(path, "a TextGrid of an utterance", MAX_BYTES)
     if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         try:
             return raw.decode("utf-16")
