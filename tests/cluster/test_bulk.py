@@ -79,3 +79,42 @@ def test_a_killed_replica_of_the_model(tmp_path):
     done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["equal"] and "a replica was lost" in done.stderr
+
+
+RAY = ["--engine", "ray", "--replicas", 1, "--batch-size", 2]
+
+
+def measured_apart(value):
+    """Values without what is measured anew."""
+    if isinstance(value, dict):
+        clocks = ("rtf", "compute_seconds", "speed")
+        return {name: measured_apart(one) for name, one in value.items() if name not in clocks}
+    return [measured_apart(one) for one in value] if isinstance(value, list) else value
+
+
+def read(path):
+    """A file of JSON lines in the order of their text, one of JSON, or any other."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".jsonl":
+        return sorted((measured_apart(json.loads(line)) for line in text.splitlines()), key=str)
+    return measured_apart(json.loads(text)) if path.suffix == ".json" else text
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"),
+    [
+        (["annotate", "--tasks", "asr,gender", "--output", "{}.jsonl"], ["{}.jsonl"]),
+        (["transcribe", "--format", "srt,json", "--output", "{}"], ["{}/*.srt", "{}/*.json"]),
+        (["eval", "--no-plots", "--output", "{}"], ["{}/predictions.jsonl", "{}/metrics.json"]),
+    ],
+)
+def test_other_verbs_write_what_they_write_without_ray(verb, names, tmp_path):
+    manifest = make(tmp_path, 6)
+    heard = ["--manifest", manifest] if verb[0] == "eval" else [tmp_path / "recordings"]
+    found = []
+    for name, options in (("plain", ["--batch-size", 2]), ("ray", RAY)):
+        words = [word.format(tmp_path / name) for word in verb]
+        assert osum(*words, *heard, *options, stdout=subprocess.DEVNULL).wait() == 0
+        files = sorted(path for pattern in names for path in tmp_path.glob(pattern.format(name)))
+        found.append([read(path) for path in files])
+    assert found[0] == found[1] and all(found[0])
