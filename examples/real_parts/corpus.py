@@ -9,7 +9,9 @@ Notable choices
   sentence is in two splits.
 - Lists of words give the aligner more of the language than sentences would in the same time: it places a word
   by its sound, whatever stands beside it.
-- A recording is asked for its words, every fourth also for its speaker; a question is also answered.
+- A recording is asked for its words, every second also for its speaker; a question is also answered.
+- Prompts of people are up to 15 s long: two or three recordings of one voice are joined, with pauses, as a
+  model that has heard 5 s at most stops in the middle of longer ones.
 - Voices of `UNSEEN` are in the test part alone. The validation part has voices of training.
 """
 
@@ -25,6 +27,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "speech_world"))
 
+import numpy as np  # noqa: E402
+import soundfile as sf  # noqa: E402
 from notes import is_noted, write_note  # noqa: E402
 from sentences import drawn  # noqa: E402
 from written import CHARACTERS, answers, frequent_words, sentences  # noqa: E402
@@ -51,12 +55,14 @@ SPEEDS = (0.9, 1.0, 1.1, 1.2)
 SPEAKER = "Is the speaker a man or a woman?"
 SPOKEN = "{}_spoken"
 # split -> sentences of templates, sentences of the model, questions, lists of words
-SIZES = {"train": (2000, 400, 240, 1500), "valid": (40, 20, 10, 0), "test": (60, 30, 20, 0)}
+SIZES = {"train": (3000, 700, 240, 1500), "valid": (40, 20, 10, 0), "test": (60, 30, 20, 0)}
 SMALL = {"train": (24, 8, 8, 6), "valid": (4, 2, 2, 0), "test": (4, 2, 2, 0)}
 TYPED = 120  # questions that are typed alone
-FREQUENT = 700  # words, of which about half give a sentence
+FREQUENT = 1200  # words, of which about half give a sentence
 LISTED = 3000  # words that lists are drawn from
 LIST = 5  # words of a list
+JOINED = 900  # recordings made of several
+PAUSE, LONGEST = (0.15, 0.6), 12.0  # seconds: between two of them, and of all
 
 
 def texts(options: argparse.Namespace) -> None:
@@ -128,6 +134,8 @@ def lines(options: argparse.Namespace) -> None:
         for line in spoken:
             line["wav"] = str((folder / line["wav"]).resolve())
         found = [one for line in spoken for one in _asked(line, split == "test")]
+        if split == "train":
+            found += joined(spoken, options.output / "joined", JOINED)
         if split == "test":
             for name in ("words", "speaker"):
                 own = [one for one in found if one["key"].endswith(name)]
@@ -143,10 +151,44 @@ def _asked(line: dict, everything: bool) -> Iterator[dict]:
     yield line | {"key": f"{key}_words", "txt": about["transcript"], "task": "<TRANSCRIBE>", "extra": extra}
     if about["kind"] == "question":
         yield line | {"key": f"{key}_answer", "txt": answer, "task": "<S2TCHAT>", "extra": extra}
-    if everything or random.Random(f"speaker/{key}").random() < 0.25:
+    if everything or random.Random(f"speaker/{key}").random() < 0.5:
         said = f"A {about['voice']['gender']}."
         asked = extra | {"request": SPEAKER}
         yield line | {"key": f"{key}_speaker", "txt": said, "task": "<S2TCHAT>", "extra": asked}
+
+
+def joined(spoken: list[dict], folder: Path, most: int) -> list[dict]:
+    """Lines of up to `most` recordings in `folder`, each of two or three that the same voice spoke."""
+    rng, of_voice = random.Random(4), {}
+    for line in spoken:
+        voice = line["extra"]["voice"]
+        of_voice.setdefault((voice.get("engine"), voice.get("voice")), []).append(line)
+    groups = []
+    for own in of_voice.values():
+        left = rng.sample(own, len(own))
+        while len(left) >= 3:
+            groups.append(_taken(left, rng.choice((2, 3))))
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for group in rng.sample(groups, len(groups)):
+        pieces, rate = _pieces(group, rng)
+        if len(found) < most and sum(map(len, pieces)) <= LONGEST * rate:
+            path = folder / f"{len(found):05d}.wav"
+            sf.write(path, np.concatenate(pieces), rate, "PCM_16")
+            text = " ".join(line["extra"]["transcript"] for line in group)
+            extra = {"kind": "joined", "lang": "en", "voice": group[0]["extra"]["voice"]}
+            line = {"key": f"joined_{len(found):05d}_words", "wav": str(path.resolve()), "txt": text}
+            found.append(line | {"task": "<TRANSCRIBE>", "extra": extra})
+    return found
+
+
+def _pieces(group: list[dict], rng: random.Random) -> tuple[list[np.ndarray], int]:
+    """The recordings of a group with pauses between them, and their sample rate."""
+    pieces = []
+    for line in group:
+        x_N, rate = sf.read(line["wav"], dtype="float32")
+        pieces += [x_N, np.zeros(int(rng.uniform(*PAUSE) * rate), np.float32)]
+    return pieces[:-1], rate
 
 
 def _write(path: Path, found: list[dict]) -> None:

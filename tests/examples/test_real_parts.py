@@ -4,7 +4,9 @@ import argparse
 import json
 import sys
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 from tests.conftest import ROOT
 
@@ -69,7 +71,9 @@ def test_lines_of_what_was_spoken(example, tmp_path):
     assert not seen & {voice[:2] for voice in example.corpus.UNSEEN}
     for split in example.corpus.SIZES:
         folder = tmp_path / f"{split}_spoken"
-        folder.mkdir()
+        (folder / "wav").mkdir(parents=True)
+        for n in range(40):
+            sf.write(folder / f"wav/{n}.wav", np.full(4000 if n else 13 * 16000, 0.5), 16000)
         lines = [
             {
                 "key": f"{split}_{n}",
@@ -86,9 +90,16 @@ def test_lines_of_what_was_spoken(example, tmp_path):
         path.stem: [json.loads(x) for x in path.read_text().splitlines()] for path in tmp_path.glob("*.jsonl")
     }
     train = read["train"]
-    assert sum(line["task"] == "<TRANSCRIBE>" for line in train) == 40
+    words = [line for line in train if line["task"] == "<TRANSCRIBE>" and line["extra"]["kind"] != "joined"]
+    assert len(words) == 40
     assert {line["txt"] for line in train if line["key"].endswith("answer")} == {"Paris."}
     asked = [line for line in train if line["key"].endswith("speaker")]
-    assert 0 < len(asked) < 25 and {line["txt"] for line in asked} == {"A woman."}
+    assert 8 < len(asked) < 32 and {line["txt"] for line in asked} == {"A woman."}
+    joined = [line for line in train if line["extra"]["kind"] == "joined"]
+    said = [number for line in joined for number in line["txt"].split()]
+    assert len(set(said)) == len(said) and 12 < len(joined) < 20  # the recording of 13 s is in none
+    for line in joined:
+        spoken, pauses = 0.25 * len(line["txt"].split()), len(line["txt"].split()) - 1
+        assert spoken + 0.15 * pauses <= sf.info(line["wav"]).duration + 0.001 <= spoken + 0.6 * pauses + 0.01
     assert len(read["test_words"]) == len(read["test_speaker"]) == 40
     assert all(line["wav"].startswith(str(tmp_path)) for line in train)
