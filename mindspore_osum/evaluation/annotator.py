@@ -119,12 +119,17 @@ class _Asking:
 
     def ask(self, matters: Sequence[tuple[Utterance, Matter]]) -> None:
         """Ask about a group."""
-        todo = {utt.key: one for utt, one in matters if utt.key not in self.journal}
+        todo, sources = {}, {utt.key: utt for utt, _ in matters}
+        for utt, one in matters:
+            if utt.key in self.journal:
+                self.journal.check(utt.key, utt)
+            else:
+                todo[utt.key] = one
         places = {utt.key: f"{utt.where}: {self.endpoint.role} {self.endpoint.model}" for utt, _ in matters}
         for key, verdict, trouble in ask_all(self.pool, self.endpoint, todo):
             self.missed = 0 if verdict else self.missed + 1
             if verdict:
-                self.journal.add({"key": key, **verdict})
+                self.journal.add({"key": key, **verdict}, sources[key])
             elif self.missed == GIVE_UP:
                 raise UserError(
                     f"{places[key]}: {self.missed} unusable replies in a row, the last: {trouble}; the "

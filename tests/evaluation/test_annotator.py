@@ -100,6 +100,11 @@ def test_only_missing_labels_are_asked_again(label, chat_server, write_lines, tm
     assert "with other settings; remove it" in label(path, "ssr")[2]
     known["w2"] = "DISGUST"
     chat_server.requests.clear()
+    changed = lines([f"w{n}" for n in range(4)])
+    changed[1]["txt"] = "another"
+    write_lines("set.jsonl", changed)
+    assert f"{path}:2: its line has changed since {tmp_path}/out.jsonl.begun" in label(path, "ser")[2]
+    write_lines("set.jsonl", lines([f"w{n}" for n in range(4)]))
     assert label(path, "ser")[0] == 0
     assert {text_in(p) for p in chat_server.prompts()} <= {"w2", "w3"}
     assert [u.txt for u in read_manifest(tmp_path / "out.jsonl")[0]] == [

@@ -78,7 +78,7 @@ def event_jobs(speech: Iterable[Utterance], events: Sequence[Utterance], how: Se
     """Each utterance with one event, KEY-event; `extra.events` says which and when, `extra.words` has the
     times of the words as they are now."""
     for utt in speech:
-        yield Job(f"{utt.key}-event", partial(_with_event, utt, events, how))
+        yield Job(f"{utt.key}-event", partial(_with_event, utt, events, how), utt)
 
 
 def _with_event(utt: Utterance, events: Sequence[Utterance], how: Settings):

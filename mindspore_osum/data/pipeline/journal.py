@@ -1,15 +1,21 @@
 """What a long command has done, line by line, so that the same command goes on where it was stopped."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import json_object, replacing
 
+if TYPE_CHECKING:
+    from mindspore_osum.data.formats.manifest import Utterance
+
 _BLOCK = 1 << 20  # bytes
+_SOURCE = "source_digest"
 
 
 class Journal:
@@ -70,20 +76,20 @@ class Journal:
             file.seek(self._places[key])
             return json_object(file.readline(), f"{self.path}: {key}")
 
-    def check(self, key: str, where: str, **values: str) -> None:
-        """Refuse to take up what follows from other texts than these values of the object of a key.
+    def check(self, key: str, source: "Utterance") -> None:
+        """Refuse to take up what was made of a source whose line has changed since."""
+        if self[key].get(_SOURCE) != digest_of(source):
+            raise UserError(f"{source.where}: its line has changed since {self.path} was begun; {self._anew}")
+
+    def add(self, values: dict, source: "Utterance | None" = None) -> None:
+        """Append an object; it is on the disk, or in the system's care, when this returns.
 
         Parameters
         ----------
-        where : file and line of the source, for the error.
+        source : the utterance that it was made of, so that `check` knows it again.
         """
-        found = self[key]
-        for name in (name for name, value in values.items() if found.get(name) != value):
-            raise UserError(f"{where}: its {name} has changed since {self.path} was begun; {self._anew}")
-
-    def add(self, values: dict) -> None:
-        """Append an object; it is on the disk, or in the system's care, when this returns."""
-        line = json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"
+        of = {} if source is None else {_SOURCE: digest_of(source)}
+        line = _line(values | of)
         at = self._file.seek(0, os.SEEK_END)
         left = memoryview(line)
         while left:
@@ -91,10 +97,13 @@ class Journal:
         self._places[values["key"]] = at
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of objects, in order."""
+        """The lines of objects, in order, without what is known of their sources."""
         lines = open_lines(self.path)
         next(lines)
-        yield from lines
+        for line in lines:
+            values = json.loads(line)
+            values.pop(_SOURCE, None)
+            yield _line(values)
 
     def close(self) -> None:
         """Close the file; it stays for the next time, if there is anything in it."""
@@ -127,6 +136,17 @@ def journal_beside(out: Path, settings: dict) -> Iterator[Journal]:
         journal.remove()
     except OSError as error:
         raise UserError(f"{error.filename or begun}: cannot write there ({error.strerror})") from None
+
+
+def digest_of(utt: "Utterance") -> str:
+    """What tells an utterance of a source from another one of its key: all of its line."""
+    said = (str(utt.wav), utt.txt, utt.task, utt.start, utt.end, utt.extra)
+    text = json.dumps(said, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _line(values: dict) -> bytes:
+    return json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
 def _has_lines(path: Path) -> bool:

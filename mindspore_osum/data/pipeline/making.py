@@ -39,7 +39,7 @@ class Job(NamedTuple):
 
     key: str
     make: Callable[[], tuple[np.ndarray, int, Utterance]]  # wave_S, rate in Hz, the utterance without file
-    source: Utterance | None = None  # whose text and task the recording has, if it has them as they are
+    source: Utterance
 
 
 @contextlib.contextmanager
@@ -85,8 +85,7 @@ def make_all(out: Path, settings: dict, jobs: Iterable[Job], failed: Callable[[U
     with making(out, settings) as begun:
         for job in jobs:
             if job.key in begun:
-                if job.source:
-                    begun.check(job.key, job.source.where, txt=job.source.txt, task=job.source.task)
+                begun.check(job.key, job.source)
                 continue
             try:
                 wave_S, rate, utt = job.make()
@@ -95,7 +94,7 @@ def make_all(out: Path, settings: dict, jobs: Iterable[Job], failed: Callable[[U
                 continue
             path = out / WAVES / file_name(job.key)
             write_wav(path, wave_S, rate)
-            begun.add(values_of(replace(utt, key=job.key, wav=str(path)), out))
+            begun.add(values_of(replace(utt, key=job.key, wav=str(path)), out), job.source)
     return len(begun)
 
 

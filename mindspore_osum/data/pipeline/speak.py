@@ -89,55 +89,47 @@ def speak(
     UserError : as `making`; or the program cannot be run, or fails.
     """
 
-    def example(utt: Utterance) -> Utterance | None:
-        try:
-            return spoken(utt, task, voices[draws("voice", seed, utt.key).integers(len(voices))])
-        except UserError as error:
-            failed(error)
-            return None
+    def left(begun: Journal) -> Iterator[tuple[Utterance, Utterance]]:
+        """Questions that have no recording yet, and their examples."""
+        for utt in questions:
+            if utt.key in begun:
+                begun.check(utt.key, utt)
+                continue
+            try:
+                yield utt, spoken(utt, task, voices[draws("voice", seed, utt.key).integers(len(voices))])
+            except UserError as error:
+                failed(error)
 
     with making(out, settings) as begun:
-        examples = filter(None, (example(utt) for utt in _left(questions, begun, task)))
+        examples = left(begun)
         while group := list(islice(examples, BATCH)):
             _speak_batch(out, begun, group, command, failed)
     return len(begun)
 
 
-def _left(questions: Iterable[Utterance], begun: Journal, task: str) -> Iterator[Utterance]:
-    """Those that have no recording yet; UserError for one that has, of other words."""
-    for utt in questions:
-        if utt.key not in begun:
-            yield utt
-        elif utt.task == TEXT_TASKS[0]:
-            same = spoken(utt, task, {})
-            begun.check(utt.key, utt.where, txt=same.txt)
-            said = begun[utt.key].get("extra", {}).get("transcript")
-            if said != same.extra["transcript"]:
-                raise UserError(
-                    f"{utt.where}: its question was {said!r} when {begun.path} was begun; remove "
-                    f"{begun.path.parent} to begin anew"
-                )
-
-
 def _speak_batch(
-    out: Path, begun: Journal, group: Sequence[Utterance], command: Sequence[str], failed
+    out: Path,
+    begun: Journal,
+    group: Sequence[tuple[Utterance, Utterance]],
+    command: Sequence[str],
+    failed: Callable[[UserError], None],
 ) -> None:
     """Have the program speak a batch, and take over what it made."""
     with tempfile.TemporaryDirectory(dir=out, prefix=".speaking-") as temporary:
         folder = Path(temporary)
         unfinished.add(folder)
         (folder / WAVES).mkdir()
-        names = [f"{WAVES}/{file_name(utt.key)}" for utt in group]
+        names = [f"{WAVES}/{file_name(utt.key)}" for utt, _ in group]
         lines = [
             json.dumps(
                 {"text": utt.extra["transcript"], **utt.extra.get("voice", {}), "out": name},
                 ensure_ascii=False,
             )
-            for utt, name in zip(group, names, strict=True)
+            for (_, utt), name in zip(group, names, strict=True)
         ]
         write_text(folder / "batch.jsonl", "".join(f"{line}\n" for line in lines))
         _run([*command, "--batch", str(folder / "batch.jsonl")])
-        for utt, name in zip(group, names, strict=True):
+        for (source, utt), name in zip(group, names, strict=True):
             try:
                 load_native(folder / name)  # whole: a file may hold what is no number
             except UserError as error:
@@ -145,7 +137,7 @@ def _speak_batch(
                 failed(UserError(f"{utt.where}: {_shown(command)} made no recording of it ({reason})"))
                 continue
             os.replace(folder / name, out / name)
-            begun.add(values_of(replace(utt, wav=str(out / name)), out))
+            begun.add(values_of(replace(utt, wav=str(out / name)), out), source)
         unfinished.discard(folder)
 
 

@@ -69,8 +69,11 @@ def kept(utterances: Iterable[Utterance], journal: Journal, rows: int, find: Fou
     """
     utterances = iter(utterances)
     while group := list(islice(utterances, rows)):
+        for utt in group:
+            if utt.key in journal:
+                journal.check(utt.key, utt)
         for utt, words in find([utt for utt in group if utt.key not in journal]):
-            journal.add({"key": utt.key, "words": words})
+            journal.add({"key": utt.key, "words": words}, utt)
         for utt in group:
             if utt.key in journal:
                 yield utt, [(word, start, end) for word, start, end in journal[utt.key]["words"]]

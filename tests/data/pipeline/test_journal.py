@@ -1,10 +1,14 @@
 """What a long command has done: kept in order, found by key, and cut after its last complete line."""
 
+from dataclasses import replace
+
 import pytest
 
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.pipeline import journal
 from mindspore_osum.data.pipeline.journal import Journal, journal_beside
 from mindspore_osum.errors import UserError
+from mindspore_osum.speech.opening import FilePart
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
@@ -60,3 +64,25 @@ def test_it_is_kept_if_the_command_fails(tmp_path):
     with journal_beside(out, {}) as kept:
         assert "a" in kept
     assert not [*out.parent.iterdir()]
+
+
+SOURCE = Utterance("a", "/a.wav", "天", "<TRANSCRIBE>", {"lang": "zh"}, where="m.jsonl:1")
+CHANGES = (
+    {"txt": "地"},
+    {"wav": "/b.wav"},
+    {"wav": FilePart("/a.tar", 512, 100, "a.wav")},
+    {"task": "<EMOTION>"},
+    {"extra": {"lang": "en"}},
+    {"start": 0.0},
+    {"end": 2.0},
+)
+
+
+def test_a_source_whose_line_has_changed_is_noticed(tmp_path):
+    kept = Journal(tmp_path / "j", {}, tmp_path)
+    kept.add({"key": "a-snr5", "txt": "天"}, SOURCE)
+    kept.check("a-snr5", replace(SOURCE, where="m.jsonl:7"))  # a line may stand elsewhere
+    for change in CHANGES:
+        with pytest.raises(UserError, match="^m.jsonl:1: its line has changed since .*; remove"):
+            kept.check("a-snr5", replace(SOURCE, **change))
+    assert list(kept.lines()) == ['{"key": "a-snr5", "txt": "天"}\n'.encode()]

@@ -110,7 +110,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same(tmp_path, write_set, data, noi
     (tmp_path / "u1.wav").write_bytes(good)
     write_set("set.jsonl", [{**LINES[0], "txt": "ho<MALE>"}, *LINES[1:]])
     status, _, err = data(*command)
-    assert status == 1 and f"{path}:1: its txt has changed since {tmp_path}/o/{BEGUN} was begun" in err
+    assert status == 1 and f"{path}:1: its line has changed since {tmp_path}/o/{BEGUN} was begun" in err
     write_set("set.jsonl", LINES)
     (tmp_path / "u1.wav").write_bytes(good)
     status, out, err = data(*command)

@@ -2,13 +2,16 @@
 
 import codecs
 import random
+from dataclasses import replace
 
 import pytest
 
+from mindspore_osum.data.formats.manifest import Utterance
 from mindspore_osum.data.formats.sources import read_manifest
 from mindspore_osum.data.formats.textgrid import read_tiers
 from mindspore_osum.data.formats.word_times import WordTimes
-from mindspore_osum.data.pipeline.words import spell
+from mindspore_osum.data.pipeline.journal import Journal
+from mindspore_osum.data.pipeline.words import kept, spell
 from mindspore_osum.errors import UserError
 from mindspore_osum.tasks import parse_answer
 
@@ -165,3 +168,19 @@ def test_the_lines_of_a_ctm_are_read_where_they_are_asked_for(tmp_path):
     times = WordTimes([tmp_path / "a.ctm"])
     names = rng.sample([*wanted], 100)
     assert [times[name] for name in names] == [wanted[name] for name in names] and len(times) == 500
+
+
+def test_words_found_before_are_not_looked_for_again(tmp_path):
+    first = Utterance("a", "/a.wav", "one two", "<TRANSCRIBE>", where="m:1")
+    second = replace(first, key="b", where="m:2")
+    journal, asked = Journal(tmp_path / "j", {}), []
+
+    def find(group):
+        asked.append([utt.key for utt in group])
+        return [(utt, [("one", 0.0, 0.5)]) for utt in group]
+
+    assert len([*kept([first], journal, 2, find)]) == 1
+    again = [*kept([first, second], journal, 2, find)]
+    assert asked == [["a"], ["b"]] and again[0] == (first, [("one", 0.0, 0.5)])
+    with pytest.raises(UserError, match="^m:1: its line has changed since"):
+        list(kept([replace(first, txt="one three")], journal, 2, find))
