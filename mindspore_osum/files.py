@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -71,9 +72,16 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 def check_place(path: Path, name: str) -> None:
     """UserError, which begins with `name`, if nothing can be made at a path; for before long work."""
+    check_on_disk(path, name)
     folder = next(folder for folder in path.absolute().parents if folder.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"{name}: cannot write in {folder}; give another place")
+
+
+def check_on_disk(path: str | os.PathLike, name: str) -> None:
+    """UserError, which begins with `name`, for the address of an object store, also as a `Path` has it."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
+        raise UserError(f"{name}: results are written on disks; give a path of this machine")
 
 
 def finish(file: BinaryIO) -> None:

@@ -61,6 +61,11 @@ def place(path: "str | os.PathLike | Address") -> "Path | Address":
     name = os.fspath(path)
     if is_address(name) and not is_stored(name):
         raise not_fetched(name)
+    if is_stored(name) and "@" in name.split("/")[2]:
+        raise UserError(
+            f"{name.partition('://')[0]}://...@...: keys are not given in an address; docs/SCALE.md has "
+            "their variables"
+        )
     return Address(name) if is_stored(name) else Path(name)
 
 
@@ -179,7 +184,9 @@ class Address(os.PathLike):
         store = _store(self.scheme)
         try:
             return what(store, str(self._key))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if "bucket" in str(error).lower():  # all of its objects are meant
+                raise Unreachable(f"{self}: {one_line(str(error), 200)}; check the address") from None
             raise FileNotFoundError(errno.ENOENT, "no such object in the store", str(self)) from None
         except Unreachable:
             raise

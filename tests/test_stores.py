@@ -208,11 +208,14 @@ def test_what_is_not_there(store):
     for source in (
         "s3://tones/no.jsonl",
         "s3://tones/no.tar",
-        "s3://nowhere/words.jsonl",
         "s3://tones/no.list",
     ):
         with pytest.raises(UserError, match=rf"{source}: .*no such"):
             list(open_source(source))
+    with pytest.raises(Unreachable, match="s3://nowhere/a.jsonl: .*bucket does not exist; check the address"):
+        list(open_source("s3://nowhere/a.jsonl"))
+    with pytest.raises(UserError, match=r"^s3://...@...: keys are not given in an address"):
+        list(open_source("s3://key:secret@tones/words.jsonl"))
     with pytest.raises(UserError, match="s3://tones/no.wav: no such object in the store"):
         load_audio("s3://tones/no.wav")
     with pytest.raises(UserError, match=r"s3://tones/empty.wav: the file is empty \(0 bytes\)"):
@@ -236,6 +239,26 @@ def test_the_command_line(store, capsys):
     assert main(["data", "stats", "s3://tones/no.jsonl"]) == 1
     error = capsys.readouterr().err
     assert "s3://tones/no.jsonl" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["annotate", "a.wav"],
+        ["infer", "a.wav", "--task", "asr"],
+        ["transcribe", "a.wav"],
+        ["eval", "--manifest", "a.jsonl"],
+        ["data", "index", "a.jsonl", "--config", "job.yaml"],
+        ["data", "intersect", "a.jsonl", "b.jsonl"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_results_are_written_on_disks(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--output", "s3://tones/out.jsonl"]) == 1
+    error = capsys.readouterr().err
+    assert "/tones/out.jsonl: results are written on disks; give a path" in error and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_store_that_does_not_answer_ends_the_job(store, capsys, monkeypatch):

@@ -13,9 +13,10 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from mindspore_osum.data.pipeline.journal import Journal
+from mindspore_osum.data.pipeline.journal import Journal, check_begun
 from mindspore_osum.errors import UserError
 from mindspore_osum.files import replacing
 
@@ -39,21 +40,26 @@ class Parts:
     """
 
     def __init__(self, target: Path, job: dict, resume: bool, kept: Iterable[str] = ()):
-        self.target, self.folder = target, target.with_name(target.name + ".parts")
+        self.target, self.folder = target, _folder(target)
         manifest = self.folder / MANIFEST
-        with self._one_line():
-            if not resume and manifest.exists():
+        with self._one_line(""):
+            if not resume and has_parts(target):
                 raise UserError(
                     f"{self.folder}: holds the parts of a job that was stopped; go on with --resume, or "
                     "remove it to begin anew"
                 )
-            if not manifest.exists() and self.folder.exists() and set(os.listdir(self.folder)) - {KEPT, LOCK}:
+            if (
+                not manifest.exists()
+                and self.folder.exists()
+                and not all(map(_is_own, os.listdir(self.folder)))
+            ):
                 raise UserError(f"{self.folder}: is there, and no folder of parts; take another --output")
+            check_begun(manifest, job, self.folder)
             self.folder.mkdir(exist_ok=True)
-            self._lock = open(self.folder / LOCK, "w")
+            self._lock = open(self.folder / LOCK, "a")
             with contextlib.suppress(OSError):  # a file system without locks
                 self._take_lock()
-            if not manifest.exists():
+            if not has_parts(target):  # it may have been stopped before its first
                 with replacing(self.folder / KEPT) as file:
                     file.writelines(line.encode("utf-8", "backslashreplace") for line in kept)
             self._manifest = Journal(manifest, job, self.folder)
@@ -117,18 +123,44 @@ class Parts:
                 self.folder.rmdir()
 
     @contextlib.contextmanager
-    def _one_line(self) -> Iterator[None]:
+    def _one_line(self, kept: str = "; what is done is kept") -> Iterator[None]:
         try:
             yield
         except OSError as error:
             path = error.filename or self.folder
-            raise UserError(f"{path}: cannot write there ({error.strerror}); what is done is kept") from None
+            raise UserError(f"{path}: cannot write there ({error.strerror}){kept}") from None
 
 
 def kept_file(target: Path) -> Path | None:
     """Where the lines are that a job which was begun keeps; None if none was."""
-    folder = target.with_name(target.name + ".parts")
-    return folder / KEPT if (folder / MANIFEST).exists() else None
+    return _folder(target) / KEPT if has_parts(target) else None
+
+
+def refuse_parts(target: Path) -> None:
+    """UserError if a job on Ray was begun with this output: going on, it would replace other lines."""
+    if has_parts(target):
+        raise UserError(
+            f"{_folder(target)}: holds the parts of a job that was stopped; go on with --engine ray "
+            "--resume, or remove it to begin anew"
+        )
+
+
+def has_parts(target: Path) -> bool:
+    """Whether parts of a job with this output are complete, and not merged yet."""
+    try:
+        with open(_folder(target) / MANIFEST, "rb") as file:
+            return len(list(islice(file, 2))) == 2
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _folder(target: Path) -> Path:
+    return target.with_name(target.name + ".parts")
+
+
+def _is_own(name: str) -> bool:
+    """Whether a job that was stopped before its manifest was there left a file of this name."""
+    return name in (KEPT, LOCK) or name.startswith(".") and name.endswith(".partial")
 
 
 def _name(number: int) -> str:

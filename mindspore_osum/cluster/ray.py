@@ -51,7 +51,7 @@ def joined(address: str | None = None) -> Iterator:
     ------
     UserError : Ray is not installed, there is no cluster at the address, or one of another version.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = (os.environ.get("RAY_ADDRESS") or "local") if address is None else address
     ray = import_ray(_OWN if address == "local" else {})
     if ray.is_initialized():
         yield ray
@@ -138,6 +138,10 @@ def reserved(replicas: int, device: str, name: str = "--replicas", replacing: bo
         time.sleep(0.2)  # what has just ended is released
         free = _free(resource, replacing)
     if not share:
+        if device == "Ascend" and not sum(free):
+            raise UserError(
+                "--device Ascend: no NPU is free in the cluster; add machines, or use --device CPU"
+            )
         raise UserError(
             f"{name} {replicas}: each needs {people} of its own, and {sum(map(int, free))} are free in the "
             "cluster; take fewer, or add machines"

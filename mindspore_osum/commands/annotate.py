@@ -66,6 +66,8 @@ def run(args) -> int:
 def _on_ray(args, work: bulk.Listening) -> int:
     kept = bulk.kept_by_jobs(args, lambda line: line["audio"], "annotate")
     sources = [source for source in expand(args.audio) if name_of(source) not in kept]
+    if args.resume:
+        say(f"{len(kept)} recordings are there already")
     return bulk.write_in_parts(args, "annotate", work, sources, kept, lambda source, found: _line(found))
 
 

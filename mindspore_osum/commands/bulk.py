@@ -6,9 +6,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mindspore_osum.cluster.parts import refuse_parts
 from mindspore_osum.commands.console import Progress, failures, resumable, say, warn
 from mindspore_osum.commands.jsonl import kept_lines, output_files
 from mindspore_osum.errors import UserError
+from mindspore_osum.files import check_on_disk
 from mindspore_osum.inference.request import Request
 from mindspore_osum.inference.sampling import Sampling
 from mindspore_osum.results import Response
@@ -59,9 +61,13 @@ def on_ray(args, to: str = "") -> bool:
 
     Raises
     ------
-    UserError : its options without it, no place for the answers, or standard input among the recordings.
+    UserError : its options without it, no place for the answers, or standard input among the recordings;
+        without it, --output of a job on Ray that was stopped.
     """
+    if args.output:
+        check_on_disk(args.output, f"--output {args.output}")
     if not args.engine:
+        refuse_parts(Path(args.output or "-"))
         if given := [name for name in ("replicas", "address") if getattr(args, name) is not None]:
             raise UserError(f"--{given[0]} is of --engine ray; give that, too")
         return False
@@ -77,8 +83,12 @@ def on_ray(args, to: str = "") -> bool:
 
 
 def files_of(model: str) -> list[list]:
-    """What tells a model folder from others: name, bytes and time of its files."""
-    files = sorted(path for path in Path(model).iterdir() if path.is_file())
+    """What tells a model folder from others: name, bytes and time of its files; UserError if it is none."""
+    from mindspore_osum.folder import read_config
+    from mindspore_osum.hub import model_folder
+
+    read_config(folder := model_folder(model))
+    files = sorted(path for path in folder.iterdir() if path.is_file())
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
@@ -93,6 +103,7 @@ def answered(
     """
     from mindspore_osum.cluster.bulk import answered, in_parts
 
+    files_of(args.model)  # a mistake is said before anything is started
     parts = in_parts(items, size_of_parts(args, items))
     parts = parts if todo is None else {number: parts[number] for number in todo}
 
@@ -143,12 +154,11 @@ def write_in_parts(
     line_of : makes the line of an item and its response.
     """
     from mindspore_osum.cluster.parts import Parts
-    from mindspore_osum.hub import model_folder
 
     target, partial = output_files(args.output)
     job = {
         "verb": verb,
-        "model": files_of(str(model_folder(args.model))),
+        "model": files_of(args.model),
         "settings": _digest([replace(work, model="")]),
         "batch_size": args.batch_size,
         "recordings": _digest(items),
@@ -157,7 +167,7 @@ def write_in_parts(
     try:
         count = -(-len(items) // size_of_parts(args, items))
         todo = parts.missing(count)
-        if args.resume:
+        if args.resume and count:
             say(f"{count - len(todo)} of {count} parts are there already")
         with resumable("--resume"), closing(answered(args, work, items, todo)) as replies:
             for number, asked, responses in replies:

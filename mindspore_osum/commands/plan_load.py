@@ -70,7 +70,7 @@ def asked(args) -> bool:
     for name in ("serve", "annotate", "seconds", "tokens", "latency", "within"):
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
-            raise UserError(f"--{name} {value:g}: must be above 0")
+            raise UserError(f"--{name} {value:g}: must be a finite number above 0")
     if args.seconds is not None and args.seconds > LONGEST:
         raise UserError(
             f"--seconds {args.seconds:g}: longer recordings are split at pauses into chunks of at most "
@@ -152,7 +152,7 @@ def _rtf(args) -> tuple[float, str]:
         rtf = _read_rtf(args.rtf)
         source = f"real-time factor {rtf:.4g}, measured: {args.rtf}"
     if not 0 < rtf < math.inf:
-        raise UserError(f"--rtf {args.rtf}: must be above 0")
+        raise UserError(f"--rtf {args.rtf}: must be a finite number above 0")
     return rtf, source
 
 

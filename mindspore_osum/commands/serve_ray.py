@@ -34,7 +34,7 @@ def check(args) -> None:
         )
     if args.log_requests == "-":
         raise UserError("--log-requests: replicas have no standard error that is seen; give a FILE")
-    if address_of(args):
+    if address_of(args) is not None:
         if not args.port:
             raise UserError("--port 0: a cluster's port must be known; give one")
     elif args.replicas == 0:
@@ -43,7 +43,7 @@ def check(args) -> None:
 
 def address_of(args) -> str | None:
     """The cluster that is joined; None: one is started here."""
-    return args.address or os.environ.get("RAY_ADDRESS")
+    return os.environ.get("RAY_ADDRESS") if args.address is None else args.address
 
 
 def run(args, served: Served) -> int:
@@ -57,7 +57,7 @@ def run(args, served: Served) -> int:
         served = replace(served, model=str(folder.resolve()))
     if served.log:
         served = replace(served, log=os.path.abspath(served.log))
-    here = not address_of(args)
+    here = address_of(args) is None
     if here:
         with bind(args.host, args.port, served.token) as bound:  # refuses a taken port; Ray takes it then
             args.port = bound.getsockname()[1]

@@ -50,7 +50,7 @@ def _labelling(plan: dict) -> list[str]:
     least = plan["least_device_hours"]
     bound = "" if least is None else f", at least {least:,.1f}"
     return [
-        f"label      {plan['audio_hours']:,g} h of audio in recordings of {plan['seconds']:g} s",
+        f"label      {plan['audio_hours']:,.10g} h of audio in recordings of {plan['seconds']:g} s",
         f"speed      {_batch(plan['batch'])}; real-time factor {plan['rtf']:.4f} of a device",
         f"work       {plan['device_hours']:,.1f} device hours{bound}",
         f"devices    {plan['devices']} ({_hosts(plan['hosts'])}): {plan['hours']:,.2f} h",
@@ -61,7 +61,7 @@ def _serving(plan: dict) -> list[str]:
     target = plan["latency_target"]
     asked = "" if target is None else f", each within {target:g} s"
     lines = [
-        f"serve      {plan['requests_a_second']:,g} requests/s of {plan['seconds']:g} s of audio{asked}",
+        f"serve      {plan['requests_a_second']:,.10g} requests/s of {plan['seconds']:g} s of audio{asked}",
         f"  {'batch':>5}{'memory':>10}{'seconds':>9}{'req./s a device':>17}{'answered in':>17}{'devices':>9}",
     ]
     for row in plan["choices"]:

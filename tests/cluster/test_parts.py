@@ -1,11 +1,13 @@
 """Lines in parts: resumed, merged in order, each once; other jobs' parts stay as they are."""
 
+import argparse
 import os
 
 import pytest
 
 from mindspore_osum.cluster.bulk import BATCHES, in_parts, part_size
 from mindspore_osum.cluster.parts import Parts, kept_file
+from mindspore_osum.commands.bulk import on_ray
 from mindspore_osum.errors import UserError
 
 JOB = {"verb": "infer", "recordings": "a digest"}
@@ -80,7 +82,7 @@ def test_parts_of_another_job_are_refused_and_stay(target):
     parts.close()
     before = {path.name: path.read_bytes() for path in parts.folder.iterdir()}
     with pytest.raises(
-        UserError, match="begun by another command or with other settings; remove .*out.jsonl.p"
+        UserError, match=r"with other settings \(recordings\); give the same ones, or remove .*out.jsonl.p"
     ):
         Parts(target, JOB | {"recordings": "others"}, resume=True)
     assert {path.name: path.read_bytes() for path in parts.folder.iterdir()} == before
@@ -93,6 +95,40 @@ def test_a_folder_of_something_else_is_refused_and_stays(target):
     with pytest.raises(UserError, match="is there, and no folder of parts"):
         Parts(target, JOB, resume=True)
     assert os.listdir(folder) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("text", ['{"mine": "no line break"}', '{"mine": 1}\n', "\0" * 3000, "a\nb"])
+def test_a_manifest_of_something_else_is_refused_and_stays(target, text):
+    folder = target.with_name("out.jsonl.parts")
+    folder.mkdir()
+    (folder / "manifest.jsonl").write_text(text)
+    with pytest.raises(UserError, match="manifest.jsonl: is there, and of something else"):
+        Parts(target, JOB, resume=True)
+    assert os.listdir(folder) == ["manifest.jsonl"] and (folder / "manifest.jsonl").read_text() == text
+
+
+def test_what_was_stopped_before_its_first_part_is_no_hindrance(target):
+    folder = target.with_name("out.jsonl.parts")
+    folder.mkdir()
+    for name in ("kept.jsonl", "lock", ".manifest.jsonl.ab12.partial"):  # while it was made
+        (folder / name).write_text("half")
+    parts = Parts(target, JOB, resume=False, kept=["kept\n"])
+    parts._lock.close()  # killed
+    assert kept_file(target) is None
+    again = Parts(target, JOB, resume=False, kept=["kept\n", "later\n"])
+    again.add(0, ["line"])
+    again.merge(1)
+    assert target.read_text() == "kept\nlater\nline\n"
+
+
+def test_the_plain_command_does_not_pass_over_parts(target):
+    """Going on with them later would replace what it wrote."""
+    parts = Parts(target, JOB, resume=False)
+    parts.add(0, ["line"])
+    parts.close()
+    with pytest.raises(UserError, match="stopped; go on with --engine ray --resume, or remove it"):
+        on_ray(argparse.Namespace(engine=None, replicas=None, address=None, output=str(target)))
+    assert sorted(os.listdir(target.parent)) == ["out.jsonl.parts"]
 
 
 def test_two_jobs_at_once_are_refused(target):
@@ -108,5 +144,5 @@ def test_a_job_without_a_part_leaves_nothing(target):
 
 
 def test_where_nothing_can_be_written(tmp_path):
-    with pytest.raises(UserError, match="absent/out.jsonl.parts: cannot write there"):
+    with pytest.raises(UserError, match="absent/out.jsonl.parts: cannot write there .*directory\\)$"):
         Parts(tmp_path / "absent" / "out.jsonl", JOB, resume=False)

@@ -28,7 +28,7 @@ def test_the_share_of_a_replica_is_the_largest_that_fits(replicas, free, share):
     assert largest_share(replicas, free) == share
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:port", ":6379", "head:99999"])
+@pytest.mark.parametrize("address", ["", "ray://head:10001", "head", "head:port", ":6379", "head:99999"])
 def test_an_address_of_another_form_is_refused(address):
     with pytest.raises(UserError, match="expected host:port"):
         check_address(address)

@@ -97,7 +97,7 @@ def test_only_missing_labels_are_asked_again(label, chat_server, write_lines, tm
     assert sum(text_in(p) == "w2" for p in chat_server.prompts()) == asking.ASKS
     kept = [json.loads(line) for line in (tmp_path / "out.jsonl.begun").read_text().splitlines()[1:]]
     assert [line["key"] for line in kept][:2] == ["u0", "u1"]
-    assert "with other settings; remove it" in label(path, "ssr")[2]
+    assert "with other settings (prompt, task); give the same ones, or remove it" in label(path, "ssr")[2]
     known["w2"] = "DISGUST"
     chat_server.requests.clear()
     changed = lines([f"w{n}" for n in range(4)])

@@ -29,7 +29,6 @@ from mindspore_osum.data.checks import UNUSABLE, LeftOut
 from mindspore_osum.data.formats.manifest import Skipped, Utterance
 from mindspore_osum.data.formats.sources import Shard, open_source, read_listed, shards_of
 from mindspore_osum.data.formats.store import line_digest
-from mindspore_osum.data.index.reading import is_index
 from mindspore_osum.data.index.stamps import ShardDigest, Stamp, bytes_digest, stamp_of
 from mindspore_osum.data.index.table import (
     ABOUT,
@@ -39,6 +38,7 @@ from mindspore_osum.data.index.table import (
     UNKNOWN,
     VERSION,
     PartWriter,
+    is_own,
     requests_schema,
     schema,
     sources_schema,
@@ -48,7 +48,7 @@ from mindspore_osum.errors import UserError
 from mindspore_osum.files import check_place, ordinary, write_text
 from mindspore_osum.interrupts import unfinished
 from mindspore_osum.speech.opening import FilePart
-from mindspore_osum.stores import Address, is_stored, place
+from mindspore_osum.stores import Address, is_address, is_stored, place
 
 CHUNK = 1000  # lines of a manifest that are measured at a time
 _AHEAD = 3  # chunks that are asked of each process beforehand
@@ -185,6 +185,8 @@ def build(
         else at `out`.
     """
     check_output(out)
+    if twice := next((source for source in sources if sources.count(source) > 1), None):
+        raise UserError(f"{twice}: is given twice; each line would be learned twice")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".index-") as temporary:
@@ -207,8 +209,16 @@ def build(
 def check_output(out: Path) -> None:
     """UserError if an index cannot be made there."""
     check_place(out, f"--output {out}")
-    if out.exists() and not is_index(out) and (not out.is_dir() or any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if not names >= {ABOUT, SOURCES, REQUESTS}:
         raise UserError(f"--output {out}: is there already and no index; remove it or give another folder")
+    if foreign := sorted(name for name in names if not is_own(name)):
+        raise UserError(
+            f"--output {out}: an index, but {foreign[0]} in it is none of its files and would be lost; move "
+            "it elsewhere, or give another folder"
+        )
 
 
 class _Build:
@@ -240,7 +250,7 @@ class _Build:
     def _units(self, sources: Sequence[str]) -> Iterator[Unit]:
         whole = self.make_extractor().conversations
         for source in sources:
-            path = place(source if is_stored(source) else os.path.abspath(source))
+            path = place(source if is_address(source) else os.path.abspath(source))
             shards = shards_of(path)
             if shards is None:
                 number = self._stamp(path)

@@ -57,13 +57,17 @@ class Index(Sequence):
         self.folder = Path(folder)
         about = read_json(self.folder / ABOUT, "an index")
         self.command = str(about.get("command"))
-        if about.get("format") != FORMAT or about.get("version") != VERSION:
+        if about.get("format") != FORMAT:
+            raise UserError(
+                f"{self.folder}: its {ABOUT} is not of `osum data index`; give a manifest or an index"
+            )
+        if about.get("version") != VERSION:
             raise UserError(
                 f"{self.folder}: an index of version {about.get('version')}, this is version {VERSION}; "
                 f"{self._again}"
             )
         self.reading, self._rows = about.get("reading"), about.get("rows")
-        if not isinstance(self._rows, int) or not isinstance(self.reading, dict):
+        if not isinstance(self._rows, int) or self._rows < 1 or not isinstance(self.reading, dict):
             raise UserError(f"{self.folder / ABOUT}: damaged, its rows are missing; {self._again}")
         stamps = self._table(SOURCES, sources_schema()).to_pylist()
         self.stamps = [Stamp(**values) for values in stamps]
@@ -92,6 +96,8 @@ class Index(Sequence):
 
         path = self.folder / name
         with self._damage(path):
+            if not path.is_file():
+                raise ValueError("no file")
             file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
             if not file.schema_arrow.equals(columns):
                 raise ValueError("other columns")

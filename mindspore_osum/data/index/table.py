@@ -12,6 +12,7 @@ Notable choices
 - Pages have checksums, which are compared when they are read.
 """
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -71,6 +72,11 @@ def requests_schema():
     return pa.schema([("tokens", pa.list_(pa.int32()))])
 
 
+def is_own(name: str) -> bool:
+    """Whether a file of this name is one of an index."""
+    return name in (ABOUT, SOURCES, REQUESTS) or bool(re.fullmatch(r"part-\d+\.parquet", name))
+
+
 def write_table(path: Path, table) -> None:
     """Write a small table as a file."""
     with _writer(path, table.schema) as writer:
@@ -80,7 +86,7 @@ def write_table(path: Path, table) -> None:
 def _writer(path: Path, columns):
     import pyarrow.parquet as pq
 
-    return pq.ParquetWriter(path, columns, compression="zstd", write_page_checksum=True)
+    return pq.ParquetWriter(path.absolute(), columns, compression="zstd", write_page_checksum=True)
 
 
 class PartWriter:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mindspore_osum.data.formats.manifest import Utterance
 
 _BLOCK = 1 << 20  # bytes
+_MOST_SETTINGS = 64 << 20  # bytes
 _SOURCE = "source_digest"
 
 
@@ -35,19 +36,14 @@ class Journal:
 
     def __init__(self, path: Path, settings: dict, anew: Path | None = None):
         self.path, self._anew = path, f"remove {anew or 'it'} to begin anew"
-        first = json.dumps({"settings": settings}, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+        check_begun(path, settings, anew)
         if not _has_lines(path):
             with replacing(path) as file:
-                file.write(first)
+                file.write(_first(settings))
         self._places: dict[str, int] = {}  # key -> its first byte
         at = 0
         for number, line in enumerate(open_lines(path), 1):
-            if number == 1:
-                if line != first:
-                    raise UserError(
-                        f"{path}: was begun by another command or with other settings; {self._anew}"
-                    )
-            else:
+            if number > 1:
                 self._places[self._key(line, number)] = at
             at += len(line)
         self._file = open(path, "rb+", buffering=0)
@@ -147,6 +143,30 @@ def digest_of(utt: "Utterance") -> str:
 
 def _line(values: dict) -> bytes:
     return json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+def check_begun(path: Path, settings: dict, anew: Path | None = None) -> None:
+    """UserError, and nothing is changed, if a file is there that was not begun with these settings."""
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        found = file.readline(_MOST_SETTINGS)
+    first = _first(settings)
+    if found == first or not found.endswith(b"\n") and first.startswith(found):  # stopped at its beginning
+        return
+    try:
+        then = json.loads(found)["settings"]
+        other = sorted(key for key in {**then, **settings} if then.get(key) != settings.get(key))
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: is there, and of something else; take another --output") from None
+    raise UserError(
+        f"{path}: was begun by another command or with other settings ({', '.join(other)}); give the same "
+        f"ones, or remove {anew or 'it'} to begin anew"
+    )
+
+
+def _first(settings: dict) -> bytes:
+    return json.dumps({"settings": settings}, ensure_ascii=False, sort_keys=True).encode() + b"\n"
 
 
 def _has_lines(path: Path) -> bool:

@@ -234,6 +234,8 @@ def test_damage_is_one_line(world, tmp_path):
     out = tmp_path / "index"
     make_world(tmp_path, random_words(4))
     made(tmp_path, out, ["words.jsonl"], "tag")
+    rows = damaged(out, "index.json", lambda raw: raw.replace(b'"rows": 4', b'"rows": 0'))
+    assert "rows are missing; build it anew" in rows
     version = damaged(out, "index.json", lambda raw: raw.replace(b'"version": 1', b'"version": 7'))
     assert "an index of version 7, this is version 1; build it anew" in version
     assert "rows are missing" in damaged(out, "index.json", lambda raw: raw.replace(b'"rows"', b'"row"'))
@@ -275,6 +277,15 @@ def test_nothing_else_is_replaced_or_left(world, tmp_path, monkeypatch):
     (tmp_path / "mine" / "file").touch()
     with pytest.raises(UserError, match="is there already and no index; remove it"):
         made(world, tmp_path / "mine")
+    (tmp_path / "mine" / "index.json").write_text('{"pages": 3}')  # a site has such a file, too
+    with pytest.raises(UserError, match="is there already and no index; remove it"):
+        made(world, tmp_path / "mine")
+    with pytest.raises(UserError, match="mine: its index.json is not of `osum data index`"):
+        Index(tmp_path / "mine")
+    with pytest.raises(UserError, match="words.jsonl: is given twice"):
+        made(world, tmp_path / "new", ["words.jsonl", "words.jsonl"])
+    with pytest.raises(UserError, match=r"^https://a/b.jsonl: only addresses of object stores"):
+        build(["https://a/b.jsonl"], tmp_path / "new", partial(extractor, world), ABOUT)
     with pytest.raises(UserError, match="nothing.jsonl: No such file"):
         made(world, tmp_path / "new", ["words.jsonl", "nothing.jsonl"])
     write_lines(tmp_path / "bad.jsonl", [{"key": 3}])
@@ -285,6 +296,10 @@ def test_nothing_else_is_replaced_or_left(world, tmp_path, monkeypatch):
     opened = Index(tmp_path / "new")
     made(world, tmp_path / "new", ["intent.jsonl"])  # an older index
     assert opened[0].key == "q1" and Index(tmp_path / "new")[0].key == "i1"
+    (tmp_path / "new" / "train.jsonl").touch()
+    with pytest.raises(UserError, match="train.jsonl in it is none of its files and would be lost"):
+        made(world, tmp_path / "new", ["intent.jsonl"])
+    (tmp_path / "new" / "train.jsonl").unlink()
     assert sorted(os.listdir(tmp_path)) == ["bad.jsonl", "mine", "new"]
 
 

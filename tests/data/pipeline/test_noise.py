@@ -104,7 +104,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same(tmp_path, write_set, data, noi
     assert not (tmp_path / "o" / MANIFEST).exists() and len([*(tmp_path / "o/wav").iterdir()]) == 2
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "o/wav").iterdir()}
     status, _, err = data(*command, "--seed", 5)
-    assert status == 1 and f"with other settings; remove {tmp_path}/o to begin anew" in err
+    assert status == 1 and f"with other settings (seed); give the same ones, or remove {tmp_path}/o" in err
     with open(tmp_path / "o" / BEGUN, "ab") as file:
         file.write(b'{"key": "u1-snr0", "wa')  # the process was ended here
     (tmp_path / "u1.wav").write_bytes(good)

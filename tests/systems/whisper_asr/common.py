@@ -61,3 +61,12 @@ def scores(model, mel_TF, ids) -> np.ndarray:
     ids_1L, places_1L = np.array([ids], np.int32), np.arange(len(ids), dtype=np.int32)[None]
     frames = Tensor([len(mel_TF)], ms.int32)
     return model(Tensor(mel_TF[None]), frames, Tensor(ids_1L), Tensor(places_1L)).asnumpy()[0]
+
+
+def word_errors(reference: str, said: str) -> tuple[int, int]:
+    """Wrong words, and words, in lower case and without punctuation."""
+    import jiwer
+
+    plain = jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.Strip()])
+    counts = jiwer.process_words(plain(reference), plain(said) or "-")
+    return counts.substitutions + counts.deletions + counts.insertions, len(plain(reference).split())

@@ -12,6 +12,7 @@ from mindspore_osum.cli import main
 from mindspore_osum.errors import UserError
 from mindspore_osum.folder import BUNDLED
 from tests.hub_server import serving
+from tests.systems.whisper_asr.common import word_errors
 
 NAME = "openai/whisper-base"
 RECORDING = sorted((BUNDLED.parent / "recordings").glob("*.wav"))[0]
@@ -60,6 +61,34 @@ def test_a_published_whisper_is_fetched_and_converted_once(published, home, monk
         assert [path for _, path, _ in site.asked if "safetensors" in path] == fetched
     assert len(converted) == 1 and again.engine.folder == model.engine.folder
     assert not any("tf_model" in path or "README" in path for _, path, _ in site.asked if "/resolve/" in path)
+
+
+@pytest.mark.slow
+def test_the_real_parts_are_fetched_by_their_names(real_part, home, monkeypatch, capsys):
+    """As a newcomer does it: the names of the hub, a recording of a person, subtitles."""
+    people = real_part("recordings")
+    lines = (people / "asterisk_dev.jsonl").read_text("utf-8").splitlines()
+    spoken = [json.loads(line) for line in lines][3:40:9]
+    wavs, texts = [str(people / one["wav"]) for one in spoken], [one["txt"] for one in spoken]
+    repos = {
+        f"openai/{name}": {path.name: path.read_bytes() for path in real_part(name).iterdir()}
+        for name in ("whisper-base", "whisper-tiny.en")
+    }
+    with serving(repos) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.url)
+        for name in repos:
+            how = ["--model", name, "--format", "srt", "--device", "CPU", "--output", str(home / name)]
+            assert main(["transcribe", *wavs, *how]) == 0
+            cues = [path.read_text("utf-8").split("\n") for path in sorted((home / name).glob("*.srt"))]
+            assert len(cues) == len(wavs) and all(" --> " in one[1] for one in cues)
+            said = [" ".join(cue[2::4]) for cue in cues]
+            order = sorted(range(len(wavs)), key=lambda n: wavs[n].rsplit("/", 1)[-1])
+            wrong = [word_errors(texts[n], text) for n, text in zip(order, said, strict=True)]
+            assert sum(errors for errors, _ in wrong) <= 0.2 * sum(count for _, count in wrong), said
+        capsys.readouterr()
+        english = ["--model", "openai/whisper-tiny.en", "--language", "de", "--device", "CPU"]
+        assert main(["transcribe", wavs[0], *english]) == 1
+    assert "English" in capsys.readouterr().err
 
 
 def test_a_local_folder_is_converted_once(published, home, monkeypatch):

@@ -20,7 +20,7 @@ from ckpt_convert.convert import convert
 from mindspore_osum.api import OSUM
 from mindspore_osum.inference.request import make_request
 from mindspore_osum.inference.sampling import KEEP, Sampling
-from tests.systems.whisper_asr.common import scores
+from tests.systems.whisper_asr.common import scores, word_errors
 
 torch = pytest.importorskip("torch", reason="needs PyTorch to compare with")
 
@@ -127,12 +127,3 @@ def test_real_beams(real_part, recordings, tmp_path, monkeypatch):
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Largest difference over the largest value."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-
-
-def word_errors(reference: str, said: str) -> tuple[int, int]:
-    """Wrong words, and words, in lower case and without punctuation."""
-    import jiwer
-
-    plain = jiwer.Compose([jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.Strip()])
-    counts = jiwer.process_words(plain(reference), plain(said) or "-")
-    return counts.substitutions + counts.deletions + counts.insertions, len(plain(reference).split())
