@@ -176,7 +176,10 @@ def _free(resource: str, used_too: bool = False) -> list[float]:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) or type(error).__name__
+    reason = " ".join(lines[:2]) or type(error).__name__
+    if "connect" in reason:  # Ray does not say here that the token is what is missing
+        reason += "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (docs/SCALE.md)"
+    return reason
 
 
 @contextlib.contextmanager
