@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,12 @@ VOICES = {
 }
 UNSEEN = {("flite", "rms", "en", "MALE"): 20, ("kokoro", "jf_tebukuro", "en", "FEMALE"): 8}
 UNSEEN |= {("kokoro", "jf_tebukuro", "zh", "FEMALE"): 8}
-VERSION = 1
+NUMBER = re.compile(
+    r"\b(zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|"
+    r"(thir|four|fif|six|seven|eigh|nine)teen|(twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
+    re.IGNORECASE,
+)
+VERSION = 2
 
 
 def world_lines(folder: Path, split: str) -> Iterator[dict]:
@@ -152,6 +158,18 @@ def synthesize(command: list[str], lines: list[dict], output: Path, seed: str) -
         raise UserError(f"{' '.join(command)}: {len(lost)} recordings are missing, the first is {lost[0]}")
 
 
+def transcripts(manifest: Path) -> Iterator[dict]:
+    """The transcript lines of another manifest, such as corpus/train.jsonl of examples/real_parts.
+
+    Those with a number in words are left out: Whisper writes figures, and would unlearn it.
+    """
+    for number, line in enumerate(map(json.loads, manifest.read_text("utf-8").splitlines()), 1):
+        if line["task"] == T and not NUMBER.search(line["txt"]):
+            wav = str((manifest.parent / line["wav"]).resolve())
+            extra = {"dataset": manifest.parent.name, "lang": line["extra"]["lang"], "voice": str(number)}
+            yield {"key": f"more_{number}", "wav": wav, "txt": line["txt"], "task": T, "extra": extra}
+
+
 def parts(lines: list[dict], split: str) -> dict[str, list[dict]]:
     """Manifests by name; those of training are weighted by the job."""
     if split != "train":
@@ -190,9 +208,11 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="DIR",
         help="folder for the manifests and the other speech",
     )
+    add("--more", type=Path, metavar="MANIFEST", help="its transcripts are learned, too")
     options = parser.parse_args(arguments)
     output, with_others = options.output, bool(options.synthesizer)
     note, settings = output / "corpus.json", {"version": VERSION, "others": with_others}
+    settings |= {"more": str(options.more.resolve())} if options.more else {}
     try:
         if is_noted(note, settings, f"delete {output} or choose another --output"):
             print(f"{output}: complete, kept")
@@ -205,6 +225,8 @@ def main(arguments: list[str] | None = None) -> None:
             if said:
                 synthesize(options.synthesizer, said, output, split)
                 lines += speech_lines(said, split)
+            if split == "train" and options.more:
+                lines += transcripts(options.more)
             for name, part in parts(lines, split).items():
                 write(output / f"{name}.jsonl", part, folders)
                 print(f"{name}: {len(part)} lines")

@@ -24,14 +24,14 @@ from run import Step, guarded, run  # noqa: E402
 from mindspore_osum.training.lock import locked  # noqa: E402
 
 SETS = ("librivox", "asterisk_dev")
-START, MODEL, TABLE = "start", "output/whisper_base/model", "table.md"
+START, TRAINED, MODEL, TABLE = "start", "output/whisper_base/model", "model", "table.md"
+# seconds of padding, of training and of use: behind longer recordings there is silence, too
+SHORT, LONG = "8", "16"
 OSUM = ["python", "-m", "mindspore_osum"]
 EVAL = "--batch-size 8 --force-tags --no-plots".split()
 # --small: minutes; nothing is learned, but every command runs
 SMALL_CORPUS = "--train 60 --valid 6 --test 8 --requests 60".split()
-SMALL_JOB = (
-    "steps=2 batch.size=2 batch.seconds=[4.2] schedule.warmup_steps=1 log_every=1 save_every=2".split()
-)
+SMALL_JOB = "steps=2 batch.size=2 schedule.warmup_steps=1 log_every=1 save_every=2".split()
 
 
 def steps(options: argparse.Namespace) -> list:
@@ -44,7 +44,11 @@ def steps(options: argparse.Namespace) -> list:
     world = ["python", here(HERE.parent / "speech_world/generate.py"), "--output", "speech_world"]
     world += SMALL_CORPUS if options.small else "--train 6000 --valid 60 --test 600 --requests 60".split()
     corpus = ["python", here(HERE / "corpus.py"), "--speech-world", "speech_world", "--output", "corpus"]
+    corpus += ["--more", str(options.more)] if options.more else []
     corpus += ["--synthesizer", *options.synthesizer] if options.synthesizer else []
+    pad = ["python", here(HERE / "padded.py")]
+    own = ["python", here(HERE / "own_words.py"), "--model", "short", "--manifest", "corpus/words.jsonl"]
+    own += ["--output", "corpus/own.jsonl", *(["--most", "8"] if options.small else [])]
     train = [*OSUM, "train", "--config", here(HERE.parents[1] / "configs/whisper/base.yaml")]
     for setting in [*(SMALL_JOB if options.small else ()), *options.set]:
         train += ["--set", setting]
@@ -54,8 +58,11 @@ def steps(options: argparse.Namespace) -> list:
         Step(
             "conversion", [*OSUM, "convert", str(options.whisper), "--output", START], f"{START}/config.json"
         ),
-        Step("fine-tuning", train, f"{MODEL}/config.json"),
+        Step("padding of training", [*pad, START, SHORT, "short"], "short/config.json"),
+        Step("its own words", own, "corpus/own.jsonl"),
+        Step("fine-tuning", train, f"{TRAINED}/config.json"),
     ]
+    found.append(Step("padding of use", [*pad, TRAINED, LONG, MODEL], f"{MODEL}/config.json"))
     found.append(measured("labels", MODEL, "corpus/test.jsonl", "after"))
     for name in SETS if options.recordings else ():
         manifest = str(options.recordings / f"{name}.jsonl")
@@ -92,6 +99,12 @@ def main(arguments: list[str] | None = None) -> int:
         default=os.environ.get("OSUM_SYNTHESIZER", "").split(),
         help="program that makes other voices, see corpus.py (or OSUM_SYNTHESIZER; none: without them)",
     )
+    add(
+        "--more",
+        type=Path,
+        metavar="MANIFEST",
+        help="its transcripts are learned, too: for example corpus/train.jsonl of examples/real_parts",
+    )
     add("--output", type=Path, required=True, metavar="DIR")
     add("--small", action="store_true", help="minutes; nothing is learned, but every command runs")
     add(
@@ -102,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="a setting of the job; may be repeated",
     )
     options = parser.parse_args(arguments)
-    for name in ("whisper", "recordings"):
+    for name in ("whisper", "recordings", "more"):
         if given := getattr(options, name):
             setattr(options, name, given.absolute())
     words = options.synthesizer  # the steps run in another folder

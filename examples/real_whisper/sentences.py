@@ -16,6 +16,7 @@ SLOTS = {
         "return to the main menu|save this recording|delete this recording|"
         "listen to your balance|cancel your order|confirm",
         "digit": "one|two|three|four|five|six|seven|eight|nine",
+        "figure": "1|2|3|4|5|6|7|8|9|0",  # as Whisper writes what is pressed
         "office": "sales|billing|technical support|the front desk|customer service|the pharmacy",
         "state": "busy|closed|not available|on another line|out of the office",
         "when": "this morning|this afternoon|tomorrow|on Monday|on Thursday|next week|in an hour|tonight",
@@ -46,8 +47,8 @@ SLOTS = {
 TEMPLATES = {
     "en": (
         "Please enter your {what}, followed by the {key}.",
-        "To {act}, press {digit}.",
-        "Press {digit} to {act}, or press {digit} for {office}.",
+        "To {act}, press {figure}.",
+        "Press {figure} to {act}, or press {figure} for {office}.",
         "I'm sorry, {office} is {state}. Please try again {when}.",
         "The {what} you entered is not valid. Please enter it again.",
         "Thank you for calling {office}. Your call is very important to us.",

@@ -97,6 +97,65 @@ def test_sentences(lang):
     assert all(text[-1] in ".?。" and "{" not in text for text in found)
 
 
+def test_transcripts_of_another_corpus(tmp_path):
+    import corpus
+
+    lines = [
+        {"key": "a", "wav": "a.wav", "txt": "Hello.", "task": "<TRANSCRIBE>", "extra": {"lang": "en"}},
+        {"key": "b", "wav": "a.wav", "txt": "A man.", "task": "<S2TCHAT>", "extra": {"lang": "en"}},
+        {"key": "c", "wav": "/c.wav", "txt": "Bye.", "task": "<TRANSCRIBE>", "extra": {"lang": "en"}},
+        {"key": "d", "wav": "/d.wav", "txt": "Press Two.", "task": "<TRANSCRIBE>", "extra": {"lang": "en"}},
+    ]
+    manifest = tmp_path / "train.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = list(corpus.transcripts(manifest))
+    assert [(one["wav"], one["txt"]) for one in found] == [
+        (f"{tmp_path}/a.wav", "Hello."),
+        ("/c.wav", "Bye."),
+    ]
+    assert len(corpus.parts(found, "train")["speech"]) == len({one["key"] for one in found}) == 2
+
+
+def test_own_words_go_on_where_they_were_and_leave_out_what_is_no_transcript(tmp_path):
+    import own_words
+
+    said = {"a": "Hello there.", "b": "", "c": "well " * 31, "d": "你好", "e": "Bye."}
+    lines = [
+        {
+            "key": key,
+            "wav": key,
+            "txt": "x",
+            "task": "<TRANSCRIBE>",
+            "extra": {"lang": "zh" if key == "d" else "en"},
+        }
+        for key in said
+    ]
+    asked, output = [], tmp_path / "own.jsonl"
+
+    def model(wavs, **how):
+        asked.extend(wavs)
+        return [argparse.Namespace(error=None, text=said[wav].strip()) for wav in wavs]
+
+    output.write_text(json.dumps(lines[0] | {"txt": "Hello there."}) + "\n")
+    assert own_words.own_words(model, lines, output) == 2 and asked == ["b", "c", "e"]
+    found = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(line["key"], line["txt"]) for line in found] == [("a", "Hello there."), ("e", "Bye.")]
+
+
+def test_padding_is_all_that_changes(tmp_path):
+    import padded
+
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/config.json").write_text(json.dumps({"encoder": {"pad_to_seconds": 8.0, "d": 1}}))
+    (tmp_path / "m/model.safetensors").write_bytes(b"weights")
+    for _ in range(2):
+        padded.padded(tmp_path / "m", 16.0, tmp_path / "n")
+    assert json.loads((tmp_path / "n/config.json").read_text()) == {
+        "encoder": {"pad_to_seconds": 16.0, "d": 1}
+    }
+    assert (tmp_path / "n/model.safetensors").read_bytes() == b"weights"
+
+
 def test_the_plan_and_the_table(tmp_path):
     import table
 
@@ -106,11 +165,17 @@ def test_the_plan_and_the_table(tmp_path):
     spec.loader.exec_module(fine_tune)
 
     options = argparse.Namespace(
-        output=tmp_path, whisper=Path("/w"), recordings=tmp_path, synthesizer=[], small=True, set=["seed=2"]
+        output=tmp_path,
+        whisper=Path("/w"),
+        recordings=tmp_path,
+        synthesizer=[],
+        more=None,
+        small=True,
+        set=["seed=2"],
     )
     plan = fine_tune.steps(options)
-    assert [step.result for step in plan][-1] == "table.md" and len(plan) == 10
-    assert ["--set", "seed=2"] == plan[3].command[-2:]
+    assert [step.result for step in plan][-1] == "table.md" and len(plan) == 13
+    assert ["--set", "seed=2"] == plan[5].command[-2:]
     for name, wer in (("librivox_before", 0.1), ("librivox_after", 0.125)):
         (tmp_path / name).mkdir()
         values = {"fixed": {"asr": {"utterances": 10, "wer": wer}}}
