@@ -89,7 +89,7 @@ def train_a_whisper(path, cfg, world, tmp_path):
     (world / "spoken.jsonl").write_text("\n".join(spoken), "utf-8")
     here = [{"name": "words", "path": str(world / "spoken.jsonl")}]
     job = to_dict(cfg)
-    job["model"]["overrides"]["dtype"] = "float32"
+    job["model"]["overrides"] |= {"dtype": "float32", "encoder": {"pad_to_seconds": 0.0}}
     small = {
         "output_dir": str(tmp_path / "run"),
         "device": "CPU",
