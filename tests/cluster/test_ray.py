@@ -69,7 +69,7 @@ def test_a_cluster_of_this_machine():
             UserError, match=f"--replicas {cores + 1}: each needs cores of its own, and {cores}"
         ):
             reserved(cores + 1, "CPU")
-        with pytest.raises(UserError, match="each needs NPUs of its own, and 0 are free"):
+        with pytest.raises(UserError, match="--device Ascend: no NPU is free in the cluster"):
             reserved(1, "Ascend")
         version, implementation = ray.get(ray.remote(_of_a_worker).remote(), timeout=120)
         assert implementation == "python" and version
