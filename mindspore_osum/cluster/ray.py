@@ -15,6 +15,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -58,7 +59,7 @@ def joined(address: str | None = None) -> Iterator:
         return
     check_address(address)
     own = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if address == "local" else {}
-    with _handlers_kept():
+    with _handlers_kept(), _silent():
         try:
             ray.init(
                 address,
@@ -180,6 +181,20 @@ def _reason(error: Exception) -> str:
     if "connect" in reason:  # Ray does not say here that the token is what is missing
         reason += "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (docs/SCALE.md)"
     return reason
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Throw away what Ray's own code writes to standard error while it joins: its error says as much."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager

@@ -67,7 +67,8 @@ def on_ray(args, to: str = "") -> bool:
     if args.output:
         check_on_disk(args.output, f"--output {args.output}")
     if not args.engine:
-        refuse_parts(Path(args.output or "-"))
+        if args.output and Path(args.output).name:
+            refuse_parts(Path(args.output))
         if given := [name for name in ("replicas", "address") if getattr(args, name) is not None]:
             raise UserError(f"--{given[0]} is of --engine ray; give that, too")
         return False
