@@ -73,8 +73,12 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
 def check_place(path: Path, name: str) -> None:
     """UserError, which begins with `name`, if nothing can be made at a path; for before long work."""
     check_on_disk(path, name)
-    folder = next(folder for folder in path.absolute().parents if folder.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    try:
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        usable = folder.is_dir() and os.access(folder, os.W_OK)
+    except OSError as error:
+        raise UserError(f"{name}: cannot write there ({error.strerror}); give another place") from None
+    if not usable:
         raise UserError(f"{name}: cannot write in {folder}; give another place")
 
 
