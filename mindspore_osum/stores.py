@@ -185,7 +185,7 @@ class Address(os.PathLike):
         try:
             return what(store, str(self._key))
         except FileNotFoundError as error:
-            if "bucket" in str(error).lower():  # all of its objects are meant
+            if "bucket does not exist" in str(error):  # so none of its objects does
                 raise Unreachable(f"{self}: {one_line(str(error), 200)}; check the address") from None
             raise FileNotFoundError(errno.ENOENT, "no such object in the store", str(self)) from None
         except Unreachable:

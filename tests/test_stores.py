@@ -209,6 +209,7 @@ def test_what_is_not_there(store):
         "s3://tones/no.jsonl",
         "s3://tones/no.tar",
         "s3://tones/no.list",
+        "s3://tones/bucket.jsonl",
     ):
         with pytest.raises(UserError, match=rf"{source}: .*no such"):
             list(open_source(source))

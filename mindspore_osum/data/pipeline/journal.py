@@ -1,7 +1,6 @@
 """What a long command has done, line by line, so that the same command goes on where it was stopped."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -135,10 +134,10 @@ def journal_beside(out: Path, settings: dict) -> Iterator[Journal]:
 
 
 def digest_of(utt: "Utterance") -> str:
-    """What tells an utterance of a source from another one of its key: all of its line."""
-    said = (str(utt.wav), utt.txt, utt.task, utt.start, utt.end, utt.extra)
-    text = json.dumps(said, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """What tells an utterance of a source from another one of its key: all of its line, and its recording."""
+    from mindspore_osum.data.formats.store import line_digest
+
+    return f"{line_digest(utt).hex()} {utt.wav}"
 
 
 def _line(values: dict) -> bytes:
